@@ -1,0 +1,264 @@
+//! Attributes: the typed values (`struct nlattr`, `struct rtattr`) that follow a message's fixed header.
+
+use std::iter::FusedIterator;
+
+/// Size of `struct nlattr` (include/uapi/linux/netlink.h).
+pub const ATTRIBUTE_HEADER_BYTES: usize = 4;
+/// `NLA_F_NESTED`: the payload is attributes.
+pub(crate) const NESTED: u16 = 0x8000;
+/// `NLA_F_NET_BYTEORDER`: the payload is in network byte order.
+const NET_BYTE_ORDER: u16 = 0x4000;
+/// `NLA_TYPE_MASK`: the type without the two flags.
+const TYPE_MASK: u16 = !(NESTED | NET_BYTE_ORDER);
+
+/// Rounds up to netlink's alignment of 4 (`NLMSG_ALIGN`, `NLA_ALIGN`).
+#[inline]
+pub(crate) const fn align(length: usize) -> usize {
+    length.saturating_add(3) & !3
+}
+
+/// Appends an attribute with its padding. False, and nothing appended, when the value is too long for a 16-bit length.
+pub(crate) fn put_attribute(buffer: &mut Vec<u8>, attribute_type: u16, value: &[u8]) -> bool {
+    let Ok(length) = u16::try_from(ATTRIBUTE_HEADER_BYTES + value.len()) else {
+        return false;
+    };
+    buffer.extend_from_slice(&length.to_ne_bytes());
+    buffer.extend_from_slice(&attribute_type.to_ne_bytes());
+    buffer.extend_from_slice(value);
+    buffer.resize(align(buffer.len()), 0);
+    true
+}
+
+/// One attribute, borrowed from its message.
+///
+/// The typed getters answer None when the payload has another size than the type: an attribute never panics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attribute<'a> {
+    raw_type: u16,
+    payload: &'a [u8],
+}
+
+impl<'a> Attribute<'a> {
+    /// The attribute's type, without the flags for nesting and byte order.
+    #[inline]
+    pub fn attribute_type(&self) -> u16 {
+        self.raw_type & TYPE_MASK
+    }
+
+    /// Whether `NLA_F_NESTED` is set. Many kernel subsystems nest without setting it.
+    #[inline]
+    pub fn is_nested(&self) -> bool {
+        self.raw_type & NESTED != 0
+    }
+
+    /// Whether `NLA_F_NET_BYTEORDER` is set. Netfilter's values are in network order without it.
+    #[inline]
+    pub fn is_net_byte_order(&self) -> bool {
+        self.raw_type & NET_BYTE_ORDER != 0
+    }
+
+    /// The payload, without padding.
+    #[inline]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// The payload as attributes of its own.
+    #[inline]
+    pub fn nested(&self) -> Attributes<'a> {
+        Attributes::new(self.payload)
+    }
+
+    /// The payload as a fixed number of bytes.
+    #[inline]
+    pub fn as_array<const N: usize>(&self) -> Option<[u8; N]> {
+        self.payload.try_into().ok()
+    }
+
+    /// One byte.
+    #[inline]
+    pub fn as_u8(&self) -> Option<u8> {
+        self.as_array::<1>().map(|[value]| value)
+    }
+
+    /// 16 bits in host order.
+    #[inline]
+    pub fn as_u16(&self) -> Option<u16> {
+        self.as_array().map(u16::from_ne_bytes)
+    }
+
+    /// 32 bits in host order.
+    #[inline]
+    pub fn as_u32(&self) -> Option<u32> {
+        self.as_array().map(u32::from_ne_bytes)
+    }
+
+    /// 64 bits in host order; they may stand at any address.
+    #[inline]
+    pub fn as_u64(&self) -> Option<u64> {
+        self.as_array().map(u64::from_ne_bytes)
+    }
+
+    /// 16 bits in network order.
+    #[inline]
+    pub fn as_be16(&self) -> Option<u16> {
+        self.as_array().map(u16::from_be_bytes)
+    }
+
+    /// 32 bits in network order.
+    #[inline]
+    pub fn as_be32(&self) -> Option<u32> {
+        self.as_array().map(u32::from_be_bytes)
+    }
+
+    /// 64 bits in network order; they may stand at any address.
+    #[inline]
+    pub fn as_be64(&self) -> Option<u64> {
+        self.as_array().map(u64::from_be_bytes)
+    }
+
+    /// A string's bytes up to the first NUL, or all when there is none.
+    #[inline]
+    pub fn as_str_bytes(&self) -> &'a [u8] {
+        self.payload
+            .split(|&byte| byte == 0)
+            .next()
+            .unwrap_or_default()
+    }
+
+    /// A string up to the first NUL, or whole when there is none. None when it is not UTF-8: an interface may be
+    /// named with any bytes, [`as_str_bytes`](Self::as_str_bytes) gives those.
+    #[inline]
+    pub fn as_str(&self) -> Option<&'a str> {
+        std::str::from_utf8(self.as_str_bytes()).ok()
+    }
+}
+
+/// An iterator over attributes, in order.
+///
+/// It ends at the first one whose length cannot be right (below 4, or beyond the end), as the kernel's
+/// own `nla_ok` does; [`is_malformed`](Self::is_malformed) then tells.
+///
+/// ```
+/// use nlring::Attributes;
+///
+/// // Length 5, type 1, one byte and its padding.
+/// let mut bytes = 5u16.to_ne_bytes().to_vec();
+/// bytes.extend_from_slice(&1u16.to_ne_bytes());
+/// bytes.extend_from_slice(&[42, 0, 0, 0]);
+/// let attribute = Attributes::new(&bytes).find(1).expect("it is there");
+/// assert_eq!(attribute.as_u8(), Some(42));
+/// assert_eq!(attribute.as_u16(), None);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    left: &'a [u8],
+}
+
+impl<'a> Attributes<'a> {
+    /// Over the attributes that `bytes` starts with.
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { left: bytes }
+    }
+
+    /// The first attribute of this type.
+    pub fn find(mut self, attribute_type: u16) -> Option<Attribute<'a>> {
+        Iterator::find(&mut self, |attribute| {
+            attribute.attribute_type() == attribute_type
+        })
+    }
+
+    /// Whether bytes are left that are no attribute. Up to 3 bytes of padding are not counted as such.
+    pub fn is_malformed(&self) -> bool {
+        self.left.len() >= ATTRIBUTE_HEADER_BYTES && self.clone().next().is_none()
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Attribute<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Attribute<'a>> {
+        let [a, b, c, d] = *self.left.first_chunk::<ATTRIBUTE_HEADER_BYTES>()?;
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let payload = self.left.get(ATTRIBUTE_HEADER_BYTES..length)?;
+        self.left = self.left.get(align(length)..).unwrap_or_default();
+        Some(Attribute {
+            raw_type: u16::from_ne_bytes([c, d]),
+            payload,
+        })
+    }
+}
+
+impl FusedIterator for Attributes<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(length: u16, attribute_type: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&attribute_type.to_ne_bytes());
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn bad_lengths_end_the_iteration() {
+        for length in [0, 1, 3, 9, u16::MAX] {
+            let bytes = raw(length, 1, &[0; 4]);
+            let mut attributes = Attributes::new(&bytes);
+            assert_eq!(attributes.next(), None, "length {length}");
+            assert!(attributes.is_malformed(), "length {length}");
+        }
+    }
+
+    #[test]
+    fn the_last_attribute_needs_no_padding_and_a_header_alone_is_empty() {
+        let mut bytes = raw(4, 9, &[]);
+        bytes.extend(raw(5, 2, &[7]));
+        let mut attributes = Attributes::new(&bytes);
+        assert_eq!(
+            attributes.next().map(|attribute| attribute.bytes().len()),
+            Some(0)
+        );
+        assert_eq!(
+            attributes.next().and_then(|attribute| attribute.as_u8()),
+            Some(7)
+        );
+        assert!(!attributes.is_malformed());
+    }
+
+    #[test]
+    fn flags_are_not_part_of_the_type() {
+        let bytes = raw(8, 3 | NESTED | NET_BYTE_ORDER, &1u32.to_be_bytes());
+        let attribute = Attributes::new(&bytes).find(3).unwrap();
+        assert!(attribute.is_nested() && attribute.is_net_byte_order());
+        assert_eq!(attribute.as_be32(), Some(1));
+    }
+
+    #[test]
+    fn strings_end_at_the_first_nul_or_with_the_payload() {
+        for (payload, want) in [
+            (&b"eth0\0\0\0\0"[..], "eth0"),
+            (b"eth0", "eth0"),
+            (b"\0", ""),
+            (b"", ""),
+        ] {
+            let attribute = Attribute {
+                raw_type: 1,
+                payload,
+            };
+            assert_eq!(attribute.as_str(), Some(want));
+        }
+        let attribute = Attribute {
+            raw_type: 1,
+            payload: b"a\xff\0b",
+        };
+        assert_eq!(
+            (attribute.as_str(), attribute.as_str_bytes()),
+            (None, &b"a\xff"[..])
+        );
+    }
+}

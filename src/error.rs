@@ -1,0 +1,190 @@
+//! What can go wrong, told so that a person can act on it.
+
+use std::fmt;
+use std::io;
+
+/// The result of this crate's fallible functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failed operation: what was being done, and what the system answered.
+///
+/// The text names the operation, the system's answer, and the remedy where there is a usual one.
+#[derive(Debug)]
+pub struct Error {
+    operation: &'static str,
+    kind: ErrorKind,
+    source: Option<io::Error>,
+}
+
+/// The kinds of [`Error`] a program may want to tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A system call failed; [`Error::raw_os_error`] says how.
+    System,
+    /// The socket's receive queue was full and the kernel dropped datagrams since the last receive (`ENOBUFS`).
+    /// Only a socket without `NETLINK_NO_ENOBUFS` reports loss this way.
+    Overrun,
+    /// Nothing to receive now on a non-blocking socket, or the receive time-out passed (`EAGAIN`).
+    WouldBlock,
+    /// The datagram was larger than the buffer; what did not fit is gone.
+    Truncated {
+        /// The datagram's full length in bytes: a buffer of this size would have held it.
+        real_bytes: usize,
+    },
+    /// The operation needs a capability that this process lacks (`EPERM`).
+    PermissionDenied,
+    /// This kernel does not have the protocol, the option or the feature.
+    Unsupported,
+    /// A value that was passed in cannot be used.
+    InvalidInput,
+    /// No socket has this id (any more).
+    NoSuchSocket,
+}
+
+impl Error {
+    pub(crate) fn system(operation: &'static str, source: io::Error) -> Self {
+        let kind = match source.raw_os_error() {
+            Some(libc::ENOBUFS) => ErrorKind::Overrun,
+            Some(libc::EAGAIN) => ErrorKind::WouldBlock,
+            Some(libc::EPERM | libc::EACCES) => ErrorKind::PermissionDenied,
+            Some(libc::EPROTONOSUPPORT | libc::ENOPROTOOPT | libc::EAFNOSUPPORT | libc::ENOSYS) => {
+                ErrorKind::Unsupported
+            }
+            _ => ErrorKind::System,
+        };
+        Self {
+            operation,
+            kind,
+            source: Some(source),
+        }
+    }
+
+    pub(crate) fn with_kind(operation: &'static str, kind: ErrorKind) -> Self {
+        Self {
+            operation,
+            kind,
+            source: None,
+        }
+    }
+
+    /// What was being done.
+    pub fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// Which kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The system's error number, when a system call failed.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.source.as_ref().and_then(io::Error::raw_os_error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.operation)?;
+        match (self.kind, &self.source) {
+            (ErrorKind::Truncated { real_bytes }, _) => {
+                write!(
+                    f,
+                    "the datagram has {real_bytes} bytes, more than the buffer; receive into a larger one"
+                )
+            }
+            (ErrorKind::Overrun, Some(source)) => {
+                write!(
+                    f,
+                    "the receive queue overran and datagrams were lost ({source}); use a larger receive buffer"
+                )
+            }
+            (ErrorKind::NoSuchSocket, _) => f.write_str("no socket has this id (any more)"),
+            (_, Some(source)) => source.fmt(f),
+            (_, None) => f.write_str("the value cannot be used"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind {
+            ErrorKind::WouldBlock => io::ErrorKind::WouldBlock,
+            ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
+            ErrorKind::Unsupported => io::ErrorKind::Unsupported,
+            ErrorKind::InvalidInput | ErrorKind::NoSuchSocket => io::ErrorKind::InvalidInput,
+            ErrorKind::Truncated { .. } => io::ErrorKind::InvalidData,
+            ErrorKind::System | ErrorKind::Overrun => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Where a datagram stops being a sequence of netlink messages, and why.
+///
+/// The messages before `offset_bytes` are good and are always delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Offset of the bad header from the start of its datagram.
+    pub offset_bytes: usize,
+    /// What is wrong there.
+    pub reason: MalformedReason,
+}
+
+/// What can be wrong with a message's length. The check is libmnl's `mnl_nlmsg_ok` (src/nlmsg.c), with its cases told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MalformedReason {
+    /// Fewer bytes are left than a header has (16).
+    ShortHeader {
+        /// How many are left, 1 to 15.
+        left_bytes: usize,
+    },
+    /// `nlmsg_len` is smaller than the header it counts (16); 0 is among these.
+    LengthBelowHeader {
+        /// The length the header states.
+        length_bytes: u32,
+    },
+    /// `nlmsg_len` reaches beyond the datagram's end.
+    LengthBeyondEnd {
+        /// The length the header states.
+        length_bytes: u32,
+        /// How many bytes are left, the header included.
+        left_bytes: usize,
+    },
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at byte {}: ", self.offset_bytes)?;
+        match self.reason {
+            MalformedReason::ShortHeader { left_bytes } => {
+                write!(f, "{left_bytes} bytes are left, a message header has 16")
+            }
+            MalformedReason::LengthBelowHeader { length_bytes } => {
+                write!(
+                    f,
+                    "a message states {length_bytes} bytes, fewer than its own header of 16"
+                )
+            }
+            MalformedReason::LengthBeyondEnd {
+                length_bytes,
+                left_bytes,
+            } => {
+                write!(
+                    f,
+                    "a message states {length_bytes} bytes where {left_bytes} are left"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Malformed {}

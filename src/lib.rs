@@ -1,0 +1,11 @@
+//! nlring
+mod attribute;
+mod error;
+mod message;
+
+pub use attribute::{ATTRIBUTE_HEADER_BYTES, Attribute, Attributes};
+pub use error::{Error, ErrorKind, Malformed, MalformedReason, Result};
+pub use message::{
+    Content, DONE, Datagram, ERROR, ErrorMessage, HEADER_BYTES, Header, Iter, MIN_TYPE, Message,
+    MessageBuilder, MessageList, Messages, NOOP, OVERRUN, flags,
+};
