@@ -14,6 +14,7 @@ pub struct Error {
     operation: &'static str,
     kind: ErrorKind,
     source: Option<io::Error>,
+    remedy: Option<&'static str>,
 }
 
 /// The kinds of [`Error`] a program may want to tell apart.
@@ -45,7 +46,6 @@ pub enum ErrorKind {
 impl Error {
     pub(crate) fn system(operation: &'static str, source: io::Error) -> Self {
         let kind = match source.raw_os_error() {
-            Some(libc::ENOBUFS) => ErrorKind::Overrun,
             Some(libc::EAGAIN) => ErrorKind::WouldBlock,
             Some(libc::EPERM | libc::EACCES) => ErrorKind::PermissionDenied,
             Some(libc::EPROTONOSUPPORT | libc::ENOPROTOOPT | libc::EAFNOSUPPORT | libc::ENOSYS) => {
@@ -57,6 +57,14 @@ impl Error {
             operation,
             kind,
             source: Some(source),
+            remedy: None,
+        }
+    }
+
+    pub(crate) fn overrun(operation: &'static str, source: io::Error) -> Self {
+        Self {
+            kind: ErrorKind::Overrun,
+            ..Self::system(operation, source)
         }
     }
 
@@ -65,6 +73,21 @@ impl Error {
             operation,
             kind,
             source: None,
+            remedy: None,
+        }
+    }
+
+    /// Adds what the user can do about it.
+    pub(crate) fn with_remedy(mut self, remedy: &'static str) -> Self {
+        self.remedy = Some(remedy);
+        self
+    }
+
+    pub(crate) fn with_remedy_if_denied(self, remedy: &'static str) -> Self {
+        if self.kind == ErrorKind::PermissionDenied {
+            self.with_remedy(remedy)
+        } else {
+            self
         }
     }
 
@@ -102,8 +125,10 @@ impl fmt::Display for Error {
             }
             (ErrorKind::NoSuchSocket, _) => f.write_str("no socket has this id (any more)"),
             (_, Some(source)) => source.fmt(f),
+            (ErrorKind::Unsupported, None) => f.write_str("this kernel does not have it"),
             (_, None) => f.write_str("the value cannot be used"),
-        }
+        }?;
+        self.remedy.map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
 }
 

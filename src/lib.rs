@@ -2,6 +2,8 @@
 mod attribute;
 mod error;
 mod message;
+mod socket;
+mod sys;
 
 pub use attribute::{ATTRIBUTE_HEADER_BYTES, Attribute, Attributes};
 pub use error::{Error, ErrorKind, Malformed, MalformedReason, Result};
@@ -9,3 +11,4 @@ pub use message::{
     Content, DONE, Datagram, ERROR, ErrorMessage, HEADER_BYTES, Header, Iter, MIN_TYPE, Message,
     MessageBuilder, MessageList, Messages, NOOP, OVERRUN, flags,
 };
+pub use socket::{Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, option};

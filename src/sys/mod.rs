@@ -1,0 +1,5 @@
+//! The system's side: every `unsafe` block, every libc and io_uring call of the library.
+//!
+//! What leaves this module is safe to call in any order with any values; each block proves its part of that.
+
+pub(crate) mod socket;

@@ -1,0 +1,353 @@
+//! Netlink sockets: the system calls of `netlink(7)`, with safe arguments.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::ptr;
+
+use crate::message::Datagram;
+
+/// Room for an address, `struct sockaddr_nl`: family, padding, port ID, groups mask.
+pub(crate) const NAME_BYTES: usize = size_of::<libc::sockaddr_nl>();
+/// Room for the control messages that netlink sends: `NETLINK_PKTINFO` and `NETLINK_LISTEN_ALL_NSID`, 24 bytes each.
+pub(crate) const CONTROL_BYTES: usize = 64;
+
+/// Index of the drop counter in what `SO_MEMINFO` answers (`SK_MEMINFO_DROPS`, include/uapi/linux/sock_diag.h).
+const MEMINFO_DROPS: usize = 8;
+/// `SO_MEMINFO` (include/uapi/asm-generic/socket.h). Available since Linux 4.12.
+const SO_MEMINFO: libc::c_int = 55;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn check_size(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+fn socklen(length: usize) -> libc::socklen_t {
+    libc::socklen_t::try_from(length).unwrap_or(libc::socklen_t::MAX)
+}
+
+pub(crate) fn page_bytes() -> usize {
+    // SAFETY: sysconf takes any number and touches no memory of ours.
+    let answer = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(answer).unwrap_or(4096)
+}
+
+pub(crate) fn open(protocol: i32) -> io::Result<OwnedFd> {
+    // SAFETY: socket(2) takes three numbers and touches no memory of ours.
+    let fd = check(unsafe {
+        libc::socket(
+            libc::AF_NETLINK,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+            protocol,
+        )
+    })?;
+    // SAFETY: the kernel has just made `fd` for this call, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub(crate) fn close(fd: OwnedFd) -> io::Result<()> {
+    // SAFETY: the descriptor was owned by `fd`, which has just given it up, so it is closed exactly once.
+    check(unsafe { libc::close(fd.into_raw_fd()) })?;
+    Ok(())
+}
+
+fn address(port_id: u32, groups_mask: u32) -> libc::sockaddr_nl {
+    // SAFETY: sockaddr_nl is four integers, for which all zeroes is a value.
+    let mut address: libc::sockaddr_nl = unsafe { mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    address.nl_pid = port_id;
+    address.nl_groups = groups_mask;
+    address
+}
+
+pub(crate) fn bind(fd: BorrowedFd<'_>, port_id: u32, groups_mask: u32) -> io::Result<()> {
+    let address = address(port_id, groups_mask);
+    // SAFETY: the pointer and the length describe `address`, which outlives the call; the kernel only reads it.
+    check(unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            ptr::from_ref(&address).cast(),
+            socklen(NAME_BYTES),
+        )
+    })?;
+    Ok(())
+}
+
+/// The port ID and the mask of the first 32 groups.
+pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let mut address = address(0, 0);
+    let mut length = socklen(NAME_BYTES);
+    // SAFETY: both pointers are to locals that outlive the call, and `length` is the room at `address`; any bytes that
+    // the kernel writes there are a valid sockaddr_nl, which is integers only.
+    check(unsafe {
+        libc::getsockname(
+            fd.as_raw_fd(),
+            ptr::from_mut(&mut address).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok((address.nl_pid, address.nl_groups))
+}
+
+/// Returns the option's full length; `value` holds as much of it as there was room for.
+pub(crate) fn option(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &mut [u8],
+) -> io::Result<usize> {
+    let mut length = socklen(value.len());
+    // SAFETY: the pointer and `length` describe `value`, borrowed for the call; any bytes are valid in it.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(length as usize)
+}
+
+pub(crate) fn set_option(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &[u8],
+) -> io::Result<()> {
+    // SAFETY: the pointer and the length describe `value`, borrowed for the call; the kernel only reads it.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            value.as_ptr().cast(),
+            socklen(value.len()),
+        )
+    })?;
+    Ok(())
+}
+
+/// How many datagrams the kernel could not put into this socket's receive queue, modulo 2^32.
+pub(crate) fn drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut value = [0; 4 * (MEMINFO_DROPS + 1)];
+    option(fd, libc::SOL_SOCKET, SO_MEMINFO, &mut value)?;
+    Ok(value
+        .last_chunk()
+        .map_or(0, |drops| u32::from_ne_bytes(*drops)))
+}
+
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
+    let mut value = libc::c_int::from(nonblocking);
+    // SAFETY: FIONBIO reads one int through the pointer, and `value` is one that outlives the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut value) })?;
+    Ok(())
+}
+
+pub(crate) fn send_to(
+    fd: BorrowedFd<'_>,
+    bytes: &[u8],
+    port_id: u32,
+    groups_mask: u32,
+) -> io::Result<usize> {
+    let address = address(port_id, groups_mask);
+    let name = ptr::from_ref(&address).cast();
+    // SAFETY: the pointers and lengths describe `bytes` and `address`, both alive through the call and only read.
+    let sent = unsafe {
+        libc::sendto(
+            fd.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            0,
+            name,
+            socklen(NAME_BYTES),
+        )
+    };
+    check_size(sent)
+}
+
+/// What a receive told about a datagram besides its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Received {
+    /// The datagram's full length, also when less was stored.
+    pub real_bytes: usize,
+    pub sender_port_id: u32,
+    pub group: Option<u32>,
+    pub nsid: Option<i32>,
+}
+
+impl Received {
+    /// From the name and control bytes that came with a datagram.
+    pub(crate) fn new(real_bytes: usize, name: &[u8], control: &[u8]) -> Self {
+        let (group, nsid) = read_control(control);
+        Self {
+            real_bytes,
+            sender_port_id: read_port_id(name),
+            group,
+            nsid,
+        }
+    }
+
+    pub(crate) fn datagram<'a>(&self, bytes: &'a [u8]) -> Datagram<'a> {
+        Datagram {
+            bytes,
+            sender_port_id: self.sender_port_id,
+            group: self.group,
+            nsid: self.nsid,
+        }
+    }
+}
+
+/// The port ID in the bytes of a `struct sockaddr_nl`; 0 when there are too few.
+fn read_port_id(name: &[u8]) -> u32 {
+    name.get(4..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |port_id| u32::from_ne_bytes(*port_id))
+}
+
+/// The multicast group and the nsid in the bytes of a control buffer: a sequence of `struct cmsghdr`
+/// (length as a word, level, type) and data, each aligned to a word (`CMSG_NXTHDR`, cmsg(3)).
+fn read_control(mut control: &[u8]) -> (Option<u32>, Option<i32>) {
+    const WORD: usize = size_of::<usize>();
+    let (mut group, mut nsid) = (None, None);
+    while let Some(word) = control.first_chunk::<WORD>() {
+        let length = usize::from_ne_bytes(*word);
+        let Some(message) = control.get(..length) else {
+            break;
+        };
+        let Some((head, data)) = message.split_at_checked(WORD + 8) else {
+            break;
+        };
+        let level_and_type = head
+            .last_chunk::<8>()
+            .map(|bytes| u64::from_ne_bytes(*bytes));
+        let value = data.first_chunk::<4>();
+        if level_and_type == Some(NETLINK_PKTINFO) {
+            group = value.map(|value| u32::from_ne_bytes(*value));
+        } else if level_and_type == Some(NETLINK_LISTEN_ALL_NSID) {
+            nsid = value.map(|value| i32::from_ne_bytes(*value));
+        }
+        control = control
+            .get(length.next_multiple_of(WORD)..)
+            .unwrap_or_default();
+    }
+    (group, nsid)
+}
+
+/// Level and type of a control message as the eight bytes they are.
+const NETLINK_PKTINFO: u64 = level_and_type(libc::SOL_NETLINK, libc::NETLINK_PKTINFO);
+const NETLINK_LISTEN_ALL_NSID: u64 =
+    level_and_type(libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID);
+
+const fn level_and_type(level: i32, kind: i32) -> u64 {
+    let ([a, b, c, d], [e, f, g, h]) = (level.to_ne_bytes(), kind.to_ne_bytes());
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// One receive into `buffer`. More is never stored than fits; `real_bytes` tells what there was.
+pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> io::Result<Received> {
+    let mut name = [0u8; NAME_BYTES];
+    let mut control = [0u64; CONTROL_BYTES / 8]; // words: the kernel writes structs with a length word first
+    let mut iovec = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: msghdr is integers and pointers, for which all zeroes (null) is a value.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_name = name.as_mut_ptr().cast();
+    header.msg_namelen = socklen(NAME_BYTES);
+    header.msg_iov = &raw mut iovec;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL_BYTES as _;
+    // SAFETY: `header` points to `name`, `control` and `iovec`, and that to `buffer`, with the sizes they have. All
+    // are locals or borrowed for the call, and any bytes the kernel writes are valid in them.
+    let received =
+        unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, flags | libc::MSG_TRUNC) };
+    let real_bytes = check_size(received)?;
+    let mut control_bytes = [0; CONTROL_BYTES];
+    for (bytes, word) in control_bytes.chunks_exact_mut(8).zip(control) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    let name = name.get(..header.msg_namelen as usize).unwrap_or_default();
+    let control = control_bytes
+        .get(..header.msg_controllen as usize)
+        .unwrap_or_default();
+    Ok(Received::new(real_bytes, name, control))
+}
+
+/// Whether a receive would find something now, a datagram or an error.
+pub(crate) fn has_queued(fd: BorrowedFd<'_>) -> bool {
+    match receive(fd, &mut [], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
+        Ok(_) => true,
+        Err(error) => error.raw_os_error() != Some(libc::EAGAIN),
+    }
+}
+
+/// How many datagrams one call of [`discard`] takes at most.
+pub(crate) const DISCARD_BATCH: usize = 64;
+
+/// Takes up to [`DISCARD_BATCH`] datagrams off the queue without copying a byte of them, and counts them.
+pub(crate) fn discard(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    // SAFETY: mmsghdr is integers and pointers, for which all zeroes (null) is a value: no name, no room, no control.
+    let mut headers: [libc::mmsghdr; DISCARD_BATCH] =
+        unsafe { MaybeUninit::zeroed().assume_init() };
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    // SAFETY: the pointer and the count describe `headers`, which have no buffers, so the kernel writes only them.
+    let taken = unsafe {
+        libc::recvmmsg(
+            fd.as_raw_fd(),
+            headers.as_mut_ptr(),
+            DISCARD_BATCH as _,
+            flags as _,
+            ptr::null_mut(),
+        )
+    };
+    usize::try_from(taken).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control_message(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
+        let mut bytes = (16 + data.len()).to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&level.to_ne_bytes());
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(data);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes
+    }
+
+    #[test]
+    fn control_messages_are_read_in_any_order_and_bad_ones_end_the_reading() {
+        let mut control = control_message(libc::SOL_SOCKET, 2, &[9; 12]);
+        control.extend(control_message(
+            libc::SOL_NETLINK,
+            libc::NETLINK_LISTEN_ALL_NSID,
+            &(-1i32).to_ne_bytes(),
+        ));
+        control.extend(control_message(
+            libc::SOL_NETLINK,
+            libc::NETLINK_PKTINFO,
+            &7u32.to_ne_bytes(),
+        ));
+        assert_eq!(read_control(&control), (Some(7), Some(-1)));
+        for length in 0..control.len() {
+            let _ = read_control(&control[..length]);
+        }
+        for length in [0usize, 7, 15, usize::MAX] {
+            control[..8].copy_from_slice(&length.to_ne_bytes());
+            assert_eq!(read_control(&control), (None, None), "length {length}");
+        }
+    }
+}
