@@ -77,6 +77,14 @@ impl Error {
         }
     }
 
+    /// A failure whose cause takes words of its own.
+    pub(crate) fn explained(operation: &'static str, kind: ErrorKind, text: String) -> Self {
+        Self {
+            source: Some(io::Error::other(text)),
+            ..Self::with_kind(operation, kind)
+        }
+    }
+
     /// Adds what the user can do about it.
     pub(crate) fn with_remedy(mut self, remedy: &'static str) -> Self {
         self.remedy = Some(remedy);

@@ -1,11 +1,13 @@
 //! nlring
 mod attribute;
+mod engine;
 mod error;
 mod message;
 mod socket;
 mod sys;
 
 pub use attribute::{ATTRIBUTE_HEADER_BYTES, Attribute, Attributes};
+pub use engine::{AddOptions, Backend, Control, Ended, Engine, EngineBuilder, Event, Finished, Loss, Notice, Running, SocketId, Statistics, StopHandle, Turn, Wait};
 pub use error::{Error, ErrorKind, Malformed, MalformedReason, Result};
 pub use message::{
     Content, DONE, Datagram, ERROR, ErrorMessage, HEADER_BYTES, Header, Iter, MIN_TYPE, Message,

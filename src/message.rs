@@ -367,6 +367,17 @@ pub(crate) struct Walk {
     pub malformed: Option<Malformed>,
 }
 
+impl Walk {
+    /// Of a datagram that holds no netlink messages.
+    pub(crate) fn raw(bytes: &[u8]) -> Self {
+        Self {
+            message_count: 0,
+            valid_bytes: bytes.len(),
+            malformed: None,
+        }
+    }
+}
+
 /// Checks every length of a datagram.
 #[inline]
 pub(crate) fn walk(bytes: &[u8]) -> Walk {

@@ -573,14 +573,25 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Counts drops from here on: those before were somebody else's to tell of.
+    pub(crate) fn forget_drops(&mut self) {
+        self.drops_baseline = sys::drops(self.fd.as_fd()).unwrap_or(0);
+    }
+}
+
 const NET_ADMIN: &str =
     "it needs CAP_NET_ADMIN in this network namespace: run as root or grant the capability";
 
 /// Takes the descriptor of a netlink socket over. Drops before this are not counted.
 impl From<OwnedFd> for Socket {
     fn from(fd: OwnedFd) -> Self {
-        let drops_baseline = sys::drops(fd.as_fd()).unwrap_or(0);
-        Self { fd, drops_baseline }
+        let mut socket = Self {
+            fd,
+            drops_baseline: 0,
+        };
+        socket.forget_drops();
+        socket
     }
 }
 

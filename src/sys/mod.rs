@@ -2,4 +2,9 @@
 //!
 //! What leaves this module is safe to call in any order with any values; each block proves its part of that.
 
+pub(crate) mod buffer_ring;
+pub(crate) mod event;
+pub(crate) mod mapping;
+pub(crate) mod ring;
+pub(crate) mod slots;
 pub(crate) mod socket;

@@ -1,0 +1,246 @@
+//! Which way of receiving works here, found by trying each, and why the better ones do not.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::receive::Receive;
+use super::recvmmsg::Recvmmsg;
+use super::uring::{MAX_DEPTH, Mode, Uring};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A way to receive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// The first of the others that works here, in their order.
+    #[default]
+    Auto,
+    /// One multishot receive a socket, on a ring of registered buffers. Linux 6.0; best from 6.1.
+    Multishot,
+    /// A chain of single receives a socket. Linux 5.6.
+    Oneshot {
+        /// How many receives are in a chain, from 1 to 128.
+        depth: u16,
+    },
+    /// recvmmsg(2), for hosts where io_uring is switched off.
+    Recvmmsg,
+}
+
+impl Backend {
+    /// The depth of a chain when none is given.
+    pub const DEFAULT_DEPTH: u16 = 32;
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Multishot => f.write_str("multishot"),
+            Self::Oneshot { depth } => write!(f, "oneshot:{depth}"),
+            Self::Recvmmsg => f.write_str("recvmmsg"),
+        }
+    }
+}
+
+/// A backend that works, which one it is, and why it was taken.
+pub(super) struct Choice {
+    pub receive: Box<dyn Receive>,
+    pub backend: Backend,
+    pub reason: String,
+}
+
+/// Takes the backend asked for, or the first that works.
+pub(super) fn choose(asked: Backend, completion_entries: u32, pollable: bool) -> Result<Choice> {
+    let uring = |mode| {
+        Uring::new(mode, completion_entries, pollable)
+            .map(|uring| Box::new(uring) as Box<dyn Receive>)
+    };
+    let attempt = |backend| match backend {
+        Backend::Auto | Backend::Multishot => {
+            Uring::trial(Mode::Multishot).and_then(|()| uring(Mode::Multishot))
+        }
+        Backend::Oneshot { depth } => {
+            Uring::trial(Mode::Oneshot(2)).and_then(|()| uring(Mode::Oneshot(depth)))
+        }
+        Backend::Recvmmsg => {
+            Recvmmsg::new(pollable).map(|recvmmsg| Box::new(recvmmsg) as Box<dyn Receive>)
+        }
+    };
+    if let Backend::Oneshot { depth } = asked
+        && !(1..=MAX_DEPTH).contains(&depth)
+    {
+        return Err(Error::with_kind("build an engine", ErrorKind::InvalidInput)
+            .with_remedy("the depth of a chain must be from 1 to 128"));
+    }
+    if asked != Backend::Auto {
+        let receive = attempt(asked).map_err(|error| {
+            let reason = format!(
+                "{asked} does not work here: {}",
+                why(&error, Path::new("/"))
+            );
+            let denied = error.kind() == io::ErrorKind::PermissionDenied;
+            let kind = if denied {
+                ErrorKind::PermissionDenied
+            } else {
+                ErrorKind::Unsupported
+            };
+            Error::explained("build an engine", kind, reason)
+        })?;
+        return Ok(Choice {
+            receive,
+            backend: asked,
+            reason: "asked for".into(),
+        });
+    }
+    let mut reason = String::new();
+    for backend in [
+        Backend::Multishot,
+        Backend::Oneshot {
+            depth: Backend::DEFAULT_DEPTH,
+        },
+        Backend::Recvmmsg,
+    ] {
+        match attempt(backend) {
+            Ok(receive) if reason.is_empty() => {
+                return Ok(Choice {
+                    receive,
+                    backend,
+                    reason: "the best, and it works here".into(),
+                });
+            }
+            Ok(receive) => {
+                return Ok(Choice {
+                    receive,
+                    backend,
+                    reason,
+                });
+            }
+            Err(error) => {
+                let why = why(&error, Path::new("/"));
+                // Where io_uring as a whole is forbidden, once is enough.
+                if !reason.contains(&why) {
+                    let separator = if reason.is_empty() { "" } else { "; " };
+                    reason = format!("{reason}{separator}{backend} does not work here: {why}");
+                }
+            }
+        }
+    }
+    Err(Error::with_kind("build an engine", ErrorKind::Unsupported))
+}
+
+/// What stands in the way of io_uring, and what to do about it. The errno alone does not tell: a sysctl and a seccomp
+/// profile may both answer EPERM. `root` is where proc is mounted.
+fn why(error: &io::Error, root: &Path) -> String {
+    let seccomp = || is_seccomp_filtered(root);
+    match error.raw_os_error() {
+        Some(libc::EPERM) => match sysctl(root, "io_uring_disabled") {
+            Some(2) => "io_uring is switched off (kernel.io_uring_disabled = 2; 0 allows it)".into(),
+            Some(1) => {
+                let group = sysctl(root, "io_uring_group").unwrap_or(-1);
+                format!(
+                    "io_uring is for privileged processes only (kernel.io_uring_disabled = 1): run as root, join \
+                     the group of kernel.io_uring_group ({group}), or set kernel.io_uring_disabled to 0"
+                )
+            }
+            _ if seccomp() => "io_uring is denied by a seccomp filter (EPERM): allow io_uring_setup, io_uring_enter and \
+                               io_uring_register in the container's profile"
+                .into(),
+            _ => "io_uring is denied (EPERM), by neither kernel.io_uring_disabled nor seccomp: look at the security \
+                  module's log"
+                .into(),
+        },
+        Some(libc::ENOSYS) if seccomp() => "io_uring is denied by a seccomp filter (ENOSYS), or missing in this kernel: \
+                                            allow io_uring_setup, io_uring_enter and io_uring_register in the profile"
+            .into(),
+        Some(libc::ENOSYS) => "this kernel is built without io_uring".into(),
+        Some(libc::EINVAL) => "this kernel is too old for it".into(),
+        Some(libc::ENOMEM) => "the memory limit is too low for it (RLIMIT_MEMLOCK: ulimit -l)".into(),
+        _ => error.to_string(),
+    }
+}
+
+fn sysctl(root: &Path, name: &str) -> Option<i64> {
+    fs::read_to_string(root.join("proc/sys/kernel").join(name))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Whether this process runs under a seccomp filter (mode 2 in proc(5)).
+fn is_seccomp_filtered(root: &Path) -> bool {
+    let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
+    status.lines().any(|line| {
+        line.strip_prefix("Seccomp:")
+            .is_some_and(|mode| mode.trim() == "2")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A proc of our own: the sysctl is the whole machine's, and not for a test to change.
+    fn root(name: &str, disabled: Option<&str>, seccomp: &str) -> std::path::PathBuf {
+        let root = std::env::temp_dir().join(format!("nlring-why-{}-{name}", std::process::id()));
+        fs::create_dir_all(root.join("proc/sys/kernel")).unwrap();
+        fs::create_dir_all(root.join("proc/self")).unwrap();
+        if let Some(disabled) = disabled {
+            fs::write(root.join("proc/sys/kernel/io_uring_disabled"), disabled).unwrap();
+            fs::write(root.join("proc/sys/kernel/io_uring_group"), "997\n").unwrap();
+        }
+        fs::write(
+            root.join("proc/self/status"),
+            format!("Name:\tx\nSeccomp:\t{seccomp}\nSeccomp_filters:\t1\n"),
+        )
+        .unwrap();
+        root
+    }
+
+    #[test]
+    fn the_reason_names_what_stands_in_the_way() {
+        let table = [
+            (
+                "off",
+                Some("2\n"),
+                "0",
+                libc::EPERM,
+                "kernel.io_uring_disabled = 2",
+            ),
+            (
+                "group",
+                Some("1\n"),
+                "0",
+                libc::EPERM,
+                "kernel.io_uring_group (997)",
+            ),
+            (
+                "seccomp",
+                Some("0\n"),
+                "2",
+                libc::EPERM,
+                "seccomp filter (EPERM)",
+            ),
+            ("old", None, "2", libc::EPERM, "seccomp filter (EPERM)"),
+            ("lsm", Some("0\n"), "0", libc::EPERM, "security module"),
+            (
+                "nosys",
+                Some("0\n"),
+                "2",
+                libc::ENOSYS,
+                "seccomp filter (ENOSYS)",
+            ),
+            ("none", None, "0", libc::ENOSYS, "built without io_uring"),
+            ("inval", Some("0\n"), "0", libc::EINVAL, "too old"),
+            ("memlock", Some("0\n"), "0", libc::ENOMEM, "RLIMIT_MEMLOCK"),
+        ];
+        for (name, disabled, seccomp, errno, want) in table {
+            let root = root(name, disabled, seccomp);
+            let reason = why(&io::Error::from_raw_os_error(errno), &root);
+            fs::remove_dir_all(&root).unwrap();
+            assert!(reason.contains(want), "{name}: {reason}");
+        }
+    }
+}

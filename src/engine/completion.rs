@@ -1,0 +1,101 @@
+//! What a completion of a receive means. Pure: numbers in, a decision out.
+
+/// What is known when a completion of a socket's receive is taken off the queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    /// A length, or a negated errno.
+    pub result: i32,
+    /// A buffer came with it.
+    pub has_buffer: bool,
+    /// The socket's receive is still armed after this completion.
+    pub is_armed: bool,
+    /// How many buffers the kernel still has for this socket.
+    pub lent_count: usize,
+}
+
+/// What to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// The buffer holds a datagram.
+    pub datagram: bool,
+    pub end: End,
+}
+
+/// How a receive stands after a completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It goes on.
+    None,
+    /// It has ended without a fault: to be armed again.
+    Rearm,
+    /// The buffers ran out. Nothing is lost: the datagrams wait in the socket's queue.
+    Starved,
+    /// The socket's receive queue overran: the kernel dropped datagrams, and its counter says how many.
+    Overrun,
+    /// It was cancelled.
+    Cancelled,
+    /// It failed for good, with this errno.
+    Failed(i32),
+}
+
+impl Facts {
+    /// `-ENOBUFS` has two meanings, and only the count of lent buffers tells them apart: with none left the buffers ran
+    /// out (io_uring/kbuf.c), else it is the socket's own error (net/netlink/af_netlink.c, netlink_overrun).
+    pub(super) fn judge(self) -> Outcome {
+        let end = match self.result {
+            0.. if self.is_armed => End::None,
+            0.. => End::Rearm,
+            error => match error.saturating_neg() {
+                libc::ENOBUFS if self.lent_count == 0 => End::Starved,
+                libc::ENOBUFS => End::Overrun,
+                libc::ECANCELED => End::Cancelled,
+                libc::EINTR | libc::EAGAIN => End::Rearm,
+                errno => End::Failed(errno),
+            },
+        };
+        Outcome {
+            datagram: self.result >= 0 && self.has_buffer,
+            end,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_result_has_one_meaning() {
+        let table = [
+            // result, buffer, armed, lent -> datagram, end
+            ((200, true, true, 7), (true, End::None)),
+            ((200, true, false, 7), (true, End::Rearm)), // the completion queue was full, or a chain's last
+            ((0, true, true, 7), (true, End::None)),     // an empty datagram is one
+            ((0, false, false, 7), (false, End::Rearm)),
+            ((-libc::ENOBUFS, false, false, 0), (false, End::Starved)),
+            ((-libc::ENOBUFS, false, false, 1), (false, End::Overrun)),
+            ((-libc::ENOBUFS, false, true, 8), (false, End::Overrun)), // inside a chain
+            ((-libc::ECANCELED, false, false, 7), (false, End::Cancelled)),
+            ((-libc::EINTR, false, false, 7), (false, End::Rearm)),
+            ((-libc::EAGAIN, false, false, 7), (false, End::Rearm)),
+            (
+                (-libc::EBADF, false, false, 7),
+                (false, End::Failed(libc::EBADF)),
+            ),
+            (
+                (-libc::EFAULT, true, false, 7),
+                (false, End::Failed(libc::EFAULT)),
+            ),
+            ((i32::MIN, false, false, 7), (false, End::Failed(i32::MAX))),
+        ];
+        for ((result, has_buffer, is_armed, lent_count), (datagram, end)) in table {
+            let facts = Facts {
+                result,
+                has_buffer,
+                is_armed,
+                lent_count,
+            };
+            assert_eq!(facts.judge(), Outcome { datagram, end }, "{facts:?}");
+        }
+    }
+}

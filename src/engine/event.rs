@@ -1,0 +1,85 @@
+//! What an engine tells its callback.
+
+use std::fmt;
+
+use super::loss::Loss;
+use super::sockets::SocketId;
+use crate::error::{Error, Malformed};
+use crate::message::MessageList;
+
+/// What happened. Deliberately exhaustive: to ignore a loss must be a decision.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Messages of one socket, in the kernel's order, lent until the callback returns.
+    Messages(SocketId, MessageList<'a>),
+    /// The kernel dropped datagrams.
+    Lost(SocketId, Loss),
+    /// Anything else worth knowing.
+    Notice(SocketId, Notice),
+}
+
+/// What else can happen to a socket.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A datagram was larger than the engine's buffers, and is not delivered: its rest is gone.
+    /// Give [`AddOptions::buffer_bytes`](crate::AddOptions::buffer_bytes) at least `real_bytes`.
+    Truncated {
+        /// The datagram's length.
+        real_bytes: usize,
+        /// Its group, when the socket has [`Socket::set_pktinfo`](crate::Socket::set_pktinfo) on.
+        group: Option<u32>,
+    },
+    /// A datagram had a bad length inside. The messages before it have just been delivered.
+    Malformed(Malformed),
+    /// The engine's buffers ran out since the last turn. Nothing is lost by it.
+    Starved,
+    /// Datagrams from another sender than the kernel were dropped since the last turn.
+    Foreign {
+        /// How many.
+        count: u64,
+        /// The sender of the last of them.
+        port_id: u32,
+    },
+    /// The socket was removed: nothing of it comes any more, and it may be reclaimed.
+    Removed,
+    /// The socket cannot be received from any more. It may be reclaimed.
+    Failed(Error),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated { real_bytes, group } => {
+                write!(
+                    f,
+                    "a datagram of {real_bytes} bytes was larger than the engine's buffers"
+                )?;
+                group.map_or(Ok(()), |group| write!(f, " (group {group})"))
+            }
+            Self::Malformed(malformed) => write!(f, "a datagram is malformed {malformed}"),
+            Self::Starved => f.write_str("the engine's buffers ran out; nothing is lost by it"),
+            Self::Foreign { count, port_id } => {
+                write!(
+                    f,
+                    "{count} datagrams from a sender that is not the kernel were dropped (port ID {port_id})"
+                )
+            }
+            Self::Removed => f.write_str("removed"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
+        }
+    }
+}
+
+/// How one turn of [`Running::poll`](crate::Running::poll) ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn<B> {
+    /// Nothing came before the time-out, or a signal did; it may also end a little early to read drop counters.
+    Idle,
+    /// The callback was called.
+    Delivered,
+    /// The stop handle was used. The engine receives no more until it is finished.
+    Stopped,
+    /// The callback broke off with this value. What was not handed over comes next turn.
+    Break(B),
+}

@@ -1,0 +1,141 @@
+//! Counting: what came, what the kernel dropped, and between which moments.
+
+use std::time::SystemTime;
+
+/// What became of one socket's datagrams, since it was added. All are exact counts.
+///
+/// `received + dropped + unread` is what the kernel tried to deliver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Datagrams handed over, the truncated, malformed and foreign ones included.
+    pub received: u64,
+    /// Datagrams the kernel dropped since the receive queue was full.
+    pub dropped: u64,
+    /// Datagrams larger than the engine's buffers: reported, never parsed.
+    pub truncated: u64,
+    /// Datagrams with a bad length inside; the messages before it were delivered.
+    pub malformed: u64,
+    /// Datagrams from another sender than the kernel: dropped, unless they were asked for.
+    pub foreign: u64,
+    /// How often the engine's buffers ran out. Nothing was lost by it; more buffers would have cost less time.
+    pub starved: u64,
+    /// Datagrams that were still queued when the engine ended, counted and not delivered.
+    pub unread: u64,
+    /// Messages delivered.
+    pub messages: u64,
+    /// Bytes of the received datagrams, by their real lengths.
+    pub bytes: u64,
+}
+
+/// Datagrams that the kernel dropped between two readings of its counter.
+///
+/// It is noticed while older datagrams may still be queued: events delivered after it may be older than the gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Loss {
+    /// How many datagrams.
+    pub count: u64,
+    /// The reading before, `CLOCK_REALTIME`: the loss is after this.
+    pub since: SystemTime,
+    /// The reading that showed it, `CLOCK_REALTIME`.
+    pub until: SystemTime,
+}
+
+/// A socket's drop counter (`SK_MEMINFO_DROPS`, 32 bits, wrapping) turned into losses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DropCounter {
+    last: u32,
+    read_at: SystemTime,
+}
+
+impl DropCounter {
+    pub(super) fn new(now: SystemTime) -> Self {
+        Self {
+            last: 0,
+            read_at: now,
+        }
+    }
+
+    /// Takes a reading in. Some when the counter has moved.
+    pub(super) fn update(&mut self, reading: u32, now: SystemTime) -> Option<Loss> {
+        let count = reading.wrapping_sub(self.last);
+        let since = self.read_at;
+        (self.last, self.read_at) = (reading, now);
+        (count > 0).then_some(Loss {
+            count: count.into(),
+            since,
+            until: now,
+        })
+    }
+}
+
+impl Loss {
+    /// This loss and a later one that was not delivered apart.
+    pub(super) fn merge(self, later: Loss) -> Loss {
+        Loss {
+            count: self.count + later.count,
+            since: self.since,
+            until: later.until,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn differences_wrap_and_gaps_lie_between_readings() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut counter = DropCounter::new(at(1));
+        assert_eq!(counter.update(0, at(2)), None);
+        let loss = Loss {
+            count: u64::from(u32::MAX),
+            since: at(2),
+            until: at(3),
+        };
+        assert_eq!(counter.update(u32::MAX, at(3)), Some(loss));
+        assert_eq!(
+            counter.update(1, at(4)),
+            Some(Loss {
+                count: 2,
+                since: at(3),
+                until: at(4)
+            })
+        );
+        assert_eq!(counter.update(1, at(5)), None);
+        assert_eq!(
+            counter.update(2, at(6)),
+            Some(Loss {
+                count: 1,
+                since: at(5),
+                until: at(6)
+            })
+        );
+    }
+
+    #[test]
+    fn losses_not_yet_delivered_are_added_up() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let first = Loss {
+            count: 3,
+            since: at(1),
+            until: at(2),
+        };
+        let later = Loss {
+            count: 4,
+            since: at(5),
+            until: at(6),
+        };
+        assert_eq!(
+            first.merge(later),
+            Loss {
+                count: 7,
+                since: at(1),
+                until: at(6)
+            }
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! The engine: many sockets, one loop, every datagram counted. This file builds one; `running.rs` turns it.
+
+mod backend;
+mod completion;
+mod delivery;
+mod event;
+mod loss;
+mod receive;
+mod recvmmsg;
+mod running;
+mod sockets;
+mod stop;
+mod uring;
+mod wait;
+
+use std::fmt;
+
+pub use backend::Backend;
+pub use event::{Event, Notice, Turn};
+pub use loss::{Loss, Statistics};
+pub use running::{Ended, Finished, Running};
+pub use sockets::{AddOptions, Control, SocketId};
+pub use stop::StopHandle;
+pub use wait::Wait;
+
+use crate::error::Result;
+use crate::socket::Socket;
+use backend::Choice;
+use sockets::Sockets;
+
+/// Receives from many sockets. Built anywhere, then [`start`](Self::start)ed on the thread it shall run on.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use nlring::{Engine, Event, MessageBuilder, Protocol, Socket, flags};
+///
+/// let socket = Socket::builder(Protocol::ROUTE).open()?;
+/// let mut request = Vec::new();
+/// MessageBuilder::new(&mut request, 18 /* RTM_GETLINK */, flags::REQUEST | flags::DUMP)
+///     .bytes(&[0; 16])
+///     .finish()?;
+/// socket.send(&request)?;
+///
+/// let mut engine = Engine::builder().build()?;
+/// engine.add(socket)?;
+/// let first = engine.start()?.run(|event, _control| match event {
+///     Event::Messages(_, list) => {
+///         let message = list.iter().next().expect("a list holds a message");
+///         ControlFlow::Break(message.message_type())
+///     }
+///     Event::Lost(socket, loss) => panic!("{} datagrams lost on {socket}", loss.count),
+///     Event::Notice(socket, notice) => panic!("{socket}: {notice}"),
+/// })?;
+/// assert_eq!(first, Some(16 /* RTM_NEWLINK */));
+/// # Ok::<(), nlring::Error>(())
+/// ```
+pub struct Engine {
+    choice: Choice,
+    sockets: Sockets,
+    stop: StopHandle,
+    wait: Wait,
+}
+
+impl Engine {
+    /// Starts to build one.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// Adds a socket with the default options. `NETLINK_NO_ENOBUFS` is turned on: losses are counted and told of by
+    /// [`Event::Lost`], and the socket is never congested.
+    ///
+    /// # Errors
+    ///
+    /// The descriptor is not a netlink socket, or the kernel cannot count drops (before Linux 4.12). The socket is closed.
+    pub fn add(&mut self, socket: Socket) -> Result<SocketId> {
+        self.add_with(socket, AddOptions::default())
+    }
+
+    /// Adds a socket.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add); [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): an option is out of range.
+    pub fn add_with(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId> {
+        self.sockets.insert(socket, options)
+    }
+
+    /// The backend that was taken, never [`Backend::Auto`].
+    pub fn backend(&self) -> Backend {
+        self.choice.backend
+    }
+
+    /// Why that one: what stands in the way of better ones, and what to do about it.
+    pub fn backend_reason(&self) -> &str {
+        &self.choice.reason
+    }
+
+    /// What ends the engine from elsewhere.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
+    /// Arms all receives. The engine now belongs to this thread, until it ends there.
+    ///
+    /// # Errors
+    ///
+    /// The ring cannot be enabled. A socket that cannot be armed is no error here: it is told of by
+    /// [`Notice::Failed`].
+    pub fn start(self) -> Result<Running> {
+        Running::start(self.choice, self.sockets, self.stop, self.wait)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("backend", &self.choice.backend)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds an [`Engine`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder builds nothing until `build`"]
+pub struct EngineBuilder {
+    backend: Backend,
+    wait: Wait,
+    pollable: bool,
+    completion_entries: u32,
+}
+
+impl Default for EngineBuilder {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Auto,
+            wait: Wait::Auto,
+            pollable: false,
+            completion_entries: 4096,
+        }
+    }
+}
+
+impl EngineBuilder {
+    /// How to receive; [`Backend::Auto`] when not said.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// How to wait; [`Wait::Auto`] when not said.
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Makes [`Running::pollable_fd`] available, for epoll or an async runtime.
+    pub fn pollable(mut self, on: bool) -> Self {
+        self.pollable = on;
+        self
+    }
+
+    /// Size of the ring's completion queue, 4096 when not said. A full one loses nothing and costs time.
+    pub fn completion_entries(mut self, entries: u32) -> Self {
+        self.completion_entries = entries;
+        self
+    }
+
+    /// Builds it: tries the backends, and sets the ring up.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) or
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): the backend asked for does not work here; the text says
+    /// why and what to do. `Auto` finds one on every Linux.
+    pub fn build(&self) -> Result<Engine> {
+        Ok(Engine {
+            choice: backend::choose(self.backend, self.completion_entries, self.pollable)?,
+            sockets: Sockets::new(),
+            stop: StopHandle::new()?,
+            wait: self.wait,
+        })
+    }
+}

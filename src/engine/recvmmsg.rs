@@ -1,0 +1,198 @@
+//! The backend without io_uring, for hosts where it is switched off: poll, then recvmmsg(2) until nothing is left.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use super::completion::{End, Facts};
+use super::receive::{Receive, Taken};
+use super::sockets::{AddOptions, Sockets, note_end};
+use super::stop::StopHandle;
+use super::wait::{Plan, SPIN_SLICE};
+use crate::sys::event::{Epoll, EventFd, Readable, wait_readable};
+use crate::sys::slots::Slots;
+use crate::sys::socket::Received;
+
+/// recvmmsg(2) takes no more in one call (`UIO_MAXIOV`).
+const MAX_SLOTS: u16 = 1024;
+
+#[derive(Default)]
+pub(super) struct Recvmmsg {
+    /// Each socket's memory, by slot.
+    members: Vec<Option<Slots>>,
+    /// What to wait for: the stop handle first, then the armed sockets.
+    descriptors: Vec<Readable>,
+    /// The slots of the armed sockets, in the order of `descriptors[1..]`.
+    armed: Vec<u16>,
+    stop: Option<StopHandle>,
+    pollable: Option<Pollable>,
+    /// The last drain filled all slots of a socket, so there may be more, and the next wait must not sleep.
+    has_more: bool,
+}
+
+/// The descriptor that is offered to epoll: readable when a socket or the stop handle is, or when told to be.
+struct Pollable {
+    epoll: Epoll,
+    event: EventFd,
+}
+
+impl Recvmmsg {
+    pub(super) fn new(pollable: bool) -> io::Result<Self> {
+        let mut this = Self::default();
+        if pollable {
+            let (epoll, event) = (Epoll::new()?, EventFd::new()?);
+            epoll.add(event.as_fd())?;
+            this.pollable = Some(Pollable { epoll, event });
+        }
+        Ok(this)
+    }
+
+    /// Empties one socket into its slots. False when it may have more.
+    fn drain_socket(&mut self, slot: u16, sockets: &mut Sockets, taken: &mut Vec<Taken>) -> bool {
+        let Some(Some(slots)) = self.members.get_mut(usize::from(slot)) else {
+            return true;
+        };
+        let Some(entry) = sockets.in_slot(slot) else {
+            return true;
+        };
+        match slots.receive_many(entry.socket.as_fd(), 0) {
+            Ok(count) => {
+                taken.extend((0..count).map(|buffer| Taken {
+                    slot,
+                    buffer: buffer as u16, // MAX_SLOTS fits
+                    result_bytes: u32::try_from(slots.real_bytes(buffer)).unwrap_or(u32::MAX),
+                }));
+                count < slots.count()
+            }
+            Err(error) => {
+                let result = -error.raw_os_error().unwrap_or(libc::EIO);
+                // The slots are never lent, so ENOBUFS is the socket's own.
+                let facts = Facts {
+                    result,
+                    has_buffer: false,
+                    is_armed: true,
+                    lent_count: slots.count(),
+                };
+                let end = facts.judge().end;
+                if end != End::Rearm {
+                    note_end(slot, end, true, sockets);
+                }
+                end != End::Overrun // it has reported the overrun, and goes on
+            }
+        }
+    }
+
+    fn spin(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let slice = timeout.map_or(SPIN_SLICE, |timeout| timeout.min(SPIN_SLICE));
+        let start = Instant::now();
+        loop {
+            wait_readable(&mut self.descriptors, Some(Duration::ZERO))?;
+            if self.descriptors.iter().any(Readable::is_ready) || start.elapsed() >= slice {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+impl Receive for Recvmmsg {
+    fn start(&mut self, stop: &StopHandle) -> io::Result<()> {
+        self.descriptors.insert(0, Readable::new(stop.as_fd()));
+        if let Some(pollable) = &self.pollable {
+            pollable.epoll.add(stop.as_fd())?;
+        }
+        self.stop = Some(stop.clone()); // keeps its descriptor open
+        Ok(())
+    }
+
+    fn attach(&mut self, slot: u16, options: AddOptions) -> io::Result<usize> {
+        let count = options.count().min(MAX_SLOTS).into();
+        let index = usize::from(slot);
+        if self.members.len() <= index {
+            self.members.resize_with(index + 1, || None);
+        }
+        self.members[index] = Some(Slots::new(count, options.bytes())?);
+        Ok(count)
+    }
+
+    fn arm(&mut self, slot: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
+        if let Some(pollable) = &self.pollable {
+            pollable.epoll.add(fd)?;
+        }
+        self.armed.push(slot);
+        self.descriptors.push(Readable::new(fd));
+        Ok(())
+    }
+
+    fn cancel(&mut self, slot: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
+        if let Some(index) = self.armed.iter().position(|&armed| armed == slot) {
+            self.armed.remove(index);
+            self.descriptors.remove(index + 1);
+            if let Some(pollable) = &self.pollable {
+                pollable.epoll.remove(fd)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_quiet(&self, slot: u16) -> bool {
+        !self.armed.contains(&slot)
+    }
+
+    fn detach(&mut self, slot: u16) {
+        if let Some(member) = self.members.get_mut(usize::from(slot)) {
+            *member = None;
+        }
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wait(&mut self, plan: Plan) -> io::Result<()> {
+        if plan.spin {
+            return self.spin(plan.timeout);
+        }
+        let mut timeout = plan.timeout;
+        if self.has_more {
+            timeout = Some(Duration::ZERO);
+        } else if !plan.gather.is_zero() {
+            let start = Instant::now();
+            wait_readable(&mut self.descriptors[..1], Some(plan.gather))?;
+            timeout = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+        }
+        wait_readable(&mut self.descriptors, timeout)
+    }
+
+    fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>) {
+        self.has_more = false;
+        for index in 0..self.armed.len() {
+            if self.descriptors[index + 1].is_ready() {
+                let emptied = self.drain_socket(self.armed[index], sockets, taken);
+                self.has_more |= !emptied;
+            }
+        }
+    }
+
+    fn datagram(&self, taken: Taken) -> Option<(Received, &[u8])> {
+        let slots = self.members.get(usize::from(taken.slot))?.as_ref()?;
+        slots.datagram(usize::from(taken.buffer), taken.result_bytes as usize)
+    }
+
+    /// Slots are prepared when they are next received into.
+    fn recycle(&mut self, _delivered: &[Taken]) {}
+
+    fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pollable
+            .as_ref()
+            .map(|pollable| pollable.epoll.as_fd())
+    }
+
+    fn set_readable(&self, readable: bool) {
+        match &self.pollable {
+            Some(pollable) if readable => pollable.event.signal(),
+            Some(pollable) => pollable.event.clear(),
+            None => {}
+        }
+    }
+}

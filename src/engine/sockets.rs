@@ -1,0 +1,398 @@
+//! The sockets of an engine, by id, and what is to be done and said about each.
+
+use std::fmt;
+use std::io;
+use std::time::SystemTime;
+
+use slab::Slab;
+
+use super::completion::End;
+use super::event::Notice;
+use super::loss::{DropCounter, Loss, Statistics};
+use super::stop::StopHandle;
+use crate::error::{Error, ErrorKind, Result};
+use crate::socket::{Protocol, Socket};
+
+/// Names a socket of an engine. An id is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId {
+    pub(super) slot: u16,
+    generation: u32,
+}
+
+impl fmt::Display for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "socket {}", self.generation)
+    }
+}
+
+/// How a socket is received from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddOptions {
+    buffer_count: u16,
+    buffer_bytes: usize,
+    accept_any_sender: bool,
+}
+
+impl Default for AddOptions {
+    /// 256 buffers of 16 KiB, of which only what is used costs memory; the kernel as the only sender.
+    fn default() -> Self {
+        Self {
+            buffer_count: 256,
+            buffer_bytes: 16 << 10,
+            accept_any_sender: false,
+        }
+    }
+}
+
+impl AddOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many datagrams fit the engine's buffers at a time: a power of two from 1 to 32,768. `Oneshot` has as many as
+    /// its depth, and `Recvmmsg` at most 1024.
+    #[must_use]
+    pub fn buffer_count(mut self, count: u16) -> Self {
+        self.buffer_count = count;
+        self
+    }
+
+    /// The longest datagram in bytes that a buffer holds, at least 1. The default fits all events, such as routes
+    /// of 64 hops; dumps need 32 KiB (net/netlink/af_netlink.c, `netlink_dump`).
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer_bytes = bytes;
+        self
+    }
+
+    /// Also takes datagrams of other senders than the kernel, as user-space multicasts are. Look at
+    /// [`Datagram::sender_port_id`](crate::Datagram::sender_port_id): any process with `CAP_NET_ADMIN` may send.
+    #[must_use]
+    pub fn accept_any_sender(mut self, on: bool) -> Self {
+        self.accept_any_sender = on;
+        self
+    }
+
+    pub(super) fn count(self) -> u16 {
+        self.buffer_count
+    }
+
+    pub(super) fn bytes(self) -> usize {
+        self.buffer_bytes
+    }
+
+    fn check(self) -> Result<()> {
+        let refuse = |remedy| {
+            Err(Error::with_kind("add a socket", ErrorKind::InvalidInput).with_remedy(remedy))
+        };
+        if !self.buffer_count.is_power_of_two() || self.buffer_count > 1 << 15 {
+            return refuse("the buffer count must be a power of two from 1 to 32,768");
+        }
+        if self.buffer_bytes == 0 || self.buffer_bytes > 1 << 30 {
+            return refuse("a buffer must have from 1 byte to 1 GiB");
+        }
+        Ok(())
+    }
+}
+
+/// How a socket's receive stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Has no memory yet.
+    New,
+    /// To be armed, for the first time or again.
+    Unarmed,
+    Armed,
+    /// Being cancelled.
+    Leaving,
+    /// Nothing is in flight and the memory is given back.
+    Gone,
+}
+
+/// What is to be told about a socket besides its messages, at the end of the turn.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub starved: bool,
+    /// How many, and the last one's sender.
+    pub foreign: Option<(u64, u32)>,
+    pub lost: Option<Loss>,
+    pub failed: Option<Error>,
+    pub removed: bool,
+}
+
+/// A socket in the engine.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub id: SocketId,
+    pub socket: Socket,
+    pub options: AddOptions,
+    pub state: State,
+    pub statistics: Statistics,
+    pub pending: Pending,
+    /// Its datagrams are netlink messages; uevents are not.
+    pub is_framed: bool,
+    granted_bytes: usize,
+    drops: DropCounter,
+}
+
+impl Entry {
+    /// Whether a datagram of this sender is wanted.
+    pub(super) fn accepts(&self, sender_port_id: u32) -> bool {
+        sender_port_id == 0 || self.options.accept_any_sender
+    }
+
+    /// Reads the drop counter. True when it has moved.
+    pub(super) fn read_drops(&mut self, now: SystemTime) -> bool {
+        // It cannot fail for an open socket where it did not when the socket was added.
+        let Some(loss) = self
+            .socket
+            .drops()
+            .ok()
+            .and_then(|reading| self.drops.update(reading, now))
+        else {
+            return false;
+        };
+        self.statistics.dropped += loss.count;
+        self.pending.lost = Some(
+            self.pending
+                .lost
+                .take()
+                .map_or(loss, |earlier| earlier.merge(loss)),
+        );
+        true
+    }
+
+    /// Counts a datagram of a sender that is not wanted.
+    pub(super) fn note_foreign(&mut self, port_id: u32) {
+        self.statistics.foreign += 1;
+        let count = self.pending.foreign.map_or(0, |(count, _)| count);
+        self.pending.foreign = Some((count + 1, port_id));
+    }
+
+    /// Whether it is gone and that has not been told.
+    pub(super) fn has_farewell(&self) -> bool {
+        self.state == State::Gone && (self.pending.failed.is_some() || self.pending.removed)
+    }
+
+    /// Gives the socket up: it is told of once nothing is in flight.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.pending.failed.get_or_insert(error);
+        self.state = State::Leaving;
+    }
+
+    /// What is to be told next; loss first.
+    pub(super) fn next_pending(&mut self) -> Option<PendingEvent> {
+        let pending = &mut self.pending;
+        if let Some(loss) = pending.lost.take() {
+            return Some(PendingEvent::Lost(loss));
+        }
+        if let Some((count, port_id)) = pending.foreign.take() {
+            return Some(PendingEvent::Notice(Notice::Foreign { count, port_id }));
+        }
+        if std::mem::take(&mut pending.starved) {
+            return Some(PendingEvent::Notice(Notice::Starved));
+        }
+        if self.state == State::Gone {
+            if let Some(error) = pending.failed.take() {
+                pending.removed = false;
+                return Some(PendingEvent::Notice(Notice::Failed(error)));
+            }
+            if std::mem::take(&mut pending.removed) {
+                return Some(PendingEvent::Notice(Notice::Removed));
+            }
+        }
+        None
+    }
+}
+
+pub(super) enum PendingEvent {
+    Lost(Loss),
+    Notice(Notice),
+}
+
+/// All sockets, in slots.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    slab: Slab<Entry>,
+    generation: u32,
+    /// A state has changed that the next turn must act on.
+    pub unsettled: bool,
+    /// Something is pending.
+    pub has_pending: bool,
+    /// A socket has reported an overrun: the drop counters are to be read.
+    pub overran: bool,
+}
+
+impl Sockets {
+    pub(super) fn new() -> Self {
+        Self {
+            slab: Slab::new(),
+            generation: 0,
+            unsettled: false,
+            has_pending: false,
+            overran: false,
+        }
+    }
+
+    /// Takes a socket in: from here on its overruns are counted, not reported as errors.
+    pub(super) fn insert(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId> {
+        options.check()?;
+        let slot = u16::try_from(self.slab.vacant_key()).map_err(|_| {
+            Error::with_kind("add a socket", ErrorKind::InvalidInput)
+                .with_remedy("an engine holds up to 65,536 sockets")
+        })?;
+        socket.set_no_enobufs(true)?;
+        socket.drops()?;
+        let is_framed = socket.protocol()? != Protocol::KOBJECT_UEVENT;
+        let granted_bytes = socket.recv_buffer_bytes()?;
+        self.generation += 1;
+        let id = SocketId {
+            slot,
+            generation: self.generation,
+        };
+        self.slab.insert(Entry {
+            id,
+            socket,
+            options,
+            state: State::New,
+            statistics: Statistics::default(),
+            pending: Pending::default(),
+            is_framed,
+            granted_bytes,
+            drops: DropCounter::new(SystemTime::now()),
+        });
+        self.unsettled = true;
+        Ok(id)
+    }
+
+    pub(super) fn get(&self, id: SocketId) -> Option<&Entry> {
+        self.slab.get(id.slot.into()).filter(|entry| entry.id == id)
+    }
+
+    pub(super) fn in_slot(&mut self, slot: u16) -> Option<&mut Entry> {
+        self.slab.get_mut(slot.into())
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.slab.iter_mut().map(|(_, entry)| entry)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.slab.iter().map(|(_, entry)| entry)
+    }
+
+    /// Marks a socket for removal.
+    pub(super) fn remove(&mut self, id: SocketId) -> Result<()> {
+        let entry = self
+            .slab
+            .get_mut(id.slot.into())
+            .filter(|entry| entry.id == id);
+        let Some(entry) =
+            entry.filter(|entry| !matches!(entry.state, State::Gone | State::Leaving))
+        else {
+            return Err(Error::with_kind("remove a socket", ErrorKind::NoSuchSocket));
+        };
+        entry.state = State::Leaving;
+        entry.pending.removed = true;
+        self.unsettled = true;
+        Ok(())
+    }
+
+    /// Takes a socket out that is gone.
+    pub(super) fn take(&mut self, id: SocketId) -> Option<Entry> {
+        self.get(id).filter(|entry| entry.state == State::Gone)?;
+        let mut entry = self.slab.remove(id.slot.into());
+        entry.socket.forget_drops();
+        Some(entry)
+    }
+
+    pub(super) fn smallest_buffer_bytes(&self) -> Option<usize> {
+        self.iter()
+            .filter(|entry| entry.state != State::Gone)
+            .map(|entry| entry.granted_bytes)
+            .min()
+    }
+
+    /// Reads all drop counters.
+    pub(super) fn read_drops(&mut self) {
+        let now = SystemTime::now();
+        for (_, entry) in &mut self.slab {
+            self.has_pending |= entry.state != State::Gone && entry.read_drops(now);
+        }
+    }
+
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
+        self.slab.into_iter().map(|(_, mut entry)| {
+            entry.socket.forget_drops();
+            entry
+        })
+    }
+}
+
+/// Notes how a receive has ended, and what is to be done.
+pub(super) fn note_end(slot: u16, end: End, is_armed: bool, sockets: &mut Sockets) {
+    sockets.overran |= end == End::Overrun;
+    sockets.has_pending |= end == End::Starved;
+    sockets.unsettled = true;
+    let Some(entry) = sockets.in_slot(slot) else {
+        return;
+    };
+    if end == End::Starved {
+        entry.statistics.starved += 1;
+        entry.pending.starved = true;
+    }
+    if let End::Failed(errno) = end {
+        let error = io::Error::from_raw_os_error(errno);
+        entry.fail(Error::system("receive from a netlink socket", error));
+    } else if entry.state == State::Armed && !is_armed {
+        entry.state = State::Unarmed;
+    }
+}
+
+/// What a callback may do to its engine.
+#[derive(Debug)]
+pub struct Control<'a> {
+    pub(super) sockets: &'a mut Sockets,
+    pub(super) stop: &'a StopHandle,
+}
+
+impl Control<'_> {
+    /// Adds a socket; it is armed after this turn. The id is valid at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::add`](crate::Engine::add).
+    pub fn add(&mut self, socket: Socket) -> Result<SocketId> {
+        self.add_with(socket, AddOptions::default())
+    }
+
+    /// Adds a socket with options; it is armed after this turn.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::add_with`](crate::Engine::add_with).
+    pub fn add_with(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId> {
+        self.sockets.insert(socket, options)
+    }
+
+    /// Marks a socket for removal: its last messages come in later turns, then [`Notice::Removed`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoSuchSocket`]: it has gone, or is going.
+    pub fn remove(&mut self, id: SocketId) -> Result<()> {
+        self.sockets.remove(id)
+    }
+
+    /// Lends a socket, for options, memberships and sending.
+    pub fn socket(&self, id: SocketId) -> Option<&Socket> {
+        self.sockets.get(id).map(|entry| &entry.socket)
+    }
+
+    /// Ends the engine, as its [`StopHandle`] does.
+    pub fn stop(&self) {
+        self.stop.stop();
+    }
+}

@@ -1,0 +1,47 @@
+//! Ending an engine from elsewhere.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+use crate::sys::event::EventFd;
+
+/// Ends an engine's [`run`](crate::Running::run) from another thread or from a signal handler.
+#[derive(Clone, Debug)]
+pub struct StopHandle(Arc<Stop>);
+
+#[derive(Debug)]
+struct Stop {
+    requested: AtomicBool,
+    event: EventFd,
+}
+
+impl StopHandle {
+    pub(super) fn new() -> Result<Self> {
+        let event =
+            EventFd::new().map_err(|error| Error::system("make an eventfd to stop by", error))?;
+        Ok(Self(Arc::new(Stop {
+            requested: AtomicBool::new(false),
+            event,
+        })))
+    }
+
+    /// Asks the engine to end. A wait of it ends at once. Stays asked for; asking again changes nothing.
+    pub fn stop(&self) {
+        self.0.requested.store(true, Ordering::Release);
+        self.0.event.signal();
+    }
+
+    /// Whether the engine was asked to end.
+    pub fn is_stopped(&self) -> bool {
+        self.0.requested.load(Ordering::Acquire)
+    }
+}
+
+/// Readable from the moment of the stop.
+impl AsFd for StopHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.event.as_fd()
+    }
+}

@@ -1,0 +1,245 @@
+//! The two backends on io_uring. `Multishot`: one receive a socket, which takes a buffer of the socket's ring for each
+//! datagram. `Oneshot`: a chain of single receives a socket, of which only the first is armed, so that they complete in
+//! order.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use super::completion::{End, Facts};
+use super::receive::{Receive, Taken};
+use super::sockets::{AddOptions, Sockets, note_end};
+use super::stop::StopHandle;
+use super::wait::{Plan, SPIN_SLICE};
+use crate::message::{ERROR, MessageBuilder, flags};
+use crate::socket::{Protocol, Socket};
+use crate::sys::event::{EventFd, Readable, wait_readable};
+use crate::sys::ring::{Completion, Ring, SUBMISSION_ENTRIES, Token};
+use crate::sys::socket::Received;
+
+/// The longest chain.
+pub(super) const MAX_DEPTH: u16 = SUBMISSION_ENTRIES / 2;
+
+/// How many completions a gathering wait asks for: one call brings up to 33 datagrams for each.
+const GATHER_WANT: usize = 32;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Multishot,
+    /// With this many receives in a chain.
+    Oneshot(u16),
+}
+
+pub(super) struct Uring {
+    ring: Ring,
+    mode: Mode,
+    stop: Option<StopHandle>,
+    /// Signalled by the kernel for each completion.
+    event: Option<EventFd>,
+}
+
+impl Uring {
+    pub(super) fn new(mode: Mode, completion_entries: u32, pollable: bool) -> io::Result<Self> {
+        let mut ring = Ring::new(completion_entries)?;
+        let event = if pollable {
+            Some(EventFd::new()?)
+        } else {
+            None
+        };
+        if let Some(event) = &event {
+            ring.register_event(event)?;
+        }
+        Ok(Self {
+            ring,
+            mode,
+            stop: None,
+            event,
+        })
+    }
+
+    /// Receives one datagram from the kernel in this mode, on a ring of its own: whether it works here is found out by
+    /// trying, since neither versions nor probes tell (a seccomp profile may forbid any of the calls).
+    pub(super) fn trial(mode: Mode) -> io::Result<()> {
+        let mut this = Self::new(mode, 16, false)?;
+        this.ring.enable()?;
+        this.attach(0, AddOptions::new().buffer_count(2).buffer_bytes(512))?;
+        let socket = Socket::open(Protocol::ROUTE)?;
+        socket.bind(Socket::AUTOPID, 0)?;
+        this.arm(0, socket.as_fd())?;
+        let mut request = Vec::new();
+        // Any netlink protocol acknowledges an empty request (net/netlink/af_netlink.c, netlink_rcv_skb).
+        MessageBuilder::new(
+            &mut request,
+            crate::message::NOOP,
+            flags::REQUEST | flags::ACK,
+        )
+        .finish()?;
+        socket.send(&request)?;
+        this.ring
+            .wait(1, Duration::ZERO, Some(Duration::from_secs(1)))?;
+        let completion = this.ring.next_completion().ok_or(io::ErrorKind::TimedOut)?;
+        if completion.result < 0 {
+            return Err(io::Error::from_raw_os_error(-completion.result));
+        }
+        let answer = completion
+            .buffer
+            .and_then(|buffer| this.ring.datagram(0, buffer, completion.result as usize));
+        let message = answer.and_then(|(_, bytes)| crate::message::Messages::new(bytes).next());
+        match message {
+            Some(message) if message.message_type() == ERROR => Ok(()),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn note(&mut self, completion: Completion, sockets: &mut Sockets, taken: &mut Vec<Taken>) {
+        let Token::Receive { receiver: slot, .. } = completion.token else {
+            return;
+        };
+        let is_armed = self.ring.in_flight_count(slot) > 0;
+        let facts = Facts {
+            result: completion.result,
+            has_buffer: completion.buffer.is_some(),
+            is_armed,
+            lent_count: self.ring.lent_count(slot),
+        };
+        let outcome = facts.judge();
+        if let Some(buffer) = completion.buffer {
+            if outcome.datagram {
+                taken.push(Taken {
+                    slot,
+                    buffer,
+                    result_bytes: completion.result.unsigned_abs(),
+                });
+            } else {
+                self.ring.give_back(slot, buffer);
+            }
+        }
+        if outcome.end != End::None {
+            note_end(slot, outcome.end, is_armed, sockets);
+        }
+    }
+
+    fn spin(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let slice = timeout.map_or(SPIN_SLICE, |timeout| timeout.min(SPIN_SLICE));
+        let start = Instant::now();
+        loop {
+            self.ring.poll()?;
+            if self.ring.has_completions() || start.elapsed() >= slice || self.is_stopped() {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(StopHandle::is_stopped)
+    }
+
+    /// For kernels that cannot gather in one wait (before Linux 6.12): sleep first, then wait.
+    fn gather(&mut self, plan: Plan) -> io::Result<Option<Duration>> {
+        if let Some(stop) = &self.stop {
+            let start = Instant::now();
+            wait_readable(&mut [Readable::new(stop.as_fd())], Some(plan.gather))?;
+            return Ok(plan
+                .timeout
+                .map(|timeout| timeout.saturating_sub(start.elapsed())));
+        }
+        Ok(plan.timeout)
+    }
+}
+
+impl Receive for Uring {
+    fn start(&mut self, stop: &StopHandle) -> io::Result<()> {
+        self.ring.enable()?;
+        self.ring.watch(stop.as_fd())?;
+        self.stop = Some(stop.clone());
+        Ok(())
+    }
+
+    fn attach(&mut self, slot: u16, options: AddOptions) -> io::Result<usize> {
+        match self.mode {
+            Mode::Multishot => {
+                self.ring
+                    .add_buffers(slot, options.count(), options.bytes())?;
+                Ok(options.count().into())
+            }
+            Mode::Oneshot(depth) => {
+                self.ring.add_slots(slot, depth, options.bytes())?;
+                Ok(depth.into())
+            }
+        }
+    }
+
+    fn arm(&mut self, slot: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
+        match self.mode {
+            Mode::Multishot => self.ring.arm_multishot(slot, fd),
+            Mode::Oneshot(_) => self.ring.arm_chain(slot, fd),
+        }
+    }
+
+    fn cancel(&mut self, slot: u16, _fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.ring.cancel(slot)
+    }
+
+    fn is_quiet(&self, slot: u16) -> bool {
+        self.ring.in_flight_count(slot) == 0
+    }
+
+    fn detach(&mut self, slot: u16) {
+        self.ring.remove(slot);
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.ring.poll()
+    }
+
+    fn wait(&mut self, plan: Plan) -> io::Result<()> {
+        if plan.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return self.ring.poll();
+        }
+        if plan.spin {
+            return self.spin(plan.timeout);
+        }
+        if plan.gather.is_zero() {
+            return self.ring.wait(1, Duration::ZERO, plan.timeout);
+        }
+        let mut timeout = plan.timeout;
+        if !self.ring.features().min_wait && !self.ring.has_completions() {
+            self.ring.poll()?;
+            timeout = self.gather(plan)?;
+        }
+        self.ring.wait(GATHER_WANT, plan.gather, timeout)
+    }
+
+    fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>) {
+        while let Some(completion) = self.ring.next_completion() {
+            self.note(completion, sockets, taken);
+        }
+    }
+
+    fn datagram(&self, taken: Taken) -> Option<(Received, &[u8])> {
+        self.ring
+            .datagram(taken.slot, taken.buffer, taken.result_bytes as usize)
+    }
+
+    fn recycle(&mut self, delivered: &[Taken]) {
+        for taken in delivered {
+            self.ring.give_back(taken.slot, taken.buffer);
+        }
+        for same_slot in delivered.chunk_by(|one, next| one.slot == next.slot) {
+            self.ring.commit(same_slot[0].slot);
+        }
+    }
+
+    fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.event.as_ref().map(EventFd::as_fd)
+    }
+
+    fn set_readable(&self, readable: bool) {
+        match &self.event {
+            Some(event) if readable => event.signal(),
+            Some(event) => event.clear(),
+            None => {}
+        }
+    }
+}

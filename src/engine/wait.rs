@@ -1,0 +1,177 @@
+//! When to wake. Waking costs more than anything else here, so under load a wait gathers datagrams for a while; how long
+//! is bounded by what the sockets' receive buffers can hold meanwhile.
+
+use std::time::{Duration, Instant};
+
+/// How an engine waits for datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// Prompt when quiet, gathering for up to 1 ms under load.
+    #[default]
+    Auto,
+    /// Wakes for the first datagram.
+    Prompt,
+    /// Sleeps for this long from the start of each wait, then takes what came, or waits for the first. The delay is cut
+    /// to what the receive buffers can hold ([`Running::longest_delay`](crate::Running::longest_delay)).
+    Batch(Duration),
+    /// Never sleeps: the lowest latency, for one core's whole time.
+    Spin,
+}
+
+/// One wait, as the backend carries it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Sleep this long first, whatever comes.
+    pub gather: Duration,
+    /// Then wait no longer than until this long after the start; None is for ever, zero does not wait.
+    pub timeout: Option<Duration>,
+    pub spin: bool,
+}
+
+/// How long a spinning wait goes on before its caller looks around: a signal cannot end it.
+pub(super) const SPIN_SLICE: Duration = Duration::from_millis(100);
+
+/// The longest that [`Wait::Auto`] gathers.
+const AUTO_DELAY: Duration = Duration::from_millis(1);
+/// [`Wait::Auto`] gathers from this many expected datagrams a delay, and stops below half of it.
+const AUTO_WORTH: f64 = 4.0;
+/// The time over which the rate is averaged.
+const RATE_WINDOW: Duration = Duration::from_millis(2);
+
+/// Carries a policy from turn to turn.
+#[derive(Debug)]
+pub(super) struct Pacer {
+    policy: Wait,
+    /// What the receive buffers can absorb.
+    limit: Duration,
+    /// Datagrams per [`AUTO_DELAY`].
+    rate: f64,
+    gathering: bool,
+    last_turn: Instant,
+}
+
+impl Pacer {
+    pub(super) fn new(policy: Wait, now: Instant) -> Self {
+        Self {
+            policy,
+            limit: Duration::MAX,
+            rate: 0.0,
+            gathering: false,
+            last_turn: now,
+        }
+    }
+
+    /// Cuts delays to what a receive buffer of this size can hold: an event is charged up to 1280 bytes of it, the
+    /// kernel makes at most about one a microsecond, and half of the room is left as a margin.
+    pub(super) fn set_smallest_buffer(&mut self, granted_bytes: Option<usize>) {
+        self.limit = granted_bytes.map_or(Duration::MAX, |bytes| {
+            Duration::from_micros(bytes as u64 / 1280 / 2)
+        });
+    }
+
+    pub(super) fn longest_delay(&self) -> Option<Duration> {
+        match self.policy {
+            Wait::Auto => Some(AUTO_DELAY.min(self.limit)),
+            Wait::Batch(delay) => Some(delay.min(self.limit)),
+            Wait::Prompt | Wait::Spin => None,
+        }
+    }
+
+    pub(super) fn plan(&self, timeout: Option<Duration>) -> Plan {
+        let gather = match self.policy {
+            Wait::Auto if !self.gathering => Duration::ZERO,
+            _ => self.longest_delay().unwrap_or_default(),
+        };
+        let gather = timeout.map_or(gather, |timeout| gather.min(timeout));
+        Plan {
+            gather,
+            timeout,
+            spin: self.policy == Wait::Spin,
+        }
+    }
+
+    /// Learns from a turn that brought so many datagrams.
+    pub(super) fn note_turn(&mut self, datagram_count: usize, now: Instant) {
+        let elapsed = now
+            .saturating_duration_since(self.last_turn)
+            .max(Duration::from_nanos(1));
+        self.last_turn = now;
+        let recent = datagram_count as f64 * AUTO_DELAY.as_secs_f64() / elapsed.as_secs_f64();
+        let weight = elapsed.as_secs_f64() / (elapsed + RATE_WINDOW).as_secs_f64();
+        self.rate += (recent - self.rate) * weight;
+        self.gathering = self.rate
+            >= if self.gathering {
+                AUTO_WORTH / 2.0
+            } else {
+                AUTO_WORTH
+            };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+
+    /// Turns of `count` datagrams, `every` so often.
+    fn run(pacer: &mut Pacer, start: &mut Instant, turns: usize, count: usize, every: Duration) {
+        for _ in 0..turns {
+            *start += every;
+            pacer.note_turn(count, *start);
+        }
+    }
+
+    #[test]
+    fn auto_is_prompt_when_quiet_and_gathers_under_load() {
+        let mut now = Instant::now();
+        let mut pacer = Pacer::new(Wait::Auto, now);
+        assert_eq!(pacer.plan(SECOND).gather, Duration::ZERO);
+        run(&mut pacer, &mut now, 1000, 1, Duration::from_millis(1)); // 1 k/s
+        assert_eq!(pacer.plan(SECOND).gather, Duration::ZERO);
+        run(&mut pacer, &mut now, 1000, 1, Duration::from_micros(20)); // 50 k/s
+        assert_eq!(pacer.plan(SECOND).gather, AUTO_DELAY);
+        run(&mut pacer, &mut now, 100, 50, Duration::from_millis(1)); // the same, gathered
+        assert_eq!(pacer.plan(SECOND).gather, AUTO_DELAY);
+        run(&mut pacer, &mut now, 3, 1, Duration::from_millis(100)); // quiet again
+        assert_eq!(pacer.plan(SECOND).gather, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_single_burst_does_not_wait_for_its_second_datagram() {
+        let mut now = Instant::now();
+        let mut pacer = Pacer::new(Wait::Auto, now);
+        run(&mut pacer, &mut now, 1, 1, Duration::from_secs(5));
+        run(&mut pacer, &mut now, 3, 1, Duration::from_micros(50));
+        assert_eq!(pacer.plan(None).gather, Duration::ZERO);
+    }
+
+    #[test]
+    fn delays_are_cut_to_the_buffer_and_to_the_timeout() {
+        let mut pacer = Pacer::new(Wait::Batch(Duration::from_secs(1)), Instant::now());
+        assert_eq!(pacer.longest_delay(), SECOND);
+        pacer.set_smallest_buffer(Some(212_992)); // the kernel's default
+        assert_eq!(pacer.longest_delay(), Some(Duration::from_micros(83)));
+        assert_eq!(pacer.plan(None).gather, Duration::from_micros(83));
+        assert_eq!(
+            pacer.plan(Some(Duration::from_micros(5))).gather,
+            Duration::from_micros(5)
+        );
+        assert_eq!(pacer.plan(Some(Duration::ZERO)).gather, Duration::ZERO);
+    }
+
+    #[test]
+    fn prompt_and_spin_never_gather() {
+        for policy in [Wait::Prompt, Wait::Spin] {
+            let pacer = Pacer::new(policy, Instant::now());
+            assert_eq!(pacer.longest_delay(), None);
+            let plan = Plan {
+                gather: Duration::ZERO,
+                timeout: SECOND,
+                spin: policy == Wait::Spin,
+            };
+            assert_eq!(pacer.plan(SECOND), plan);
+        }
+    }
+}

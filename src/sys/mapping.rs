@@ -1,0 +1,66 @@
+//! Anonymous memory that the kernel writes into behind Rust's back.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ptr::{self, NonNull};
+
+/// Zeroed, page-aligned memory of its own, which costs nothing until it is touched.
+///
+/// It hands out pointers and, to this module's siblings, slices of parts that the kernel does not write at that time.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone and to no thread; munmap(2) may come from any thread.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    pub(super) fn new(length: usize) -> io::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: without MAP_FIXED the kernel chooses a place where nothing is.
+        let start = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, length })
+    }
+
+    /// A pointer to `length` bytes at `offset`, inside the mapping.
+    ///
+    /// # Panics
+    ///
+    /// When that reaches outside: the callers compute offsets from the counts the mapping was made for.
+    pub(super) fn at(&self, offset: usize, length: usize) -> NonNull<u8> {
+        let end = offset.checked_add(length);
+        assert!(
+            end.is_some_and(|end| end <= self.length),
+            "inside the mapping"
+        );
+        // SAFETY: offset <= self.length, as has just been checked, so the result is in the mapping or at its end.
+        unsafe { self.start.add(offset) }
+    }
+
+    /// `length` bytes at `offset`.
+    ///
+    /// # Safety
+    ///
+    /// Nobody, the kernel included, writes to them while the slice lives.
+    pub(super) unsafe fn bytes(&self, offset: usize, length: usize) -> &[u8] {
+        let start = self.at(offset, length);
+        // SAFETY: `at` has checked that the bytes are inside the mapping, which lives as long as the borrow of self;
+        // the mapping is zeroed, so they are initialised; the caller vouches that nobody writes.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), length) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `start` and `length` are a mapping that this value owns; slices of it have ended with its borrow.
+        // Whoever lent parts of it to the kernel has taken them back first (see `Ring`'s Drop).
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}

@@ -1,0 +1,620 @@
+//! The io_uring instance, with the memory that its receives write into.
+//!
+//! The ring owns that memory, so that it outlives every receive: a receiver's memory goes only when nothing of it is in
+//! flight, and the ring itself is closed before what is left is freed.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::buffer_ring::BufferRing;
+use super::event::{EventFd, Readable, wait_readable};
+use super::mapping::Mapping;
+use super::slots::Slots;
+use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
+
+/// Submissions that fit the queue; also the longest chain.
+pub(crate) const SUBMISSION_ENTRIES: u16 = 256;
+
+/// What a completion is about. In `user_data`: kind (8 bits), unused (8), receiver (16), generation (16), index (16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// The receive of a receiver; `index` is its place in a chain, 0 for a multishot.
+    Receive {
+        receiver: u16,
+        generation: u16,
+        index: u16,
+    },
+    /// A cancellation.
+    Cancel,
+    /// The watched descriptor is readable.
+    Watch,
+}
+
+impl Token {
+    fn to_bits(self) -> u64 {
+        match self {
+            Self::Receive {
+                receiver,
+                generation,
+                index,
+            } => {
+                1 << 56 | u64::from(receiver) << 32 | u64::from(generation) << 16 | u64::from(index)
+            }
+            Self::Cancel => 2 << 56,
+            Self::Watch => 3 << 56,
+        }
+    }
+
+    fn from_bits(bits: u64) -> Self {
+        match bits >> 56 {
+            1 => {
+                let field = |shift: u32| (bits >> shift & 0xffff) as u16;
+                Self::Receive {
+                    receiver: field(32),
+                    generation: field(16),
+                    index: field(0),
+                }
+            }
+            2 => Self::Cancel,
+            _ => Self::Watch,
+        }
+    }
+}
+
+/// A completion queue entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completion {
+    pub token: Token,
+    /// A length or a negated errno.
+    pub result: i32,
+    /// The buffer or slot that holds the datagram.
+    pub buffer: Option<u16>,
+}
+
+/// What a receiver's receives write into.
+#[derive(Debug)]
+enum Memory {
+    Buffers {
+        ring: BufferRing,
+        /// The template of the multishot RECVMSG, in memory that does not move.
+        header: Mapping,
+    },
+    Slots(Slots),
+}
+
+#[derive(Debug)]
+struct Receiver {
+    memory: Memory,
+    generation: u16,
+    in_flight_count: usize,
+    /// The first of the chain's slots that has not completed.
+    head: u16,
+}
+
+/// Kernel features that were found, not guessed from a version.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Features {
+    /// `IORING_SETUP_DEFER_TASKRUN`, Linux 6.1: work is done when we wait, not when the kernel likes.
+    pub deferred: bool,
+    /// `IORING_FEAT_MIN_TIMEOUT`, Linux 6.12: waits that gather for a time.
+    pub min_wait: bool,
+}
+
+/// The ring and all memory it may write.
+///
+/// Field order matters: `uring` is dropped, and so closed, before `receivers`.
+pub(crate) struct Ring {
+    uring: IoUring,
+    receivers: Vec<Option<Receiver>>,
+    features: Features,
+    generation: u16,
+    in_flight_count: usize,
+    enabled: bool,
+}
+
+impl Ring {
+    /// Sets a ring up with the best of the flags that this kernel takes. It is disabled until
+    /// [`enable`](Self::enable), so that it may be built on one thread and used on another.
+    pub(crate) fn new(completion_entries: u32) -> io::Result<Self> {
+        let (uring, deferred) = Self::set_up(completion_entries)?;
+        let features = Features {
+            deferred,
+            min_wait: uring.params().is_feature_min_timeout(),
+        };
+        Ok(Self {
+            uring,
+            receivers: Vec::new(),
+            features,
+            generation: 0,
+            in_flight_count: 0,
+            enabled: false,
+        })
+    }
+
+    fn set_up(completion_entries: u32) -> io::Result<(IoUring, bool)> {
+        // The kernel wants no fewer completions than submissions.
+        let entries = completion_entries.clamp(1, SUBMISSION_ENTRIES.into());
+        let mut builder = IoUring::builder();
+        builder
+            .setup_cqsize(completion_entries)
+            .setup_clamp()
+            .setup_r_disabled()
+            .dontfork();
+        let plain = builder.clone(); // R_DISABLED: Linux 5.10
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag(); // Linux 6.1
+        let unsupported = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
+        match builder.build(entries) {
+            Ok(uring) => Ok((uring, true)),
+            Err(error) if unsupported(&error) => match plain.build(entries) {
+                Ok(uring) => Ok((uring, false)),
+                Err(error) if unsupported(&error) => {
+                    let mut oldest = IoUring::builder();
+                    oldest.setup_cqsize(completion_entries).setup_clamp();
+                    Ok((oldest.build(entries)?, false)) // Linux 5.6
+                }
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Enables the ring: this thread is the one that submits from now on.
+    pub(crate) fn enable(&mut self) -> io::Result<()> {
+        // A ring that was not set up disabled answers EBADFD, and works.
+        match self.uring.submitter().register_enable_rings() {
+            Err(error) if error.raw_os_error() != Some(libc::EBADFD) => Err(error),
+            _ => {
+                self.enabled = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets the kernel signal `event` for each completion and for work that waits to be run.
+    pub(crate) fn register_event(&mut self, event: &EventFd) -> io::Result<()> {
+        self.uring
+            .submitter()
+            .register_eventfd(event.as_fd().as_raw_fd())
+    }
+
+    fn place(&mut self, receiver: u16, memory: Memory) {
+        let index = usize::from(receiver);
+        if self.receivers.len() <= index {
+            self.receivers.resize_with(index + 1, || None);
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        self.receivers[index] = Some(Receiver {
+            memory,
+            generation,
+            in_flight_count: 0,
+            head: 0,
+        });
+    }
+
+    fn is_free(&self, receiver: u16) -> io::Result<()> {
+        match self.receivers.get(usize::from(receiver)) {
+            Some(Some(_)) => Err(io::ErrorKind::AlreadyExists.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a receiver a ring of `count` buffers (a power of two), for [`arm_multishot`](Self::arm_multishot).
+    pub(crate) fn add_buffers(
+        &mut self,
+        receiver: u16,
+        count: u16,
+        payload_bytes: usize,
+    ) -> io::Result<()> {
+        self.is_free(receiver)?;
+        let mut ring = BufferRing::new(count, payload_bytes)?;
+        // SAFETY: the address is that of a page-aligned mapping with room for `count` entries. It lives in `receivers`
+        // until `remove` unregisters it or the ring has been closed.
+        unsafe {
+            self.uring
+                .submitter()
+                .register_buf_ring_with_flags(ring.address(), count, receiver, 0)
+        }?;
+        for id in 0..ring.count() {
+            ring.give_back(id);
+        }
+        ring.commit();
+        let header = Mapping::new(size_of::<libc::msghdr>()).inspect_err(|_| {
+            let _ = self.uring.submitter().unregister_buf_ring(receiver);
+        })?;
+        // SAFETY: msghdr is integers and pointers, for which all zeroes (null) is a value.
+        let mut template: libc::msghdr = unsafe { std::mem::zeroed() };
+        template.msg_namelen = NAME_BYTES as _;
+        template.msg_controllen = CONTROL_BYTES as _;
+        // SAFETY: the mapping has room for one msghdr, page-aligned, and nobody else knows it yet.
+        unsafe {
+            header
+                .at(0, size_of::<libc::msghdr>())
+                .cast::<libc::msghdr>()
+                .write(template)
+        };
+        self.place(receiver, Memory::Buffers { ring, header });
+        Ok(())
+    }
+
+    /// Gives a receiver `count` slots, for [`arm_chain`](Self::arm_chain).
+    pub(crate) fn add_slots(
+        &mut self,
+        receiver: u16,
+        count: u16,
+        payload_bytes: usize,
+    ) -> io::Result<()> {
+        self.is_free(receiver)?;
+        let slots = Slots::new(usize::from(count.min(SUBMISSION_ENTRIES)), payload_bytes)?;
+        self.place(receiver, Memory::Slots(slots));
+        Ok(())
+    }
+
+    fn receiver(&self, receiver: u16) -> Option<&Receiver> {
+        self.receivers.get(usize::from(receiver))?.as_ref()
+    }
+
+    fn receiver_mut(&mut self, receiver: u16) -> Option<&mut Receiver> {
+        self.receivers.get_mut(usize::from(receiver))?.as_mut()
+    }
+
+    /// How many receives of a receiver have not ended.
+    pub(crate) fn in_flight_count(&self, receiver: u16) -> usize {
+        self.receiver(receiver)
+            .map_or(0, |receiver| receiver.in_flight_count)
+    }
+
+    /// How many buffers the kernel has, or will get with the next chain, for datagrams of a receiver.
+    pub(crate) fn lent_count(&self, receiver: u16) -> usize {
+        self.receiver(receiver)
+            .map_or(0, |receiver| match &receiver.memory {
+                Memory::Buffers { ring, .. } => ring.lent_count(),
+                Memory::Slots(slots) => slots.count(), // each receive brings its own
+            })
+    }
+
+    /// Starts a receive that goes on by itself, one datagram a buffer.
+    pub(crate) fn arm_multishot(&mut self, receiver: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let Some(state) = self.receiver_mut(receiver) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let Memory::Buffers { header, .. } = &state.memory else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let header = header.at(0, size_of::<libc::msghdr>()).as_ptr().cast();
+        let token = Token::Receive {
+            receiver,
+            generation: state.generation,
+            index: 0,
+        };
+        let entry = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), header, receiver)
+            .flags(libc::MSG_TRUNC as u32)
+            .build()
+            .user_data(token.to_bits());
+        // SAFETY: the entry points to the receiver's header and names its buffer group; both stay until the receive has
+        // ended, which `remove` and Drop see to.
+        unsafe { self.push(&entry) }?;
+        self.note_armed(receiver);
+        Ok(())
+    }
+
+    /// Starts one receive a slot, as a chain whose next is armed when the one before it ends, however it ends.
+    /// Only when no receive of the last chain is in flight.
+    pub(crate) fn arm_chain(&mut self, receiver: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let Some(state) = self.receiver_mut(receiver) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let Memory::Slots(slots) = &mut state.memory else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if state.in_flight_count != 0 {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let (count, generation) = (slots.count(), state.generation);
+        self.reserve(count)?;
+        for index in 0..count {
+            let Some(state) = self.receiver_mut(receiver) else {
+                break;
+            };
+            let Memory::Slots(slots) = &mut state.memory else {
+                break;
+            };
+            let Some(header) = slots.lend(index) else {
+                break;
+            }; // all are ours, as nothing is in flight
+            let token = Token::Receive {
+                receiver,
+                generation,
+                index: index as u16,
+            };
+            let link = if index + 1 < count {
+                squeue::Flags::IO_HARDLINK
+            } else {
+                squeue::Flags::empty()
+            };
+            let entry = opcode::RecvMsg::new(Fd(fd.as_raw_fd()), header)
+                .flags(libc::MSG_TRUNC as u32)
+                .build()
+                .flags(link)
+                .user_data(token.to_bits());
+            // SAFETY: the entry points to a lent slot, whose memory stays until the receive has ended, which `remove` and
+            // Drop see to.
+            unsafe { self.push(&entry) }?;
+            self.note_armed(receiver);
+        }
+        if let Some(state) = self.receiver_mut(receiver) {
+            state.head = 0;
+        }
+        Ok(())
+    }
+
+    fn note_armed(&mut self, receiver: u16) {
+        self.in_flight_count += 1;
+        if let Some(state) = self.receiver_mut(receiver) {
+            state.in_flight_count += 1;
+        }
+    }
+
+    /// Asks the kernel to end a receiver's receives. Of a chain it ends the first, and the next is then armed: ask again
+    /// at each of its completions.
+    pub(crate) fn cancel(&mut self, receiver: u16) -> io::Result<()> {
+        let Some(state) = self.receiver(receiver) else {
+            return Ok(());
+        };
+        if state.in_flight_count == 0 {
+            return Ok(());
+        }
+        let token = Token::Receive {
+            receiver,
+            generation: state.generation,
+            index: state.head,
+        };
+        let entry = opcode::AsyncCancel::new(token.to_bits())
+            .build()
+            .user_data(Token::Cancel.to_bits());
+        // SAFETY: a cancellation points to no memory.
+        unsafe { self.push(&entry) }
+    }
+
+    /// Completes [`Token::Watch`] once `fd` is readable.
+    pub(crate) fn watch(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let entry = opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLIN as u32).build();
+        // SAFETY: a poll points to no memory.
+        unsafe { self.push(&entry.user_data(Token::Watch.to_bits())) }
+    }
+
+    /// Makes room for `count` submissions in one go: a chain must not be cut.
+    fn reserve(&mut self, count: usize) -> io::Result<()> {
+        let queue = self.uring.submission();
+        let free = queue.capacity() - queue.len();
+        drop(queue);
+        if free >= count {
+            return Ok(());
+        }
+        self.submit()?;
+        let has_room = self.uring.submission().capacity() >= count;
+        if has_room {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::InvalidInput.into())
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The memory that the entry points to must stay until its last completion.
+    unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        self.reserve(1)?;
+        // SAFETY: the caller vouches for the entry's memory.
+        unsafe { self.uring.submission().push(entry) }
+            .map_err(|_| io::ErrorKind::ResourceBusy.into())
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        forgive(self.uring.submitter().submit())
+    }
+
+    /// Submits what is queued and runs the work that waits, without waiting for more. No system call when there is
+    /// neither; only a kernel that defers its work tells whether there is.
+    pub(crate) fn poll(&mut self) -> io::Result<()> {
+        let queue = self.uring.submission();
+        let needed =
+            !queue.is_empty() || queue.taskrun() || queue.cq_overflow() || !self.features.deferred;
+        drop(queue);
+        if needed { self.submit() } else { Ok(()) }
+    }
+
+    /// Submits what is queued and waits for a completion, `timeout` (None: for ever) or a signal. With `gather`, where
+    /// [`Features::min_wait`] is there, the first completion does not end the wait before that time.
+    ///
+    /// `want` bounds what one call may bring: up to 33 datagrams for each (io_uring/poll.c, APOLL_MULTI_POLLED retries).
+    pub(crate) fn wait(
+        &mut self,
+        want: usize,
+        gather: Duration,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        if !self.uring.params().is_feature_ext_arg() {
+            return self.wait_by_poll(timeout); // before Linux 5.11
+        }
+        let timespec = timeout.map(Timespec::from);
+        let mut arguments = SubmitArgs::new();
+        if let Some(timespec) = &timespec {
+            arguments = arguments.timespec(timespec);
+        }
+        if self.features.min_wait && !gather.is_zero() {
+            arguments =
+                arguments.min_wait_usec(u32::try_from(gather.as_micros()).unwrap_or(u32::MAX));
+        }
+        forgive(self.uring.submitter().submit_with_args(want, &arguments))
+    }
+
+    fn wait_by_poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.submit()?;
+        if self.has_completions() {
+            return Ok(());
+        }
+        wait_readable(&mut [Readable::new(self.as_fd())], timeout)?;
+        self.submit()
+    }
+
+    pub(crate) fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty()
+    }
+
+    /// Takes the oldest completion off the queue. The buffer it names is ours from here on.
+    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+        let entry = self.uring.completion().next()?;
+        let token = Token::from_bits(entry.user_data());
+        let more = cqueue::more(entry.flags());
+        let mut completion = Completion {
+            token,
+            result: entry.result(),
+            buffer: None,
+        };
+        if let Token::Receive {
+            receiver, index, ..
+        } = token
+        {
+            completion.buffer = self.note_completed(receiver, index, &entry);
+            self.in_flight_count -= usize::from(!more);
+        }
+        Some(completion)
+    }
+
+    fn note_completed(&mut self, receiver: u16, index: u16, entry: &cqueue::Entry) -> Option<u16> {
+        let state = self.receiver_mut(receiver)?;
+        state.in_flight_count -= usize::from(!cqueue::more(entry.flags()));
+        match &mut state.memory {
+            Memory::Buffers { ring, .. } => {
+                let id = cqueue::buffer_select(entry.flags())?;
+                // SAFETY: this completion names the buffer.
+                unsafe { ring.take(id) };
+                Some(id)
+            }
+            Memory::Slots(slots) => {
+                state.head = index + 1;
+                // SAFETY: this completion is that of the slot's receive.
+                unsafe { slots.take(usize::from(index)) };
+                (entry.result() >= 0).then_some(index)
+            }
+        }
+    }
+
+    /// The datagram in a buffer that a completion named and that was not given back since. None when the kernel wrote
+    /// less than a datagram's head.
+    pub(crate) fn datagram(
+        &self,
+        receiver: u16,
+        buffer: u16,
+        result_bytes: usize,
+    ) -> Option<(Received, &[u8])> {
+        match &self.receiver(receiver)?.memory {
+            Memory::Buffers { ring, .. } => ring.datagram(buffer, result_bytes),
+            Memory::Slots(slots) => slots.datagram(usize::from(buffer), result_bytes),
+        }
+    }
+
+    /// Gives a buffer back to the kernel, from the next [`commit`](Self::commit) on. A slot waits for its next chain.
+    pub(crate) fn give_back(&mut self, receiver: u16, buffer: u16) {
+        if let Some(Receiver {
+            memory: Memory::Buffers { ring, .. },
+            ..
+        }) = self.receiver_mut(receiver)
+        {
+            ring.give_back(buffer);
+        }
+    }
+
+    pub(crate) fn commit(&mut self, receiver: u16) {
+        if let Some(Receiver {
+            memory: Memory::Buffers { ring, .. },
+            ..
+        }) = self.receiver_mut(receiver)
+        {
+            ring.commit();
+        }
+    }
+
+    /// Frees a receiver's memory. False, and nothing is freed, while a receive is in flight.
+    pub(crate) fn remove(&mut self, receiver: u16) -> bool {
+        let Some(state) = self.receiver(receiver) else {
+            return true;
+        };
+        if state.in_flight_count != 0 {
+            return false;
+        }
+        let registered = matches!(state.memory, Memory::Buffers { .. });
+        if registered
+            && self
+                .uring
+                .submitter()
+                .unregister_buf_ring(receiver)
+                .is_err()
+        {
+            return false;
+        }
+        self.receivers[usize::from(receiver)] = None;
+        true
+    }
+
+    /// Ends all receives and waits for their last completions; datagrams among them are dropped.
+    fn quiesce(&mut self) -> io::Result<()> {
+        const ROUNDS: usize = 2 * SUBMISSION_ENTRIES as usize; // a chain takes one a link
+        for _ in 0..ROUNDS {
+            for receiver in 0..self.receivers.len() {
+                self.cancel(receiver as u16)?;
+            }
+            self.wait(1, Duration::ZERO, Some(Duration::from_millis(100)))?;
+            while self.next_completion().is_some() {}
+            if self.in_flight_count == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What ends a wait without being a failure of the ring.
+fn forgive(result: io::Result<usize>) -> io::Result<()> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error() {
+            // A signal; the time-out; completions that must be taken off the full queue first.
+            Some(libc::EINTR | libc::ETIME | libc::EBUSY) => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring's descriptor stays open while self is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
+    }
+}
+
+/// Cancel, reap, close the ring, free the memory: in this order, since a receive in flight may write into its buffer at
+/// any moment until its last completion, and closing the ring only begins to end it.
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if self.enabled && self.in_flight_count > 0 {
+            let _ = self.quiesce();
+        }
+        if self.in_flight_count > 0 {
+            std::mem::forget(std::mem::take(&mut self.receivers)); // rather leak than have the kernel write into freed memory
+        }
+    }
+}
