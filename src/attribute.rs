@@ -171,10 +171,11 @@ impl<'a> Attributes<'a> {
 
     /// Whether bytes are left that are no attribute. Up to 3 bytes of padding are not counted as such.
     pub fn is_malformed(&self) -> bool {
-        self.left.len() >= ATTRIBUTE_HEADER_BYTES && self.clone().next().is_none()
+        self.left.len() >= ATTRIBUTE_HEADER_BYTES && { *self }.next().is_none()
     }
 }
 
+#[allow(clippy::copy_iterator)] // a view: walking a copy of it is the usual way to look twice
 impl<'a> Iterator for Attributes<'a> {
     type Item = Attribute<'a>;
 

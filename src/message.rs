@@ -81,14 +81,16 @@ impl Header {
     /// Reads a header from the start of `bytes`. None when there are fewer than 16.
     #[inline]
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let head = bytes.first_chunk::<HEADER_BYTES>()?;
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *head;
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (message_type, rest) = rest.split_first_chunk()?;
+        let (flags, rest) = rest.split_first_chunk()?;
+        let (sequence, rest) = rest.split_first_chunk()?;
         Some(Self {
-            length_bytes: u32::from_ne_bytes([a, b, c, d]),
-            message_type: u16::from_ne_bytes([e, f]),
-            flags: u16::from_ne_bytes([g, h]),
-            sequence: u32::from_ne_bytes([i, j, k, l]),
-            port_id: u32::from_ne_bytes([m, n, o, p]),
+            length_bytes: u32::from_ne_bytes(*length),
+            message_type: u16::from_ne_bytes(*message_type),
+            flags: u16::from_ne_bytes(*flags),
+            sequence: u32::from_ne_bytes(*sequence),
+            port_id: u32::from_ne_bytes(*rest.first_chunk()?),
         })
     }
 }

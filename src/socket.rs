@@ -730,11 +730,12 @@ impl SocketBuilder {
     /// Those of [`Socket::open`], [`Socket::bind`], [`Socket::add_membership`] and of the options asked for. Nothing is
     /// left open.
     pub fn open(&self) -> Result<Socket> {
+        type Set = fn(&Socket, bool) -> Result<()>;
         let socket = Socket::open(self.protocol)?;
         if let Some(requested_bytes) = self.recv_buffer_bytes {
             socket.set_recv_buffer_bytes(requested_bytes)?;
         }
-        let options: [(bool, fn(&Socket, bool) -> Result<()>); 5] = [
+        let options: [(bool, Set); 5] = [
             (self.nonblocking, Socket::set_nonblocking),
             (self.pktinfo, Socket::set_pktinfo),
             (self.listen_all_nsid, Socket::set_listen_all_nsid),

@@ -57,10 +57,11 @@ impl Recvmmsg {
         };
         match slots.receive_many(entry.socket.as_fd(), 0) {
             Ok(count) => {
-                taken.extend((0..count).map(|buffer| Taken {
+                taken.extend((0..MAX_SLOTS).take(count).map(|buffer| Taken {
                     slot,
-                    buffer: buffer as u16, // MAX_SLOTS fits
-                    result_bytes: u32::try_from(slots.real_bytes(buffer)).unwrap_or(u32::MAX),
+                    buffer,
+                    result_bytes:
+                        u32::try_from(slots.real_bytes(buffer.into())).unwrap_or(u32::MAX),
                 }));
                 count < slots.count()
             }
@@ -87,7 +88,12 @@ impl Recvmmsg {
         let start = Instant::now();
         loop {
             wait_readable(&mut self.descriptors, Some(Duration::ZERO))?;
-            if self.descriptors.iter().any(Readable::is_ready) || start.elapsed() >= slice {
+            if self
+                .descriptors
+                .iter()
+                .any(|descriptor| descriptor.is_ready())
+                || start.elapsed() >= slice
+            {
                 return Ok(());
             }
             std::hint::spin_loop();

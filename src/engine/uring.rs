@@ -78,12 +78,11 @@ impl Uring {
         this.ring
             .wait(1, Duration::ZERO, Some(Duration::from_secs(1)))?;
         let completion = this.ring.next_completion().ok_or(io::ErrorKind::TimedOut)?;
-        if completion.result < 0 {
-            return Err(io::Error::from_raw_os_error(-completion.result));
-        }
+        let result_bytes = usize::try_from(completion.result)
+            .map_err(|_| io::Error::from_raw_os_error(completion.result.saturating_neg()))?;
         let answer = completion
             .buffer
-            .and_then(|buffer| this.ring.datagram(0, buffer, completion.result as usize));
+            .and_then(|buffer| this.ring.datagram(0, buffer, result_bytes));
         let message = answer.and_then(|(_, bytes)| crate::message::Messages::new(bytes).next());
         match message {
             Some(message) if message.message_type() == ERROR => Ok(()),

@@ -97,7 +97,9 @@ impl Pacer {
             .saturating_duration_since(self.last_turn)
             .max(Duration::from_nanos(1));
         self.last_turn = now;
-        let recent = datagram_count as f64 * AUTO_DELAY.as_secs_f64() / elapsed.as_secs_f64();
+        let recent = f64::from(u32::try_from(datagram_count).unwrap_or(u32::MAX))
+            * AUTO_DELAY.as_secs_f64()
+            / elapsed.as_secs_f64();
         let weight = elapsed.as_secs_f64() / (elapsed + RATE_WINDOW).as_secs_f64();
         self.rate += (recent - self.rate) * weight;
         self.gathering = self.rate

@@ -60,7 +60,7 @@ impl Readable {
     }
 
     /// Whether the last wait found it readable or failed.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(self) -> bool {
         self.0.revents != 0
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn wait_readable(
         tv_nsec: timeout.subsec_nanos().into(),
     });
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-    let count = descriptors.len() as libc::nfds_t;
+    let count = libc::nfds_t::try_from(descriptors.len()).unwrap_or(libc::nfds_t::MAX);
     // SAFETY: Readable is a transparent pollfd, so the pointer and the count describe `descriptors`; the timespec, if
     // any, outlives the call; a null mask leaves the signals as they are.
     let ready =
@@ -118,7 +118,7 @@ impl Epoll {
     fn control(&self, operation: libc::c_int, fd: BorrowedFd<'_>) -> io::Result<()> {
         // SAFETY: epoll_event is integers, for which all zeroes is a value.
         let mut event: libc::epoll_event = unsafe { mem::zeroed() };
-        event.events = libc::EPOLLIN as u32;
+        event.events = libc::EPOLLIN.unsigned_abs();
         // SAFETY: the pointer is to a local that outlives the call.
         let result = unsafe {
             libc::epoll_ctl(

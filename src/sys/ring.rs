@@ -3,6 +3,8 @@
 //! The ring owns that memory, so that it outlives every receive: a receiver's memory goes only when nothing of it is in
 //! flight, and the ring itself is closed before what is left is freed.
 #![allow(unsafe_code)]
+// The C libraries differ in the integer types of these structs.
+#![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -53,11 +55,11 @@ impl Token {
     fn from_bits(bits: u64) -> Self {
         match bits >> 56 {
             1 => {
-                let field = |shift: u32| (bits >> shift & 0xffff) as u16;
+                let [_, _, r1, r0, g1, g0, i1, i0] = bits.to_be_bytes();
                 Self::Receive {
-                    receiver: field(32),
-                    generation: field(16),
-                    index: field(0),
+                    receiver: u16::from_be_bytes([r1, r0]),
+                    generation: u16::from_be_bytes([g1, g0]),
+                    index: u16::from_be_bytes([i1, i0]),
                 }
             }
             2 => Self::Cancel,
@@ -220,6 +222,7 @@ impl Ring {
     ) -> io::Result<()> {
         self.is_free(receiver)?;
         let mut ring = BufferRing::new(count, payload_bytes)?;
+        let header = Mapping::new(size_of::<libc::msghdr>())?;
         // SAFETY: the address is that of a page-aligned mapping with room for `count` entries. It lives in `receivers`
         // until `remove` unregisters it or the ring has been closed.
         unsafe {
@@ -231,9 +234,6 @@ impl Ring {
             ring.give_back(id);
         }
         ring.commit();
-        let header = Mapping::new(size_of::<libc::msghdr>()).inspect_err(|_| {
-            let _ = self.uring.submitter().unregister_buf_ring(receiver);
-        })?;
         // SAFETY: msghdr is integers and pointers, for which all zeroes (null) is a value.
         let mut template: libc::msghdr = unsafe { std::mem::zeroed() };
         template.msg_namelen = NAME_BYTES as _;
@@ -243,7 +243,7 @@ impl Ring {
             header
                 .at(0, size_of::<libc::msghdr>())
                 .cast::<libc::msghdr>()
-                .write(template)
+                .write(template);
         };
         self.place(receiver, Memory::Buffers { ring, header });
         Ok(())
@@ -300,7 +300,7 @@ impl Ring {
             index: 0,
         };
         let entry = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), header, receiver)
-            .flags(libc::MSG_TRUNC as u32)
+            .flags(libc::MSG_TRUNC.unsigned_abs())
             .build()
             .user_data(token.to_bits());
         // SAFETY: the entry points to the receiver's header and names its buffer group; both stay until the receive has
@@ -316,48 +316,55 @@ impl Ring {
         let Some(state) = self.receiver_mut(receiver) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let Memory::Slots(slots) = &mut state.memory else {
+        let Memory::Slots(slots) = &state.memory else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         if state.in_flight_count != 0 {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let (count, generation) = (slots.count(), state.generation);
+        let count = slots.count();
+        state.head = 0;
         self.reserve(count)?;
-        for index in 0..count {
-            let Some(state) = self.receiver_mut(receiver) else {
+        for index in 0..SUBMISSION_ENTRIES.min(u16::try_from(count).unwrap_or(u16::MAX)) {
+            let is_last = usize::from(index) + 1 == count;
+            let Some(entry) = self.link(receiver, index, fd, is_last) else {
                 break;
             };
-            let Memory::Slots(slots) = &mut state.memory else {
-                break;
-            };
-            let Some(header) = slots.lend(index) else {
-                break;
-            }; // all are ours, as nothing is in flight
-            let token = Token::Receive {
-                receiver,
-                generation,
-                index: index as u16,
-            };
-            let link = if index + 1 < count {
-                squeue::Flags::IO_HARDLINK
-            } else {
-                squeue::Flags::empty()
-            };
-            let entry = opcode::RecvMsg::new(Fd(fd.as_raw_fd()), header)
-                .flags(libc::MSG_TRUNC as u32)
-                .build()
-                .flags(link)
-                .user_data(token.to_bits());
             // SAFETY: the entry points to a lent slot, whose memory stays until the receive has ended, which `remove` and
             // Drop see to.
             unsafe { self.push(&entry) }?;
             self.note_armed(receiver);
         }
-        if let Some(state) = self.receiver_mut(receiver) {
-            state.head = 0;
-        }
         Ok(())
+    }
+
+    /// One receive of a chain, into a slot that is lent by this. None when it was lent before.
+    fn link(
+        &mut self,
+        receiver: u16,
+        index: u16,
+        fd: BorrowedFd<'_>,
+        is_last: bool,
+    ) -> Option<squeue::Entry> {
+        let state = self.receiver_mut(receiver)?;
+        let generation = state.generation;
+        let Memory::Slots(slots) = &mut state.memory else {
+            return None;
+        };
+        let header = slots.lend(index.into())?;
+        let flags = if is_last {
+            squeue::Flags::empty()
+        } else {
+            squeue::Flags::IO_HARDLINK
+        };
+        let receive =
+            opcode::RecvMsg::new(Fd(fd.as_raw_fd()), header).flags(libc::MSG_TRUNC.unsigned_abs());
+        let token = Token::Receive {
+            receiver,
+            generation,
+            index,
+        };
+        Some(receive.build().flags(flags).user_data(token.to_bits()))
     }
 
     fn note_armed(&mut self, receiver: u16) {
@@ -390,7 +397,9 @@ impl Ring {
 
     /// Completes [`Token::Watch`] once `fd` is readable.
     pub(crate) fn watch(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let entry = opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLIN as u32).build();
+        let entry =
+            opcode::PollAdd::new(Fd(fd.as_raw_fd()), u32::from(libc::POLLIN.unsigned_abs()))
+                .build();
         // SAFETY: a poll points to no memory.
         unsafe { self.push(&entry.user_data(Token::Watch.to_bits())) }
     }
@@ -574,8 +583,8 @@ impl Ring {
     fn quiesce(&mut self) -> io::Result<()> {
         const ROUNDS: usize = 2 * SUBMISSION_ENTRIES as usize; // a chain takes one a link
         for _ in 0..ROUNDS {
-            for receiver in 0..self.receivers.len() {
-                self.cancel(receiver as u16)?;
+            for receiver in 0..=u16::try_from(self.receivers.len()).unwrap_or(u16::MAX) {
+                self.cancel(receiver)?;
             }
             self.wait(1, Duration::ZERO, Some(Duration::from_millis(100)))?;
             while self.next_completion().is_some() {}

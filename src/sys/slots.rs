@@ -1,6 +1,8 @@
 //! Receive slots: one `struct msghdr` with its name, control and payload room for each datagram that may arrive.
 //! Used by single-shot receives of the ring and by recvmmsg(2).
 #![allow(unsafe_code)]
+// The C libraries differ in the integer types of these structs.
+#![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -1,5 +1,7 @@
 //! Netlink sockets: the system calls of `netlink(7)`, with safe arguments.
 #![allow(unsafe_code)]
+// The C libraries differ in the integer types of these structs.
+#![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -217,40 +219,37 @@ fn read_port_id(name: &[u8]) -> u32 {
 /// The multicast group and the nsid in the bytes of a control buffer: a sequence of `struct cmsghdr`
 /// (length as a word, level, type) and data, each aligned to a word (`CMSG_NXTHDR`, cmsg(3)).
 fn read_control(mut control: &[u8]) -> (Option<u32>, Option<i32>) {
-    const WORD: usize = size_of::<usize>();
     let (mut group, mut nsid) = (None, None);
-    while let Some(word) = control.first_chunk::<WORD>() {
-        let length = usize::from_ne_bytes(*word);
-        let Some(message) = control.get(..length) else {
-            break;
-        };
-        let Some((head, data)) = message.split_at_checked(WORD + 8) else {
-            break;
-        };
-        let level_and_type = head
-            .last_chunk::<8>()
-            .map(|bytes| u64::from_ne_bytes(*bytes));
-        let value = data.first_chunk::<4>();
-        if level_and_type == Some(NETLINK_PKTINFO) {
-            group = value.map(|value| u32::from_ne_bytes(*value));
-        } else if level_and_type == Some(NETLINK_LISTEN_ALL_NSID) {
-            nsid = value.map(|value| i32::from_ne_bytes(*value));
+    while let Some((length, level, kind, data)) = split_control_message(control) {
+        let value = data.first_chunk().copied();
+        match (level, kind) {
+            (libc::SOL_NETLINK, libc::NETLINK_PKTINFO) => group = value.map(u32::from_ne_bytes),
+            (libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID) => {
+                nsid = value.map(i32::from_ne_bytes)
+            }
+            _ => {}
         }
         control = control
-            .get(length.next_multiple_of(WORD)..)
+            .get(length.next_multiple_of(size_of::<usize>())..)
             .unwrap_or_default();
     }
     (group, nsid)
 }
 
-/// Level and type of a control message as the eight bytes they are.
-const NETLINK_PKTINFO: u64 = level_and_type(libc::SOL_NETLINK, libc::NETLINK_PKTINFO);
-const NETLINK_LISTEN_ALL_NSID: u64 =
-    level_and_type(libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID);
-
-const fn level_and_type(level: i32, kind: i32) -> u64 {
-    let ([a, b, c, d], [e, f, g, h]) = (level.to_ne_bytes(), kind.to_ne_bytes());
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+/// Length, level, type and data of the first control message.
+fn split_control_message(control: &[u8]) -> Option<(usize, i32, i32, &[u8])> {
+    let length = usize::from_ne_bytes(*control.first_chunk()?);
+    let (_, message) = control
+        .get(..length)?
+        .split_at_checked(size_of::<usize>())?;
+    let (level, message) = message.split_first_chunk()?;
+    let (kind, data) = message.split_first_chunk()?;
+    Some((
+        length,
+        i32::from_ne_bytes(*level),
+        i32::from_ne_bytes(*kind),
+        data,
+    ))
 }
 
 /// One receive into `buffer`. More is never stored than fits; `real_bytes` tells what there was.
