@@ -91,8 +91,13 @@ impl Uring {
     }
 
     fn note(&mut self, completion: Completion, sockets: &mut Sockets, taken: &mut Vec<Taken>) {
-        let Token::Receive { receiver: slot, .. } = completion.token else {
-            return;
+        let slot = match completion.token {
+            Token::Receive { receiver, .. } => receiver,
+            Token::Cancel => {
+                sockets.unsettled = true; // a chain may have more links to cancel
+                return;
+            }
+            Token::Watch => return, // the stop handle's own flag tells
         };
         let is_armed = self.ring.in_flight_count(slot) > 0;
         let facts = Facts {
@@ -134,16 +139,16 @@ impl Uring {
         self.stop.as_ref().is_some_and(StopHandle::is_stopped)
     }
 
-    /// For kernels that cannot gather in one wait (before Linux 6.12): sleep first, then wait.
-    fn gather(&mut self, plan: Plan) -> io::Result<Option<Duration>> {
-        if let Some(stop) = &self.stop {
-            let start = Instant::now();
-            wait_readable(&mut [Readable::new(stop.as_fd())], Some(plan.gather))?;
-            return Ok(plan
-                .timeout
-                .map(|timeout| timeout.saturating_sub(start.elapsed())));
-        }
-        Ok(plan.timeout)
+    /// Gathers on kernels that cannot do it in one wait (before Linux 6.12): sleeps first, unless something is there
+    /// already. Returns what is left of the time-out.
+    fn sleep(&mut self, plan: Plan) -> io::Result<Option<Duration>> {
+        self.ring.poll()?;
+        let Some(stop) = self.stop.as_ref().filter(|_| !self.ring.has_completions()) else {
+            return Ok(plan.timeout);
+        };
+        let start = Instant::now();
+        wait_readable(&mut [Readable::new(stop.as_fd())], Some(plan.gather))?;
+        Ok(plan.timeout.map(|timeout| timeout.saturating_sub(start.elapsed())))
     }
 }
 
@@ -202,12 +207,11 @@ impl Receive for Uring {
         if plan.gather.is_zero() {
             return self.ring.wait(1, Duration::ZERO, plan.timeout);
         }
-        let mut timeout = plan.timeout;
-        if !self.ring.features().min_wait && !self.ring.has_completions() {
-            self.ring.poll()?;
-            timeout = self.gather(plan)?;
+        if self.ring.features().min_wait {
+            return self.ring.wait(GATHER_WANT, plan.gather, plan.timeout);
         }
-        self.ring.wait(GATHER_WANT, plan.gather, timeout)
+        let timeout = self.sleep(plan)?;
+        self.ring.wait(1, Duration::ZERO, timeout)
     }
 
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>) {
