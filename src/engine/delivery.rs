@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
-use super::event::{Event, Notice, Turn};
+use super::event::{Event, Notice, SocketId, Turn};
 use super::receive::{Receive, Taken};
-use super::sockets::{Control, Entry, PendingEvent, SocketId, Sockets};
+use super::sockets::{Control, Entry, PendingEvent, Sockets};
 use super::stop::StopHandle;
 use crate::message::{Datagram, MessageList, Walk, walk};
 use crate::sys::socket::Received;

@@ -3,9 +3,21 @@
 use std::fmt;
 
 use super::loss::Loss;
-use super::sockets::SocketId;
 use crate::error::{Error, Malformed};
 use crate::message::MessageList;
+
+/// Names a socket of an engine. An id is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId {
+    pub(super) slot: u16,
+    pub(super) generation: u32,
+}
+
+impl fmt::Display for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "socket {}", self.generation)
+    }
+}
 
 /// What happened. Deliberately exhaustive: to ignore a loss must be a decision.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ mod completion;
 mod delivery;
 mod event;
 mod loss;
+mod options;
 mod receive;
 mod recvmmsg;
 mod running;
@@ -16,10 +17,11 @@ mod wait;
 use std::fmt;
 
 pub use backend::Backend;
-pub use event::{Event, Notice, Turn};
+pub use event::{Event, Notice, SocketId, Turn};
 pub use loss::{Loss, Statistics};
+pub use options::AddOptions;
 pub use running::{Ended, Finished, Running};
-pub use sockets::{AddOptions, Control, SocketId};
+pub use sockets::Control;
 pub use stop::StopHandle;
 pub use wait::Wait;
 

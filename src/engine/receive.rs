@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::sockets::{AddOptions, Sockets};
+use super::options::AddOptions;
+use super::sockets::Sockets;
 use super::stop::StopHandle;
 use super::wait::Plan;
 use crate::sys::socket::Received;

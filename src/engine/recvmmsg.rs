@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::completion::{End, Facts};
+use super::options::AddOptions;
 use super::receive::{Receive, Taken};
-use super::sockets::{AddOptions, Sockets, note_end};
+use super::sockets::{Sockets, note_end};
 use super::stop::StopHandle;
 use super::wait::{Plan, SPIN_SLICE};
 use crate::sys::event::{Epoll, EventFd, Readable, wait_readable};
@@ -112,12 +113,12 @@ impl Receive for Recvmmsg {
     }
 
     fn attach(&mut self, slot: u16, options: AddOptions) -> io::Result<usize> {
-        let count = options.count().min(MAX_SLOTS).into();
+        let count = options.buffer_count.min(MAX_SLOTS).into();
         let index = usize::from(slot);
         if self.members.len() <= index {
             self.members.resize_with(index + 1, || None);
         }
-        self.members[index] = Some(Slots::new(count, options.bytes())?);
+        self.members[index] = Some(Slots::new(count, options.buffer_bytes)?);
         Ok(count)
     }
 

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::backend::{Backend, Choice};
 use super::delivery::{Delivery, deliver};
-use super::event::{Event, Turn};
+use super::event::{Event, SocketId, Turn};
 use super::loss::Statistics;
+use super::options::AddOptions;
 use super::receive::Receive;
-use super::sockets::{AddOptions, Control, Entry, SocketId, Sockets, State};
+use super::sockets::{Control, Entry, Sockets, State};
 use super::stop::StopHandle;
 use super::wait::{Pacer, Wait};
 use crate::error::{Error, ErrorKind, Result};

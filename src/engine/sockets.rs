@@ -1,101 +1,17 @@
 //! The sockets of an engine, by id, and what is to be done and said about each.
 
-use std::fmt;
 use std::io;
 use std::time::SystemTime;
 
 use slab::Slab;
 
 use super::completion::End;
-use super::event::Notice;
+use super::event::{Notice, SocketId};
 use super::loss::{DropCounter, Loss, Statistics};
+use super::options::AddOptions;
 use super::stop::StopHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::socket::{Protocol, Socket};
-
-/// Names a socket of an engine. An id is never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SocketId {
-    pub(super) slot: u16,
-    generation: u32,
-}
-
-impl fmt::Display for SocketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "socket {}", self.generation)
-    }
-}
-
-/// How a socket is received from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddOptions {
-    buffer_count: u16,
-    buffer_bytes: usize,
-    accept_any_sender: bool,
-}
-
-impl Default for AddOptions {
-    /// 256 buffers of 16 KiB, of which only what is used costs memory; the kernel as the only sender.
-    fn default() -> Self {
-        Self {
-            buffer_count: 256,
-            buffer_bytes: 16 << 10,
-            accept_any_sender: false,
-        }
-    }
-}
-
-impl AddOptions {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How many datagrams fit the engine's buffers at a time: a power of two from 1 to 32,768. `Oneshot` has as many as
-    /// its depth, and `Recvmmsg` at most 1024.
-    #[must_use]
-    pub fn buffer_count(mut self, count: u16) -> Self {
-        self.buffer_count = count;
-        self
-    }
-
-    /// The longest datagram in bytes that a buffer holds, at least 1. The default fits all events, such as routes
-    /// of 64 hops; dumps need 32 KiB (net/netlink/af_netlink.c, `netlink_dump`).
-    #[must_use]
-    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
-        self.buffer_bytes = bytes;
-        self
-    }
-
-    /// Also takes datagrams of other senders than the kernel, as user-space multicasts are. Look at
-    /// [`Datagram::sender_port_id`](crate::Datagram::sender_port_id): any process with `CAP_NET_ADMIN` may send.
-    #[must_use]
-    pub fn accept_any_sender(mut self, on: bool) -> Self {
-        self.accept_any_sender = on;
-        self
-    }
-
-    pub(super) fn count(self) -> u16 {
-        self.buffer_count
-    }
-
-    pub(super) fn bytes(self) -> usize {
-        self.buffer_bytes
-    }
-
-    fn check(self) -> Result<()> {
-        let refuse = |remedy| {
-            Err(Error::with_kind("add a socket", ErrorKind::InvalidInput).with_remedy(remedy))
-        };
-        if !self.buffer_count.is_power_of_two() || self.buffer_count > 1 << 15 {
-            return refuse("the buffer count must be a power of two from 1 to 32,768");
-        }
-        if self.buffer_bytes == 0 || self.buffer_bytes > 1 << 30 {
-            return refuse("a buffer must have from 1 byte to 1 GiB");
-        }
-        Ok(())
-    }
-}
 
 /// How a socket's receive stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

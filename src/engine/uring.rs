@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::completion::{End, Facts};
+use super::options::AddOptions;
 use super::receive::{Receive, Taken};
-use super::sockets::{AddOptions, Sockets, note_end};
+use super::sockets::{Sockets, note_end};
 use super::stop::StopHandle;
 use super::wait::{Plan, SPIN_SLICE};
 use crate::message::{ERROR, MessageBuilder, flags};
@@ -148,7 +149,9 @@ impl Uring {
         };
         let start = Instant::now();
         wait_readable(&mut [Readable::new(stop.as_fd())], Some(plan.gather))?;
-        Ok(plan.timeout.map(|timeout| timeout.saturating_sub(start.elapsed())))
+        Ok(plan
+            .timeout
+            .map(|timeout| timeout.saturating_sub(start.elapsed())))
     }
 }
 
@@ -164,11 +167,11 @@ impl Receive for Uring {
         match self.mode {
             Mode::Multishot => {
                 self.ring
-                    .add_buffers(slot, options.count(), options.bytes())?;
-                Ok(options.count().into())
+                    .add_buffers(slot, options.buffer_count, options.buffer_bytes)?;
+                Ok(options.buffer_count.into())
             }
             Mode::Oneshot(depth) => {
-                self.ring.add_slots(slot, depth, options.bytes())?;
+                self.ring.add_slots(slot, depth, options.buffer_bytes)?;
                 Ok(depth.into())
             }
         }

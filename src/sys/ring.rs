@@ -138,33 +138,27 @@ impl Ring {
         })
     }
 
+    /// Returns the ring, and whether its work is deferred.
     fn set_up(completion_entries: u32) -> io::Result<(IoUring, bool)> {
         // The kernel wants no fewer completions than submissions.
         let entries = completion_entries.clamp(1, SUBMISSION_ENTRIES.into());
-        let mut builder = IoUring::builder();
-        builder
+        let mut oldest = IoUring::builder(); // Linux 5.6
+        oldest
             .setup_cqsize(completion_entries)
             .setup_clamp()
-            .setup_r_disabled()
             .dontfork();
-        let plain = builder.clone(); // R_DISABLED: Linux 5.10
-        builder
-            .setup_single_issuer()
+        let mut older = oldest.clone(); // Linux 5.10
+        older.setup_r_disabled();
+        let mut best = older.clone(); // Linux 6.1
+        best.setup_single_issuer()
             .setup_defer_taskrun()
-            .setup_taskrun_flag(); // Linux 6.1
-        let unsupported = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
-        match builder.build(entries) {
-            Ok(uring) => Ok((uring, true)),
-            Err(error) if unsupported(&error) => match plain.build(entries) {
-                Ok(uring) => Ok((uring, false)),
-                Err(error) if unsupported(&error) => {
-                    let mut oldest = IoUring::builder();
-                    oldest.setup_cqsize(completion_entries).setup_clamp();
-                    Ok((oldest.build(entries)?, false)) // Linux 5.6
-                }
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
+            .setup_taskrun_flag();
+        match best.build(entries) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                let uring = older.build(entries).or_else(|_| oldest.build(entries))?;
+                Ok((uring, false))
+            }
+            result => Ok((result?, true)),
         }
     }
 

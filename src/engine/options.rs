@@ -1,0 +1,66 @@
+//! How a socket is received from: how much room, and whose datagrams.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How a socket is received from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddOptions {
+    pub(super) buffer_count: u16,
+    pub(super) buffer_bytes: usize,
+    pub(super) accept_any_sender: bool,
+}
+
+impl Default for AddOptions {
+    /// 256 buffers of 16 KiB, of which only what is used costs memory; the kernel as the only sender.
+    fn default() -> Self {
+        Self {
+            buffer_count: 256,
+            buffer_bytes: 16 << 10,
+            accept_any_sender: false,
+        }
+    }
+}
+
+impl AddOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many datagrams fit the engine's buffers at a time: a power of two from 1 to 32,768. `Oneshot` has as many as
+    /// its depth, and `Recvmmsg` at most 1024.
+    #[must_use]
+    pub fn buffer_count(mut self, count: u16) -> Self {
+        self.buffer_count = count;
+        self
+    }
+
+    /// The longest datagram in bytes that a buffer holds, at least 1. The default fits all events, such as routes
+    /// of 64 hops; dumps need 32 KiB (net/netlink/af_netlink.c, `netlink_dump`).
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer_bytes = bytes;
+        self
+    }
+
+    /// Also takes datagrams of other senders than the kernel, as user-space multicasts are. Look at
+    /// [`Datagram::sender_port_id`](crate::Datagram::sender_port_id): any process with `CAP_NET_ADMIN` may send.
+    #[must_use]
+    pub fn accept_any_sender(mut self, on: bool) -> Self {
+        self.accept_any_sender = on;
+        self
+    }
+
+    pub(super) fn check(self) -> Result<()> {
+        let refuse = |remedy| {
+            Err(Error::with_kind("add a socket", ErrorKind::InvalidInput).with_remedy(remedy))
+        };
+        if !self.buffer_count.is_power_of_two() || self.buffer_count > 1 << 15 {
+            return refuse("the buffer count must be a power of two from 1 to 32,768");
+        }
+        if self.buffer_bytes == 0 || self.buffer_bytes > 1 << 30 {
+            return refuse("a buffer must have from 1 byte to 1 GiB");
+        }
+        Ok(())
+    }
+}
