@@ -225,7 +225,7 @@ fn read_control(mut control: &[u8]) -> (Option<u32>, Option<i32>) {
         match (level, kind) {
             (libc::SOL_NETLINK, libc::NETLINK_PKTINFO) => group = value.map(u32::from_ne_bytes),
             (libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID) => {
-                nsid = value.map(i32::from_ne_bytes)
+                nsid = value.map(i32::from_ne_bytes);
             }
             _ => {}
         }

@@ -1,0 +1,293 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use nlring::{Backend, Wait};
+
+use crate::units::{parse_size, parse_time};
+
+/// The longest chain of receives that an engine makes.
+const MOST_DEPTH: u16 = 128;
+
+/// Follow the kernel's conntrack and route events, with an exact count of what was lost
+#[derive(Debug, Parser)]
+#[command(name = "nlring", version, after_help = SEE_HELP)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const SEE_HELP: &str = "\
+nlring <COMMAND> --help explains a command's options.
+nlring demo shows what it does, without set-up and without root.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    #[command(
+        about = "Follow conntrack events, in the lines of conntrack -E (needs CAP_NET_ADMIN)"
+    )]
+    Conntrack(ConntrackArguments),
+    /// Follow route events, in the lines of ip monitor route
+    Route(RouteArguments),
+    /// Make conntrack and route events in a private namespace, and follow them
+    Demo(DemoArguments),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = COLLECTOR_HELP)]
+pub struct ConntrackArguments {
+    /// Which events to follow
+    #[arg(
+        short,
+        long,
+        value_name = "EVENT",
+        value_delimiter = ',',
+        ignore_case = true,
+        default_value = "all"
+    )]
+    pub events: Vec<ConntrackEvent>,
+
+    /// What to add to the lines: id, the flow's id
+    #[arg(
+        short = 'o',
+        value_name = "FIELD",
+        value_delimiter = ',',
+        ignore_case = true,
+        hide_possible_values = true
+    )]
+    pub fields: Vec<Field>,
+
+    #[command(flatten)]
+    pub collector: CollectorArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = COLLECTOR_HELP)]
+pub struct RouteArguments {
+    /// Which events to follow
+    #[arg(
+        short,
+        long,
+        value_name = "EVENT",
+        value_delimiter = ',',
+        ignore_case = true,
+        default_value = "new,delete"
+    )]
+    pub events: Vec<RouteEvent>,
+
+    #[command(flatten)]
+    pub collector: CollectorArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Exits with 1 when what it made is not what it received and lost.")]
+pub struct DemoArguments {
+    #[command(flatten)]
+    pub common: CommonArguments,
+
+    /// Each socket's receive buffer: so small that every process may have it
+    #[arg(long = "recv-buffer", value_name = "SIZE", default_value = "208KiB", value_parser = parse_size)]
+    pub recv_buffer_bytes: usize,
+}
+
+const COLLECTOR_HELP: &str = "\
+Follows until Ctrl-C (SIGINT or SIGTERM) and then prints a summary on standard error; a second Ctrl-C ends at once.
+A loss is a line of its own: [LOST] N datagrams between T1 and T2.
+SIZE is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 10s, 5m.";
+
+/// The options of both collectors.
+#[derive(Args, Debug)]
+pub struct CollectorArguments {
+    #[command(flatten)]
+    pub common: CommonArguments,
+
+    /// The socket's receive buffer, in which events wait to be read
+    #[arg(long = "recv-buffer", value_name = "SIZE", default_value = "8MiB", value_parser = parse_size)]
+    pub recv_buffer_bytes: usize,
+
+    /// End after N events
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count)]
+    pub count: Option<u64>,
+
+    /// End after this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<Duration>,
+}
+
+/// The options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct CommonArguments {
+    /// How to receive: auto, multishot, oneshot[:DEPTH] or recvmmsg
+    #[arg(long, value_name = "BACKEND", default_value = "auto", value_parser = parse_backend)]
+    pub backend: Backend,
+
+    /// When to wake for events: auto, prompt, batch:DELAY or spin
+    #[arg(long, value_name = "WAIT", default_value = "auto", value_parser = parse_wait)]
+    pub wait: Wait,
+
+    /// Where to write the events; the file is truncated, - is standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+
+    /// Where to write the summary as JSON, at every end
+    #[arg(long, value_name = "FILE")]
+    pub stats: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConntrackEvent {
+    New,
+    #[value(alias = "updates")] // conntrack's own word
+    Update,
+    Destroy,
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RouteEvent {
+    New,
+    Delete,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Field {
+    Id,
+}
+
+fn parse_count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("give a whole number of events, from 1".to_owned()),
+    }
+}
+
+fn parse_backend(text: &str) -> Result<Backend, String> {
+    let default = Backend::DEFAULT_DEPTH;
+    match text.split_once(':') {
+        None => match text {
+            "auto" => Ok(Backend::Auto),
+            "multishot" => Ok(Backend::Multishot),
+            "oneshot" => Ok(Backend::Oneshot { depth: default }),
+            "recvmmsg" => Ok(Backend::Recvmmsg),
+            _ => Err("give auto, multishot, oneshot, oneshot:DEPTH or recvmmsg".to_owned()),
+        },
+        Some(("oneshot", depth)) => match depth.parse() {
+            Ok(depth) if (1..=MOST_DEPTH).contains(&depth) => Ok(Backend::Oneshot { depth }),
+            _ => Err(format!(
+                "give a DEPTH from 1 to {MOST_DEPTH}, such as oneshot:{default}"
+            )),
+        },
+        Some(_) => Err(format!(
+            "only oneshot takes a DEPTH, such as oneshot:{default}"
+        )),
+    }
+}
+
+fn parse_wait(text: &str) -> Result<Wait, String> {
+    match text.split_once(':') {
+        None => match text {
+            "auto" => Ok(Wait::Auto),
+            "prompt" => Ok(Wait::Prompt),
+            "spin" => Ok(Wait::Spin),
+            "batch" => Err("batch needs its delay, such as batch:1ms".to_owned()),
+            _ => Err("give auto, prompt, batch:DELAY or spin, such as batch:1ms".to_owned()),
+        },
+        Some(("batch", delay)) => parse_time(delay).map(Wait::Batch),
+        Some(_) => Err("only batch takes a DELAY, such as batch:1ms".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace()).map(|arguments| arguments.command)
+    }
+
+    fn conntrack(line: &str) -> ConntrackArguments {
+        match parse(&format!("nlring conntrack {line}")) {
+            Ok(Command::Conntrack(arguments)) => arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn events_are_lists_in_any_case() {
+        use ConntrackEvent::{All, Destroy, New, Update};
+        assert_eq!(conntrack("").events, [All]);
+        assert_eq!(conntrack("-e NEW,Destroy").events, [New, Destroy]);
+        assert_eq!(conntrack("--events=updates -e all").events, [Update, All]);
+        for bad in ["-e nwe", "-e new,", "-e", "-o ids"] {
+            let error = parse(&format!("nlring conntrack {bad}")).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{bad}");
+        }
+        let error = parse("nlring route -e update").unwrap_err().to_string();
+        assert!(error.contains("new, delete"), "{error}");
+    }
+
+    #[test]
+    fn backends_and_waits() {
+        let Backend::Oneshot { depth } = parse_backend("oneshot").unwrap() else {
+            panic!()
+        };
+        assert_eq!(depth, Backend::DEFAULT_DEPTH);
+        assert!(matches!(
+            parse_backend("oneshot:64"),
+            Ok(Backend::Oneshot { depth: 64 })
+        ));
+        for bad in [
+            "",
+            "Auto",
+            "oneshot:",
+            "oneshot:0",
+            "oneshot:129",
+            "multishot:4",
+            "io_uring",
+            "auto:",
+        ] {
+            assert!(parse_backend(bad).is_err(), "{bad}");
+        }
+        assert!(
+            matches!(parse_wait("batch:100us"), Ok(Wait::Batch(delay)) if delay == Duration::from_micros(100))
+        );
+        for bad in [
+            "",
+            "batch",
+            "batch:",
+            "batch:1",
+            "batch:0ms",
+            "prompt:1ms",
+            "fast",
+        ] {
+            assert!(parse_wait(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn counts_begin_at_one() {
+        assert_eq!(conntrack("--count 7").collector.count, Some(7));
+        for bad in ["0", "-1", "1.5", "many", "18446744073709551616"] {
+            let error = parse(&format!("nlring conntrack --count={bad}")).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains("from 1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_promised() {
+        let arguments = conntrack("");
+        assert_eq!(arguments.collector.recv_buffer_bytes, 8 << 20);
+        assert_eq!(arguments.collector.common.output, PathBuf::from("-"));
+        assert!(matches!(arguments.collector.common.backend, Backend::Auto));
+        assert!(matches!(arguments.collector.common.wait, Wait::Auto));
+    }
+}

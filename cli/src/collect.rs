@@ -1,0 +1,250 @@
+//! The one loop of all commands: take a turn, write its lines out, look at the clock; and the end, whatever brings it.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+use nlring::{Ended, Engine, Event, Loss, Message, Notice, Running, SocketId, Turn};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::console::Console;
+use crate::failure::Failure;
+use crate::output::{Broken, Output};
+use crate::session::Session;
+use crate::signals::StopRequests;
+use crate::summary::Summary;
+
+/// What a command makes of its sockets' messages.
+pub trait Lines {
+    /// Appends the message's line, with its newline. False: it has none, and nothing is appended.
+    fn write(&mut self, socket: SocketId, message: &Message<'_>, out: &mut Vec<u8>) -> bool;
+
+    /// Something of this socket's stream is missing.
+    fn note_missed(&mut self, _socket: SocketId) {}
+
+    /// Work that must not be done for each event, after a turn's lines are written.
+    fn after_turn(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// When that work is due though no event comes.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// How a run ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A signal, or the stop handle.
+    Stopped,
+    /// --duration.
+    Due,
+    /// --count.
+    Counted,
+    /// The output's reader has gone.
+    Closed,
+    /// A second signal.
+    AtOnce,
+}
+
+/// When a run ends by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    pub count: Option<u64>,
+    pub duration: Option<Duration>,
+}
+
+impl Session<'_> {
+    /// Follows the engine's events to an end. Only the `counted` sockets are in the summary and have lines for losses.
+    pub fn collect(
+        &mut self,
+        engine: Engine,
+        counted: &[SocketId],
+        limits: Limits,
+        lines: &mut impl Lines,
+    ) -> Result<End, Failure> {
+        self.forward_signals(engine.stop_handle())?;
+        let mut running = engine.start()?;
+        self.summary.backend = Some(running.backend().to_string());
+        self.summary.backend_reason = Some(running.backend_reason().to_owned());
+        self.warn_if_delay_is_cut(&running);
+
+        let (started, cpu_before) = (Instant::now(), thread_cpu());
+        let end_at = limits.duration.map(|duration| started + duration);
+        self.output.set_end(end_at);
+        self.console.start_status(self.output.sink());
+        let requests = self.requests.clone();
+        let mut taker = Taker {
+            output: &mut self.output,
+            lines,
+            counted,
+            count: limits.count,
+            requests,
+        };
+
+        let result = take_turns(&mut running, &mut taker, end_at, self.console);
+        let (result, sockets) = end(running, &mut taker, result);
+        let written = self.output.write_out();
+        let result = match (result, written) {
+            (Ok(_), Err(broken)) => ended_by(&self.output, &broken),
+            (result, _) => result,
+        };
+        for ended in sockets.iter().filter(|ended| counted.contains(&ended.id)) {
+            self.summary.add(&ended.statistics);
+        }
+        self.summary.events = self.output.written_count();
+        self.summary.time = started.elapsed();
+        self.summary
+            .set_cpu(thread_cpu().saturating_sub(cpu_before));
+        result
+    }
+}
+
+/// Takes turns until something ends it. Lines of the last turn may be left to write.
+fn take_turns<L: Lines>(
+    running: &mut Running,
+    taker: &mut Taker<'_, L>,
+    end_at: Option<Instant>,
+    console: &mut Console,
+) -> Result<End, Failure> {
+    loop {
+        let now = Instant::now();
+        if end_at.is_some_and(|end_at| now >= end_at) {
+            return Ok(End::Due);
+        }
+        let next = [end_at, console.status_due(), taker.lines.due()]
+            .into_iter()
+            .flatten()
+            .min();
+        let timeout = next.map(|next| next.saturating_duration_since(now));
+        match running.poll(timeout, |event, _| taker.take(event))? {
+            Turn::Break(result) => return result,
+            Turn::Stopped => return Ok(End::Stopped),
+            Turn::Idle | Turn::Delivered => {}
+        }
+        if let Err(broken) = taker.output.write_out() {
+            return ended_by(taker.output, &broken);
+        }
+        taker.lines.after_turn()?;
+        if console
+            .status_due()
+            .is_some_and(|due| Instant::now() >= due)
+        {
+            let mut live = Summary::default();
+            let statistics = taker
+                .counted
+                .iter()
+                .filter_map(|&id| running.statistics(id));
+            statistics.for_each(|statistics| live.add(&statistics));
+            console.show_status(live.received, live.dropped);
+        }
+    }
+}
+
+/// Ends the engine: after an orderly end what is queued is delivered, else it is counted as unread.
+fn end<L: Lines>(
+    running: Running,
+    taker: &mut Taker<'_, L>,
+    result: Result<End, Failure>,
+) -> (Result<End, Failure>, Vec<Ended>) {
+    let result = match result {
+        Ok(_) if taker.requests.stop_at_once() => Ok(End::AtOnce),
+        result => result,
+    };
+    if !matches!(result, Ok(End::Stopped | End::Due)) {
+        return (result, running.discard());
+    }
+    let finished = running.finish(|event, _| taker.take(event));
+    let result = match finished.outcome {
+        Ok(None) => result,
+        Ok(Some(result)) => result,
+        Err(error) => Err(error.into()),
+    };
+    (result, finished.sockets)
+}
+
+fn ended_by(output: &Output, broken: &Broken) -> Result<End, Failure> {
+    match broken {
+        Broken::Closed => Ok(End::Closed),
+        Broken::AtOnce => Ok(End::AtOnce),
+        Broken::Stalled | Broken::Failed(_) => Err(output.failure(broken)),
+    }
+}
+
+/// Turns events into lines.
+struct Taker<'a, L> {
+    output: &'a mut Output,
+    lines: &'a mut L,
+    counted: &'a [SocketId],
+    count: Option<u64>,
+    requests: StopRequests,
+}
+
+impl<L: Lines> Taker<'_, L> {
+    fn take(&mut self, event: Event<'_>) -> ControlFlow<Result<End, Failure>> {
+        if self.requests.stop_at_once() {
+            return ControlFlow::Break(Ok(End::AtOnce));
+        }
+        match event {
+            Event::Messages(socket, list) => {
+                for message in &list {
+                    let lines = &mut *self.lines;
+                    match self.output.event(|out| lines.write(socket, &message, out)) {
+                        Ok(count) if self.count.is_some_and(|most| count >= most) => {
+                            return ControlFlow::Break(Ok(End::Counted));
+                        }
+                        Ok(_) => {}
+                        Err(broken) => return ControlFlow::Break(ended_by(self.output, &broken)),
+                    }
+                }
+            }
+            Event::Lost(socket, loss) if self.counted.contains(&socket) => {
+                self.output.loss(&loss_text(&loss));
+            }
+            Event::Notice(_, Notice::Failed(error)) => {
+                return ControlFlow::Break(Err(error.into()));
+            }
+            Event::Notice(socket, Notice::Truncated { .. } | Notice::Malformed(_))
+            | Event::Lost(socket, _) => {
+                self.lines.note_missed(socket);
+            }
+            Event::Notice(..) => {} // the rest is counted
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn loss_text(loss: &Loss) -> String {
+    format!(
+        "{} datagrams between {} and {}",
+        loss.count,
+        rfc3339(loss.since),
+        rfc3339(loss.until)
+    )
+}
+
+/// In UTC, to the microsecond. A clock set beyond year 9999 is shown at the end of time.
+fn rfc3339(time: SystemTime) -> String {
+    format!("{:.6}", Timestamp::try_from(time).unwrap_or(Timestamp::MAX))
+}
+
+/// User and system time of this thread.
+fn thread_cpu() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime)
+        .try_into()
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_rfc_3339_in_utc() {
+        let time = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5_000);
+        assert_eq!(rfc3339(time), "2023-11-14T22:13:20.000005Z");
+        let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        assert_eq!(rfc3339(whole), "1970-01-01T00:00:01.000000Z");
+    }
+}

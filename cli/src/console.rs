@@ -1,0 +1,97 @@
+//! Standard error: messages, and on a terminal a status line that gives way to them.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::sink::Sink;
+use crate::units::rate;
+
+/// How often the status line is renewed.
+pub const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a reader that does not read can hold up a message; it gets no further ones.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// To the line's start, and erase to its end (ECMA-48 EL).
+const ERASE: &str = "\r\x1b[K";
+
+pub struct Console {
+    /// None when there is no standard error: nobody to tell.
+    sink: Option<Sink>,
+    status: Option<Status>,
+}
+
+/// The line as last shown.
+struct Status {
+    is_shown: bool,
+    at: Instant,
+    received_count: u64,
+}
+
+impl Console {
+    pub fn new() -> Self {
+        Self {
+            sink: Sink::new(io::stderr().as_fd()).ok(),
+            status: None,
+        }
+    }
+
+    /// Shows a status line from now on, if this is a terminal and the events go elsewhere.
+    pub fn start_status(&mut self, events: &Sink) {
+        let wanted = |sink: &Sink| sink.is_terminal() && !sink.is_same_terminal(events);
+        self.status = self.sink.as_ref().is_some_and(wanted).then(|| Status {
+            is_shown: false,
+            at: Instant::now(),
+            received_count: 0,
+        });
+    }
+
+    /// When the status line is to be renewed, if there is one.
+    pub fn status_due(&self) -> Option<Instant> {
+        self.status
+            .as_ref()
+            .map(|status| status.at + STATUS_INTERVAL)
+    }
+
+    /// Renews the status line.
+    pub fn show_status(&mut self, received_count: u64, lost_count: u64) {
+        let (Some(sink), Some(status)) = (&self.sink, &mut self.status) else {
+            return;
+        };
+        let now = Instant::now();
+        let per_second = rate(
+            received_count.saturating_sub(status.received_count),
+            now - status.at,
+        );
+        *status = Status {
+            is_shown: true,
+            at: now,
+            received_count,
+        };
+        // The cursor is left at the line's start: what another program prints there covers it.
+        let line =
+            format!("{ERASE}{per_second} events/s, {received_count} in all, {lost_count} lost\r");
+        let _ = sink.write(line.as_bytes()); // a terminal that takes nothing now shows the next one
+    }
+
+    /// Prints a warning.
+    pub fn warn(&mut self, text: impl fmt::Display) {
+        self.say(format_args!("nlring: warning: {text}"));
+    }
+
+    /// Prints a message, in place of the status line.
+    pub fn say(&mut self, text: impl fmt::Display) {
+        let Some(sink) = &self.sink else { return };
+        let erase = match &mut self.status {
+            Some(status) if status.is_shown => {
+                status.is_shown = false;
+                ERASE
+            }
+            _ => "",
+        };
+        let message = format!("{erase}{text}\n");
+        if sink.write_within(message.as_bytes(), PATIENCE).is_err() {
+            self.sink = None; // there is nowhere left to tell this
+        }
+    }
+}

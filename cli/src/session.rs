@@ -1,0 +1,161 @@
+//! A command from its options to its exit code: what it works with, and what is told at its end.
+
+use std::process::ExitCode;
+
+use nlring::{Backend, Engine, Protocol, RecvBuffer, Running, Socket, StopHandle, Wait};
+
+use crate::args::CommonArguments;
+use crate::collect::End;
+use crate::console::Console;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::signals::{Signals, StopRequests};
+use crate::summary::{StatsFile, Summary};
+
+/// Exit codes; the last is what a shell makes of SIGINT, and stands for a second one.
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const INTERRUPTED: u8 = 130;
+
+/// Runs a command from its options to its exit code. The summary is printed and written however `job` ends.
+pub fn run(
+    arguments: &CommonArguments,
+    job: impl FnOnce(&mut Session) -> Result<End, Failure>,
+) -> ExitCode {
+    let mut console = Console::new();
+    let mut summary = Summary::default();
+    let stats = arguments.stats.as_deref().map(StatsFile::create);
+    let stats = match stats.transpose() {
+        Ok(stats) => stats,
+        Err(failure) => return report(&mut console, &failure, &summary),
+    };
+    let opened = Session::open(arguments, stats.as_ref(), &mut console, &mut summary);
+    let result = opened.and_then(|mut session| job(&mut session));
+    if summary.backend.is_some() {
+        console.say(&summary);
+    }
+    let code = match &result {
+        Ok(End::AtOnce) => ExitCode::from(INTERRUPTED),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(failure) => report(&mut console, failure, &summary),
+    };
+    match stats.as_ref().map(|stats| stats.write(&summary)) {
+        Some(Err(failure)) => report(&mut console, &failure, &summary),
+        _ => code,
+    }
+}
+
+fn report(console: &mut Console, failure: &Failure, summary: &Summary) -> ExitCode {
+    let Summary { events, unread, .. } = summary;
+    match failure {
+        Failure::Output(_) => console.say(format_args!(
+            "nlring: {failure}, written: {events}, datagrams left unread: {unread}"
+        )),
+        _ => console.say(format_args!("nlring: {failure}")),
+    }
+    let is_usage = matches!(failure, Failure::Usage(_));
+    ExitCode::from(if is_usage { USAGE } else { FAILED })
+}
+
+/// What a command works with.
+pub struct Session<'a> {
+    pub console: &'a mut Console,
+    pub summary: &'a mut Summary,
+    pub output: Output,
+    signals: Option<Signals>,
+    pub requests: StopRequests,
+    backend: Backend,
+    wait: Wait,
+}
+
+impl<'a> Session<'a> {
+    fn open(
+        arguments: &CommonArguments,
+        stats: Option<&StatsFile>,
+        console: &'a mut Console,
+        summary: &'a mut Summary,
+    ) -> Result<Self, Failure> {
+        let requests = StopRequests::default();
+        let output = Output::open(&arguments.output, requests.clone())?;
+        if stats.is_some_and(|stats| output.sink().is_same_file(stats.sink())) {
+            return Err(Failure::Usage(
+                "--output and --stats name the same file; give each its own".to_owned(),
+            ));
+        }
+        // Only now: opening a named pipe waits for its reader, and a signal must be able to end that.
+        let signals = Signals::install(requests.clone())
+            .map_err(|error| Failure::Other(format!("handle SIGINT and SIGTERM: {error}")))?;
+        let (backend, wait) = (arguments.backend, arguments.wait);
+        Ok(Self {
+            console,
+            summary,
+            output,
+            signals: Some(signals),
+            requests,
+            backend,
+            wait,
+        })
+    }
+
+    /// Builds the engine that the options ask for.
+    pub fn engine(&self) -> Result<Engine, Failure> {
+        Ok(Engine::builder()
+            .backend(self.backend)
+            .wait(self.wait)
+            .build()?)
+    }
+
+    /// Opens a socket in its groups, and warns when its receive buffer is smaller than asked for.
+    pub fn socket(
+        &mut self,
+        protocol: Protocol,
+        recv_buffer_bytes: usize,
+        groups: impl IntoIterator<Item = impl Into<u32>>,
+    ) -> Result<Socket, Failure> {
+        let socket = Socket::open(protocol)?;
+        let buffer = socket.set_recv_buffer_bytes(recv_buffer_bytes)?;
+        socket.bind(Socket::AUTOPID, 0)?;
+        for group in groups {
+            socket.add_membership(group)?;
+        }
+        if self.summary.recv_buffer_requested_bytes == 0 {
+            self.summary.set_recv_buffer(buffer);
+            self.warn_if_clamped(buffer);
+        }
+        Ok(socket)
+    }
+
+    fn warn_if_clamped(&mut self, buffer: RecvBuffer) {
+        if buffer.is_clamped() {
+            // The kernel reads back twice what it took.
+            let (took, asked) = (buffer.granted_bytes / 2, buffer.requested_bytes);
+            self.console.warn(format_args!(
+                "the kernel cut the receive buffer from {asked} to {took} bytes: raise \
+                 net.core.rmem_max (sysctl -w net.core.rmem_max={asked}), run as root, or ask for \
+                 less with --recv-buffer"
+            ));
+        }
+    }
+
+    /// Lets SIGINT and SIGTERM end the engine from now on.
+    pub fn forward_signals(&mut self, stop: StopHandle) -> Result<(), Failure> {
+        match self.signals.take().map(|signals| signals.forward_to(stop)) {
+            Some(Err(error)) => Err(Failure::Other(format!(
+                "start the thread for signals: {error}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Warns when the delay of --wait is longer than the receive buffer can absorb.
+    pub fn warn_if_delay_is_cut(&mut self, running: &Running) {
+        if let (Wait::Batch(asked), Some(longest)) = (self.wait, running.longest_delay())
+            && longest < asked
+        {
+            self.console.warn(format_args!(
+                "--wait batch:{asked:?} was cut to {longest:?}, which is what the receive buffer can \
+                 absorb; a larger --recv-buffer allows more"
+            ));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What a run came to: as text for people, and as JSON for --stats.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nlring::{RecvBuffer, Statistics};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::sink::Sink;
+use crate::units::{Bytes, rate, ratio};
+
+/// All counts are of datagrams unless they say otherwise.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    pub received: u64,
+    pub dropped: u64,
+    pub truncated: u64,
+    pub malformed: u64,
+    pub foreign: u64,
+    pub starved: u64,
+    pub unread: u64,
+    /// Event lines written.
+    pub events: u64,
+    /// Real lengths, also of what was truncated.
+    pub bytes: u64,
+    #[serde(rename = "seconds", serialize_with = "as_seconds")]
+    pub time: Duration,
+    /// User and system time of the receiving thread by received datagrams.
+    pub cpu_ns_per_event: Option<u64>,
+    pub backend: Option<String>,
+    pub backend_reason: Option<String>,
+    pub recv_buffer_requested_bytes: usize,
+    pub recv_buffer_granted_bytes: usize,
+    /// What the demo made.
+    #[serde(skip)]
+    pub created: Option<u64>,
+}
+
+/// In whole microseconds, or a decimal fraction is written with 17 digits.
+fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    serializer.serialize_f64(ratio(micros, 1_000_000))
+}
+
+impl Summary {
+    pub fn add(&mut self, statistics: &Statistics) {
+        self.received += statistics.received;
+        self.dropped += statistics.dropped;
+        self.truncated += statistics.truncated;
+        self.malformed += statistics.malformed;
+        self.foreign += statistics.foreign;
+        self.starved += statistics.starved;
+        self.unread += statistics.unread;
+        self.bytes += statistics.bytes;
+    }
+
+    pub fn set_recv_buffer(&mut self, buffer: RecvBuffer) {
+        self.recv_buffer_requested_bytes = buffer.requested_bytes;
+        self.recv_buffer_granted_bytes = buffer.granted_bytes;
+    }
+
+    pub fn set_cpu(&mut self, cpu: Duration) {
+        let cpu_ns = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        self.cpu_ns_per_event = cpu_ns.checked_div(self.received);
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(created) = self.created {
+            writeln!(f, "created: {created}")?;
+        }
+        let (seconds, per_second) = (self.time.as_secs_f64(), rate(self.events, self.time));
+        writeln!(
+            f,
+            "events: {} in {seconds:.2} s, {per_second} events/s",
+            self.events
+        )?;
+        writeln!(
+            f,
+            "received: {} datagrams, {}",
+            self.received,
+            Bytes(self.bytes)
+        )?;
+        writeln!(f, "lost: {}", self.dropped)?;
+        for (name, count) in [
+            ("truncated", self.truncated),
+            ("malformed", self.malformed),
+            ("foreign", self.foreign),
+            ("starved", self.starved),
+            ("unread", self.unread),
+        ] {
+            if count > 0 {
+                writeln!(f, "{name}: {count}")?;
+            }
+        }
+        if let (Some(backend), Some(reason)) = (&self.backend, &self.backend_reason) {
+            writeln!(f, "backend: {backend} ({reason})")?;
+        }
+        if let Some(cpu_ns) = self.cpu_ns_per_event {
+            writeln!(
+                f,
+                "CPU per event: {:.2} µs (receiving thread, user + system)",
+                ratio(cpu_ns, 1000)
+            )?;
+        }
+        let bytes = |bytes: usize| Bytes(bytes as u64);
+        write!(
+            f,
+            "receive buffer: {} requested, {} granted",
+            bytes(self.recv_buffer_requested_bytes),
+            bytes(self.recv_buffer_granted_bytes)
+        )
+    }
+}
+
+/// The file of --stats, opened at the start: a name that cannot be written is told before any event is missed.
+pub struct StatsFile {
+    sink: Sink,
+    path: PathBuf,
+}
+
+/// How long a reader that does not read can hold up the writing.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+impl StatsFile {
+    /// Opens the file, truncated; `-` is standard output.
+    pub fn create(path: &Path) -> Result<Self, Failure> {
+        let sink = Sink::create(path).map_err(|error| {
+            Failure::Other(format!("open {} for --stats: {error}", path.display()))
+        })?;
+        Ok(Self {
+            sink,
+            path: path.to_owned(),
+        })
+    }
+
+    pub fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
+    pub fn write(&self, summary: &Summary) -> Result<(), Failure> {
+        let json = serde_json::to_string_pretty(summary).map_err(io::Error::from);
+        json.and_then(|json| {
+            self.sink
+                .write_within(format!("{json}\n").as_bytes(), PATIENCE)
+        })
+        .map_err(|error| {
+            Failure::Other(format!("write --stats to {}: {error}", self.path.display()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json, to_value};
+
+    #[test]
+    fn the_json_has_these_fields_and_no_others() {
+        let summary = Summary {
+            created: Some(1),
+            time: Duration::from_millis(1500),
+            ..Summary::default()
+        };
+        assert_eq!(
+            to_value(&summary).unwrap(),
+            json!({
+                "received": 0, "dropped": 0, "truncated": 0, "malformed": 0, "foreign": 0, "starved": 0, "unread": 0,
+                "events": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
+                "backend": null, "backend_reason": null,
+                "recv_buffer_requested_bytes": 0, "recv_buffer_granted_bytes": 0,
+            })
+        );
+    }
+
+    #[test]
+    fn cpu_is_by_received_and_null_at_none() {
+        let mut summary = Summary::default();
+        summary.set_cpu(Duration::from_micros(10));
+        assert_eq!(to_value(&summary).unwrap()["cpu_ns_per_event"], Value::Null);
+        summary.received = 4;
+        summary.set_cpu(Duration::from_micros(10));
+        assert_eq!(summary.cpu_ns_per_event, Some(2500));
+    }
+
+    #[test]
+    fn the_text_shows_what_is_not_zero() {
+        let mut summary = Summary {
+            events: 10,
+            received: 10,
+            time: Duration::from_secs(2),
+            ..Summary::default()
+        };
+        let text = summary.to_string();
+        assert!(
+            text.contains("events: 10 in 2.00 s, 5 events/s\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("lost: 0\n") && !text.contains("unread"),
+            "{text}"
+        );
+        summary.unread = 3;
+        assert!(summary.to_string().contains("unread: 3\n"));
+    }
+}

@@ -1,0 +1,203 @@
+//! Sizes and times: read from the command line, and written for people.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The largest SIZE: 1 GiB, half of what fits the kernel's own count.
+const MOST_BYTES: u64 = 1 << 30;
+/// The longest TIME: a year.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+const SIZE_UNITS: [(&str, u64); 4] = [
+    ("", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
+const TIME_UNITS: [(&str, u64); 4] = [
+    ("us", 1),
+    ("ms", 1_000),
+    ("s", 1_000_000),
+    ("m", 60_000_000),
+];
+
+/// Reads a SIZE: bytes, or a whole number of KiB, MiB or GiB.
+pub fn parse_size(text: &str) -> Result<usize, String> {
+    let (number, unit) = split_number(text);
+    let factor = SIZE_UNITS
+        .iter()
+        .find_map(|(name, factor)| name.eq_ignore_ascii_case(unit).then_some(factor));
+    let (Ok(number), Some(factor)) = (number.parse::<u64>(), factor) else {
+        return Err(not_a_number_with_unit(
+            number,
+            "give bytes, or a whole number of KiB, MiB or GiB, such as 8MiB",
+        ));
+    };
+    number
+        .checked_mul(*factor)
+        .filter(|bytes| (1..=MOST_BYTES).contains(bytes))
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or_else(|| "give from 1 byte to 1GiB".to_owned())
+}
+
+/// Reads a TIME: a whole number and its unit.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_number(text);
+    let factor = TIME_UNITS
+        .iter()
+        .find_map(|(name, factor)| (*name == unit).then_some(factor));
+    let (Ok(number), Some(factor)) = (number.parse::<u64>(), factor) else {
+        return Err(not_a_number_with_unit(
+            number,
+            "give a whole number and its unit, us, ms, s or m, such as 100us, 1ms, 10s or 5m",
+        ));
+    };
+    number
+        .checked_mul(*factor)
+        .map(Duration::from_micros)
+        .filter(|time| (Duration::from_micros(1)..=LONGEST).contains(time))
+        .ok_or_else(|| "give from 1us to a year (525600m)".to_owned())
+}
+
+/// The leading digits, and what follows them.
+fn split_number(text: &str) -> (&str, &str) {
+    let end = text
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// A number beyond 64 bits has nothing wrong with its unit, but is no better.
+fn not_a_number_with_unit(number: &str, remedy: &str) -> String {
+    if number.parse::<u64>().is_err() && !number.is_empty() {
+        format!("the number is too large; {remedy}")
+    } else {
+        remedy.to_owned()
+    }
+}
+
+/// Bytes for people: `8 MiB`, `204.3 KiB`, `17 bytes`.
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((name, factor)) = SIZE_UNITS
+            .iter()
+            .rev()
+            .find(|(_, factor)| *factor > 1 && self.0 >= *factor)
+        else {
+            return write!(f, "{} bytes", self.0);
+        };
+        if self.0.is_multiple_of(*factor) {
+            write!(f, "{} {name}", self.0 / factor)
+        } else {
+            write!(f, "{:.1} {name}", ratio(self.0, *factor))
+        }
+    }
+}
+
+/// A quotient of counts, for people; 0 where there is none.
+#[allow(clippy::cast_precision_loss)] // beyond 2^53 no reader sees the difference
+pub fn ratio(count: u64, by: u64) -> f64 {
+    if by == 0 {
+        0.0
+    } else {
+        count as f64 / by as f64
+    }
+}
+
+/// Events per second.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)] // for people; saturates
+pub fn rate(count: u64, time: Duration) -> u64 {
+    let seconds = time.as_secs_f64();
+    if seconds > 0.0 {
+        (count as f64 / seconds).round() as u64
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_binary_unit() {
+        for (text, want) in [
+            ("1", 1),
+            ("4096", 4096),
+            ("8MiB", 8 << 20),
+            ("8mib", 8 << 20),
+            ("64KiB", 64 << 10),
+            ("1GiB", 1 << 30),
+            ("1073741824", 1 << 30),
+        ] {
+            assert_eq!(parse_size(text), Ok(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_sizes_are_refused_with_the_remedy() {
+        for text in [
+            "", "MiB", "8M", "8MB", "8k", "-1", "1.5MiB", "8 MiB", " 8", "0x10", "8MiBs", "٣",
+        ] {
+            let error = parse_size(text).unwrap_err();
+            assert!(error.contains("KiB, MiB or GiB"), "{text}: {error}");
+        }
+        for text in ["0", "0MiB", "2GiB", "1073741825", "18446744073709551615GiB"] {
+            let error = parse_size(text).unwrap_err();
+            assert!(error.contains("1GiB"), "{text}: {error}");
+        }
+        let error = parse_size("18446744073709551616").unwrap_err();
+        assert!(error.contains("too large"), "{error}");
+    }
+
+    #[test]
+    fn times_need_their_unit() {
+        for (text, want) in [
+            ("100us", Duration::from_micros(100)),
+            ("1ms", Duration::from_millis(1)),
+            ("10s", Duration::from_secs(10)),
+            ("5m", Duration::from_secs(300)),
+            ("525600m", LONGEST),
+        ] {
+            assert_eq!(parse_time(text), Ok(want), "{text}");
+        }
+        for text in ["10", "", "s", "10S", "10 s", "1.5s", "-1s", "10min", "1h"] {
+            let error = parse_time(text).unwrap_err();
+            assert!(error.contains("us, ms, s or m"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn times_of_nothing_or_of_ages_are_refused() {
+        for text in ["0s", "0us", "525601m", "18446744073709551615m"] {
+            let error = parse_time(text).unwrap_err();
+            assert!(error.contains("1us to a year"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_shown_whole_where_they_are() {
+        for (bytes, want) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (16 << 20, "16 MiB"),
+            (3 << 30, "3 GiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), want);
+        }
+    }
+
+    #[test]
+    fn a_rate_over_no_time_is_nothing() {
+        assert_eq!(rate(10, Duration::ZERO), 0);
+        assert_eq!(rate(10, Duration::from_millis(500)), 20);
+    }
+}
