@@ -8,9 +8,6 @@ use nlring::{Backend, Wait};
 
 use crate::units::{parse_size, parse_time};
 
-/// The longest chain of receives that an engine makes.
-const MOST_DEPTH: u16 = 128;
-
 /// Follow the kernel's conntrack and route events, with an exact count of what was lost
 #[derive(Debug, Parser)]
 #[command(name = "nlring", version, after_help = SEE_HELP)]
@@ -164,7 +161,7 @@ fn parse_count(text: &str) -> Result<u64, String> {
 }
 
 fn parse_backend(text: &str) -> Result<Backend, String> {
-    let default = Backend::DEFAULT_DEPTH;
+    let (default, most) = (Backend::DEFAULT_DEPTH, Backend::MAX_DEPTH);
     match text.split_once(':') {
         None => match text {
             "auto" => Ok(Backend::Auto),
@@ -174,9 +171,9 @@ fn parse_backend(text: &str) -> Result<Backend, String> {
             _ => Err("give auto, multishot, oneshot, oneshot:DEPTH or recvmmsg".to_owned()),
         },
         Some(("oneshot", depth)) => match depth.parse() {
-            Ok(depth) if (1..=MOST_DEPTH).contains(&depth) => Ok(Backend::Oneshot { depth }),
+            Ok(depth) if (1..=most).contains(&depth) => Ok(Backend::Oneshot { depth }),
             _ => Err(format!(
-                "give a DEPTH from 1 to {MOST_DEPTH}, such as oneshot:{default}"
+                "give a DEPTH from 1 to {most}, such as oneshot:{default}"
             )),
         },
         Some(_) => Err(format!(

@@ -1,6 +1,7 @@
 //! A descriptor to write to that never makes us wait without a limit.
 //!
-//! A pipe or a terminal whose reader does not read blocks a plain write for ever, and with it the end that Ctrl-C asked for.
+//! A pipe or a terminal whose reader does not read blocks a plain write for ever, and with it the end that Ctrl-C
+//! asked for.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};

@@ -29,6 +29,8 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The deepest chain.
+    pub const MAX_DEPTH: u16 = MAX_DEPTH;
     /// The depth of a chain when none is given.
     pub const DEFAULT_DEPTH: u16 = 32;
 }
@@ -107,7 +109,7 @@ pub(super) fn choose(asked: Backend, completion_entries: u32, pollable: bool) ->
                 return Ok(Choice {
                     receive,
                     backend,
-                    reason: "the best, and it works here".into(),
+                    reason: "the first choice, and it works here".into(),
                 });
             }
             Ok(receive) => {

@@ -22,6 +22,9 @@ use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 /// Submissions that fit the queue; also the longest chain.
 pub(crate) const SUBMISSION_ENTRIES: u16 = 256;
 
+/// As good as for ever.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
 /// What a completion is about. In `user_data`: kind (8 bits), unused (8), receiver (16), generation (16), index (16).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
@@ -452,12 +455,16 @@ impl Ring {
         if !self.uring.params().is_feature_ext_arg() {
             return self.wait_by_poll(timeout); // before Linux 5.11
         }
+        let gathers = self.features.min_wait && !gather.is_zero();
+        // Without a time-out a gathering wait ends when its minimum has passed, also with nothing to show
+        // (Linux 6.12, io_uring/io_uring.c, io_cqring_min_timer_wakeup).
+        let timeout = timeout.or(gathers.then_some(LONG));
         let timespec = timeout.map(Timespec::from);
         let mut arguments = SubmitArgs::new();
         if let Some(timespec) = &timespec {
             arguments = arguments.timespec(timespec);
         }
-        if self.features.min_wait && !gather.is_zero() {
+        if gathers {
             arguments =
                 arguments.min_wait_usec(u32::try_from(gather.as_micros()).unwrap_or(u32::MAX));
         }
@@ -482,36 +489,53 @@ impl Ring {
         let entry = self.uring.completion().next()?;
         let token = Token::from_bits(entry.user_data());
         let more = cqueue::more(entry.flags());
-        let mut completion = Completion {
+        let buffer = self.note_completed(
+            token,
+            entry.result(),
+            more,
+            cqueue::buffer_select(entry.flags()),
+        );
+        Some(Completion {
             token,
             result: entry.result(),
-            buffer: None,
-        };
-        if let Token::Receive {
-            receiver, index, ..
-        } = token
-        {
-            completion.buffer = self.note_completed(receiver, index, &entry);
-            self.in_flight_count -= usize::from(!more);
-        }
-        Some(completion)
+            buffer,
+        })
     }
 
-    fn note_completed(&mut self, receiver: u16, index: u16, entry: &cqueue::Entry) -> Option<u16> {
-        let state = self.receiver_mut(receiver)?;
-        state.in_flight_count -= usize::from(!cqueue::more(entry.flags()));
+    /// Keeps account of what is in flight, and of whose the buffers are.
+    fn note_completed(
+        &mut self,
+        token: Token,
+        result: i32,
+        more: bool,
+        buffer: Option<u16>,
+    ) -> Option<u16> {
+        let Token::Receive {
+            receiver,
+            generation,
+            index,
+        } = token
+        else {
+            return None;
+        };
+        let ended_count = usize::from(!more);
+        self.in_flight_count -= ended_count;
+        // A receiver stays while a receive of it is in flight, so this is always the one that was meant.
+        let state = self
+            .receiver_mut(receiver)
+            .filter(|state| state.generation == generation)?;
+        state.in_flight_count -= ended_count;
         match &mut state.memory {
             Memory::Buffers { ring, .. } => {
-                let id = cqueue::buffer_select(entry.flags())?;
                 // SAFETY: this completion names the buffer.
-                unsafe { ring.take(id) };
-                Some(id)
+                unsafe { ring.take(buffer?) };
+                buffer
             }
             Memory::Slots(slots) => {
                 state.head = index + 1;
                 // SAFETY: this completion is that of the slot's receive.
                 unsafe { slots.take(usize::from(index)) };
-                (entry.result() >= 0).then_some(index)
+                (result >= 0).then_some(index)
             }
         }
     }

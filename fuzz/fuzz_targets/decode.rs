@@ -1,0 +1,16 @@
+//! Decoding any bytes as a flow, a route or a link: never a panic, and the same answer twice.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use nlring::{MessageList, conntrack, route};
+
+fuzz_target!(|bytes: &[u8]| {
+    for message in &MessageList::new(bytes) {
+        let flow = conntrack::Flow::decode(&message);
+        assert_eq!(format!("{flow:?}"), format!("{:?}", conntrack::Flow::decode(&message)));
+        if let Some(route) = route::Route::decode(&message) {
+            let _ = (route.nexthops.count(), route.metrics.count());
+        }
+        let _ = route::Link::decode(&message);
+    }
+});
