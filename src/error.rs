@@ -9,7 +9,6 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A failed operation: what was being done, and what the system answered.
 ///
 /// The text names the operation, the system's answer, and the remedy where there is a usual one.
-#[derive(Debug)]
 pub struct Error {
     operation: &'static str,
     kind: ErrorKind,
@@ -137,6 +136,13 @@ impl fmt::Display for Error {
             (_, None) => f.write_str("the value cannot be used"),
         }?;
         self.remedy.map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+    }
+}
+
+/// As [`Display`](fmt::Display): what `main` prints of an error it returns is for a person.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

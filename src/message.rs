@@ -880,9 +880,10 @@ mod tests {
             .finish();
         assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(bytes, [1, 2, 3, 4]);
+        let long = vec![0; 40_000];
         let result = MessageBuilder::new(&mut bytes, 20, 0)
             .nested(1, |inner| {
-                inner.attribute(1, &[0; 40_000]).attribute(2, &[0; 40_000])
+                inner.attribute(1, &long).attribute(2, &long)
             })
             .finish();
         assert!(result.is_err());

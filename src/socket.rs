@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::MessageList;
@@ -144,7 +144,10 @@ impl RecvBuffer {
 /// ```
 pub struct Socket {
     fd: OwnedFd,
+    /// The kernel's drop counter, up to which drops were told of or are not ours.
     drops_baseline: u32,
+    /// When that was.
+    drops_since: SystemTime,
 }
 
 impl Socket {
@@ -175,6 +178,7 @@ impl Socket {
         Ok(Self {
             fd,
             drops_baseline: 0,
+            drops_since: SystemTime::now(),
         })
     }
 
@@ -238,8 +242,10 @@ impl Socket {
                 &mut bytes,
             ) {
                 Ok(length) if length > bytes.len() => bytes.resize(length, 0),
-                Ok(length) => {
-                    let words = bytes[..length].chunks_exact(4);
+                // All of the zeroed buffer, since kernels before 6.3 understate the length when there are more groups than
+                // fit whole words (net/netlink/af_netlink.c, netlink_getsockopt).
+                Ok(_) => {
+                    let words = bytes.chunks_exact(4);
                     return Ok(words
                         .map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
                         .collect());
@@ -574,9 +580,20 @@ impl Socket {
 }
 
 impl Socket {
-    /// Counts drops from here on: those before were somebody else's to tell of.
-    pub(crate) fn forget_drops(&mut self) {
-        self.drops_baseline = sys::drops(self.fd.as_fd()).unwrap_or(0);
+    /// Moves the point from which drops are counted to where `told` of them were told of.
+    pub(crate) fn forget_drops(&mut self, told: u32, at: SystemTime) {
+        self.drops_baseline = self.drops_baseline.wrapping_add(told);
+        self.drops_since = at;
+    }
+
+    /// From when on drops are counted.
+    pub(crate) fn drops_since(&self) -> SystemTime {
+        self.drops_since
+    }
+
+    /// Whether senders learn of failed deliveries, see [`set_broadcast_error`](Self::set_broadcast_error).
+    pub(crate) fn broadcast_error(&self) -> bool {
+        self.netlink_flag(option::BROADCAST_ERROR).unwrap_or(false)
     }
 }
 
@@ -586,12 +603,12 @@ const NET_ADMIN: &str =
 /// Takes the descriptor of a netlink socket over. Drops before this are not counted.
 impl From<OwnedFd> for Socket {
     fn from(fd: OwnedFd) -> Self {
-        let mut socket = Self {
+        let drops_baseline = sys::drops(fd.as_fd()).unwrap_or(0);
+        Self {
             fd,
-            drops_baseline: 0,
-        };
-        socket.forget_drops();
-        socket
+            drops_baseline,
+            drops_since: SystemTime::now(),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Source, listener, own_namespace};
 use nlring::{AddOptions, Backend, Engine, Event, Notice, Turn};
@@ -11,7 +11,7 @@ use nlring::{AddOptions, Backend, Engine, Event, Notice, Turn};
 const ONESHOT: Backend = Backend::Oneshot { depth: 32 };
 
 /// Nothing is ever awaited for longer.
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Receives all of a paced source and asserts that each follows the one before it, with nothing lost.
 fn in_order(backend: Backend, count: u32, per_second: Option<u32>) {
@@ -27,8 +27,9 @@ fn in_order(backend: Backend, count: u32, per_second: Option<u32>) {
     let sender = std::thread::spawn(move || Source::new(64).send_many(count, per_second));
     let mut next = 0;
     let mut workers = 0;
+    let mut last_at = Instant::now();
     while next < count {
-        let turn = running.poll(PATIENCE, |event, _| {
+        let turn = running.poll(Some(PATIENCE), |event, _| {
             match event {
                 Event::Messages(_, list) => {
                     for message in &list {
@@ -41,7 +42,11 @@ fn in_order(backend: Backend, count: u32, per_second: Option<u32>) {
             }
             ControlFlow::<()>::Continue(())
         });
-        assert_eq!(turn.unwrap(), Turn::Delivered, "at {next}");
+        match turn.unwrap() {
+            Turn::Delivered => last_at = Instant::now(),
+            // It may end early to read the drop counters, when the sender does not get a core.
+            turn => assert!(last_at.elapsed() < PATIENCE, "{turn:?} at {next}"),
+        }
         if next % 64 == 0 {
             workers += io_workers();
         }

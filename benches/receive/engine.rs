@@ -20,7 +20,7 @@ impl Ours {
 
 impl Way for Ours {
     fn turn(&mut self, tally: &mut Tally) -> io::Result<()> {
-        self.0.poll(None, |event, _| {
+        let _delivered = self.0.poll(None, |event, _| {
             if let Event::Messages(_, list) = event {
                 let now_ns = tally.now_ns();
                 for message in &list {

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
-    /// The first of the others that works here, in their order.
+    /// `Multishot` where it works, else `Recvmmsg`, which costs less than `Oneshot`.
     #[default]
     Auto,
     /// One multishot receive a socket, on a ring of registered buffers. Linux 6.0; best from 6.1.
@@ -55,81 +55,77 @@ pub(super) struct Choice {
 
 /// Takes the backend asked for, or the first that works.
 pub(super) fn choose(asked: Backend, completion_entries: u32, pollable: bool) -> Result<Choice> {
-    let uring = |mode| {
-        Uring::new(mode, completion_entries, pollable)
-            .map(|uring| Box::new(uring) as Box<dyn Receive>)
+    let refuse = |remedy| {
+        Err(Error::with_kind("build an engine", ErrorKind::InvalidInput).with_remedy(remedy))
     };
-    let attempt = |backend| match backend {
-        Backend::Auto | Backend::Multishot => {
-            Uring::trial(Mode::Multishot).and_then(|()| uring(Mode::Multishot))
-        }
-        Backend::Oneshot { depth } => {
-            Uring::trial(Mode::Oneshot(2)).and_then(|()| uring(Mode::Oneshot(depth)))
-        }
-        Backend::Recvmmsg => {
-            Recvmmsg::new(pollable).map(|recvmmsg| Box::new(recvmmsg) as Box<dyn Receive>)
-        }
-    };
+    if completion_entries == 0 {
+        return refuse("the completion queue must have at least 1 entry");
+    }
     if let Backend::Oneshot { depth } = asked
         && !(1..=MAX_DEPTH).contains(&depth)
     {
-        return Err(Error::with_kind("build an engine", ErrorKind::InvalidInput)
-            .with_remedy("the depth of a chain must be from 1 to 128"));
+        return refuse("the depth of a chain must be from 1 to 128");
     }
+    let attempt = |backend| attempt(backend, completion_entries, pollable);
     if asked != Backend::Auto {
-        let receive = attempt(asked).map_err(|error| {
-            let reason = format!(
-                "{asked} does not work here: {}",
-                why(&error, Path::new("/"))
-            );
-            let denied = error.kind() == io::ErrorKind::PermissionDenied;
-            let kind = if denied {
-                ErrorKind::PermissionDenied
-            } else {
-                ErrorKind::Unsupported
-            };
-            Error::explained("build an engine", kind, reason)
-        })?;
+        let receive = attempt(asked).map_err(|error| does_not_work(asked, &error))?;
         return Ok(Choice {
             receive,
             backend: asked,
             reason: "asked for".into(),
         });
     }
-    let mut reason = String::new();
-    for backend in [
-        Backend::Multishot,
-        Backend::Oneshot {
-            depth: Backend::DEFAULT_DEPTH,
-        },
-        Backend::Recvmmsg,
-    ] {
-        match attempt(backend) {
-            Ok(receive) if reason.is_empty() => {
-                return Ok(Choice {
-                    receive,
-                    backend,
-                    reason: "the first choice, and it works here".into(),
-                });
-            }
-            Ok(receive) => {
-                return Ok(Choice {
-                    receive,
-                    backend,
-                    reason,
-                });
-            }
-            Err(error) => {
-                let why = why(&error, Path::new("/"));
-                // Where io_uring as a whole is forbidden, once is enough.
-                if !reason.contains(&why) {
-                    let separator = if reason.is_empty() { "" } else { "; " };
-                    reason = format!("{reason}{separator}{backend} does not work here: {why}");
-                }
-            }
+    match attempt(Backend::Multishot) {
+        Ok(receive) => {
+            let reason = "the first choice, and it works here".into();
+            Ok(Choice {
+                receive,
+                backend: Backend::Multishot,
+                reason,
+            })
+        }
+        Err(error) => {
+            let reason = format!(
+                "multishot does not work here: {}",
+                why(&error, Path::new("/"))
+            );
+            let backend = Backend::Recvmmsg;
+            let receive = attempt(backend).map_err(|error| does_not_work(backend, &error))?;
+            Ok(Choice {
+                receive,
+                backend,
+                reason,
+            })
         }
     }
-    Err(Error::with_kind("build an engine", ErrorKind::Unsupported))
+}
+
+/// Sets a backend up; one on io_uring only after a trial.
+fn attempt(
+    backend: Backend,
+    completion_entries: u32,
+    pollable: bool,
+) -> io::Result<Box<dyn Receive>> {
+    let (mode, trial) = match backend {
+        Backend::Auto | Backend::Multishot => (Mode::Multishot, Mode::Multishot),
+        Backend::Oneshot { depth } => (Mode::Oneshot(depth), Mode::Oneshot(2)),
+        Backend::Recvmmsg => return Ok(Box::new(Recvmmsg::new(pollable)?)),
+    };
+    Uring::trial(trial)?;
+    Ok(Box::new(Uring::new(mode, completion_entries, pollable)?))
+}
+
+fn does_not_work(backend: Backend, error: &io::Error) -> Error {
+    let kind = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => ErrorKind::PermissionDenied,
+        Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => ErrorKind::Unsupported,
+        _ => ErrorKind::System,
+    };
+    let text = format!(
+        "{backend} does not work here: {}",
+        why(error, Path::new("/"))
+    );
+    Error::explained("build an engine", kind, text)
 }
 
 /// What stands in the way of io_uring, and what to do about it. The errno alone does not tell: a sysctl and a seccomp

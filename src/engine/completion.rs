@@ -34,6 +34,8 @@ pub(super) enum End {
     Overrun,
     /// It was cancelled.
     Cancelled,
+    /// It failed with this errno, and the next may not: the socket had an error to report, or memory was short.
+    Retry(i32),
     /// It failed for good, with this errno.
     Failed(i32),
 }
@@ -50,7 +52,12 @@ impl Facts {
                 libc::ENOBUFS => End::Overrun,
                 libc::ECANCELED => End::Cancelled,
                 libc::EINTR | libc::EAGAIN => End::Rearm,
-                errno => End::Failed(errno),
+                errno @ (libc::EBADF
+                | libc::EINVAL
+                | libc::EFAULT
+                | libc::ENOTSOCK
+                | libc::EOPNOTSUPP) => End::Failed(errno),
+                errno => End::Retry(errno),
             },
         };
         Outcome {
@@ -86,7 +93,15 @@ mod tests {
                 (-libc::EFAULT, true, false, 7),
                 (false, End::Failed(libc::EFAULT)),
             ),
-            ((i32::MIN, false, false, 7), (false, End::Failed(i32::MAX))),
+            (
+                (-libc::EMSGSIZE, false, false, 7),
+                (false, End::Retry(libc::EMSGSIZE)),
+            ), // rtnl_set_sk_err
+            (
+                (-libc::ENOMEM, false, true, 7),
+                (false, End::Retry(libc::ENOMEM)),
+            ),
+            ((i32::MIN, false, false, 7), (false, End::Retry(i32::MAX))),
         ];
         for ((result, has_buffer, is_armed, lent_count), (datagram, end)) in table {
             let facts = Facts {

@@ -36,10 +36,10 @@ impl Default for Delivery {
 }
 
 impl Delivery {
-    /// Makes room for that many more datagrams, so that draining never allocates.
-    pub(super) fn reserve(&mut self, count: usize) {
-        let room = self.taken.capacity() + count;
-        self.taken.reserve(room - self.taken.len());
+    /// Makes room for as many datagrams as all buffers hold, so that draining never allocates.
+    pub(super) fn set_room(&mut self, count: usize) {
+        self.taken
+            .reserve_exact(count.saturating_sub(self.taken.len()));
     }
 
     /// Whether everything was handed over.
@@ -83,6 +83,9 @@ where
 {
     let mut turn = Turn::Idle;
     loop {
+        if delivery.is_empty() && !sockets.has_pending {
+            return turn;
+        }
         let mut datagrams = [Datagram::default(); LIST_DATAGRAMS];
         let Some(event) = next_event(receive, sockets, delivery, &mut datagrams) else {
             return turn;
@@ -108,6 +111,7 @@ fn next_event<'a>(
             continue;
         };
         let id = entry.id;
+        entry.failure_count = 0;
         let (datagram_count, message_count) = gather(receive, entry, delivery, datagrams);
         sockets.has_pending |= entry.pending.foreign.is_some();
         if datagram_count > 0 {

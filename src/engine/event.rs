@@ -53,6 +53,13 @@ pub enum Notice {
         /// The sender of the last of them.
         port_id: u32,
     },
+    /// Deliveries failed that the kernel may try again, on a socket with
+    /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). NEW and UPDATE events of conntrack are not tried
+    /// again: their content comes with the flow's next event.
+    Delayed(Loss),
+    /// A receive failed in a way that may pass, and is tried again. The kernel reports an error of its own to a socket
+    /// this way; something may be missing then that no counter has.
+    Retried(Error),
     /// The socket was removed: nothing of it comes any more, and it may be reclaimed.
     Removed,
     /// The socket cannot be received from any more. It may be reclaimed.
@@ -77,6 +84,12 @@ impl fmt::Display for Notice {
                     "{count} datagrams from a sender that is not the kernel were dropped (port ID {port_id})"
                 )
             }
+            Self::Delayed(loss) => write!(
+                f,
+                "{} deliveries failed, and may be tried again",
+                loss.count
+            ),
+            Self::Retried(error) => write!(f, "tried again after: {error}"),
             Self::Removed => f.write_str("removed"),
             Self::Failed(error) => write!(f, "failed: {error}"),
         }
@@ -85,6 +98,7 @@ impl fmt::Display for Notice {
 
 /// How one turn of [`Running::poll`](crate::Running::poll) ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a break and a stop are told of here"]
 pub enum Turn<B> {
     /// Nothing came before the time-out, or a signal did; it may also end a little early to read drop counters.
     Idle,

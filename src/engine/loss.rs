@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-/// What became of one socket's datagrams, since it was added. All are exact counts.
+/// What became of one socket's datagrams, since it was opened. All are exact counts.
 ///
 /// `received + dropped + unread` is what the kernel tried to deliver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,9 @@ pub struct Statistics {
     pub received: u64,
     /// Datagrams the kernel dropped since the receive queue was full.
     pub dropped: u64,
+    /// Deliveries that failed on a socket with [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error): the
+    /// kernel may try each again, and again, so they are not losses, and not in `dropped`.
+    pub delivery_failures: u64,
     /// Datagrams larger than the engine's buffers: reported, never parsed.
     pub truncated: u64,
     /// Datagrams with a bad length inside; the messages before it were delivered.
@@ -20,7 +23,8 @@ pub struct Statistics {
     pub foreign: u64,
     /// How often the engine's buffers ran out. Nothing was lost by it; more buffers would have cost less time.
     pub starved: u64,
-    /// Datagrams that were still queued when the engine ended, counted and not delivered.
+    /// Datagrams that were still queued when the engine ended, counted and not delivered. The counting takes half a second
+    /// at most, for some hundred thousand.
     pub unread: u64,
     /// Messages delivered.
     pub messages: u64,
@@ -50,11 +54,16 @@ pub(super) struct DropCounter {
 }
 
 impl DropCounter {
-    pub(super) fn new(now: SystemTime) -> Self {
+    pub(super) fn new(since: SystemTime) -> Self {
         Self {
             last: 0,
-            read_at: now,
+            read_at: since,
         }
+    }
+
+    /// What was told of, and up to when.
+    pub(super) fn told(&self) -> (u32, SystemTime) {
+        (self.last, self.read_at)
     }
 
     /// Takes a reading in. Some when the counter has moved.

@@ -3,6 +3,7 @@
 mod backend;
 mod completion;
 mod delivery;
+mod ending;
 mod event;
 mod loss;
 mod options;
@@ -17,11 +18,12 @@ mod wait;
 use std::fmt;
 
 pub use backend::Backend;
+pub use ending::Finished;
 pub use event::{Event, Notice, SocketId, Turn};
 pub use loss::{Loss, Statistics};
 pub use options::AddOptions;
-pub use running::{Ended, Finished, Running};
-pub use sockets::Control;
+pub use running::Running;
+pub use sockets::{Control, Ended};
 pub use stop::StopHandle;
 pub use wait::Wait;
 
@@ -173,6 +175,7 @@ impl EngineBuilder {
     ///
     /// # Errors
     ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): a size or depth is out of range.
     /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) or
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): the backend asked for does not work here; the text says
     /// why and what to do. `Auto` finds one on every Linux.

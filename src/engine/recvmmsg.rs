@@ -56,7 +56,7 @@ impl Recvmmsg {
         let Some(entry) = sockets.in_slot(slot) else {
             return true;
         };
-        match slots.receive_many(entry.socket.as_fd(), 0) {
+        match slots.receive_many(entry.socket.as_fd()) {
             Ok(count) => {
                 taken.extend((0..MAX_SLOTS).take(count).map(|buffer| Taken {
                     slot,

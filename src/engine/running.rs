@@ -1,6 +1,7 @@
 //! The loop. A turn is: wait, drain, deliver, recycle.
 
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,30 +13,25 @@ use super::event::{Event, SocketId, Turn};
 use super::loss::Statistics;
 use super::options::AddOptions;
 use super::receive::Receive;
-use super::sockets::{Control, Entry, Sockets, State};
+use super::sockets::{Control, Ended, Entry, Sockets, State};
 use super::stop::StopHandle;
 use super::wait::{Pacer, Wait};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::socket::Socket;
-use crate::sys::socket as sys;
 
 /// Drop counters are read after a drain, but no more often than this: each reading is a system call a socket.
 const DROPS_INTERVAL: Duration = Duration::from_millis(1);
-/// A reading that was put off is made up for when it has been quiet for this long.
-const DROPS_LATEST: Duration = Duration::from_millis(10);
-/// How long an ending may go on delivering what is queued.
-const FINISH_DEADLINE: Duration = Duration::from_secs(1);
-/// How long an ending may go on counting what is not delivered.
-const DISCARD_DEADLINE: Duration = Duration::from_millis(500);
+/// A wait lasts no longer than this while something was put off: a reading, or what failed and may work later.
+const SOON: Duration = Duration::from_millis(10);
 
 /// A started [`Engine`](crate::Engine), bound to its thread.
 ///
 /// Dropping it ends the receives and closes the sockets; what was not delivered is not counted. To have it counted, use
 /// [`finish`](Self::finish) or [`discard`](Self::discard).
 pub struct Running {
-    receive: Box<dyn Receive>,
-    sockets: Sockets,
-    delivery: Delivery,
+    pub(super) receive: Box<dyn Receive>,
+    pub(super) sockets: Sockets,
+    pub(super) delivery: Delivery,
     pacer: Pacer,
     stop: StopHandle,
     backend: Backend,
@@ -45,38 +41,6 @@ pub struct Running {
     drops_owed: bool,
     /// The ring takes submissions of one thread only.
     _not_send: PhantomData<*const ()>,
-}
-
-/// What is left of an engine that [`finish`](Running::finish)ed.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Finished<B> {
-    /// Some: the callback broke off with this value, and what was left is counted as unread. An error: the backend failed.
-    pub outcome: Result<Option<B>>,
-    /// All sockets, out of their groups.
-    pub sockets: Vec<Ended>,
-}
-
-/// A socket that an engine has given back.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Ended {
-    /// The id it had.
-    pub id: SocketId,
-    /// The socket.
-    pub socket: Socket,
-    /// What became of its datagrams.
-    pub statistics: Statistics,
-}
-
-impl From<Entry> for Ended {
-    fn from(entry: Entry) -> Self {
-        Self {
-            id: entry.id,
-            socket: entry.socket,
-            statistics: entry.statistics,
-        }
-    }
 }
 
 impl Running {
@@ -151,45 +115,6 @@ impl Running {
         }
     }
 
-    /// Ends with delivery: leaves all groups, delivers what is queued, for at most a second, and reads the drop counters
-    /// last. What is left then, or after a break, is counted as unread. Gives the sockets back.
-    pub fn finish<B>(
-        mut self,
-        mut f: impl FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
-    ) -> Finished<B> {
-        let outcome = self.end(&mut f);
-        Finished {
-            outcome,
-            sockets: self.discard(),
-        }
-    }
-
-    /// Ends without delivery: leaves all groups, and counts what is queued as unread. Gives the sockets back.
-    pub fn discard(mut self) -> Vec<Ended> {
-        self.leave_groups();
-        self.quiesce();
-        let deadline = Instant::now() + DISCARD_DEADLINE;
-        for entry in self
-            .sockets
-            .iter_mut()
-            .filter(|entry| entry.state != State::Gone)
-        {
-            while Instant::now() < deadline {
-                match sys::discard(entry.socket.as_fd()) {
-                    Ok(count) => entry.statistics.unread += count as u64,
-                    Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
-                    Err(_) => {} // a signal, or an overrun that is told of once
-                }
-            }
-        }
-        self.sockets.read_drops();
-        let Self {
-            receive, sockets, ..
-        } = self;
-        drop(receive);
-        sockets.into_entries().map(Ended::from).collect()
-    }
-
     /// Adds a socket with the default options, and arms it.
     ///
     /// # Errors
@@ -227,10 +152,7 @@ impl Running {
     ///
     /// [`ErrorKind::NoSuchSocket`]: it is none of this engine's, was reclaimed, or is not gone yet.
     pub fn reclaim(&mut self, id: SocketId) -> Result<Ended> {
-        let entry = self.sockets.take(id);
-        entry
-            .map(Ended::from)
-            .ok_or_else(|| Error::with_kind("reclaim a socket", ErrorKind::NoSuchSocket))
+        self.sockets.reclaim(id)
     }
 
     /// Lends a socket, for options, memberships and sending.
@@ -259,7 +181,7 @@ impl Running {
     }
 
     /// How long a wait may gather datagrams, after the cut to what the smallest receive buffer holds. None: the
-    /// policy does not gather. Less than the delay of [`Wait::Batch`] means that it was cut.
+    /// policy does not gather. A buffer that is resized after its socket was added does not count. Less than the delay of [`Wait::Batch`] means that it was cut.
     pub fn longest_delay(&self) -> Option<Duration> {
         self.pacer.longest_delay()
     }
@@ -270,7 +192,7 @@ impl Running {
         self.receive.pollable_fd()
     }
 
-    fn turn<B, F>(&mut self, timeout: Option<Duration>, f: &mut F) -> Result<Turn<B>>
+    pub(super) fn turn<B, F>(&mut self, timeout: Option<Duration>, f: &mut F) -> Result<Turn<B>>
     where
         F: FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
     {
@@ -280,52 +202,64 @@ impl Running {
             self.wait(timeout)?;
             self.drain();
         }
-        let turn = deliver(
-            self.receive.as_ref(),
-            &mut self.sockets,
-            &mut self.delivery,
-            &self.stop,
-            f,
-        );
+        let turn = self.deliver(f);
         self.delivery.recycle(self.receive.as_mut());
-        self.settle_if_empty()?;
-        if !self.delivery.is_empty() || self.sockets.has_pending || self.sockets.unsettled {
+        let settled = self.settle_if_empty();
+        if !self.delivery.is_empty() || self.sockets.has_pending {
             self.receive.set_readable(true);
         }
-        Ok(turn)
+        match settled {
+            // The callback's value must not be lost; what failed will fail again.
+            Err(error) if !matches!(turn, Turn::Break(_)) => Err(error),
+            _ => Ok(turn),
+        }
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
-        let timeout = if self.sockets.has_pending {
+        let latest = if self.sockets.has_pending {
             Some(Duration::ZERO)
-        } else if self.drops_owed {
-            Some(timeout.map_or(DROPS_LATEST, |timeout| timeout.min(DROPS_LATEST)))
+        } else if self.drops_owed || self.sockets.unsettled {
+            Some(SOON)
         } else {
-            timeout
+            None
         };
+        let timeout = [timeout, latest].into_iter().flatten().min();
         self.receive
             .wait(self.pacer.plan(timeout))
-            .map_err(|error| Error::system("wait for netlink datagrams", error))
+            .map_err(|error| {
+                self.receive.set_readable(true);
+                Error::system("wait for netlink datagrams", error)
+            })
     }
 
     /// Takes what has come, and the drop counters when it is time.
     fn drain(&mut self) {
         self.receive
             .drain(&mut self.sockets, &mut self.delivery.taken);
-        let count = self.delivery.taken.len();
         let now = Instant::now();
         self.delivery.received_at = SystemTime::now();
-        self.pacer.note_turn(count, now);
-        self.drops_owed |= count > 0 || std::mem::take(&mut self.sockets.overran);
-        let interval = if self.receive.pollable_fd().is_some() {
-            Duration::ZERO
-        } else {
-            DROPS_INTERVAL
-        };
-        if self.drops_owed && now.saturating_duration_since(self.drops_read_at) >= interval {
-            self.sockets.read_drops();
+        self.pacer.note_turn(self.delivery.taken.len(), now);
+        self.drops_owed |= self.sockets.note_drained(&self.delivery.taken);
+        let is_pollable = self.receive.pollable_fd().is_some(); // nobody may call again before the next datagram
+        let elapsed = now.saturating_duration_since(self.drops_read_at);
+        if self.drops_owed && (is_pollable || elapsed >= DROPS_INTERVAL) {
+            self.sockets.read_drops(|entry| entry.drops_owed);
             (self.drops_read_at, self.drops_owed) = (now, false);
         }
+    }
+
+    pub(super) fn deliver<B, F>(&mut self, f: &mut F) -> Turn<B>
+    where
+        F: FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
+    {
+        let _guard = ReadableOnPanic(self.receive.as_ref());
+        deliver(
+            self.receive.as_ref(),
+            &mut self.sockets,
+            &mut self.delivery,
+            &self.stop,
+            f,
+        )
     }
 
     fn settle_if_empty(&mut self) -> Result<()> {
@@ -339,119 +273,55 @@ impl Running {
     /// Acts on what has changed: sets new sockets up, arms, cancels, frees. Only when nothing is in hand.
     fn settle(&mut self) -> Result<()> {
         self.sockets.unsettled = false;
+        let mut must_retry = false;
         for entry in self.sockets.iter_mut() {
-            if let Err(error) = settle_entry(entry, self.receive.as_mut(), &mut self.delivery) {
-                entry.fail(Error::system("arm a receive", error));
-                let _ = settle_entry(entry, self.receive.as_mut(), &mut self.delivery);
+            let was_leaving = entry.state == State::Leaving;
+            if let Err(error) = settle_entry(entry, self.receive.as_mut()) {
+                if !was_leaving {
+                    entry.fail(Error::system("arm a receive", error));
+                }
+                must_retry = true;
             }
         }
-        let has_farewell = self.sockets.iter().any(Entry::has_farewell);
-        self.sockets.has_pending |= has_farewell;
+        self.sockets.unsettled = must_retry;
+        self.sockets.note_farewells();
+        self.delivery
+            .set_room(self.sockets.iter().map(|entry| entry.room).sum());
         self.pacer
             .set_smallest_buffer(self.sockets.smallest_buffer_bytes());
+        self.submit_if_pollable()
+    }
+
+    /// The next wait would submit, but that of a pollable engine may be elsewhere.
+    fn submit_if_pollable(&mut self) -> Result<()> {
+        if self.receive.pollable_fd().is_none() {
+            return Ok(());
+        }
+        if self.sockets.has_pending || self.sockets.unsettled {
+            self.receive.set_readable(true);
+        }
         self.receive
             .submit()
             .map_err(|error| Error::system("submit receives", error))
     }
+}
 
-    fn leave_groups(&mut self) {
-        for entry in self
-            .sockets
-            .iter()
-            .filter(|entry| entry.state != State::Gone)
-        {
-            for group in entry.socket.groups().unwrap_or_default() {
-                let _ = entry.socket.drop_membership(group); // it is in the group, so this cannot fail
-            }
-        }
-    }
+/// Makes a pollable engine's descriptor readable when the callback panics: there may be more to tell.
+struct ReadableOnPanic<'a>(&'a dyn Receive);
 
-    /// Delivers until the queues are empty or the deadline has passed.
-    fn end<B, F>(&mut self, f: &mut F) -> Result<Option<B>>
-    where
-        F: FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
-    {
-        self.leave_groups();
-        let deadline = Instant::now() + FINISH_DEADLINE;
-        loop {
-            let turn = self.turn(Some(Duration::ZERO), f)?;
-            match turn {
-                Turn::Break(value) => return Ok(Some(value)),
-                Turn::Idle if !self.is_queued() => break,
-                _ if Instant::now() >= deadline => break,
-                _ => {}
-            }
-        }
-        self.sockets.read_drops();
-        if self.sockets.has_pending
-            && let Turn::Break(value) = deliver(
-                self.receive.as_ref(),
-                &mut self.sockets,
-                &mut self.delivery,
-                &self.stop,
-                f,
-            )
-        {
-            return Ok(Some(value));
-        }
-        Ok(None)
-    }
-
-    /// Whether a socket that is received from has datagrams in its queue.
-    fn is_queued(&self) -> bool {
-        let receiving = |entry: &&Entry| matches!(entry.state, State::Armed | State::Unarmed);
-        self.sockets
-            .iter()
-            .filter(receiving)
-            .any(|entry| sys::has_queued(entry.socket.as_fd()))
-    }
-
-    /// Ends all receives without delivery; what they bring is unread.
-    fn quiesce(&mut self) {
-        const DEADLINE: Duration = Duration::from_secs(1);
-        let deadline = Instant::now() + DEADLINE;
-        self.delivery.recycle(self.receive.as_mut());
-        for entry in self
-            .sockets
-            .iter_mut()
-            .filter(|entry| entry.state != State::Gone)
-        {
-            entry.state = State::Leaving;
-        }
-        loop {
-            self.delivery.discard(&mut self.sockets);
-            self.delivery.recycle(self.receive.as_mut());
-            let all_quiet = self
-                .sockets
-                .iter()
-                .all(|entry| self.receive.is_quiet(entry.id.slot));
-            if all_quiet || Instant::now() >= deadline {
-                return;
-            }
-            for entry in self.sockets.iter() {
-                let _ = self.receive.cancel(entry.id.slot, entry.socket.as_fd());
-            }
-            let plan = super::wait::Plan {
-                gather: Duration::ZERO,
-                timeout: Some(Duration::from_millis(10)),
-                spin: false,
-            };
-            let _ = self.receive.wait(plan);
-            self.receive
-                .drain(&mut self.sockets, &mut self.delivery.taken);
+impl Drop for ReadableOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.set_readable(true);
         }
     }
 }
 
 /// Takes one socket to its next state.
-fn settle_entry(
-    entry: &mut Entry,
-    receive: &mut dyn Receive,
-    delivery: &mut Delivery,
-) -> std::io::Result<()> {
+fn settle_entry(entry: &mut Entry, receive: &mut dyn Receive) -> io::Result<()> {
     let (slot, fd) = (entry.id.slot, entry.socket.as_fd());
     if entry.state == State::New {
-        delivery.reserve(receive.attach(slot, entry.options)?);
+        entry.room = receive.attach(slot, entry.options)?;
         entry.state = State::Unarmed;
     }
     match entry.state {
@@ -463,7 +333,9 @@ fn settle_entry(
             receive.cancel(slot, fd)?;
             if receive.is_quiet(slot) {
                 receive.detach(slot);
+                entry.room = 0;
                 entry.state = State::Gone;
+                entry.read_drops(SystemTime::now());
             }
         }
         State::New | State::Armed | State::Gone => {}

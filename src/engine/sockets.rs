@@ -9,6 +9,7 @@ use super::completion::End;
 use super::event::{Notice, SocketId};
 use super::loss::{DropCounter, Loss, Statistics};
 use super::options::AddOptions;
+use super::receive::Taken;
 use super::stop::StopHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::socket::{Protocol, Socket};
@@ -34,6 +35,8 @@ pub(super) struct Pending {
     /// How many, and the last one's sender.
     pub foreign: Option<(u64, u32)>,
     pub lost: Option<Loss>,
+    pub delayed: Option<Loss>,
+    pub retried: Option<Error>,
     pub failed: Option<Error>,
     pub removed: bool,
 }
@@ -49,6 +52,12 @@ pub(super) struct Entry {
     pub pending: Pending,
     /// Its datagrams are netlink messages; uevents are not.
     pub is_framed: bool,
+    /// A datagram has come since the drop counter was read.
+    pub drops_owed: bool,
+    /// Receives that failed since the last datagram.
+    pub failure_count: u8,
+    /// How many datagrams its memory holds.
+    pub room: usize,
     granted_bytes: usize,
     drops: DropCounter,
 }
@@ -61,6 +70,7 @@ impl Entry {
 
     /// Reads the drop counter. True when it has moved.
     pub(super) fn read_drops(&mut self, now: SystemTime) -> bool {
+        self.drops_owed = false;
         // It cannot fail for an open socket where it did not when the socket was added.
         let Some(loss) = self
             .socket
@@ -70,14 +80,21 @@ impl Entry {
         else {
             return false;
         };
-        self.statistics.dropped += loss.count;
-        self.pending.lost = Some(
-            self.pending
-                .lost
-                .take()
-                .map_or(loss, |earlier| earlier.merge(loss)),
-        );
+        let pending = if self.socket.broadcast_error() {
+            self.statistics.delivery_failures += loss.count;
+            &mut self.pending.delayed
+        } else {
+            self.statistics.dropped += loss.count;
+            &mut self.pending.lost
+        };
+        *pending = Some(pending.take().map_or(loss, |earlier| earlier.merge(loss)));
         true
+    }
+
+    /// Leaves drops that were not told of to whoever has the socket next.
+    fn leave_drops(&mut self) {
+        let (told, at) = self.drops.told();
+        self.socket.forget_drops(told, at);
     }
 
     /// Counts a datagram of a sender that is not wanted.
@@ -103,6 +120,12 @@ impl Entry {
         let pending = &mut self.pending;
         if let Some(loss) = pending.lost.take() {
             return Some(PendingEvent::Lost(loss));
+        }
+        if let Some(loss) = pending.delayed.take() {
+            return Some(PendingEvent::Notice(Notice::Delayed(loss)));
+        }
+        if let Some(error) = pending.retried.take() {
+            return Some(PendingEvent::Notice(Notice::Retried(error)));
         }
         if let Some((count, port_id)) = pending.foreign.take() {
             return Some(PendingEvent::Notice(Notice::Foreign { count, port_id }));
@@ -163,6 +186,7 @@ impl Sockets {
         socket.drops()?;
         let is_framed = socket.protocol()? != Protocol::KOBJECT_UEVENT;
         let granted_bytes = socket.recv_buffer_bytes()?;
+        let drops = DropCounter::new(socket.drops_since());
         self.generation += 1;
         let id = SocketId {
             slot,
@@ -176,8 +200,11 @@ impl Sockets {
             statistics: Statistics::default(),
             pending: Pending::default(),
             is_framed,
+            drops_owed: true,
+            failure_count: 0,
+            room: 0,
             granted_bytes,
-            drops: DropCounter::new(SystemTime::now()),
+            drops,
         });
         self.unsettled = true;
         Ok(id)
@@ -216,12 +243,20 @@ impl Sockets {
         Ok(())
     }
 
-    /// Takes a socket out that is gone.
-    pub(super) fn take(&mut self, id: SocketId) -> Option<Entry> {
-        self.get(id).filter(|entry| entry.state == State::Gone)?;
+    /// Takes a socket out that is gone, once that was told.
+    fn take(&mut self, id: SocketId) -> Option<Entry> {
+        self.get(id)
+            .filter(|entry| entry.state == State::Gone && !entry.has_farewell())?;
         let mut entry = self.slab.remove(id.slot.into());
-        entry.socket.forget_drops();
+        entry.leave_drops();
         Some(entry)
+    }
+
+    pub(super) fn reclaim(&mut self, id: SocketId) -> Result<Ended> {
+        let entry = self
+            .take(id)
+            .ok_or_else(|| Error::with_kind("reclaim a socket", ErrorKind::NoSuchSocket))?;
+        Ok(entry.into())
     }
 
     pub(super) fn smallest_buffer_bytes(&self) -> Option<usize> {
@@ -231,38 +266,91 @@ impl Sockets {
             .min()
     }
 
-    /// Reads all drop counters.
-    pub(super) fn read_drops(&mut self) {
+    /// Notes which sockets have received, so that their drop counters are to be read. Whether there is one.
+    pub(super) fn note_drained(&mut self, taken: &[Taken]) -> bool {
+        for same_slot in taken.chunk_by(|one, next| one.slot == next.slot) {
+            if let Some(entry) = self.in_slot(same_slot[0].slot) {
+                entry.drops_owed = true;
+            }
+        }
+        std::mem::take(&mut self.overran) || !taken.is_empty()
+    }
+
+    /// Reads drop counters: that of a socket can have moved only if it was full, and so has been drained since.
+    pub(super) fn read_drops(&mut self, wanted: impl Fn(&Entry) -> bool) {
         let now = SystemTime::now();
         for (_, entry) in &mut self.slab {
-            self.has_pending |= entry.state != State::Gone && entry.read_drops(now);
+            self.has_pending |= wanted(entry) && entry.read_drops(now);
         }
+    }
+
+    /// Sees to it that what has gone is told of.
+    pub(super) fn note_farewells(&mut self) {
+        self.has_pending |= self.slab.iter().any(|(_, entry)| entry.has_farewell());
     }
 
     pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
         self.slab.into_iter().map(|(_, mut entry)| {
-            entry.socket.forget_drops();
+            entry.leave_drops();
             entry
         })
     }
 }
 
+/// A socket that an engine has given back.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Ended {
+    /// The id it had.
+    pub id: SocketId,
+    /// The socket.
+    pub socket: Socket,
+    /// What became of its datagrams.
+    pub statistics: Statistics,
+}
+
+impl From<Entry> for Ended {
+    fn from(entry: Entry) -> Self {
+        Self {
+            id: entry.id,
+            socket: entry.socket,
+            statistics: entry.statistics,
+        }
+    }
+}
+
+/// A socket is given up after this many failed receives without a datagram between them.
+const MOST_FAILURES: u8 = 16;
+
 /// Notes how a receive has ended, and what is to be done.
 pub(super) fn note_end(slot: u16, end: End, is_armed: bool, sockets: &mut Sockets) {
     sockets.overran |= end == End::Overrun;
-    sockets.has_pending |= end == End::Starved;
+    sockets.has_pending |= matches!(end, End::Starved | End::Retry(_));
     sockets.unsettled = true;
     let Some(entry) = sockets.in_slot(slot) else {
         return;
     };
-    if end == End::Starved {
-        entry.statistics.starved += 1;
-        entry.pending.starved = true;
+    let error = |errno| {
+        Error::system(
+            "receive from a netlink socket",
+            io::Error::from_raw_os_error(errno),
+        )
+    };
+    match end {
+        End::Failed(errno) => entry.fail(error(errno)),
+        End::Retry(errno) if entry.failure_count >= MOST_FAILURES => entry.fail(error(errno)),
+        End::Retry(errno) => {
+            entry.failure_count += 1;
+            entry.pending.retried = Some(error(errno));
+        }
+        End::Starved => {
+            entry.statistics.starved += 1;
+            entry.pending.starved = true;
+        }
+        End::Overrun => entry.drops_owed = true,
+        End::None | End::Rearm | End::Cancelled => {}
     }
-    if let End::Failed(errno) = end {
-        let error = io::Error::from_raw_os_error(errno);
-        entry.fail(Error::system("receive from a netlink socket", error));
-    } else if entry.state == State::Armed && !is_armed {
+    if entry.state == State::Armed && !is_armed {
         entry.state = State::Unarmed;
     }
 }
@@ -300,6 +388,20 @@ impl Control<'_> {
     /// [`ErrorKind::NoSuchSocket`]: it has gone, or is going.
     pub fn remove(&mut self, id: SocketId) -> Result<()> {
         self.sockets.remove(id)
+    }
+
+    /// Takes a socket back after its [`Notice::Removed`] or [`Notice::Failed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Running::reclaim`](crate::Running::reclaim).
+    pub fn reclaim(&mut self, id: SocketId) -> Result<Ended> {
+        self.sockets.reclaim(id)
+    }
+
+    /// What became of a socket's datagrams so far; those of the list in hand are among them.
+    pub fn statistics(&self, id: SocketId) -> Option<Statistics> {
+        self.sockets.get(id).map(|entry| entry.statistics)
     }
 
     /// Lends a socket, for options, memberships and sending.

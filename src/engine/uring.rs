@@ -24,6 +24,9 @@ pub(super) const MAX_DEPTH: u16 = SUBMISSION_ENTRIES / 2;
 /// How many completions a gathering wait asks for: one call brings up to 33 datagrams for each.
 const GATHER_WANT: usize = 32;
 
+/// Up to here a gathering wait may be one that the stop handle cannot end early.
+const UNSTOPPABLE: Duration = Duration::from_millis(20);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Multishot,
@@ -41,7 +44,11 @@ pub(super) struct Uring {
 
 impl Uring {
     pub(super) fn new(mode: Mode, completion_entries: u32, pollable: bool) -> io::Result<Self> {
-        let mut ring = Ring::new(completion_entries)?;
+        let depth = match mode {
+            Mode::Multishot => 1,
+            Mode::Oneshot(depth) => depth,
+        };
+        let mut ring = Ring::new(completion_entries, depth)?;
         let event = if pollable {
             Some(EventFd::new()?)
         } else {
@@ -140,18 +147,23 @@ impl Uring {
         self.stop.as_ref().is_some_and(StopHandle::is_stopped)
     }
 
-    /// Gathers on kernels that cannot do it in one wait (before Linux 6.12): sleeps first, unless something is there
-    /// already. Returns what is left of the time-out.
-    fn sleep(&mut self, plan: Plan) -> io::Result<Option<Duration>> {
+    /// Gathers where the kernel cannot do it in one wait: before Linux 6.12, for longer than nobody may wait for a stop, and for chains,
+    /// whose every completion ends a wait at once (io_uring/io_uring.c, io_req_local_work_add). Sleeps, then takes what there is, else waits for the first.
+    fn gather(&mut self, plan: Plan) -> io::Result<()> {
         self.ring.poll()?;
-        let Some(stop) = self.stop.as_ref().filter(|_| !self.ring.has_completions()) else {
-            return Ok(plan.timeout);
-        };
         let start = Instant::now();
-        wait_readable(&mut [Readable::new(stop.as_fd())], Some(plan.gather))?;
-        Ok(plan
+        if let Some(stop) = self.stop.as_ref().filter(|_| !self.ring.has_completions()) {
+            wait_readable(&mut [Readable::new(stop.as_fd())], Some(plan.gather))?;
+        }
+        self.ring
+            .wait(GATHER_WANT, Duration::ZERO, Some(Duration::ZERO))?;
+        let timeout = plan
             .timeout
-            .map(|timeout| timeout.saturating_sub(start.elapsed())))
+            .map(|timeout| timeout.saturating_sub(start.elapsed()));
+        if self.ring.has_completions() || timeout == Some(Duration::ZERO) {
+            return Ok(());
+        }
+        self.ring.wait(1, Duration::ZERO, timeout)
     }
 }
 
@@ -210,16 +222,22 @@ impl Receive for Uring {
         if plan.gather.is_zero() {
             return self.ring.wait(1, Duration::ZERO, plan.timeout);
         }
-        if self.ring.features().min_wait {
+        let in_kernel = self.mode == Mode::Multishot && self.ring.features().min_wait;
+        if in_kernel && plan.gather <= UNSTOPPABLE {
             return self.ring.wait(GATHER_WANT, plan.gather, plan.timeout);
         }
-        let timeout = self.sleep(plan)?;
-        self.ring.wait(1, Duration::ZERO, timeout)
+        self.gather(plan)
     }
 
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>) {
-        while let Some(completion) = self.ring.next_completion() {
-            self.note(completion, sockets, taken);
+        loop {
+            while let Some(completion) = self.ring.next_completion() {
+                self.note(completion, sockets, taken);
+            }
+            // What did not fit the queue waits in the kernel, and nothing would wake us for it.
+            if !self.ring.has_overflown() || self.ring.poll().is_err() {
+                return;
+            }
         }
     }
 

@@ -55,7 +55,7 @@ impl Pacer {
     pub(super) fn new(policy: Wait, now: Instant) -> Self {
         Self {
             policy,
-            limit: Duration::MAX,
+            limit: Duration::ZERO,
             rate: 0.0,
             gathering: false,
             last_turn: now,
@@ -63,9 +63,10 @@ impl Pacer {
     }
 
     /// Cuts delays to what a receive buffer of this size can hold: an event is charged up to 1280 bytes of it, the
-    /// kernel makes at most about one a microsecond, and half of the room is left as a margin.
+    /// kernel makes at most about one a microsecond, and half of the room is left as a margin. Without a socket there is
+    /// nothing to gather.
     pub(super) fn set_smallest_buffer(&mut self, granted_bytes: Option<usize>) {
-        self.limit = granted_bytes.map_or(Duration::MAX, |bytes| {
+        self.limit = granted_bytes.map_or(Duration::ZERO, |bytes| {
             Duration::from_micros(bytes as u64 / 1280 / 2)
         });
     }
@@ -129,6 +130,7 @@ mod tests {
     fn auto_is_prompt_when_quiet_and_gathers_under_load() {
         let mut now = Instant::now();
         let mut pacer = Pacer::new(Wait::Auto, now);
+        pacer.set_smallest_buffer(Some(16 << 20));
         assert_eq!(pacer.plan(SECOND).gather, Duration::ZERO);
         run(&mut pacer, &mut now, 1000, 1, Duration::from_millis(1)); // 1 k/s
         assert_eq!(pacer.plan(SECOND).gather, Duration::ZERO);
@@ -152,6 +154,8 @@ mod tests {
     #[test]
     fn delays_are_cut_to_the_buffer_and_to_the_timeout() {
         let mut pacer = Pacer::new(Wait::Batch(Duration::from_secs(1)), Instant::now());
+        assert_eq!(pacer.longest_delay(), Some(Duration::ZERO));
+        pacer.set_smallest_buffer(Some(usize::MAX));
         assert_eq!(pacer.longest_delay(), SECOND);
         pacer.set_smallest_buffer(Some(212_992)); // the kernel's default
         assert_eq!(pacer.longest_delay(), Some(Duration::from_micros(83)));

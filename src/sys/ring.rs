@@ -119,14 +119,28 @@ pub(crate) struct Ring {
     features: Features,
     generation: u16,
     in_flight_count: usize,
-    enabled: bool,
+    state: RingState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RingState {
+    /// Set up without `IORING_SETUP_R_DISABLED`, and not used yet.
+    New,
+    Disabled,
+    Enabled,
 }
 
 impl Ring {
-    /// Sets a ring up with the best of the flags that this kernel takes. It is disabled until
-    /// [`enable`](Self::enable), so that it may be built on one thread and used on another.
-    pub(crate) fn new(completion_entries: u32) -> io::Result<Self> {
-        let (uring, deferred) = Self::set_up(completion_entries)?;
+    /// Sets a ring up with the best of the flags that this kernel takes, for chains of up to `depth` receives. It is
+    /// disabled until [`enable`](Self::enable), so that it may be built on one thread and used on another.
+    pub(crate) fn new(completion_entries: u32, depth: u16) -> io::Result<Self> {
+        // The kernel wants no fewer completions than submissions.
+        let most = u16::try_from(completion_entries)
+            .unwrap_or(SUBMISSION_ENTRIES)
+            .min(SUBMISSION_ENTRIES);
+        let submissions = most.max(depth).max(1);
+        let (uring, deferred, disabled) =
+            Self::set_up(submissions, completion_entries.max(submissions.into()))?;
         let features = Features {
             deferred,
             min_wait: uring.params().is_feature_min_timeout(),
@@ -137,31 +151,34 @@ impl Ring {
             features,
             generation: 0,
             in_flight_count: 0,
-            enabled: false,
+            state: if disabled {
+                RingState::Disabled
+            } else {
+                RingState::New
+            },
         })
     }
 
-    /// Returns the ring, and whether its work is deferred.
-    fn set_up(completion_entries: u32) -> io::Result<(IoUring, bool)> {
-        // The kernel wants no fewer completions than submissions.
-        let entries = completion_entries.clamp(1, SUBMISSION_ENTRIES.into());
+    /// Returns the ring, whether its work is deferred, and whether it has to be enabled.
+    fn set_up(submissions: u16, completions: u32) -> io::Result<(IoUring, bool, bool)> {
         let mut oldest = IoUring::builder(); // Linux 5.6
-        oldest
-            .setup_cqsize(completion_entries)
-            .setup_clamp()
-            .dontfork();
+        oldest.setup_cqsize(completions).setup_clamp().dontfork();
         let mut older = oldest.clone(); // Linux 5.10
         older.setup_r_disabled();
         let mut best = older.clone(); // Linux 6.1
         best.setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag();
-        match best.build(entries) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                let uring = older.build(entries).or_else(|_| oldest.build(entries))?;
-                Ok((uring, false))
+        let is_unknown = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
+        match best.build(submissions.into()) {
+            Err(error) if is_unknown(&error) => {}
+            result => return Ok((result?, true, true)),
+        }
+        match older.build(submissions.into()) {
+            Err(error) if is_unknown(&error) => {
+                Ok((oldest.build(submissions.into())?, false, false))
             }
-            result => Ok((result?, true)),
+            result => Ok((result?, false, true)),
         }
     }
 
@@ -171,14 +188,11 @@ impl Ring {
 
     /// Enables the ring: this thread is the one that submits from now on.
     pub(crate) fn enable(&mut self) -> io::Result<()> {
-        // A ring that was not set up disabled answers EBADFD, and works.
-        match self.uring.submitter().register_enable_rings() {
-            Err(error) if error.raw_os_error() != Some(libc::EBADFD) => Err(error),
-            _ => {
-                self.enabled = true;
-                Ok(())
-            }
+        if self.state == RingState::Disabled {
+            self.uring.submitter().register_enable_rings()?;
         }
+        self.state = RingState::Enabled;
+        Ok(())
     }
 
     /// Lets the kernel signal `event` for each completion and for work that waits to be run.
@@ -290,6 +304,9 @@ impl Ring {
         let Memory::Buffers { header, .. } = &state.memory else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
+        if state.in_flight_count != 0 {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         let header = header.at(0, size_of::<libc::msghdr>()).as_ptr().cast();
         let token = Token::Receive {
             receiver,
@@ -410,11 +427,13 @@ impl Ring {
             return Ok(());
         }
         self.submit()?;
-        let has_room = self.uring.submission().capacity() >= count;
+        let queue = self.uring.submission();
+        let has_room = queue.capacity() - queue.len() >= count;
+        drop(queue);
         if has_room {
             Ok(())
         } else {
-            Err(io::ErrorKind::InvalidInput.into())
+            Err(io::ErrorKind::ResourceBusy.into())
         }
     }
 
@@ -455,18 +474,20 @@ impl Ring {
         if !self.uring.params().is_feature_ext_arg() {
             return self.wait_by_poll(timeout); // before Linux 5.11
         }
-        let gathers = self.features.min_wait && !gather.is_zero();
+        let gather_micros = u32::try_from(gather.as_micros()).unwrap_or(u32::MAX);
+        let gathers = self.features.min_wait && gather_micros > 0;
         // Without a time-out a gathering wait ends when its minimum has passed, also with nothing to show
         // (Linux 6.12, io_uring/io_uring.c, io_cqring_min_timer_wakeup).
-        let timeout = timeout.or(gathers.then_some(LONG));
+        let timeout = timeout
+            .or(gathers.then_some(LONG))
+            .map(|timeout| timeout.min(LONG));
         let timespec = timeout.map(Timespec::from);
         let mut arguments = SubmitArgs::new();
         if let Some(timespec) = &timespec {
             arguments = arguments.timespec(timespec);
         }
         if gathers {
-            arguments =
-                arguments.min_wait_usec(u32::try_from(gather.as_micros()).unwrap_or(u32::MAX));
+            arguments = arguments.min_wait_usec(gather_micros);
         }
         forgive(self.uring.submitter().submit_with_args(want, &arguments))
     }
@@ -478,6 +499,11 @@ impl Ring {
         }
         wait_readable(&mut [Readable::new(self.as_fd())], timeout)?;
         self.submit()
+    }
+
+    /// Whether completions wait in the kernel since the queue was full; [`poll`](Self::poll) fetches them.
+    pub(crate) fn has_overflown(&mut self) -> bool {
+        self.uring.submission().cq_overflow()
     }
 
     pub(crate) fn has_completions(&mut self) -> bool {
@@ -637,7 +663,7 @@ impl AsFd for Ring {
 /// any moment until its last completion, and closing the ring only begins to end it.
 impl Drop for Ring {
     fn drop(&mut self) {
-        if self.enabled && self.in_flight_count > 0 {
+        if self.state == RingState::Enabled && self.in_flight_count > 0 {
             let _ = self.quiesce();
         }
         if self.in_flight_count > 0 {

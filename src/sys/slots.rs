@@ -78,7 +78,7 @@ impl Slots {
             iov_base: payload.as_ptr().cast(),
             iov_len: self.payload_bytes,
         };
-        // SAFETY: the place is inside the mapping and aligned (its offset is a multiple of 16), and the slot is ours.
+        // SAFETY: the place is inside the mapping and aligned (its offset is a multiple of 8), and the slot is ours.
         unsafe { iovec.write(filled) };
         // SAFETY: mmsghdr is integers and pointers, for which all zeroes (null) is a value.
         let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
@@ -134,34 +134,29 @@ impl Slots {
         Some((Received::new(real_bytes, name, control), payload))
     }
 
-    /// One recvmmsg(2) without waiting, into the slots from `first` on. Returns how many were filled.
-    pub(crate) fn receive_many(&mut self, fd: BorrowedFd<'_>, first: usize) -> io::Result<usize> {
-        let lent = self
-            .ours
-            .get(first..)
-            .is_some_and(|slots| slots.contains(&false));
-        if lent || first >= self.count() {
-            return Ok(0); // recvmmsg's slots are never lent, and there is no room
+    /// One recvmmsg(2) without waiting, into the slots from the first on. Returns how many were filled.
+    pub(crate) fn receive_many(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        if self.ours.contains(&false) {
+            return Err(io::ErrorKind::ResourceBusy.into()); // slots of a chain are not for recvmmsg
         }
-        for index in first..self.used_count {
+        for index in 0..self.used_count {
             self.prepare(index);
         }
-        self.used_count = first;
-        let count = self.count() - first;
+        self.used_count = 0;
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-        // SAFETY: the headers from `first` on are ours and prepared, now or earlier and not used since: each points to
-        // room in the mapping of the size it states. The mapping outlives the call, the kernel writes nothing after it.
+        // SAFETY: all headers are ours and prepared, now or earlier and not used since: each points to room in the mapping
+        // of the size it states. The mapping outlives the call, the kernel writes nothing after it.
         let filled = unsafe {
             libc::recvmmsg(
                 fd.as_raw_fd(),
-                self.header(first).as_ptr(),
-                count as _,
+                self.header(0).as_ptr(),
+                self.count() as _,
                 flags as _,
                 ptr::null_mut(),
             )
         };
         let filled = usize::try_from(filled).map_err(|_| io::Error::last_os_error())?;
-        self.used_count = first + filled;
+        self.used_count = filled;
         Ok(filled)
     }
 

@@ -2,9 +2,47 @@
 #![allow(dead_code)] // each test binary uses a part
 #![allow(unsafe_code)] // what std does not wrap
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use nlring::{Protocol, Socket};
+use nlring::{
+    AddOptions, Backend, Content, Control, Engine, EngineBuilder, Event, Loss, Malformed,
+    MessageBuilder, Notice, Protocol, RecvFlags, Running, Socket, SocketId, flags,
+};
+
+pub const ONESHOT: Backend = Backend::Oneshot { depth: 32 };
+pub const BACKENDS: [Backend; 3] = [Backend::Multishot, ONESHOT, Backend::Recvmmsg];
+
+/// Nothing is awaited for longer.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// For things that take milliseconds: no machine is so busy that they take this long.
+pub const SOON: Duration = Duration::from_secs(5);
+
+/// Makes a test of each function for each backend, which it is given.
+#[macro_export]
+macro_rules! on_each_backend {
+    ($($name:ident),+ $(,)?) => {
+        mod multishot {
+            $(#[test] fn $name() { super::$name(nlring::Backend::Multishot) })+
+        }
+        mod oneshot {
+            $(#[test] fn $name() { super::$name($crate::common::ONESHOT) })+
+        }
+        mod recvmmsg {
+            $(#[test] fn $name() { super::$name(nlring::Backend::Recvmmsg) })+
+        }
+    };
+}
+
+/// Says that a test did not run, aloud; where it must run (`NLRING_STRICT=1`), that is a failure.
+pub fn skip(name: &str, reason: &str) {
+    assert_ne!(
+        std::env::var("NLRING_STRICT").as_deref(),
+        Ok("1"),
+        "{name} must run, and cannot: {reason}"
+    );
+    eprintln!("SKIP {name}: {reason}");
+}
 
 /// Moves this thread, and those it starts, into a network namespace of its own.
 pub fn own_namespace() {
@@ -13,7 +51,7 @@ pub fn own_namespace() {
     assert_eq!(
         result,
         0,
-        "a network namespace of its own: {}",
+        "a network namespace of its own: {}; run the tests as root or under `unshare -Urn`",
         std::io::Error::last_os_error()
     );
 }
@@ -44,6 +82,21 @@ impl Source {
         self.socket.port_id().expect("its port ID")
     }
 
+    /// Sends to one socket instead of the group.
+    pub fn send_to(&mut self, port_id: u32) {
+        self.datagram[8..12].copy_from_slice(&self.sent_count.to_ne_bytes());
+        self.sent_count += 1;
+        self.socket
+            .send_to(&self.datagram, port_id, 0)
+            .expect("send to a socket");
+    }
+
+    /// Sends any bytes to the group. They count as sent.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.sent_count += 1;
+        let _ = self.socket.send_to(bytes, 0, 1); // as below
+    }
+
     pub fn send(&mut self) {
         self.datagram[8..12].copy_from_slice(&self.sent_count.to_ne_bytes());
         self.sent_count += 1;
@@ -69,7 +122,7 @@ impl Source {
                 while Instant::now() < due {
                     match due.saturating_duration_since(Instant::now()) {
                         left if left > Duration::from_micros(200) => {
-                            std::thread::sleep(left - Duration::from_micros(100))
+                            std::thread::sleep(left.saturating_sub(Duration::from_micros(100)));
                         }
                         _ => std::hint::spin_loop(),
                     }
@@ -89,3 +142,250 @@ pub fn listener(recv_buffer_bytes: usize) -> Socket {
         .open()
         .expect("a listener; needs CAP_NET_ADMIN in its namespace")
 }
+
+/// An engine with one [`listener`], started, and what to tell it by.
+pub fn engine_with_listener(backend: Backend, recv_buffer_bytes: usize) -> (Running, SocketId) {
+    start(
+        &Engine::builder().backend(backend),
+        listener(recv_buffer_bytes),
+        any_sender(),
+    )
+}
+
+pub fn start(builder: &EngineBuilder, socket: Socket, options: AddOptions) -> (Running, SocketId) {
+    let mut engine = builder.build().expect("an engine");
+    let id = engine.add_with(socket, options).expect("added");
+    (engine.start().expect("started"), id)
+}
+
+pub fn any_sender() -> AddOptions {
+    AddOptions::new().accept_any_sender(true)
+}
+
+/// What an engine has told, in order.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// The sequence number of each message, and its socket.
+    pub messages: Vec<(SocketId, u32)>,
+    pub datagram_count: u64,
+    pub list_count: usize,
+    pub lost: Vec<(SocketId, Loss)>,
+    pub truncated: Vec<(usize, Option<u32>)>,
+    pub malformed: Vec<Malformed>,
+    pub starved: Vec<SocketId>,
+    pub foreign: Vec<(u64, u32)>,
+    pub removed: Vec<SocketId>,
+    pub failed: Vec<(SocketId, String)>,
+}
+
+impl Tally {
+    pub fn note(&mut self, event: Event<'_>) {
+        match event {
+            Event::Messages(id, list) => {
+                self.list_count += 1;
+                self.datagram_count += list.datagrams().len() as u64;
+                let before = self.messages.len();
+                self.messages
+                    .extend(list.iter().map(|message| (id, message.sequence())));
+                assert_eq!(self.messages.len() - before, list.message_count());
+            }
+            Event::Lost(id, loss) => self.lost.push((id, loss)),
+            Event::Notice(_, Notice::Truncated { real_bytes, group }) => {
+                self.truncated.push((real_bytes, group));
+            }
+            Event::Notice(_, Notice::Malformed(malformed)) => self.malformed.push(malformed),
+            Event::Notice(id, Notice::Starved) => self.starved.push(id),
+            Event::Notice(_, Notice::Foreign { count, port_id }) => {
+                self.foreign.push((count, port_id));
+            }
+            Event::Notice(id, Notice::Removed) => self.removed.push(id),
+            Event::Notice(id, Notice::Failed(error)) => self.failed.push((id, error.to_string())),
+            Event::Notice(id, notice) => panic!("{id}: {notice}"),
+        }
+    }
+
+    /// The sequence numbers of one socket's messages.
+    pub fn sequences(&self, id: SocketId) -> Vec<u32> {
+        let own = self.messages.iter().filter(|(socket, _)| *socket == id);
+        own.map(|&(_, sequence)| sequence).collect()
+    }
+
+    pub fn lost_count(&self) -> u64 {
+        self.lost.iter().map(|(_, loss)| loss.count).sum()
+    }
+}
+
+/// Turns until `done`.
+pub fn turn_until(
+    running: &mut Running,
+    tally: &mut Tally,
+    mut done: impl FnMut(&Running, &Tally) -> bool,
+) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done(running, tally) {
+        assert!(
+            Instant::now() < deadline,
+            "not done in {PATIENCE:?}: {} messages, {:?} lost, {:?}",
+            tally.messages.len(),
+            tally.lost_count(),
+            (&tally.removed, &tally.failed)
+        );
+        let _ = running
+            .poll(Some(Duration::from_millis(20)), |event, _| {
+                tally.note(event);
+                ControlFlow::<()>::Continue(())
+            })
+            .expect("a turn");
+    }
+}
+
+/// Turns until an event for which the callback returns true.
+pub fn turn_until_event(
+    running: &mut Running,
+    mut f: impl FnMut(Event<'_>, &mut Control<'_>) -> bool,
+) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut done = false;
+    while !done {
+        assert!(Instant::now() < deadline, "not done in {PATIENCE:?}");
+        let _ = running
+            .poll(Some(Duration::from_millis(20)), |event, control| {
+                done |= f(event, control);
+                ControlFlow::<()>::Continue(())
+            })
+            .expect("a turn");
+    }
+}
+
+/// Turns until nothing more comes.
+pub fn turn_until_idle(running: &mut Running, tally: &mut Tally) {
+    let mut idle_count = 0;
+    while idle_count < 3 {
+        let turn = running.poll(Some(Duration::from_millis(20)), |event, _| {
+            tally.note(event);
+            ControlFlow::<()>::Continue(())
+        });
+        idle_count = match turn.expect("a turn") {
+            nlring::Turn::Delivered => 0,
+            _ => idle_count + 1,
+        };
+    }
+}
+
+/// Counts what a socket still holds, without waiting for more.
+pub fn sequences_left(socket: &Socket) -> Vec<u32> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut left = Vec::new();
+    loop {
+        match socket.recv(&mut buffer, RecvFlags::DONT_WAIT) {
+            Ok(list) => left.extend(list.iter().map(|message| message.sequence())),
+            Err(error) if error.kind() == nlring::ErrorKind::WouldBlock => return left,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Asserts that the numbers are 0, 1, 2, … `count` - 1.
+#[track_caller]
+pub fn assert_all_in_order(sequences: &[u32], count: u32) {
+    let wrong = (0..).zip(sequences).find(|(due, got)| due != *got);
+    assert_eq!(wrong, None, "(due, got): out of order, lost or twice");
+    assert_eq!(sequences.len(), count as usize);
+}
+
+#[track_caller]
+pub fn assert_ascending(sequences: &[u32]) {
+    let wrong = sequences.windows(2).find(|pair| pair[0] >= pair[1]);
+    assert_eq!(wrong, None, "out of order or twice");
+}
+
+/// Sends a request to the kernel and awaits that it is acknowledged. `bytes` are the protocol's own header, `fill` adds
+/// attributes.
+pub fn request(
+    socket: &Socket,
+    message_type: u16,
+    more_flags: u16,
+    bytes: &[u8],
+    fill: impl FnOnce(MessageBuilder<'_>) -> MessageBuilder<'_>,
+) -> Result<(), i32> {
+    let mut datagram = Vec::new();
+    let builder = MessageBuilder::new(
+        &mut datagram,
+        message_type,
+        flags::REQUEST | flags::ACK | more_flags,
+    )
+    .sequence(1)
+    .bytes(bytes);
+    fill(builder).finish().expect("a request");
+    socket.send(&datagram).expect("sent");
+    let mut buffer = vec![0; 32 << 10];
+    loop {
+        let list = socket
+            .recv(&mut buffer, RecvFlags::NONE)
+            .expect("an answer");
+        for message in &list {
+            if let Content::Error(answer) = message.content() {
+                return match answer.errno() {
+                    Some(0) => Ok(()),
+                    errno => Err(errno.unwrap_or(-1)),
+                };
+            }
+        }
+    }
+}
+
+/// Sets the loopback interface of this namespace up or down: an `RTM_NEWLINK` event each.
+pub fn set_loopback(socket: &Socket, up: bool) {
+    let mut header = [0; 16]; // struct ifinfomsg
+    header[4..8].copy_from_slice(&1i32.to_ne_bytes()); // the first interface of a namespace
+    header[8..12].copy_from_slice(&u32::from(up).to_ne_bytes()); // IFF_UP
+    header[12..16].copy_from_slice(&1u32.to_ne_bytes());
+    request(socket, 16, 0, &header, |builder| builder).expect("the loopback interface set");
+}
+
+/// Runs a program, quietly. None: it is not here.
+pub fn run(program: &str, arguments: &[&str]) -> Option<std::process::Output> {
+    match std::process::Command::new(program).args(arguments).output() {
+        Ok(output) => Some(output),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => panic!("{program}: {error}"),
+    }
+}
+
+/// Runs `ip` with arguments that are separated by spaces. False: there is no such program.
+pub fn ip(arguments: &str) -> bool {
+    let Some(output) = run("ip", &arguments.split_whitespace().collect::<Vec<_>>()) else {
+        return false;
+    };
+    assert!(
+        output.status.success(),
+        "ip {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    true
+}
+
+/// Gives up, for this thread alone, one capability (its number in include/uapi/linux/capability.h).
+pub fn give_up_capability(number: u32) {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    let mut header = Header {
+        version: 0x2008_0522, // _LINUX_CAPABILITY_VERSION_3
+        pid: 0,
+    };
+    let mut data = [0u32; 6]; // twice: effective, permitted, inheritable
+    // SAFETY: capget(2) writes two structs of three words for this version, which `data` has room for.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+    assert_eq!(result, 0, "capget");
+    let (half, bit) = (3 * (number as usize / 32), 1 << (number % 32));
+    data[half] &= !bit;
+    // SAFETY: capset(2) reads the header and as much of `data` as capget wrote.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
+    assert_eq!(result, 0, "capset");
+}
+
+pub const CAP_NET_BROADCAST: u32 = 11;
+pub const CAP_NET_ADMIN: u32 = 12;

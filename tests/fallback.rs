@@ -1,0 +1,240 @@
+//! Where io_uring is denied the engine receives without it, and says why. Seccomp filters stay for ever, so each is set
+//! on a process of its own: this test binary again, which then runs one test.
+#![allow(unsafe_code)] // seccomp(2)
+#![allow(clippy::cast_possible_truncation)] // BPF's fields are small
+
+mod common;
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use common::{
+    BACKENDS, Source, Tally, any_sender, assert_all_in_order, listener, own_namespace, start,
+    turn_until,
+};
+use nlring::{Backend, Engine, ErrorKind};
+
+/// Its value is the errno with which io_uring is denied.
+const VARIABLE: &str = "NLRING_TEST_DENIED_WITH";
+
+const IO_URING_SETUP: u32 = 425;
+const IO_URING_ENTER: u32 = 426;
+const IO_URING_REGISTER: u32 = 427;
+
+/// A classic BPF program that answers `errno` to these system calls and allows the rest. It looks at no architecture:
+/// it is no protection, only a test.
+fn filter(calls: &[u32], errno: i32) -> Vec<libc::sock_filter> {
+    const RETURN_ALLOW: u32 = 0x7fff_0000;
+    const RETURN_ERRNO: u32 = 0x0005_0000;
+    let instruction = |code: u32, k, jump_if_true| libc::sock_filter {
+        code: code as u16,
+        jt: jump_if_true,
+        jf: 0,
+        k,
+    };
+    let load_number = instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0);
+    let mut program = vec![load_number];
+    for (index, &call) in calls.iter().enumerate() {
+        let to_deny = (calls.len() - index) as u8; // over the other comparisons and the allowing return
+        program.push(instruction(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            call,
+            to_deny,
+        ));
+    }
+    program.push(instruction(libc::BPF_RET | libc::BPF_K, RETURN_ALLOW, 0));
+    program.push(instruction(
+        libc::BPF_RET | libc::BPF_K,
+        RETURN_ERRNO | errno.cast_unsigned(),
+        0,
+    ));
+    program
+}
+
+/// Runs one test of this binary where these calls are denied.
+fn run_denied(test: &str, calls: &[u32], errno: i32) {
+    let program = filter(calls, errno);
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(VARIABLE, errno.to_string());
+    let set_filter = move || {
+        let filter = libc::sock_fprog {
+            len: program.len() as u16,
+            filter: program.as_ptr().cast_mut(),
+        };
+        // SAFETY: prctl(2) takes numbers here and touches no memory.
+        if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let filter = &raw const filter;
+        // SAFETY: `filter` describes `program`, and both outlive the call, which only reads them.
+        match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, filter) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(set_filter) };
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn all_of_io_uring_denied_with_eperm() {
+    let calls = [IO_URING_SETUP, IO_URING_ENTER, IO_URING_REGISTER];
+    run_denied("in_a_process_where_it_is_denied", &calls, libc::EPERM);
+}
+
+#[test]
+fn all_of_io_uring_denied_with_enosys() {
+    let calls = [IO_URING_SETUP, IO_URING_ENTER, IO_URING_REGISTER];
+    run_denied("in_a_process_where_it_is_denied", &calls, libc::ENOSYS);
+}
+
+#[test]
+fn only_the_set_up_denied() {
+    run_denied(
+        "in_a_process_where_it_is_denied",
+        &[IO_URING_SETUP],
+        libc::EPERM,
+    );
+}
+
+/// The ring can be made, and then not be used: a version or a probe would have said yes.
+#[test]
+fn only_entering_denied() {
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        run_denied("in_a_process_where_it_is_denied", &[IO_URING_ENTER], errno);
+    }
+}
+
+#[test]
+fn only_registering_denied() {
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        run_denied(
+            "in_a_process_where_it_is_denied",
+            &[IO_URING_REGISTER],
+            errno,
+        );
+    }
+}
+
+fn receives(backend: Backend) -> String {
+    let (mut running, id) = start(
+        &Engine::builder().backend(backend),
+        listener(16 << 20),
+        any_sender(),
+    );
+    let sender = std::thread::spawn(|| Source::new(64).send_many(2000, Some(20_000)));
+    let mut tally = Tally::default();
+    turn_until(&mut running, &mut tally, |_, tally| {
+        tally.messages.len() == 2000
+    });
+    sender.join().unwrap();
+    assert_all_in_order(&tally.sequences(id), 2000);
+    running.backend_reason().to_owned()
+}
+
+/// Does nothing by itself: the tests above run it in a process of its own.
+#[test]
+fn in_a_process_where_it_is_denied() {
+    let Ok(errno) = std::env::var(VARIABLE) else {
+        return;
+    };
+    let errno: i32 = errno.parse().unwrap();
+    let (kind, name) = match errno {
+        libc::EPERM => (ErrorKind::PermissionDenied, "EPERM"),
+        _ => (ErrorKind::Unsupported, "ENOSYS"),
+    };
+    own_namespace();
+    let engine = Engine::builder().build().unwrap();
+    assert_eq!(engine.backend(), Backend::Recvmmsg);
+    let reason = engine.backend_reason().to_owned();
+    for part in ["io_uring", "seccomp", name, "io_uring_setup"] {
+        assert!(reason.contains(part), "{part} is not in: {reason}");
+    }
+    assert_eq!(
+        reason.matches("seccomp").count(),
+        1,
+        "once is enough: {reason}"
+    );
+    assert_eq!(receives(Backend::Auto), reason);
+    receives(Backend::Recvmmsg);
+    for backend in [Backend::Multishot, common::ONESHOT] {
+        let error = Engine::builder().backend(backend).build().unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        let text = error.to_string();
+        for part in ["seccomp", name, &backend.to_string()] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
+}
+
+#[test]
+fn auto_takes_the_best_where_it_is_allowed() {
+    own_namespace();
+    match Engine::builder().backend(Backend::Multishot).build() {
+        Ok(engine) => assert_eq!(engine.backend(), Backend::Multishot),
+        Err(error) => {
+            return common::skip(
+                "auto_takes_the_best_where_it_is_allowed",
+                &error.to_string(),
+            );
+        }
+    }
+    let engine = Engine::builder().build().unwrap();
+    assert_eq!(engine.backend(), Backend::Multishot);
+    assert!(
+        engine.backend_reason().contains("works here"),
+        "{}",
+        engine.backend_reason()
+    );
+}
+
+#[test]
+fn each_backend_can_be_forced_and_says_so() {
+    own_namespace();
+    for backend in BACKENDS {
+        let engine = Engine::builder().backend(backend).build().unwrap();
+        assert_eq!(engine.backend(), backend);
+        let running = engine.start().unwrap();
+        assert_eq!(running.backend(), backend);
+        assert_eq!(running.backend_reason(), "asked for");
+        receives(backend);
+    }
+}
+
+#[test]
+fn the_depth_of_a_chain_is_checked() {
+    own_namespace();
+    for depth in [0, 129, u16::MAX] {
+        let builder = Engine::builder().backend(Backend::Oneshot { depth });
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("1 to 128"), "{error}");
+    }
+    for depth in [1, 2, 3, 100, 128] {
+        receives(Backend::Oneshot { depth });
+    }
+}
+
+/// No size of the completion queue makes the machine look unable.
+#[test]
+fn any_size_of_the_completion_queue_works() {
+    own_namespace();
+    for entries in [0, 1, 3, 4096, 65_536, u32::MAX] {
+        let builder = Engine::builder()
+            .backend(Backend::Multishot)
+            .completion_entries(entries);
+        match builder.build() {
+            Ok(engine) => drop(engine.start().unwrap()),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "{entries}: {error}"),
+        }
+    }
+}

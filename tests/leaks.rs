@@ -1,0 +1,160 @@
+//! Engines that end with receives in flight leave neither descriptors nor memory behind. In a process of its own, and
+//! one at a time: others would open descriptors meanwhile.
+
+mod common;
+
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use common::{Source, Tally, any_sender, listener, own_namespace, start, turn_until};
+use nlring::{Backend, Engine, ErrorKind, Protocol, Running, Socket};
+
+on_each_backend!(
+    an_engine_leaves_nothing_however_it_ends,
+    sockets_that_come_and_go_leave_nothing,
+    what_fails_leaves_nothing,
+);
+
+/// To be held as long as the test has anything open.
+fn alone_in_a_namespace() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    own_namespace();
+    guard
+}
+
+fn descriptor_count() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+fn mapping_count() -> usize {
+    std::fs::read_to_string("/proc/self/maps")
+        .unwrap()
+        .lines()
+        .count()
+}
+
+/// Asserts that after many rounds there is no more than after a few. The kernel may close a ring a little later.
+fn assert_leaves_nothing(mut round: impl FnMut(u32)) {
+    (0..10).for_each(&mut round);
+    let before = (descriptor_count(), mapping_count());
+    let resident = resident_bytes();
+    (0..100).for_each(&mut round);
+    let deadline = std::time::Instant::now() + common::SOON;
+    loop {
+        let after = (descriptor_count(), mapping_count());
+        // A mapping more or less is the allocator's own.
+        if after.0 <= before.0 && after.1 <= before.1 + 10 {
+            break;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "(descriptors, mappings): {before:?}, then {after:?}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let grown = resident_bytes().saturating_sub(resident);
+    assert!(grown < 16 << 20, "{grown} bytes more");
+}
+
+fn an_engine_leaves_nothing_however_it_ends(backend: Backend) {
+    let _alone = alone_in_a_namespace();
+    assert_leaves_nothing(|round| {
+        let mut engine = Engine::builder()
+            .backend(backend)
+            .pollable(round % 2 == 0)
+            .build()
+            .unwrap();
+        engine.add_with(listener(1 << 20), any_sender()).unwrap();
+        engine.add_with(listener(1 << 20), any_sender()).unwrap();
+        if round % 7 == 0 {
+            return; // never started
+        }
+        let mut running = engine.start().unwrap();
+        let mut source = Source::new(1000);
+        source.send_many(50, None);
+        if round % 3 > 0 {
+            let turn = running.poll(Some(Duration::from_secs(1)), |_, _| ControlFlow::Break(()));
+            let _ = turn.unwrap();
+            source.send_many(50, None); // some in hand, some queued, receives in flight
+        }
+        match round % 5 {
+            0 => drop(running),
+            1 => drop(running.discard()),
+            2 => drop(running.finish(|_, _| ControlFlow::<()>::Continue(()))),
+            3 => {
+                running.stop_handle().stop();
+                running.run(|_, _| ControlFlow::<()>::Continue(())).unwrap();
+            }
+            _ => {
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+                    let mut running = running; // dropped by the panic
+                    let _ = running.poll(Some(Duration::from_secs(1)), |_, _| {
+                        std::panic::resume_unwind(Box::new(())); // a panic without its noise
+                        #[allow(unreachable_code)]
+                        ControlFlow::<()>::Continue(())
+                    });
+                }));
+                let _ = result;
+            }
+        }
+    });
+}
+
+fn sockets_that_come_and_go_leave_nothing(backend: Backend) {
+    let _alone = alone_in_a_namespace();
+    let mut engine: Option<Running> = None;
+    assert_leaves_nothing(|round| {
+        let running = engine.get_or_insert_with(|| {
+            Engine::builder()
+                .backend(backend)
+                .build()
+                .unwrap()
+                .start()
+                .unwrap()
+        });
+        let id = running.add_with(listener(1 << 20), any_sender()).unwrap();
+        Source::new(1000).send_many(20, None);
+        let mut tally = Tally::default();
+        if round % 2 == 0 {
+            turn_until(running, &mut tally, |_, tally| tally.messages.len() == 20);
+        }
+        running.remove(id).unwrap();
+        turn_until(running, &mut tally, |_, tally| tally.removed == [id]);
+        running.reclaim(id).unwrap();
+    });
+}
+
+fn what_fails_leaves_nothing(backend: Backend) {
+    let _alone = alone_in_a_namespace();
+    assert_leaves_nothing(|_| {
+        let error = Socket::open(Protocol::from_number(99)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let taken = listener(1 << 20);
+        let builder = Socket::builder(Protocol::USERSOCK).port_id(taken.port_id().unwrap());
+        builder.open().unwrap_err();
+        Socket::builder(Protocol::ROUTE)
+            .group(10_000u32)
+            .open()
+            .unwrap_err();
+        let (mut running, _) = start(&Engine::builder().backend(backend), taken, any_sender());
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let udp = udp.as_fd().try_clone_to_owned().unwrap();
+        running.add(Socket::from(udp)).unwrap_err();
+        let options = any_sender().buffer_count(5);
+        running.add_with(listener(1 << 20), options).unwrap_err();
+        assert!(
+            Engine::builder()
+                .backend(Backend::Oneshot { depth: 0 })
+                .build()
+                .is_err()
+        );
+    });
+}

@@ -1,0 +1,195 @@
+//! What the kernel drops is counted exactly, and told; and what only looks like a loss is not.
+
+mod common;
+
+use common::{
+    Source, Tally, any_sender, assert_all_in_order, assert_ascending, engine_with_listener,
+    listener, own_namespace, start, turn_until, turn_until_idle,
+};
+use nlring::{AddOptions, Backend, Engine};
+
+on_each_backend!(
+    received_and_dropped_are_what_was_sent,
+    a_loss_is_the_loss_of_its_socket_alone,
+    a_loss_without_any_later_datagram_is_told,
+    one_buffer_loses_nothing,
+    an_overrun_that_is_reported_as_an_error_is_a_loss_and_no_starvation,
+    a_full_completion_queue_loses_nothing,
+);
+
+/// The least the kernel takes: room for a few datagrams.
+const TINY_BYTES: usize = 2048;
+
+fn received_and_dropped_are_what_was_sent(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, TINY_BYTES);
+    let mut source = Source::new(200);
+    let mut tally = Tally::default();
+    source.send_many(1000, None); // nobody receives meanwhile: most of them are lost for certain
+    turn_until(&mut running, &mut tally, |_, tally| !tally.lost.is_empty());
+    let sender = std::thread::spawn(move || {
+        source.send_many(100_000, None);
+        source
+    });
+    turn_until(&mut running, &mut tally, |_, _| sender.is_finished());
+    let mut source = sender.join().unwrap();
+    for _ in 0..10 {
+        turn_until_idle(&mut running, &mut tally);
+        source.send(); // there is room for it
+    }
+    let finished = running.finish(|event, _| {
+        tally.note(event);
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    assert_eq!(finished.outcome.unwrap(), None);
+    let statistics = finished.sockets[0].statistics;
+    assert_eq!(
+        statistics.received + statistics.dropped,
+        u64::from(source.sent_count)
+    );
+    assert!(statistics.dropped > 900, "{statistics:?}");
+    assert_eq!(
+        (statistics.unread, statistics.messages, statistics.bytes),
+        (0, statistics.received, 200 * statistics.received)
+    );
+    assert_eq!(tally.lost_count(), statistics.dropped);
+    assert_eq!(tally.datagram_count, statistics.received);
+    let sequences = tally.sequences(id);
+    assert_ascending(&sequences);
+    let last_10: Vec<u32> = (source.sent_count - 10..source.sent_count).collect();
+    assert!(
+        sequences.ends_with(&last_10),
+        "delivery goes on as soon as there is room"
+    );
+    for (_, loss) in &tally.lost {
+        assert!(loss.count > 0 && loss.since <= loss.until, "{loss:?}");
+    }
+    for pair in tally.lost.windows(2) {
+        assert!(pair[0].1.until <= pair[1].1.since, "gaps overlap: {pair:?}");
+    }
+}
+
+fn a_loss_is_the_loss_of_its_socket_alone(backend: Backend) {
+    own_namespace();
+    let mut engine = Engine::builder().backend(backend).build().unwrap();
+    let roomy = engine.add_with(listener(16 << 20), any_sender()).unwrap();
+    let tiny = engine.add_with(listener(TINY_BYTES), any_sender()).unwrap();
+    let mut running = engine.start().unwrap();
+    Source::new(64).send_many(2000, None);
+    let mut tally = Tally::default();
+    turn_until_idle(&mut running, &mut tally);
+    assert_all_in_order(&tally.sequences(roomy), 2000);
+    let of = |id| running.statistics(id).unwrap();
+    assert_eq!((of(roomy).received, of(roomy).dropped), (2000, 0));
+    assert_eq!(of(tiny).received + of(tiny).dropped, 2000);
+    assert!(of(tiny).dropped > 0);
+    assert!(tally.lost.iter().all(|(id, _)| *id == tiny));
+    assert_eq!(tally.lost_count(), of(tiny).dropped);
+}
+
+/// All datagrams that came are delivered by the first turn; what was lost behind them must not wait for another.
+fn a_loss_without_any_later_datagram_is_told(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, TINY_BYTES);
+    Source::new(64).send_many(500, None);
+    let mut tally = Tally::default();
+    turn_until(&mut running, &mut tally, |running, tally| {
+        let statistics = running.statistics(id).unwrap();
+        statistics.received + statistics.dropped == 500 && tally.lost_count() == statistics.dropped
+    });
+}
+
+/// The first meaning of -ENOBUFS: the buffers ran out.
+fn one_buffer_loses_nothing(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = start(
+        &Engine::builder().backend(match backend {
+            Backend::Oneshot { .. } => Backend::Oneshot { depth: 1 },
+            backend => backend,
+        }),
+        listener(64 << 20),
+        any_sender().buffer_count(1),
+    );
+    let mut source = Source::new(100);
+    source.send_many(1000, None);
+    let sender = std::thread::spawn(move || source.send_many(4000, Some(20_000)));
+    let mut tally = Tally::default();
+    turn_until(&mut running, &mut tally, |_, tally| {
+        tally.messages.len() == 5000
+    });
+    sender.join().unwrap();
+    turn_until_idle(&mut running, &mut tally);
+    assert_all_in_order(&tally.sequences(id), 5000);
+    let statistics = running.statistics(id).unwrap();
+    assert_eq!((statistics.received, statistics.dropped), (5000, 0));
+    assert!(tally.lost.is_empty());
+    if backend == Backend::Multishot {
+        assert!(statistics.starved > 0);
+        assert!(!tally.starved.is_empty());
+    } else {
+        assert_eq!(statistics.starved, 0, "its receives bring their buffers");
+    }
+}
+
+/// The second meaning of -ENOBUFS.
+fn an_overrun_that_is_reported_as_an_error_is_a_loss_and_no_starvation(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, TINY_BYTES);
+    running.socket(id).unwrap().set_no_enobufs(false).unwrap();
+    let mut source = Source::new(64);
+    let mut tally = Tally::default();
+    for round in 1..=20 {
+        let before = running.statistics(id).unwrap();
+        source.send_many(100, None);
+        turn_until(&mut running, &mut tally, |running, _| {
+            let statistics = running.statistics(id).unwrap();
+            statistics.received + statistics.dropped == 100 * round
+        });
+        let after = running.statistics(id).unwrap();
+        assert!(after.dropped > before.dropped, "round {round}: {after:?}");
+        assert!(
+            after.received > before.received,
+            "round {round}: it goes on, {after:?}"
+        );
+        turn_until_idle(&mut running, &mut tally); // empty: congested no longer
+    }
+    let statistics = running.statistics(id).unwrap();
+    assert_eq!(statistics.starved, 0);
+    assert!(tally.starved.is_empty());
+    assert_eq!(tally.lost_count(), statistics.dropped);
+    assert!(tally.failed.is_empty(), "{:?}", tally.failed);
+    assert_ascending(&tally.sequences(id));
+}
+
+/// With several sockets there are more completions than the queue holds.
+fn a_full_completion_queue_loses_nothing(backend: Backend) {
+    own_namespace();
+    for entries in [1, 8] {
+        let builder = Engine::builder()
+            .backend(backend)
+            .completion_entries(entries);
+        let mut engine = builder.build().unwrap();
+        let options = AddOptions::new().accept_any_sender(true).buffer_count(64);
+        let ids = [(); 4].map(|()| engine.add_with(listener(16 << 20), options).unwrap());
+        let mut running = engine.start().unwrap();
+        let mut tally = Tally::default();
+        let mut source = Source::new(64);
+        source.send_many(1000, None);
+        let sender = std::thread::spawn(move || source.send_many(1000, None));
+        turn_until(&mut running, &mut tally, |_, tally| {
+            assert!(
+                tally.failed.is_empty(),
+                "{entries} entries: {:?}",
+                tally.failed
+            );
+            tally.messages.len() >= 4 * 2000
+        });
+        sender.join().unwrap();
+        turn_until_idle(&mut running, &mut tally);
+        for id in ids {
+            assert_all_in_order(&tally.sequences(id), 2000);
+            let statistics = running.statistics(id).unwrap();
+            assert_eq!((statistics.received, statistics.dropped), (2000, 0));
+        }
+    }
+}

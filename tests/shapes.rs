@@ -1,0 +1,445 @@
+//! What arrives whole, and what becomes of a datagram that does not make sense, is too long or of a stranger.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use common::{
+    Source, Tally, any_sender, engine_with_listener, ip, listener, own_namespace, run,
+    set_loopback, skip, start, turn_until, turn_until_idle,
+};
+use nlring::{
+    AddOptions, Backend, Engine, Event, MalformedReason, MessageBuilder, Protocol, Running, Socket,
+    conntrack, route,
+};
+
+on_each_backend!(
+    truncated_datagrams_are_told_with_their_real_length,
+    a_datagram_that_just_fits_is_whole,
+    malformed_datagrams_give_their_good_messages,
+    a_foreign_sender_is_dropped_and_counted,
+    a_foreign_sender_that_is_accepted_is_delivered_with_its_port_id,
+    the_group_of_each_datagram_is_told,
+    a_route_of_64_hops_arrives_whole,
+    a_link_arrives_whole,
+    conntrack_events_arrive,
+    uevents_arrive_as_raw_datagrams,
+);
+
+const BUFFER_BYTES: usize = 512;
+
+fn truncated_datagrams_are_told_with_their_real_length(backend: Backend) {
+    own_namespace();
+    for pktinfo in [false, true] {
+        let socket = listener(16 << 20);
+        socket.set_pktinfo(pktinfo).unwrap();
+        let options = any_sender().buffer_bytes(BUFFER_BYTES);
+        let (mut running, id) = start(&Engine::builder().backend(backend), socket, options);
+        let mut tally = Tally::default();
+        let mut good = Source::new(BUFFER_BYTES);
+        let mut long = Source::new(3000);
+        let mut longer = Source::new(30_000);
+        for _ in 0..100 {
+            good.send_many(3, None);
+            long.send();
+            longer.send();
+        }
+        good.send();
+        turn_until(&mut running, &mut tally, |running, _| {
+            running.statistics(id).unwrap().received == 501
+        });
+        turn_until_idle(&mut running, &mut tally);
+        let group = pktinfo.then_some(1);
+        assert_eq!(
+            tally.truncated,
+            [(3000, group), (30_000, group)].repeat(100),
+            "in order, and each one"
+        );
+        common::assert_all_in_order(&tally.sequences(id), 301);
+        let statistics = running.statistics(id).unwrap();
+        assert_eq!(
+            (
+                statistics.truncated,
+                statistics.messages,
+                statistics.dropped,
+                statistics.malformed
+            ),
+            (200, 301, 0, 0)
+        );
+        assert_eq!(
+            statistics.bytes,
+            301 * BUFFER_BYTES as u64 + 100 * 33_000,
+            "real lengths"
+        );
+    }
+}
+
+fn a_datagram_that_just_fits_is_whole(backend: Backend) {
+    own_namespace();
+    // 500 is no multiple of any rounding: what is asked for must be there, and more may be.
+    let options = any_sender().buffer_bytes(500);
+    let (mut running, id) = start(
+        &Engine::builder().backend(backend),
+        listener(16 << 20),
+        options,
+    );
+    Source::new(500).send_many(10, None);
+    let mut tally = Tally::default();
+    turn_until(&mut running, &mut tally, |_, tally| {
+        tally.messages.len() == 10
+    });
+    assert_eq!(running.statistics(id).unwrap().truncated, 0);
+}
+
+/// Messages of the given stated lengths, each with that many bytes or, when the length is a lie, as many as are given.
+fn datagram(messages: &[(u32, usize)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (number, &(stated_bytes, real_bytes)) in (1u32..).zip(messages) {
+        let start = bytes.len();
+        bytes.resize(start + real_bytes, 0xaa);
+        let mut header = stated_bytes.to_ne_bytes().to_vec();
+        header.extend_from_slice(&100u16.to_ne_bytes());
+        header.extend_from_slice(&[0; 2]);
+        header.extend_from_slice(&number.to_ne_bytes());
+        header.extend_from_slice(&[0; 4]);
+        let count = header.len().min(real_bytes);
+        bytes[start..start + count].copy_from_slice(&header[..count]);
+    }
+    bytes
+}
+
+/// Messages and notices as one sequence: the notice comes right behind the messages of its datagram.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Message(u32),
+    Malformed(usize, MalformedReason),
+}
+
+/// The lengths that other libraries get wrong: unaligned, several in a datagram, 0, below the header, beyond the end.
+fn malformed_datagrams_give_their_good_messages(backend: Backend) {
+    use MalformedReason::{LengthBelowHeader, LengthBeyondEnd, ShortHeader};
+    own_namespace();
+    let beyond = |length_bytes, left_bytes| LengthBeyondEnd {
+        length_bytes,
+        left_bytes,
+    };
+    let below = |length_bytes| LengthBelowHeader { length_bytes };
+    // What is sent; how many messages are good; where and how it goes wrong.
+    let table = [
+        (datagram(&[(20, 20)]), 1, None),
+        (datagram(&[(16, 16)]), 1, None),
+        (datagram(&[(17, 20), (23, 24), (16, 16)]), 3, None), // unaligned, padded
+        (datagram(&[(17, 20), (21, 21)]), 2, None),           // the last without padding
+        (datagram(&[(18, 18)]), 1, None),
+        (datagram(&[(0, 16)]), 0, Some((0, below(0)))),
+        (datagram(&[(20, 20), (0, 64)]), 1, Some((20, below(0)))),
+        (
+            datagram(&[(20, 20), (15, 16), (20, 20)]),
+            1,
+            Some((20, below(15))),
+        ),
+        (
+            datagram(&[(24, 24), (28, 24)]),
+            1,
+            Some((24, beyond(28, 24))),
+        ),
+        (
+            datagram(&[(u32::MAX, 32)]),
+            0,
+            Some((0, beyond(u32::MAX, 32))),
+        ),
+        (
+            datagram(&[(0x7fff_fffc, 16)]),
+            0,
+            Some((0, beyond(0x7fff_fffc, 16))),
+        ),
+        (
+            datagram(&[(20, 20), (20, 7)]),
+            1,
+            Some((20, ShortHeader { left_bytes: 7 })),
+        ),
+        (vec![1], 0, Some((0, ShortHeader { left_bytes: 1 }))),
+        (datagram(&[(16, 16); 100]), 100, None),
+    ];
+    let (mut running, id) = engine_with_listener(backend, 16 << 20);
+    let mut source = Source::new(16);
+    let rounds = 5; // again, in buffers that have held other things
+    for _ in 0..rounds {
+        for (bytes, _, _) in &table {
+            source.send_bytes(bytes);
+        }
+    }
+    let mut due = Vec::new();
+    for (_, good, wrong) in table.iter().cycle().take(table.len() * rounds) {
+        due.extend((1..=*good).map(Seen::Message));
+        due.extend(wrong.map(|(offset_bytes, reason)| Seen::Malformed(offset_bytes, reason)));
+    }
+    let mut seen = Vec::new();
+    common::turn_until_event(&mut running, |event, _| {
+        match event {
+            Event::Messages(_, list) => {
+                assert!(list.malformed().is_none());
+                seen.extend(list.iter().map(|message| Seen::Message(message.sequence())));
+            }
+            Event::Notice(_, nlring::Notice::Malformed(malformed)) => {
+                seen.push(Seen::Malformed(malformed.offset_bytes, malformed.reason));
+            }
+            event => panic!("{event:?}"),
+        }
+        seen.len() >= due.len()
+    });
+    assert_eq!(seen, due);
+    let statistics = running.statistics(id).unwrap();
+    let count = |f: fn(&Seen) -> bool| due.iter().filter(|seen| f(seen)).count() as u64;
+    assert_eq!(
+        (
+            statistics.messages,
+            statistics.malformed,
+            statistics.truncated
+        ),
+        (
+            count(|seen| matches!(seen, Seen::Message(_))),
+            count(|seen| matches!(seen, Seen::Malformed(..))),
+            0
+        )
+    );
+}
+
+fn a_foreign_sender_is_dropped_and_counted(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = start(
+        &Engine::builder().backend(backend),
+        listener(16 << 20),
+        AddOptions::new(),
+    );
+    let mut source = Source::new(100);
+    let mut long = Source::new(20_000); // foreign before truncated: nothing of a stranger is looked at
+    source.send_many(300, None);
+    long.send();
+    let mut tally = Tally::default();
+    turn_until(&mut running, &mut tally, |running, _| {
+        running.statistics(id).unwrap().received == 301
+    });
+    turn_until_idle(&mut running, &mut tally);
+    let told: u64 = tally.foreign.iter().map(|(count, _)| count).sum();
+    assert_eq!(told, 301);
+    assert_eq!(tally.foreign.last().unwrap().1, long.port_id());
+    assert!(tally.messages.is_empty() && tally.truncated.is_empty());
+    let statistics = running.statistics(id).unwrap();
+    assert_eq!(
+        (
+            statistics.foreign,
+            statistics.messages,
+            statistics.truncated
+        ),
+        (301, 0, 0)
+    );
+}
+
+fn a_foreign_sender_that_is_accepted_is_delivered_with_its_port_id(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, 16 << 20);
+    let mut senders = [Source::new(100), Source::new(100)];
+    for _ in 0..50 {
+        for sender in &mut senders {
+            sender.send();
+        }
+    }
+    let own_port_id = running.socket(id).unwrap().port_id().unwrap();
+    senders[1].send_to(own_port_id);
+    let mut from = Vec::new();
+    common::turn_until_event(&mut running, |event, _| {
+        let Event::Messages(_, list) = event else {
+            panic!("{event:?}")
+        };
+        from.extend(
+            list.datagrams()
+                .iter()
+                .map(nlring::Datagram::sender_port_id),
+        );
+        from.len() >= 101
+    });
+    let port_ids = [senders[0].port_id(), senders[1].port_id()];
+    assert_ne!(port_ids[0], port_ids[1]);
+    let mut due = port_ids.repeat(50);
+    due.push(port_ids[1]);
+    assert_eq!(from, due);
+    let statistics = running.statistics(id).unwrap();
+    assert_eq!((statistics.foreign, statistics.messages), (0, 101));
+}
+
+fn the_group_of_each_datagram_is_told(backend: Backend) {
+    own_namespace();
+    for pktinfo in [false, true] {
+        let socket = listener(16 << 20);
+        socket.add_membership(3u32).unwrap();
+        socket.set_pktinfo(pktinfo).unwrap();
+        let port_id = socket.port_id().unwrap();
+        let (mut running, _) = start(&Engine::builder().backend(backend), socket, any_sender());
+        let sender = Socket::builder(Protocol::USERSOCK).open().unwrap();
+        let mut message = Vec::new();
+        MessageBuilder::new(&mut message, 100, 0).finish().unwrap();
+        for mask in [1, 4, 4, 1] {
+            let _ = sender.send_to(&message, 0, mask); // nobody is at port ID 0
+        }
+        sender.send_to(&message, port_id, 0).unwrap();
+        let mut groups = Vec::new();
+        common::turn_until_event(&mut running, |event, _| {
+            let Event::Messages(_, list) = event else {
+                panic!("{event:?}")
+            };
+            groups.extend(list.datagrams().iter().map(nlring::Datagram::group));
+            groups.len() >= 5
+        });
+        let due = [1, 3, 3, 1, 0].map(|group| pktinfo.then_some(group));
+        assert_eq!(groups, due);
+    }
+}
+
+/// Events of the kernel: an engine in the given groups with the default options, and a socket for requests.
+fn kernel_events(backend: Backend, protocol: Protocol, groups: &[u32]) -> Running {
+    let socket = Socket::builder(protocol)
+        .groups(groups.iter().copied())
+        .recv_buffer_bytes(4 << 20)
+        .open()
+        .unwrap();
+    start(
+        &Engine::builder().backend(backend),
+        socket,
+        AddOptions::new(),
+    )
+    .0
+}
+
+/// Turns until as many messages as `count` were found. Nothing but messages may come.
+fn find<T>(
+    running: &mut Running,
+    count: usize,
+    mut f: impl FnMut(&nlring::Message<'_>) -> Option<T>,
+) -> Vec<T> {
+    let mut found = Vec::new();
+    common::turn_until_event(running, |event, _| {
+        let Event::Messages(_, list) = event else {
+            panic!("{event:?}");
+        };
+        found.extend(list.iter().filter_map(|message| f(&message)));
+        found.len() >= count
+    });
+    found
+}
+
+fn a_route_of_64_hops_arrives_whole(backend: Backend) {
+    own_namespace();
+    if !ip("link set lo up") {
+        return skip("a_route_of_64_hops_arrives_whole", "needs ip (iproute2)");
+    }
+    ip("link add veth0 type veth peer name veth1");
+    ip("address add 10.0.0.1/24 dev veth0");
+    ip("address add fd00::1/64 dev veth0 nodad");
+    ip("link set veth0 up");
+    ip("link set veth1 up");
+    let mut running = kernel_events(
+        backend,
+        Protocol::ROUTE,
+        &[
+            route::Group::Ipv4Route.number(),
+            route::Group::Ipv6Route.number(),
+        ],
+    );
+    let (mut ipv4, mut ipv6) = (String::new(), String::new());
+    for host in 2..66 {
+        write!(ipv4, " nexthop via 10.0.0.{host} dev veth0 weight {host}").unwrap();
+        write!(ipv6, " nexthop via fd00::{host:x} dev veth0 weight {host}").unwrap();
+    }
+    ip(&format!("route add 10.1.0.0/16 {ipv4}"));
+    ip(&format!("-6 route add fd01::/64 {ipv6}"));
+    let addresses = ["10.1.0.0", "fd01::"].map(|address| address.parse::<IpAddr>().unwrap());
+    let routes = find(&mut running, 2, |message| {
+        let route = route::Route::decode(message)?;
+        let address = route.dst.and_then(|dst| dst.ip())?;
+        let gateways = route.nexthops.filter(|hop| hop.hop.gateway.is_some());
+        addresses
+            .contains(&address)
+            .then(|| (address, gateways.count()))
+    });
+    assert_eq!(routes, addresses.map(|address| (address, 64)));
+}
+
+fn a_link_arrives_whole(backend: Backend) {
+    own_namespace();
+    let mut running = kernel_events(backend, Protocol::ROUTE, &[route::Group::Link.number()]);
+    set_loopback(&Socket::builder(Protocol::ROUTE).open().unwrap(), true);
+    let links = find(&mut running, 1, |message| {
+        let name = message.attributes(16).find(3)?.as_str()?.to_owned(); // IFLA_IFNAME
+        // The last attributes are there, and they fill the message to its last byte.
+        let attributes_bytes: usize = message
+            .attributes(16)
+            .map(|attribute| (4 + attribute.bytes().len()).next_multiple_of(4))
+            .sum();
+        assert_eq!(16 + 16 + attributes_bytes, message.bytes().len());
+        assert_eq!(message.message_type(), 16); // RTM_NEWLINK
+        Some((name, message.bytes().len()))
+    });
+    let (name, length_bytes) = &links[0];
+    assert_eq!(name, "lo");
+    assert!(*length_bytes > 500, "{length_bytes}");
+}
+
+fn conntrack_events_arrive(backend: Backend) {
+    const NAME: &str = "conntrack_events_arrive";
+    own_namespace();
+    let mut running = kernel_events(backend, Protocol::NETFILTER, &[1, 2, 3]);
+    let conntrack = |command: &str, more: &str| {
+        let entry =
+            format!("{command} -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 1234 --dport 443 {more}");
+        run("conntrack", &entry.split_whitespace().collect::<Vec<_>>())
+    };
+    let Some(output) = conntrack("-I", "--state ESTABLISHED --timeout 100") else {
+        return skip(NAME, "needs conntrack (conntrack-tools)");
+    };
+    assert!(output.status.success(), "{output:?}");
+    assert!(conntrack("-D", "").unwrap().status.success());
+    let flows = find(&mut running, 2, |message| {
+        let flow = conntrack::Flow::decode(message)?;
+        Some((flow.kind, flow.orig.ports()))
+    });
+    let ports = Some((1234, 443));
+    assert_eq!(
+        flows,
+        [
+            (conntrack::EventKind::New, ports),
+            (conntrack::EventKind::Destroy, ports)
+        ]
+    );
+}
+
+fn uevents_arrive_as_raw_datagrams(backend: Backend) {
+    own_namespace();
+    if run("ip", &["-V"]).is_none() {
+        return skip("uevents_arrive_as_raw_datagrams", "needs ip (iproute2)");
+    }
+    let socket = Socket::builder(Protocol::KOBJECT_UEVENT)
+        .group(1u32)
+        .open()
+        .unwrap();
+    let (mut running, id) = start(
+        &Engine::builder().backend(backend),
+        socket,
+        AddOptions::new(),
+    );
+    ip("link add veth0 type veth peer name veth1");
+    common::turn_until_event(&mut running, |event, _| {
+        let Event::Messages(_, list) = event else {
+            panic!("{event:?}");
+        };
+        assert_eq!((list.message_count(), list.iter().count()), (0, 0));
+        list.datagrams().iter().any(|datagram| {
+            datagram.bytes().starts_with(b"add@")
+                && datagram.bytes().ends_with(b"\0")
+                && String::from_utf8_lossy(datagram.bytes()).contains("INTERFACE=veth0")
+        })
+    });
+    let statistics = running.statistics(id).unwrap();
+    assert_eq!((statistics.malformed, statistics.messages), (0, 0));
+}

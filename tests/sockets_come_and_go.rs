@@ -1,0 +1,481 @@
+//! Sockets are added and removed while the engine runs, under load, and no datagram is lost between two owners.
+
+mod common;
+
+use std::net::UdpSocket;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+
+use common::{
+    SOON, Source, Tally, any_sender, assert_all_in_order, engine_with_listener, listener,
+    own_namespace, sequences_left, turn_until, turn_until_event, turn_until_idle,
+};
+use nlring::{AddOptions, Backend, Engine, ErrorKind, Event, Running, Socket, SocketId};
+
+on_each_backend!(
+    a_socket_removed_under_load_keeps_its_queue,
+    a_socket_passes_through_engines_without_loss,
+    a_socket_added_under_load_hears_from_then_on,
+    sockets_come_and_go_beside_one_that_stays,
+    the_callback_adds_and_removes,
+    a_socket_removed_by_its_own_callback_says_farewell_last,
+    an_idle_socket_is_removed_soon,
+    removing_leaves_no_group,
+    what_is_gone_cannot_be_used,
+    ids_are_not_used_again,
+    a_socket_that_comes_back_brings_no_old_drops,
+    what_cannot_be_received_from_is_refused,
+    a_socket_that_cannot_be_armed_fails_alone,
+    finish_gives_all_sockets_back,
+    an_engine_without_sockets_waits_and_takes_one,
+);
+
+fn add(running: &mut Running, socket: Socket) -> SocketId {
+    running.add_with(socket, any_sender()).unwrap()
+}
+
+/// Turns until the socket says farewell.
+fn await_removal(running: &mut Running, tally: &mut Tally, id: SocketId) {
+    turn_until(running, tally, |_, tally| tally.removed.contains(&id));
+}
+
+fn a_socket_removed_under_load_keeps_its_queue(backend: Backend) {
+    own_namespace();
+    for round in 0..10 {
+        let (mut running, id) = engine_with_listener(backend, 256 << 20);
+        let sender = std::thread::spawn(|| Source::new(64).send_many(20_000, None));
+        let mut tally = Tally::default();
+        turn_until(&mut running, &mut tally, |_, tally| {
+            tally.messages.len() > 100 * round
+        });
+        running.remove(id).unwrap();
+        await_removal(&mut running, &mut tally, id);
+        let at_farewell = tally.messages.len();
+        let ended = running.reclaim(id).unwrap();
+        assert_eq!(ended.id, id);
+        sender.join().unwrap();
+        turn_until_idle(&mut running, &mut tally);
+        assert_eq!(
+            tally.messages.len(),
+            at_farewell,
+            "nothing comes after the farewell"
+        );
+        let mut sequences = tally.sequences(id);
+        assert_eq!(ended.statistics.received, sequences.len() as u64);
+        assert_eq!((ended.statistics.dropped, ended.statistics.unread), (0, 0));
+        sequences.extend(sequences_left(&ended.socket));
+        assert_all_in_order(&sequences, 20_000);
+    }
+}
+
+/// Removed, reclaimed and added again, over and over, while datagrams keep coming: every one arrives once, in order.
+fn a_socket_passes_through_engines_without_loss(backend: Backend) {
+    own_namespace();
+    let (mut one, mut id) = engine_with_listener(backend, 256 << 20);
+    let mut other = Engine::builder()
+        .backend(backend)
+        .build()
+        .unwrap()
+        .start()
+        .unwrap();
+    let sender = std::thread::spawn(|| Source::new(64).send_many(30_000, None));
+    let mut sequences = Vec::new();
+    let mut passes = 0;
+    while sequences.len() < 30_000 {
+        let mut tally = Tally::default();
+        turn_until(&mut one, &mut tally, |_, tally| {
+            tally.messages.len() > 200 || sequences.len() + tally.messages.len() == 30_000
+        });
+        one.remove(id).unwrap();
+        await_removal(&mut one, &mut tally, id);
+        let ended = one.reclaim(id).unwrap();
+        assert_eq!(ended.statistics.received, tally.datagram_count);
+        sequences.extend(tally.sequences(id));
+        std::mem::swap(&mut one, &mut other);
+        id = add(&mut one, ended.socket);
+        passes += 1;
+    }
+    sender.join().unwrap();
+    assert!(passes > 5, "{passes}");
+    assert_all_in_order(&sequences, 30_000);
+}
+
+fn a_socket_added_under_load_hears_from_then_on(backend: Backend) {
+    own_namespace();
+    let (mut running, first) = engine_with_listener(backend, 256 << 20);
+    let sender = std::thread::spawn(|| Source::new(64).send_many(30_000, None));
+    let mut tally = Tally::default();
+    turn_until(&mut running, &mut tally, |_, tally| {
+        tally.messages.len() > 50
+    });
+    let second = add(&mut running, listener(256 << 20));
+    turn_until(&mut running, &mut tally, |_, _| sender.is_finished());
+    turn_until_idle(&mut running, &mut tally);
+    sender.join().unwrap();
+    assert_all_in_order(&tally.sequences(first), 30_000);
+    let sequences = tally.sequences(second);
+    let start = sequences.first().copied().unwrap_or(30_000);
+    let due: Vec<u32> = (start..30_000).collect();
+    assert_eq!(sequences, due, "from its start on, all");
+    let statistics = running.statistics(second).unwrap();
+    assert_eq!(statistics.received, sequences.len() as u64);
+}
+
+fn sockets_come_and_go_beside_one_that_stays(backend: Backend) {
+    own_namespace();
+    let (mut running, stays) = engine_with_listener(backend, 256 << 20);
+    let mut source = Source::new(64);
+    let mut tally = Tally::default();
+    let mut going: Vec<(SocketId, u32)> = Vec::new();
+    let mut seen_count = 0;
+    for round in 0..60 {
+        let id = add(&mut running, listener(1 << 20));
+        going.push((id, source.sent_count));
+        source.send_many(20, None);
+        if round % 3 == 0 {
+            turn_until(&mut running, &mut tally, |_, tally| {
+                tally.messages.iter().any(|(from, _)| *from == id)
+            });
+        }
+        if going.len() > 4 {
+            let (id, joined_at) = going.remove(0);
+            running.remove(id).unwrap();
+            source.send_many(5, None); // it is still in its group
+            await_removal(&mut running, &mut tally, id);
+            let ended = running.reclaim(id).unwrap();
+            let mut sequences = tally.sequences(id);
+            assert_eq!(ended.statistics.received, sequences.len() as u64);
+            sequences.extend(sequences_left(&ended.socket));
+            let due: Vec<u32> = (joined_at..source.sent_count).collect();
+            assert_eq!(sequences, due);
+            seen_count += 1;
+        }
+    }
+    turn_until_idle(&mut running, &mut tally);
+    assert!(seen_count > 50);
+    assert_all_in_order(&tally.sequences(stays), source.sent_count);
+    assert!(tally.lost.is_empty() && tally.failed.is_empty());
+}
+
+fn the_callback_adds_and_removes(backend: Backend) {
+    own_namespace();
+    let (mut running, first) = engine_with_listener(backend, 64 << 20);
+    let mut source = Source::new(64);
+    source.send_many(500, None); // several lists
+    let mut tally = Tally::default();
+    let mut second = None;
+    turn_until_event(&mut running, |event, control| {
+        let is_message = matches!(event, Event::Messages(..));
+        tally.note(event);
+        if is_message && second.is_none() {
+            let socket = listener(64 << 20);
+            socket.set_pktinfo(true).unwrap();
+            let port_id = socket.port_id().unwrap();
+            let id = control.add_with(socket, any_sender()).unwrap();
+            assert_eq!(
+                control.socket(id).unwrap().port_id().unwrap(),
+                port_id,
+                "valid at once"
+            );
+            second = Some(id);
+            source.send_many(100, None);
+        }
+        let heard = tally.messages.len() == 700;
+        if heard && !tally.removed.contains(&first) {
+            let _ = control.remove(first);
+        }
+        tally.removed.contains(&first)
+    });
+    let second = second.unwrap();
+    assert_all_in_order(&tally.sequences(first), 600);
+    let due: Vec<u32> = (500..600).collect();
+    assert_eq!(tally.sequences(second), due);
+    assert_eq!(tally.removed, [first]);
+    running.reclaim(first).unwrap();
+    assert!(running.statistics(second).is_some());
+}
+
+fn a_socket_removed_by_its_own_callback_says_farewell_last(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, 64 << 20);
+    Source::new(64).send_many(2000, None);
+    let mut tally = Tally::default();
+    let mut remove_results = Vec::new();
+    turn_until_event(&mut running, |event, control| {
+        tally.note(event);
+        assert!(tally.removed.is_empty() || tally.messages.len() == tally.sequences(id).len());
+        remove_results.push(control.remove(id).map_err(|error| error.kind()));
+        tally.removed.contains(&id)
+    });
+    let (first, others) = remove_results.split_first().unwrap();
+    assert_eq!(*first, Ok(()));
+    assert!(
+        others
+            .iter()
+            .all(|result| *result == Err(ErrorKind::NoSuchSocket))
+    );
+    let ended = running.reclaim(id).unwrap();
+    let mut sequences = tally.sequences(id);
+    assert!(sequences.len() < 2000, "not all fit one turn");
+    sequences.extend(sequences_left(&ended.socket));
+    assert_all_in_order(&sequences, 2000);
+}
+
+fn an_idle_socket_is_removed_soon(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, 1 << 20);
+    turn_until_idle(&mut running, &mut Tally::default());
+    running.remove(id).unwrap();
+    let start = std::time::Instant::now();
+    let outcome = running.run(|event, _| match event {
+        Event::Notice(of, nlring::Notice::Removed) if of == id => ControlFlow::Break(()),
+        event => panic!("{event:?}"),
+    });
+    assert_eq!(outcome.unwrap(), Some(()));
+    assert!(start.elapsed() < SOON);
+    running.reclaim(id).unwrap();
+}
+
+fn removing_leaves_no_group(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, 1 << 20);
+    running.remove(id).unwrap();
+    await_removal(&mut running, &mut Tally::default(), id);
+    assert_eq!(running.socket(id).unwrap().groups().unwrap(), [1]);
+    let socket = running.reclaim(id).unwrap().socket;
+    assert_eq!(socket.groups().unwrap(), [1]);
+    Source::new(64).send();
+    assert_eq!(sequences_left(&socket), [0]);
+}
+
+fn what_is_gone_cannot_be_used(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, 1 << 20);
+    let (other, _) = engine_with_listener(backend, 1 << 20);
+    let refused = |result: nlring::Result<()>| {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::NoSuchSocket);
+    };
+    refused(running.reclaim(id).map(drop)); // it is in use
+    running.remove(id).unwrap();
+    refused(running.remove(id));
+    await_removal(&mut running, &mut Tally::default(), id);
+    refused(running.remove(id));
+    assert!(running.statistics(id).is_some());
+    running.reclaim(id).unwrap();
+    refused(running.reclaim(id).map(drop));
+    refused(running.remove(id));
+    assert!(running.socket(id).is_none() && running.statistics(id).is_none());
+    // The same slot, another socket.
+    let next = add(&mut running, listener(1 << 20));
+    assert_ne!(next, id);
+    refused(running.remove(id));
+    refused(running.reclaim(id).map(drop));
+    assert!(running.socket(id).is_none() && running.socket(next).is_some());
+    drop(other);
+}
+
+fn ids_are_not_used_again(backend: Backend) {
+    own_namespace();
+    let mut running = Engine::builder()
+        .backend(backend)
+        .build()
+        .unwrap()
+        .start()
+        .unwrap();
+    let mut ids = std::collections::HashSet::new();
+    let mut names = std::collections::HashSet::new();
+    let mut socket = listener(1 << 20);
+    let mut source = Source::new(64);
+    for round in 0..100 {
+        let id = running.add_with(socket, any_sender()).unwrap();
+        assert!(ids.insert(id) && names.insert(id.to_string()), "{id}");
+        source.send();
+        let mut tally = Tally::default();
+        if round % 2 == 0 {
+            turn_until(&mut running, &mut tally, |_, tally| {
+                tally.messages.len() == 1
+            });
+        }
+        running.remove(id).unwrap();
+        await_removal(&mut running, &mut tally, id);
+        assert!(tally.messages.iter().all(|(from, _)| *from == id));
+        let ended = running.reclaim(id).unwrap();
+        assert_eq!(ended.statistics.received, tally.datagram_count);
+        socket = ended.socket;
+        sequences_left(&socket);
+    }
+}
+
+fn a_socket_that_comes_back_brings_no_old_drops(backend: Backend) {
+    own_namespace();
+    let (mut running, first) = engine_with_listener(backend, 2048);
+    let mut source = Source::new(64);
+    source.send_many(500, None);
+    let mut tally = Tally::default();
+    turn_until_idle(&mut running, &mut tally);
+    running.remove(first).unwrap();
+    await_removal(&mut running, &mut tally, first);
+    let ended = running.reclaim(first).unwrap();
+    let old = ended.statistics.dropped;
+    assert!(old > 0);
+    assert_eq!(tally.lost_count(), old);
+    let second = add(&mut running, ended.socket);
+    let mut tally = Tally::default();
+    turn_until_idle(&mut running, &mut tally);
+    assert_eq!(
+        running.statistics(second).unwrap(),
+        nlring::Statistics::default()
+    );
+    source.send_many(500, None);
+    turn_until(&mut running, &mut tally, |running, _| {
+        let statistics = running.statistics(second).unwrap();
+        statistics.received + statistics.dropped == 500
+    });
+    turn_until_idle(&mut running, &mut tally);
+    assert_eq!(
+        tally.lost_count(),
+        running.statistics(second).unwrap().dropped
+    );
+    // And through an ending.
+    let socket = running.discard().remove(0).socket;
+    let (running, third) = common::start(&Engine::builder().backend(backend), socket, any_sender());
+    let finished = running.finish(|event, _| ControlFlow::Break(format!("{event:?}")));
+    assert_eq!(finished.outcome.unwrap(), None);
+    assert_eq!(finished.sockets[0].id, third);
+    assert_eq!(
+        finished.sockets[0].statistics,
+        nlring::Statistics::default()
+    );
+}
+
+fn what_cannot_be_received_from_is_refused(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, 1 << 20);
+    let udp = Socket::from(OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap()));
+    running.add(udp).unwrap_err();
+    let file = Socket::from(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+    running.add(file).unwrap_err();
+    for (options, named) in [
+        (AddOptions::new().buffer_count(0), "power of two"),
+        (AddOptions::new().buffer_count(3), "power of two"),
+        (AddOptions::new().buffer_count(u16::MAX), "power of two"),
+        (AddOptions::new().buffer_bytes(0), "from 1 byte"),
+        (AddOptions::new().buffer_bytes(usize::MAX), "1 GiB"),
+    ] {
+        let error = running.add_with(listener(1 << 20), options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(named), "{error}");
+    }
+    Source::new(64).send();
+    let mut tally = Tally::default();
+    turn_until_idle(&mut running, &mut tally);
+    assert_eq!(tally.messages, [(id, 0)]);
+}
+
+/// More memory than there is address space for, or than a limit lets it have.
+fn a_socket_that_cannot_be_armed_fails_alone(backend: Backend) {
+    own_namespace();
+    let (mut running, good) = engine_with_listener(backend, 1 << 20);
+    let mut tally = Tally::default();
+    let options = any_sender().buffer_count(1 << 15).buffer_bytes(1 << 30);
+    let bad: Vec<SocketId> = (0..200)
+        .map_while(|_| {
+            let id = running.add_with(listener(1 << 20), options).unwrap();
+            for _ in 0..2 {
+                let _ = running
+                    .poll(Some(std::time::Duration::ZERO), |event, _| {
+                        tally.note(event);
+                        ControlFlow::<()>::Continue(())
+                    })
+                    .unwrap();
+            }
+            tally.failed.is_empty().then_some(id)
+        })
+        .collect();
+    if tally.failed.is_empty() {
+        assert!(
+            matches!(backend, Backend::Oneshot { .. }),
+            "{} have memory",
+            bad.len()
+        );
+        return; // it takes 32 GiB of address space each, which are to be had
+    }
+    let (failed, why) = tally.failed[0].clone();
+    assert!(why.contains("arm a receive"), "{why}");
+    Source::new(64).send();
+    turn_until_idle(&mut running, &mut tally);
+    assert_eq!(tally.sequences(good), [0]);
+    assert_eq!(tally.failed.len(), 1);
+    let ended = running.reclaim(failed).unwrap();
+    assert_eq!(ended.statistics, nlring::Statistics::default());
+    assert_eq!(sequences_left(&ended.socket), [0]);
+}
+
+fn finish_gives_all_sockets_back(backend: Backend) {
+    own_namespace();
+    let (mut running, first) = engine_with_listener(backend, 1 << 20);
+    let second = add(&mut running, listener(1 << 20));
+    let third = add(&mut running, listener(1 << 20));
+    let reclaimed = add(&mut running, listener(1 << 20));
+    let mut source = Source::new(64);
+    source.send_many(3, None);
+    let mut tally = Tally::default();
+    turn_until(&mut running, &mut tally, |_, tally| {
+        tally.messages.len() == 12
+    });
+    running.remove(second).unwrap();
+    running.remove(reclaimed).unwrap();
+    turn_until(&mut running, &mut tally, |_, tally| {
+        tally.removed.len() == 2
+    });
+    running.reclaim(reclaimed).unwrap();
+    running.remove(third).unwrap(); // its farewell is still due
+    source.send_many(4, None);
+    let finished = running.finish(|event, _| {
+        tally.note(event);
+        ControlFlow::<()>::Continue(())
+    });
+    let mut ids: Vec<SocketId> = finished.sockets.iter().map(|ended| ended.id).collect();
+    ids.sort();
+    assert_eq!(ids, [first, second, third]);
+    for ended in &finished.sockets {
+        let left = sequences_left(&ended.socket).len() as u64;
+        let statistics = ended.statistics;
+        assert_eq!(
+            statistics.received + statistics.unread + left,
+            7,
+            "{ended:?}"
+        );
+        assert_eq!(tally.sequences(ended.id).len() as u64, statistics.received);
+    }
+    assert_all_in_order(&tally.sequences(first), 7);
+}
+
+fn an_engine_without_sockets_waits_and_takes_one(backend: Backend) {
+    own_namespace();
+    let mut running = Engine::builder()
+        .backend(backend)
+        .build()
+        .unwrap()
+        .start()
+        .unwrap();
+    let mut tally = Tally::default();
+    turn_until_idle(&mut running, &mut tally);
+    let socket = listener(1 << 20);
+    Source::new(64).send_many(10, None); // queued before it is added
+    let id = add(&mut running, socket);
+    turn_until(&mut running, &mut tally, |_, tally| {
+        tally.messages.len() == 10
+    });
+    assert_all_in_order(&tally.sequences(id), 10);
+    assert!(
+        Engine::builder()
+            .backend(backend)
+            .build()
+            .unwrap()
+            .start()
+            .unwrap()
+            .discard()
+            .is_empty()
+    );
+}
