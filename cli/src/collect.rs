@@ -8,7 +8,7 @@ use nlring::{Ended, Engine, Event, Loss, Message, Notice, Running, SocketId, Tur
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::console::Console;
-use crate::failure::Failure;
+use crate::outcome::{End, Failure};
 use crate::output::{Broken, Output};
 use crate::session::Session;
 use crate::signals::StopRequests;
@@ -31,21 +31,6 @@ pub trait Lines {
     fn due(&self) -> Option<Instant> {
         None
     }
-}
-
-/// How a run ended that did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// A signal, or the stop handle.
-    Stopped,
-    /// --duration.
-    Due,
-    /// --count.
-    Counted,
-    /// The output's reader has gone.
-    Closed,
-    /// A second signal.
-    AtOnce,
 }
 
 /// When a run ends by itself.
@@ -205,7 +190,10 @@ impl<L: Lines> Taker<'_, L> {
             Event::Notice(_, Notice::Failed(error)) => {
                 return ControlFlow::Break(Err(error.into()));
             }
-            Event::Notice(socket, Notice::Truncated { .. } | Notice::Malformed(_))
+            Event::Notice(
+                socket,
+                Notice::Truncated { .. } | Notice::Malformed(_) | Notice::Retried(_),
+            )
             | Event::Lost(socket, _) => {
                 self.lines.note_missed(socket);
             }

@@ -9,11 +9,11 @@ use nlring::route::Route;
 use nlring::{Engine, Message, Protocol, SocketId, conntrack, route};
 
 use crate::args::DemoArguments;
-use crate::collect::{End, Limits, Lines};
+use crate::collect::{Limits, Lines};
 use crate::conntrack::FlowLines;
-use crate::failure::Failure;
 use crate::generator::Generator;
 use crate::namespace;
+use crate::outcome::{End, Failure};
 use crate::route::RouteText;
 use crate::session::{self, Session};
 

@@ -8,7 +8,7 @@ use nlring::route::Link;
 use nlring::{Message, MessageBuilder, MessageList, Protocol, flags};
 
 use crate::device_names::DeviceNames;
-use crate::failure::Failure;
+use crate::outcome::Failure;
 use crate::request::Requester;
 
 /// How long a removed device keeps its name.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nlring::route::{family, protocol, route_type, scope, table};
 use nlring::{MessageBuilder, Protocol, flags};
 
-use crate::failure::Failure;
+use crate::outcome::Failure;
 use crate::request::Requester;
 
 const FLOW_COUNT: u16 = 400;

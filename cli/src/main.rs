@@ -8,9 +8,9 @@ mod console;
 mod demo;
 mod device_names;
 mod devices;
-mod failure;
 mod generator;
 mod namespace;
+mod outcome;
 mod output;
 mod request;
 mod route;
@@ -19,6 +19,7 @@ mod session;
 mod signals;
 mod sink;
 mod summary;
+mod text;
 mod units;
 
 use std::process::ExitCode;

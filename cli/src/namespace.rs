@@ -6,7 +6,7 @@ use std::io;
 use rustix::process::{getegid, geteuid};
 use rustix::thread::UnshareFlags;
 
-use crate::failure::Failure;
+use crate::outcome::Failure;
 
 /// Moves this process into a fresh network namespace, and for that into a user namespace unless it is root's.
 /// Must come before any thread starts: only the calling thread moves, and a threaded process gets no user namespace.

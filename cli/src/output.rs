@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::failure::Failure;
+use crate::outcome::Failure;
 use crate::signals::StopRequests;
 use crate::sink::Sink;
 

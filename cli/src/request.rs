@@ -6,7 +6,7 @@ use std::time::Duration;
 use nlring::{Content, Message, MessageBuilder, Protocol, RecvFlags, Socket, flags};
 use rustix::io::Errno;
 
-use crate::failure::Failure;
+use crate::outcome::Failure;
 
 /// The kernel answers at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use nlring::{Message, Protocol, SocketId};
 use crate::args::{RouteArguments, RouteEvent};
 use crate::collect::{Limits, Lines};
 use crate::devices::Devices;
-use crate::failure::Failure;
+use crate::outcome::Failure;
 use crate::route_text::{Names, write_line};
 use crate::session;
 

@@ -13,8 +13,8 @@ use nlring::route::{
 };
 use nlring::{Attribute, Attributes};
 
-use crate::conntrack_text::{write_decimal, write_escaped, write_hex, write_ip};
 use crate::device_names::DeviceNames;
+use crate::text::{write_decimal, write_escaped, write_hex, write_ip};
 
 /// Names of tables, protocols and the like: iproute2's own, and those of its configuration.
 #[derive(Debug)]

@@ -5,9 +5,8 @@ use std::process::ExitCode;
 use nlring::{Backend, Engine, Protocol, RecvBuffer, Running, Socket, StopHandle, Wait};
 
 use crate::args::CommonArguments;
-use crate::collect::End;
 use crate::console::Console;
-use crate::failure::Failure;
+use crate::outcome::{End, Failure};
 use crate::output::Output;
 use crate::signals::{Signals, StopRequests};
 use crate::summary::{StatsFile, Summary};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nlring::{RecvBuffer, Statistics};
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::outcome::Failure;
 use crate::sink::Sink;
 use crate::units::{Bytes, rate, ratio};
 
@@ -90,7 +90,7 @@ impl fmt::Display for Summary {
             ("truncated", self.truncated),
             ("malformed", self.malformed),
             ("foreign", self.foreign),
-            ("starved", self.starved),
+            ("starved (nothing is lost by it)", self.starved),
             ("unread", self.unread),
         ] {
             if count > 0 {

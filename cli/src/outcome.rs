@@ -1,8 +1,23 @@
-//! Why the command could not do what it was asked to, in words for its user.
+//! How a run ends: well, in one of several ways, or with words for the user why not.
 
 use std::fmt;
 
 use nlring::ErrorKind;
+
+/// How a run ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A signal, or the stop handle.
+    Stopped,
+    /// --duration.
+    Due,
+    /// --count.
+    Counted,
+    /// The output's reader has gone.
+    Closed,
+    /// A second signal.
+    AtOnce,
+}
 
 /// The end of a run that did not go well.
 #[derive(Debug)]

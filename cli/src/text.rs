@@ -1,0 +1,131 @@
+//! Numbers, addresses and names from outside, appended to a line without allocating.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Appends a number in decimal.
+pub fn write_decimal<T: itoa::Integer>(out: &mut Vec<u8>, value: T) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends a number in hexadecimal, without a prefix.
+pub fn write_hex(out: &mut Vec<u8>, value: u64) {
+    let digits = (64 - value.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        let nibble = (value >> (4 * digit)).to_le_bytes()[0] & 15;
+        out.push(b"0123456789abcdef"[usize::from(nibble)]);
+    }
+}
+
+/// Appends an address as glibc's `inet_ntop` writes it. It differs from Rust's own way for IPv4-compatible IPv6
+/// addresses, such as `::192.0.2.1`.
+pub fn write_ip(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => write_ipv4(out, address),
+        IpAddr::V6(address) => write_ipv6(out, address),
+    }
+}
+
+fn write_ipv4(out: &mut Vec<u8>, address: Ipv4Addr) {
+    let [a, b, c, d] = address.octets();
+    write_decimal(out, a);
+    for octet in [b, c, d] {
+        out.push(b'.');
+        write_decimal(out, octet);
+    }
+}
+
+fn write_ipv6(out: &mut Vec<u8>, address: Ipv6Addr) {
+    let segments = address.segments();
+    let zeros = longest_zeros(&segments);
+    let has_ipv4 = zeros == (0..6) || (zeros == (0..5) && segments[5] == 0xffff);
+    let hex_end = if has_ipv4 { 6 } else { 8 };
+    let mut index = 0;
+    while index < hex_end {
+        if index == zeros.start && !zeros.is_empty() {
+            out.extend_from_slice(b"::");
+            index = zeros.end;
+            continue;
+        }
+        if index != 0 && index != zeros.end {
+            out.push(b':');
+        }
+        write_hex(out, u64::from(segments[index]));
+        index += 1;
+    }
+    if has_ipv4 {
+        if zeros.end != 6 {
+            out.push(b':');
+        }
+        let [.., a, b, c, d] = address.octets();
+        write_ipv4(out, Ipv4Addr::new(a, b, c, d));
+    }
+}
+
+/// The first of the longest runs of two or more zeros; empty, and at the end, when there is none.
+fn longest_zeros(segments: &[u16; 8]) -> std::ops::Range<usize> {
+    let (mut longest, mut start) = (8..8, 0);
+    for end in 1..=8 {
+        if segments[end - 1] != 0 {
+            start = end;
+        } else if end - start > longest.len().max(1) {
+            longest = start..end;
+        }
+    }
+    longest
+}
+
+/// Appends a name from outside so that it can neither end the line nor steer a terminal: control characters and bytes
+/// that are not UTF-8 become `\xNN`.
+pub fn write_escaped(out: &mut Vec<u8>, name: &[u8]) {
+    if name.iter().all(|byte| (0x20..0x7f).contains(byte)) {
+        out.extend_from_slice(name);
+        return;
+    }
+    for chunk in name.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let mut utf8 = [0; 4];
+            let bytes = character.encode_utf8(&mut utf8).as_bytes();
+            if character.is_control() {
+                write_escapes(out, bytes);
+            } else {
+                out.extend_from_slice(bytes);
+            }
+        }
+        write_escapes(out, chunk.invalid());
+    }
+}
+
+fn write_escapes(out: &mut Vec<u8>, bytes: &[u8]) {
+    for &byte in bytes {
+        out.extend_from_slice(if byte < 16 { b"\\x0" } else { b"\\x" });
+        write_hex(out, u64::from(byte));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_inet_ntop_does() {
+        let addresses = [
+            ("0.0.0.0", "0.0.0.0"),
+            ("::", "::"),
+            ("::1", "::1"),
+            ("::102:304", "::1.2.3.4"),
+            ("::1:0", "::0.1.0.0"),
+            ("::ffff:1.2.3.4", "::ffff:1.2.3.4"),
+            ("::fffe:1.2.3.4", "::fffe:102:304"),
+            ("1:0:0:2:0:0:0:3", "1:0:0:2::3"),
+            ("1:0:0:2:0:0:3:4", "1::2:0:0:3:4"),
+            ("1:0:2:3:4:5:6:7", "1:0:2:3:4:5:6:7"),
+            ("2001:db8::", "2001:db8::"),
+            ("0:0:1::", "0:0:1::"),
+        ];
+        for (address, want) in addresses {
+            let mut out = Vec::new();
+            write_ip(&mut out, address.parse().unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+    }
+}
