@@ -882,9 +882,7 @@ mod tests {
         assert_eq!(bytes, [1, 2, 3, 4]);
         let long = vec![0; 40_000];
         let result = MessageBuilder::new(&mut bytes, 20, 0)
-            .nested(1, |inner| {
-                inner.attribute(1, &long).attribute(2, &long)
-            })
+            .nested(1, |inner| inner.attribute(1, &long).attribute(2, &long))
             .finish();
         assert!(result.is_err());
         assert_eq!(bytes, [1, 2, 3, 4]);

@@ -128,7 +128,7 @@ fn only_registering_denied() {
 fn receives(backend: Backend) -> String {
     let (mut running, id) = start(
         &Engine::builder().backend(backend),
-        listener(16 << 20),
+        listener(1 << 20),
         any_sender(),
     );
     let sender = std::thread::spawn(|| Source::new(64).send_many(2000, Some(20_000)));

@@ -12,6 +12,8 @@ on_each_backend!(
     received_and_dropped_are_what_was_sent,
     a_loss_is_the_loss_of_its_socket_alone,
     a_loss_without_any_later_datagram_is_told,
+    losses_before_the_engine_and_between_two_are_told_once,
+    a_failed_delivery_that_the_sender_learns_of_is_no_loss,
     one_buffer_loses_nothing,
     an_overrun_that_is_reported_as_an_error_is_a_loss_and_no_starvation,
     a_full_completion_queue_loses_nothing,
@@ -97,6 +99,64 @@ fn a_loss_without_any_later_datagram_is_told(backend: Backend) {
         let statistics = running.statistics(id).unwrap();
         statistics.received + statistics.dropped == 500 && tally.lost_count() == statistics.dropped
     });
+}
+
+/// An opened socket drops also while no engine has it; whoever receives from it next tells of that.
+fn losses_before_the_engine_and_between_two_are_told_once(backend: Backend) {
+    own_namespace();
+    let mut socket = listener(TINY_BYTES);
+    let mut source = Source::new(64);
+    let (mut received, mut dropped) = (0, 0);
+    for round in 0..4 {
+        source.send_many(200, None); // nobody has it
+        let (mut running, id) = start(&Engine::builder().backend(backend), socket, any_sender());
+        source.send_many(200, None);
+        let mut tally = Tally::default();
+        let ended = if round % 2 == 0 {
+            turn_until(&mut running, &mut tally, |_, tally| {
+                !tally.messages.is_empty()
+            });
+            source.send_many(200, None); // these drops are not read when it is removed
+            running.remove(id).unwrap();
+            turn_until(&mut running, &mut tally, |_, tally| tally.removed == [id]);
+            running.reclaim(id).unwrap()
+        } else {
+            let finished = running.finish(|event, _| {
+                tally.note(event);
+                std::ops::ControlFlow::<()>::Continue(())
+            });
+            let ended = finished.sockets.into_iter().next().unwrap();
+            ended.socket.add_membership(1u32).unwrap();
+            ended
+        };
+        assert_eq!(tally.lost_count(), ended.statistics.dropped);
+        received += ended.statistics.received + ended.statistics.unread;
+        dropped += ended.statistics.dropped;
+        socket = ended.socket;
+    }
+    received += common::sequences_left(&socket).len() as u64;
+    dropped += u64::from(socket.drops().unwrap());
+    assert_eq!(received + dropped, u64::from(source.sent_count));
+}
+
+/// The kernel may try again, so it is told of apart.
+fn a_failed_delivery_that_the_sender_learns_of_is_no_loss(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, TINY_BYTES);
+    running
+        .socket(id)
+        .unwrap()
+        .set_broadcast_error(true)
+        .unwrap();
+    Source::new(64).send_many(1000, None);
+    let mut tally = Tally::default();
+    turn_until_idle(&mut running, &mut tally);
+    let statistics = running.statistics(id).unwrap();
+    assert_eq!((statistics.dropped, tally.lost.len()), (0, 0));
+    assert!(statistics.received > 0, "{statistics:?}");
+    assert_eq!(statistics.received + statistics.delivery_failures, 1000);
+    let told: u64 = tally.delayed.iter().map(|loss| loss.count).sum();
+    assert_eq!(told, statistics.delivery_failures);
 }
 
 /// The first meaning of -ENOBUFS: the buffers ran out.

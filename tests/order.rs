@@ -5,7 +5,7 @@ mod common;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use common::{Source, listener, own_namespace};
+use common::{Source, listener, own_namespace, run_or_skip};
 use nlring::{AddOptions, Backend, Engine, Event, Notice, Turn};
 
 const ONESHOT: Backend = Backend::Oneshot { depth: 32 };
@@ -15,6 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Receives all of a paced source and asserts that each follows the one before it, with nothing lost.
 fn in_order(backend: Backend, count: u32, per_second: Option<u32>) {
+    let name = format!("{backend}, {count} messages");
+    run_or_skip(&name, || receive_in_order(backend, count, per_second));
+}
+
+fn receive_in_order(backend: Backend, count: u32, per_second: Option<u32>) {
     own_namespace();
     let mut engine = Engine::builder().backend(backend).build().unwrap();
     let id = engine

@@ -85,7 +85,7 @@ pub struct DemoArguments {
     pub common: CommonArguments,
 
     /// Each socket's receive buffer: so small that every process may have it
-    #[arg(long = "recv-buffer", value_name = "SIZE", default_value = "208KiB", value_parser = parse_size)]
+    #[arg(long = "recv-buffer", value_name = "SIZE", allow_hyphen_values = true, default_value = "208KiB", value_parser = parse_size)]
     pub recv_buffer_bytes: usize,
 }
 
@@ -101,15 +101,15 @@ pub struct CollectorArguments {
     pub common: CommonArguments,
 
     /// The socket's receive buffer, in which events wait to be read
-    #[arg(long = "recv-buffer", value_name = "SIZE", default_value = "8MiB", value_parser = parse_size)]
+    #[arg(long = "recv-buffer", value_name = "SIZE", allow_hyphen_values = true, default_value = "8MiB", value_parser = parse_size)]
     pub recv_buffer_bytes: usize,
 
     /// End after N events
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_count)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
     pub count: Option<u64>,
 
     /// End after this time
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_time)]
     pub duration: Option<Duration>,
 }
 

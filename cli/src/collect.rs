@@ -58,6 +58,7 @@ impl Session<'_> {
         let (started, cpu_before) = (Instant::now(), thread_cpu());
         let end_at = limits.duration.map(|duration| started + duration);
         self.output.set_end(end_at);
+        self.output.truncate()?;
         self.console.start_status(self.output.sink());
         let requests = self.requests.clone();
         let mut taker = Taker {

@@ -42,7 +42,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Opens the file, truncated; `-` is standard output.
+    /// Opens the file; `-` is standard output.
     pub fn open(path: &Path, requests: StopRequests) -> Result<Self, Failure> {
         let name = match path.to_string_lossy() {
             name if name == "-" => "standard output".to_owned(),
@@ -66,6 +66,12 @@ impl Output {
                 end_at: None,
             },
         }
+    }
+
+    /// Empties the file, now that there is something to write into it: a start that fails leaves it as it was.
+    pub fn truncate(&self) -> Result<(), Failure> {
+        let result = self.sink.truncate();
+        result.map_err(|error| Failure::Other(format!("truncate {}: {error}", self.name)))
     }
 
     /// Sets when the end is due without a signal.

@@ -1,6 +1,7 @@
 //! A command from its options to its exit code: what it works with, and what is told at its end.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nlring::{Backend, Engine, Protocol, RecvBuffer, Running, Socket, StopHandle, Wait};
 
@@ -151,9 +152,13 @@ impl<'a> Session<'a> {
         if let (Wait::Batch(asked), Some(longest)) = (self.wait, running.longest_delay())
             && longest < asked
         {
+            let left = match longest {
+                Duration::ZERO => "nothing".to_owned(),
+                longest => format!("{longest:?}"),
+            };
             self.console.warn(format_args!(
-                "--wait batch:{asked:?} was cut to {longest:?}, which is what the receive buffer can \
-                 absorb; a larger --recv-buffer allows more"
+                "--wait batch:{asked:?} was cut to {left}, which is what the receive buffer can absorb; \
+                 a larger --recv-buffer allows more"
             ));
         }
     }

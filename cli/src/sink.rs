@@ -20,6 +20,8 @@ const PIPE_BUF: usize = 4096;
 pub struct Sink {
     fd: OwnedFd,
     way: Way,
+    /// Others have it too: standard output, standard error.
+    is_shared: bool,
 }
 
 /// How a write is kept from blocking.
@@ -34,12 +36,31 @@ enum Way {
 }
 
 impl Sink {
-    /// Opens a file, truncated; `-` is standard output.
+    /// Opens a file, as it is until [`truncate`](Self::truncate); `-` is standard output.
     pub fn create(path: &Path) -> io::Result<Self> {
         if path == Path::new("-") {
             return Self::new(io::stdout().as_fd());
         }
-        Self::new(File::create(path)?.as_fd())
+        let mut options = OpenOptions::new();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        let sink = Self::new(file.as_fd())?;
+        Ok(Self {
+            is_shared: false,
+            ..sink
+        })
+    }
+
+    /// Empties a file that was opened by name. A pipe or a terminal has nothing to empty, and what standard output is
+    /// redirected to is the shell's to empty or to append to.
+    pub fn truncate(&self) -> io::Result<()> {
+        match FileType::from_raw_mode(fstat(&self.fd)?.st_mode) {
+            FileType::RegularFile if !self.is_shared => Ok(rustix::fs::ftruncate(&self.fd, 0)?),
+            _ => Ok(()),
+        }
     }
 
     /// Over a descriptor that others may share: its own flags are left alone.
@@ -49,6 +70,7 @@ impl Sink {
             return Ok(Self {
                 fd,
                 way: Way::Plain,
+                is_shared: true,
             });
         }
         // O_NONBLOCK belongs to the open file, which a shell or another process may share; opening it anew makes one
@@ -57,10 +79,12 @@ impl Sink {
             Ok(file) => Self {
                 fd: file.into(),
                 way: Way::NonBlocking,
+                is_shared: true,
             },
             Err(_) => Self {
                 fd,
                 way: Way::Asking,
+                is_shared: true,
             },
         })
     }
@@ -187,6 +211,7 @@ mod tests {
                 sink = Sink {
                     fd: writer.as_fd().try_clone_to_owned().unwrap(),
                     way,
+                    is_shared: true,
                 };
             }
             let total = fill(&sink);

@@ -145,6 +145,7 @@ impl StatsFile {
     pub fn write(&self, summary: &Summary) -> Result<(), Failure> {
         let json = serde_json::to_string_pretty(summary).map_err(io::Error::from);
         json.and_then(|json| {
+            self.sink.truncate()?;
             self.sink
                 .write_within(format!("{json}\n").as_bytes(), PATIENCE)
         })

@@ -64,14 +64,21 @@ impl Running {
     {
         self.leave_groups();
         let deadline = Instant::now() + FINISH_DEADLINE;
-        loop {
-            match self.turn(Some(Duration::ZERO), f)? {
-                Turn::Break(value) => return Ok(Some(value)),
+        let mut until_deadline =
+            |event: Event<'_>, control: &mut Control<'_>| match f(event, control) {
+                ControlFlow::Break(value) => ControlFlow::Break(Some(value)),
+                ControlFlow::Continue(()) if Instant::now() >= deadline => ControlFlow::Break(None),
+                ControlFlow::Continue(()) => ControlFlow::Continue(()),
+            };
+        while Instant::now() < deadline {
+            match self.turn(Some(Duration::ZERO), &mut until_deadline)? {
+                Turn::Break(None) => break,
+                Turn::Break(value) => return Ok(value),
                 Turn::Idle if !self.is_queued() => break,
-                _ if Instant::now() >= deadline => break,
-                _ => {}
+                Turn::Idle | Turn::Delivered | Turn::Stopped => {}
             }
         }
+        self.delivery.discard(&mut self.sockets); // nothing, unless the deadline has passed
         self.sockets.read_drops(|_| true);
         match self.deliver(f) {
             Turn::Break(value) => Ok(Some(value)),

@@ -2,7 +2,9 @@
 #![allow(dead_code)] // each test binary uses a part
 #![allow(unsafe_code)] // what std does not wrap
 
+use std::io::Write as _;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use nlring::{
@@ -23,13 +25,22 @@ pub const SOON: Duration = Duration::from_secs(5);
 macro_rules! on_each_backend {
     ($($name:ident),+ $(,)?) => {
         mod multishot {
-            $(#[test] fn $name() { super::$name(nlring::Backend::Multishot) })+
+            $(#[test] fn $name() {
+                let test = || super::$name(nlring::Backend::Multishot);
+                $crate::common::run_or_skip(concat!("multishot::", stringify!($name)), test);
+            })+
         }
         mod oneshot {
-            $(#[test] fn $name() { super::$name($crate::common::ONESHOT) })+
+            $(#[test] fn $name() {
+                let test = || super::$name($crate::common::ONESHOT);
+                $crate::common::run_or_skip(concat!("oneshot::", stringify!($name)), test);
+            })+
         }
         mod recvmmsg {
-            $(#[test] fn $name() { super::$name(nlring::Backend::Recvmmsg) })+
+            $(#[test] fn $name() {
+                let test = || super::$name(nlring::Backend::Recvmmsg);
+                $crate::common::run_or_skip(concat!("recvmmsg::", stringify!($name)), test);
+            })+
         }
     };
 }
@@ -41,7 +52,21 @@ pub fn skip(name: &str, reason: &str) {
         Ok("1"),
         "{name} must run, and cannot: {reason}"
     );
-    eprintln!("SKIP {name}: {reason}");
+    // Not eprintln!, which the test runner shows only of tests that fail.
+    let _ = writeln!(std::io::stderr(), "SKIP {name}: {reason}");
+}
+
+/// What a host lacks that a test needs.
+struct Missing(String);
+
+/// Runs a test that may find, in [`listener`], that it cannot run here.
+pub fn run_or_skip(name: &str, test: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(test)) {
+        match payload.downcast::<Missing>() {
+            Ok(missing) => skip(name, &missing.0),
+            Err(failure) => resume_unwind(failure),
+        }
+    }
 }
 
 /// Moves this thread, and those it starts, into a network namespace of its own.
@@ -133,14 +158,21 @@ impl Source {
     }
 }
 
-/// A socket that hears a [`Source`].
+/// A socket that hears a [`Source`]. A test that asks for a large buffer needs it: a smaller one would lose datagrams.
 pub fn listener(recv_buffer_bytes: usize) -> Socket {
-    let builder = Socket::builder(Protocol::USERSOCK)
-        .group(1u32)
-        .recv_buffer_bytes(recv_buffer_bytes);
-    builder
+    let builder = Socket::builder(Protocol::USERSOCK).group(1u32);
+    let socket = builder
         .open()
-        .expect("a listener; needs CAP_NET_ADMIN in its namespace")
+        .expect("a listener; needs CAP_NET_ADMIN in its namespace");
+    let granted = socket
+        .set_recv_buffer_bytes(recv_buffer_bytes)
+        .expect("a receive buffer");
+    if granted.is_clamped() && recv_buffer_bytes > 1 << 20 {
+        resume_unwind(Box::new(Missing(format!(
+            "needs a receive buffer of {recv_buffer_bytes} bytes: run it as root, or raise net.core.rmem_max"
+        ))));
+    }
+    socket
 }
 
 /// An engine with one [`listener`], started, and what to tell it by.
@@ -170,6 +202,7 @@ pub struct Tally {
     pub datagram_count: u64,
     pub list_count: usize,
     pub lost: Vec<(SocketId, Loss)>,
+    pub delayed: Vec<Loss>,
     pub truncated: Vec<(usize, Option<u32>)>,
     pub malformed: Vec<Malformed>,
     pub starved: Vec<SocketId>,
@@ -190,6 +223,7 @@ impl Tally {
                 assert_eq!(self.messages.len() - before, list.message_count());
             }
             Event::Lost(id, loss) => self.lost.push((id, loss)),
+            Event::Notice(_, Notice::Delayed(loss)) => self.delayed.push(loss),
             Event::Notice(_, Notice::Truncated { real_bytes, group }) => {
                 self.truncated.push((real_bytes, group));
             }

@@ -1,0 +1,309 @@
+//! However an end is asked for, it comes soon, and with all that belongs to it.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, PipeReader, Read, pipe};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use common::{
+    Directory, END_LIMIT, Ended, Events, Follower, Groups, Load, NLRING, Run, await_that,
+    best_of_3, is_real_root, make_flows, make_routes, must, own_namespace, remove_flows,
+    remove_routes,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+/// More than an end at once may need on a busy machine, and less than the command waits for a reader by itself.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+fn in_time(ended: &Ended, limit: Duration) -> Result<(), String> {
+    if ended.took > limit {
+        return Err(format!("{:?}: {}", ended.took, ended.errors));
+    }
+    Ok(())
+}
+
+/// All that was received is in the file.
+#[track_caller]
+fn assert_flushed(ended: &Ended) {
+    ended.assert_good();
+    assert!(ended.output.ends_with('\n'));
+    assert_eq!(ended.event_count(), ended.stat("events"));
+    let told: u64 = ended.losses().iter().map(|loss| loss.count).sum();
+    assert_eq!(told, ended.stat("dropped"));
+}
+
+#[test]
+fn a_signal_ends_it_under_load() {
+    own_namespace();
+    for (events, command) in [(Events::Route, "route"), (Events::Conntrack, "conntrack")] {
+        let load = Load::start(events);
+        for signal in [Signal::INT, Signal::TERM] {
+            for backend in ["multishot", "oneshot", "recvmmsg"] {
+                best_of_3(|| {
+                    let follower = Follower::start(&format!("{command} --backend {backend}"));
+                    follower.await_lines(100);
+                    let ended = follower.end_by(signal);
+                    assert_flushed(&ended);
+                    assert_eq!(ended.stat("received"), ended.stat("events"));
+                    in_time(&ended, END_LIMIT)
+                });
+            }
+        }
+        drop(load);
+    }
+}
+
+#[test]
+fn a_signal_ends_it_under_load_also_when_it_loses() {
+    own_namespace();
+    let load = Load::start(Events::Route);
+    best_of_3(|| {
+        let follower = Follower::start("route --recv-buffer 1");
+        follower.await_lines(100);
+        follower.freeze();
+        await_that("something is dropped", || drops() > 0);
+        follower.thaw();
+        let ended = follower.end();
+        assert_flushed(&ended);
+        assert!(ended.stat("dropped") > 0);
+        in_time(&ended, END_LIMIT)
+    });
+    drop(load);
+}
+
+/// What this namespace's listeners for routes have lost.
+fn drops() -> u64 {
+    let table = fs::read_to_string("/proc/thread-self/net/netlink").expect("netlink sockets");
+    let drops = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_listener = words[1] == "0" && words[3] != "00000000";
+        is_listener.then(|| words[8].parse::<u64>().expect("a count"))
+    };
+    table.lines().skip(1).filter_map(drops).sum()
+}
+
+#[test]
+fn a_count_ends_it_under_load() {
+    own_namespace();
+    let load = Load::start(Events::Conntrack);
+    best_of_3(|| {
+        let mut follower = Follower::start("conntrack --count 1000");
+        follower.count_time();
+        follower.await_lines(1);
+        let ended = follower.wait();
+        ended.assert_good();
+        assert_eq!(ended.event_count(), 1000);
+        assert_eq!(ended.stat("events"), 1000);
+        in_time(&ended, END_LIMIT + Duration::from_secs(2)) // the load needs its time for so many
+    });
+    drop(load);
+}
+
+#[test]
+fn a_signal_ends_it_when_nothing_happens() {
+    own_namespace();
+    for wait in ["auto", "prompt", "batch:1ms", "spin"] {
+        for signal in [Signal::INT, Signal::TERM] {
+            best_of_3(|| {
+                let ended = Follower::start(&format!("route --wait {wait}")).end_by(signal);
+                ended.assert_good();
+                assert_eq!(ended.stat("events"), 0);
+                in_time(&ended, END_LIMIT)
+            });
+        }
+    }
+}
+
+#[test]
+fn what_is_queued_at_a_signal_is_written() {
+    for backend in ["multishot", "oneshot", "recvmmsg"] {
+        own_namespace();
+        let follower = Follower::start(&format!("route --backend {backend}"));
+        follower.freeze();
+        make_routes(0..2_000);
+        follower.signal(Signal::TERM); // comes when it runs again, with the queue full
+        follower.thaw();
+        let ended = follower.wait();
+        assert_flushed(&ended);
+        assert_eq!(
+            ended.stat("received") + ended.stat("dropped"),
+            2_000,
+            "{backend}"
+        );
+        assert_eq!(ended.stat("unread"), 0);
+        if is_real_root() {
+            assert_eq!(ended.stat("dropped"), 0); // others may not have so large a buffer
+        }
+    }
+}
+
+/// The command with a reader that does not read, and so much to tell that it waits for it.
+fn stuck() -> (Follower, PipeReader) {
+    let (reader, writer) = pipe().expect("a pipe");
+    let mut run = Run::new("conntrack --output -");
+    run.command
+        .stdout(writer.try_clone().expect("a descriptor"));
+    let follower = run.start();
+    make_flows(0..4_000);
+    remove_flows(0..4_000);
+    await_that("the pipe is full", || {
+        let now = Timespec::default();
+        poll(&mut [PollFd::new(&writer, PollFlags::OUT)], Some(&now)) == Ok(0)
+    });
+    (follower, reader)
+}
+
+#[test]
+fn a_reader_that_does_not_read_cannot_hold_up_the_end() {
+    own_namespace();
+    for signal in [Signal::INT, Signal::TERM] {
+        best_of_3(|| {
+            let (follower, _reader) = stuck();
+            let ended = follower.end_by(signal);
+            assert_eq!(ended.code, Some(1), "{ended:#?}");
+            let failures = ended.failures();
+            assert!(
+                failures.len() == 1 && failures[0].contains("its reader does not read"),
+                "{ended:#?}"
+            );
+            assert!(failures[0].contains("written: "), "{ended:#?}");
+            let (received, unread) = (ended.stat("received"), ended.stat("unread"));
+            assert_eq!(
+                received + unread + ended.stat("dropped"),
+                8_000,
+                "{ended:#?}"
+            );
+            in_time(&ended, END_LIMIT)
+        });
+    }
+}
+
+#[test]
+fn a_duration_ends_it_though_its_reader_does_not_read() {
+    own_namespace();
+    best_of_3(|| {
+        let (_reader, writer) = pipe().expect("a pipe");
+        let mut run = Run::new("conntrack --output - --duration 500ms");
+        run.command.stdout(writer);
+        let mut follower = run.start();
+        follower.count_time();
+        make_flows(0..4_000);
+        remove_flows(0..4_000);
+        let ended = follower.wait();
+        assert_eq!(ended.code, Some(1), "{ended:#?}");
+        in_time(&ended, END_LIMIT + Duration::from_millis(500))
+    });
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    own_namespace();
+    for (first, second) in [(Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)] {
+        best_of_3(|| {
+            let (mut follower, reader) = stuck();
+            follower.signal(first);
+            thread::sleep(Duration::from_millis(300));
+            if follower.child.try_wait().expect("its status").is_some() {
+                return Err("the first signal already ended it".to_owned());
+            }
+            let ended = follower.end_by(second);
+            assert_eq!(ended.code, Some(130), "{ended:#?}");
+            assert_eq!(ended.failures(), [""; 0]);
+            assert_eq!(ended.told("events"), ended.stat("events"));
+            // What counts as written is in the pipe, as whole lines.
+            let mut text = Vec::new();
+            let mut reader = reader;
+            reader.read_to_end(&mut text).expect("the rest");
+            let text = String::from_utf8(text).expect("a text");
+            let lines = text.matches('\n').count();
+            assert_eq!(ended.stat("events"), lines as u64, "{ended:#?}");
+            in_time(&ended, AT_ONCE)
+        });
+    }
+}
+
+#[test]
+fn a_reader_that_reads_again_gets_everything() {
+    own_namespace();
+    let (follower, reader) = stuck();
+    let reading = thread::spawn(move || {
+        let lines = BufReader::new(reader)
+            .lines()
+            .map(|line| line.expect("a line"));
+        lines.filter(|line| !line.starts_with(" [LOST] ")).count() as u64
+    });
+    let ended = follower.end();
+    ended.assert_good();
+    assert_eq!(
+        reading.join().expect("a count"),
+        ended.stat("events"),
+        "{ended:#?}"
+    );
+    assert_eq!(ended.stat("events"), ended.stat("received"));
+    assert_eq!(
+        ended.stat("received") + ended.stat("dropped"),
+        8_000,
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn a_reader_that_goes_ends_it_quietly() {
+    for backend in ["multishot", "oneshot", "recvmmsg"] {
+        own_namespace();
+        let mut run = Run::new(&format!("route --output - --backend {backend}"));
+        run.command.stdout(Stdio::piped());
+        let mut follower = run.start();
+        let mut stdout = BufReader::new(follower.child.stdout.take().expect("its output"));
+        make_routes(0..1);
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line"); // as head -1 does
+        drop(stdout);
+        make_routes(1..100);
+        let ended = follower.wait();
+        ended.assert_good();
+        assert_eq!(ended.stat("events"), 1, "the others were not written");
+        let (received, unread) = (ended.stat("received"), ended.stat("unread"));
+        assert!((2..=100).contains(&(received + unread)), "{}", ended.errors);
+    }
+}
+
+#[test]
+fn without_standard_error_it_works_as_well() {
+    own_namespace();
+    let script = format!("exec '{NLRING}' route --count 2 2>&-");
+    let before = Groups::of(Events::Route).listeners();
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("sh");
+    await_that("nlring listens", || {
+        Groups::of(Events::Route).has_more_than(&before)
+    });
+    make_routes(0..2);
+    remove_routes(0..2);
+    let mut text = String::new();
+    let mut stdout = child.stdout.take().expect("its output");
+    stdout.read_to_string(&mut text).expect("lines");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+}
+
+#[test]
+fn waiting_for_a_named_pipe_can_be_ended() {
+    let directory = Directory::new();
+    let fifo = directory.file("fifo");
+    must(&format!("mkfifo {fifo}"));
+    own_namespace();
+    best_of_3(|| {
+        let follower = Run::new(&format!("route --output {fifo}")).spawn();
+        await_that("it waits for a reader", || follower.state() == Some('S'));
+        in_time(&follower.end(), END_LIMIT)
+    });
+}

@@ -1,0 +1,361 @@
+//! Each option does what it says.
+
+mod common;
+
+use std::collections::HashSet;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{
+    Directory, END_LIMIT, Ended, Events, Follower, Groups, Load, NLRING, PATIENCE, Run, await_that,
+    best_of_3, field_names, is_real_root, make_flows, make_routes, own_namespace, remove_flows,
+    remove_routes, run, skip,
+};
+
+/// Follows 100 events with these options.
+fn follow_100(command: &str, options: &str) -> Ended {
+    let follower = Follower::start(&format!("{command} {options}"));
+    match command {
+        "route" => make_routes(0..100),
+        _ => make_flows(0..100),
+    }
+    follower.await_lines(100);
+    let ended = follower.end();
+    ended.assert_good();
+    assert_eq!(ended.stat("events"), 100);
+    assert_eq!(ended.stat("dropped"), 0);
+    ended
+}
+
+#[test]
+fn backend() {
+    for (asked, got) in [
+        ("auto", None),
+        ("multishot", Some("multishot")),
+        ("oneshot", Some("oneshot:32")),
+        ("oneshot:1", Some("oneshot:1")),
+        ("oneshot:128", Some("oneshot:128")),
+        ("recvmmsg", Some("recvmmsg")),
+    ] {
+        own_namespace();
+        for command in ["conntrack", "route"] {
+            let ended = follow_100(command, &format!("--backend {asked}"));
+            let (backend, reason) = (&ended.stats["backend"], &ended.stats["backend_reason"]);
+            let (backend, reason) = (backend.as_str().unwrap(), reason.as_str().unwrap());
+            match got {
+                Some(got) => assert_eq!((backend, reason), (got, "asked for")),
+                None => assert!(!reason.is_empty() && reason != "asked for", "{reason}"),
+            }
+            let told = format!("backend: {backend} ({reason})");
+            assert!(
+                ended.errors.lines().any(|line| line == told),
+                "{told}: {}",
+                ended.errors
+            );
+        }
+    }
+}
+
+#[test]
+fn wait() {
+    for wait in ["auto", "prompt", "batch:100us", "batch:1ms", "spin"] {
+        for backend in ["multishot", "oneshot", "recvmmsg"] {
+            own_namespace();
+            let ended = follow_100("route", &format!("--wait {wait} --backend {backend}"));
+            assert!(!ended.errors.contains("--wait"), "{}", ended.errors);
+        }
+    }
+}
+
+#[test]
+fn a_wait_longer_than_the_buffer_lasts_is_cut_and_told() {
+    own_namespace();
+    let ended = follow_100("conntrack", "--wait batch:10m --recv-buffer 256KiB");
+    let warning = ended
+        .errors
+        .lines()
+        .find(|line| line.starts_with("nlring: warning: "));
+    let warning = warning.unwrap_or_else(|| panic!("a warning: {}", ended.errors));
+    assert!(
+        warning.contains("--wait batch:") && warning.contains("--recv-buffer"),
+        "{warning}"
+    );
+}
+
+/// The kernel grants twice what it was asked for, up to this.
+const MOST_GRANTED: u64 = 2_147_483_646;
+
+#[test]
+fn recv_buffer() {
+    own_namespace();
+    for (asked, bytes) in [
+        ("", 8 << 20),
+        ("--recv-buffer 65536", 65_536),
+        ("--recv-buffer 64KiB", 64 << 10),
+        ("--recv-buffer 3mib", 3 << 20),
+        ("--recv-buffer 1GiB", 1 << 30),
+    ] {
+        for command in ["conntrack", "route"] {
+            let ended = Run::new(&format!("{command} {asked} --duration 1ms")).run_to_end();
+            ended.assert_good();
+            assert_eq!(ended.stat("recv_buffer_requested_bytes"), bytes);
+            let granted = ended.stat("recv_buffer_granted_bytes");
+            let is_clamped = granted < (2 * bytes).min(MOST_GRANTED);
+            assert_eq!(
+                ended.errors.contains("net.core.rmem_max"),
+                is_clamped,
+                "{}",
+                ended.errors
+            );
+            if is_real_root() {
+                assert_eq!(granted, (2 * bytes).min(MOST_GRANTED), "{asked}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_receive_buffer_that_the_kernel_cut_is_told_once() {
+    const NAME: &str = "a_receive_buffer_that_the_kernel_cut_is_told_once";
+    let limit = fs::read_to_string("/proc/sys/net/core/rmem_max").ok();
+    let limit = limit.and_then(|limit| limit.trim().parse::<u64>().ok());
+    let Some(limit) = limit.filter(|limit| *limit < 1 << 30) else {
+        return skip(
+            NAME,
+            "net.core.rmem_max is not known, or as large as a buffer may be",
+        );
+    };
+    if !run("unshare", &["-Urn", "true"]).is_some_and(|output| output.status.success()) {
+        return skip(NAME, "user namespaces are forbidden here");
+    }
+    for command in ["conntrack", "route"] {
+        let arguments = format!("{command} --recv-buffer 1GiB --duration 1ms");
+        let ended = Run::under("unshare -Urn", &arguments).run_to_end();
+        ended.assert_good();
+        let lines = ended.errors.lines();
+        let warnings: Vec<&str> = lines
+            .filter(|line| line.starts_with("nlring: warning: "))
+            .collect();
+        assert_eq!(warnings.len(), 1, "{}", ended.errors);
+        assert!(warnings[0].contains("net.core.rmem_max"), "{warnings:?}");
+        assert!(
+            warnings[0].contains("1073741824") && warnings[0].contains(&limit.to_string()),
+            "{warnings:?}"
+        );
+        assert_eq!(ended.stat("recv_buffer_requested_bytes"), 1 << 30);
+        assert_eq!(ended.stat("recv_buffer_granted_bytes"), 2 * limit);
+    }
+}
+
+#[test]
+fn count() {
+    for backend in ["multishot", "oneshot", "recvmmsg"] {
+        own_namespace();
+        let follower = Follower::start(&format!("conntrack --count 7 --backend {backend}"));
+        make_flows(0..3);
+        follower.await_lines(3);
+        follower.freeze(); // so that the rest is there, all of it, when the seventh is taken
+        make_flows(3..1_000);
+        follower.thaw();
+        let ended = follower.wait();
+        ended.assert_good();
+        assert_eq!(ended.event_count(), 7, "{backend}");
+        assert_eq!(ended.stat("events"), 7);
+        assert!(
+            ended
+                .output
+                .lines()
+                .last()
+                .unwrap()
+                .contains(" src=10.0.0.6 ")
+        );
+        let (received, unread) = (ended.stat("received"), ended.stat("unread"));
+        assert_eq!(
+            received + ended.stat("dropped") + unread,
+            1_000,
+            "{}",
+            ended.errors
+        );
+        assert!(received >= 7);
+        if unread > 0 {
+            assert_eq!(ended.told("unread"), unread);
+        }
+    }
+}
+
+#[test]
+fn one_event_is_enough_for_a_count_of_one() {
+    own_namespace();
+    let follower = Follower::start("route --count 1");
+    make_routes(0..1);
+    let ended = follower.wait();
+    ended.assert_good();
+    assert_eq!(ended.output, "10.0.0.0 dev lo proto static scope link \n");
+    assert_eq!(ended.stat("unread"), 0);
+}
+
+#[test]
+fn duration() {
+    own_namespace();
+    best_of_3(|| {
+        let follower = Follower::start("conntrack --duration 700ms");
+        make_flows(0..5);
+        let ended = follower.wait();
+        remove_flows(0..5);
+        ended.assert_good();
+        assert!(ended.took >= Duration::from_millis(700), "{:?}", ended.took);
+        let seconds = ended.stats["seconds"].as_f64().expect("seconds");
+        let is_whole = (0.7..=ended.took.as_secs_f64()).contains(&seconds);
+        assert!(is_whole, "{seconds} of {:?}", ended.took);
+        if ended.stat("events") != 5 {
+            return Err(format!("it ended before the events: {}", ended.errors));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn whichever_of_count_and_duration_is_first() {
+    own_namespace();
+    let ended = Run::new("route --count 5 --duration 100ms").run_to_end();
+    ended.assert_good();
+    assert_eq!(ended.stat("events"), 0);
+    let follower = Follower::start("route --count 5 --duration 60m");
+    make_routes(0..5);
+    let ended = follower.wait();
+    ended.assert_good();
+    assert_eq!(ended.stat("events"), 5);
+}
+
+#[test]
+fn output_is_truncated() {
+    own_namespace();
+    let directory = Directory::new();
+    let file = directory.file("flows.log");
+    fs::write(&file, "old\n".repeat(10_000)).expect("a file");
+    let follower = Follower::start(&format!("conntrack --output {file}"));
+    assert_eq!(fs::read_to_string(&file).expect("the file"), "");
+    make_flows(0..2);
+    follower.await_lines(2);
+    let ended = follower.end();
+    ended.assert_good();
+    assert_eq!(ended.event_count(), 2);
+    assert!(!ended.output.contains("old"));
+}
+
+#[test]
+fn output_is_standard_output_by_a_dash_and_by_default() {
+    own_namespace();
+    for options in [&["--output", "-"][..], &[]] {
+        let directory = Directory::new();
+        let file = directory.0.join("output");
+        let mut command = Command::new(NLRING);
+        command
+            .args(["route", "--count", "1"])
+            .args(options)
+            .stdout(fs::File::create(&file).expect("a file"))
+            .stderr(Stdio::null());
+        let before = Groups::of(Events::Route).listeners();
+        let mut child = command.spawn().expect("nlring");
+        await_that("nlring listens", || {
+            Groups::of(Events::Route).has_more_than(&before)
+        });
+        make_routes(0..1);
+        remove_routes(0..1);
+        assert!(child.wait().expect("its end").success());
+        let output = fs::read_to_string(&file).expect("the output");
+        assert_eq!(output, "10.0.0.0 dev lo proto static scope link \n");
+    }
+}
+
+#[test]
+fn stats_has_every_field() {
+    own_namespace();
+    let whole = [
+        "received",
+        "dropped",
+        "truncated",
+        "malformed",
+        "foreign",
+        "starved",
+        "unread",
+        "events",
+        "bytes",
+        "recv_buffer_requested_bytes",
+        "recv_buffer_granted_bytes",
+    ];
+    let others = ["seconds", "cpu_ns_per_event", "backend", "backend_reason"];
+    let names: HashSet<&str> = whole.into_iter().chain(others).collect();
+
+    let ended = follow_100("conntrack", "");
+    assert_eq!(field_names(&ended.stats), names);
+    for name in whole {
+        assert!(ended.stats[name].is_u64(), "{name}: {}", ended.stats);
+    }
+    assert!(ended.stats["seconds"].as_f64().expect("seconds") > 0.0);
+    assert!(ended.stat("cpu_ns_per_event") > 0);
+    assert!(ended.stats["backend"].is_string() && ended.stats["backend_reason"].is_string());
+    for name in ["truncated", "malformed", "foreign", "unread"] {
+        assert_eq!(ended.stat(name), 0, "{name}");
+    }
+    // A [NEW] of a TCP flow over IPv4 is more than its tuples, and less than a page.
+    assert!(
+        (100 * 100..100 * 400).contains(&ended.stat("bytes")),
+        "{}",
+        ended.stats
+    );
+
+    let ended = Run::new("conntrack --duration 1ms").run_to_end();
+    assert_eq!(field_names(&ended.stats), names);
+    assert!(ended.stats["cpu_ns_per_event"].is_null(), "of nothing");
+
+    let ended = Run::new("conntrack --output /").run_to_end();
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(field_names(&ended.stats), names, "also when it fails");
+    assert!(ended.stats["backend"].is_null() && ended.stats["backend_reason"].is_null());
+}
+
+#[test]
+fn groups_are_joined_half_a_second_after_the_start() {
+    own_namespace();
+    for (command, events) in [("conntrack", Events::Conntrack), ("route", Events::Route)] {
+        best_of_3(|| {
+            let groups = Groups::of(events);
+            let before = groups.listeners();
+            let follower = Run::new(command).spawn();
+            let started = std::time::Instant::now();
+            while !groups.has_more_than(&before) {
+                assert!(started.elapsed() < PATIENCE, "never");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let took = started.elapsed();
+            follower.end().assert_good();
+            if took > Duration::from_millis(500) {
+                return Err(format!("{command}: {took:?}"));
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Under load, and with `--wait spin`, which never sleeps, the command still looks at the clock.
+#[test]
+fn duration_ends_it_under_load() {
+    own_namespace();
+    let load = Load::start(Events::Route);
+    for options in ["", "--wait spin", "--wait batch:1ms --backend recvmmsg"] {
+        best_of_3(|| {
+            let mut follower = Follower::start(&format!("route --duration 300ms {options}"));
+            follower.count_time();
+            let ended = follower.wait();
+            ended.assert_good();
+            assert!(ended.stat("events") > 0);
+            if ended.took > Duration::from_millis(300) + END_LIMIT {
+                return Err(format!("{options}: {:?}", ended.took));
+            }
+            Ok(())
+        });
+    }
+    drop(load);
+}

@@ -1,0 +1,413 @@
+//! `nlring route` beside `ip monitor route`, on the same events.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{
+    Directory, Events, Follower, PATIENCE, Peer, Run, add_device, assert_same_lines, await_that,
+    is_installed, lines_until, make_routes, must, own_namespace, remove_routes, run, skip,
+};
+
+/// The routes that are made first, when both programs listen (the kernel is not done with new devices at once), and
+/// last, to know that everything before it has been told.
+const FIRST: &str = "203.0.113.0";
+const LAST: &str = "203.0.113.255";
+
+/// A namespace with the devices d0 and d1. False, and told: it cannot be had.
+fn namespace_with_devices(name: &str) -> bool {
+    if !is_installed("ip") {
+        skip(name, "no ip");
+        return false;
+    }
+    own_namespace();
+    let has_both = add_device("d0", &["10.1.0.1/16", "fd01::1/64"])
+        && add_device("d1", &["10.2.0.1/16", "fd02::1/64"]);
+    if !has_both {
+        skip(name, "neither dummy nor veth devices in this kernel");
+    }
+    has_both
+}
+
+/// Runs many commands of ip. What this kernel cannot do is left out.
+fn ip_batch(commands: &str) {
+    let directory = Directory::new();
+    let file = directory.file("commands");
+    fs::write(&file, commands).expect("a file");
+    run("ip", &["-force", "-batch", &file]).expect("ip");
+}
+
+/// Follows these commands of ip with both programs, and asserts that they tell the same. Returns the lines.
+#[track_caller]
+fn assert_tells_what_ip_tells(commands: &str) -> Vec<String> {
+    let peer = Peer::start(Events::Route, "ip monitor route").expect("ip");
+    let follower = Follower::start("route");
+    must(&format!("ip route add {FIRST} dev d0"));
+    ip_batch(commands);
+    must(&format!("ip route add {LAST} dev d0"));
+    let theirs = lines_until(LAST, || peer.lines());
+    let ours = lines_until(LAST, || follower.lines());
+    let since_first = |lines: &[String]| {
+        let first = lines.iter().position(|line| line.starts_with(FIRST));
+        lines[first.expect("the first")..].to_vec()
+    };
+    let ours = since_first(&ours);
+    assert_same_lines(&ours, &since_first(&theirs));
+    let ended = follower.end();
+    ended.assert_good();
+    let lines = ended.output.lines();
+    let begun = lines.filter(|line| !line.starts_with('\t')).count();
+    assert_eq!(
+        ended.stat("events"),
+        begun as u64,
+        "a hop's line is no event"
+    );
+    ours
+}
+
+#[track_caller]
+fn assert_line(lines: &[String], wanted: &str) {
+    assert!(
+        lines.iter().any(|line| line == wanted),
+        "{wanted:?}: {lines:#?}"
+    );
+}
+
+#[test]
+fn ipv4_routes() {
+    if !namespace_with_devices("ipv4_routes") {
+        return;
+    }
+    let lines = assert_tells_what_ip_tells(
+        "route add 192.0.2.0/24 via 10.1.0.2
+         route replace 192.0.2.0/24 via 10.1.0.3
+         route add default via 10.1.0.2
+         route add 192.0.3.1 dev d1 src 10.2.0.1
+         route add 192.0.5.0/24 via 10.1.0.2 table 1000 metric 7 proto bgp
+         route add 192.0.6.0/24 dev d0 table 5 proto 77
+         route add blackhole 192.0.7.0/24
+         route add unreachable 192.0.8.0/24 metric 20
+         route add prohibit 192.0.9.0/24
+         route add throw 192.0.10.0/24 table 1000
+         route add local 192.0.11.0/24 dev lo
+         route add broadcast 192.0.12.255 dev d0
+         route add 192.0.13.0/24 via 10.1.0.2 tos 0x10
+         route add 192.0.14.0/24 via 10.99.0.2 dev d0 onlink
+         route add 192.0.15.0/24 dev d0 scope link proto static
+         route add 192.0.16.0/24 dev d0 realm 5/10
+         route add 192.0.17.0/24 via inet6 fd01::2 dev d0
+         route del 192.0.3.1
+         route del 192.0.5.0/24 table 1000
+         route flush table 1000
+         link set d1 down",
+    );
+    for wanted in [
+        "192.0.2.0/24 via 10.1.0.2 dev d0 ",
+        "default via 10.1.0.2 dev d0 ",
+        "192.0.3.1 dev d1 scope link src 10.2.0.1 ",
+        "Deleted 192.0.3.1 dev d1 scope link src 10.2.0.1 ",
+        "192.0.5.0/24 via 10.1.0.2 dev d0 table 1000 proto bgp metric 7 ",
+        "Deleted 192.0.5.0/24 via 10.1.0.2 dev d0 table 1000 proto bgp metric 7 ",
+        "unreachable 192.0.8.0/24 metric 20 ",
+        "Deleted throw 192.0.10.0/24 table 1000 ",
+    ] {
+        assert_line(&lines, wanted);
+    }
+}
+
+#[test]
+fn routes_of_several_hops_with_metrics_and_tunnels() {
+    if !namespace_with_devices("routes_of_several_hops_with_metrics_and_tunnels") {
+        return;
+    }
+    let lines = assert_tells_what_ip_tells(
+        "route add 192.0.2.0/24 nexthop via 10.1.0.2 weight 2 nexthop via 10.2.0.2 weight 5
+         route add 192.0.3.0/24 nexthop via 10.1.0.2 nexthop via inet6 fd02::2 dev d1 onlink
+         route add 192.0.4.0/24 via 10.1.0.2 mtu lock 1400 advmss 1300 window 5000 rtt 1500ms rto_min 200ms cwnd 10
+         route add 192.0.5.0/24 via 10.1.0.2 initcwnd 12 initrwnd 13 hoplimit 7 features ecn quickack 1 congctl reno
+         route add 192.0.6.0/24 via 10.1.0.2 mtu 1400 rttvar 50ms ssthresh 3 reordering 4
+         route add 192.0.7.0/24 encap ip id 5 dst 10.9.9.9 ttl 3 dev d0
+         route add 192.0.8.0/24 encap mpls 100/200 via 10.1.0.2
+         nexthop add id 5 via 10.1.0.2 dev d0
+         nexthop add id 6 via 10.2.0.2 dev d1
+         nexthop add id 7 group 5,3/6
+         route add 192.0.9.0/24 nhid 5
+         route add 192.0.10.0/24 nhid 7
+         route del 192.0.2.0/24
+         route del 192.0.4.0/24",
+    );
+    for wanted in [
+        "192.0.2.0/24 ",
+        "Deleted 192.0.2.0/24 ",
+        "\tnexthop via 10.1.0.2 dev d0 weight 2 ",
+        "\tnexthop via 10.2.0.2 dev d1 weight 5 ",
+    ] {
+        assert_line(&lines, wanted);
+    }
+    assert!(
+        lines.iter().any(|line| line.contains(" mtu lock 1400 ")),
+        "{lines:#?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.contains(" nhid 5 ")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn a_route_of_64_hops() {
+    if !namespace_with_devices("a_route_of_64_hops") {
+        return;
+    }
+    let hops: Vec<String> = (2..66)
+        .map(|host| format!("nexthop via 10.1.0.{host} dev d0 weight {host}"))
+        .collect();
+    let route = format!("route add 192.0.2.0/24 {}", hops.join(" "));
+    let lines = assert_tells_what_ip_tells(&route);
+    assert_eq!(lines[1], "192.0.2.0/24 ");
+    assert_eq!(lines[65], format!("\t{} ", hops[63]));
+    assert_eq!(lines.len(), 67, "the first and the last too: {lines:#?}");
+}
+
+#[test]
+fn ipv6_routes() {
+    if !namespace_with_devices("ipv6_routes") {
+        return;
+    }
+    let lines = assert_tells_what_ip_tells(
+        "route add 2001:db8:1::/48 via fd01::2
+         route add 2001:db8:2::/48 dev d0 metric 77 expires 500 pref high
+         route add 2001:db8:3::/48 nexthop via fd01::2 nexthop via fd02::3 weight 3
+         route append 2001:db8:3::/48 nexthop via fd01::4
+         route add blackhole 2001:db8:4::/48
+         route add default via fd01::2 table 1000
+         route add 2001:db8:5::/48 from 2001:db8:6::/48 via fd01::2
+         route add 2001:db8:7::1 dev d1 src fd02::1 pref low
+         route add ::192.0.2.1 dev d1
+         route add 2001:db8:8::/48 encap seg6 mode encap segs fd01::7,fd01::8 dev d0
+         route add 2001:db8:9::/48 encap seg6local action End.DX2 oif d1 dev d0
+         route add 2001:db8:a::/48 via fd01::2 mtu 1400
+         route del 2001:db8:1::/48
+         route del 2001:db8:3::/48
+         route flush table 1000
+         link set d1 down",
+    );
+    for wanted in [
+        "2001:db8:1::/48 via fd01::2 dev d0 metric 1024 pref medium",
+        "Deleted 2001:db8:1::/48 via fd01::2 dev d0 metric 1024 pref medium",
+        "2001:db8:3::/48 metric 1024 pref medium",
+        "\tnexthop via fd02::3 dev d1 weight 3 ",
+        "default via fd01::2 dev d0 table 1000 metric 1024 pref medium",
+        "2001:db8:7::1 dev d1 src fd02::1 metric 1024 pref low",
+    ] {
+        assert_line(&lines, wanted);
+    }
+}
+
+#[test]
+fn only_the_events_asked_for() {
+    own_namespace();
+    let all = Follower::start("route");
+    let new = Follower::start("route -e new");
+    let delete = Follower::start("route --events Delete");
+    let both = Follower::start("route -e DELETE -e new");
+    make_routes(0..3);
+    remove_routes(0..3);
+    all.await_lines(6);
+    let all = all.end();
+    all.assert_good();
+    let (deleted, made): (Vec<&str>, Vec<&str>) = all
+        .output
+        .lines()
+        .partition(|line| line.starts_with("Deleted "));
+    assert_eq!((made.len(), deleted.len()), (3, 3));
+    assert_eq!(made[0], "10.0.0.0 dev lo proto static scope link ");
+    for (follower, wanted) in [
+        (new, made),
+        (delete, deleted),
+        (both, all.output.lines().collect()),
+    ] {
+        follower.await_lines(wanted.len());
+        let ended = follower.end();
+        ended.assert_good();
+        assert_eq!(ended.output.lines().collect::<Vec<_>>(), wanted);
+        assert_eq!(ended.stat("events"), wanted.len() as u64);
+    }
+}
+
+#[test]
+fn devices_are_called_by_their_names_of_the_moment() {
+    if !namespace_with_devices("devices_are_called_by_their_names_of_the_moment") {
+        return;
+    }
+    let follower = Follower::start("route");
+    must("ip route add 192.0.2.1 dev d0");
+    must("ip link set d0 down");
+    must("ip link set d0 name renamed");
+    must("ip link set renamed up");
+    must("ip route add 192.0.2.2 dev renamed");
+    assert!(add_device("later", &["10.3.0.1/16"]));
+    must("ip route add 192.0.2.3 via 10.3.0.2");
+    must("ip route del 192.0.2.2");
+    let lines = lines_until("Deleted 192.0.2.2", || follower.lines());
+    for wanted in [
+        "192.0.2.1 dev d0 scope link ",
+        "192.0.2.2 dev renamed scope link ",
+        "192.0.2.3 via 10.3.0.2 dev later ",
+        "Deleted 192.0.2.2 dev renamed scope link ",
+    ] {
+        assert_line(&lines, wanted);
+    }
+    follower.end().assert_good();
+}
+
+/// When the links' own events are lost, the names come from all links anew.
+#[test]
+fn names_are_right_again_after_a_loss() {
+    if !namespace_with_devices("names_are_right_again_after_a_loss") {
+        return;
+    }
+    let follower = Follower::start("route --recv-buffer 1");
+    follower.freeze();
+    for _ in 0..5 {
+        must("ip link set d1 mtu 1400");
+        must("ip link set d1 mtu 1300");
+    }
+    must("ip link set d1 down");
+    must("ip link set d1 name renamed");
+    must("ip link set renamed up");
+    follower.thaw();
+    let mut number = 0;
+    await_that("the new name", || {
+        number += 1;
+        let address = format!("192.0.2.{}", number % 250);
+        must(&format!("ip route add {address} dev renamed"));
+        must(&format!("ip route delete {address}"));
+        let lines = follower.lines();
+        lines.iter().any(|line| line.contains(" dev renamed "))
+    });
+    let ended = follower.end();
+    assert!(
+        ended.output.contains(" dev d1 "),
+        "it was lost at first: {}",
+        ended.output
+    );
+    ended.assert_good();
+}
+
+#[test]
+fn a_device_that_has_gone_is_called_by_its_index() {
+    const NAME: &str = "a_device_that_has_gone_is_called_by_its_index";
+    if !namespace_with_devices(NAME) {
+        return;
+    }
+    // A route whose encapsulation names a device outlives it.
+    let route = "ip route add 2001:db8:1::/48 encap seg6local action End.DX2 oif d1 dev d0";
+    let words: Vec<&str> = route.split(' ').skip(1).collect();
+    if !run("ip", &words).is_some_and(|output| output.status.success()) {
+        return skip(NAME, "no seg6local in this kernel");
+    }
+    let index = index_of("d1");
+    let knew = Follower::start("route");
+    let gone_at = Instant::now();
+    must("ip link delete d1");
+    let never_knew = Follower::start("route");
+    must("ip route delete 2001:db8:1::/48");
+    let line = |follower: &Follower| {
+        let line = lines_until("Deleted 2001:db8:1::/48", || follower.lines()).pop();
+        line.expect("a line")
+    };
+    let by_name = line(&knew);
+    // For a while, since events from before that may be read after it.
+    if gone_at.elapsed() < Duration::from_secs(1) {
+        assert!(by_name.contains(" oif d1 dev d0 "), "{by_name}");
+    }
+    let by_index = line(&never_knew);
+    assert!(
+        by_index.contains(&format!(" oif if{index} dev d0 ")),
+        "{by_index}"
+    );
+    knew.end().assert_good();
+    never_knew.end().assert_good();
+}
+
+fn index_of(device: &str) -> String {
+    let output = run("ip", &["-o", "link", "show", device]).expect("ip");
+    let text = String::from_utf8(output.stdout).expect("a text");
+    text.split(':').next().expect("its index").to_owned()
+}
+
+#[test]
+fn an_event_appears_through_a_pipe_at_once() {
+    own_namespace();
+    let mut run = Run::new("route --output -");
+    run.command.stdout(Stdio::piped());
+    let mut follower = run.start();
+    let mut stdout = BufReader::new(follower.child.stdout.take().expect("its output"));
+    let (send, lines) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut line = String::new();
+        while stdout.read_line(&mut line).expect("a line") > 0 {
+            let _ = send.send(std::mem::take(&mut line));
+        }
+    });
+    for number in 0..3 {
+        make_routes(number..number + 1); // only one, so that nothing pushes it out
+        let line = lines
+            .recv_timeout(PATIENCE)
+            .expect("a line, though nothing follows it");
+        let address = format!("10.0.0.{number} ");
+        assert!(
+            line.starts_with(&address) && line.ends_with(" \n"),
+            "{line:?}"
+        );
+    }
+    assert!(follower.child.try_wait().expect("its status").is_none());
+    let ended = follower.end();
+    ended.assert_good();
+    assert_eq!(ended.stat("events"), 3);
+    reader.join().expect("the end of the pipe");
+    assert!(lines.try_recv().is_err(), "three lines");
+}
+
+#[test]
+fn system_calls_do_not_grow_with_events() {
+    const NAME: &str = "system_calls_do_not_grow_with_events";
+    const FEW: u32 = 100;
+    const MANY: u32 = 5_000;
+    if !run("strace", &["-f", "true"]).is_some_and(|output| output.status.success()) {
+        return skip(NAME, "no strace, or it may not trace here");
+    }
+    own_namespace();
+    let call_count = |event_count: u32| {
+        let directory = Directory::new();
+        let counts = directory.file("counts");
+        let arguments = format!("route --count {event_count} --wait batch:5ms");
+        let mut follower = Run::under(&format!("strace -f -c -o {counts}"), &arguments).start();
+        while follower.child.try_wait().expect("its status").is_none() {
+            make_routes(0..100); // some may be lost, where the buffer is small
+            remove_routes(0..100);
+        }
+        let ended = follower.wait();
+        ended.assert_good();
+        assert_eq!(ended.stat("events"), u64::from(event_count));
+        let counts = fs::read_to_string(&counts).expect("strace's counts");
+        let total = counts
+            .lines()
+            .find(|line| line.ends_with(" total"))
+            .expect("a total");
+        let calls = total.split_whitespace().nth(3).expect("calls");
+        calls.parse::<u32>().expect("a number of calls")
+    };
+    let (few, many) = (call_count(FEW), call_count(MANY));
+    // One for each event would be 4900 more.
+    assert!(
+        many < few + (MANY - FEW) / 4,
+        "{few} for {FEW} events, {many} for {MANY}"
+    );
+}
