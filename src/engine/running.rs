@@ -140,7 +140,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSuchSocket`]: it has gone, or is going.
+    /// [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it has gone, or is going.
     pub fn remove(&mut self, id: SocketId) -> Result<()> {
         self.sockets.remove(id)?;
         self.settle_if_empty()
@@ -150,7 +150,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSuchSocket`]: it is none of this engine's, was reclaimed, or is not gone yet.
+    /// [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it is none of this engine's, was reclaimed, or is not gone yet.
     pub fn reclaim(&mut self, id: SocketId) -> Result<Ended> {
         self.sockets.reclaim(id)
     }
