@@ -385,7 +385,7 @@ impl Control<'_> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it has gone, or is going.
+    /// [`ErrorKind::NoSuchSocket`]: it has gone, or is going.
     pub fn remove(&mut self, id: SocketId) -> Result<()> {
         self.sockets.remove(id)
     }
