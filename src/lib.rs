@@ -86,6 +86,9 @@
 //!
 //! [`Backend::Auto`] finds out by trying, not by version.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("netlink is Linux's: nlring builds for Linux only");
+
 mod attribute;
 pub mod conntrack;
 mod engine;
@@ -106,3 +109,8 @@ pub use message::{
     MessageBuilder, MessageList, Messages, NOOP, OVERRUN, flags,
 };
 pub use socket::{Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, option};
+
+/// The example of the README is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
