@@ -619,7 +619,7 @@ pub fn protocol_name(protocol: u8) -> Option<&'static str> {
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::*;
-    use crate::message::{HEADER_BYTES, MessageBuilder, MessageList};
+    use crate::{HEADER_BYTES, MessageBuilder, MessageList};
 
     // The end of a TCP connection, with counters, timestamps and a mark.
     const TCP_DESTROY: &str = "\

@@ -90,23 +90,27 @@
 compile_error!("netlink is Linux's: nlring builds for Linux only");
 
 mod attribute;
+mod builder;
 pub mod conntrack;
 mod engine;
 mod error;
+mod list;
 mod message;
 pub mod route;
 mod socket;
 mod sys;
 
 pub use attribute::{ATTRIBUTE_HEADER_BYTES, Attribute, Attributes};
+pub use builder::MessageBuilder;
 pub use engine::{
     AddOptions, Backend, Control, Ended, Engine, EngineBuilder, Event, Finished, Loss, Notice,
     Running, SocketId, Statistics, StopHandle, Turn, Wait,
 };
 pub use error::{Error, ErrorKind, Malformed, MalformedReason, Result};
+pub use list::{Datagram, Iter, MessageList, Messages};
 pub use message::{
-    Content, DONE, Datagram, ERROR, ErrorMessage, HEADER_BYTES, Header, Iter, MIN_TYPE, Message,
-    MessageBuilder, MessageList, Messages, NOOP, OVERRUN, flags,
+    Content, DONE, ERROR, ErrorMessage, HEADER_BYTES, Header, MIN_TYPE, Message, NOOP, OVERRUN,
+    flags,
 };
 pub use socket::{Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, option};
 

@@ -939,7 +939,7 @@ pub fn metric_name(number: u16) -> Option<&'static str> {
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::*;
-    use crate::message::{HEADER_BYTES, MessageList};
+    use crate::{HEADER_BYTES, MessageList};
 
     // 10.3.1.0/24 metric 7 nexthop via 10.0.0.2 dev v0 onlink nexthop dev br0.
     const MULTIPATH: &str = "\

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::MessageList;
+use crate::list::MessageList;
 use crate::sys::socket as sys;
 
 /// A netlink protocol, the bus a socket is on: `NETLINK_*` in include/uapi/linux/netlink.h.

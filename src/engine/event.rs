@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::loss::Loss;
 use crate::error::{Error, Malformed};
-use crate::message::MessageList;
+use crate::list::MessageList;
 
 /// Names a socket of an engine. An id is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

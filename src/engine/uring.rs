@@ -12,7 +12,8 @@ use super::receive::{Receive, Taken};
 use super::sockets::{Sockets, note_end};
 use super::stop::StopHandle;
 use super::wait::{Plan, SPIN_SLICE};
-use crate::message::{ERROR, MessageBuilder, flags};
+use crate::builder::MessageBuilder;
+use crate::message::{ERROR, flags};
 use crate::socket::{Protocol, Socket};
 use crate::sys::event::{EventFd, Readable, wait_readable};
 use crate::sys::ring::{Completion, Ring, SUBMISSION_ENTRIES, Token};
@@ -91,7 +92,7 @@ impl Uring {
         let answer = completion
             .buffer
             .and_then(|buffer| this.ring.datagram(0, buffer, result_bytes));
-        let message = answer.and_then(|(_, bytes)| crate::message::Messages::new(bytes).next());
+        let message = answer.and_then(|(_, bytes)| crate::list::Messages::new(bytes).next());
         match message {
             Some(message) if message.message_type() == ERROR => Ok(()),
             _ => Err(io::ErrorKind::InvalidData.into()),

@@ -8,7 +8,7 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 
-use crate::message::Datagram;
+use crate::list::Datagram;
 
 /// Room for an address, `struct sockaddr_nl`: family, padding, port ID, groups mask.
 pub(crate) const NAME_BYTES: usize = size_of::<libc::sockaddr_nl>();
