@@ -68,7 +68,8 @@ pub struct Header {
     /// The number given in the request that this answers; 0 in most events.
     pub sequence: u32,
     /// The netlink port ID of the socket that caused the message: in an event 0 when the kernel did it by itself.
-    /// It is no process id, and it is not the sender's address: for that see [`Datagram::sender_port_id`].
+    /// It is no process id, and it is not the sender's address: for that see
+    /// [`Datagram::sender_port_id`](crate::Datagram::sender_port_id).
     pub port_id: u32,
 }
 
