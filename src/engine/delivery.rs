@@ -42,6 +42,15 @@ impl Delivery {
             .reserve_exact(count.saturating_sub(self.taken.len()));
     }
 
+    /// Notes which sockets have received, so that their drop counters are to be read.
+    pub(super) fn note_drops_owed(&self, sockets: &mut Sockets) {
+        for same_slot in self.taken.chunk_by(|one, next| one.slot == next.slot) {
+            if let Some(entry) = sockets.in_slot(same_slot[0].slot) {
+                entry.drops_owed = true;
+            }
+        }
+    }
+
     /// Whether everything was handed over.
     pub(super) fn is_empty(&self) -> bool {
         self.next == self.taken.len() && self.notice.is_none()

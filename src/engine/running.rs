@@ -239,7 +239,9 @@ impl Running {
         let now = Instant::now();
         self.delivery.received_at = SystemTime::now();
         self.pacer.note_turn(self.delivery.taken.len(), now);
-        self.drops_owed |= self.sockets.note_drained(&self.delivery.taken);
+        self.delivery.note_drops_owed(&mut self.sockets);
+        self.drops_owed |=
+            !self.delivery.taken.is_empty() || std::mem::take(&mut self.sockets.overran);
         let is_pollable = self.receive.pollable_fd().is_some(); // nobody may call again before the next datagram
         let elapsed = now.saturating_duration_since(self.drops_read_at);
         if self.drops_owed && (is_pollable || elapsed >= DROPS_INTERVAL) {

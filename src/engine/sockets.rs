@@ -9,7 +9,6 @@ use super::completion::End;
 use super::event::{Notice, SocketId};
 use super::loss::{DropCounter, Loss, Statistics};
 use super::options::AddOptions;
-use super::receive::Taken;
 use super::stop::StopHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::socket::{Protocol, Socket};
@@ -264,16 +263,6 @@ impl Sockets {
             .filter(|entry| entry.state != State::Gone)
             .map(|entry| entry.granted_bytes)
             .min()
-    }
-
-    /// Notes which sockets have received, so that their drop counters are to be read. Whether there is one.
-    pub(super) fn note_drained(&mut self, taken: &[Taken]) -> bool {
-        for same_slot in taken.chunk_by(|one, next| one.slot == next.slot) {
-            if let Some(entry) = self.in_slot(same_slot[0].slot) {
-                entry.drops_owed = true;
-            }
-        }
-        std::mem::take(&mut self.overran) || !taken.is_empty()
     }
 
     /// Reads drop counters: that of a socket can have moved only if it was full, and so has been drained since.
