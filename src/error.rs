@@ -177,7 +177,8 @@ pub struct Malformed {
     pub reason: MalformedReason,
 }
 
-/// What can be wrong with a message's length. The check is libmnl's `mnl_nlmsg_ok` (src/nlmsg.c), with its cases told apart.
+/// What can be wrong with a message's length. The check is libmnl's `mnl_nlmsg_ok` (src/nlmsg.c), with its cases told
+/// apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MalformedReason {

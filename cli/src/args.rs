@@ -32,8 +32,14 @@ pub enum Command {
     Demo(DemoArguments),
 }
 
+/// What both collectors' help ends with; a macro, since only literals are concatenated.
+macro_rules! collector_help { () => { "\
+Follows until Ctrl-C (SIGINT or SIGTERM) and then prints a summary on standard error; a second Ctrl-C ends at once.
+A loss is a line of its own: [LOST] N datagrams between T1 and T2.
+SIZE is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 10s, 5m." }; }
+
 #[derive(Args, Debug)]
-#[command(after_help = COLLECTOR_HELP)]
+#[command(after_help = CONNTRACK_HELP)]
 pub struct ConntrackArguments {
     /// Which events to follow
     #[arg(
@@ -89,10 +95,17 @@ pub struct DemoArguments {
     pub recv_buffer_bytes: usize,
 }
 
-const COLLECTOR_HELP: &str = "\
-Follows until Ctrl-C (SIGINT or SIGTERM) and then prints a summary on standard error; a second Ctrl-C ends at once.
-A loss is a line of its own: [LOST] N datagrams between T1 and T2.
-SIZE is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 10s, 5m.";
+const CONNTRACK_HELP: &str = concat!(
+    "\
+Nothing appears? A namespace tracks flows only where a rule needs it: one with a `ct` match, as in
+    nft 'add table ip t; add chain ip t c { type filter hook output priority 0; ct state new accept; }'
+and with net.netfilter.nf_conntrack_events = 2, the default since Linux 5.19, a flow that began before anybody listened
+makes no events. It needs CAP_NET_ADMIN.
+
+",
+    collector_help!()
+);
+const COLLECTOR_HELP: &str = collector_help!();
 
 /// The options of both collectors.
 #[derive(Args, Debug)]

@@ -69,9 +69,12 @@ impl Console {
             received_count,
         };
         // The cursor is left at the line's start: what another program prints there covers it.
-        let line =
-            format!("{ERASE}{per_second} events/s, {received_count} in all, {lost_count} lost\r");
-        let _ = sink.write(line.as_bytes()); // a terminal that takes nothing now shows the next one
+        let text = format!("{per_second} events/s, {received_count} in all, {lost_count} lost");
+        // A line that wraps could not be erased.
+        let shown = text
+            .get(..sink.columns().saturating_sub(1))
+            .unwrap_or(&text);
+        let _ = sink.write(format!("{ERASE}{shown}\r").as_bytes()); // a terminal that takes nothing now shows the next one
     }
 
     /// Prints a warning.

@@ -39,7 +39,9 @@ pub fn run(
         Ok(_) => ExitCode::SUCCESS,
         Err(failure) => report(&mut console, failure, &summary),
     };
-    match stats.as_ref().map(|stats| stats.write(&summary)) {
+    let is_usage = matches!(result, Err(Failure::Usage(_)));
+    let stats = stats.filter(|_| !is_usage); // nothing has run, and the file may be another than was meant
+    match stats.map(|stats| stats.write(&summary)) {
         Some(Err(failure)) => report(&mut console, &failure, &summary),
         _ => code,
     }

@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first asks for an orderly end, the second for one at once.
+//! SIGINT and SIGTERM: the first asks for an orderly end, the second for one at once. SIGXFSZ: ignored, so that a file at
+//! its size limit is a failed write.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use nlring::StopHandle;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals as Incoming;
 
 /// The signals' handlers. What comes before [`forward_to`](Self::forward_to) is kept for it.
@@ -47,6 +48,8 @@ impl Signals {
     /// Installs the handlers. Starts no thread.
     pub fn install(requests: StopRequests) -> io::Result<Self> {
         let incoming = Incoming::new([SIGINT, SIGTERM])?;
+        // Whatever it sets is not looked at; without a handler the signal ends the process.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         Ok(Self { incoming, requests })
     }
 

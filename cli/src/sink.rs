@@ -36,17 +36,14 @@ enum Way {
 }
 
 impl Sink {
-    /// Opens a file, as it is until [`truncate`](Self::truncate); `-` is standard output.
+    /// Opens a file, as it is until [`truncate`](Self::truncate); `-` is standard output. What is written goes to the end,
+    /// wherever that is: the file may be emptied by a log's rotation meanwhile, or written to by others.
     pub fn create(path: &Path) -> io::Result<Self> {
         if path == Path::new("-") {
             return Self::new(io::stdout().as_fd());
         }
         let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = options.append(true).create(true).open(path)?;
         let sink = Self::new(file.as_fd())?;
         Ok(Self {
             is_shared: false,
@@ -132,6 +129,15 @@ impl Sink {
             }
         }
         Ok(())
+    }
+
+    /// How wide the terminal is.
+    pub fn columns(&self) -> usize {
+        let size = rustix::termios::tcgetwinsize(&self.fd);
+        match size.map_or(0, |size| size.ws_col) {
+            0 => 80, // it does not say
+            columns => columns.into(),
+        }
     }
 
     pub fn is_terminal(&self) -> bool {

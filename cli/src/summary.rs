@@ -127,7 +127,7 @@ pub struct StatsFile {
 const PATIENCE: Duration = Duration::from_millis(200);
 
 impl StatsFile {
-    /// Opens the file, truncated; `-` is standard output.
+    /// Opens the file, which is emptied when the summary is written; `-` is standard output.
     pub fn create(path: &Path) -> Result<Self, Failure> {
         let sink = Sink::create(path).map_err(|error| {
             Failure::Other(format!("open {} for --stats: {error}", path.display()))

@@ -54,8 +54,8 @@ pub enum Notice {
         port_id: u32,
     },
     /// Deliveries failed that the kernel may try again, on a socket with
-    /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). NEW and UPDATE events of conntrack are not tried
-    /// again: their content comes with the flow's next event.
+    /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). NEW and UPDATE events of conntrack are not
+    /// tried again: their content comes with the flow's next event.
     Delayed(Loss),
     /// A receive failed in a way that may pass, and is tried again. The kernel reports an error of its own to a socket
     /// this way; something may be missing then that no counter has.

@@ -146,11 +146,13 @@ impl Running {
         self.settle_if_empty()
     }
 
-    /// Takes a socket back after its [`Notice::Removed`](crate::Notice::Removed) or [`Notice::Failed`](crate::Notice::Failed).
+    /// Takes a socket back after its [`Notice::Removed`](crate::Notice::Removed) or
+    /// [`Notice::Failed`](crate::Notice::Failed).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it is none of this engine's, was reclaimed, or is not gone yet.
+    /// [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it is none of this engine's, was reclaimed, or is not
+    /// gone yet.
     pub fn reclaim(&mut self, id: SocketId) -> Result<Ended> {
         self.sockets.reclaim(id)
     }
@@ -181,7 +183,8 @@ impl Running {
     }
 
     /// How long a wait may gather datagrams, after the cut to what the smallest receive buffer holds. None: the
-    /// policy does not gather. A buffer that is resized after its socket was added does not count. Less than the delay of [`Wait::Batch`] means that it was cut.
+    /// policy does not gather. Less than the delay of [`Wait::Batch`] means that it was cut. A buffer that is resized after
+    /// its socket was added does not count.
     pub fn longest_delay(&self) -> Option<Duration> {
         self.pacer.longest_delay()
     }

@@ -148,8 +148,9 @@ impl Uring {
         self.stop.as_ref().is_some_and(StopHandle::is_stopped)
     }
 
-    /// Gathers where the kernel cannot do it in one wait: before Linux 6.12, for longer than nobody may wait for a stop, and for chains,
-    /// whose every completion ends a wait at once (io_uring/io_uring.c, io_req_local_work_add). Sleeps, then takes what there is, else waits for the first.
+    /// Gathers where the kernel cannot do it in one wait: before Linux 6.12, for longer than a stop may have to wait, and for
+    /// chains, whose every completion ends a wait at once (io_uring/io_uring.c, io_req_local_work_add). Sleeps, then takes
+    /// what there is, else waits for the first.
     fn gather(&mut self, plan: Plan) -> io::Result<()> {
         self.ring.poll()?;
         let start = Instant::now();

@@ -135,10 +135,10 @@ impl Ring {
     /// disabled until [`enable`](Self::enable), so that it may be built on one thread and used on another.
     pub(crate) fn new(completion_entries: u32, depth: u16) -> io::Result<Self> {
         // The kernel wants no fewer completions than submissions.
-        let most = u16::try_from(completion_entries)
+        let queued = u16::try_from(completion_entries)
             .unwrap_or(SUBMISSION_ENTRIES)
             .min(SUBMISSION_ENTRIES);
-        let submissions = most.max(depth).max(1);
+        let submissions = queued.max(depth).max(1);
         let (uring, deferred, disabled) =
             Self::set_up(submissions, completion_entries.max(submissions.into()))?;
         let features = Features {
@@ -217,7 +217,7 @@ impl Ring {
         });
     }
 
-    fn is_free(&self, receiver: u16) -> io::Result<()> {
+    fn require_free(&self, receiver: u16) -> io::Result<()> {
         match self.receivers.get(usize::from(receiver)) {
             Some(Some(_)) => Err(io::ErrorKind::AlreadyExists.into()),
             _ => Ok(()),
@@ -231,7 +231,7 @@ impl Ring {
         count: u16,
         payload_bytes: usize,
     ) -> io::Result<()> {
-        self.is_free(receiver)?;
+        self.require_free(receiver)?;
         let mut ring = BufferRing::new(count, payload_bytes)?;
         let header = Mapping::new(size_of::<libc::msghdr>())?;
         // SAFETY: the address is that of a page-aligned mapping with room for `count` entries. It lives in `receivers`
@@ -267,7 +267,7 @@ impl Ring {
         count: u16,
         payload_bytes: usize,
     ) -> io::Result<()> {
-        self.is_free(receiver)?;
+        self.require_free(receiver)?;
         let slots = Slots::new(usize::from(count.min(SUBMISSION_ENTRIES)), payload_bytes)?;
         self.place(receiver, Memory::Slots(slots));
         Ok(())
@@ -623,11 +623,11 @@ impl Ring {
         true
     }
 
-    /// Ends all receives and waits for their last completions; datagrams among them are dropped.
+    /// Ends all receives and waits for their last completions; datagrams among them are nobody's any more.
     fn quiesce(&mut self) -> io::Result<()> {
         const ROUNDS: usize = 2 * SUBMISSION_ENTRIES as usize; // a chain takes one a link
         for _ in 0..ROUNDS {
-            for receiver in 0..=u16::try_from(self.receivers.len()).unwrap_or(u16::MAX) {
+            for receiver in 0..u16::try_from(self.receivers.len()).unwrap_or(u16::MAX) {
                 self.cancel(receiver)?;
             }
             self.wait(1, Duration::ZERO, Some(Duration::from_millis(100)))?;
@@ -667,7 +667,8 @@ impl Drop for Ring {
             let _ = self.quiesce();
         }
         if self.in_flight_count > 0 {
-            std::mem::forget(std::mem::take(&mut self.receivers)); // rather leak than have the kernel write into freed memory
+            // Rather leak than have the kernel write into freed memory.
+            std::mem::forget(std::mem::take(&mut self.receivers));
         }
     }
 }
