@@ -4,9 +4,12 @@ mod common;
 
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::process::Stdio;
 
-use common::{Directory, Ended, Follower, NLRING, Run, make_routes, own_namespace, run, skip};
+use common::{
+    Directory, Ended, Follower, NLRING, Run, make_routes, own_namespace, run, skip, whole_lines,
+};
 
 #[test]
 fn wrong_usage_names_the_remedy() {
@@ -315,4 +318,31 @@ fn statistics_may_go_to_standard_output_after_the_events() {
     assert_eq!(events.lines().count(), 2, "{text}");
     let stats: serde_json::Value = serde_json::from_str(&format!("{{{stats}")).expect("JSON");
     assert_eq!(stats["events"], 2);
+}
+
+#[test]
+fn wrong_usage_leaves_the_files_alone() {
+    own_namespace();
+    let directory = Directory::new();
+    let file = directory.file("same");
+    fs::write(&file, "precious\n").expect("a file");
+    let ended = Run::new(&format!("route --output {file} --stats {file}")).run_to_end();
+    assert_eq!(ended.code, Some(2));
+    assert_eq!(fs::read_to_string(&file).expect("the file"), "precious\n");
+}
+
+/// A file at its size limit is a failed write, not the process's death by a signal.
+#[test]
+fn a_file_size_limit_is_told_like_a_full_disk() {
+    own_namespace();
+    let directory = Directory::new();
+    let file = directory.file("routes.log");
+    let run = Run::under("prlimit --fsize=1024", &format!("route --output {file}"));
+    let follower = run.start();
+    make_routes(0..100);
+    let ended = follower.wait();
+    assert_eq!(ended.code, Some(1), "{}", ended.errors);
+    assert!(ended.errors.contains("File too large"), "{}", ended.errors);
+    let lines = whole_lines(Path::new(&file)).len() as u64;
+    assert_eq!(ended.stat("events"), lines);
 }

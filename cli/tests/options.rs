@@ -235,13 +235,31 @@ fn output_is_truncated() {
     let file = directory.file("flows.log");
     fs::write(&file, "old\n".repeat(10_000)).expect("a file");
     let follower = Follower::start(&format!("conntrack --output {file}"));
-    assert_eq!(fs::read_to_string(&file).expect("the file"), "");
+    await_that("the file is emptied", || {
+        fs::metadata(&file).expect("the file").len() == 0
+    });
     make_flows(0..2);
     follower.await_lines(2);
     let ended = follower.end();
     ended.assert_good();
     assert_eq!(ended.event_count(), 2);
     assert!(!ended.output.contains("old"));
+}
+
+#[test]
+fn output_may_be_emptied_meanwhile_as_by_a_log_rotation() {
+    own_namespace();
+    let directory = Directory::new();
+    let file = directory.file("flows.log");
+    let follower = Follower::start(&format!("conntrack --output {file}"));
+    let text = || fs::read_to_string(&file).expect("the file");
+    make_flows(0..2);
+    await_that("two lines", || text().lines().count() == 2);
+    fs::write(&file, "").expect("emptied");
+    make_flows(2..5);
+    await_that("three lines", || text().lines().count() == 3);
+    assert!(!text().contains('\0'), "no hole where the old lines were");
+    assert_eq!(follower.end().stat("events"), 5);
 }
 
 #[test]
