@@ -1,4 +1,4 @@
-//! Decoding any bytes as a flow, a route or a link: never a panic, and the same answer twice.
+//! Decoding any bytes as a flow, an expectation, a route or a link: never a panic, and the same answer twice.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,6 +8,10 @@ fuzz_target!(|bytes: &[u8]| {
     for message in &MessageList::new(bytes) {
         let flow = conntrack::Flow::decode(&message);
         assert_eq!(format!("{flow:?}"), format!("{:?}", conntrack::Flow::decode(&message)));
+        if let Some(flow) = flow {
+            let _ = (flow.nat(), flow.label_bits().count());
+        }
+        let _ = conntrack::Expectation::decode(&message);
         if let Some(route) = route::Route::decode(&message) {
             let _ = (route.nexthops.count(), route.metrics.count());
         }

@@ -1,0 +1,257 @@
+//! Expectations, decoded from their messages.
+
+use super::tuple::Tuple;
+use super::{EventKind, FIXED_BYTES};
+use crate::attribute::Attribute;
+use crate::message::Message;
+
+/// `NFNL_SUBSYS_CTNETLINK_EXP`, the upper byte of the message type.
+const SUBSYSTEM: u16 = 2;
+
+/// `enum ctattr_expect`, and of `enum ctattr_expect_nat` its two.
+mod cta {
+    pub const MASTER: u16 = 1;
+    pub const TUPLE: u16 = 2;
+    pub const MASK: u16 = 3;
+    pub const TIMEOUT: u16 = 4;
+    pub const ID: u16 = 5;
+    pub const HELP_NAME: u16 = 6;
+    pub const ZONE: u16 = 7;
+    pub const FLAGS: u16 = 8;
+    pub const CLASS: u16 = 9;
+    pub const NAT: u16 = 10;
+    pub const FN: u16 = 11;
+    pub const NAT_DIR: u16 = 1;
+    pub const NAT_TUPLE: u16 = 2;
+}
+
+/// Bits of [`Expectation::flags`] (`NF_CT_EXPECT_*`, `include/uapi/linux/netfilter/nf_conntrack_common.h`).
+pub mod expectation_flags {
+    /// Stays after it was met.
+    pub const PERMANENT: u32 = 1;
+    /// Cannot be met for now.
+    pub const INACTIVE: u32 = 2;
+    /// Was made by a program.
+    pub const USERSPACE: u32 = 4;
+}
+
+/// A connection that a helper expects because of what it read in another one, such as an FTP data connection.
+///
+/// Its events come in the groups [`ExpectNew`](super::Group::ExpectNew) and
+/// [`ExpectDestroy`](super::Group::ExpectDestroy).
+///
+/// # Example
+///
+/// ```
+/// use nlring::conntrack::{EventKind, Expectation};
+/// use nlring::{MessageBuilder, MessageList, flags};
+///
+/// // A TCP connection to 192.0.2.1 is expected: message type 0x200, struct nfgenmsg, then attributes.
+/// let mut bytes = Vec::new();
+/// MessageBuilder::new(&mut bytes, 0x200, flags::CREATE | flags::EXCL)
+///     .bytes(&[2 /* AF_INET */, 0, 0, 0])
+///     .nested(2 /* CTA_EXPECT_TUPLE */, |tuple| {
+///         tuple
+///             .nested(1 /* CTA_TUPLE_IP */, |ip| {
+///                 ip.attribute(1, &[10, 0, 0, 1]).attribute(2, &[192, 0, 2, 1])
+///             })
+///             .nested(2 /* CTA_TUPLE_PROTO */, |proto| {
+///                 proto.attribute_u8(1, 6).attribute_be16(2, 0).attribute_be16(3, 40_000)
+///             })
+///     })
+///     .attribute_str_nul(6 /* CTA_EXPECT_HELP_NAME */, "ftp")
+///     .finish()?;
+///
+/// let list = MessageList::new(&bytes);
+/// let expected = list.iter().find_map(|message| Expectation::decode(&message)).expect("it is one");
+/// assert_eq!(expected.kind, EventKind::New);
+/// assert_eq!(expected.tuple.ports(), Some((0, 40_000)));
+/// assert_eq!(expected.helper, Some(&b"ftp"[..]));
+/// assert_eq!(expected.class, None);
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Expectation<'a> {
+    /// What became of it: New, or Destroy when it was met, removed, or timed out.
+    pub kind: EventKind,
+    /// The port ID of the message: whose request caused it, 0 for the kernel itself.
+    pub port_id: u32,
+    /// Address family: 2 (`AF_INET`) or 10 (`AF_INET6`).
+    pub family: u8,
+    /// The original tuple of the connection that is expected, where `mask` has bits.
+    pub tuple: Tuple,
+    /// Which bits of `tuple` must fit: a source port of 0 is any.
+    pub mask: Option<Tuple>,
+    /// The original tuple of the flow it belongs to.
+    pub master: Option<Tuple>,
+    /// How the connection is going to be translated.
+    pub nat: Option<ExpectedNat>,
+    /// Until it is given up.
+    pub timeout_seconds: Option<u32>,
+    /// A hash of its address and tuple.
+    pub id: Option<u32>,
+    /// The name of the master's helper, such as `ftp`.
+    pub helper: Option<&'a [u8]>,
+    /// The zone; no kernel sends it in events.
+    pub zone: Option<u16>,
+    /// Bits of [`expectation_flags`].
+    pub flags: Option<u32>,
+    /// A number by which a helper tells its kinds of expectations apart.
+    pub class: Option<u32>,
+    /// The kernel's name for what it does when the connection comes, such as `nat-follow-master`.
+    pub function: Option<&'a [u8]>,
+}
+
+/// How an expected connection is going to be translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ExpectedNat {
+    /// Whether it is the reply direction of the master that it comes from.
+    pub is_reply: bool,
+    /// The source address and port before the translation.
+    pub tuple: Tuple,
+}
+
+impl ExpectedNat {
+    fn decode(attribute: Attribute<'_>) -> Option<Self> {
+        let nested = attribute.nested();
+        Some(Self {
+            is_reply: nested.find(cta::NAT_DIR)?.as_be32()? != 0,
+            tuple: tuple_in(nested.find(cta::NAT_TUPLE)?)?,
+        })
+    }
+}
+
+fn tuple_in(attribute: Attribute<'_>) -> Option<Tuple> {
+    Tuple::decode(attribute.nested()).0
+}
+
+impl<'a> Expectation<'a> {
+    /// Decodes a message in one pass. Attributes that are missing, unknown or of a wrong size are left out.
+    ///
+    /// None when the message is no expectation: neither `IPCTNL_MSG_EXP_NEW` nor `IPCTNL_MSG_EXP_DELETE`. None too when
+    /// it has no tuple with both addresses, since nothing then says what is expected.
+    pub fn decode(message: &Message<'a>) -> Option<Self> {
+        let kind = EventKind::of(message, SUBSYSTEM)?;
+        let attributes = message.attributes(FIXED_BYTES);
+        let mut expectation = Self {
+            kind,
+            port_id: message.port_id(),
+            family: message.payload().first().copied().unwrap_or(0),
+            tuple: tuple_in(attributes.find(cta::TUPLE)?)?,
+            mask: None,
+            master: None,
+            nat: None,
+            timeout_seconds: None,
+            id: None,
+            helper: None,
+            zone: None,
+            flags: None,
+            class: None,
+            function: None,
+        };
+        for attribute in attributes {
+            expectation.set(attribute);
+        }
+        Some(expectation)
+    }
+
+    fn set(&mut self, attribute: Attribute<'a>) {
+        match attribute.attribute_type() {
+            cta::MASTER => self.master = tuple_in(attribute),
+            cta::MASK => self.mask = tuple_in(attribute),
+            cta::TIMEOUT => self.timeout_seconds = attribute.as_be32(),
+            cta::ID => self.id = attribute.as_be32(),
+            cta::HELP_NAME => self.helper = Some(attribute.as_str_bytes()),
+            cta::ZONE => self.zone = attribute.as_be16(),
+            cta::FLAGS => self.flags = attribute.as_be32(),
+            cta::CLASS => self.class = attribute.as_be32(),
+            cta::NAT => self.nat = ExpectedNat::decode(attribute),
+            cta::FN => self.function = Some(attribute.as_str_bytes()),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::super::samples::{EXPECT_NEW, UDP_NEW, for_each_spoiled, unhex};
+    use super::*;
+    use crate::{MessageBuilder, MessageList};
+
+    /// Decodes the only message in the bytes.
+    fn decode(bytes: &[u8]) -> Option<Expectation<'_>> {
+        Expectation::decode(&MessageList::new(bytes).datagrams()[0].messages().next()?)
+    }
+
+    #[test]
+    fn an_ftp_data_connection_is_decoded_whole() {
+        let bytes = unhex(EXPECT_NEW);
+        let expected = decode(&bytes).unwrap();
+        assert_eq!((expected.kind, expected.family), (EventKind::New, 2));
+        assert_eq!(expected.tuple.dst.to_string(), "127.0.0.1");
+        assert_eq!(expected.tuple.ports(), Some((0, 40001)));
+        assert_eq!(expected.mask.unwrap().ports(), Some((0, 0xffff)));
+        let master = expected.master.unwrap();
+        assert_eq!((master.protocol, master.ports()), (6, Some((41632, 2121))));
+        assert_eq!(
+            (expected.timeout_seconds, expected.class),
+            (Some(300), Some(0))
+        );
+        assert_eq!((expected.id, expected.flags), (Some(0x914f_1c5d), Some(0)));
+        assert_eq!(expected.helper, Some(&b"ftp"[..]));
+        assert_eq!((expected.nat, expected.function), (None, None));
+    }
+
+    fn tuple(builder: MessageBuilder<'_>, number: u16, port: u16) -> MessageBuilder<'_> {
+        builder.nested(number, |tuple| {
+            let tuple = tuple.nested(1, |ip| ip.attribute(1, &[1; 4]).attribute(2, &[2; 4]));
+            tuple.nested(2, |protocol| {
+                let protocol = protocol.attribute_u8(1, 6);
+                protocol.attribute_be16(2, port).attribute_be16(3, 0)
+            })
+        })
+    }
+
+    #[test]
+    fn a_translation_and_the_rest_are_read() {
+        let mut bytes = Vec::new();
+        let message = MessageBuilder::new(&mut bytes, 0x202, 0).bytes(&[2, 0, 0, 0]);
+        tuple(message, cta::TUPLE, 7)
+            .nested(cta::NAT, |nat| {
+                tuple(nat.attribute_be32(cta::NAT_DIR, 1), cta::NAT_TUPLE, 9)
+            })
+            .attribute_be32(cta::FLAGS, expectation_flags::PERMANENT)
+            .attribute_be16(cta::ZONE, 5)
+            .attribute_str_nul(cta::FN, "nat-follow-master")
+            .finish()
+            .unwrap();
+        let expected = decode(&bytes).unwrap();
+        let nat = expected.nat.unwrap();
+        assert_eq!((expected.kind, nat.is_reply), (EventKind::Destroy, true));
+        assert_eq!(
+            (expected.tuple.ports(), nat.tuple.ports()),
+            (Some((7, 0)), Some((9, 0)))
+        );
+        assert_eq!(
+            (expected.zone, expected.flags),
+            (Some(5), Some(expectation_flags::PERMANENT))
+        );
+        assert_eq!(expected.function, Some(&b"nat-follow-master"[..]));
+    }
+
+    #[test]
+    fn flows_are_no_expectations() {
+        assert_eq!(decode(&unhex(UDP_NEW)), None);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let mut count = 0;
+        for_each_spoiled(EXPECT_NEW, |bytes| {
+            count += usize::from(decode(bytes).is_some())
+        });
+        assert!(count > 0);
+    }
+}

@@ -1,0 +1,669 @@
+//! Flows, decoded from their messages.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::tuple::{Layer4, Tuple, Zone, ZoneDirection};
+use super::{EventKind, FIXED_BYTES, name_in};
+use crate::attribute::{Attribute, Attributes};
+use crate::message::Message;
+
+/// `NFNL_SUBSYS_CTNETLINK`, the upper byte of the message type.
+const SUBSYSTEM: u16 = 1;
+
+/// `enum ctattr_type`.
+mod cta {
+    pub const TUPLE_ORIG: u16 = 1;
+    pub const TUPLE_REPLY: u16 = 2;
+    pub const STATUS: u16 = 3;
+    pub const PROTOINFO: u16 = 4;
+    pub const HELP: u16 = 5;
+    pub const TIMEOUT: u16 = 7;
+    pub const MARK: u16 = 8;
+    pub const COUNTERS_ORIG: u16 = 9;
+    pub const COUNTERS_REPLY: u16 = 10;
+    pub const USE: u16 = 11;
+    pub const ID: u16 = 12;
+    pub const TUPLE_MASTER: u16 = 14;
+    pub const SECMARK: u16 = 17;
+    pub const ZONE: u16 = 18;
+    pub const SECCTX: u16 = 19;
+    pub const TIMESTAMP: u16 = 20;
+    pub const LABELS: u16 = 22;
+    pub const TIMESTAMP_EVENT: u16 = 27;
+}
+
+/// A flow, as one message tells of it.
+///
+/// Every event has the tuples, the status and the id; most else is there only when it changed, was asked for by sysctl,
+/// or is not its default, so None is normal. What a flow is known by is its original tuple and its zone: the id is
+/// a hash that two flows may share.
+///
+/// # Example
+///
+/// ```
+/// use nlring::conntrack::{EventKind, Flow};
+/// use nlring::{MessageBuilder, MessageList, flags};
+///
+/// // What the kernel sends for a first UDP packet: message type 0x100, struct nfgenmsg, then attributes.
+/// let mut bytes = Vec::new();
+/// MessageBuilder::new(&mut bytes, 0x100, flags::CREATE | flags::EXCL)
+///     .bytes(&[2 /* AF_INET */, 0, 0, 0])
+///     .nested(1 /* CTA_TUPLE_ORIG */, |tuple| {
+///         tuple
+///             .nested(1 /* CTA_TUPLE_IP */, |ip| {
+///                 ip.attribute(1, &[10, 0, 0, 1]).attribute(2, &[9, 9, 9, 9])
+///             })
+///             .nested(2 /* CTA_TUPLE_PROTO */, |proto| {
+///                 proto.attribute_u8(1, 17).attribute_be16(2, 40_000).attribute_be16(3, 53)
+///             })
+///     })
+///     .attribute_be32(7 /* CTA_TIMEOUT */, 30)
+///     .finish()?;
+///
+/// let list = MessageList::new(&bytes);
+/// let flow = list.iter().find_map(|message| Flow::decode(&message)).expect("it is a flow");
+/// assert_eq!(flow.kind, EventKind::New);
+/// assert_eq!(flow.orig.dst.to_string(), "9.9.9.9");
+/// assert_eq!(flow.orig.ports(), Some((40_000, 53)));
+/// assert_eq!(flow.timeout_seconds, Some(30));
+/// assert_eq!(flow.mark, None);
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Flow<'a> {
+    /// What became of it.
+    pub kind: EventKind,
+    /// The port ID of the message: whose request caused it, 0 for the kernel itself.
+    pub port_id: u32,
+    /// Address family: 2 (`AF_INET`) or 10 (`AF_INET6`).
+    pub family: u8,
+    /// The direction of the first packet.
+    pub orig: Tuple,
+    /// The direction of answers; other than the reverse of `orig` when addresses or ports are translated.
+    pub reply: Option<Tuple>,
+    /// The original tuple of the flow that this one was expected by. Sent when the flow begins.
+    pub master: Option<Tuple>,
+    /// Bits of [`status`].
+    pub status: Option<u32>,
+    /// The protocol's state, for protocols that have one. In a Destroy, the last one; older kernels send none then.
+    pub state: Option<ProtocolState>,
+    /// Until the flow ends, if no packet comes. In a Destroy, what was left of it; older kernels send none then.
+    pub timeout_seconds: Option<u32>,
+    /// The connection mark. Sent when it is not 0, or has changed.
+    pub mark: Option<u32>,
+    /// The security mark of kernels before 2.6.37; later ones send `secctx`.
+    pub secmark: Option<u32>,
+    /// The security context's name, bytes from the security module.
+    pub secctx: Option<&'a [u8]>,
+    /// The zone; None is zone 0.
+    pub zone: Option<Zone>,
+    /// A hash of the flow's address and tuple: a hint, two flows may share it.
+    pub id: Option<u32>,
+    /// References held on the flow. Not sent in events.
+    pub use_count: Option<u32>,
+    /// What the original direction has carried. Sent when the flow ends, if `net.netfilter.nf_conntrack_acct` is on.
+    pub counters_orig: Option<Counters>,
+    /// What the reply direction has carried.
+    pub counters_reply: Option<Counters>,
+    /// When the flow began: `CLOCK_REALTIME`, nanoseconds since 1970. Sent when the flow ends, if
+    /// `net.netfilter.nf_conntrack_timestamp` was on when it began.
+    pub start_ns: Option<u64>,
+    /// When the flow ended, on the same clock and condition.
+    pub stop_ns: Option<u64>,
+    /// When this event happened, on the same clock and condition; in New and Destroy. Available since Linux 6.14.
+    pub event_ns: Option<u64>,
+    /// The labels, one bit each, the lowest first. Sent when they changed.
+    pub labels: Option<&'a [u8]>,
+    /// The helper's name, such as `ftp`. Sent when it was attached.
+    pub helper: Option<&'a [u8]>,
+}
+
+/// An address with its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Endpoint {
+    /// The address.
+    pub address: IpAddr,
+    /// The port, the key of GRE, or the identifier of a sender of ICMP queries. None where there is none of these.
+    pub port: Option<u16>,
+}
+
+impl Endpoint {
+    /// The second, when it is another than the first.
+    #[inline]
+    fn changed(from: (IpAddr, Option<u16>), to: (IpAddr, Option<u16>)) -> Option<Self> {
+        let (address, port) = to;
+        (from != to).then_some(Self { address, port })
+    }
+}
+
+/// What a flow's addresses are translated to; see [`Flow::nat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Nat {
+    /// The source that the destination sees, when it is another.
+    pub src: Option<Endpoint>,
+    /// The destination that packets really go to, when it is another.
+    pub dst: Option<Endpoint>,
+}
+
+impl<'a> Flow<'a> {
+    /// Decodes a message in one pass. Attributes that are missing, unknown or of a wrong size are left out.
+    ///
+    /// None when the message is no flow: of another netfilter subsystem (expectations are one), neither
+    /// `IPCTNL_MSG_CT_NEW` nor `IPCTNL_MSG_CT_DELETE`, or netlink's own. None too when it has no original tuple with
+    /// both addresses, since nothing then says which flow it is.
+    pub fn decode(message: &Message<'a>) -> Option<Self> {
+        let kind = EventKind::of(message, SUBSYSTEM)?;
+        let mut flow = Self::without_attributes(kind, message);
+        let mut orig = None;
+        for attribute in message.attributes(FIXED_BYTES) {
+            match attribute.attribute_type() {
+                cta::TUPLE_ORIG => orig = flow.decode_tuple(attribute, ZoneDirection::Orig),
+                cta::TUPLE_REPLY => {
+                    flow.reply = flow.decode_tuple(attribute, ZoneDirection::Reply);
+                }
+                _ => flow.set(attribute),
+            }
+        }
+        flow.orig = orig?;
+        Some(flow)
+    }
+
+    /// The IP protocol number; see [`protocol_name`](super::protocol_name).
+    #[inline]
+    pub fn protocol(&self) -> u8 {
+        self.orig.protocol
+    }
+
+    /// What the flow's addresses are translated to, told from its tuples: answers go to the translated source and come
+    /// from the translated destination. None when nothing is translated, and without a reply tuple.
+    ///
+    /// The bits [`status::SRC_NAT`](super::status::SRC_NAT) and `DST_NAT` say that a rule applied, which may have chosen
+    /// the very same address.
+    #[inline]
+    pub fn nat(&self) -> Option<Nat> {
+        let reply = self.reply?;
+        // The identifier of an ICMP query is its sender's.
+        let sender_port = |tuple: &Tuple, ports: Option<u16>| match tuple.layer4 {
+            Layer4::Icmp { id, .. } => Some(id),
+            _ => ports,
+        };
+        let (src_port, dst_port) = self.orig.ports().unzip();
+        let (reply_src_port, reply_dst_port) = reply.ports().unzip();
+        let src = Endpoint::changed(
+            (self.orig.src, sender_port(&self.orig, src_port)),
+            (reply.dst, sender_port(&reply, reply_dst_port)),
+        );
+        let dst = Endpoint::changed((self.orig.dst, dst_port), (reply.src, reply_src_port));
+        (src.is_some() || dst.is_some()).then_some(Nat { src, dst })
+    }
+
+    /// The numbers of the labels that are set, lowest first: none too when the message has no labels.
+    pub fn label_bits(&self) -> impl Iterator<Item = u32> + use<'a> {
+        // The kernel's bitmap is of longs; libnetfilter_conntrack, too, reads it in words of 32 bits.
+        let (words, _) = self.labels.unwrap_or_default().as_chunks::<4>();
+        let words = words.iter().map(|word| u32::from_ne_bytes(*word));
+        (0u32..).zip(words).flat_map(|(index, word)| {
+            (0..32)
+                .filter(move |bit| word >> bit & 1 != 0)
+                .map(move |bit| 32 * index + bit)
+        })
+    }
+
+    /// `orig` stands for nothing until it is decoded.
+    #[inline]
+    fn without_attributes(kind: EventKind, message: &Message<'_>) -> Self {
+        Self {
+            kind,
+            port_id: message.port_id(),
+            family: message.payload().first().copied().unwrap_or(0),
+            orig: Tuple {
+                src: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                dst: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                protocol: 0,
+                layer4: Layer4::None,
+            },
+            reply: None,
+            master: None,
+            status: None,
+            state: None,
+            timeout_seconds: None,
+            mark: None,
+            secmark: None,
+            secctx: None,
+            zone: None,
+            id: None,
+            use_count: None,
+            counters_orig: None,
+            counters_reply: None,
+            start_ns: None,
+            stop_ns: None,
+            event_ns: None,
+            labels: None,
+            helper: None,
+        }
+    }
+
+    /// A tuple has a zone of its own when the zone holds for its direction only (Linux v6.18,
+    /// `net/netfilter/nf_conntrack_netlink.c`, `ctnetlink_dump_zone_id`).
+    #[inline]
+    fn decode_tuple(
+        &mut self,
+        attribute: Attribute<'_>,
+        direction: ZoneDirection,
+    ) -> Option<Tuple> {
+        let (tuple, zone) = Tuple::decode(attribute.nested());
+        if let Some(id) = zone {
+            self.zone = Some(Zone { id, direction });
+        }
+        tuple
+    }
+
+    /// Takes over an attribute that is not a tuple of the flow's own.
+    #[inline]
+    fn set(&mut self, attribute: Attribute<'a>) {
+        match attribute.attribute_type() {
+            cta::STATUS => self.status = attribute.as_be32(),
+            cta::PROTOINFO => self.state = ProtocolState::decode(attribute.nested()),
+            cta::HELP => self.helper = name_in(attribute),
+            cta::TIMEOUT => self.timeout_seconds = attribute.as_be32(),
+            cta::MARK => self.mark = attribute.as_be32(),
+            cta::COUNTERS_ORIG => self.counters_orig = Counters::decode(attribute.nested()),
+            cta::COUNTERS_REPLY => self.counters_reply = Counters::decode(attribute.nested()),
+            cta::USE => self.use_count = attribute.as_be32(),
+            cta::ID => self.id = attribute.as_be32(),
+            cta::TUPLE_MASTER => self.master = Tuple::decode(attribute.nested()).0,
+            cta::SECMARK => self.secmark = attribute.as_be32(),
+            cta::ZONE => {
+                self.zone = attribute.as_be16().map(|id| Zone {
+                    id,
+                    direction: ZoneDirection::Both,
+                });
+            }
+            cta::SECCTX => self.secctx = name_in(attribute),
+            cta::TIMESTAMP => self.set_timestamps(attribute.nested()),
+            cta::LABELS => self.labels = Some(attribute.bytes()),
+            cta::TIMESTAMP_EVENT => self.event_ns = attribute.as_be64(),
+            _ => {}
+        }
+    }
+
+    /// Reads `enum ctattr_timestamp`.
+    fn set_timestamps(&mut self, attributes: Attributes<'_>) {
+        for attribute in attributes {
+            match attribute.attribute_type() {
+                1 => self.start_ns = attribute.as_be64(),
+                2 => self.stop_ns = attribute.as_be64(),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Where a connection stands, as the kernel's tracker of its protocol sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProtocolState {
+    /// `enum tcp_conntrack` (`include/uapi/linux/netfilter/nf_conntrack_tcp.h`).
+    Tcp(u8),
+    /// `enum sctp_conntrack` (`include/uapi/linux/netfilter/nf_conntrack_sctp.h`).
+    Sctp(u8),
+    /// `enum ct_dccp_states` (Linux v6.12, `include/linux/netfilter/nf_conntrack_dccp.h`).
+    Dccp(u8),
+}
+
+impl ProtocolState {
+    /// The state's name in the kernel, such as `"ESTABLISHED"`. None for a number that this version does not know.
+    ///
+    /// ```
+    /// use nlring::conntrack::ProtocolState;
+    ///
+    /// assert_eq!(ProtocolState::Tcp(1).name(), Some("SYN_SENT"));
+    /// assert_eq!(ProtocolState::Tcp(99).name(), None);
+    /// ```
+    pub fn name(self) -> Option<&'static str> {
+        let (names, number): (&[&'static str], u8) = match self {
+            Self::Tcp(number) => (&TCP_STATES, number),
+            Self::Sctp(number) => (&SCTP_STATES, number),
+            Self::Dccp(number) => (&DCCP_STATES, number),
+        };
+        names.get(usize::from(number)).copied()
+    }
+
+    /// Reads `enum ctattr_protoinfo`, which holds one protocol's state.
+    #[inline]
+    fn decode(attributes: Attributes<'_>) -> Option<Self> {
+        let protocol = { attributes }.next()?;
+        let state = || protocol.nested().find(1)?.as_u8();
+        match protocol.attribute_type() {
+            1 => state().map(Self::Tcp),
+            2 => state().map(Self::Dccp),
+            3 => state().map(Self::Sctp),
+            _ => None,
+        }
+    }
+}
+
+const TCP_STATES: [&str; 10] = [
+    "NONE",
+    "SYN_SENT",
+    "SYN_RECV",
+    "ESTABLISHED",
+    "FIN_WAIT",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "TIME_WAIT",
+    "CLOSE",
+    "SYN_SENT2",
+];
+
+const SCTP_STATES: [&str; 10] = [
+    "NONE",
+    "CLOSED",
+    "COOKIE_WAIT",
+    "COOKIE_ECHOED",
+    "ESTABLISHED",
+    "SHUTDOWN_SENT",
+    "SHUTDOWN_RECD",
+    "SHUTDOWN_ACK_SENT",
+    "HEARTBEAT_SENT",
+    "HEARTBEAT_ACKED",
+];
+
+const DCCP_STATES: [&str; 10] = [
+    "NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT", "IGNORE",
+    "INVALID",
+];
+
+/// What one direction has carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, from the IP header on.
+    pub bytes: u64,
+}
+
+impl Counters {
+    /// Reads `enum ctattr_counters`. None unless both are there.
+    #[inline]
+    fn decode(attributes: Attributes<'_>) -> Option<Self> {
+        let (mut packets, mut bytes) = (None, None);
+        for attribute in attributes {
+            match attribute.attribute_type() {
+                1 => packets = attribute.as_be64(),
+                2 => bytes = attribute.as_be64(),
+                3 => packets = attribute.as_be32().map(u64::from),
+                4 => bytes = attribute.as_be32().map(u64::from),
+                _ => {}
+            }
+        }
+        Some(Self {
+            packets: packets?,
+            bytes: bytes?,
+        })
+    }
+}
+
+/// On bytes as Linux 6.18 sent them to a little-endian machine.
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::super::samples::{
+        ICMPV6_NEW, TCP_DESTROY, TCP_NEW, UDP_NEW, for_each_spoiled, unhex,
+    };
+    use super::super::status;
+    use super::*;
+    use crate::message::flags;
+    use crate::{MessageBuilder, MessageList};
+
+    /// Decodes the only message in the bytes.
+    fn decode(bytes: &[u8]) -> Option<Flow<'_>> {
+        Flow::decode(&MessageList::new(bytes).datagrams()[0].messages().next()?)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_decoded_whole() {
+        let bytes = unhex(TCP_DESTROY);
+        let flow = decode(&bytes).unwrap();
+        assert_eq!((flow.kind, flow.family), (EventKind::Destroy, 2));
+        assert_eq!(
+            (flow.orig.src, flow.orig.dst),
+            (ip("127.0.0.1"), ip("127.0.0.1"))
+        );
+        assert_eq!(
+            (flow.protocol(), flow.orig.ports()),
+            (6, Some((47152, 9000)))
+        );
+        assert_eq!(flow.reply.unwrap().ports(), Some((9000, 47152)));
+        assert_eq!(flow.state, Some(ProtocolState::Tcp(7)));
+        assert_eq!((flow.timeout_seconds, flow.mark), (Some(119), Some(7)));
+        let wanted = status::SEEN_REPLY | status::ASSURED | status::CONFIRMED;
+        assert_eq!(flow.status.unwrap() & wanted, wanted);
+        let counters = |packets, bytes| Some(Counters { packets, bytes });
+        assert_eq!(flow.counters_orig, counters(6, 321));
+        assert_eq!(flow.counters_reply, counters(4, 221));
+        assert!(flow.start_ns < flow.stop_ns && flow.stop_ns <= flow.event_ns);
+        assert!(flow.id.is_some() && flow.port_id != 0);
+        assert_eq!((flow.zone, flow.helper, flow.labels), (None, None, None));
+    }
+
+    #[test]
+    fn a_zone_knows_its_direction() {
+        let bytes = unhex(UDP_NEW);
+        let flow = decode(&bytes).unwrap();
+        assert_eq!((flow.kind, flow.port_id), (EventKind::New, 0));
+        assert_eq!(
+            (flow.orig.src, flow.orig.dst),
+            (ip("10.1.1.1"), ip("10.1.1.2"))
+        );
+        let direction = ZoneDirection::Orig;
+        assert_eq!(flow.zone, Some(Zone { id: 78, direction }));
+        assert_eq!(
+            (flow.state, flow.counters_orig, flow.stop_ns),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn a_helper_is_named() {
+        let bytes = unhex(TCP_NEW);
+        let flow = decode(&bytes).unwrap();
+        assert_eq!(
+            (flow.kind, flow.helper),
+            (EventKind::New, Some(&b"ftp"[..]))
+        );
+        assert_eq!(flow.state.and_then(ProtocolState::name), Some("SYN_SENT"));
+    }
+
+    #[test]
+    fn icmp_has_no_ports() {
+        let bytes = unhex(ICMPV6_NEW);
+        let flow = decode(&bytes).unwrap();
+        let echo = |icmp_type| Layer4::Icmp {
+            icmp_type,
+            code: 0,
+            id: 4661,
+        };
+        assert_eq!(
+            (flow.family, flow.protocol(), flow.orig.ports()),
+            (10, 58, None)
+        );
+        assert_eq!(
+            (flow.orig.src, flow.orig.dst),
+            (ip("fd00::1"), ip("fd00::2"))
+        );
+        assert_eq!(
+            (flow.orig.layer4, flow.reply.unwrap().layer4),
+            (echo(128), echo(129))
+        );
+    }
+
+    #[test]
+    fn new_is_told_from_update_by_flags_and_other_messages_are_no_flows() {
+        let kind_of = |message_type: u16, flags: u16| {
+            let mut bytes = unhex(UDP_NEW);
+            bytes[4..6].copy_from_slice(&message_type.to_ne_bytes());
+            bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+            decode(&bytes).map(|flow| flow.kind)
+        };
+        assert_eq!(
+            kind_of(0x100, flags::CREATE | flags::EXCL),
+            Some(EventKind::New)
+        );
+        assert_eq!(kind_of(0x100, flags::MULTI), Some(EventKind::Update));
+        assert_eq!(kind_of(0x102, 0), Some(EventKind::Destroy));
+        for other in [0, 2, 3, 0x101, 0x103, 0x200, 0x202, 0x302] {
+            assert_eq!(kind_of(other, 0), None, "type {other:#x}");
+        }
+    }
+
+    #[test]
+    fn without_both_addresses_it_is_no_flow() {
+        let flow_of = |addresses: &[(u16, &[u8])]| {
+            let mut bytes = Vec::new();
+            MessageBuilder::new(&mut bytes, 0x100, 0)
+                .bytes(&[2, 0, 0, 0])
+                .nested(1, |tuple| {
+                    tuple.nested(1, |ip| {
+                        let all = addresses.iter();
+                        all.fold(ip, |ip, (number, bytes)| ip.attribute(*number, bytes))
+                    })
+                })
+                .finish()
+                .unwrap();
+            decode(&bytes).is_some()
+        };
+        assert!(flow_of(&[(1, &[1; 4]), (2, &[2; 4])]));
+        assert!(flow_of(&[(3, &[1; 16]), (4, &[2; 16])]));
+        assert!(!flow_of(&[(1, &[1; 4])]));
+        assert!(!flow_of(&[(1, &[1; 4]), (4, &[2; 16])]));
+        assert!(!flow_of(&[(1, &[1; 5]), (2, &[2; 4])]));
+        assert!(!flow_of(&[]));
+    }
+
+    /// Appends a tuple from a source and its port to a destination and its port; addresses end in these numbers.
+    fn tuple(
+        builder: MessageBuilder<'_>,
+        number: u16,
+        protocol: u8,
+        [src, src_port, dst, dst_port]: [u16; 4],
+    ) -> MessageBuilder<'_> {
+        let address = |host: u16| [&[10, 0][..], &host.to_be_bytes()].concat();
+        builder.nested(number, |tuple| {
+            let tuple = tuple.nested(1, |ip| {
+                ip.attribute(1, &address(src)).attribute(2, &address(dst))
+            });
+            tuple.nested(2, |layer4| {
+                let layer4 = layer4.attribute_u8(1, protocol);
+                match protocol {
+                    1 => layer4
+                        .attribute_be16(4, src_port)
+                        .attribute_u8(5, 8)
+                        .attribute_u8(6, 0),
+                    89 => layer4,
+                    _ => layer4
+                        .attribute_be16(2, src_port)
+                        .attribute_be16(3, dst_port),
+                }
+            })
+        })
+    }
+
+    fn flow_of(protocol: u8, orig: [u16; 4], reply: [u16; 4]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let message = MessageBuilder::new(&mut bytes, 0x100, 0).bytes(&[2, 0, 0, 0]);
+        let message = tuple(message, cta::TUPLE_ORIG, protocol, orig);
+        tuple(message, cta::TUPLE_REPLY, protocol, reply)
+            .finish()
+            .unwrap();
+        bytes
+    }
+
+    #[test]
+    fn translations_are_told_from_the_tuples() {
+        let nat = |protocol, orig, reply| {
+            let bytes = flow_of(protocol, orig, reply);
+            let nat = decode(&bytes).unwrap().nat()?;
+            let end = |end: Endpoint| {
+                let IpAddr::V4(address) = end.address else {
+                    panic!()
+                };
+                (address.octets()[3], end.port)
+            };
+            Some((nat.src.map(end), nat.dst.map(end)))
+        };
+        let (tcp, icmp, ospf) = (6, 1, 89);
+        assert_eq!(nat(tcp, [1, 1000, 2, 80], [2, 80, 1, 1000]), None);
+        // Another source; another port alone; another destination; both.
+        assert_eq!(
+            nat(tcp, [1, 1000, 2, 80], [2, 80, 9, 1000]),
+            Some((Some((9, Some(1000))), None))
+        );
+        assert_eq!(
+            nat(tcp, [1, 1000, 2, 80], [2, 80, 1, 1001]),
+            Some((Some((1, Some(1001))), None))
+        );
+        assert_eq!(
+            nat(tcp, [1, 1000, 2, 80], [3, 8080, 1, 1000]),
+            Some((None, Some((3, Some(8080)))))
+        );
+        assert_eq!(
+            nat(tcp, [1, 1000, 2, 80], [3, 80, 9, 1001]),
+            Some((Some((9, Some(1001))), Some((3, Some(80)))))
+        );
+        // The identifier is the source's.
+        assert_eq!(nat(icmp, [1, 77, 2, 0], [2, 77, 1, 0]), None);
+        assert_eq!(
+            nat(icmp, [1, 77, 2, 0], [2, 78, 9, 0]),
+            Some((Some((9, Some(78))), None))
+        );
+        assert_eq!(
+            nat(icmp, [1, 77, 2, 0], [3, 77, 1, 0]),
+            Some((None, Some((3, None))))
+        );
+        assert_eq!(
+            nat(ospf, [1, 0, 2, 0], [2, 0, 9, 0]),
+            Some((Some((9, None)), None))
+        );
+    }
+
+    #[test]
+    fn labels_are_numbered_from_the_lowest_bit() {
+        let labels = |bits: &[u8]| {
+            let mut bytes = unhex(UDP_NEW);
+            let length = u32::try_from(bytes.len() + 4 + bits.len()).unwrap();
+            bytes[..4].copy_from_slice(&length.to_ne_bytes());
+            bytes.extend_from_slice(&u16::try_from(4 + bits.len()).unwrap().to_ne_bytes());
+            bytes.extend_from_slice(&cta::LABELS.to_ne_bytes());
+            bytes.extend_from_slice(bits);
+            decode(&bytes).unwrap().label_bits().collect::<Vec<_>>()
+        };
+        let mut bits = [0; 16];
+        assert_eq!(labels(&bits), []);
+        (bits[0], bits[5], bits[15]) = (0x81, 2, 0x80);
+        assert_eq!(labels(&bits), [0, 7, 41, 127]);
+        assert_eq!(labels(&[1, 0, 0, 0, 1]), [0], "not a whole word");
+        let bytes = unhex(UDP_NEW);
+        assert_eq!(decode(&bytes).unwrap().label_bits().count(), 0);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let mut count = 0;
+        for digits in [TCP_DESTROY, UDP_NEW, TCP_NEW, ICMPV6_NEW] {
+            for_each_spoiled(digits, |bytes| {
+                let flow = decode(bytes);
+                count += usize::from(flow.is_some());
+                flow.map(|flow| (flow.nat(), flow.label_bits().count()));
+            });
+        }
+        assert!(count > 0);
+    }
+}
