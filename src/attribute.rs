@@ -162,6 +162,12 @@ impl<'a> Attributes<'a> {
         Self { left: bytes }
     }
 
+    /// What is left of the bytes.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.left
+    }
+
     /// The first attribute of this type.
     pub fn find(mut self, attribute_type: u16) -> Option<Attribute<'a>> {
         Iterator::find(&mut self, |attribute| {

@@ -911,6 +911,24 @@ pub fn route_type_name(route_type: u8) -> Option<&'static str> {
     names.get(usize::from(route_type)).copied()
 }
 
+/// The name of an encapsulation in [`encap`], as ip(8) has it.
+pub fn encap_name(encap_type: u16) -> Option<&'static str> {
+    let names = [
+        "none",
+        "mpls",
+        "ip",
+        "ila",
+        "ip6",
+        "seg6",
+        "bpf",
+        "seg6local",
+        "rpl",
+        "ioam6",
+        "xfrm",
+    ];
+    names.get(usize::from(encap_type)).copied()
+}
+
 /// The name of a [`metric`], as ip(8) has it.
 pub fn metric_name(number: u16) -> Option<&'static str> {
     let names = [

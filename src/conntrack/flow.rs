@@ -332,6 +332,14 @@ impl ProtocolState {
         names.get(usize::from(number)).copied()
     }
 
+    /// The state's number.
+    #[inline]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp(number) | Self::Sctp(number) | Self::Dccp(number) => number,
+        }
+    }
+
     /// Reads `enum ctattr_protoinfo`, which holds one protocol's state.
     #[inline]
     fn decode(attributes: Attributes<'_>) -> Option<Self> {

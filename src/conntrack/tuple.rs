@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::attribute::Attributes;
+use crate::attribute::{Attributes, NESTED};
 
 /// One direction of a flow: who sends to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,9 +54,55 @@ impl Tuple {
         }
     }
 
-    /// Reads `enum ctattr_tuple`: the tuple, when both addresses are there, and the zone given with it.
+    /// Reads IPv4 addresses and ports, when they lie as the kernel lays them (`ctnetlink_dump_tuples`): nearly always,
+    /// and a quarter of a flow's decoding faster than one by one.
     #[inline]
+    fn decode_usual(bytes: &[u8]) -> Option<Self> {
+        const IP: [u8; 4] = header(20, 1 | NESTED);
+        const SRC: [u8; 4] = header(8, 1);
+        const DST: [u8; 4] = header(8, 2);
+        const LAYER4: [u8; 4] = header(28, 2 | NESTED);
+        const PROTOCOL: [u8; 4] = header(5, 1);
+        const SRC_PORT: [u8; 4] = header(6, 2);
+        const DST_PORT: [u8; 4] = header(6, 3);
+        let &[
+            IP,
+            SRC,
+            src,
+            DST,
+            dst,
+            LAYER4,
+            PROTOCOL,
+            [protocol, ..],
+            SRC_PORT,
+            [src_high, src_low, ..],
+            DST_PORT,
+            [dst_high, dst_low, ..],
+        ] = bytes.as_chunks::<4>().0
+        else {
+            return None;
+        };
+        Some(Self {
+            src: IpAddr::V4(Ipv4Addr::from(src)),
+            dst: IpAddr::V4(Ipv4Addr::from(dst)),
+            protocol,
+            layer4: Layer4::Ports {
+                src: u16::from_be_bytes([src_high, src_low]),
+                dst: u16::from_be_bytes([dst_high, dst_low]),
+            },
+        })
+    }
+
+    /// Reads `enum ctattr_tuple`: the tuple, when both addresses are there, and the zone given with it.
     pub(super) fn decode(attributes: Attributes<'_>) -> (Option<Self>, Option<u16>) {
+        match Self::decode_usual(attributes.bytes()) {
+            Some(tuple) => (Some(tuple), None),
+            None => Self::decode_any(attributes),
+        }
+    }
+
+    #[inline]
+    fn decode_any(attributes: Attributes<'_>) -> (Option<Self>, Option<u16>) {
         let (mut addresses, mut protocol, mut layer4) = (None, 0, Layer4::None);
         let mut zone = None;
         for attribute in attributes {
@@ -75,6 +121,13 @@ impl Tuple {
         });
         (tuple, zone)
     }
+}
+
+/// A header of `struct nlattr`, as it lies in memory.
+const fn header(length_bytes: u16, attribute_type: u16) -> [u8; 4] {
+    let [a, b] = length_bytes.to_ne_bytes();
+    let [c, d] = attribute_type.to_ne_bytes();
+    [a, b, c, d]
 }
 
 /// Reads `enum ctattr_ip`. None unless both addresses are there and of one family.
@@ -142,4 +195,55 @@ pub enum ZoneDirection {
     Orig,
     /// The reply direction.
     Reply,
+}
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+
+    /// The inside of a tuple of TCP over IPv4, as the kernel lays it.
+    const USUAL: [u8; 48] = [
+        20, 0, 1, 0x80, 8, 0, 1, 0, 10, 0, 0, 1, 8, 0, 2, 0, 10, 0, 0, 2, //
+        28, 0, 2, 0x80, 5, 0, 1, 0, 6, 0, 0, 0, 6, 0, 2, 0, 0x12, 0x34, 0, 0, 6, 0, 3, 0, 0, 80, 0,
+        0,
+    ];
+
+    #[test]
+    fn the_usual_layout_is_read_as_any_other() {
+        let read = Tuple::decode_usual(&USUAL).unwrap();
+        assert_eq!((read.protocol, read.ports()), (6, Some((0x1234, 80))));
+        assert_eq!(
+            (read.src.to_string(), read.dst.to_string()),
+            ("10.0.0.1".to_owned(), "10.0.0.2".to_owned())
+        );
+        let (mut usual_count, mut other_count) = (0, 0);
+        for (index, change) in
+            (0..USUAL.len()).flat_map(|index| (1..=255).map(move |change| (index, change)))
+        {
+            let mut bytes = USUAL;
+            bytes[index] ^= change;
+            let any = Tuple::decode_any(Attributes::new(&bytes));
+            match Tuple::decode_usual(&bytes) {
+                Some(usual) => {
+                    usual_count += 1;
+                    assert_eq!((Some(usual), None), any, "byte {index} ^ {change}");
+                }
+                None => other_count += 1,
+            }
+        }
+        // Addresses, the protocol, ports, and padding may be anything.
+        assert_eq!(
+            (usual_count, other_count),
+            ((8 + 4 + 4 + 4) * 255, 28 * 255)
+        );
+        for length in 0..USUAL.len() {
+            assert_eq!(Tuple::decode_usual(&USUAL[..length]), None);
+        }
+        let with_zone = [&USUAL[..], &[6, 0, 3, 0, 0, 5, 0, 0]].concat();
+        assert_eq!(Tuple::decode_usual(&with_zone), None);
+        assert_eq!(
+            Tuple::decode(Attributes::new(&with_zone)),
+            (Some(read), Some(5))
+        );
+    }
 }
