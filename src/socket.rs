@@ -302,7 +302,8 @@ impl Socket {
     /// - [`ErrorKind::Truncated`], with the real length: the datagram did not fit, and is gone unless it was peeked at;
     /// - [`ErrorKind::WouldBlock`]: nothing there, on a non-blocking socket or after the time-out;
     /// - [`ErrorKind::Overrun`]: datagrams were lost before this call, and the next call goes on;
-    /// - [`ErrorKind::System`] with `EINTR`: a signal came first.
+    /// - [`ErrorKind::System`] with `EINTR`: a signal came first, or the kernel was still clearing up after an engine that
+    ///   this thread has dropped.
     ///
     /// A bad length inside the datagram is no error: the messages before it are good, and
     /// [`MessageList::malformed`] tells of it.

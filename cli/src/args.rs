@@ -30,6 +30,8 @@ pub enum Command {
     Route(RouteArguments),
     /// Make conntrack and route events in a private namespace, and follow them
     Demo(DemoArguments),
+    /// Say what this host offers, what stands in the way of receiving all events, and what to do about it
+    Doctor(DoctorArguments),
 }
 
 /// What both collectors' help ends with; a macro, since only literals are concatenated.
@@ -52,13 +54,14 @@ pub struct ConntrackArguments {
     )]
     pub events: Vec<ConntrackEvent>,
 
-    /// What to add to the lines: id, the flow's id
+    /// What to add to the lines, as with conntrack -o; for programs there is --json
     #[arg(
         short = 'o',
+        long = "fields",
         value_name = "FIELD",
         value_delimiter = ',',
         ignore_case = true,
-        hide_possible_values = true
+        conflicts_with = "json"
     )]
     pub fields: Vec<Field>,
 
@@ -80,9 +83,39 @@ pub struct RouteArguments {
     )]
     pub events: Vec<RouteEvent>,
 
+    /// What to add to the lines; for programs there is --json
+    #[arg(
+        short = 'o',
+        long = "fields",
+        value_name = "FIELD",
+        value_delimiter = ',',
+        ignore_case = true,
+        conflicts_with = "json"
+    )]
+    pub fields: Vec<RouteField>,
+
     #[command(flatten)]
     pub collector: CollectorArguments,
 }
+
+#[derive(Args, Debug)]
+#[command(after_help = DOCTOR_HELP)]
+pub struct DoctorArguments {
+    /// Write one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+const DOCTOR_HELP: &str = "\
+A line a check: ok; note, worth knowing; limit, something will be missing or lost; fail, conntrack or route events cannot
+be received; unknown, it cannot be told from here. Below it, after $, what to do about it: a command for root's shell.
+
+It changes no setting. To see whether flows are tracked it listens for a moment, where it may, and sends a UDP datagram to
+itself over the loopback device, for IPv4 and for IPv6: other collectors see these flows begin and end. As for any
+collector, the kernel may load its conntrack modules.
+
+Exits with 0 when conntrack and route events can be received here, perhaps with limits, and with 1 when something makes
+that impossible.";
 
 #[derive(Args, Debug)]
 #[command(after_help = "Exits with 1 when what it made is not what it received and lost.")]
@@ -116,6 +149,10 @@ pub struct CollectorArguments {
     /// The socket's receive buffer, in which events wait to be read
     #[arg(long = "recv-buffer", value_name = "SIZE", allow_hyphen_values = true, default_value = "8MiB", value_parser = parse_size)]
     pub recv_buffer_bytes: usize,
+
+    /// Write each event as a JSON object on a line of its own (docs/json.md)
+    #[arg(long)]
+    pub json: bool,
 
     /// End after N events
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
@@ -152,7 +189,10 @@ pub enum ConntrackEvent {
     #[value(alias = "updates")] // conntrack's own word
     Update,
     Destroy,
+    /// New, update and destroy
     All,
+    /// Connections that a helper expects, such as FTP's for data: their begin and end
+    Expect,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -163,7 +203,22 @@ pub enum RouteEvent {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Field {
+    /// When the event was received, in seconds since 1970
+    Timestamp,
+    /// The network protocol before the transport protocol
+    Extended,
+    /// The flow's id
     Id,
+    /// When the flow began and ended, by the kernel (net.netfilter.nf_conntrack_timestamp = 1)
+    Ktimestamp,
+    /// The names of the flow's labels
+    Labels,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RouteField {
+    /// When the event was received, in local time, as with ip -ts
+    Timestamp,
 }
 
 fn parse_count(text: &str) -> Result<u64, String> {
@@ -242,6 +297,21 @@ mod tests {
         }
         let error = parse("nlring route -e update").unwrap_err().to_string();
         assert!(error.contains("new, delete"), "{error}");
+    }
+
+    #[test]
+    fn fields_are_lists_in_any_case() {
+        use Field::{Id, Labels, Timestamp};
+        assert_eq!(conntrack("").fields, []);
+        assert_eq!(conntrack("-o TIMESTAMP,Id").fields, [Timestamp, Id]);
+        assert_eq!(conntrack("-o id -o labels").fields, [Id, Labels]);
+        for bad in ["-o xml", "-o save", "-o id,", "-o id --json"] {
+            let error = parse(&format!("nlring conntrack {bad}")).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{bad}");
+        }
+        let error = parse("nlring conntrack -o xml").unwrap_err().to_string();
+        let names = "timestamp, extended, id, ktimestamp, labels";
+        assert!(error.contains(names), "{error}");
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The one loop of all commands: take a turn, write its lines out, look at the clock; and the end, whatever brings it.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use nlring::{Ended, Engine, Event, Loss, Message, Notice, Running, SocketId, Turn};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::console::Console;
+use crate::gap::{self, since_1970_ns};
 use crate::outcome::{End, Failure};
 use crate::output::{Broken, Output};
 use crate::session::Session;
@@ -17,7 +17,12 @@ use crate::summary::Summary;
 /// What a command makes of its sockets' messages.
 pub trait Lines {
     /// Appends the message's line, with its newline. False: it has none, and nothing is appended.
-    fn write(&mut self, socket: SocketId, message: &Message<'_>, out: &mut Vec<u8>) -> bool;
+    fn write(&mut self, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> bool;
+
+    /// Appends the line of a loss.
+    fn write_loss(&mut self, loss: &Loss, out: &mut Vec<u8>) {
+        gap::write_text(out, loss);
+    }
 
     /// Something of this socket's stream is missing.
     fn note_missed(&mut self, _socket: SocketId) {}
@@ -31,6 +36,14 @@ pub trait Lines {
     fn due(&self) -> Option<Instant> {
         None
     }
+}
+
+/// A message, and where and when it came in.
+pub struct Incoming<'a> {
+    pub socket: SocketId,
+    pub message: Message<'a>,
+    /// When it was taken from the socket: `CLOCK_REALTIME`, nanoseconds since 1970.
+    pub received_ns: u64,
 }
 
 /// When a run ends by itself.
@@ -174,9 +187,15 @@ impl<L: Lines> Taker<'_, L> {
         }
         match event {
             Event::Messages(socket, list) => {
+                let received_ns = list.received_at().map_or(0, since_1970_ns);
                 for message in &list {
+                    let incoming = Incoming {
+                        socket,
+                        message,
+                        received_ns,
+                    };
                     let lines = &mut *self.lines;
-                    match self.output.event(|out| lines.write(socket, &message, out)) {
+                    match self.output.event(|out| lines.write(&incoming, out)) {
                         Ok(count) if self.count.is_some_and(|most| count >= most) => {
                             return ControlFlow::Break(Ok(End::Counted));
                         }
@@ -186,7 +205,8 @@ impl<L: Lines> Taker<'_, L> {
                 }
             }
             Event::Lost(socket, loss) if self.counted.contains(&socket) => {
-                self.output.loss(&loss_text(&loss));
+                let lines = &mut *self.lines;
+                self.output.record(|out| lines.write_loss(&loss, out));
             }
             Event::Notice(_, Notice::Failed(error)) => {
                 return ControlFlow::Break(Err(error.into()));
@@ -204,36 +224,9 @@ impl<L: Lines> Taker<'_, L> {
     }
 }
 
-fn loss_text(loss: &Loss) -> String {
-    format!(
-        "{} datagrams between {} and {}",
-        loss.count,
-        rfc3339(loss.since),
-        rfc3339(loss.until)
-    )
-}
-
-/// In UTC, to the microsecond. A clock set beyond year 9999 is shown at the end of time.
-fn rfc3339(time: SystemTime) -> String {
-    format!("{:.6}", Timestamp::try_from(time).unwrap_or(Timestamp::MAX))
-}
-
 /// User and system time of this thread.
 fn thread_cpu() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime)
         .try_into()
         .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn instants_are_rfc_3339_in_utc() {
-        let time = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5_000);
-        assert_eq!(rfc3339(time), "2023-11-14T22:13:20.000005Z");
-        let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
-        assert_eq!(rfc3339(whole), "1970-01-01T00:00:01.000000Z");
-    }
 }

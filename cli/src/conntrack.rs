@@ -2,12 +2,17 @@
 
 use std::process::ExitCode;
 
-use nlring::conntrack::{Flow, Group};
-use nlring::{Message, Protocol, SocketId};
+use nlring::conntrack::{Expectation, Flow, Group};
+use nlring::{Loss, Protocol};
 
 use crate::args::{ConntrackArguments, ConntrackEvent, Field};
-use crate::collect::{Limits, Lines};
+use crate::collect::{Incoming, Limits, Lines};
+use crate::conntrack_json::{write_expectation, write_flow};
 use crate::conntrack_text::{TextOptions, write_line};
+use crate::console::Console;
+use crate::expectation_text;
+use crate::gap;
+use crate::label_names::LabelNames;
 use crate::session;
 
 pub fn run(arguments: &ConntrackArguments) -> ExitCode {
@@ -21,9 +26,7 @@ pub fn run(arguments: &ConntrackArguments) -> ExitCode {
         )?;
         let flows = engine.add(socket)?;
         let mut lines = FlowLines {
-            options: TextOptions {
-                id: arguments.fields.contains(&Field::Id),
-            },
+            format: format(arguments, session.console),
         };
         let limits = Limits {
             count: collector.count,
@@ -33,30 +36,81 @@ pub fn run(arguments: &ConntrackArguments) -> ExitCode {
     })
 }
 
-fn groups(events: &[ConntrackEvent]) -> impl Iterator<Item = Group> {
-    let wanted = |event| events.contains(&event) || events.contains(&ConntrackEvent::All);
-    [
-        (ConntrackEvent::New, Group::New),
-        (ConntrackEvent::Update, Group::Update),
-        (ConntrackEvent::Destroy, Group::Destroy),
-    ]
-    .into_iter()
-    .filter_map(move |(event, group)| wanted(event).then_some(group))
+fn format(arguments: &ConntrackArguments, console: &mut Console) -> FlowFormat {
+    if arguments.collector.json {
+        // Without the file, which is the rule, labels have numbers.
+        return FlowFormat::Json(LabelNames::load().unwrap_or_default());
+    }
+    let mut options = TextOptions::of(&arguments.fields);
+    if arguments.fields.contains(&Field::Labels) {
+        match LabelNames::load() {
+            Ok(names) => options.labels = Some(names),
+            Err(reason) => console.warn(format_args!("labels are not shown: {reason}")),
+        }
+    }
+    FlowFormat::Text(options)
 }
 
-/// Flows, as lines.
+/// `all` is all of flows, as conntrack has it.
+fn groups(events: &[ConntrackEvent]) -> impl Iterator<Item = Group> {
+    use ConntrackEvent::{All, Destroy, Expect, New, Update};
+    [
+        (Group::New, [New, All]),
+        (Group::Update, [Update, All]),
+        (Group::Destroy, [Destroy, All]),
+        (Group::ExpectNew, [Expect; 2]),
+        (Group::ExpectDestroy, [Expect; 2]),
+    ]
+    .into_iter()
+    .filter(|(_, wanted)| wanted.iter().any(|event| events.contains(event)))
+    .map(|(group, _)| group)
+}
+
+/// Flows and expectations, as lines.
 #[derive(Default)]
 pub struct FlowLines {
-    pub options: TextOptions,
+    format: FlowFormat,
+}
+
+enum FlowFormat {
+    /// As conntrack prints them.
+    Text(TextOptions),
+    /// With these names of labels.
+    Json(LabelNames),
+}
+
+impl Default for FlowFormat {
+    fn default() -> Self {
+        Self::Text(TextOptions::default())
+    }
 }
 
 impl Lines for FlowLines {
-    fn write(&mut self, _socket: SocketId, message: &Message<'_>, out: &mut Vec<u8>) -> bool {
-        let flow = Flow::decode(message);
-        if let Some(flow) = &flow {
-            write_line(out, flow, self.options);
+    fn write(&mut self, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> bool {
+        let received_ns = incoming.received_ns;
+        if let Some(flow) = &Flow::decode(&incoming.message) {
+            match &self.format {
+                FlowFormat::Text(options) => write_line(out, flow, options, received_ns),
+                FlowFormat::Json(labels) => write_flow(out, flow, labels, received_ns),
+            }
+        } else if let Some(expectation) = &Expectation::decode(&incoming.message) {
+            match &self.format {
+                FlowFormat::Text(options) => {
+                    expectation_text::write_line(out, expectation, options, received_ns);
+                }
+                FlowFormat::Json(_) => write_expectation(out, expectation, received_ns),
+            }
+        } else {
+            return false;
         }
-        flow.is_some()
+        true
+    }
+
+    fn write_loss(&mut self, loss: &Loss, out: &mut Vec<u8>) {
+        match self.format {
+            FlowFormat::Text(_) => gap::write_text(out, loss),
+            FlowFormat::Json(_) => gap::write_json(out, loss),
+        }
     }
 }
 
@@ -66,11 +120,15 @@ mod tests {
 
     #[test]
     fn events_name_groups_once() {
-        use ConntrackEvent::{All, Destroy, New};
+        use ConntrackEvent::{All, Destroy, Expect, New};
         assert_eq!(
             groups(&[Destroy, New, New]).collect::<Vec<_>>(),
             [Group::New, Group::Destroy]
         );
         assert_eq!(groups(&[New, All]).count(), 3);
+        assert_eq!(
+            groups(&[Expect]).collect::<Vec<_>>(),
+            [Group::ExpectNew, Group::ExpectDestroy]
+        );
     }
 }

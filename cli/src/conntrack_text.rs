@@ -1,26 +1,55 @@
 //! A flow as the line that `conntrack -E` (conntrack-tools 1.4.7) prints for it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::IpAddr;
 
 use nlring::conntrack::{
     Counters, EventKind, Flow, Layer4, ProtocolState, Tuple, ZoneDirection, protocol_name, status,
 };
 
-use crate::text::{write_decimal, write_escaped, write_hex, write_ip};
+use crate::args::Field;
+use crate::label_names::LabelNames;
+use crate::local_time::LocalTime;
+use crate::text::{write_decimal, write_escaped, write_hex, write_ip, write_padded};
 
-/// What a line has beyond conntrack's default.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a line has beyond conntrack's default; the names are those of `conntrack -o`.
+#[derive(Debug, Default)]
 pub struct TextOptions {
-    /// The flow's id, as with `conntrack -o id`.
+    /// When the event was received.
+    pub timestamp: bool,
+    /// The network protocol.
+    pub extended: bool,
+    /// The flow's id.
     pub id: bool,
+    /// When the kernel saw it begin and end, and the zone to show that in.
+    pub ktimestamp: Option<LocalTime>,
+    /// The flow's labels, by these names. Without any, nothing is shown of labels.
+    pub labels: Option<LabelNames>,
+}
+
+impl TextOptions {
+    /// The labels' names have to be given beside.
+    pub fn of(fields: &[Field]) -> Self {
+        let has = |field| fields.contains(&field);
+        Self {
+            timestamp: has(Field::Timestamp),
+            extended: has(Field::Extended),
+            id: has(Field::Id),
+            ktimestamp: has(Field::Ktimestamp).then(LocalTime::system),
+            labels: None,
+        }
+    }
 }
 
 /// Appends the flow's line and a newline.
 ///
 /// It ends in ` [USERSPACE] portid=N` when a request caused the event; conntrack also guesses the program's name from
 /// /proc, which is wrong as often as the port ID is no process ID.
-pub fn write_line(out: &mut Vec<u8>, flow: &Flow<'_>, options: TextOptions) {
-    write_head(out, flow);
+pub fn write_line(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, received_ns: u64) {
+    if options.timestamp {
+        write_timestamp(out, received_ns);
+    }
+    out.extend_from_slice(kind_label(flow.kind));
+    write_head(out, flow, options);
     write_tuple(out, &flow.orig);
     write_zone(out, flow, ZoneDirection::Orig, b"zone-orig=");
     write_counters(out, flow.counters_orig);
@@ -36,7 +65,7 @@ pub fn write_line(out: &mut Vec<u8>, flow: &Flow<'_>, options: TextOptions) {
     write_zone(out, flow, ZoneDirection::Reply, b"zone-reply=");
     write_counters(out, flow.counters_reply);
     out.extend_from_slice(status_label(flow.status.unwrap_or(0)));
-    write_tail(out, flow, options);
+    write_tail(out, flow, options, received_ns);
     out.pop(); // each field left a blank behind it
     if flow.port_id != 0 {
         out.extend_from_slice(b" [USERSPACE] portid=");
@@ -45,13 +74,31 @@ pub fn write_line(out: &mut Vec<u8>, flow: &Flow<'_>, options: TextOptions) {
     out.push(b'\n');
 }
 
-/// The kind, the protocol's name and number, the timeout, and the protocol's state.
-fn write_head(out: &mut Vec<u8>, flow: &Flow<'_>) {
-    out.extend_from_slice(match flow.kind {
+/// Seconds and microseconds since 1970, and a tab.
+pub fn write_timestamp(out: &mut Vec<u8>, ns: u64) {
+    out.push(b'[');
+    write_padded(out, ns / 1_000_000_000, 8);
+    out.push(b'.');
+    write_padded(out, ns % 1_000_000_000 / 1000, 6);
+    out.extend_from_slice(b"]\t");
+}
+
+pub fn kind_label(kind: EventKind) -> &'static [u8] {
+    match kind {
         EventKind::New => b"    [NEW] ",
         EventKind::Update => b" [UPDATE] ",
         EventKind::Destroy => b"[DESTROY] ",
-    });
+    }
+}
+
+/// The protocols' names and numbers, the timeout, and the protocol's state.
+fn write_head(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions) {
+    if options.extended {
+        out.extend_from_slice(match flow.orig.src {
+            IpAddr::V4(_) => b"ipv4     2 ",
+            IpAddr::V6(_) => b"ipv6     10 ",
+        });
+    }
     let name = protocol_name(flow.protocol()).unwrap_or("unknown");
     out.extend_from_slice(name.as_bytes());
     out.resize(out.len() + 8_usize.saturating_sub(name.len()), b' ');
@@ -68,30 +115,51 @@ fn state_name(state: ProtocolState) -> &'static str {
 }
 
 /// What follows the tuples.
-fn write_tail(out: &mut Vec<u8>, flow: &Flow<'_>, options: TextOptions) {
+fn write_tail(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, received_ns: u64) {
     write_field(out, b"mark=", flow.mark);
     write_field(out, b"secmark=", flow.secmark);
     write_name(out, b"secctx=", flow.secctx);
     write_zone(out, flow, ZoneDirection::Both, b"zone=");
-    write_field(out, b"delta-time=", lifetime_seconds(flow));
+    write_field(out, b"delta-time=", lifetime_seconds(flow, received_ns));
+    if let Some(zone) = &options.ktimestamp {
+        write_kernel_time(out, b"[start=", flow.start_ns, zone);
+        write_kernel_time(out, b"[stop=", flow.stop_ns, zone);
+    }
     write_name(out, b"helper=", flow.helper);
     write_field(out, b"use=", flow.use_count);
     if options.id {
         write_field(out, b"id=", flow.id);
     }
+    if let Some(names) = options.labels.as_ref().filter(|_| flow.labels.is_some()) {
+        write_labels(out, flow.label_bits().filter_map(|bit| names.get(bit)));
+    }
+}
+
+fn write_kernel_time(out: &mut Vec<u8>, label: &[u8], ns: Option<u64>, zone: &LocalTime) {
+    if let Some(ns) = ns {
+        out.extend_from_slice(label);
+        zone.write_ctime(out, ns / 1_000_000_000);
+        out.extend_from_slice(b"] ");
+    }
+}
+
+/// Labels without a name are left out. Where all are, conntrack leaves out the equals sign too.
+fn write_labels<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a [u8]>) {
+    out.extend_from_slice(b"labels");
+    for (index, name) in names.enumerate() {
+        out.push(if index == 0 { b'=' } else { b',' });
+        write_escaped(out, name);
+    }
+    out.push(b' ');
 }
 
 /// A difference of whole seconds, not whole seconds of the difference: so does conntrack. A flow without an end is
 /// as old as it is now.
-fn lifetime_seconds(flow: &Flow<'_>) -> Option<u64> {
-    let now_seconds = || {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        now.map_or(0, |now| now.as_secs())
-    };
+fn lifetime_seconds(flow: &Flow<'_>, received_ns: u64) -> Option<u64> {
     let seconds = |ns: u64| ns / 1_000_000_000;
     let start = seconds(flow.start_ns?);
     let stop = flow.stop_ns.filter(|&stop| stop != 0);
-    Some(stop.map_or_else(now_seconds, seconds).wrapping_sub(start))
+    Some(seconds(stop.unwrap_or(received_ns)).wrapping_sub(start))
 }
 
 /// The one label that stands for how well the flow is established.
@@ -107,13 +175,24 @@ fn status_label(bits: u32) -> &'static [u8] {
     }
 }
 
-/// Addresses, and what the protocol has beside them. It is printed by protocol, as 0 where the kernel gave nothing.
+/// Addresses, and what the protocol has beside them.
 fn write_tuple(out: &mut Vec<u8>, tuple: &Tuple) {
-    out.extend_from_slice(b"src=");
-    write_ip(out, tuple.src);
-    out.extend_from_slice(b" dst=");
-    write_ip(out, tuple.dst);
-    out.push(b' ');
+    write_addresses(out, b"", tuple);
+    write_layer4(out, tuple);
+}
+
+/// Both addresses, by labels with this prefix.
+pub fn write_addresses(out: &mut Vec<u8>, prefix: &[u8], tuple: &Tuple) {
+    for (label, address) in [(b"src=", tuple.src), (b"dst=", tuple.dst)] {
+        out.extend_from_slice(prefix);
+        out.extend_from_slice(label);
+        write_ip(out, address);
+        out.push(b' ');
+    }
+}
+
+/// What the protocol has beside addresses. It is printed by protocol, as 0 where the kernel gave nothing.
+pub fn write_layer4(out: &mut Vec<u8>, tuple: &Tuple) {
     let (src, dst) = tuple.ports().unwrap_or_default();
     match protocol_name(tuple.protocol) {
         Some("tcp" | "udp" | "udplite" | "sctp" | "dccp") => {
@@ -157,7 +236,7 @@ fn write_zone(out: &mut Vec<u8>, flow: &Flow<'_>, direction: ZoneDirection, labe
 }
 
 /// A label, a number and a blank, when there is a number.
-fn write_field<T: itoa::Integer>(out: &mut Vec<u8>, label: &[u8], value: Option<T>) {
+pub fn write_field<T: itoa::Integer>(out: &mut Vec<u8>, label: &[u8], value: Option<T>) {
     if let Some(value) = value {
         out.extend_from_slice(label);
         write_decimal(out, value);
@@ -165,7 +244,7 @@ fn write_field<T: itoa::Integer>(out: &mut Vec<u8>, label: &[u8], value: Option<
     }
 }
 
-fn write_name(out: &mut Vec<u8>, label: &[u8], name: Option<&[u8]>) {
+pub fn write_name(out: &mut Vec<u8>, label: &[u8], name: Option<&[u8]>) {
     if let Some(name) = name {
         out.extend_from_slice(label);
         write_escaped(out, name);
@@ -226,10 +305,11 @@ mod tests {
             .collect()
     }
 
-    fn line(bytes: &[u8], options: TextOptions) -> String {
+    fn line(bytes: &[u8], options: &TextOptions) -> String {
         let mut out = Vec::new();
         for message in &MessageList::new(bytes) {
-            write_line(&mut out, &Flow::decode(&message).unwrap(), options);
+            let flow = Flow::decode(&message).unwrap();
+            write_line(&mut out, &flow, options, 1_795_516_804_000_042_999);
         }
         String::from_utf8(out).unwrap()
     }
@@ -265,15 +345,45 @@ mod tests {
             ),
         ];
         for (digits, want) in lines {
-            assert_eq!(line(&unhex(digits), TextOptions::default()), want);
+            assert_eq!(line(&unhex(digits), &TextOptions::default()), want);
         }
     }
 
     #[test]
     fn the_id_stands_last() {
         let bytes = unhex(ICMPV6_NEW);
-        let options = TextOptions { id: true };
-        assert!(line(&bytes, options).ends_with(" code=0 id=4661 id=2557132124\n"));
+        let options = TextOptions {
+            id: true,
+            ..TextOptions::default()
+        };
+        assert!(line(&bytes, &options).ends_with(" code=0 id=4661 id=2557132124\n"));
+    }
+
+    #[test]
+    fn fields_stand_where_conntrack_has_them() {
+        let options = TextOptions::of(&[Field::Timestamp, Field::Extended, Field::Id]);
+        assert_eq!(
+            line(&unhex(ICMPV6_NEW), &options),
+            "[1795516804.000042]\t    [NEW] ipv6     10 icmpv6   58 30 src=fd00::1 dst=fd00::2 type=128 code=0 \
+             id=4661 [UNREPLIED] src=fd00::2 dst=fd00::1 type=129 code=0 id=4661 id=2557132124\n"
+        );
+        let options = TextOptions::of(&[Field::Ktimestamp]);
+        let line = line(&unhex(TCP_DESTROY), &options);
+        let (_, times) = line.split_once(" delta-time=1 [start=").unwrap();
+        let (start, stop) = times.split_once("] [stop=").unwrap();
+        assert_eq!((start.len(), stop.find(']')), (24, Some(24)), "{line}");
+    }
+
+    #[test]
+    fn labels_without_a_name_are_left_out() {
+        let text = |names: &[&[u8]]| {
+            let mut out = Vec::new();
+            write_labels(&mut out, names.iter().copied());
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(&[b"one"]), "labels=one ");
+        assert_eq!(text(&[b"two words", b"\x1b"]), "labels=two words,\\x1b ");
+        assert_eq!(text(&[]), "labels ");
     }
 
     /// A UDP flow with a helper of this name, by a request from port ID 9 when it is said.
@@ -297,9 +407,9 @@ mod tests {
         let bytes = flow_with_helper("a\n\x1b[2J\u{9b}é\\".as_bytes(), 0);
         let want = "    [NEW] udp      17 src=0.0.0.0 dst=255.255.255.255 sport=0 dport=0 \
                     helper=a\\x0a\\x1b[2J\\xc2\\x9bé\\\n";
-        assert_eq!(line(&bytes, TextOptions::default()), want);
+        assert_eq!(line(&bytes, &TextOptions::default()), want);
         let bytes = flow_with_helper(b"\xff\xe2\x80", 9);
-        let text = line(&bytes, TextOptions::default());
+        let text = line(&bytes, &TextOptions::default());
         assert!(
             text.ends_with(" helper=\\xff\\xe2\\x80 [USERSPACE] portid=9\n"),
             "{text}"

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use nlring::route::Route;
-use nlring::{Engine, Message, Protocol, SocketId, conntrack, route};
+use nlring::{Engine, Protocol, SocketId, conntrack, route};
 
 use crate::args::DemoArguments;
-use crate::collect::{Limits, Lines};
+use crate::collect::{Incoming, Limits, Lines};
 use crate::conntrack::FlowLines;
 use crate::generator::Generator;
 use crate::namespace;
 use crate::outcome::{End, Failure};
-use crate::route::RouteText;
+use crate::route::{RouteFormat, RouteFormatter};
 use crate::session::{self, Session};
 
 pub fn run(arguments: &DemoArguments) -> ExitCode {
@@ -52,7 +52,7 @@ impl Demo {
         let lines = DemoLines {
             flows,
             flow_lines: FlowLines::default(),
-            route_text: RouteText::load()?,
+            routes: RouteFormatter::load(RouteFormat::text(&[]))?,
         };
         Ok(Self {
             generator,
@@ -114,15 +114,17 @@ fn compare(created: u64, received: u64, lost: u64) -> Result<(), Failure> {
 struct DemoLines {
     flows: SocketId,
     flow_lines: FlowLines,
-    route_text: RouteText,
+    routes: RouteFormatter,
 }
 
 impl Lines for DemoLines {
-    fn write(&mut self, socket: SocketId, message: &Message<'_>, out: &mut Vec<u8>) -> bool {
-        if socket == self.flows {
-            return self.flow_lines.write(socket, message, out);
+    fn write(&mut self, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> bool {
+        if incoming.socket == self.flows {
+            return self.flow_lines.write(incoming, out);
         }
-        Route::decode(message).is_some_and(|route| self.route_text.write(&route, out))
+        let received_ns = incoming.received_ns;
+        Route::decode(&incoming.message)
+            .is_some_and(|route| self.routes.write(&route, received_ns, out))
     }
 }
 

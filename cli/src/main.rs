@@ -3,17 +3,26 @@
 mod args;
 mod collect;
 mod conntrack;
+mod conntrack_json;
 mod conntrack_text;
 mod console;
 mod demo;
 mod device_names;
 mod devices;
+mod doctor;
+mod encap_text;
+mod expectation_text;
+mod gap;
 mod generator;
+mod json;
+mod label_names;
+mod local_time;
 mod namespace;
 mod outcome;
 mod output;
 mod request;
 mod route;
+mod route_json;
 mod route_text;
 mod session;
 mod signals;
@@ -33,5 +42,6 @@ fn main() -> ExitCode {
         Command::Conntrack(arguments) => conntrack::run(&arguments),
         Command::Route(arguments) => route::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
     }
 }

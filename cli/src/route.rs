@@ -4,13 +4,15 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use nlring::route::{EventKind, Group, Route};
-use nlring::{Message, Protocol, SocketId};
+use nlring::{Loss, Protocol, SocketId};
 
-use crate::args::{RouteArguments, RouteEvent};
-use crate::collect::{Limits, Lines};
+use crate::args::{RouteArguments, RouteEvent, RouteField};
+use crate::collect::{Incoming, Limits, Lines};
 use crate::devices::Devices;
+use crate::gap;
 use crate::outcome::Failure;
-use crate::route_text::{Names, write_line};
+use crate::route_json::write_route;
+use crate::route_text::{TextOptions, write_line};
 use crate::session;
 
 /// Those of `ip monitor route`.
@@ -26,8 +28,13 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
         let link_socket = engine.add(links)?;
         let routes = session.socket(Protocol::ROUTE, recv_buffer_bytes, ROUTE_GROUPS)?;
         let route_socket = engine.add(routes)?;
+        let format = if collector.json {
+            RouteFormat::Json
+        } else {
+            RouteFormat::text(&arguments.fields)
+        };
         let mut shown = RouteLines {
-            text: RouteText::load()?,
+            formatter: RouteFormatter::load(format)?,
             link_socket,
             shows_new: arguments.events.contains(&RouteEvent::New),
             shows_delete: arguments.events.contains(&RouteEvent::Delete),
@@ -40,62 +47,88 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
     })
 }
 
-/// Routes as text.
-pub struct RouteText {
-    devices: Devices,
-    names: Names,
+/// How routes are shown.
+pub enum RouteFormat {
+    /// As ip prints them.
+    Text(Box<TextOptions>),
+    Json,
 }
 
-impl RouteText {
-    pub fn load() -> Result<Self, Failure> {
-        Ok(Self {
-            devices: Devices::load()?,
-            names: Names::load(),
-        })
+impl RouteFormat {
+    pub fn text(fields: &[RouteField]) -> Self {
+        Self::Text(Box::new(TextOptions::load(fields)))
+    }
+}
+
+/// Routes as lines, with the names of their devices.
+pub struct RouteFormatter {
+    format: RouteFormat,
+    devices: Devices,
+}
+
+impl RouteFormatter {
+    pub fn load(format: RouteFormat) -> Result<Self, Failure> {
+        let devices = Devices::load()?;
+        Ok(Self { format, devices })
     }
 
-    /// Appends the text of a route's event. False: there is none.
-    pub fn write(&self, route: &Route<'_>, out: &mut Vec<u8>) -> bool {
-        let before = out.len();
-        write_line(out, route, self.devices.names(), &self.names);
-        out.len() > before
+    /// Appends a route's event. False: it has none, being an entry of the route cache.
+    pub fn write(&self, route: &Route<'_>, received_ns: u64, out: &mut Vec<u8>) -> bool {
+        if route.is_cloned() {
+            return false;
+        }
+        let devices = self.devices.names();
+        match &self.format {
+            RouteFormat::Text(options) => write_line(out, route, devices, options, received_ns),
+            RouteFormat::Json => write_route(out, route, devices, received_ns),
+        }
+        true
     }
 }
 
 struct RouteLines {
-    text: RouteText,
+    formatter: RouteFormatter,
     link_socket: SocketId,
     shows_new: bool,
     shows_delete: bool,
 }
 
 impl Lines for RouteLines {
-    fn write(&mut self, socket: SocketId, message: &Message<'_>, out: &mut Vec<u8>) -> bool {
-        if socket == self.link_socket {
-            self.text.devices.take(message, Instant::now());
+    fn write(&mut self, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> bool {
+        if incoming.socket == self.link_socket {
+            self.formatter
+                .devices
+                .take(&incoming.message, Instant::now());
             return false;
         }
-        let Some(route) = Route::decode(message) else {
+        let Some(route) = Route::decode(&incoming.message) else {
             return false;
         };
         let is_shown = match route.kind {
             EventKind::New => self.shows_new,
             EventKind::Delete => self.shows_delete,
         };
-        is_shown && self.text.write(&route, out)
+        is_shown && self.formatter.write(&route, incoming.received_ns, out)
+    }
+
+    fn write_loss(&mut self, loss: &Loss, out: &mut Vec<u8>) {
+        match self.formatter.format {
+            RouteFormat::Text(_) => gap::write_text(out, loss),
+            RouteFormat::Json => gap::write_json(out, loss),
+        }
     }
 
     fn note_missed(&mut self, socket: SocketId) {
         if socket == self.link_socket {
-            self.text.devices.note_missed();
+            self.formatter.devices.note_missed();
         }
     }
 
     fn after_turn(&mut self) -> Result<(), Failure> {
-        self.text.devices.catch_up(Instant::now())
+        self.formatter.devices.catch_up(Instant::now())
     }
 
     fn due(&self) -> Option<Instant> {
-        self.text.devices.due()
+        self.formatter.devices.due()
     }
 }

@@ -1,25 +1,27 @@
 //! A route as the line that `ip monitor route` (iproute2 6.1) prints for it: with a blank at its end where ip has one,
 //! and on several lines where a route has several hops.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
 use nlring::route::{
-    Address, CacheInfo, EventKind, Hop, MetricValue, Metrics, Nexthop, Route, Via, encap, family,
-    metric, metric_name, protocol, protocol_name, route_flags, route_type, route_type_name, scope,
+    Address, CacheInfo, EventKind, Hop, MetricValue, Metrics, Nexthop, Route, Via, family, metric,
+    metric_name, protocol, protocol_name, route_flags, route_type, route_type_name, scope,
     scope_name, table, table_name,
 };
-use nlring::{Attribute, Attributes};
 
+use crate::args::RouteField;
 use crate::device_names::DeviceNames;
+use crate::local_time::LocalTime;
 use crate::text::{write_decimal, write_escaped, write_hex, write_ip};
 
 /// Names of tables, protocols and the like: iproute2's own, and those of its configuration.
 #[derive(Debug)]
 pub struct Names {
-    tables: HashMap<u32, String>,
+    pub tables: HashMap<u32, String>,
     protocols: HashMap<u32, String>,
     scopes: HashMap<u32, String>,
     realms: HashMap<u32, String>,
@@ -98,15 +100,44 @@ fn read_table(names: &mut HashMap<u32, String>, text: &str) {
     }
 }
 
+/// How routes are shown.
+#[derive(Debug)]
+pub struct TextOptions {
+    pub names: Names,
+    /// Whether to show when the event was received, and the zone to show it in, as with `ip -ts`.
+    pub timestamp: Option<LocalTime>,
+}
+
+impl TextOptions {
+    pub fn load(fields: &[RouteField]) -> Self {
+        let has_timestamp = fields.contains(&RouteField::Timestamp);
+        Self {
+            names: Names::load(),
+            timestamp: has_timestamp.then(LocalTime::system),
+        }
+    }
+}
+
 /// Appends the route's line or lines. Nothing for an entry of the route cache, which `ip monitor` leaves out.
-pub fn write_line(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames, names: &Names) {
+pub fn write_line(
+    out: &mut Vec<u8>,
+    route: &Route<'_>,
+    devices: &DeviceNames,
+    options: &TextOptions,
+    received_ns: u64,
+) {
     if route.is_cloned() {
         return;
+    }
+    if let Some(zone) = &options.timestamp {
+        out.push(b'[');
+        zone.write_iso(out, received_ns);
+        out.extend_from_slice(b"] ");
     }
     let mut line = Line {
         out,
         devices,
-        names,
+        names: &options.names,
     };
     line.destination(route);
     line.path(route);
@@ -119,19 +150,19 @@ pub fn write_line(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames, n
 }
 
 /// A line in the making. Each method appends what one part of ip's `print_route` does.
-struct Line<'a> {
-    out: &'a mut Vec<u8>,
+pub struct Line<'a> {
+    pub out: &'a mut Vec<u8>,
     devices: &'a DeviceNames,
-    names: &'a Names,
+    pub names: &'a Names,
 }
 
 impl Line<'_> {
-    fn text(&mut self, text: &str) {
+    pub fn text(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
     }
 
     /// A label, a number, a blank.
-    fn number(&mut self, label: &str, value: impl itoa::Integer) {
+    pub fn number(&mut self, label: &str, value: impl itoa::Integer) {
         self.text(label);
         write_decimal(self.out, value);
         self.text(" ");
@@ -144,7 +175,7 @@ impl Line<'_> {
     }
 
     /// A label, the name of a number or else the number itself, a blank.
-    fn name(&mut self, label: &str, names: &HashMap<u32, String>, id: u32) {
+    pub fn name(&mut self, label: &str, names: &HashMap<u32, String>, id: u32) {
         match names.get(&id) {
             Some(name) => {
                 self.text(label);
@@ -155,7 +186,7 @@ impl Line<'_> {
         }
     }
 
-    fn device(&mut self, label: &str, index: u32) {
+    pub fn device(&mut self, label: &str, index: u32) {
         self.text(label);
         match self.devices.get(index) {
             _ if index == 0 => self.text("*"),
@@ -168,7 +199,7 @@ impl Line<'_> {
         self.text(" ");
     }
 
-    fn address(&mut self, family: u8, address: &Address<'_>) {
+    pub fn address(&mut self, family: u8, address: &Address<'_>) {
         match address {
             Address::Ip(ip) => write_ip(self.out, *ip),
             Address::Mpls(labels) => self.labels(*labels),
@@ -462,24 +493,29 @@ impl Line<'_> {
         }
     }
 
-    /// From a second on as C's `%g` has it: six digits that count, without zeros at the end. (That has an exponent from
-    /// a million seconds on, this has not.)
+    /// From a second on as C's `%g` has it: six digits that count, without zeros at the end, and from a million seconds
+    /// on with an exponent.
     fn milliseconds(&mut self, milliseconds: u32) {
         if milliseconds < 1000 {
             write_decimal(self.out, milliseconds);
             self.text("ms ");
             return;
         }
-        let seconds = f64::from(milliseconds) / 1e3;
-        let decimals = 5_u32.saturating_sub((milliseconds / 1000).ilog10()) as usize;
-        let _ = write!(self.out, "{seconds:.decimals$}"); // a Vec takes all
+        let is_large = milliseconds >= 999_999_500; // rounds to a million seconds
+        let (value, decimals) = if is_large {
+            (f64::from(divide_evenly(milliseconds, 10_000)) / 1e5, 5)
+        } else {
+            let whole_digits = (milliseconds / 1000).ilog10() as usize;
+            (f64::from(milliseconds) / 1e3, 5 - whole_digits)
+        };
+        let _ = write!(self.out, "{value:.decimals$}"); // a Vec takes all
         while decimals > 0 && self.out.last() == Some(&b'0') {
             self.out.pop();
         }
         if self.out.last() == Some(&b'.') {
             self.out.pop();
         }
-        self.text("s ");
+        self.text(if is_large { "e+06s " } else { "s " });
     }
 
     /// One hop of several, on a line of its own.
@@ -507,223 +543,17 @@ impl Line<'_> {
         }
         self.flags(nexthop.flags);
     }
-
-    /// The encapsulation's type and, for the common ones, its attributes (`LWTUNNEL_*`, `MPLS_IPTUNNEL_*`,
-    /// `SEG6_*`, `LWT_XFRM_*` in include/uapi/linux).
-    fn encap(&mut self, encap_type: Option<u16>, attributes: Attributes<'_>) {
-        let Some(encap_type) = encap_type else {
-            return;
-        };
-        self.text(" encap ");
-        self.text(match encap_type {
-            encap::MPLS => "mpls ",
-            encap::IP => "ip ",
-            encap::ILA => "ila ",
-            encap::IP6 => "ip6 ",
-            encap::SEG6 => "seg6 ",
-            encap::BPF => "bpf ",
-            encap::SEG6_LOCAL => "seg6local ",
-            encap::RPL => "rpl ",
-            encap::IOAM6 => "ioam6 ",
-            encap::XFRM => "xfrm ",
-            _ => "unknown ",
-        });
-        match encap_type {
-            encap::MPLS => self.encap_mpls(attributes),
-            encap::IP => self.encap_tunnel(family::INET, attributes),
-            encap::IP6 => self.encap_tunnel(family::INET6, attributes),
-            encap::SEG6 => self.encap_seg6(attributes),
-            encap::BPF => self.encap_bpf(attributes),
-            encap::SEG6_LOCAL => self.encap_seg6_local(attributes),
-            encap::XFRM => self.encap_xfrm(attributes),
-            _ => {}
-        }
-    }
-
-    fn encap_mpls(&mut self, attributes: Attributes<'_>) {
-        if let Some(labels) = attributes.find(1) {
-            self.text(" ");
-            self.address(family::MPLS, &Address::new(family::MPLS, labels.bytes()));
-            self.text(" ");
-        }
-        if let Some(ttl) = attributes.find(2).and_then(|ttl| ttl.as_u8()) {
-            self.number("ttl ", ttl);
-        }
-    }
-
-    /// `enum lwtunnel_ip_t` and `enum lwtunnel_ip6_t`: the latter has its source and destination, and its hop limit and
-    /// traffic class, in another order and by other names.
-    fn encap_tunnel(&mut self, family: u8, attributes: Attributes<'_>) {
-        let is_ip6 = family == family::INET6;
-        if let Some(id) = attributes.find(1).and_then(|id| id.as_be64()) {
-            self.number("id ", id);
-        }
-        for (label, attribute_type) in [("src ", 3), ("dst ", 2)] {
-            self.encap_address(label, family, attributes.find(attribute_type));
-        }
-        let (ttl, tos) = if is_ip6 {
-            (("hoplimit ", 4), ("tc ", 5))
-        } else {
-            (("ttl ", 4), ("tos ", 5))
-        };
-        for (label, attribute_type) in [ttl, tos] {
-            if let Some(value) = attributes
-                .find(attribute_type)
-                .and_then(|byte| byte.as_u8())
-            {
-                self.number(label, value);
-            }
-        }
-        let flags = attributes.find(6).and_then(|flags| flags.as_u16());
-        self.tunnel_flags(flags.unwrap_or(0));
-    }
-
-    /// `TUNNEL_KEY`, `TUNNEL_CSUM`, `TUNNEL_SEQ` (`include/uapi/linux/if_tunnel.h`): numbers in network order.
-    fn tunnel_flags(&mut self, flags: u16) {
-        let names = [(0x04_u16, "key "), (0x01, "csum "), (0x08, "seq ")];
-        for (bit, name) in names {
-            if u16::from_be(flags) & bit != 0 {
-                self.text(name);
-            }
-        }
-    }
-
-    fn encap_address(&mut self, label: &str, family: u8, attribute: Option<Attribute<'_>>) {
-        if let Some(attribute) = attribute {
-            self.text(label);
-            self.address(family, &Address::new(family, attribute.bytes()));
-            self.text(" ");
-        }
-    }
-
-    fn encap_seg6(&mut self, attributes: Attributes<'_>) {
-        let Some(info) = attributes.find(1) else {
-            return;
-        };
-        let Some((mode, header)) = info.bytes().split_first_chunk() else {
-            return;
-        };
-        self.text(match i32::from_ne_bytes(*mode) {
-            0 => "mode inline ",
-            1 => "mode encap ",
-            2 => "mode l2encap ",
-            3 => "mode encap.red ",
-            4 => "mode l2encap.red ",
-            _ => "mode <unknown> ",
-        });
-        self.segments(header);
-    }
-
-    /// `struct ipv6_sr_hdr` (include/uapi/linux/seg6.h): 8 bytes, then the segments, the last one first.
-    fn segments(&mut self, header: &[u8]) {
-        let Some((fixed, segments)) = header.split_first_chunk::<8>() else {
-            return;
-        };
-        let [_, header_length, _, _, first_segment, flags, _, _] = *fixed;
-        let segment_count = usize::from(first_segment) + 1;
-        self.text("segs ");
-        self.number("", segment_count);
-        self.text("[ ");
-        for segment in segments
-            .as_chunks::<16>()
-            .0
-            .iter()
-            .take(segment_count)
-            .rev()
-        {
-            write_ip(self.out, std::net::IpAddr::from(*segment));
-            self.text(" ");
-        }
-        self.text("] ");
-        // The HMAC's key ID stands 4 bytes into the 40 at the header's end.
-        let key_id = ((usize::from(header_length) + 1) * 8).saturating_sub(36);
-        if flags & 0x08 != 0
-            && let Some(key_id) = header.get(key_id..).and_then(|bytes| bytes.first_chunk())
-        {
-            let _ = write!(self.out, "hmac {:X} ", u32::from_be_bytes(*key_id)); // a Vec takes all
-        }
-    }
-
-    fn encap_seg6_local(&mut self, attributes: Attributes<'_>) {
-        let number = |attribute_type| attributes.find(attribute_type)?.as_u32();
-        let Some(action) = number(1) else {
-            return;
-        };
-        self.text("action ");
-        self.text(seg6_action_name(action));
-        self.text(" ");
-        if let Some(header) = attributes.find(2) {
-            self.segments(header.bytes());
-        }
-        for (label, attribute_type) in [("table ", 3), ("vrftable ", 9)] {
-            if let Some(id) = number(attribute_type) {
-                self.name(label, &self.names.tables, id);
-            }
-        }
-        self.encap_address("nh4 ", family::INET, attributes.find(4));
-        self.encap_address("nh6 ", family::INET6, attributes.find(5));
-        for (label, attribute_type) in [("iif ", 6), ("oif ", 7)] {
-            if let Some(index) = number(attribute_type) {
-                self.device(label, index);
-            }
-        }
-        if let Some(program) = attributes.find(8) {
-            self.program("endpoint ", program);
-        }
-    }
-
-    fn encap_bpf(&mut self, attributes: Attributes<'_>) {
-        for (label, attribute_type) in [("in ", 1), ("out ", 2), ("xmit ", 3)] {
-            if let Some(program) = attributes.find(attribute_type) {
-                self.program(label, program);
-            }
-        }
-        if let Some(headroom) = attributes.find(4).and_then(|headroom| headroom.as_u32()) {
-            self.number(" ", headroom);
-        }
-    }
-
-    /// A BPF program, by the name in it.
-    fn program(&mut self, label: &str, program: Attribute<'_>) {
-        self.text(label);
-        if let Some(name) = program.nested().find(2) {
-            write_escaped(self.out, name.as_str_bytes());
-            self.text(" ");
-        }
-    }
-
-    fn encap_xfrm(&mut self, attributes: Attributes<'_>) {
-        if let Some(id) = attributes.find(1).and_then(|id| id.as_u32()) {
-            self.number("if_id ", id);
-        }
-        if let Some(index) = attributes.find(2).and_then(|index| index.as_u32()) {
-            self.device("link_dev ", index);
-        }
-    }
 }
 
-/// `SEG6_LOCAL_ACTION_*` (`include/uapi/linux/seg6_local.h`).
-fn seg6_action_name(action: u32) -> &'static str {
-    match action {
-        1 => "End",
-        2 => "End.X",
-        3 => "End.T",
-        4 => "End.DX2",
-        5 => "End.DX6",
-        6 => "End.DX4",
-        7 => "End.DT6",
-        8 => "End.DT4",
-        9 => "End.B6",
-        10 => "End.B6.Encaps",
-        11 => "End.BM",
-        12 => "End.S",
-        13 => "End.AS",
-        14 => "End.AM",
-        15 => "End.BPF",
-        16 => "End.DT46",
-        0 => "<unknown>",
-        _ => "<invalid>",
-    }
+/// A quotient, rounded; a half to the even neighbour.
+fn divide_evenly(value: u32, divisor: u32) -> u32 {
+    let (quotient, doubled) = (value / divisor, u64::from(value % divisor) * 2);
+    let is_up = match doubled.cmp(&u64::from(divisor)) {
+        Ordering::Less => false,
+        Ordering::Equal => quotient % 2 == 1,
+        Ordering::Greater => true,
+    };
+    quotient + u32::from(is_up)
 }
 
 /// Bytes that Linux 6.18 sent to a little-endian machine, and the lines that ip 6.1 printed for them.
@@ -785,7 +615,11 @@ mod tests {
         let mut out = Vec::new();
         for message in &MessageList::new(bytes) {
             let route = Route::decode(&message).unwrap();
-            write_line(&mut out, &route, devices, &Names::built_in());
+            let options = TextOptions {
+                names: Names::built_in(),
+                timestamp: None,
+            };
+            write_line(&mut out, &route, devices, &options, 0);
         }
         String::from_utf8(out).unwrap()
     }
@@ -885,6 +719,11 @@ mod tests {
             (1_234_567, "1234.57s "),
             (100_000, "100s "),
             (120_030, "120.03s "),
+            (999_999_499, "999999s "),
+            (999_999_500, "1e+06s "),
+            (1_234_565_000, "1.23456e+06s "),
+            (1_234_575_000, "1.23458e+06s "),
+            (u32::MAX, "4.29497e+06s "),
         ];
         for (milliseconds, want) in times {
             let mut out = Vec::new();

@@ -7,6 +7,14 @@ pub fn write_decimal<T: itoa::Integer>(out: &mut Vec<u8>, value: T) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
+/// Appends a number in decimal, with zeros before it up to this many digits.
+pub fn write_padded(out: &mut Vec<u8>, value: u64, digits: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let number = buffer.format(value).as_bytes();
+    out.resize(out.len() + digits.saturating_sub(number.len()), b'0');
+    out.extend_from_slice(number);
+}
+
 /// Appends a number in hexadecimal, without a prefix.
 pub fn write_hex(out: &mut Vec<u8>, value: u64) {
     let digits = (64 - value.leading_zeros()).div_ceil(4).max(1);
@@ -26,13 +34,31 @@ pub fn write_ip(out: &mut Vec<u8>, address: IpAddr) {
 }
 
 fn write_ipv4(out: &mut Vec<u8>, address: Ipv4Addr) {
-    let [a, b, c, d] = address.octets();
-    write_decimal(out, a);
-    for octet in [b, c, d] {
-        out.push(b'.');
-        write_decimal(out, octet);
+    let (mut text, mut length) = ([0; 16], 0);
+    for octet in address.octets() {
+        let (digits, digit_count) = OCTETS[usize::from(octet)];
+        text[length..length + 4].copy_from_slice(&digits);
+        length += digit_count + 1;
     }
+    out.extend_from_slice(&text[..length - 1]);
 }
+
+/// Each byte's decimal digits and a dot behind them, and how many digits they are. Addresses are much of a line; this
+/// way each is appended in one piece.
+static OCTETS: [([u8; 4], usize); 256] = {
+    let mut octets = [([b'0', b'.', 0, 0], 1); 256];
+    let mut octet = u8::MAX;
+    while octet > 0 {
+        let (hundreds, tens, ones) = (octet / 100, octet / 10 % 10, octet % 10);
+        octets[octet as usize] = match octet {
+            100.. => ([b'0' + hundreds, b'0' + tens, b'0' + ones, b'.'], 3),
+            10.. => ([b'0' + tens, b'0' + ones, b'.', 0], 2),
+            _ => ([b'0' + ones, b'.', 0, 0], 1),
+        };
+        octet -= 1;
+    }
+    octets
+};
 
 fn write_ipv6(out: &mut Vec<u8>, address: Ipv6Addr) {
     let segments = address.segments();
@@ -110,6 +136,8 @@ mod tests {
     fn addresses_are_written_as_inet_ntop_does() {
         let addresses = [
             ("0.0.0.0", "0.0.0.0"),
+            ("9.10.99.100", "9.10.99.100"),
+            ("255.1.200.0", "255.1.200.0"),
             ("::", "::"),
             ("::1", "::1"),
             ("::102:304", "::1.2.3.4"),

@@ -8,9 +8,10 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 
 use common::{
-    Events, Follower, Peer, assert_same_lines, await_that, is_installed, lines_until, make_flows,
-    mark_flows, must, own_namespace, remove_flows, skip,
+    Events, Follower, Groups, Peer, Run, assert_same_lines, await_that, is_installed, lines_until,
+    make_flows, mark_flows, must, own_namespace, remove_flows, skip, unshare,
 };
+use rustix::thread::UnshareFlags;
 
 /// The flow that is made last, to know that everything before it has been told.
 const LAST: &str = "udp -s 203.0.113.1 -d 203.0.113.2 --sport 65001 --dport 65002 --timeout 100";
@@ -55,12 +56,17 @@ fn without_program(line: &str) -> String {
 
 /// Lets a rule need the state of every connection, or none is tracked.
 fn track_all() {
-    let rules = "table inet tracking {
-        chain output {
-            type filter hook output priority 0;
-            ct state new accept;
-        }
-    }";
+    add_rules(
+        "table inet tracking {
+            chain output {
+                type filter hook output priority 0;
+                ct state new accept;
+            }
+        }",
+    );
+}
+
+fn add_rules(rules: &str) {
     let mut nft = Command::new("nft");
     let mut nft = nft
         .args(["-f", "-"])
@@ -172,6 +178,235 @@ fn ids_counters_and_times() {
     }
     let counted = [" packets=", " bytes=", " delta-time="];
     assert_some(&lines, &[&["[DESTROY] tcp "], &counted[..]].concat());
+}
+
+/// What every combination of fields is tried with: labels, times, both families, a zone, a mark.
+fn make_events_for_fields() {
+    add_rules(
+        "table inet labels {
+            chain output {
+                type filter hook output priority 1;
+                udp dport 7001 ct label set 1
+                udp dport 7002 ct label set 2
+                udp dport 7002 ct label set 120
+                udp dport 7003 ct label set 3
+            }
+        }",
+    );
+    for setting in ["nf_conntrack_acct", "nf_conntrack_timestamp"] {
+        fs::write(format!("/proc/sys/net/netfilter/{setting}"), "1").expect("a setting");
+    }
+    talk_tcp("127.0.0.1");
+    talk_tcp("::1");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    for port in 7001..7004 {
+        socket.send_to(b"label", ("127.0.0.1", port)).expect("sent");
+    }
+    must("conntrack -I -p udp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2 --timeout 9 --zone 5");
+    must("conntrack -I -p 89 -s fd00::1 -d fd00::2 --timeout 100 --mark 7");
+    must("conntrack -F");
+}
+
+/// A file system of this thread's own at /etc, and in it the labels' names, when there are to be some.
+fn own_etc(label_names: Option<&[u8]>) {
+    unshare(UnshareFlags::NEWNS).expect("a mount namespace");
+    must("mount --make-rprivate /");
+    must("mount -t tmpfs tmpfs /etc");
+    if let Some(names) = label_names {
+        fs::create_dir("/etc/xtables").expect("a directory");
+        fs::write("/etc/xtables/connlabel.conf", names).expect("a file");
+    }
+}
+
+/// The line without the time of its receipt in front, and that time in seconds.
+fn split_time(line: &str) -> (String, Option<f64>) {
+    let time = line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("]\t"));
+    match time {
+        Some((time, line)) => {
+            let (seconds, microseconds) = time.split_once('.').expect("a point");
+            assert_eq!((seconds.len(), microseconds.len()), (10, 6), "{time}");
+            (line.to_owned(), Some(time.parse().expect("seconds")))
+        }
+        None => (line.to_owned(), None),
+    }
+}
+
+/// Asserts the same lines, received at about the same time.
+#[track_caller]
+fn assert_same_but_for_time(ours: &[String], theirs: &[String]) {
+    let [ours, theirs] = [ours, theirs].map(|lines| {
+        let split = lines.iter().map(|line| split_time(line));
+        split.unzip::<_, _, Vec<_>, Vec<_>>()
+    });
+    assert_same_lines(&ours.0, &theirs.0);
+    for (ours, theirs) in ours.1.iter().zip(&theirs.1) {
+        let apart = ours.unwrap_or(0.0) - theirs.unwrap_or(0.0);
+        assert!(apart.abs() < 5.0, "{ours:?} {theirs:?}");
+    }
+}
+
+/// Follows the same events with both programs, by each of these options, in this time zone.
+#[track_caller]
+fn assert_fields_are_those_of_conntrack(zone: &str, all_options: &[&str]) {
+    own_namespace();
+    track_all();
+    let launcher = format!("env TZ={zone}");
+    let start = |options: &&str| {
+        let line = format!("{launcher} conntrack -E {options}");
+        let peer = Peer::start(Events::Conntrack, &line).expect("conntrack");
+        let run = Run::under(&launcher, &format!("conntrack {options}"));
+        (peer, run.start())
+    };
+    let pairs: Vec<_> = all_options.iter().map(start).collect();
+    make_events_for_fields();
+    must(&format!("conntrack -I -p {LAST}"));
+    for ((peer, follower), options) in pairs.into_iter().zip(all_options) {
+        let theirs = lines_until(LAST_MARK, || peer.lines());
+        let theirs: Vec<String> = theirs.iter().map(|line| without_program(line)).collect();
+        let ours = lines_until(LAST_MARK, || follower.lines());
+        assert_same_but_for_time(&ours, &theirs);
+        let has = |part: &str| ours.iter().any(|line| line.contains(part));
+        let wanted = options.to_lowercase();
+        assert_eq!(has(" [start="), wanted.contains("ktimestamp"), "{options}");
+        assert_eq!(has("] ipv6     10 tcp "), wanted.contains("extended"));
+        assert_eq!(has("]\t"), wanted.contains(" timestamp"), "{options}");
+        follower.end().assert_good();
+    }
+}
+
+#[test]
+fn fields_in_every_combination() {
+    const NAME: &str = "fields_in_every_combination";
+    if !is_installed("conntrack") || !is_installed("nft") {
+        return skip(NAME, "no conntrack or nft");
+    }
+    own_etc(Some(
+        b"# names\n1 one\n2 two words\n2 second\n0x78\tlast\n3 \"quoted\"\n3 \x1b[2J\n3 \xff\xfe\n4 four\n",
+    ));
+    assert_fields_are_those_of_conntrack(
+        "Asia/Kathmandu",
+        &[
+            "-o timestamp",
+            "-o extended",
+            "-o ktimestamp",
+            "-o labels",
+            "-o TIMESTAMP,Labels",
+            "-o id,labels -o extended",
+            "-o labels,ktimestamp,id,extended,timestamp",
+        ],
+    );
+}
+
+#[test]
+fn labels_are_shown_by_name_only() {
+    const NAME: &str = "labels_are_shown_by_name_only";
+    if !is_installed("nft") {
+        return skip(NAME, "no nft");
+    }
+    own_etc(Some(b"1 one\n2 two words\n120 last\n"));
+    own_namespace();
+    track_all();
+    let follower = Follower::start("conntrack -e new -o labels");
+    make_events_for_fields();
+    let lines = lines_until(" dport=7003 ", || follower.lines());
+    for (port, labels) in [
+        (7001, " labels=one"),
+        (7002, " labels=two words,last"),
+        (7003, " labels"),
+    ] {
+        let port = format!(" dport={port} ");
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.contains(&port) && line.ends_with(labels)),
+            "{lines:#?}"
+        );
+    }
+    follower.end().assert_good();
+}
+
+#[test]
+fn without_their_names_labels_are_not_shown() {
+    const NAME: &str = "without_their_names_labels_are_not_shown";
+    if !is_installed("conntrack") || !is_installed("nft") {
+        return skip(NAME, "no conntrack or nft");
+    }
+    own_etc(None);
+    assert_fields_are_those_of_conntrack("UTC", &["-o labels"]);
+    let follower = Follower::start("conntrack -o labels");
+    let errors = follower.errors();
+    assert!(errors.contains("labels are not shown"), "{errors}");
+    assert!(errors.contains("/etc/xtables/connlabel.conf"), "{errors}");
+    follower.end().assert_good();
+}
+
+/// A connection whose helper expects others: one that comes, and one that does not.
+#[test]
+fn expectations_of_ftp() {
+    const NAME: &str = "expectations_of_ftp";
+    if !is_installed("conntrack") || !is_installed("nft") {
+        return skip(NAME, "no conntrack or nft");
+    }
+    own_namespace();
+    add_rules(
+        "table inet ftp {
+            ct helper ftp {
+                type \"ftp\" protocol tcp
+            }
+            chain output {
+                type filter hook output priority 0;
+                tcp dport 2121 ct helper set \"ftp\"
+            }
+        }",
+    );
+    let start = |options: &str| {
+        let line = format!("conntrack -E expect {options}");
+        let peer = Peer::start_in(Groups::EXPECTATIONS, &line).expect("conntrack");
+        let follower = Follower::start(&format!("conntrack -e expect {options}"));
+        (peer, follower)
+    };
+    let plain = start("");
+    let timed = Follower::start("conntrack -e EXPECT -o timestamp");
+    let flows = Follower::start("conntrack");
+    let server = TcpListener::bind("127.0.0.1:2121").expect("a server");
+    let mut client = TcpStream::connect("127.0.0.1:2121").expect("connected");
+    let (mut peer_end, _) = server.accept().expect("accepted");
+    let data = TcpListener::bind("127.0.0.1:0").expect("a server for data");
+    let port = data.local_addr().expect("its address").port();
+    for port in [port, port ^ 1] {
+        let command = format!("PORT 127,0,0,1,{},{}\r\n", port >> 8, port & 0xff);
+        client.write_all(command.as_bytes()).expect("sent");
+        peer_end
+            .read_exact(&mut vec![0; command.len()])
+            .expect("received");
+        peer_end.write_all(b"200 ok\r\n").expect("sent");
+        client.read_exact(&mut [0; 8]).expect("received");
+        let _ = TcpStream::connect(("127.0.0.1", port));
+    }
+    must("conntrack -F expect");
+    drop((client, peer_end));
+
+    let (peer, follower) = plain;
+    follower.await_lines(4);
+    await_that("conntrack tells it too", || peer.lines().len() >= 4);
+    let ours = follower.lines();
+    assert_same_lines(&ours, &peer.lines());
+    assert!(ours[0].starts_with("    [NEW] 300 proto=6 src=127.0.0.1 "));
+    assert!(ours[0].ends_with(" dport=2121 class=0 helper=ftp"));
+    assert!(ours.iter().any(|line| line.starts_with("[DESTROY] ")));
+    follower.end().assert_good();
+    timed.await_lines(4);
+    let timed = timed.end();
+    let without_time: Vec<String> = timed
+        .output
+        .lines()
+        .map(|line| split_time(line).0)
+        .collect();
+    assert_eq!(without_time, ours);
+    let flows = flows.end();
+    assert!(!flows.output.contains(" proto="), "{}", flows.output);
 }
 
 #[test]

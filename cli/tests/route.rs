@@ -159,6 +159,81 @@ fn routes_of_several_hops_with_metrics_and_tunnels() {
     );
 }
 
+/// Without options of tunnels: Linux 6.18 panics over Geneve's (`ip_tun_parse_opts`) while it holds the routing lock, and
+/// the whole machine waits for that ever after. The rarer types are tested by their bytes alone.
+#[test]
+fn encapsulations() {
+    if !namespace_with_devices("encapsulations") {
+        return;
+    }
+    let lines = assert_tells_what_ip_tells(
+        "route add 192.0.2.0/24 encap ip id 7 src 10.9.9.8 dst 10.9.9.9 ttl 3 tos 4 key csum seq dev d0
+         route add 192.0.3.0/24 encap mpls 100/200 ttl 7 via 10.1.0.2
+         route add 192.0.4.0/24 via 10.1.0.2 rto_min 2000000s
+         route add 2001:db8:1::/64 encap ip6 id 1 dst fd01::9 hoplimit 3 key dev d0
+         route add 2001:db8:2::/64 encap seg6 mode encap segs fd01::7,fd01::8 dev d0
+         route del 192.0.3.0/24",
+    );
+    assert_line(
+        &lines,
+        "192.0.2.0/24  encap ip id 7 src 10.9.9.8 dst 10.9.9.9 ",
+    );
+    assert_line(&lines, "Deleted 192.0.3.0/24  encap mpls 100/200 ");
+}
+
+/// The time stands once before an event, not before each of its hops.
+#[test]
+fn the_time_of_receipt() {
+    if !namespace_with_devices("the_time_of_receipt") {
+        return;
+    }
+    let zone = "env TZ=Asia/Kathmandu";
+    let peer = Peer::start(Events::Route, &format!("{zone} ip -ts monitor route")).expect("ip");
+    let follower = Run::under(zone, "route -o TIMESTAMP").start();
+    must(&format!("ip route add {FIRST} dev d0"));
+    ip_batch(
+        "route add 192.0.2.0/24 nexthop via 10.1.0.2 weight 2 nexthop via 10.2.0.2 weight 5
+         route del 192.0.2.0/24",
+    );
+    must(&format!("ip route add {LAST} dev d0"));
+    let theirs = lines_until(LAST, || peer.lines());
+    let ours = lines_until(LAST, || follower.lines());
+    let first = |lines: &[String]| lines.iter().position(|line| line.contains(FIRST));
+    let (ours, theirs) = (
+        &ours[first(&ours).expect("the first")..],
+        &theirs[first(&theirs).expect("the first")..],
+    );
+    let untimed = |lines: &[String]| lines.iter().map(|line| split_time(line).1).collect();
+    let (untimed_ours, untimed_theirs): (Vec<_>, Vec<_>) = (untimed(ours), untimed(theirs));
+    assert_same_lines(&untimed_ours, &untimed_theirs);
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        let (ours, theirs) = (split_time(ours).0, split_time(theirs).0);
+        let apart = ours
+            .zip(theirs)
+            .map(|(ours, theirs)| ours.duration_since(theirs).abs());
+        assert_eq!(ours.is_some(), theirs.is_some());
+        assert!(
+            apart.is_none_or(|apart| apart.as_secs() < 5),
+            "{ours:?} {theirs:?}"
+        );
+    }
+    follower.end().assert_good();
+}
+
+/// The time of `[2026-11-24T10:00:00.123456] `, where the line begins with one, and the rest.
+fn split_time(line: &str) -> (Option<jiff::civil::DateTime>, String) {
+    match line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "))
+    {
+        Some((time, line)) => {
+            assert_eq!(time.len(), 26, "{time}");
+            (Some(time.parse().expect("a local time")), line.to_owned())
+        }
+        None => (None, line.to_owned()),
+    }
+}
+
 #[test]
 fn a_route_of_64_hops() {
     if !namespace_with_devices("a_route_of_64_hops") {

@@ -250,7 +250,7 @@ mod tests {
     fn no_bytes_make_it_panic() {
         let mut count = 0;
         for_each_spoiled(EXPECT_NEW, |bytes| {
-            count += usize::from(decode(bytes).is_some())
+            count += usize::from(decode(bytes).is_some());
         });
         assert!(count > 0);
     }

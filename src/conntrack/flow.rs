@@ -84,7 +84,7 @@ pub struct Flow<'a> {
     pub reply: Option<Tuple>,
     /// The original tuple of the flow that this one was expected by. Sent when the flow begins.
     pub master: Option<Tuple>,
-    /// Bits of [`status`].
+    /// Bits of [`status`](super::status).
     pub status: Option<u32>,
     /// The protocol's state, for protocols that have one. In a Destroy, the last one; older kernels send none then.
     pub state: Option<ProtocolState>,
@@ -111,7 +111,7 @@ pub struct Flow<'a> {
     pub start_ns: Option<u64>,
     /// When the flow ended, on the same clock and condition.
     pub stop_ns: Option<u64>,
-    /// When this event happened, on the same clock and condition; in New and Destroy. Available since Linux 6.14.
+    /// When this event happened, on the same clock and condition. Available since Linux 6.14.
     pub event_ns: Option<u64>,
     /// The labels, one bit each, the lowest first. Sent when they changed.
     pub labels: Option<&'a [u8]>,

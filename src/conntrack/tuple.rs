@@ -12,7 +12,7 @@ pub struct Tuple {
     pub src: IpAddr,
     /// Destination address.
     pub dst: IpAddr,
-    /// IP protocol number; see [`protocol_name`].
+    /// IP protocol number; see [`protocol_name`](super::protocol_name).
     pub protocol: u8,
     /// What the protocol adds to the addresses.
     pub layer4: Layer4,

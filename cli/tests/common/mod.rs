@@ -2,6 +2,8 @@
 //! number is known.
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod json;
+
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -51,7 +53,7 @@ pub fn own_namespace() {
     deprecated,
     reason = "its unsafe successor is about CLONE_FILES, which is not used here"
 )]
-fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
+pub fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     rustix::thread::unshare(flags)
 }
 
@@ -162,6 +164,12 @@ impl Groups {
         Self { protocol, mask }
     }
 
+    /// Those of expectations: of the new, and of those that end.
+    pub const EXPECTATIONS: Self = Self {
+        protocol: "12",
+        mask: 0b10_1000,
+    };
+
     /// Those that the command joins with these arguments. They are joined one by one, so all must be awaited.
     fn wanted(arguments: &str) -> Self {
         if arguments.starts_with("route") {
@@ -177,6 +185,7 @@ impl Groups {
                         "new" => 0b1,
                         "update" | "updates" => 0b10,
                         "destroy" => 0b100,
+                        "expect" => Self::EXPECTATIONS.mask,
                         _ => groups.mask,
                     };
                 }
@@ -523,10 +532,14 @@ pub struct Peer {
 impl Peer {
     /// Starts it, and waits until it listens. None: it is not installed.
     pub fn start(events: Events, line: &str) -> Option<Self> {
+        Self::start_in(Groups::of(events), line)
+    }
+
+    /// The same, of a program that joins these groups.
+    pub fn start_in(groups: Groups, line: &str) -> Option<Self> {
         let directory = Directory::new();
         let output = directory.0.join("output");
         let mut words = line.split_whitespace();
-        let groups = Groups::of(events);
         let before = groups.listeners();
         let mut command = Command::new(words.next().expect("a program"));
         command

@@ -1,0 +1,271 @@
+//! Receiving: the engine's backends and what they need, the receive buffer, the groups that anybody may join.
+
+use std::ops::ControlFlow;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nlring::route::Group;
+use nlring::{
+    Backend, Engine, ErrorKind, Event, MessageBuilder, NOOP, Notice, Protocol, Socket, Turn, flags,
+};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+use serde_json::{Value, json};
+
+use super::host::{seccomp_mode, set_sysctl, sysctl};
+use super::report::{Check, State};
+use crate::units::Bytes;
+
+/// The default of --recv-buffer.
+const RECV_BUFFER_BYTES: usize = 8 << 20;
+/// What a conntrack event takes of the receive buffer, at most: the kernel counts its own bookkeeping too.
+const EVENT_BYTES: usize = 1280;
+/// The kernel answers at once.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// The kernel gives back a closed ring's memory a little later.
+const MEMORY_DELAY: Duration = Duration::from_millis(100);
+
+/// In the library's words, where it is what stands in the way.
+const MEMORY_LIMIT: &str = "RLIMIT_MEMLOCK";
+
+/// Each way to receive, tried by an engine as a collector builds it.
+pub struct Trials {
+    auto: Result<Works, Broken>,
+    multishot: Result<Works, Broken>,
+    oneshot: Result<Works, Broken>,
+    recvmmsg: Result<Works, Broken>,
+}
+
+/// The backend that received, and why that one.
+struct Works {
+    backend: Backend,
+    reason: String,
+}
+
+/// Why none did.
+struct Broken {
+    text: String,
+    is_denied: bool,
+    is_out_of_memory: bool,
+}
+
+impl From<nlring::Error> for Broken {
+    fn from(error: nlring::Error) -> Self {
+        let text = error.to_string();
+        Self {
+            is_denied: error.kind() == ErrorKind::PermissionDenied,
+            // An error that explains itself has no number.
+            is_out_of_memory: error.raw_os_error() == Some(Errno::NOMEM.raw_os_error())
+                || text.contains(MEMORY_LIMIT),
+            text,
+        }
+    }
+}
+
+impl Trials {
+    pub fn run() -> Self {
+        let depth = Backend::DEFAULT_DEPTH;
+        Self {
+            auto: try_backend(Backend::Auto),
+            multishot: try_backend(Backend::Multishot),
+            oneshot: try_backend(Backend::Oneshot { depth }),
+            recvmmsg: try_backend(Backend::Recvmmsg),
+        }
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        let is_short = |result: &Result<Works, Broken>| match result {
+            Ok(works) => works.reason.contains(MEMORY_LIMIT),
+            Err(broken) => broken.is_out_of_memory,
+        };
+        [&self.auto, &self.multishot, &self.oneshot]
+            .into_iter()
+            .any(is_short)
+    }
+}
+
+fn try_backend(backend: Backend) -> Result<Works, Broken> {
+    match receive_with(backend) {
+        Err(broken) if broken.is_out_of_memory => {
+            sleep(MEMORY_DELAY);
+            receive_with(backend)
+        }
+        result => result,
+    }
+}
+
+/// Receives one answer from the kernel.
+fn receive_with(backend: Backend) -> Result<Works, Broken> {
+    let socket = Socket::builder(Protocol::ROUTE).open()?;
+    let mut request = Vec::new();
+    // Any netlink protocol acknowledges an empty request.
+    MessageBuilder::new(&mut request, NOOP, flags::REQUEST | flags::ACK).finish()?;
+    socket.send(&request)?;
+    let mut engine = Engine::builder().backend(backend).build()?;
+    engine.add(socket)?;
+    let mut running = engine.start()?;
+    let give_up_at = Instant::now() + ANSWER_LIMIT;
+    while Instant::now() < give_up_at {
+        let turn = running.poll(Some(ANSWER_LIMIT), |event, _control| match event {
+            Event::Messages(..) => ControlFlow::Break(Ok(())),
+            Event::Notice(_, Notice::Failed(error)) => ControlFlow::Break(Err(error)),
+            _ => ControlFlow::Continue(()),
+        })?;
+        if let Turn::Break(result) = turn {
+            result?;
+            return Ok(Works {
+                backend: running.backend(),
+                reason: running.backend_reason().to_owned(),
+            });
+        }
+    }
+    Err(Broken {
+        text: format!("{backend} received nothing in {ANSWER_LIMIT:?}"),
+        is_denied: false,
+        is_out_of_memory: false,
+    })
+}
+
+pub fn io_uring(trials: &Trials) -> Check {
+    const NAME: &str = "io_uring";
+    let disabled = sysctl("kernel.io_uring_disabled");
+    let check = match (&trials.multishot, &trials.oneshot, &trials.auto) {
+        (Ok(_), ..) => Check::new(NAME, State::Ok, "multishot receives work"),
+        (Err(broken), Ok(_), _) => {
+            let detail = format!("only single receives work; multishot: {}", broken.text);
+            Check::new(NAME, State::Limit, detail)
+        }
+        (Err(broken), Err(_), auto) => {
+            let reason = auto.as_ref().map_or(&broken.text, |works| &works.reason);
+            let check = Check::new(NAME, State::Limit, reason);
+            match disabled {
+                Some(1 | 2) if broken.is_denied => {
+                    check.remedy(set_sysctl("kernel.io_uring_disabled", 0))
+                }
+                _ => check,
+            }
+        }
+    };
+    check
+        .value("disabled", disabled)
+        .value("group", sysctl("kernel.io_uring_group"))
+        .value("seccomp", seccomp_mode())
+}
+
+pub fn backends(trials: &Trials) -> Check {
+    let named = [
+        ("multishot", &trials.multishot),
+        ("oneshot", &trials.oneshot),
+        ("recvmmsg", &trials.recvmmsg),
+    ];
+    let broken: Vec<&str> = named
+        .iter()
+        .filter_map(|(name, result)| result.is_err().then_some(*name))
+        .collect();
+    let others = if broken.is_empty() {
+        "all others work too".to_owned()
+    } else {
+        format!("not working: {}", broken.join(", "))
+    };
+    let check = match &trials.auto {
+        Ok(works) => {
+            let state = match works.backend {
+                Backend::Multishot => State::Ok,
+                _ => State::Note,
+            };
+            Check::new(
+                "backends",
+                state,
+                format!("auto takes {}; {others}", works.backend),
+            )
+            .value("auto", works.backend.to_string())
+            .value("auto_reason", works.reason.as_str())
+        }
+        Err(broken) => Check::new("backends", State::Fail, &broken.text)
+            .value("auto", Value::Null)
+            .value("auto_reason", Value::Null),
+    };
+    named.iter().fold(check, |check, (name, result)| {
+        let error = result.as_ref().err().map(|broken| broken.text.as_str());
+        check.value(name, json!({ "works": result.is_ok(), "error": error }))
+    })
+}
+
+pub fn locked_memory(trials: &Trials) -> Check {
+    const NAME: &str = "locked_memory";
+    let limit = getrlimit(Resource::Memlock).current;
+    let shown = match limit {
+        Some(bytes) => Bytes(bytes).to_string(),
+        None => "unlimited".to_owned(),
+    };
+    let check = if trials.is_out_of_memory() {
+        let detail = format!("RLIMIT_MEMLOCK is {shown}: too little for the rings of io_uring");
+        Check::new(NAME, State::Limit, detail).remedy("ulimit -l 8192")
+    } else if trials.multishot.is_ok() {
+        let detail = format!("RLIMIT_MEMLOCK is {shown}: an engine with a socket fits");
+        Check::new(NAME, State::Ok, detail)
+    } else {
+        let detail = format!("RLIMIT_MEMLOCK is {shown}; not tried, since multishot does not work");
+        Check::new(NAME, State::Unknown, detail)
+    };
+    check.value("limit_bytes", limit)
+}
+
+pub fn receive_buffer() -> Check {
+    const NAME: &str = "receive_buffer";
+    let rmem_max = sysctl("net.core.rmem_max");
+    let asked = Bytes(RECV_BUFFER_BYTES as u64);
+    let granted = Socket::open(Protocol::ROUTE)
+        .and_then(|socket| socket.set_recv_buffer_bytes(RECV_BUFFER_BYTES));
+    let check = match granted {
+        Err(error) => Check::new(NAME, State::Unknown, error.to_string()),
+        Ok(buffer) => {
+            let event_count = buffer.granted_bytes / EVENT_BYTES;
+            let room = format!("room for about {} events", event_count / 100 * 100);
+            let check = if buffer.is_clamped() {
+                // The kernel reads back twice what it took.
+                let took = Bytes(buffer.granted_bytes as u64 / 2);
+                let detail = format!(
+                    "{took} of {asked}, cut by net.core.rmem_max, which root can raise: {room}"
+                );
+                Check::new(NAME, State::Limit, detail)
+                    .remedy(set_sysctl("net.core.rmem_max", RECV_BUFFER_BYTES))
+            } else {
+                Check::new(NAME, State::Ok, format!("{asked} are granted: {room}"))
+            };
+            check
+                .value("granted_bytes", buffer.granted_bytes)
+                .value("event_count", event_count)
+        }
+    };
+    check
+        .value("requested_bytes", RECV_BUFFER_BYTES)
+        .value("rmem_max", rmem_max)
+}
+
+pub fn route_events() -> Check {
+    let groups = [Group::Ipv4Route, Group::Ipv6Route, Group::MplsRoute];
+    match Socket::builder(Protocol::ROUTE).groups(groups).open() {
+        Ok(_) => Check::new("route_events", State::Ok, "the groups can be joined"),
+        Err(error) => Check::new("route_events", State::Fail, error.to_string()),
+    }
+}
+
+pub fn other_namespaces() -> Check {
+    const NAME: &str = "other_namespaces";
+    let set = Socket::open(Protocol::ROUTE).and_then(|socket| socket.set_listen_all_nsid(true));
+    let check = match &set {
+        Ok(()) => Check::new(
+            NAME,
+            State::Ok,
+            "namespaces with an nsid here could be heard too (CAP_NET_BROADCAST)",
+        ),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Check::new(
+            NAME,
+            State::Note,
+            "only this one could be heard: CAP_NET_BROADCAST is missing",
+        ),
+        Err(error) => Check::new(NAME, State::Note, error.to_string()),
+    };
+    check.value("listen_all_nsid", set.is_ok())
+}

@@ -1,0 +1,226 @@
+//! The checks' results: as text for people, and as JSON.
+
+use std::iter::once;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::text::write_escaped;
+
+/// What a check came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// Nothing is in the way, and yet worth knowing.
+    Note,
+    /// Something will be missing or lost.
+    Limit,
+    /// Conntrack or route events cannot be received.
+    Fail,
+    /// It cannot be told from here.
+    Unknown,
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Limit => "limit",
+            Self::Fail => "fail",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One thing looked at.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    pub state: State,
+    pub detail: String,
+    /// A command for the shell.
+    pub remedy: Option<String>,
+    /// What was read or tried, for programs.
+    #[serde(flatten)]
+    pub values: Map<String, Value>,
+}
+
+impl Check {
+    pub fn new(name: &'static str, state: State, detail: impl Into<String>) -> Self {
+        Self {
+            name,
+            state,
+            detail: detail.into(),
+            remedy: None,
+            values: Map::new(),
+        }
+    }
+
+    pub fn remedy(self, command: impl Into<String>) -> Self {
+        Self {
+            remedy: Some(command.into()),
+            ..self
+        }
+    }
+
+    /// Adds a value, for programs.
+    pub fn value(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.values.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    pub fn is_impossible(&self) -> bool {
+        self.has(State::Fail)
+    }
+
+    fn has(&self, state: State) -> bool {
+        self.checks.iter().any(|check| check.state == state)
+    }
+
+    pub fn json(&self) -> Vec<u8> {
+        // Strings, numbers and lists of them: nothing that could fail.
+        let mut out = serde_json::to_vec_pretty(self).unwrap_or_default();
+        out.push(b'\n');
+        out
+    }
+
+    /// A line a check, and its remedy below. With a width, long lines are folded; commands never are.
+    pub fn text(&self, columns: Option<usize>) -> Vec<u8> {
+        let widest = self.checks.iter().map(|check| check.name.len()).max();
+        let name_width = widest.unwrap_or(0);
+        let indent = " ".repeat("unknown".len() + 2 + name_width + 2);
+        let mut out = Vec::new();
+        for check in &self.checks {
+            let (word, name) = (check.state.word(), check.name);
+            let first = format!("{word:7}  {name:name_width$}  ");
+            let room = columns.map_or(usize::MAX, |columns| columns.saturating_sub(indent.len()));
+            let margins = once(&first).chain(std::iter::repeat(&indent));
+            for (margin, line) in margins.zip(fold(&escaped(&check.detail), room)) {
+                put_line(&mut out, margin, &line);
+            }
+            if let Some(remedy) = &check.remedy {
+                put_line(&mut out, "         $ ", &escaped(remedy));
+            }
+        }
+        put_line(&mut out, "", &self.verdict());
+        out
+    }
+
+    fn verdict(&self) -> String {
+        let failed = self
+            .checks
+            .iter()
+            .filter(|check| check.state == State::Fail);
+        let failed: Vec<&str> = failed.map(|check| check.name).collect();
+        if !failed.is_empty() {
+            let failed = failed.join(", ");
+            return format!("Not all events can be received here: see {failed}.");
+        }
+        let when = |state, text| if self.has(state) { text } else { "" };
+        let limits = when(State::Limit, ", with limits");
+        let doubt = when(State::Unknown, ", as far as can be told");
+        format!("Conntrack and route events can be received here{limits}{doubt}.")
+    }
+}
+
+fn put_line(out: &mut Vec<u8>, margin: &str, text: &str) {
+    for part in [margin, text, "\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// The text without control characters: it may hold other programs' names.
+fn escaped(text: &str) -> String {
+    let mut out = Vec::new();
+    write_escaped(&mut out, text.as_bytes());
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Breaks a text into lines of so many characters, at its blanks. A longer word stays whole.
+fn fold(text: &str, room: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.extend([" ", word]);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn report() -> Report {
+        Report {
+            checks: vec![
+                Check::new("one", State::Ok, "all is well").value("count", 7),
+                Check::new("second", State::Limit, "evil\x1b[2J name, and more").remedy("fix it"),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_check_is_a_line_with_its_remedy_below() {
+        assert_eq!(
+            String::from_utf8(report().text(None)).unwrap(),
+            "ok       one     all is well\n\
+             limit    second  evil\\x1b[2J name, and more\n         $ fix it\n\
+             Conntrack and route events can be received here, with limits.\n"
+        );
+    }
+
+    #[test]
+    fn a_terminal_gets_folded_lines_below_each_other() {
+        let text = String::from_utf8(report().text(Some(35))).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], "limit    second  evil\\x1b[2J name,");
+        assert_eq!(lines[2], "                 and more");
+    }
+
+    #[test]
+    fn words_are_never_lost_in_folding() {
+        let text = "a word-that-is-too-long and  two blanks";
+        for room in 0..50 {
+            assert_eq!(fold(text, room).join(" "), text, "{room}");
+        }
+    }
+
+    #[test]
+    fn values_stand_beside_the_other_fields() {
+        let report: Value = serde_json::from_slice(&report().json()).unwrap();
+        let want = json!({
+            "name": "one", "state": "ok", "detail": "all is well", "remedy": null, "count": 7
+        });
+        assert_eq!(report["checks"][0], want);
+        assert_eq!(report["checks"][1]["remedy"], "fix it");
+    }
+
+    #[test]
+    fn the_worst_decides() {
+        let mut report = report();
+        assert!(!report.is_impossible());
+        report.checks.push(Check::new("third", State::Unknown, ""));
+        assert!(
+            report
+                .verdict()
+                .ends_with("here, with limits, as far as can be told.")
+        );
+        report.checks.push(Check::new("fourth", State::Fail, ""));
+        assert!(report.is_impossible() && report.verdict().ends_with("see fourth."));
+    }
+}

@@ -1,0 +1,457 @@
+//! `nlring doctor` tells what is so, and its remedies mend it.
+
+mod common;
+#[path = "common/seccomp.rs"]
+mod seccomp;
+
+use std::fs::{self, File};
+use std::process::{Command, Output, Stdio};
+
+use common::{
+    Directory, Events, Load, NLRING, field_names, is_installed, make_flows, must, own_namespace,
+    remove_flows, run, skip,
+};
+use nlring::{Protocol, Socket};
+use seccomp::deny_io_uring;
+use serde_json::Value;
+
+/// Becomes a process without any capability, whoever it is.
+const WITHOUT_CAPABILITIES: &[&str] = &["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+
+const CONNTRACK: &str = "/proc/sys/net/netfilter/nf_conntrack_";
+
+/// The doctor, about to be called by another program. It must not hang.
+fn doctor(launcher: &[&str], arguments: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg("20").args(launcher).args([NLRING, "doctor"]);
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn output(mut command: Command) -> Output {
+    command.output().expect("timeout(1), which runs nlring")
+}
+
+/// What it says, as JSON.
+struct Diagnosis {
+    code: Option<i32>,
+    report: Value,
+}
+
+impl Diagnosis {
+    #[track_caller]
+    fn make() -> Self {
+        Self::of(doctor(&[], &["--json"]))
+    }
+
+    #[track_caller]
+    fn of(command: Command) -> Self {
+        let output = output(command);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(errors, "", "{:?}", output.status);
+        Self {
+            code: output.status.code(),
+            report: serde_json::from_slice(&output.stdout).expect("JSON"),
+        }
+    }
+
+    fn checks(&self) -> &[Value] {
+        self.report["checks"].as_array().expect("checks")
+    }
+
+    #[track_caller]
+    fn check(&self, name: &str) -> &Value {
+        let check = self.checks().iter().find(|check| check["name"] == name);
+        check.unwrap_or_else(|| panic!("a check {name}: {:#}", self.report))
+    }
+
+    #[track_caller]
+    fn assert(&self, name: &str, state: &str, part: &str) -> &Value {
+        let check = self.check(name);
+        let detail = check["detail"].as_str().expect("a detail");
+        assert_eq!(check["state"], state, "{check:#}");
+        assert!(detail.contains(part), "{part} in: {detail}");
+        check
+    }
+
+    /// Does as it says.
+    #[track_caller]
+    fn follow_remedy(&self, name: &str) {
+        let remedy = self.check(name)["remedy"].as_str().expect("a remedy");
+        let output = run("sh", &["-c", remedy]).expect("sh");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{remedy}: {errors}");
+    }
+}
+
+fn set(name: &str, value: u8) {
+    fs::write(format!("{CONNTRACK}{name}"), value.to_string()).expect("a setting");
+}
+
+fn listen() -> Socket {
+    let builder = Socket::builder(Protocol::NETFILTER).groups([1_u32, 2, 3]);
+    builder.recv_buffer_bytes(4096).open().expect("a socket")
+}
+
+#[test]
+fn following_the_remedy_makes_conntrack_active() {
+    const NAME: &str = "following_the_remedy_makes_conntrack_active";
+    own_namespace();
+    let before = Diagnosis::make();
+    let check = before.assert("tracking", "limit", "not active");
+    assert_eq!(
+        (&check["ipv4"], &check["event"]),
+        (&Value::from(false), &Value::Null)
+    );
+    assert_eq!(before.code, Some(0), "a limit is no failure");
+    if !is_installed("nft") {
+        return skip(NAME, "no nft");
+    }
+    before.follow_remedy("tracking");
+    let after = Diagnosis::make();
+    let check = after.assert("tracking", "ok", "active");
+    assert_eq!(
+        (&check["ipv4"], &check["event"]),
+        (&Value::from(true), &Value::from(true))
+    );
+    assert_eq!(check["remedy"], Value::Null);
+    assert_eq!(after.code, Some(0));
+    let left = fs::read_to_string(format!("{CONNTRACK}count")).expect("a count");
+    assert_eq!(left, "0\n", "its own flows are gone");
+}
+
+#[test]
+fn a_family_that_is_not_tracked_is_told() {
+    const NAME: &str = "a_family_that_is_not_tracked_is_told";
+    own_namespace();
+    if !is_installed("nft") {
+        return skip(NAME, "no nft");
+    }
+    if !fs::exists("/proc/sys/net/ipv6").expect("a look") {
+        return skip(NAME, "no IPv6");
+    }
+    for (family, other) in [("ip", "IPv6"), ("ip6", "IPv4")] {
+        let rules = format!(
+            "table {family} only {{ chain c {{ type filter hook output priority 0; ct state new; }}; }}"
+        );
+        let output = run("nft", &[&rules]).expect("nft");
+        assert!(output.status.success(), "{output:?}");
+        let diagnosis = Diagnosis::make();
+        diagnosis.assert("tracking", "limit", &format!("not for {other}"));
+        if family == "ip6" {
+            diagnosis.follow_remedy("tracking");
+            Diagnosis::make().assert("tracking", "ok", "active");
+        }
+        must(&format!("nft delete table {family} only"));
+    }
+}
+
+#[test]
+fn without_the_loopback_device_tracking_is_unknown() {
+    const NAME: &str = "without_the_loopback_device_tracking_is_unknown";
+    own_namespace();
+    if !is_installed("ip") {
+        return skip(NAME, "no ip");
+    }
+    must("ip link set lo down");
+    let diagnosis = Diagnosis::make();
+    let check = diagnosis.assert("tracking", "unknown", "loopback device is down");
+    assert_eq!(check["ipv4"], Value::Null);
+    diagnosis.follow_remedy("tracking");
+    Diagnosis::make().assert("tracking", "limit", "not active");
+}
+
+#[test]
+fn following_the_remedies_mends_the_settings() {
+    const NAME: &str = "following_the_remedies_mends_the_settings";
+    own_namespace();
+    for (name, value) in [("acct", 0), ("timestamp", 0), ("events", 0)] {
+        set(name, value);
+    }
+    let before = Diagnosis::make();
+    before.assert("counters", "note", "nf_conntrack_acct is 0");
+    before.assert("event_time", "note", "nf_conntrack_timestamp is 0");
+    let check = before.assert("conntrack_events", "fail", "nf_conntrack_events is 0");
+    assert_eq!(check["nf_conntrack_events"], 0);
+    assert_eq!(before.code, Some(1));
+    if !is_installed("sysctl") || !is_installed("nft") {
+        return skip(NAME, "no sysctl or no nft");
+    }
+    for name in ["counters", "event_time", "conntrack_events", "tracking"] {
+        before.follow_remedy(name);
+    }
+    let after = Diagnosis::make();
+    after.assert("counters", "ok", "");
+    after.assert("conntrack_events", "ok", "every flow");
+    assert_eq!(after.code, Some(0));
+    // Each event has the time since Linux 6.14.
+    let check = after.check("event_time");
+    match &check["in_events"] {
+        Value::Bool(true) => assert_eq!(check["state"], "ok"),
+        Value::Bool(false) => assert_eq!(check["state"], "note"),
+        other => panic!("an event came: {other}"),
+    }
+}
+
+#[test]
+fn an_event_that_is_switched_off_does_not_come() {
+    const NAME: &str = "an_event_that_is_switched_off_does_not_come";
+    own_namespace();
+    if !is_installed("nft") {
+        return skip(NAME, "no nft");
+    }
+    Diagnosis::make().follow_remedy("tracking");
+    set("events", 0);
+    set("timestamp", 1);
+    let diagnosis = Diagnosis::make();
+    let check = diagnosis.assert("tracking", "limit", "not seen");
+    assert_eq!(
+        (&check["ipv4"], &check["event"]),
+        (&Value::from(true), &Value::from(false))
+    );
+    diagnosis.assert("event_time", "unknown", "nf_conntrack_timestamp is on");
+}
+
+#[test]
+fn its_own_event_is_found_among_many() {
+    const NAME: &str = "its_own_event_is_found_among_many";
+    own_namespace();
+    if !is_installed("nft") {
+        return skip(NAME, "no nft");
+    }
+    Diagnosis::make().follow_remedy("tracking");
+    let _load = Load::start(Events::Conntrack);
+    for _ in 0..10 {
+        Diagnosis::make().assert("tracking", "ok", "its event seen");
+    }
+}
+
+#[test]
+fn flows_that_began_unheard_are_told() {
+    own_namespace();
+    set("events", 2);
+    Diagnosis::make().assert("flows", "ok", "none");
+    make_flows(0..5);
+    let diagnosis = Diagnosis::make();
+    assert_eq!(
+        diagnosis.assert("flows", "limit", "nobody listens")["count"],
+        5
+    );
+    assert_eq!(diagnosis.assert("table", "ok", "5 of")["count"], 5);
+    diagnosis.assert("tracking", "unknown", "flows (5)");
+    assert_eq!(
+        diagnosis.check("listeners")["conntrack"],
+        Value::Array(Vec::new())
+    );
+    let listener = listen();
+    Diagnosis::make().assert("flows", "note", "since when");
+    drop(listener);
+    set("events", 1);
+    let check = Diagnosis::make()
+        .assert("flows", "ok", "every new one")
+        .clone();
+    assert_eq!(check["remedy"], Value::Null);
+    remove_flows(0..5);
+}
+
+#[test]
+fn what_others_lose_is_told_by_their_names_without_control_characters() {
+    own_namespace();
+    fs::write("/proc/self/comm", "e\x1b[2Jvil\n").expect("a name");
+    let listener = listen();
+    make_flows(0..500);
+    let drops = listener.drops().expect("drops");
+    assert!(drops > 0, "too small a buffer");
+    let diagnosis = Diagnosis::make();
+    let check = diagnosis.assert("drops", "note", &format!("lost {drops}"));
+    let socket = &check["sockets"][0];
+    assert_eq!(socket["drops"], drops);
+    assert_eq!(socket["port_id"], listener.port_id().expect("a port ID"));
+    assert_eq!(socket["process_id"], std::process::id());
+    assert_eq!(socket["protocol"], "netfilter");
+    assert_eq!(socket["program"], "e\x1b[2Jvil");
+    assert_eq!(diagnosis.check("listeners")["conntrack"][0], *socket);
+    let text = String::from_utf8(output(doctor(&[], &[])).stdout).expect("UTF-8");
+    assert!(text.contains(r"e\x1b[2Jvil (process "), "{text}");
+    assert!(!text.contains('\x1b'), "{text:?}");
+}
+
+#[test]
+fn text_and_json_say_the_same() {
+    own_namespace();
+    let diagnosis = Diagnosis::make();
+    let text = output(doctor(&[], &[]));
+    assert_eq!(text.status.code(), diagnosis.code);
+    let text = String::from_utf8(text.stdout).expect("UTF-8");
+    let told: Vec<(&str, &str)> = text
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_once(char::is_whitespace))
+        .map(|(state, rest)| (state, rest.split_whitespace().next().unwrap_or_default()))
+        .collect();
+    let (verdict, told) = told.split_last().expect("lines");
+    assert_eq!(*verdict, ("Conntrack", "and"), "{text}");
+    let word = |check: &Value, name: &str| check[name].as_str().expect("a word").to_owned();
+    let checks = diagnosis.checks().iter();
+    let want: Vec<_> = checks
+        .map(|check| (word(check, "state"), word(check, "name")))
+        .collect();
+    assert_eq!(told.len(), want.len());
+    for ((state, name), (want_state, want_name)) in told.iter().zip(&want) {
+        assert_eq!((state, name), (&want_state.as_str(), &want_name.as_str()));
+    }
+    for check in diagnosis.checks() {
+        for field in ["name", "state", "detail", "remedy"] {
+            assert!(field_names(check).contains(field), "{check:#}");
+        }
+        if let Some(remedy) = check["remedy"].as_str() {
+            assert!(text.contains(&format!("\n         $ {remedy}\n")), "{text}");
+        }
+    }
+}
+
+#[test]
+fn io_uring_denied_by_seccomp_is_told_from_the_sysctl() {
+    own_namespace();
+    for (errno, name) in [(libc::EPERM, "EPERM"), (libc::ENOSYS, "ENOSYS")] {
+        let mut command = doctor(&[], &["--json"]);
+        deny_io_uring(&mut command, errno);
+        let diagnosis = Diagnosis::of(command);
+        let part = format!("seccomp filter ({name})");
+        let check = diagnosis.assert("io_uring", "limit", &part);
+        assert_eq!(
+            (&check["seccomp"], &check["remedy"]),
+            (&Value::from(2), &Value::Null)
+        );
+        let check = diagnosis.assert("backends", "note", "recvmmsg");
+        assert_eq!(check["auto"], "recvmmsg");
+        assert_eq!(check["multishot"]["works"], false);
+        assert_eq!(check["oneshot"]["works"], false);
+        assert_eq!(check["recvmmsg"]["works"], true);
+        diagnosis.assert("locked_memory", "unknown", "not tried");
+        assert_eq!(diagnosis.code, Some(0), "recvmmsg is enough");
+    }
+}
+
+/// The sysctl is the whole machine's; a mount namespace shows another one instead.
+#[test]
+fn io_uring_denied_by_the_sysctl_is_told_from_seccomp() {
+    const NAME: &str = "io_uring_denied_by_the_sysctl_is_told_from_seccomp";
+    const SYSCTL: &str = "/proc/sys/kernel/io_uring_disabled";
+    own_namespace();
+    let directory = Directory::new();
+    let file = directory.file("disabled");
+    let script = format!("mount --bind '{file}' {SYSCTL} && exec \"$@\"");
+    let launcher = ["unshare", "-m", "sh", "-c", &script, "sh"];
+    for (value, part) in [(2, "switched off"), (1, "privileged processes only")] {
+        fs::write(&file, value.to_string()).expect("a file");
+        let probe = [&launcher[1..], &["true"]].concat();
+        if !run("unshare", &probe).is_some_and(|output| output.status.success()) {
+            return skip(NAME, "no mount namespace, or no such sysctl to cover");
+        }
+        let mut command = doctor(&launcher, &["--json"]);
+        deny_io_uring(&mut command, libc::EPERM);
+        let diagnosis = Diagnosis::of(command);
+        let check = diagnosis.assert("io_uring", "limit", part);
+        assert_eq!(check["disabled"], value);
+        assert_eq!(check["remedy"], "sysctl -w kernel.io_uring_disabled=0");
+    }
+}
+
+/// False: capabilities cannot be given up here.
+fn can_be_without_capabilities() -> bool {
+    let (program, arguments) = WITHOUT_CAPABILITIES.split_first().expect("words");
+    let arguments = [arguments, &["true"]].concat();
+    run(program, &arguments).is_some_and(|output| output.status.success())
+}
+
+#[test]
+fn without_capabilities_it_fails_with_the_remedy_and_does_not_try_what_it_may_not() {
+    const NAME: &str =
+        "without_capabilities_it_fails_with_the_remedy_and_does_not_try_what_it_may_not";
+    own_namespace();
+    if !can_be_without_capabilities() {
+        return skip(NAME, "no setpriv, or it may not give capabilities up");
+    }
+    let diagnosis = Diagnosis::of(doctor(WITHOUT_CAPABILITIES, &["--json"]));
+    assert_eq!(diagnosis.code, Some(1));
+    let check = diagnosis.assert("conntrack_events", "fail", "CAP_NET_ADMIN");
+    assert_eq!(check["remedy"], "sudo nlring conntrack");
+    diagnosis.assert("tracking", "unknown", "CAP_NET_ADMIN");
+    diagnosis.assert("other_namespaces", "note", "CAP_NET_BROADCAST");
+    diagnosis.assert("route_events", "ok", "");
+    let text = output(doctor(WITHOUT_CAPABILITIES, &[]));
+    assert_eq!(text.status.code(), Some(1));
+    let text = String::from_utf8(text.stdout).expect("UTF-8");
+    assert!(
+        text.ends_with("Not all events can be received here: see conntrack_events.\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_clamped_receive_buffer_is_told() {
+    const NAME: &str = "a_clamped_receive_buffer_is_told";
+    own_namespace();
+    let limit = fs::read_to_string("/proc/sys/net/core/rmem_max").expect("a limit");
+    let limit: u64 = limit.trim().parse().expect("a number");
+    if limit >= 8 << 20 || !can_be_without_capabilities() {
+        return skip(
+            NAME,
+            "the limit is high, or capabilities cannot be given up",
+        );
+    }
+    let diagnosis = Diagnosis::of(doctor(WITHOUT_CAPABILITIES, &["--json"]));
+    let check = diagnosis.assert("receive_buffer", "limit", "net.core.rmem_max");
+    assert_eq!(check["remedy"], "sysctl -w net.core.rmem_max=8388608");
+    assert_eq!(check["requested_bytes"], 8 << 20);
+    assert_eq!(check["granted_bytes"], 2 * limit);
+    assert_eq!(check["event_count"], 2 * limit / 1280);
+}
+
+#[test]
+fn too_little_locked_memory_is_told() {
+    const NAME: &str = "too_little_locked_memory_is_told";
+    own_namespace();
+    if !is_installed("prlimit") || !can_be_without_capabilities() {
+        return skip(NAME, "no prlimit, or capabilities cannot be given up");
+    }
+    let launcher = [&["prlimit", "--memlock=0"], WITHOUT_CAPABILITIES].concat();
+    let diagnosis = Diagnosis::of(doctor(&launcher, &["--json"]));
+    let check = diagnosis.assert("locked_memory", "limit", "RLIMIT_MEMLOCK is 0 bytes");
+    assert_eq!(check["limit_bytes"], 0);
+    assert_eq!(check["remedy"], "ulimit -l 8192");
+    diagnosis.assert("io_uring", "limit", "RLIMIT_MEMLOCK");
+    assert_eq!(diagnosis.check("backends")["auto"], "recvmmsg");
+    let enough = [
+        &["prlimit", "--memlock=8388608:8388608"],
+        WITHOUT_CAPABILITIES,
+    ]
+    .concat();
+    let diagnosis = Diagnosis::of(doctor(&enough, &["--json"]));
+    diagnosis.assert("locked_memory", "ok", "8 MiB");
+    assert_eq!(diagnosis.check("backends")["auto"], "multishot");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_a_failure_unless_its_reader_has_gone() {
+    own_namespace();
+    for arguments in [&[][..], &["--json"]] {
+        let mut command = doctor(&[], arguments);
+        command.stdout(File::create("/dev/full").expect("a device"));
+        let full = output(command);
+        let errors = String::from_utf8_lossy(&full.stderr);
+        assert_eq!(full.status.code(), Some(1), "{errors}");
+        assert!(
+            errors.starts_with("nlring: write the report") && errors.contains("No space left"),
+            "{errors}"
+        );
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = doctor(&[], arguments);
+        command.stdout(writer);
+        let gone = output(command);
+        assert_eq!(String::from_utf8_lossy(&gone.stderr), "");
+        assert_eq!(gone.status.code(), Some(0));
+    }
+}
