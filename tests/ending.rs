@@ -106,12 +106,12 @@ fn what_is_left_after_a_break_is_unread(backend: Backend) {
 fn a_callback_that_is_too_slow_leaves_the_rest_unread(backend: Backend) {
     own_namespace();
     let (running, id) = engine_with_listener(backend, 256 << 20);
-    Source::new(64).send_many(100_000, None);
+    Source::new(64).send_many(10_000, None); // what is left is counted in half a second, also by a slow machine
     let start = Instant::now();
     let mut tally = Tally::default();
     let finished = running.finish(|event, _| {
         tally.note(event);
-        std::thread::sleep(Duration::from_millis(20)); // a list: 100,000 take half a minute
+        std::thread::sleep(Duration::from_millis(20)); // a list: 10,000 take three seconds
         ControlFlow::<()>::Continue(())
     });
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
@@ -122,7 +122,7 @@ fn a_callback_that_is_too_slow_leaves_the_rest_unread(backend: Backend) {
     );
     assert_eq!(
         statistics.received + statistics.dropped + statistics.unread,
-        100_000
+        10_000
     );
     assert_all_in_order(
         &tally.sequences(id),
@@ -319,7 +319,7 @@ fn a_run_that_is_stopped_with_a_full_queue_counts_exactly(backend: Backend) {
         let (mut running, id) = engine_with_listener(backend, recv_buffer_bytes);
         let stop = running.stop_handle();
         let sender = std::thread::spawn(move || {
-            Source::new(64).send_many(60_000, None);
+            Source::new(64).send_many(20_000, None); // as many as a slow machine counts in half a second
             stop.stop();
         });
         let mut tally = Tally::default();
@@ -334,7 +334,7 @@ fn a_run_that_is_stopped_with_a_full_queue_counts_exactly(backend: Backend) {
         let statistics = finished.sockets[0].statistics;
         assert_eq!(
             statistics.received + statistics.dropped + statistics.unread,
-            60_000,
+            20_000,
             "{statistics:?}"
         );
         assert_eq!(statistics.received, tally.datagram_count);

@@ -563,13 +563,14 @@ fn the_receive_buffer_is_granted_as_asked() {
 
 #[test]
 fn the_receive_buffer_is_clamped_without_the_capability() {
-    own_namespace();
-    give_up_capability(CAP_NET_ADMIN);
+    // In a namespace of its own an old kernel does not show it (6.1), though it holds there.
     let most: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max")
         .unwrap()
         .trim()
         .parse()
         .unwrap();
+    own_namespace();
+    give_up_capability(CAP_NET_ADMIN);
     let socket = route();
     let clamped = socket.set_recv_buffer_bytes(4 * most).unwrap();
     assert!(clamped.is_clamped());

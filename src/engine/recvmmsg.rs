@@ -10,7 +10,7 @@ use super::receive::{Receive, Taken};
 use super::sockets::{Sockets, note_end};
 use super::stop::StopHandle;
 use super::wait::{Plan, SPIN_SLICE};
-use crate::sys::event::{Epoll, EventFd, Readable, wait_readable};
+use crate::sys::event::{Pollable, Readable, wait_readable};
 use crate::sys::slots::Slots;
 use crate::sys::socket::Received;
 
@@ -26,26 +26,18 @@ pub(super) struct Recvmmsg {
     /// The slots of the armed sockets, in the order of `descriptors[1..]`.
     armed: Vec<u16>,
     stop: Option<StopHandle>,
+    /// What is offered to epoll: readable when a socket or the stop handle is, or when told to be.
     pollable: Option<Pollable>,
     /// The last drain filled all slots of a socket, so there may be more, and the next wait must not sleep.
     has_more: bool,
 }
 
-/// The descriptor that is offered to epoll: readable when a socket or the stop handle is, or when told to be.
-struct Pollable {
-    epoll: Epoll,
-    event: EventFd,
-}
-
 impl Recvmmsg {
     pub(super) fn new(pollable: bool) -> io::Result<Self> {
-        let mut this = Self::default();
-        if pollable {
-            let (epoll, event) = (Epoll::new()?, EventFd::new()?);
-            epoll.add(event.as_fd())?;
-            this.pollable = Some(Pollable { epoll, event });
-        }
-        Ok(this)
+        Ok(Self {
+            pollable: pollable.then(Pollable::new).transpose()?,
+            ..Self::default()
+        })
     }
 
     /// Empties one socket into its slots. False when it may have more.
@@ -106,7 +98,7 @@ impl Receive for Recvmmsg {
     fn start(&mut self, stop: &StopHandle) -> io::Result<()> {
         self.descriptors.insert(0, Readable::new(stop.as_fd()));
         if let Some(pollable) = &self.pollable {
-            pollable.epoll.add(stop.as_fd())?;
+            pollable.add(stop.as_fd())?;
         }
         self.stop = Some(stop.clone()); // keeps its descriptor open
         Ok(())
@@ -124,7 +116,7 @@ impl Receive for Recvmmsg {
 
     fn arm(&mut self, slot: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
         if let Some(pollable) = &self.pollable {
-            pollable.epoll.add(fd)?;
+            pollable.add(fd)?;
         }
         self.armed.push(slot);
         self.descriptors.push(Readable::new(fd));
@@ -136,7 +128,7 @@ impl Receive for Recvmmsg {
             self.armed.remove(index);
             self.descriptors.remove(index + 1);
             if let Some(pollable) = &self.pollable {
-                pollable.epoll.remove(fd)?;
+                pollable.remove(fd)?;
             }
         }
         Ok(())
@@ -190,16 +182,12 @@ impl Receive for Recvmmsg {
     fn recycle(&mut self, _delivered: &[Taken]) {}
 
     fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.pollable
-            .as_ref()
-            .map(|pollable| pollable.epoll.as_fd())
+        self.pollable.as_ref().map(Pollable::as_fd)
     }
 
     fn set_readable(&self, readable: bool) {
-        match &self.pollable {
-            Some(pollable) if readable => pollable.event.signal(),
-            Some(pollable) => pollable.event.clear(),
-            None => {}
+        if let Some(pollable) = &self.pollable {
+            pollable.set_readable(readable);
         }
     }
 }

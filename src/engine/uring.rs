@@ -15,7 +15,7 @@ use super::wait::{Plan, SPIN_SLICE};
 use crate::builder::MessageBuilder;
 use crate::message::{ERROR, flags};
 use crate::socket::{Protocol, Socket};
-use crate::sys::event::{EventFd, Readable, wait_readable};
+use crate::sys::event::{Pollable, Readable, wait_readable};
 use crate::sys::ring::{Completion, Ring, SUBMISSION_ENTRIES, Token};
 use crate::sys::socket::Received;
 
@@ -39,8 +39,10 @@ pub(super) struct Uring {
     ring: Ring,
     mode: Mode,
     stop: Option<StopHandle>,
-    /// Signalled by the kernel for each completion.
-    event: Option<EventFd>,
+    /// What is offered to epoll: readable when the ring is, when the kernel signals a completion, or when told to be. Both,
+    /// since neither is enough: a ring with deferred task work may not wake who polls it (seen on Linux 6.18), and
+    /// Linux 6.12.114 and its like signal but the first time (io_uring/eventfd.c, `IO_EVENTFD_OP_SIGNAL_BIT`).
+    pollable: Option<Pollable>,
 }
 
 impl Uring {
@@ -50,19 +52,15 @@ impl Uring {
             Mode::Oneshot(depth) => depth,
         };
         let mut ring = Ring::new(completion_entries, depth)?;
-        let event = if pollable {
-            Some(EventFd::new()?)
-        } else {
-            None
-        };
-        if let Some(event) = &event {
-            ring.register_event(event)?;
+        let pollable = pollable.then(Pollable::new).transpose()?;
+        if let Some(pollable) = &pollable {
+            ring.register_event(pollable.event())?;
         }
         Ok(Self {
             ring,
             mode,
             stop: None,
-            event,
+            pollable,
         })
     }
 
@@ -173,6 +171,9 @@ impl Receive for Uring {
     fn start(&mut self, stop: &StopHandle) -> io::Result<()> {
         self.ring.enable()?;
         self.ring.watch(stop.as_fd())?;
+        if let Some(pollable) = &self.pollable {
+            pollable.add(self.ring.as_fd())?;
+        }
         self.stop = Some(stop.clone());
         Ok(())
     }
@@ -258,14 +259,12 @@ impl Receive for Uring {
     }
 
     fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.event.as_ref().map(EventFd::as_fd)
+        self.pollable.as_ref().map(Pollable::as_fd)
     }
 
     fn set_readable(&self, readable: bool) {
-        match &self.event {
-            Some(event) if readable => event.signal(),
-            Some(event) => event.clear(),
-            None => {}
+        if let Some(pollable) = &self.pollable {
+            pollable.set_readable(readable);
         }
     }
 }

@@ -92,11 +92,14 @@ pub(crate) fn wait_readable(
     }
 }
 
-/// A set of descriptors that is itself readable while one of them is.
+/// A descriptor that is readable while one of those added to it is, or when it is told to be.
 #[derive(Debug)]
-pub(crate) struct Epoll(OwnedFd);
+pub(crate) struct Pollable {
+    epoll: OwnedFd,
+    event: EventFd,
+}
 
-impl Epoll {
+impl Pollable {
     pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: epoll_create1(2) takes a number and touches no memory of ours.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -104,7 +107,27 @@ impl Epoll {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just made `fd` for this call, so nobody else owns it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        let this = Self {
+            epoll,
+            event: EventFd::new()?,
+        };
+        this.add(this.event.as_fd())?;
+        Ok(this)
+    }
+
+    /// What makes it readable by itself; for others to signal too.
+    pub(crate) fn event(&self) -> &EventFd {
+        &self.event
+    }
+
+    /// Makes it readable; or no more so by itself.
+    pub(crate) fn set_readable(&self, readable: bool) {
+        if readable {
+            self.event.signal();
+        } else {
+            self.event.clear();
+        }
     }
 
     pub(crate) fn add(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
@@ -122,7 +145,7 @@ impl Epoll {
         // SAFETY: the pointer is to a local that outlives the call.
         let result = unsafe {
             libc::epoll_ctl(
-                self.0.as_raw_fd(),
+                self.epoll.as_raw_fd(),
                 operation,
                 fd.as_raw_fd(),
                 &raw mut event,
@@ -136,8 +159,8 @@ impl Epoll {
     }
 }
 
-impl AsFd for Epoll {
+impl AsFd for Pollable {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.epoll.as_fd()
     }
 }

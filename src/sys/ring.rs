@@ -237,9 +237,12 @@ impl Ring {
         // SAFETY: the address is that of a page-aligned mapping with room for `count` entries. It lives in `receivers`
         // until `remove` unregisters it or the ring has been closed.
         unsafe {
-            self.uring
-                .submitter()
-                .register_buf_ring_with_flags(ring.address(), count, receiver, 0)
+            self.uring.submitter().register_buf_ring_with_flags(
+                ring.address(),
+                count,
+                buffer_group(receiver),
+                0,
+            )
         }?;
         for id in 0..ring.count() {
             ring.give_back(id);
@@ -313,7 +316,7 @@ impl Ring {
             generation: state.generation,
             index: 0,
         };
-        let entry = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), header, receiver)
+        let entry = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), header, buffer_group(receiver))
             .flags(libc::MSG_TRUNC.unsigned_abs())
             .build()
             .user_data(token.to_bits());
@@ -614,7 +617,7 @@ impl Ring {
             && self
                 .uring
                 .submitter()
-                .unregister_buf_ring(receiver)
+                .unregister_buf_ring(buffer_group(receiver))
                 .is_err()
         {
             return false;
@@ -638,6 +641,13 @@ impl Ring {
         }
         Ok(())
     }
+}
+
+/// The buffer group of a receiver. Old kernels keep the first 64 groups in a table, and there a new ring goes on where the
+/// one before it had ended: the kernel then writes into buffers that are ours (Linux 6.1, io_uring/kbuf.c, BGID_ARRAY and
+/// `head`). So those come last.
+fn buffer_group(receiver: u16) -> u16 {
+    receiver.wrapping_add(64)
 }
 
 /// What ends a wait without being a failure of the ring.
