@@ -19,12 +19,13 @@ use crate::session::{self, Session};
 
 pub fn run(arguments: &DemoArguments) -> ExitCode {
     session::run(&arguments.common, |session| {
+        let engine = session.engine()?;
         namespace::enter()?;
-        let demo =
-            Demo::open(session, arguments.recv_buffer_bytes).map_err(|failure| match failure {
-                Failure::Denied(text) => namespace::forbidden(&text),
-                failure => failure,
-            })?;
+        let demo = Demo::open(session, engine, arguments.recv_buffer_bytes);
+        let demo = demo.map_err(|failure| match failure {
+            Failure::Denied(text) => namespace::forbidden(&text),
+            failure => failure,
+        })?;
         demo.run(session)
     })
 }
@@ -38,9 +39,12 @@ struct Demo {
 }
 
 impl Demo {
-    fn open(session: &mut Session<'_>, recv_buffer_bytes: usize) -> Result<Self, Failure> {
+    fn open(
+        session: &mut Session<'_>,
+        mut engine: Engine,
+        recv_buffer_bytes: usize,
+    ) -> Result<Self, Failure> {
         let generator = Generator::open()?;
-        let mut engine = session.engine()?;
         let flow_groups = [conntrack::Group::New, conntrack::Group::Destroy];
         let flows =
             engine.add(session.socket(Protocol::NETFILTER, recv_buffer_bytes, flow_groups)?)?;

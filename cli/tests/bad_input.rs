@@ -34,7 +34,7 @@ fn wrong_usage_names_the_remedy() {
         ),
         ("conntrack -o ids", &["'ids'", "id"]),
         ("route -e update", &["'update'", "new, delete"]),
-        ("route -o id", &["'-o'", "--help"]),
+        ("route -o id", &["'id'", "timestamp"]),
         ("demo --count 1", &["'--count'", "--help"]),
         (
             "conntrack --duration 10",

@@ -392,9 +392,10 @@ fn without_capabilities_it_fails_with_the_remedy_and_does_not_try_what_it_may_no
 #[test]
 fn a_clamped_receive_buffer_is_told() {
     const NAME: &str = "a_clamped_receive_buffer_is_told";
-    own_namespace();
+    // In a namespace of its own an old kernel does not show it (6.1), though it holds there.
     let limit = fs::read_to_string("/proc/sys/net/core/rmem_max").expect("a limit");
     let limit: u64 = limit.trim().parse().expect("a number");
+    own_namespace();
     if limit >= 8 << 20 || !can_be_without_capabilities() {
         return skip(
             NAME,
@@ -418,6 +419,11 @@ fn too_little_locked_memory_is_told() {
     }
     let launcher = [&["prlimit", "--memlock=0"], WITHOUT_CAPABILITIES].concat();
     let diagnosis = Diagnosis::of(doctor(&launcher, &["--json"]));
+    if diagnosis.check("backends")["multishot"]["works"] == true {
+        // Old kernels do not count the rings (seen on 6.12).
+        diagnosis.assert("locked_memory", "ok", "RLIMIT_MEMLOCK is 0 bytes");
+        return;
+    }
     let check = diagnosis.assert("locked_memory", "limit", "RLIMIT_MEMLOCK is 0 bytes");
     assert_eq!(check["limit_bytes"], 0);
     assert_eq!(check["remedy"], "ulimit -l 8192");
