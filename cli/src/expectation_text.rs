@@ -95,10 +95,13 @@ mod tests {
             .attribute(6, helper)
             .finish()
             .unwrap();
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(4096);
         for message in &MessageList::new(&bytes) {
             let expected = Expectation::decode(&message).unwrap();
-            write_line(&mut out, &expected, options, 1_795_516_804_000_042_999);
+            let allocations = allocation_counter::measure(|| {
+                write_line(&mut out, &expected, options, 1_795_516_804_000_042_999);
+            });
+            assert_eq!(allocations.count_total, 0, "formatting allocates nothing");
         }
         String::from_utf8(out).unwrap()
     }

@@ -612,14 +612,17 @@ mod tests {
     }
 
     fn line(bytes: &[u8], devices: &DeviceNames) -> String {
-        let mut out = Vec::new();
+        let options = TextOptions {
+            names: Names::built_in(),
+            timestamp: None,
+        };
+        let mut out = Vec::with_capacity(4096);
         for message in &MessageList::new(bytes) {
             let route = Route::decode(&message).unwrap();
-            let options = TextOptions {
-                names: Names::built_in(),
-                timestamp: None,
-            };
-            write_line(&mut out, &route, devices, &options, 0);
+            let allocations = allocation_counter::measure(|| {
+                write_line(&mut out, &route, devices, &options, 0);
+            });
+            assert_eq!(allocations.count_total, 0, "formatting allocates nothing");
         }
         String::from_utf8(out).unwrap()
     }
