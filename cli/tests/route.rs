@@ -174,11 +174,12 @@ fn encapsulations() {
          route add 2001:db8:2::/64 encap seg6 mode encap segs fd01::7,fd01::8 dev d0
          route del 192.0.3.0/24",
     );
-    assert_line(
-        &lines,
-        "192.0.2.0/24  encap ip id 7 src 10.9.9.8 dst 10.9.9.9 ",
-    );
-    assert_line(&lines, "Deleted 192.0.3.0/24  encap mpls 100/200 ");
+    for wanted in [
+        "192.0.2.0/24  encap ip id 7 src 10.9.9.8 dst 10.9.9.9 ttl 3 tos 4 key csum seq dev d0 scope link ",
+        "192.0.4.0/24 via 10.1.0.2 dev d0 rto_min lock 2e+06s ",
+    ] {
+        assert_line(&lines, wanted);
+    }
 }
 
 /// The time stands once before an event, not before each of its hops.
