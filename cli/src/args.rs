@@ -37,7 +37,7 @@ pub enum Command {
 /// What both collectors' help ends with; a macro, since only literals are concatenated.
 macro_rules! collector_help { () => { "\
 Follows until Ctrl-C (SIGINT or SIGTERM) and then prints a summary on standard error; a second Ctrl-C ends at once.
-A loss is a line of its own: [LOST] N datagrams between T1 and T2.
+A loss is a line of its own: [LOST] N datagrams between T1 and T2; in JSON an object of its own.
 SIZE is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 10s, 5m." }; }
 
 #[derive(Args, Debug)]
@@ -133,7 +133,7 @@ const CONNTRACK_HELP: &str = concat!(
 Nothing appears? A namespace tracks flows only where a rule needs it: one with a `ct` match, as in
     nft 'add table ip t; add chain ip t c { type filter hook output priority 0; ct state new accept; }'
 and with net.netfilter.nf_conntrack_events = 2, the default since Linux 5.19, a flow that began before anybody listened
-makes no events. It needs CAP_NET_ADMIN.
+makes no events. It needs CAP_NET_ADMIN. nlring doctor tells what stands in the way here.
 
 ",
     collector_help!()
