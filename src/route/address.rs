@@ -1,0 +1,118 @@
+//! Addresses in routes, of whatever family.
+
+use std::iter::FusedIterator;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::family;
+
+/// An address of whatever family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Address<'a> {
+    /// IPv4 or IPv6.
+    Ip(IpAddr),
+    /// MPLS labels, the outermost first.
+    Mpls(Labels<'a>),
+    /// Bytes of another family, or of a size that does not fit the family.
+    Other(&'a [u8]),
+}
+
+impl<'a> Address<'a> {
+    /// Reads an address of a family.
+    #[inline]
+    pub fn new(family: u8, bytes: &'a [u8]) -> Self {
+        match family {
+            family::MPLS => Self::Mpls(Labels { left: bytes }),
+            _ => ip(family, bytes).map_or(Self::Other(bytes), Self::Ip),
+        }
+    }
+
+    /// The address, when it is IPv4 or IPv6.
+    #[inline]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(ip) => Some(*ip),
+            _ => None,
+        }
+    }
+}
+
+/// An IPv4 or IPv6 address, when the size fits.
+#[inline]
+pub(super) fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+    match family {
+        family::INET | family::IPMR => <[u8; 4]>::try_from(bytes)
+            .ok()
+            .map(Ipv4Addr::from)
+            .map(IpAddr::V4),
+        family::INET6 | family::IP6MR => <[u8; 16]>::try_from(bytes)
+            .ok()
+            .map(Ipv6Addr::from)
+            .map(IpAddr::V6),
+        _ => None,
+    }
+}
+
+/// An iterator over a stack of MPLS labels (`struct mpls_label`, include/uapi/linux/mpls.h), the outermost first.
+///
+/// Ends at the label that is marked as the bottom of the stack, or with the bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Labels<'a> {
+    left: &'a [u8],
+}
+
+#[allow(
+    clippy::copy_iterator,
+    reason = "a route is Copy, so are the views in it"
+)]
+impl Iterator for Labels<'_> {
+    type Item = u32;
+
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        let (entry, rest) = self.left.split_first_chunk()?;
+        let entry = u32::from_be_bytes(*entry);
+        let is_bottom = entry & 0x100 != 0;
+        self.left = if is_bottom { &[] } else { rest };
+        Some(entry >> 12)
+    }
+}
+
+impl FusedIterator for Labels<'_> {}
+
+/// A gateway of another family than the route's (`struct rtvia`). Available since Linux 4.1, for IPv4 routes 5.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Via<'a> {
+    /// The address's family, see [`family`]. Values beyond 255, which no family has, read as 0.
+    pub family: u8,
+    /// The address.
+    pub address: Address<'a>,
+}
+
+impl<'a> Via<'a> {
+    #[inline]
+    pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (family, address) = bytes.split_first_chunk()?;
+        let family = u8::try_from(u16::from_ne_bytes(*family)).unwrap_or(family::UNSPEC);
+        Some(Self {
+            family,
+            address: Address::new(family, address),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_end_at_the_bottom_of_the_stack() {
+        let stack = [0, 0x06, 0x40, 0, 0, 0x0c, 0x81, 0, 0, 0x12, 0xc0, 0];
+        let Address::Mpls(labels) = Address::new(family::MPLS, &stack) else {
+            panic!("it is of the family")
+        };
+        assert_eq!(labels.collect::<Vec<_>>(), [100, 200]);
+        assert_eq!(Labels { left: &stack[..7] }.count(), 1);
+    }
+}

@@ -1,0 +1,113 @@
+//! Where a packet goes next: one hop, or several.
+
+use std::iter::FusedIterator;
+use std::net::IpAddr;
+
+use super::address::{Address, Via, ip};
+use super::rta;
+use crate::attribute::{Attribute, Attributes};
+
+/// Size of `struct rtnexthop`.
+const NEXTHOP_FIXED_BYTES: usize = 8;
+
+/// Where a packet goes next, and how: what a route with one nexthop and each hop of a multipath route have in common.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Hop<'a> {
+    /// The gateway, in the route's own family.
+    pub gateway: Option<IpAddr>,
+    /// The gateway, in another family.
+    pub via: Option<Via<'a>>,
+    /// The labels that replace an MPLS route's own.
+    pub new_dst: Option<Address<'a>>,
+    /// The encapsulation's type, see [`encap`](super::encap).
+    pub encap_type: Option<u16>,
+    /// The encapsulation's own attributes.
+    pub encap: Option<Attributes<'a>>,
+    /// Realms: the upper 16 bits are the source's, the lower the destination's.
+    pub realms: Option<u32>,
+}
+
+impl<'a> Hop<'a> {
+    #[inline]
+    pub(super) fn set(&mut self, family: u8, attribute: Attribute<'a>) {
+        match attribute.attribute_type() {
+            rta::GATEWAY => self.gateway = ip(family, attribute.bytes()),
+            rta::VIA => self.via = Via::decode(attribute.bytes()),
+            rta::NEWDST => self.new_dst = Some(Address::new(family, attribute.bytes())),
+            rta::ENCAP_TYPE => self.encap_type = attribute.as_u16(),
+            rta::ENCAP => self.encap = Some(attribute.nested()),
+            rta::FLOW => self.realms = attribute.as_u32(),
+            _ => {}
+        }
+    }
+}
+
+/// One hop of a multipath route (`struct rtnexthop` and its attributes).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Nexthop<'a> {
+    /// Index of the device.
+    pub oif: u32,
+    /// The share of packets it gets, 1 to 256.
+    pub weight: u16,
+    /// Bits of [`route_flags`](super::route_flags).
+    pub flags: u32,
+    /// Gateway and encapsulation.
+    pub hop: Hop<'a>,
+}
+
+/// An iterator over the hops of a multipath route, in order.
+///
+/// Ends at the first one whose length cannot be right (below 8, or beyond the end), as the kernel's `rtnh_ok` does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nexthops<'a> {
+    family: u8,
+    left: &'a [u8],
+}
+
+impl<'a> Nexthops<'a> {
+    /// Of the bytes in `RTA_MULTIPATH`.
+    #[inline]
+    pub(super) fn new(family: u8, left: &'a [u8]) -> Self {
+        Self { family, left }
+    }
+
+    /// Whether there are none: the route is no multipath route.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        { *self }.next().is_none()
+    }
+}
+
+#[allow(
+    clippy::copy_iterator,
+    reason = "a route is Copy, so are the views in it"
+)]
+impl<'a> Iterator for Nexthops<'a> {
+    type Item = Nexthop<'a>;
+
+    fn next(&mut self) -> Option<Nexthop<'a>> {
+        let fixed = self.left.first_chunk::<NEXTHOP_FIXED_BYTES>()?;
+        let (&[low, high, flags, hops], oif) = fixed.split_first_chunk()?;
+        let oif = oif.first_chunk().copied().map(u32::from_ne_bytes)?;
+        let length = usize::from(u16::from_ne_bytes([low, high]));
+        let attributes = self.left.get(NEXTHOP_FIXED_BYTES..length)?;
+        self.left = self
+            .left
+            .get(crate::attribute::align(length)..)
+            .unwrap_or_default();
+        let mut hop = Hop::default();
+        for attribute in Attributes::new(attributes) {
+            hop.set(self.family, attribute);
+        }
+        Some(Nexthop {
+            oif,
+            weight: u16::from(hops) + 1,
+            flags: u32::from(flags),
+            hop,
+        })
+    }
+}
+
+impl FusedIterator for Nexthops<'_> {}

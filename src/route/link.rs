@@ -1,0 +1,81 @@
+//! Devices, as far as routes need them.
+
+use super::{EventKind, family};
+use crate::message::Message;
+
+/// `RTM_NEWLINK`, `RTM_DELLINK`.
+const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
+/// Size of `struct ifinfomsg`.
+const LINK_FIXED_BYTES: usize = 16;
+/// `IFLA_IFNAME` (`include/uapi/linux/if_link.h`).
+const IFLA_IFNAME: u16 = 3;
+
+/// A device, as one message tells of it: no more than its name needs.
+///
+/// ```
+/// use nlring::route::{EventKind, Link};
+/// use nlring::{MessageBuilder, MessageList};
+///
+/// let mut bytes = Vec::new();
+/// MessageBuilder::new(&mut bytes, 16 /* RTM_NEWLINK */, 0)
+///     .bytes(&[0, 0, 1, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]) // struct ifinfomsg, little-endian
+///     .attribute_str_nul(3 /* IFLA_IFNAME */, "eth0")
+///     .finish()?;
+/// let list = MessageList::new(&bytes);
+/// let link = list.iter().find_map(|message| Link::decode(&message)).expect("it is a link");
+/// # if cfg!(target_endian = "little") {
+/// assert_eq!((link.index, link.name), (7, Some(&b"eth0"[..])));
+/// # }
+/// assert_eq!(link.kind, EventKind::New);
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Link<'a> {
+    /// What became of it.
+    pub kind: EventKind,
+    /// [`family::UNSPEC`] for the device itself. Others tell of its part in something else: a Delete with
+    /// [`family::BRIDGE`] says that it left a bridge, not that it is gone.
+    pub family: u8,
+    /// Hardware type (`ARPHRD_*`, `include/uapi/linux/if_arp.h`).
+    pub link_type: u16,
+    /// Its index.
+    pub index: u32,
+    /// `IFF_*` (include/uapi/linux/if.h).
+    pub flags: u32,
+    /// Its name: any bytes but NUL, `/`, `:` and white space (Linux v6.18, net/core/dev.c, `dev_valid_name`).
+    pub name: Option<&'a [u8]>,
+}
+
+impl<'a> Link<'a> {
+    /// Decodes a message.
+    ///
+    /// None when the message is neither `RTM_NEWLINK` nor `RTM_DELLINK`, or too short for `struct ifinfomsg`.
+    pub fn decode(message: &Message<'a>) -> Option<Self> {
+        let kind = match message.message_type() {
+            NEW_LINK => EventKind::New,
+            DELETE_LINK => EventKind::Delete,
+            _ => return None,
+        };
+        let fixed = message.payload().first_chunk::<LINK_FIXED_BYTES>()?;
+        let (&[family, _, type_low, type_high], rest) = fixed.split_first_chunk()?;
+        let (index, rest) = rest.split_first_chunk()?;
+        let (flags, _change_mask) = rest.split_first_chunk()?;
+        let name = message.attributes(LINK_FIXED_BYTES).find(IFLA_IFNAME);
+        Some(Self {
+            kind,
+            family,
+            link_type: u16::from_ne_bytes([type_low, type_high]),
+            index: u32::from_ne_bytes(*index),
+            flags: u32::from_ne_bytes(*flags),
+            name: name.map(|name| name.as_str_bytes()),
+        })
+    }
+
+    /// Whether the device itself is gone.
+    #[inline]
+    pub fn is_deleted(&self) -> bool {
+        self.kind == EventKind::Delete && self.family == family::UNSPEC
+    }
+}
