@@ -654,7 +654,7 @@ fn helpers_and_expected_connections() {
     for wanted in [
         json!({"event": "new", "orig": {"dport": 2121}, "helper": "ftp", "status": ["helper"]}),
         json!({"event": "expect-new", "time_source": "receive", "proto": "tcp", "expected": plain, "mask": mask,
-            "master": {"dport": 2121}, "timeout_s": 300, "flags": [], "class": 0, "helper": "ftp"}),
+            "master": {"dport": 2121}, "flags": [], "class": 0, "helper": "ftp"}),
         json!({"event": "expect-destroy", "expected": plain}),
         json!({"event": "new", "orig": {"dport": 40001}, "status": ["expected"],
             "master": {"src": "127.0.0.1", "dst": "127.0.0.1", "dport": 2121}}),
