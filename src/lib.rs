@@ -85,6 +85,10 @@
 //! | 6.12 | gathering in one system call (`min_wait_usec`) |
 //!
 //! [`Backend::Auto`] finds out by trying, not by version.
+//!
+//! # Features
+//!
+//! `latency`, which is off: a module of that name with a recorder of latencies, on the crate `hdrhistogram`.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("netlink is Linux's: nlring builds for Linux only");
@@ -94,6 +98,8 @@ mod builder;
 pub mod conntrack;
 mod engine;
 mod error;
+#[cfg(feature = "latency")]
+pub mod latency;
 mod list;
 mod message;
 pub mod route;

@@ -1,12 +1,19 @@
 //! The command line.
 
+mod flood;
+mod latency;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nlring::{Backend, Wait};
 
+use crate::load;
 use crate::units::{parse_size, parse_time};
+
+pub use flood::FloodArguments;
+pub use latency::LatencyArguments;
 
 /// Follow the kernel's conntrack and route events, with an exact count of what was lost
 #[derive(Debug, Parser)]
@@ -30,6 +37,10 @@ pub enum Command {
     Route(RouteArguments),
     /// Make conntrack and route events in a private namespace, and follow them
     Demo(DemoArguments),
+    /// Make events at a known rate, for others to hear: a load generator
+    Flood(FloodArguments),
+    /// Measure how late events come and what receiving them costs, by backend, wait policy, rate and receive buffer
+    Latency(LatencyArguments),
     /// Say what this host offers, what stands in the way of receiving all events, and what to do about it
     Doctor(DoctorArguments),
 }
@@ -226,6 +237,33 @@ fn parse_count(text: &str) -> Result<u64, String> {
         Ok(count) if count > 0 => Ok(count),
         _ => Err("give a whole number of events, from 1".to_owned()),
     }
+}
+
+fn parse_events(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(format!(
+            "give a whole number of events, from 1 to {}",
+            u32::MAX
+        )),
+    }
+}
+
+fn parse_cpu(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| "give the number of a CPU, from 0; lscpu -e tells which there are".to_owned())
+}
+
+fn parse_datagram_size(text: &str) -> Result<usize, String> {
+    let bytes = parse_size(text)?;
+    let possible = load::DATAGRAM_BYTES;
+    if possible.contains(&bytes) && bytes.is_multiple_of(4) {
+        return Ok(bytes);
+    }
+    let (least, most) = possible.into_inner();
+    Err(format!(
+        "give from {least} to {most} bytes, a multiple of 4, which is netlink's alignment"
+    ))
 }
 
 fn parse_backend(text: &str) -> Result<Backend, String> {

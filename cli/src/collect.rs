@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use nlring::{Ended, Engine, Event, Loss, Message, Notice, Running, SocketId, Turn};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::console::Console;
+use crate::cpu::thread_cpu;
 use crate::gap::{self, since_1970_ns};
 use crate::outcome::{End, Failure};
 use crate::output::{Broken, Output};
@@ -222,11 +222,4 @@ impl<L: Lines> Taker<'_, L> {
         }
         ControlFlow::Continue(())
     }
-}
-
-/// User and system time of this thread.
-fn thread_cpu() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime)
-        .try_into()
-        .unwrap_or_default()
 }

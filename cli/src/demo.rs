@@ -20,10 +20,10 @@ use crate::session::{self, Session};
 pub fn run(arguments: &DemoArguments) -> ExitCode {
     session::run(&arguments.common, |session| {
         let engine = session.engine()?;
-        namespace::enter()?;
+        namespace::enter("demo")?;
         let demo = Demo::open(session, engine, arguments.recv_buffer_bytes);
         let demo = demo.map_err(|failure| match failure {
-            Failure::Denied(text) => namespace::forbidden(&text),
+            Failure::Denied(text) => namespace::forbidden("demo", &text),
             failure => failure,
         })?;
         demo.run(session)

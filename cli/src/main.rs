@@ -6,16 +6,20 @@ mod conntrack;
 mod conntrack_json;
 mod conntrack_text;
 mod console;
+mod cpu;
 mod demo;
 mod device_names;
 mod devices;
 mod doctor;
 mod encap_text;
 mod expectation_text;
+mod flood;
 mod gap;
 mod generator;
 mod json;
 mod label_names;
+mod latency;
+mod load;
 mod local_time;
 mod namespace;
 mod outcome;
@@ -42,6 +46,8 @@ fn main() -> ExitCode {
         Command::Conntrack(arguments) => conntrack::run(&arguments),
         Command::Route(arguments) => route::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Flood(arguments) => flood::run(&arguments),
+        Command::Latency(arguments) => latency::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     }
 }

@@ -1,6 +1,7 @@
 //! How a run ends: well, in one of several ways, or with words for the user why not.
 
 use std::fmt;
+use std::process::ExitCode;
 
 use nlring::ErrorKind;
 
@@ -30,6 +31,13 @@ pub enum Failure {
     Denied(String),
     /// Anything else.
     Other(String),
+}
+
+impl Failure {
+    /// 2 for wrong usage, as clap has it, and 1 for all else.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(if matches!(self, Self::Usage(_)) { 2 } else { 1 })
+    }
 }
 
 impl fmt::Display for Failure {

@@ -94,9 +94,9 @@ impl Requester {
                 take(&message);
                 match message.content() {
                     Content::Error(answer) => {
-                        return done(operation, answer.errno().unwrap_or(0), answer.text());
+                        return answered(operation, answer.errno().unwrap_or(0), answer.text());
                     }
-                    Content::Done { errno } => return done(operation, errno, None),
+                    Content::Done { errno } => return answered(operation, errno, None),
                     _ => {}
                 }
             }
@@ -104,7 +104,8 @@ impl Requester {
     }
 }
 
-fn done(operation: &str, errno: i32, text: Option<&str>) -> Result<(), Failure> {
+/// What the kernel's answer to a request comes to: 0 is done.
+pub fn answered(operation: &str, errno: i32, text: Option<&str>) -> Result<(), Failure> {
     if errno == 0 {
         return Ok(());
     }

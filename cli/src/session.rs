@@ -12,9 +12,7 @@ use crate::output::Output;
 use crate::signals::{Signals, StopRequests};
 use crate::summary::{StatsFile, Summary};
 
-/// Exit codes; the last is what a shell makes of SIGINT, and stands for a second one.
-const FAILED: u8 = 1;
-const USAGE: u8 = 2;
+/// The exit code that a shell makes of SIGINT; it stands for a second one.
 const INTERRUPTED: u8 = 130;
 
 /// Runs a command from its options to its exit code. The summary is printed and written however `job` ends.
@@ -55,8 +53,7 @@ fn report(console: &mut Console, failure: &Failure, summary: &Summary) -> ExitCo
         )),
         _ => console.say(format_args!("nlring: {failure}")),
     }
-    let is_usage = matches!(failure, Failure::Usage(_));
-    ExitCode::from(if is_usage { USAGE } else { FAILED })
+    failure.exit_code()
 }
 
 /// What a command works with.

@@ -1,0 +1,194 @@
+//! The arguments of `nlring latency`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use nlring::Wait;
+
+use super::{parse_backend, parse_cpu, parse_datagram_size, parse_events, parse_wait};
+use crate::latency::{Cpus, Receiver, Way};
+use crate::load::SourceKind;
+use crate::units::{parse_size, parse_time};
+
+#[derive(Args, Debug)]
+#[command(after_help = LATENCY_HELP)]
+pub struct LatencyArguments {
+    /// How to receive: as elsewhere, and recv, a plain loop over recv(2)
+    #[arg(long = "backend", value_name = "BACKENDS", value_delimiter = ',', default_value = "auto,recv", value_parser = parse_receiver)]
+    pub receivers: Vec<Receiver>,
+
+    /// When to wake for events: auto, prompt, batch:DELAY or spin; recv has no choice
+    #[arg(long = "wait", value_name = "WAITS", value_delimiter = ',', default_value = "auto,prompt,batch:1ms,spin", value_parser = parse_wait)]
+    pub waits: Vec<Wait>,
+
+    /// Events a second; max is as fast as it goes
+    #[arg(long = "rate", value_name = "RATES", value_delimiter = ',', allow_hyphen_values = true, default_value = "1000,10000,50000", value_parser = parse_pace)]
+    pub rates: Vec<Option<u32>>,
+
+    /// What makes the events
+    #[arg(
+        long = "source",
+        value_name = "SOURCES",
+        value_delimiter = ',',
+        default_value = "usersock"
+    )]
+    pub sources: Vec<SourceKind>,
+
+    /// The socket's receive buffer, in which events wait to be read
+    #[arg(long = "recv-buffer", value_name = "SIZES", value_delimiter = ',', allow_hyphen_values = true, default_value = "8MiB", value_parser = parse_size)]
+    pub recv_buffers: Vec<usize>,
+
+    /// The size of usersock's datagrams, from 32 bytes to 32KiB; 200 when not said
+    #[arg(long = "size", value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_datagram_size)]
+    pub datagram_bytes: Option<usize>,
+
+    /// How long each run measures
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "1s", value_parser = parse_time)]
+    pub duration: Duration,
+
+    /// How long each run makes events before that
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "100ms", value_parser = parse_time)]
+    pub warmup: Duration,
+
+    /// How often each is run; ratios have a 90 % interval from 5 on
+    #[arg(long = "repeat", value_name = "N", allow_hyphen_values = true, default_value = "3", value_parser = parse_repeat)]
+    pub repeat_count: usize,
+
+    /// The CPUs to receive and to make events on, counted from 0; without it the first and the last
+    #[arg(long, value_name = "RECEIVER,GENERATOR", allow_hyphen_values = true, value_parser = parse_cpus)]
+    pub cpu: Option<Cpus>,
+
+    /// The way to hold all others against, such as recvmmsg/batch:1ms; without it recv, if that is measured
+    #[arg(long, value_name = "BACKEND/WAIT", value_parser = parse_way)]
+    pub against: Option<Way>,
+
+    /// Write one JSON object instead of a table (docs/json.md)
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write each distribution into this directory, in the format of HdrHistogram's plotters
+    #[arg(long, value_name = "DIRECTORY")]
+    pub hgrm: Option<PathBuf>,
+
+    /// Draw the percentiles, and CPU by latency, into this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+const LATENCY_HELP: &str = "\
+BACKENDS, WAITS, RATES, SOURCES and SIZES are lists, such as 1000,50000,max: each is measured with each. It all happens in
+a network namespace of its own, events made on one CPU and received on another, and the ways take turns, since a
+machine's speed drifts.
+
+A latency is the time from when an event was due to when the program has it. When it is due does not depend on how
+the ones before went, so what a slow one holds up counts as late too. Conntrack's events tell when they happened from Linux
+6.14 on, and then it is the time from that. The table says which.
+
+CPU µs and switches are the receiving thread's, for each event; made µs is what an event costs its maker, and late µs how
+long after it was due the most belated one was made. A figure is the median over the repetitions, and a count the sum. The
+ratios are of runs of the same repetition. Received, lost and unread together must be what was made: else it warns, and exits
+with 1.
+
+A size is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 10s, 5m.";
+
+fn parse_receiver(text: &str) -> Result<Receiver, String> {
+    match text {
+        "recv" => Ok(Receiver::Recv),
+        _ => parse_backend(text)
+            .map(Receiver::Engine)
+            .map_err(|remedy| format!("{remedy}, or recv")),
+    }
+}
+
+fn parse_way(text: &str) -> Result<Way, String> {
+    let (receiver, wait) = match text.split_once('/') {
+        None => (text, None),
+        Some((receiver, wait)) => (receiver, Some(parse_wait(wait)?)),
+    };
+    let receiver = parse_receiver(receiver)?;
+    if (receiver == Receiver::Recv) == wait.is_some() {
+        return Err("give BACKEND/WAIT, such as recvmmsg/batch:1ms, or recv alone".to_owned());
+    }
+    Ok(Way { receiver, wait })
+}
+
+fn parse_pace(text: &str) -> Result<Option<u32>, String> {
+    match text {
+        "0" | "max" => Ok(None),
+        _ => parse_events(text)
+            .map(Some)
+            .map_err(|remedy| format!("{remedy}, or max")),
+    }
+}
+
+fn parse_repeat(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=1000).contains(&count) => Ok(count),
+        _ => Err("give a whole number from 1 to 1000".to_owned()),
+    }
+}
+
+fn parse_cpus(text: &str) -> Result<Cpus, String> {
+    let (receiver, generator) = text
+        .split_once(',')
+        .ok_or("give two CPUs, the receiver's and the generator's, such as 0,1")?;
+    Ok(Cpus {
+        receiver: parse_cpu(receiver)?,
+        generator: parse_cpu(generator)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_are_named_as_they_are_shown() {
+        for text in [
+            "recv",
+            "auto/auto",
+            "oneshot:4/spin",
+            "recvmmsg/batch:1ms",
+            "multishot/batch:1500us",
+        ] {
+            assert_eq!(
+                parse_way(text).map(|way| way.to_string()),
+                Ok(text.to_owned())
+            );
+        }
+        for bad in [
+            "auto",
+            "recv/auto",
+            "recv/",
+            "/auto",
+            "epoll/auto",
+            "auto/fast",
+            "",
+        ] {
+            assert!(parse_way(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rate_may_have_no_bound() {
+        assert_eq!(parse_pace("max"), Ok(None));
+        assert_eq!(parse_pace("0"), Ok(None));
+        assert_eq!(parse_pace("1000"), Ok(Some(1000)));
+        assert!(parse_pace("fast").unwrap_err().ends_with("or max"));
+    }
+
+    #[test]
+    fn cpus_are_two() {
+        assert!(matches!(
+            parse_cpus("2,0"),
+            Ok(Cpus {
+                receiver: 2,
+                generator: 0
+            })
+        ));
+        for bad in ["", "1", "1,", ",1", "1,2,3", "a,b", "-1,0"] {
+            assert!(parse_cpus(bad).is_err(), "{bad}");
+        }
+    }
+}

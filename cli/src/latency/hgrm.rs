@@ -1,0 +1,50 @@
+//! A file for each distribution, as HdrHistogram's plotters read them.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use nlring::latency::Recorder;
+
+use super::plan::{Plan, Setting, Way};
+use super::run::Runs;
+use crate::outcome::Failure;
+
+pub struct Directory(PathBuf);
+
+impl Directory {
+    /// Makes it, unless it is there.
+    pub fn create(path: &Path) -> Result<Self, Failure> {
+        fs::create_dir_all(path)
+            .map_err(|error| Failure::Other(format!("make --hgrm {}: {error}", path.display())))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    pub fn write(&self, plan: &Plan, runs: &[Runs]) -> Result<(), Failure> {
+        for (setting, runs) in plan.settings.iter().zip(runs.chunks(plan.ways.len())) {
+            for (way, runs) in plan.ways.iter().zip(runs) {
+                let path = self.0.join(file_name(setting, way));
+                write_file(&path, &runs.recorder).map_err(|error| {
+                    Failure::Other(format!("write {}: {error}", path.display()))
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_file(path: &Path, recorder: &Recorder) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    recorder.write_percentiles(&mut file)?;
+    file.flush()
+}
+
+/// All that tells it from others, in characters that file systems and shells take as they are.
+fn file_name(setting: &Setting, way: &Way) -> String {
+    let rate = setting
+        .rate
+        .map_or("max".to_owned(), |rate| rate.to_string());
+    let buffer = setting.recv_buffer_bytes;
+    let way = way.to_string().replace(['/', ':'], "-");
+    format!("{}-{rate}-{buffer}-{way}.hgrm", setting.source)
+}

@@ -1,0 +1,102 @@
+//! What stands in the way of believing the figures.
+
+use super::meter::Clock;
+use super::plan::{Plan, Setting, Way, unique, wait_name};
+use super::receiver::{Counts, Setup};
+use super::run::{Run, Runs};
+
+/// Less of the rate asked for is told.
+const RATE_REACHED: f64 = 0.99;
+
+/// Of all runs; each is told once.
+pub fn warnings(plan: &Plan, runs: &[Runs]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (&setting, of_ways) in plan.settings.iter().zip(runs.chunks(plan.ways.len())) {
+        let runs: Vec<&Run> = of_ways.iter().flat_map(|runs| &runs.each).collect();
+        for (&way, runs) in plan.ways.iter().zip(of_ways) {
+            let runs = &runs.each;
+            warnings.extend(runs.iter().filter_map(|run| unaccounted(setting, way, run)));
+            let setup = runs.last().map(|run| &run.setup);
+            warnings.extend(setup.and_then(|setup| cut_delay(setting, way, setup)));
+        }
+        warnings.extend(clamped(&runs));
+        warnings.extend(too_slow(setting, &runs));
+        warnings.extend(without_times(setting, &runs));
+        warnings.extend(set_clock(setting, of_ways));
+    }
+    unique(warnings)
+}
+
+fn unaccounted(setting: Setting, way: Way, run: &Run) -> Option<String> {
+    let Counts {
+        received,
+        lost,
+        unread,
+    } = run.counts;
+    (!run.is_exact()).then(|| {
+        format!(
+            "{way}, {setting}: {} events were made, but {received} received, {lost} lost and {unread} left unread: \
+             these should be as many, and the figures cannot be trusted",
+            run.made.total()
+        )
+    })
+}
+
+fn too_slow(setting: Setting, runs: &[&Run]) -> Option<String> {
+    let wanted = RATE_REACHED * f64::from(setting.rate?);
+    let rates = runs.iter().map(|run| run.generator_events_per_second());
+    let slow: Vec<f64> = rates.filter(|&rate| rate < wanted).collect();
+    let slowest = slow.iter().copied().min_by(f64::total_cmp)?;
+    let effect = match runs.iter().find_map(|run| run.measured.clock) {
+        Some(Clock::Schedule) => "; what was made late counts as latency",
+        _ => "",
+    };
+    Some(format!(
+        "{setting}: in {} of {} runs the rate was not reached, in the slowest only {slowest:.0} events/s{effect}: ask for \
+         a lower --rate, or leave the machine to this",
+        slow.len(),
+        runs.len()
+    ))
+}
+
+fn without_times(setting: Setting, runs: &[&Run]) -> Option<String> {
+    let untimed: u64 = runs.iter().map(|run| run.measured.untimed).sum();
+    let is_timed = |run: &&Run| run.measured.clock.is_some();
+    (untimed > 0).then(|| {
+        if runs.iter().any(is_timed) {
+            return format!("{setting}: {untimed} events told no time, and are not among the latencies");
+        }
+        format!(
+            "{setting}: no event told when it was made, so there are no latencies: give a --rate, or take \
+             --source usersock (conntrack's events carry a time from Linux 6.14 on)"
+        )
+    })
+}
+
+fn set_clock(setting: Setting, runs: &[Runs]) -> Option<String> {
+    let negative: u64 = runs.iter().map(|runs| runs.recorder.negative_count()).sum();
+    (negative > 0).then(|| {
+        format!("{setting}: {negative} events came before they happened: was the clock set? measure again")
+    })
+}
+
+fn clamped(runs: &[&Run]) -> Option<String> {
+    let buffer = runs.last()?.setup.recv_buffer;
+    // The kernel reads back twice what it took.
+    let (took, asked) = (buffer.granted_bytes / 2, buffer.requested_bytes);
+    buffer.is_clamped().then(|| {
+        format!(
+            "the kernel cut the receive buffer from {asked} to {took} bytes: raise net.core.rmem_max \
+             (sysctl -w net.core.rmem_max={asked}), run as root, or ask for less with --recv-buffer"
+        )
+    })
+}
+
+fn cut_delay(setting: Setting, way: Way, setup: &Setup) -> Option<String> {
+    let (wait, longest) = (way.wait?, setup.cut_delay?);
+    Some(format!(
+        "--wait {} was cut to {longest:?} for {setting}: that is what the receive buffer can absorb; a larger \
+         --recv-buffer allows more",
+        wait_name(wait)
+    ))
+}

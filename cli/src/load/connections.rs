@@ -1,0 +1,108 @@
+//! TCP connections over the loopback device, each to another address: made, reset, and their entries removed by a request.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use nlring::conntrack::{EventKind, Flow, ProtocolState};
+use nlring::{Message, Protocol};
+use rustix::net::sockopt::set_socket_linger;
+
+use super::Place;
+use super::batch::Batch;
+use super::cycles::Cycle;
+use super::entry::{self, kernel};
+use super::loopback;
+use crate::outcome::Failure;
+
+/// The loopback device connects at once, unless a rule drops what goes over it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The steps of a connection. The handshake's three events, NEW and two UPDATE, come at the first.
+const CONNECT: u64 = 0;
+const RESET: u64 = 3;
+const REMOVE: u64 = 4;
+
+/// Connections by number.
+pub struct Connections {
+    listener: TcpListener,
+    port: u16,
+    /// The client's end, by which it is reset, and then the server's.
+    open: Option<[TcpStream; 2]>,
+    client_port: u16,
+    removals: Batch,
+}
+
+impl Connections {
+    pub fn open(place: Place) -> Result<Self, Failure> {
+        loopback::set_up(place)?;
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(not_connected)?;
+        Ok(Self {
+            port: listener.local_addr().map_err(not_connected)?.port(),
+            listener,
+            open: None,
+            client_port: 0,
+            removals: Batch::open(
+                Protocol::NETFILTER,
+                "remove a connection's entry",
+                loopback::REMEDIES,
+            )?,
+        })
+    }
+
+    fn connect(&mut self, number: u64) -> io::Result<()> {
+        let to = SocketAddr::from((loopback::destination(number), self.port));
+        let client = TcpStream::connect_timeout(&to, PATIENCE)?;
+        let (server, _) = self.listener.accept()?;
+        // Closing it then resets it. An end in order would take more states, and keep its port for a minute.
+        set_socket_linger(&client, Some(Duration::ZERO))?;
+        self.client_port = client.local_addr()?.port();
+        self.open = Some([client, server]);
+        Ok(())
+    }
+
+    fn remove(&mut self, number: u64) -> Result<(), Failure> {
+        let tuple = loopback::tuple(kernel::IPPROTO_TCP, self.client_port, number, self.port);
+        self.removals.add(|buffer| entry::remove(buffer, tuple, 0))
+    }
+}
+
+impl Cycle for Connections {
+    const EVENTS: u64 = REMOVE + 1;
+
+    fn step(&mut self, number: u64, step: u64) -> Result<(), Failure> {
+        match step {
+            CONNECT => self.connect(number).map_err(not_connected),
+            RESET => {
+                self.open = None;
+                Ok(())
+            }
+            REMOVE => self.remove(number),
+            _ => Ok(()),
+        }
+    }
+
+    fn send(&mut self) -> Result<(), Failure> {
+        self.removals.send()
+    }
+}
+
+fn not_connected(error: impl std::fmt::Display) -> Failure {
+    Failure::Other(format!(
+        "connect over the loopback device: {error}: is it up (ip link set lo up), and no firewall rule in the way?"
+    ))
+}
+
+/// All of the handshake is due with its first event.
+pub fn index_of(message: &Message<'_>) -> Option<u64> {
+    let flow = Flow::decode(message)?;
+    if flow.protocol() != kernel::IPPROTO_TCP {
+        return None;
+    }
+    let first = Connections::EVENTS * loopback::number_of(flow.orig.dst)?;
+    Some(match (flow.kind, flow.state) {
+        (EventKind::Destroy, _) => first + REMOVE,
+        (EventKind::Update, Some(ProtocolState::Tcp(kernel::TCP_CONNTRACK_CLOSE))) => first + RESET,
+        _ => first + CONNECT,
+    })
+}

@@ -1,0 +1,146 @@
+//! Conntrack entries that one request removes, all at the kernel's full speed: as when a table is flushed.
+//!
+//! They have a mark, and the request is for that mark: nobody else's flows go with them.
+
+use std::fs;
+use std::ops::Range;
+
+use nlring::conntrack::{EventKind, Flow};
+use nlring::{Message, Protocol, flags};
+
+use super::batch::Batch;
+use super::entry::{self, Numbered, kernel};
+use super::{Schedule, Source};
+use crate::outcome::Failure;
+use crate::request::Requester;
+
+/// The upper half of the mark; the lower one is of the process ID, and tells programs that run at once apart.
+const MARK: u32 = 0x6e6c_0000;
+
+pub struct Flush {
+    requester: Requester,
+    batch: Batch,
+    numbered: Numbered,
+    mark: u32,
+    /// Whether the entries are known to have it.
+    is_marked: bool,
+    /// How many entries there may be: known after the first ones, which load the kernel's module.
+    room_count: u64,
+    left_count: u64,
+}
+
+impl Flush {
+    pub fn open() -> Result<Self, Failure> {
+        let requester = Requester::open(Protocol::NETFILTER)?;
+        let batch = Batch::open(
+            Protocol::NETFILTER,
+            "make conntrack entries",
+            entry::REMEDIES,
+        )?;
+        Ok(Self {
+            requester,
+            batch,
+            numbered: Numbered::new(),
+            mark: MARK | (std::process::id() & 0xffff),
+            is_marked: false,
+            room_count: u64::MAX,
+            left_count: 0,
+        })
+    }
+
+    fn check_room(&self) -> Result<(), Failure> {
+        if self.left_count < self.room_count {
+            return Ok(());
+        }
+        Err(Failure::Other(format!(
+            "the conntrack table has no room for more than {} entries: ask for fewer with --count, or raise \
+             net.netfilter.nf_conntrack_max in the initial namespace",
+            self.room_count
+        )))
+    }
+
+    /// Where the kernel does not know marks, a request for one would remove all flows there are.
+    fn check_mark(&mut self) -> Result<(), Failure> {
+        let (mark, tuple) = (Some(self.mark), self.numbered.tuple(0));
+        let mut is_marked = false;
+        self.requester.dump(
+            "get a conntrack entry",
+            |buffer| entry::get(buffer, tuple),
+            |message| is_marked |= Flow::decode(message).is_some_and(|flow| flow.mark == mark),
+        )?;
+        self.is_marked = is_marked;
+        if is_marked {
+            return Ok(());
+        }
+        Err(Failure::Other(
+            "this kernel has no conntrack marks (CONFIG_NF_CONNTRACK_MARK), by which the entries are told from \
+             others': flood conntrack needs none"
+                .to_owned(),
+        ))
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        let mark = self.mark;
+        self.requester.ask("flush conntrack entries", |buffer| {
+            entry::start(buffer, kernel::CTNL_DELETE, flags::REQUEST | flags::ACK)
+                .attribute_be32(kernel::CTA_MARK, mark)
+                .attribute_be32(kernel::CTA_MARK_MASK, u32::MAX)
+        })
+    }
+
+    fn remove_one_by_one(&mut self) -> Result<(), Failure> {
+        for number in 0..self.left_count {
+            let tuple = self.numbered.tuple(number);
+            self.batch.add(|buffer| entry::remove(buffer, tuple, 0))?;
+        }
+        self.batch.send()
+    }
+}
+
+impl Source for Flush {
+    fn make(&mut self, indexes: Range<u64>, _schedule: &Schedule) -> Result<(), Failure> {
+        for index in indexes {
+            self.check_room()?;
+            let (mark, tuple) = (self.mark, self.numbered.tuple(index));
+            self.batch.add(|buffer| {
+                entry::make(buffer, tuple, 0).attribute_be32(kernel::CTA_MARK, mark)
+            })?;
+            self.left_count += 1;
+        }
+        self.batch.send()?;
+        if !self.is_marked {
+            self.check_mark()?;
+            self.room_count = self.left_count.saturating_add(room_count());
+        }
+        Ok(())
+    }
+
+    fn clean(&mut self) -> Result<u64, Failure> {
+        match self.left_count {
+            0 => {}
+            _ if self.is_marked => self.flush()?,
+            _ => self.remove_one_by_one()?, // after a failure of the first ones
+        }
+        Ok(std::mem::take(&mut self.left_count))
+    }
+}
+
+/// How many entries more the table takes: when it is full, the kernel drops others' flows before it says no.
+fn room_count() -> u64 {
+    let read = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/netfilter/{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    match (read("nf_conntrack_max"), read("nf_conntrack_count")) {
+        (Some(max), Some(count)) if max > 0 => max.saturating_sub(count),
+        _ => u64::MAX,
+    }
+}
+
+/// The index of an entry's beginning. Its end is not in the schedule.
+pub fn index_of(message: &Message<'_>) -> Option<u64> {
+    match entry::number_of(message)? {
+        (EventKind::New, number) => Some(number),
+        _ => None,
+    }
+}

@@ -1,0 +1,100 @@
+"""Installs and builds what is compared; a rival that cannot be had is named, with the reason."""
+
+import glob
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+TARGET = os.path.join(ROOT, os.environ.get("CARGO_TARGET_DIR", "target"))
+# Other options than the main workspace's would build the same crates again and again in one directory.
+RECEIVERS_TARGET = os.path.join(TARGET, "compare")
+VENV = os.path.join(RECEIVERS_TARGET, "venv")
+
+NLRING = os.path.join(TARGET, "release/nlring")
+RECEIVERS = os.path.join(RECEIVERS_TARGET, "release/receivers")
+UDP_FLOWS = os.path.join(RECEIVERS_TARGET, "release/udp_flows")
+LIBMNL = os.path.join(RECEIVERS_TARGET, "libmnl")
+VENV_PYTHON = os.path.join(VENV, "bin/python")
+
+
+class CannotHave(Exception):
+    """Says why a rival cannot be had."""
+
+
+def run(command, **options):
+    """Runs a step of an installation; its output is told only when it fails."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, **options)
+    if done.returncode != 0:
+        lines = done.stdout.strip().splitlines() or ["it said nothing"]
+        raise CannotHave(f"{' '.join(command[:4])}: {lines[-1]}")
+
+
+def say(what):
+    print(f"scripts/compare: {what}", file=sys.stderr, flush=True)
+
+
+def packages(*names):
+    """Debian's packages, installed unless they are. RUNLEVEL=1 keeps a package's service from being started."""
+    query = ["dpkg-query", "-W", "-f", "${db:Status-Status}\n", *names]
+    states = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    if states.split() == ["installed"] * len(names):
+        return
+    say(f"installing {' '.join(names)}")
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive", RUNLEVEL="1")
+    run(["apt-get", "update", "-qq"])
+    run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *names], env=environment)
+
+
+def cargo(directory, target, *arguments):
+    say(f"building in {os.path.relpath(directory, ROOT)}")
+    run(["cargo", "build", "--release", *arguments], cwd=directory, env=dict(os.environ, CARGO_TARGET_DIR=target))
+
+
+def libmnl():
+    packages("gcc", "libc6-dev", "libmnl-dev")
+    os.makedirs(RECEIVERS_TARGET, exist_ok=True)
+    run(["gcc", "-O2", "-Wall", "-o", LIBMNL, os.path.join(HERE, "libmnl.c"), "-lmnl"])
+
+
+def python_module(name):
+    if not os.path.exists(VENV_PYTHON):
+        run([sys.executable, "-m", "venv", VENV])
+    if not glob.glob(os.path.join(VENV, "lib/*/site-packages", name)):
+        say(f"installing {name}")
+        run([VENV_PYTHON, "-m", "pip", "install", "-q", name])
+
+
+STEPS = {
+    "conntrack": lambda: packages("conntrack"),
+    "ip": lambda: packages("iproute2"),
+    "libmnl": libmnl,
+    "pymnl": lambda: python_module("pymnl"),
+    "pyroute2": lambda: python_module("pyroute2"),
+    "receivers": lambda: cargo(HERE, RECEIVERS_TARGET),
+    "ulogd": lambda: packages("ulogd2", "ulogd2-json"),
+}
+
+
+def install(needs):
+    """Takes the steps that are needed, and returns why those that failed did."""
+    reasons = {}
+    for need in sorted(needs & STEPS.keys()):
+        try:
+            STEPS[need]()
+        except (CannotHave, OSError) as error:
+            reasons[need] = str(error)
+    return reasons
+
+
+def install_ours():
+    """What there is no comparison without: the command, what makes the loads, and what the namespace needs."""
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    try:
+        packages("conntrack", "iproute2", "nftables")
+        cargo(ROOT, TARGET, "--package", "nlring-cli")
+        cargo(HERE, RECEIVERS_TARGET, "--bin", "udp_flows")
+    except (CannotHave, OSError) as error:
+        sys.exit(f"scripts/compare: {error}")

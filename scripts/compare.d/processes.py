@@ -1,0 +1,97 @@
+"""Receivers as processes: started on a core of their own, awaited, and ended whatever happens."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+
+RECEIVER_CORE = 1
+LIMIT_SECONDS = 60
+IDLE_SHARE = 0.1  # of a core: a receiver that only waits, even one that looks every millisecond, takes less
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Failure(Exception):
+    """Says what a run has failed of."""
+
+
+def last_line(text):
+    return (text.strip().splitlines() or ["it said nothing"])[-1]
+
+
+def await_that(what, condition):
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Failure(f"waited {LIMIT_SECONDS} s in vain until {what}")
+        time.sleep(0.005)
+
+
+class Process:
+    """A receiver at work, ended at the latest with its `with` block."""
+
+    def __init__(self, command, output, errors):
+        self.errors = errors
+        with open(output, "wb") as out, open(errors, "wb") as err:
+            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                          preexec_fn=lambda: os.sched_setaffinity(0, {RECEIVER_CORE}))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.child.returncode is None:
+            self.child.kill()
+            self.child.wait()
+
+    def cpu_seconds(self):
+        """Of all its threads until now."""
+        self.check()
+        clock = ctypes.c_int()
+        error = libc.clock_getcpuclockid(self.child.pid, ctypes.byref(clock))
+        if error:
+            raise OSError(error, os.strerror(error))
+        return time.clock_gettime(clock.value)
+
+    def has_ended(self):
+        """Leaves it to be waited for, by what also tells of its CPU."""
+        return os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def check(self):
+        """Fails when it has ended: nobody has asked it to."""
+        if self.has_ended():
+            raise Failure(f"ended early: {self.last_error()}")
+
+    def last_error(self):
+        with open(self.errors, errors="replace") as errors:
+            return last_line(errors.read())
+
+    def await_that(self, what, condition):
+        def is_so():
+            self.check()
+            return condition()
+        await_that(what, is_so)
+
+    def await_idle(self, what, seconds, condition=lambda: True):
+        """Until so much time has passed in which the condition held and the process had next to nothing to do."""
+        def is_idle():
+            began, used = time.monotonic(), self.cpu_seconds()
+            while time.monotonic() - began < seconds:
+                if not condition():
+                    return False
+                time.sleep(0.005)
+            return self.cpu_seconds() - used < IDLE_SHARE * (time.monotonic() - began)
+        self.await_that(what, is_idle)
+
+    def end(self):
+        """Ends it as its user would, and returns what it used in all its life."""
+        self.check()
+        self.child.send_signal(signal.SIGINT)
+        await_that("the receiver has ended after SIGINT", self.has_ended)
+        _, status, usage = os.wait4(self.child.pid, 0)
+        self.child.returncode = os.waitstatus_to_exitcode(status)
+        if self.child.returncode not in (0, -signal.SIGINT):
+            raise Failure(f"ended with {self.child.returncode}: {self.last_error()}")
+        return usage

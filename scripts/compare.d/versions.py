@@ -1,0 +1,45 @@
+"""Which versions are compared."""
+
+import os
+import re
+import subprocess
+
+from install import HERE, NLRING, VENV_PYTHON
+
+COMMANDS = {
+    "conntrack": ["conntrack", "--version"],
+    "ip": ["ip", "-V"],
+    "nlring": [NLRING, "--version"],
+    "ulogd": ["ulogd", "--version"],
+}
+CRATES = ["io-uring", "neli", "netlink-sys", "nlink"]
+
+
+def versions(needs):
+    found = {}
+    for need in sorted(needs):
+        if need in COMMANDS:
+            found[need] = first_number(output(COMMANDS[need]))
+        elif need == "libmnl":
+            found[need] = output(["dpkg-query", "-W", "-f", "${Version}", "libmnl-dev"])
+        elif need == "receivers":
+            found.update(crates())
+        else:
+            module = f"import importlib.metadata as m; print(m.version('{need}'))"
+            found[need] = output([VENV_PYTHON, "-c", module]).strip()
+    return found
+
+
+def output(command):
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def first_number(text):
+    found = re.search(r"\d+(\.\d+)+", text)
+    return found.group() if found else "of an unknown version"
+
+
+def crates():
+    with open(os.path.join(HERE, "Cargo.lock")) as lock:
+        packages = dict(re.findall(r'name = "(.+)"\nversion = "(.+)"', lock.read()))
+    return {name: packages[name] for name in CRATES}
