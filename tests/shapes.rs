@@ -7,16 +7,17 @@ use std::net::IpAddr;
 
 use common::{
     Source, Tally, any_sender, engine_with_listener, ip, listener, own_namespace, run,
-    set_loopback, skip, start, turn_until, turn_until_idle,
+    set_loopback, skip, start, turn_until, turn_until_event, turn_until_idle,
 };
 use nlring::{
-    AddOptions, Backend, Engine, Event, MalformedReason, MessageBuilder, Protocol, Running, Socket,
-    conntrack, route,
+    AddOptions, Backend, Engine, Event, MalformedReason, MessageBuilder, Notice, Protocol, Running,
+    Socket, conntrack, route,
 };
 
 on_each_backend!(
     truncated_datagrams_are_told_with_their_real_length,
     a_datagram_that_just_fits_is_whole,
+    datagrams_of_all_sizes_keep_their_bytes,
     malformed_datagrams_give_their_good_messages,
     a_foreign_sender_is_dropped_and_counted,
     a_foreign_sender_that_is_accepted_is_delivered_with_its_port_id,
@@ -90,6 +91,56 @@ fn a_datagram_that_just_fits_is_whole(backend: Backend) {
         tally.messages.len() == 10
     });
     assert_eq!(running.statistics(id).unwrap().truncated, 0);
+}
+
+/// A datagram that belongs to its number: as long as that says, and every byte made of it.
+fn numbered_datagram(number: u32) -> Vec<u8> {
+    let length = match number % 8 {
+        0 => 16 << 10,
+        rest => 16 + number.wrapping_mul(2_654_435_761) as usize % (1 << (4 + rest)),
+    };
+    let mut bytes = datagram(&[(u32::try_from(length).unwrap(), length)]);
+    bytes[8..12].copy_from_slice(&number.to_ne_bytes());
+    bytes[16..].fill(number.to_ne_bytes()[0]);
+    bytes
+}
+
+/// With the default buffers, which the kernel packs where it can, many times around, among datagrams that do not fit at
+/// all.
+fn datagrams_of_all_sizes_keep_their_bytes(backend: Backend) {
+    const COUNT: u32 = 20_000;
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, 64 << 20);
+    let mut source = Source::new(100);
+    let mut next = 0;
+    let mut truncated_count = 0;
+    for number in 0..COUNT {
+        source.send_bytes(&numbered_datagram(number));
+        if number % 100 == 99 {
+            source.send_bytes(&datagram(&[(200_000, 200_000)]));
+        }
+        if number % 250 != 249 {
+            continue;
+        }
+        turn_until_event(&mut running, |event, _| {
+            match event {
+                Event::Messages(_, list) => {
+                    for datagram in list.datagrams() {
+                        assert_eq!(datagram.bytes(), numbered_datagram(next), "number {next}");
+                        next += 1;
+                    }
+                }
+                Event::Notice(_, Notice::Truncated { real_bytes, .. }) => {
+                    assert_eq!(real_bytes, 200_000);
+                    truncated_count += 1;
+                }
+                Event::Notice(_, Notice::Starved) => {}
+                event => panic!("{event:?}"),
+            }
+            next == number + 1 && truncated_count == (number + 1) / 100
+        });
+    }
+    assert_eq!(running.statistics(id).unwrap().dropped, 0);
 }
 
 /// Messages of the given stated lengths, each with that many bytes or, when the length is a lie, as many as are given.

@@ -2,9 +2,10 @@
 //!
 //! A source multicasts datagrams of 200 bytes from one core, a receiver takes them on another, in a network
 //! namespace of their own. The ways take turns in one run, since a machine's speed drifts: the ratios are medians over
-//! pairs of neighbouring measurements, and say more than the figures.
+//! pairs of neighbouring measurements, with the interval that the true one lies in nine times of ten, and say more than the
+//! figures.
 //!
-//! `cargo bench --bench receive -- [--repeat N] [--seconds S] [--rate PER_SECOND] [--way TEXT]`; a rate of 0 is as fast
+//! `cargo bench --bench receive -- [--repeat N] [--seconds S] [--rate PER_SECOND] [--way TEXT]...`; a rate of 0 is as fast
 //! as it goes. Without `--bench`, as `cargo test --benches` runs it, everything is measured once and briefly, to see
 //! that nothing is lost uncounted.
 #![allow(unsafe_code)] // what std does not wrap
@@ -19,6 +20,7 @@
 mod engine;
 mod memory;
 mod multishot;
+mod ratio;
 mod source;
 mod syscalls;
 mod tally;
@@ -31,9 +33,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use multishot::Waking;
 use nlring::{Backend, Protocol, Socket, Wait};
+use ratio::{Ratio, median};
 use source::Source;
 use tally::Tally;
+
+/// The ways that all others are held against, besides the bare multishot that waits the same way.
+const RECV: &str = "recv, blocking";
+const PACED: &str = "recvmmsg 1024, every 1 ms";
 
 /// The longest delay that the gathering ways are allowed.
 const DELAY: Duration = Duration::from_millis(1);
@@ -60,7 +68,7 @@ struct Rest {
 
 type Build = Box<dyn Fn(Socket) -> io::Result<Box<dyn Way>> + Sync>;
 
-/// All ways, the two that the others are held against first.
+/// All ways, those that the others are held against first.
 fn ways() -> Vec<(String, Build)> {
     fn way<W: Way + 'static>(
         name: &str,
@@ -75,22 +83,24 @@ fn ways() -> Vec<(String, Build)> {
             engine::Ours::new(socket, backend, wait)
         })
     };
+    let bare = |wait_name, waking| {
+        way(&format!("bare multishot, {wait_name}"), move |socket| {
+            multishot::Multishot::recvmsg(socket, waking)
+        })
+    };
     let batch = Wait::Batch(DELAY);
     let oneshot = Backend::Oneshot {
         depth: Backend::DEFAULT_DEPTH,
     };
     vec![
-        way("recv, blocking", |socket| Ok(syscalls::Recv::new(socket))),
-        way(
-            "bare multishot RECVMSG, 1 ms",
-            multishot::Multishot::recvmsg,
-        ),
+        way(RECV, |socket| Ok(syscalls::Recv::new(socket))),
+        way(PACED, |socket| Ok(syscalls::Recvmmsg::paced(socket))),
+        bare("1 ms", Waking::Gathering),
+        bare("prompt", Waking::Prompt),
+        bare("spin", Waking::Spinning),
         way("bare multishot RECV, 1 ms", multishot::Multishot::recv),
         way("recvmmsg 64, blocking", |socket| {
             Ok(syscalls::Recvmmsg::blocking(socket))
-        }),
-        way("recvmmsg 1024, every 1 ms", |socket| {
-            Ok(syscalls::Recvmmsg::paced(socket))
         }),
         ours(Backend::Multishot, batch, "batch 1 ms"),
         ours(oneshot, batch, "batch 1 ms"),
@@ -107,8 +117,8 @@ struct Options {
     seconds: f64,
     /// Datagrams per second; 0: as fast as it goes.
     rates: Vec<u32>,
-    /// Only ways whose names hold this.
-    way: String,
+    /// Only ways whose names hold one of these, if any.
+    ways: Vec<String>,
 }
 
 impl Options {
@@ -118,7 +128,7 @@ impl Options {
             repeat: 5,
             seconds: 1.0,
             rates: Vec::new(),
-            way: String::new(),
+            ways: Vec::new(),
         };
         let (mut is_bench, mut unknown) = (false, None);
         let mut arguments = std::env::args().skip(1);
@@ -129,7 +139,7 @@ impl Options {
                 "--repeat" => options.repeat = value(&argument, arguments.next()),
                 "--seconds" => options.seconds = value(&argument, arguments.next()),
                 "--rate" => options.rates.push(value(&argument, arguments.next())),
-                "--way" => options.way = value(&argument, arguments.next()),
+                "--way" => options.ways.push(value(&argument, arguments.next())),
                 _ => unknown = Some(argument),
             }
         }
@@ -143,6 +153,12 @@ impl Options {
             options.rates = vec![50_000, 200_000, 0];
         }
         options
+    }
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.ways.is_empty() || self.ways.iter().any(|way| name.contains(way))
     }
 }
 
@@ -167,7 +183,7 @@ fn main() {
     let cores = two_cores();
     let ways: Vec<_> = ways()
         .into_iter()
-        .filter(|(name, _)| name.contains(&options.way))
+        .filter(|(name, _)| options.wants(name))
         .collect();
     for &rate in &options.rates {
         let mut runs: Vec<io::Result<Vec<Run>>> = ways.iter().map(|_| Ok(Vec::new())).collect();
@@ -204,7 +220,7 @@ fn skip(name: &str, error: &io::Error) {
     eprintln!("SKIP {name}: {error}");
 }
 
-/// Prints one rate's table: medians, and the CPU time as a part of the first two ways', by pairs of one repetition.
+/// Prints one rate's table: medians, and ratios by pairs of one repetition.
 fn print(rate: u32, options: &Options, ways: &[(String, Build)], runs: &[io::Result<Vec<Run>>]) {
     let source = match rate {
         0 => "as fast as it goes".to_owned(),
@@ -215,8 +231,17 @@ fn print(rate: u32, options: &Options, ways: &[(String, Build)], runs: &[io::Res
         options.repeat, options.seconds
     );
     println!(
-        "{:<31}{:>9}{:>8}{:>9}{:>9}{:>9}{:>8}{:>8}",
-        "way", "received", "lost", "CPU ns", "p50 µs", "p99 µs", "× recv", "× bare"
+        "{:<31}{:>9}{:>8}{:>9}{:>9}{:>9}{:>18}{:>18}{:>18}{:>18}",
+        "way",
+        "received",
+        "lost",
+        "CPU ns",
+        "p50 µs",
+        "p99 µs",
+        "CPU × recv",
+        "CPU × paced",
+        "p99 × paced",
+        "CPU × bare"
     );
     for ((name, _), own) in ways.iter().zip(runs) {
         let own = match own {
@@ -227,38 +252,30 @@ fn print(rate: u32, options: &Options, ways: &[(String, Build)], runs: &[io::Res
             }
         };
         let of = |field: fn(&Run) -> f64| median(own.iter().map(field));
-        let against = |base: &str| {
-            let base = ways.iter().position(|(name, _)| name.starts_with(base));
+        let against = |base: &str, field: fn(&Run) -> f64| {
+            let base = ways.iter().position(|(name, _)| name == base);
             let base = base.and_then(|index| runs[index].as_ref().ok());
             base.map_or("-".to_owned(), |base| {
-                let pairs = own.iter().zip(base);
-                format!(
-                    "{:.2}",
-                    median(pairs.map(|(own, base)| own.cpu_ns / base.cpu_ns))
-                )
+                Ratio::of_pairs(own.iter().map(field).zip(base.iter().map(field))).to_string()
             })
         };
+        let waking = name.rsplit_once(", ").map_or("", |(_, waking)| waking);
+        let bare = match waking.trim_start_matches("batch ") {
+            "auto" => "1 ms",
+            waking => waking,
+        };
         println!(
-            "{name:<31}{:>9.0}{:>8.0}{:>9.0}{:>9.1}{:>9.1}{:>8}{:>8}",
+            "{name:<31}{:>9.0}{:>8.0}{:>9.0}{:>9.1}{:>9.1}{:>18}{:>18}{:>18}{:>18}",
             of(|run| run.received),
             of(|run| run.lost),
             of(|run| run.cpu_ns),
             of(|run| run.p50_us),
             of(|run| run.p99_us),
-            against("recv, blocking"),
-            against("bare multishot RECVMSG"),
+            against(RECV, |run| run.cpu_ns),
+            against(PACED, |run| run.cpu_ns),
+            against(PACED, |run| run.p99_us),
+            against(&format!("bare multishot, {bare}"), |run| run.cpu_ns),
         );
-    }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 0 => f64::midpoint(values[middle - 1], values[middle]),
-        _ => values[middle],
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
@@ -21,8 +21,20 @@ const RECEIVE: u64 = 1;
 /// RECVMSG puts `struct io_uring_recvmsg_out` and the sender's address before the payload.
 const HEAD_BYTES: usize = 16 + size_of::<libc::sockaddr_nl>();
 
+/// When a bare multishot wakes: as this crate's policies do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Waking {
+    /// When `DELAY` has passed and a datagram is there.
+    Gathering,
+    /// For each datagram.
+    Prompt,
+    /// It does not sleep.
+    Spinning,
+}
+
 pub struct Multishot {
     ring: IoUring,
+    waking: Waking,
     socket: Socket,
     buffers: Buffers,
     /// For RECVMSG, which tells the sender; None for RECV.
@@ -32,21 +44,22 @@ pub struct Multishot {
 }
 
 impl Multishot {
-    pub fn recvmsg(socket: Socket) -> io::Result<Self> {
+    pub fn recvmsg(socket: Socket, waking: Waking) -> io::Result<Self> {
         // SAFETY: msghdr is integers and pointers, for which all zeroes (null) is a value.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_namelen = size_of::<libc::sockaddr_nl>() as _;
-        Self::new(socket, Some(Box::new(header)))
+        Self::new(socket, waking, Some(Box::new(header)))
     }
 
     pub fn recv(socket: Socket) -> io::Result<Self> {
-        Self::new(socket, None)
+        Self::new(socket, Waking::Gathering, None)
     }
 
-    fn new(socket: Socket, header: Option<Box<libc::msghdr>>) -> io::Result<Self> {
+    fn new(socket: Socket, waking: Waking, header: Option<Box<libc::msghdr>>) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_taskrun_flag()
             .setup_cqsize(4096)
             .build(8)?;
         if !ring.params().is_feature_min_timeout() {
@@ -64,6 +77,7 @@ impl Multishot {
         }?;
         let mut this = Self {
             ring,
+            waking,
             socket,
             buffers,
             header,
@@ -90,19 +104,44 @@ impl Multishot {
         unsafe { self.ring.submission().push(entry) }.map_err(io::Error::other)
     }
 
-    /// Waits for `DELAY` to pass and a datagram to be there, or for `timeout`, and takes what came.
+    /// Waits as it is to, but no longer than `timeout`.
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        if self.waking == Waking::Spinning {
+            return self.spin(timeout);
+        }
+        let timeout = Timespec::from(timeout);
+        let mut arguments = SubmitArgs::new().timespec(&timeout);
+        let mut want = 1;
+        if self.waking == Waking::Gathering {
+            arguments = arguments.min_wait_usec(DELAY.as_micros() as u32);
+            want = WANT;
+        }
+        match self.ring.submitter().submit_with_args(want, &arguments) {
+            Err(error) if error.raw_os_error() != Some(libc::ETIME) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn spin(&mut self, timeout: Duration) -> io::Result<()> {
+        let start = Instant::now();
+        while self.ring.completion().is_empty() && start.elapsed() < timeout {
+            let queue = self.ring.submission();
+            let has_work = queue.taskrun() || !queue.is_empty();
+            drop(queue);
+            if has_work {
+                self.ring.submit()?;
+            }
+            std::hint::spin_loop();
+        }
+        Ok(())
+    }
+
+    /// Waits, and takes what came.
     fn receive(&mut self, timeout: Duration) -> io::Result<()> {
         if !self.is_armed {
             self.arm()?;
         }
-        let timeout = Timespec::from(timeout);
-        let arguments = SubmitArgs::new()
-            .timespec(&timeout)
-            .min_wait_usec(DELAY.as_micros() as u32);
-        match self.ring.submitter().submit_with_args(WANT, &arguments) {
-            Err(error) if error.raw_os_error() != Some(libc::ETIME) => return Err(error),
-            _ => {}
-        }
+        self.wait(timeout)?;
         for completion in self.ring.completion() {
             self.is_armed &= cqueue::more(completion.flags());
             match (

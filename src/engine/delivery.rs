@@ -38,6 +38,7 @@ impl Default for Delivery {
 impl Delivery {
     /// Makes room for as many datagrams as all buffers hold, so that draining never allocates.
     pub(super) fn set_room(&mut self, count: usize) {
+        let count = count.max(1); // a receive's end needs none, and must be seen
         self.taken
             .reserve_exact(count.saturating_sub(self.taken.len()));
     }

@@ -29,13 +29,17 @@ impl AddOptions {
 
     /// How many datagrams fit the engine's buffers at a time: a power of two from 1 to 32,768. `Oneshot` has as many as
     /// its depth, and `Recvmmsg` at most 1024.
+    ///
+    /// `Multishot` has datagrams packed back to back where the kernel can (`IOU_PBUF_RING_INC` with `min_left`, in the
+    /// stable kernels since 2026-04) and this memory is large enough: into up to 512 KiB of it, which hold thousands of
+    /// events and stay in the processor's cache.
     #[must_use]
     pub fn buffer_count(mut self, count: u16) -> Self {
         self.buffer_count = count;
         self
     }
 
-    /// The longest datagram in bytes that a buffer holds, at least 1. The default fits all events, such as routes
+    /// The longest datagram in bytes that surely fits, at least 1. The default fits all events, such as routes
     /// of 64 hops; dumps need 32 KiB (net/netlink/af_netlink.c, `netlink_dump`).
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {

@@ -7,13 +7,14 @@ use super::options::AddOptions;
 use super::sockets::Sockets;
 use super::stop::StopHandle;
 use super::wait::Plan;
+use crate::sys::buffer_ring::Place;
 use crate::sys::socket::Received;
 
 /// A datagram in one of a backend's buffers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
     pub slot: u16,
-    pub buffer: u16,
+    pub place: Place,
     /// What the receive returned.
     pub result_bytes: u32,
 }

@@ -10,6 +10,7 @@ use super::receive::{Receive, Taken};
 use super::sockets::{Sockets, note_end};
 use super::stop::StopHandle;
 use super::wait::{Plan, SPIN_SLICE};
+use crate::sys::buffer_ring::Place;
 use crate::sys::event::{Pollable, Readable, wait_readable};
 use crate::sys::slots::Slots;
 use crate::sys::socket::Received;
@@ -52,7 +53,7 @@ impl Recvmmsg {
             Ok(count) => {
                 taken.extend((0..MAX_SLOTS).take(count).map(|buffer| Taken {
                     slot,
-                    buffer,
+                    place: Place { buffer, offset: 0 },
                     result_bytes:
                         u32::try_from(slots.real_bytes(buffer.into())).unwrap_or(u32::MAX),
                 }));
@@ -175,7 +176,7 @@ impl Receive for Recvmmsg {
 
     fn datagram(&self, taken: Taken) -> Option<(Received, &[u8])> {
         let slots = self.members.get(usize::from(taken.slot))?.as_ref()?;
-        slots.datagram(usize::from(taken.buffer), taken.result_bytes as usize)
+        slots.datagram(usize::from(taken.place.buffer), taken.result_bytes as usize)
     }
 
     /// Slots are prepared when they are next received into.

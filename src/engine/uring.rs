@@ -22,6 +22,9 @@ use crate::sys::socket::Received;
 /// The longest chain.
 pub(super) const MAX_DEPTH: u16 = SUBMISSION_ENTRIES / 2;
 
+/// A turn takes up to so many datagrams a socket, also where the kernel packs more into the buffers.
+const PACKED_ROOM: usize = 4096;
+
 /// How many completions a gathering wait asks for: one call brings up to 33 datagrams for each.
 const GATHER_WANT: usize = 32;
 
@@ -88,8 +91,8 @@ impl Uring {
         let result_bytes = usize::try_from(completion.result)
             .map_err(|_| io::Error::from_raw_os_error(completion.result.saturating_neg()))?;
         let answer = completion
-            .buffer
-            .and_then(|buffer| this.ring.datagram(0, buffer, result_bytes));
+            .place
+            .and_then(|place| this.ring.datagram(0, place, result_bytes));
         let message = answer.and_then(|(_, bytes)| crate::list::Messages::new(bytes).next());
         match message {
             Some(message) if message.message_type() == ERROR => Ok(()),
@@ -109,20 +112,20 @@ impl Uring {
         let is_armed = self.ring.in_flight_count(slot) > 0;
         let facts = Facts {
             result: completion.result,
-            has_buffer: completion.buffer.is_some(),
+            has_buffer: completion.place.is_some(),
             is_armed,
             lent_count: self.ring.lent_count(slot),
         };
         let outcome = facts.judge();
-        if let Some(buffer) = completion.buffer {
+        if let Some(place) = completion.place {
             if outcome.datagram {
                 taken.push(Taken {
                     slot,
-                    buffer,
+                    place,
                     result_bytes: completion.result.unsigned_abs(),
                 });
             } else {
-                self.ring.give_back(slot, buffer);
+                self.ring.give_back(slot, place.buffer);
             }
         }
         if outcome.end != End::None {
@@ -183,7 +186,7 @@ impl Receive for Uring {
             Mode::Multishot => {
                 self.ring
                     .add_buffers(slot, options.buffer_count, options.buffer_bytes)?;
-                Ok(options.buffer_count.into())
+                Ok(usize::from(options.buffer_count).max(PACKED_ROOM))
             }
             Mode::Oneshot(depth) => {
                 self.ring.add_slots(slot, depth, options.buffer_bytes)?;
@@ -216,7 +219,7 @@ impl Receive for Uring {
     }
 
     fn wait(&mut self, plan: Plan) -> io::Result<()> {
-        if plan.timeout.is_some_and(|timeout| timeout.is_zero()) {
+        if plan.timeout.is_some_and(|timeout| timeout.is_zero()) || self.ring.has_completions() {
             return self.ring.poll();
         }
         if plan.spin {
@@ -234,8 +237,14 @@ impl Receive for Uring {
 
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>) {
         loop {
-            while let Some(completion) = self.ring.next_completion() {
+            while taken.len() < taken.capacity() {
+                let Some(completion) = self.ring.next_completion() else {
+                    break;
+                };
                 self.note(completion, sockets, taken);
+            }
+            if taken.len() == taken.capacity() {
+                return; // the rest comes next turn
             }
             // What did not fit the queue waits in the kernel, and nothing would wake us for it.
             if !self.ring.has_overflown() || self.ring.poll().is_err() {
@@ -246,12 +255,12 @@ impl Receive for Uring {
 
     fn datagram(&self, taken: Taken) -> Option<(Received, &[u8])> {
         self.ring
-            .datagram(taken.slot, taken.buffer, taken.result_bytes as usize)
+            .datagram(taken.slot, taken.place, taken.result_bytes as usize)
     }
 
     fn recycle(&mut self, delivered: &[Taken]) {
         for taken in delivered {
-            self.ring.give_back(taken.slot, taken.buffer);
+            self.ring.give_back(taken.slot, taken.place.buffer);
         }
         for same_slot in delivered.chunk_by(|one, next| one.slot == next.slot) {
             self.ring.commit(same_slot[0].slot);

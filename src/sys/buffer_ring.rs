@@ -1,5 +1,8 @@
-//! A ring of provided buffers (`IORING_REGISTER_PBUF_RING`): the kernel takes one for each datagram of a multishot
-//! receive, and gets it back when the datagram was delivered. Available since Linux 5.19.
+//! A ring of provided buffers (`IORING_REGISTER_PBUF_RING`): the kernel takes memory from it for each datagram of a
+//! multishot receive, and gets it back when the datagrams were delivered. Available since Linux 5.19.
+//!
+//! A plain ring takes a buffer a datagram. A packed one lays datagrams back to back into larger buffers
+//! (`IOU_PBUF_RING_INC` of Linux 6.12, with `min_left`, which the stable kernels have since 2026-04), so that a burst touches less memory.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -14,48 +17,116 @@ use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 const ENTRY_BYTES: usize = size_of::<BufRingEntry>();
 /// Size of `struct io_uring_recvmsg_out`: name length, control length, payload length, flags.
 const OUT_BYTES: usize = 16;
-/// What stands before the payload in each buffer.
+/// What stands before the payload of each datagram.
 pub(crate) const HEAD_BYTES: usize = OUT_BYTES + NAME_BYTES + CONTROL_BYTES;
+
+/// How many buffers, and how large each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub buffer_count: u16,
+    pub buffer_bytes: usize,
+    /// A packed ring's buffer is full when less than this is left in it. Zero: a plain ring.
+    pub min_left_bytes: u32,
+}
+
+/// A packed ring's buffers have at least this size,
+const PACKED_BYTES: usize = 64 << 10;
+/// and room for so many of the longest datagrams.
+const PACKED_DATAGRAMS: usize = 4;
+/// There are at least so many of them, so that some are lent while others are in hand.
+const PACKED_BUFFERS: usize = 4;
+/// The memory that a packed ring goes through, and that the processor's cache had better hold.
+const PACKED_TOTAL_BYTES: usize = 512 << 10;
+
+impl Shape {
+    /// A buffer a datagram: `count` of them, a power of two up to 32,768, each with room for `payload_bytes`.
+    pub(super) fn plain(count: u16, payload_bytes: usize) -> Self {
+        Self {
+            buffer_count: count,
+            buffer_bytes: (HEAD_BYTES + payload_bytes).next_multiple_of(64), // a cache line
+            min_left_bytes: 0,
+        }
+    }
+
+    /// No more memory in fewer, larger buffers. None where there is too little of it.
+    pub(super) fn packed(count: u16, payload_bytes: usize) -> Option<Self> {
+        let plain = Self::plain(count, payload_bytes);
+        let min_left_bytes = u32::try_from(HEAD_BYTES + payload_bytes).ok()?;
+        let buffer_bytes = PACKED_BYTES.max(PACKED_DATAGRAMS * plain.buffer_bytes);
+        let most_bytes = PACKED_TOTAL_BYTES.max(PACKED_BUFFERS * buffer_bytes);
+        let total_bytes = (usize::from(count) * plain.buffer_bytes).min(most_bytes);
+        let most = u16::try_from(total_bytes / buffer_bytes).ok()?;
+        let buffer_count = 1 << most.checked_ilog2()?;
+        (usize::from(buffer_count) >= PACKED_BUFFERS).then_some(Self {
+            buffer_count,
+            buffer_bytes,
+            min_left_bytes,
+        })
+    }
+}
+
+/// Where in a ring's memory a datagram lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub buffer: u16,
+    pub offset: u32,
+}
+
+/// How a buffer stands between the kernel and us.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    /// The kernel may write behind the datagrams that it has completed.
+    is_lent: bool,
+    /// How far the kernel has completed it.
+    filled_bytes: u32,
+    /// How many of its datagrams were not given back.
+    in_hand_count: u32,
+}
 
 /// Buffers and the ring that lends them to the kernel.
 ///
-/// A buffer is ours from the completion that names it until [`give_back`](Self::give_back). Only those are ever read.
+/// What a completion has named is ours until its buffer is lent again, which takes that all its datagrams were
+/// [given back](Self::give_back). Only that is ever read.
 #[derive(Debug)]
 pub(super) struct BufferRing {
     entries: Mapping,
     buffers: Mapping,
-    buffer_bytes: usize,
-    /// Whether the buffer of this id is ours.
-    ours: Vec<bool>,
-    ours_count: usize,
+    shape: Shape,
+    shares: Vec<Share>,
+    lent_count: usize,
     /// The ring's tail, as of the next [`commit`](Self::commit).
     tail: u16,
 }
 
 impl BufferRing {
-    /// `count` buffers, a power of two up to 32,768, each with room for `payload_bytes` of datagram. All are ours.
-    pub(super) fn new(count: u16, payload_bytes: usize) -> io::Result<Self> {
-        let buffer_bytes = (HEAD_BYTES + payload_bytes).next_multiple_of(64); // a cache line
-        let length = usize::from(count)
-            .checked_mul(buffer_bytes)
+    /// Buffers of this shape, of which none is lent yet.
+    pub(super) fn new(shape: Shape) -> io::Result<Self> {
+        let count = usize::from(shape.buffer_count);
+        let length = count
+            .checked_mul(shape.buffer_bytes)
             .ok_or(io::ErrorKind::OutOfMemory)?;
+        let unused = Share {
+            is_lent: false,
+            filled_bytes: 0,
+            in_hand_count: 0,
+        };
         Ok(Self {
-            entries: Mapping::new(usize::from(count) * ENTRY_BYTES)?,
+            entries: Mapping::new(count * ENTRY_BYTES)?,
             buffers: Mapping::new(length)?,
-            buffer_bytes,
-            ours: vec![true; usize::from(count)],
-            ours_count: usize::from(count),
+            shape,
+            shares: vec![unused; count],
+            lent_count: 0,
             tail: 0,
         })
     }
 
-    pub(super) fn count(&self) -> u16 {
-        u16::try_from(self.ours.len()).unwrap_or(u16::MAX) // it was one
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
     }
 
-    /// How many buffers the kernel has.
+    /// How many buffers the kernel may write into.
     pub(super) fn lent_count(&self) -> usize {
-        self.ours.len() - self.ours_count
+        self.lent_count
     }
 
     /// The address to register.
@@ -63,45 +134,77 @@ impl BufferRing {
         self.entries.at(0, 0).as_ptr().expose_provenance() as u64
     }
 
-    /// Notes that a completion has named this buffer.
+    /// Lends all buffers to the kernel, for the first time.
+    pub(super) fn lend_all(&mut self) {
+        for id in 0..self.shape.buffer_count {
+            self.lend(id);
+        }
+        self.commit();
+    }
+
+    /// Notes that a completion has named a buffer into which it wrote so many bytes. Returns where they are.
     ///
     /// # Safety
     ///
-    /// It has: the kernel is done with the buffer.
-    pub(super) unsafe fn take(&mut self, id: u16) {
-        if let Some(ours) = self.ours.get_mut(usize::from(id)) {
-            self.ours_count += usize::from(!*ours);
-            *ours = true;
+    /// It has, and unless `is_lent` still, the kernel is done with the whole buffer.
+    pub(super) unsafe fn take(
+        &mut self,
+        id: u16,
+        written_bytes: u32,
+        is_lent: bool,
+    ) -> Option<Place> {
+        let share = self.shares.get_mut(usize::from(id))?;
+        let offset = share.filled_bytes;
+        share.filled_bytes = offset.saturating_add(written_bytes);
+        share.in_hand_count += 1;
+        self.lent_count -= usize::from(share.is_lent && !is_lent);
+        share.is_lent &= is_lent;
+        Some(Place { buffer: id, offset })
+    }
+
+    /// Gives a datagram back. With its last one, a buffer is lent to the kernel again, from the next
+    /// [`commit`](Self::commit) on.
+    pub(super) fn give_back(&mut self, id: u16) {
+        let Some(share) = self.shares.get_mut(usize::from(id)) else {
+            return;
+        };
+        if share.in_hand_count == 0 {
+            return;
+        }
+        share.in_hand_count -= 1;
+        if share.in_hand_count == 0 && !share.is_lent {
+            self.lend(id);
         }
     }
 
-    /// Lends a buffer to the kernel, from the next [`commit`](Self::commit) on. One that it has already is left alone.
-    pub(super) fn give_back(&mut self, id: u16) {
+    /// Puts a buffer, none of whose datagrams is in hand, into the ring.
+    fn lend(&mut self, id: u16) {
         let index = usize::from(id);
-        if self.ours.get(index) != Some(&true) {
-            return;
-        }
-        self.ours[index] = false;
-        self.ours_count -= 1;
-        let place = usize::from(self.tail) & (self.ours.len() - 1);
-        let buffer = self
-            .buffers
-            .at(index * self.buffer_bytes, self.buffer_bytes);
+        let (count, buffer_bytes) = (self.shares.len(), self.shape.buffer_bytes);
+        self.shares[index] = Share {
+            is_lent: true,
+            filled_bytes: 0,
+            in_hand_count: 0,
+        };
+        self.lent_count += 1;
+        let place = usize::from(self.tail) & (count - 1);
+        let buffer = self.buffers.at(index * buffer_bytes, buffer_bytes);
         let entry = self
             .entries
             .at(place * ENTRY_BYTES, ENTRY_BYTES)
             .cast::<BufRingEntry>();
-        // SAFETY: `entry` is a place in the zeroed, page-aligned ring, and valid as any bytes are. The kernel reads only
-        // entries below the tail it was told, and this one is not: with as many entries as buffers, the place is free
-        // while its buffer is ours. The fields written leave the tail, which lies in the first entry, alone.
+        // SAFETY: `entry` is a place in the zeroed, page-aligned ring, and valid as any bytes are. The kernel reads and
+        // writes only entries below the tail it was told, from its head on, and this one is not: with as many entries
+        // as buffers, the place is free while its buffer is ours. The fields written leave the tail, which lies in the
+        // first entry, alone.
         let entry = unsafe { &mut *entry.as_ptr() };
         entry.set_addr(buffer.as_ptr().expose_provenance() as u64);
-        entry.set_len(u32::try_from(self.buffer_bytes).unwrap_or(u32::MAX));
+        entry.set_len(u32::try_from(buffer_bytes).unwrap_or(u32::MAX));
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Tells the kernel of the buffers given back.
+    /// Tells the kernel of the buffers lent.
     pub(super) fn commit(&mut self) {
         let first = self.entries.at(0, ENTRY_BYTES).cast::<BufRingEntry>();
         // SAFETY: `first` is the ring's first entry, initialised as it was zeroed, where the tail lies.
@@ -112,21 +215,26 @@ impl BufferRing {
         tail.store(self.tail, Ordering::Release);
     }
 
-    /// The datagram in a buffer that is ours, of which a completion said that `filled_bytes` were written.
-    pub(super) fn datagram(&self, id: u16, filled_bytes: usize) -> Option<(Received, &[u8])> {
-        let index = usize::from(id);
-        if self.ours.get(index) != Some(&true) {
+    /// The datagram in a place that is ours, of which a completion said that so many bytes were written.
+    pub(super) fn datagram(&self, place: Place, written_bytes: usize) -> Option<(Received, &[u8])> {
+        let index = usize::from(place.buffer);
+        let share = self.shares.get(index)?;
+        let offset = place.offset as usize;
+        let end = offset.checked_add(written_bytes)?;
+        let is_ours = share.in_hand_count > 0
+            && end <= share.filled_bytes as usize
+            && end <= self.shape.buffer_bytes;
+        if !is_ours {
             return None;
         }
-        // SAFETY: the buffer is ours, so the kernel does not write it, and it stays so while self is borrowed:
-        // `give_back` needs it exclusively.
-        let buffer = unsafe {
-            self.buffers.bytes(
-                index * self.buffer_bytes,
-                filled_bytes.min(self.buffer_bytes),
-            )
+        // SAFETY: a completion has named these bytes since the buffer was lent, so the kernel, which goes on behind
+        // them if at all, writes them no more. It stays so while self is borrowed: to lend the buffer again needs
+        // self exclusively.
+        let datagram = unsafe {
+            self.buffers
+                .bytes(index * self.shape.buffer_bytes + offset, written_bytes)
         };
-        read_out(buffer)
+        read_out(datagram)
     }
 }
 
@@ -151,26 +259,93 @@ fn read_out(buffer: &[u8]) -> Option<(Received, &[u8])> {
 mod tests {
     use super::*;
 
+    fn ring(shape: Shape) -> BufferRing {
+        let mut ring = BufferRing::new(shape).unwrap();
+        assert_eq!(ring.lent_count(), 0);
+        ring.lend_all();
+        assert_eq!(ring.lent_count(), shape.buffer_count.into());
+        ring
+    }
+
     #[test]
     fn a_buffer_is_readable_only_while_it_is_ours() {
-        let mut ring = BufferRing::new(4, 64).unwrap();
-        assert_eq!(ring.lent_count(), 0);
-        for id in 0..4 {
-            ring.give_back(id);
-            ring.give_back(id); // a second time changes nothing
-        }
-        ring.commit();
+        let mut ring = ring(Shape::plain(4, 64));
+        let first = |buffer| Place { buffer, offset: 0 };
+        ring.give_back(2); // it is lent: changes nothing
         assert_eq!((ring.lent_count(), ring.tail), (4, 4));
-        assert!(ring.datagram(2, 128).is_none());
+        assert!(ring.datagram(first(2), 128).is_none());
         // SAFETY: no ring was registered, so no kernel writes into the buffer.
-        unsafe { ring.take(2) };
+        assert_eq!(unsafe { ring.take(2, 128, false) }, Some(first(2)));
         assert_eq!(ring.lent_count(), 3);
-        assert!(ring.datagram(2, 128).is_some());
-        assert!(
-            ring.datagram(2, HEAD_BYTES - 1).is_none(),
-            "too short for its head"
-        );
-        assert!(ring.datagram(4, 128).is_none(), "no such buffer");
+        assert!(ring.datagram(first(2), 128).is_some());
+        assert!(ring.datagram(first(2), 129).is_none(), "not written");
+        let too_short = HEAD_BYTES - 1;
+        assert!(ring.datagram(first(2), too_short).is_none(), "for its head");
+        assert!(ring.datagram(first(4), 128).is_none(), "no such buffer");
+        ring.give_back(2);
+        assert_eq!((ring.lent_count(), ring.tail), (4, 5));
+        assert!(ring.datagram(first(2), 128).is_none());
+    }
+
+    #[test]
+    fn a_packed_buffer_is_lent_again_with_its_last_datagram() {
+        let shape = Shape::packed(256, 16 << 10).unwrap();
+        let mut ring = ring(shape);
+        let count = usize::from(shape.buffer_count);
+        for (index, offset) in [0, 200, 400].into_iter().enumerate() {
+            let place = Place { buffer: 1, offset };
+            // SAFETY: no ring was registered, so no kernel writes into the buffer.
+            assert_eq!(unsafe { ring.take(1, 200, index < 2) }, Some(place));
+            assert!(ring.datagram(place, 200).is_some());
+            let behind = Place {
+                buffer: 1,
+                offset: offset + 200,
+            };
+            assert!(
+                ring.datagram(behind, 1).is_none(),
+                "the kernel may write here"
+            );
+            assert_eq!(ring.lent_count(), count - usize::from(index == 2));
+        }
+        ring.give_back(1);
+        ring.give_back(1);
+        assert_eq!(ring.lent_count(), count - 1);
+        ring.give_back(1);
+        assert_eq!(ring.lent_count(), count);
+    }
+
+    #[test]
+    fn a_packed_buffer_given_back_while_it_is_lent_goes_on() {
+        let mut ring = ring(Shape::packed(256, 16 << 10).unwrap());
+        let tail = ring.tail;
+        for offset in [0, 200] {
+            // SAFETY: no ring was registered, so no kernel writes into the buffer.
+            let place = unsafe { ring.take(0, 200, true) };
+            assert_eq!(place, Some(Place { buffer: 0, offset }));
+            ring.give_back(0);
+        }
+        assert_eq!(ring.tail, tail);
+    }
+
+    #[test]
+    fn packing_needs_memory_and_takes_no_more_than_was_asked_for() {
+        assert_eq!(Shape::packed(4, 64), None);
+        assert_eq!(Shape::packed(256, 512), None);
+        for (count, payload_bytes) in [
+            (256, 16 << 10),
+            (1024, 1 << 10),
+            (1 << 15, 32 << 10),
+            (16, 256 << 10),
+        ] {
+            let (plain, packed) = (
+                Shape::plain(count, payload_bytes),
+                Shape::packed(count, payload_bytes).unwrap(),
+            );
+            let total = |shape: Shape| usize::from(shape.buffer_count) * shape.buffer_bytes;
+            assert!(total(packed) <= total(plain), "{packed:?}");
+            assert!(packed.buffer_count.is_power_of_two());
+            assert!(packed.min_left_bytes as usize >= HEAD_BYTES + payload_bytes);
+        }
     }
 
     #[test]

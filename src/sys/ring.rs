@@ -13,7 +13,7 @@ use std::time::Duration;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::buffer_ring::BufferRing;
+use super::buffer_ring::{BufferRing, Place, Shape};
 use super::event::{EventFd, Readable, wait_readable};
 use super::mapping::Mapping;
 use super::slots::Slots;
@@ -77,8 +77,8 @@ pub(crate) struct Completion {
     pub token: Token,
     /// A length or a negated errno.
     pub result: i32,
-    /// The buffer or slot that holds the datagram.
-    pub buffer: Option<u16>,
+    /// Where the datagram lies: in a buffer, or at the start of a slot.
+    pub place: Option<Place>,
 }
 
 /// What a receiver's receives write into.
@@ -224,7 +224,8 @@ impl Ring {
         }
     }
 
-    /// Gives a receiver a ring of `count` buffers (a power of two), for [`arm_multishot`](Self::arm_multishot).
+    /// Gives a receiver a ring of buffers, for [`arm_multishot`](Self::arm_multishot): `count` of them (a power of two),
+    /// or, where the kernel packs, no more memory than they take.
     pub(crate) fn add_buffers(
         &mut self,
         receiver: u16,
@@ -232,22 +233,13 @@ impl Ring {
         payload_bytes: usize,
     ) -> io::Result<()> {
         self.require_free(receiver)?;
-        let mut ring = BufferRing::new(count, payload_bytes)?;
+        let packed = Shape::packed(count, payload_bytes);
+        let mut ring = match packed.map(|shape| self.register_buffers(receiver, shape)) {
+            Some(Ok(ring)) => ring,
+            _ => self.register_buffers(receiver, Shape::plain(count, payload_bytes))?,
+        };
+        ring.lend_all();
         let header = Mapping::new(size_of::<libc::msghdr>())?;
-        // SAFETY: the address is that of a page-aligned mapping with room for `count` entries. It lives in `receivers`
-        // until `remove` unregisters it or the ring has been closed.
-        unsafe {
-            self.uring.submitter().register_buf_ring_with_flags(
-                ring.address(),
-                count,
-                buffer_group(receiver),
-                0,
-            )
-        }?;
-        for id in 0..ring.count() {
-            ring.give_back(id);
-        }
-        ring.commit();
         // SAFETY: msghdr is integers and pointers, for which all zeroes (null) is a value.
         let mut template: libc::msghdr = unsafe { std::mem::zeroed() };
         template.msg_namelen = NAME_BYTES as _;
@@ -261,6 +253,39 @@ impl Ring {
         };
         self.place(receiver, Memory::Buffers { ring, header });
         Ok(())
+    }
+
+    /// Registers buffers that none is lent of yet, in a receiver's group. An error: the kernel knows no such shape.
+    fn register_buffers(&self, receiver: u16, shape: Shape) -> io::Result<BufferRing> {
+        let ring = BufferRing::new(shape)?;
+        let registration = BufferRegistration {
+            address: ring.address(),
+            entry_count: shape.buffer_count.into(),
+            group: buffer_group(receiver, shape),
+            flags: if shape.min_left_bytes > 0 {
+                PBUF_RING_INC
+            } else {
+                0
+            },
+            min_left_bytes: shape.min_left_bytes,
+            reserved: [0; 5],
+        };
+        // SAFETY: the call reads the registration, borrowed for it. The address in it is that of a page-aligned mapping
+        // with room for `entry_count` entries, which lives in `receivers` until `remove` unregisters it or the ring has
+        // been closed; until the caller puts it there no receive can use it.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_register,
+                self.uring.as_raw_fd(),
+                REGISTER_PBUF_RING,
+                &raw const registration,
+                1,
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(ring)
     }
 
     /// Gives a receiver `count` slots, for [`arm_chain`](Self::arm_chain).
@@ -304,9 +329,10 @@ impl Ring {
         let Some(state) = self.receiver_mut(receiver) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let Memory::Buffers { header, .. } = &state.memory else {
+        let Memory::Buffers { ring, header } = &state.memory else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
+        let group = buffer_group(receiver, ring.shape());
         if state.in_flight_count != 0 {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -316,7 +342,7 @@ impl Ring {
             generation: state.generation,
             index: 0,
         };
-        let entry = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), header, buffer_group(receiver))
+        let entry = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), header, group)
             .flags(libc::MSG_TRUNC.unsigned_abs())
             .build()
             .user_data(token.to_bits());
@@ -517,28 +543,16 @@ impl Ring {
     pub(crate) fn next_completion(&mut self) -> Option<Completion> {
         let entry = self.uring.completion().next()?;
         let token = Token::from_bits(entry.user_data());
-        let more = cqueue::more(entry.flags());
-        let buffer = self.note_completed(
-            token,
-            entry.result(),
-            more,
-            cqueue::buffer_select(entry.flags()),
-        );
+        let place = self.note_completed(token, entry.result(), entry.flags());
         Some(Completion {
             token,
             result: entry.result(),
-            buffer,
+            place,
         })
     }
 
     /// Keeps account of what is in flight, and of whose the buffers are.
-    fn note_completed(
-        &mut self,
-        token: Token,
-        result: i32,
-        more: bool,
-        buffer: Option<u16>,
-    ) -> Option<u16> {
+    fn note_completed(&mut self, token: Token, result: i32, flags: u32) -> Option<Place> {
         let Token::Receive {
             receiver,
             generation,
@@ -547,7 +561,7 @@ impl Ring {
         else {
             return None;
         };
-        let ended_count = usize::from(!more);
+        let ended_count = usize::from(!cqueue::more(flags));
         self.in_flight_count -= ended_count;
         // A receiver stays while a receive of it is in flight, so this is always the one that was meant.
         let state = self
@@ -556,34 +570,39 @@ impl Ring {
         state.in_flight_count -= ended_count;
         match &mut state.memory {
             Memory::Buffers { ring, .. } => {
-                // SAFETY: this completion names the buffer.
-                unsafe { ring.take(buffer?) };
-                buffer
+                let written_bytes = u32::try_from(result).unwrap_or(0);
+                let buffer = cqueue::buffer_select(flags)?;
+                // SAFETY: this completion names the buffer, and says what it wrote and whether it goes on with it.
+                unsafe { ring.take(buffer, written_bytes, cqueue::buffer_more(flags)) }
             }
             Memory::Slots(slots) => {
                 state.head = index + 1;
                 // SAFETY: this completion is that of the slot's receive.
                 unsafe { slots.take(usize::from(index)) };
-                (result >= 0).then_some(index)
+                (result >= 0).then_some(Place {
+                    buffer: index,
+                    offset: 0,
+                })
             }
         }
     }
 
-    /// The datagram in a buffer that a completion named and that was not given back since. None when the kernel wrote
+    /// The datagram in a place that a completion named and that was not given back since. None when the kernel wrote
     /// less than a datagram's head.
     pub(crate) fn datagram(
         &self,
         receiver: u16,
-        buffer: u16,
+        place: Place,
         result_bytes: usize,
     ) -> Option<(Received, &[u8])> {
         match &self.receiver(receiver)?.memory {
-            Memory::Buffers { ring, .. } => ring.datagram(buffer, result_bytes),
-            Memory::Slots(slots) => slots.datagram(usize::from(buffer), result_bytes),
+            Memory::Buffers { ring, .. } => ring.datagram(place, result_bytes),
+            Memory::Slots(slots) => slots.datagram(usize::from(place.buffer), result_bytes),
         }
     }
 
-    /// Gives a buffer back to the kernel, from the next [`commit`](Self::commit) on. A slot waits for its next chain.
+    /// Gives a datagram's buffer back to the kernel, from the next [`commit`](Self::commit) on. A slot waits for its next
+    /// chain.
     pub(crate) fn give_back(&mut self, receiver: u16, buffer: u16) {
         if let Some(Receiver {
             memory: Memory::Buffers { ring, .. },
@@ -612,15 +631,11 @@ impl Ring {
         if state.in_flight_count != 0 {
             return false;
         }
-        let registered = matches!(state.memory, Memory::Buffers { .. });
-        if registered
-            && self
-                .uring
-                .submitter()
-                .unregister_buf_ring(buffer_group(receiver))
-                .is_err()
-        {
-            return false;
+        if let Memory::Buffers { ring, .. } = &state.memory {
+            let group = buffer_group(receiver, ring.shape());
+            if self.uring.submitter().unregister_buf_ring(group).is_err() {
+                return false;
+            }
         }
         self.receivers[usize::from(receiver)] = None;
         true
@@ -643,11 +658,28 @@ impl Ring {
     }
 }
 
+/// `struct io_uring_buf_reg` (include/uapi/linux/io_uring.h, 2026-04); before, `min_left` was reserved and had to be zero.
+#[repr(C)]
+struct BufferRegistration {
+    address: u64,
+    entry_count: u32,
+    group: u16,
+    flags: u16,
+    min_left_bytes: u32,
+    reserved: [u32; 5],
+}
+
+/// `IORING_REGISTER_PBUF_RING`.
+const REGISTER_PBUF_RING: libc::c_uint = 22;
+/// `IOU_PBUF_RING_INC`, Linux 6.12.
+const PBUF_RING_INC: u16 = 2;
+
 /// The buffer group of a receiver. Old kernels keep the first 64 groups in a table, and there a new ring goes on where the
 /// one before it had ended: the kernel then writes into buffers that are ours (Linux 6.1, io_uring/kbuf.c, BGID_ARRAY and
-/// `head`). So those come last.
-fn buffer_group(receiver: u16) -> u16 {
-    receiver.wrapping_add(64)
+/// `head`). So those come last; but kernels that pack have no such table, and find the first group faster than any other.
+fn buffer_group(receiver: u16, shape: Shape) -> u16 {
+    let first = if shape.min_left_bytes > 0 { 0 } else { 64 };
+    receiver.wrapping_add(first)
 }
 
 /// What ends a wait without being a failure of the ring.
