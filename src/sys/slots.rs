@@ -37,12 +37,16 @@ impl Slots {
             .checked_mul(HEADER_BYTES + SIDE_BYTES + payload_bytes)
             .and_then(|length| length.checked_add(4096))
             .ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self {
+        let mut this = Self {
             memory: Mapping::new(length)?,
             payload_bytes,
             ours: vec![true; count],
-            used_count: count,
-        })
+            used_count: 0,
+        };
+        for index in 0..count {
+            this.point(index);
+        }
+        Ok(this)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -62,8 +66,8 @@ impl Slots {
         start + index * self.payload_bytes
     }
 
-    /// Fills the header in with the room there is. The kernel overwrites the lengths, so before each receive.
-    fn prepare(&mut self, index: usize) {
+    /// Points a slot's header to the room there is, once and for all.
+    fn point(&mut self, index: usize) {
         let side = self.side_offset(index);
         let name = self.memory.at(side + NAME_OFFSET, NAME_BYTES);
         let iovec = self
@@ -92,6 +96,15 @@ impl Slots {
         unsafe { self.header(index).write(header) };
     }
 
+    /// States again how much room there is, where the kernel wrote how much it used.
+    fn prepare(&mut self, index: usize) {
+        // SAFETY: the slot is ours, so nobody else touches the header, which `point` has initialised: an mmsghdr inside
+        // the mapping and aligned. The reference ends with this function.
+        let header = unsafe { self.header(index).as_mut() };
+        header.msg_hdr.msg_namelen = NAME_BYTES as _;
+        header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+    }
+
     /// Prepares a slot for the kernel and returns what a RECVMSG submission points to; None when it is lent already.
     pub(super) fn lend(&mut self, index: usize) -> Option<*mut libc::msghdr> {
         if self.ours.get(index) != Some(&true) {
@@ -118,8 +131,8 @@ impl Slots {
         if self.ours.get(index) != Some(&true) {
             return None;
         }
-        // SAFETY: the slot is ours, so nobody writes the header, which `prepare` has initialised or the mapping zeroed.
-        let header = unsafe { self.header(index).read() }.msg_hdr;
+        // SAFETY: the slot is ours, so nobody writes the header, which `point` has initialised, while self is borrowed.
+        let header = unsafe { &self.header(index).as_ref().msg_hdr };
         let side = self.side_offset(index);
         let name_bytes = (header.msg_namelen as usize).min(NAME_BYTES);
         // SAFETY: the slot is ours, so the kernel does not write it, and it stays so while self is borrowed: `lend` and
@@ -165,7 +178,7 @@ impl Slots {
         if self.ours.get(index) != Some(&true) {
             return 0;
         }
-        // SAFETY: the slot is ours, so nobody writes the header, which `prepare` has initialised or the mapping zeroed.
-        unsafe { self.header(index).read() }.msg_len as usize
+        // SAFETY: the slot is ours, so nobody writes the header, which `point` has initialised, while self is borrowed.
+        unsafe { self.header(index).as_ref() }.msg_len as usize
     }
 }
