@@ -110,6 +110,7 @@ impl Running {
             gather: Duration::ZERO,
             timeout: Some(Duration::from_millis(10)),
             spin: false,
+            is_flooded: false,
         };
         let deadline = Instant::now() + QUIESCE_DEADLINE;
         self.delivery.recycle(self.receive.as_mut());
