@@ -17,6 +17,7 @@ class Receiver:
     command: Callable  # of the receive buffer's bytes and a directory for files of its own
     counts_lines: bool = False  # a line an event; the others print their count at the end
     is_slow: bool = False
+    is_extra: bool = False  # only where it is asked for by name
 
     @property
     def is_ours(self):
@@ -49,9 +50,11 @@ def nlring(source, *arguments):
     return program(name, NLRING, source, *arguments, "--recv-buffer", "BUFFER", need="nlring")
 
 
-def way(name, way_name, source):
+def way(name, way_name, source, **options):
     """One of the ways that src/main.rs has."""
-    return Receiver(name, "receivers", lambda buffer_bytes, _: [RECEIVERS, way_name, source, str(buffer_bytes)])
+    def command(buffer_bytes, _):
+        return [RECEIVERS, way_name, source, str(buffer_bytes)]
+    return Receiver(name, "receivers", command, **options)
 
 
 def script(name):
@@ -61,6 +64,9 @@ def script(name):
 
 ULOGD = Receiver("ulogd2", "ulogd", lambda *where: ["ulogd", "-c", write_ulogd_config(*where)], counts_lines=True)
 LIBMNL_CALLBACK = Receiver("libmnl callback", "libmnl", lambda buffer_bytes, _: [LIBMNL, str(buffer_bytes)])
+
+# nlring's wait policies besides its own choice; but not spin, which is never seen to have done its work.
+WAITS = ["prompt", "batch"]
 
 RECEIVERS_OF = {
     CONNTRACK: [
@@ -77,6 +83,7 @@ RECEIVERS_OF = {
         script("pymnl"),
         script("pyroute2"),
         way("nlring receive only", "nlring", CONNTRACK),
+        *(way(f"nlring receive only, {wait}", f"nlring-{wait}", CONNTRACK, is_extra=True) for wait in WAITS),
         way("nlring decode", "nlring-decode", CONNTRACK),
         nlring(CONNTRACK),
         nlring(CONNTRACK, "--json"),

@@ -28,6 +28,7 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
+use nlring::Wait;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use source::Source;
@@ -61,9 +62,14 @@ fn way(name: &str, source: Source, buffer_bytes: usize) -> Result<Box<dyn Way>, 
         "recv" => Box::new(syscalls::Recv::new(open()?)),
         "recvmmsg" => Box::new(syscalls::Recvmmsg::blocking(open()?)),
         "recvmmsg-paced" => Box::new(syscalls::Recvmmsg::paced(open()?)),
-        "multishot" => Box::new(multishot::Multishot::recvmsg(open()?)?),
-        "nlring" => Box::new(ours::Ours::new(open()?, ours::count)?),
-        "nlring-decode" => Box::new(ours::Ours::new(open()?, ours::decode)?),
+        "multishot" => Box::new(multishot::Multishot::recvmsg(
+            open()?,
+            multishot::Waking::Gathering,
+        )?),
+        "nlring" => Box::new(ours::Ours::new(open()?, Wait::Auto, ours::count)?),
+        "nlring-prompt" => Box::new(ours::Ours::new(open()?, Wait::Prompt, ours::count)?),
+        "nlring-batch" => Box::new(ours::Ours::new(open()?, Wait::Batch(DELAY), ours::count)?),
+        "nlring-decode" => Box::new(ours::Ours::new(open()?, Wait::Auto, ours::decode)?),
         "neli" => Box::new(rivals::Neli::new(source, buffer_bytes)?),
         "netlink-sys" => Box::new(rivals::NetlinkSys::new(source, buffer_bytes)?),
         "nlink" => Box::new(rivals::Nlink::new(source, buffer_bytes)?),

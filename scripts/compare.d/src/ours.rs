@@ -1,11 +1,11 @@
-//! nlring's engine, as a user has it who sets nothing.
+//! nlring's engine, as a user has it who sets nothing but, perhaps, when it wakes.
 
 use std::hint::black_box;
 use std::io;
 use std::ops::ControlFlow;
 
 use nlring::conntrack::Flow;
-use nlring::{Engine, Event, MessageList, Running, Socket};
+use nlring::{Engine, Event, MessageList, Running, Socket, Wait};
 
 use crate::Way;
 use crate::tally::Tally;
@@ -26,8 +26,12 @@ pub fn decode(list: &MessageList<'_>) -> usize {
 }
 
 impl Ours {
-    pub fn new(socket: Socket, look: fn(&MessageList<'_>) -> usize) -> io::Result<Self> {
-        let mut engine = Engine::builder().build()?;
+    pub fn new(
+        socket: Socket,
+        wait: Wait,
+        look: fn(&MessageList<'_>) -> usize,
+    ) -> io::Result<Self> {
+        let mut engine = Engine::builder().wait(wait).build()?;
         engine.add(socket)?;
         let running = engine.start()?;
         Ok(Self { running, look })
