@@ -158,8 +158,7 @@ impl Uring {
         if let Some(stop) = self.stop.as_ref().filter(|_| !self.ring.has_completions()) {
             wait_readable(&mut [Readable::new(stop.as_fd())], Some(plan.gather))?;
         }
-        self.ring
-            .wait(GATHER_WANT, Duration::ZERO, Some(Duration::ZERO))?;
+        self.ring.poll()?;
         let timeout = plan
             .timeout
             .map(|timeout| timeout.saturating_sub(start.elapsed()));
@@ -227,8 +226,7 @@ impl Receive for Uring {
         }
         if plan.is_flooded {
             // Empties the socket's queue, where a wait for one would take 33 datagrams.
-            self.ring
-                .wait(GATHER_WANT, Duration::ZERO, Some(Duration::ZERO))?;
+            self.ring.poll()?;
             if self.ring.has_completions() {
                 return Ok(());
             }
