@@ -158,7 +158,13 @@ impl Uring {
         if let Some(stop) = self.stop.as_ref().filter(|_| !self.ring.has_completions()) {
             wait_readable(&mut [Readable::new(stop.as_fd())], Some(plan.gather))?;
         }
-        self.ring.poll()?;
+        match self.mode {
+            Mode::Multishot => self.ring.poll()?, // up to 660 datagrams, without a timer
+            Mode::Oneshot(depth) => {
+                self.ring
+                    .wait(depth.into(), Duration::ZERO, Some(Duration::ZERO))?;
+            }
+        }
         let timeout = plan
             .timeout
             .map(|timeout| timeout.saturating_sub(start.elapsed()));
