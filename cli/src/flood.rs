@@ -1,7 +1,6 @@
 //! `nlring flood`: makes events at a known rate, for whoever listens, and tells how many.
 
 use std::fmt;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +14,7 @@ use crate::console::Console;
 use crate::cpu;
 use crate::load::{self, Load, Made, Pace, Place, Schedule, SourceKind};
 use crate::namespace;
-use crate::outcome::Failure;
+use crate::outcome::{self, Failure};
 use crate::units::{rate, ratio};
 
 /// Without --count and --duration.
@@ -168,15 +167,10 @@ impl fmt::Display for Report {
 
 fn tell(report: &Report, as_json: bool) -> Result<(), Failure> {
     let text = if as_json {
-        serde_json::to_string(report).map_err(io::Error::from)
+        serde_json::to_string(report)
+            .map_err(|error| Failure::Other(format!("write the report as JSON: {error}")))?
     } else {
-        Ok(report.to_string())
+        report.to_string()
     };
-    let told = text.and_then(|text| writeln!(io::stdout(), "{text}"));
-    match told {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Other(format!(
-            "write the report to standard output: {error}"
-        ))),
-        _ => Ok(()),
-    }
+    outcome::report(&format!("{text}\n"))
 }

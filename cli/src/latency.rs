@@ -14,7 +14,6 @@ mod table;
 mod usage;
 mod warnings;
 
-use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use crate::args::LatencyArguments;
@@ -22,7 +21,7 @@ use crate::console::Console;
 use crate::cpu::pin_to_cpu;
 use crate::load::DEFAULT_DATAGRAM_BYTES;
 use crate::namespace;
-use crate::outcome::Failure;
+use crate::outcome::{self, Failure};
 use hgrm::Directory;
 use plan::Plan;
 use progress::Progress;
@@ -32,20 +31,15 @@ use run::{Conditions, Run, Runs};
 pub use cores::Cpus;
 pub use plan::{Receiver, Way};
 
-/// Exit codes.
-const FAILED: u8 = 1;
-const USAGE: u8 = 2;
-
 /// Exits with 1 also when events are unaccounted for.
 pub fn run(arguments: &LatencyArguments) -> ExitCode {
     let mut console = Console::new();
     match latency(arguments, &mut console) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
+        Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
             console.say(format_args!("nlring: {failure}"));
-            let is_usage = matches!(failure, Failure::Usage(_));
-            ExitCode::from(if is_usage { USAGE } else { FAILED })
+            failure.exit_code()
         }
     }
 }
@@ -79,7 +73,7 @@ fn latency(arguments: &LatencyArguments, console: &mut Console) -> Result<bool, 
     let runs = run_all(&plan, arguments.repeat_count, conditions, console)?;
 
     let report = Report::new(&plan, &runs, arguments, cpus);
-    tell(&if arguments.json {
+    outcome::report(&if arguments.json {
         report.json()?
     } else {
         table::text(&plan, &report)
@@ -119,17 +113,4 @@ fn run_all(
         }
     }
     Ok(runs)
-}
-
-fn tell(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Other(format!(
-            "write the report to standard output: {error}"
-        ))),
-        _ => Ok(()),
-    }
 }

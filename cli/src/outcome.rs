@@ -1,6 +1,7 @@
 //! How a run ends: well, in one of several ways, or with words for the user why not.
 
 use std::fmt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use nlring::ErrorKind;
@@ -37,6 +38,18 @@ impl Failure {
     /// 2 for wrong usage, as clap has it, and 1 for all else.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(if matches!(self, Self::Usage(_)) { 2 } else { 1 })
+    }
+}
+
+/// Writes a report to standard output. That its reader has gone is no failure.
+pub fn report(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes());
+    match written.and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Other(format!(
+            "write the report to standard output: {error}"
+        ))),
+        _ => Ok(()),
     }
 }
 
