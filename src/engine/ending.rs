@@ -109,6 +109,7 @@ impl Running {
         const PLAN: Plan = Plan {
             gather: Duration::ZERO,
             timeout: Some(Duration::from_millis(10)),
+            alarm: None,
             spin: false,
             is_flooded: false,
         };

@@ -151,9 +151,9 @@ impl Receive for Recvmmsg {
 
     fn wait(&mut self, plan: Plan) -> io::Result<()> {
         if plan.spin {
-            return self.spin(plan.timeout);
+            return self.spin(plan.timeout_or_alarm());
         }
-        let mut timeout = plan.timeout;
+        let mut timeout = plan.timeout_or_alarm();
         if self.has_more {
             timeout = Some(Duration::ZERO);
         } else if !plan.gather.is_zero() {

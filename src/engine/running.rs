@@ -21,7 +21,7 @@ use crate::socket::Socket;
 
 /// Drop counters are read after a drain, but no more often than this: each reading is a system call a socket.
 const DROPS_INTERVAL: Duration = Duration::from_millis(1);
-/// A wait lasts no longer than this while something was put off: a reading, or what failed and may work later.
+/// What was put off is done after this time, a reading or what failed and may work later, though nothing may come.
 const SOON: Duration = Duration::from_millis(10);
 
 /// A started [`Engine`](crate::Engine), bound to its thread.
@@ -221,14 +221,15 @@ impl Running {
     fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
         let latest = if self.sockets.has_pending {
             Some(Duration::ZERO)
-        } else if self.drops_owed || self.sockets.unsettled {
+        } else if self.sockets.unsettled {
             Some(SOON)
         } else {
             None
         };
         let timeout = [timeout, latest].into_iter().flatten().min();
+        let alarm = self.drops_owed.then_some(SOON);
         self.receive
-            .wait(self.pacer.plan(timeout))
+            .wait(self.pacer.plan(timeout, alarm))
             .map_err(|error| {
                 self.receive.set_readable(true);
                 Error::system("wait for netlink datagrams", error)

@@ -27,9 +27,18 @@ pub(super) struct Plan {
     pub gather: Duration,
     /// Then wait no longer than until this long after the start; None is for ever, zero does not wait.
     pub timeout: Option<Duration>,
+    /// End it about so long after the first wait that asks for it; None: there is nothing to come back for.
+    pub alarm: Option<Duration>,
     pub spin: bool,
     /// Datagrams come so fast that many are to be taken at once.
     pub is_flooded: bool,
+}
+
+impl Plan {
+    /// For a wait that has a timer of its own anyway.
+    pub(super) fn timeout_or_alarm(&self) -> Option<Duration> {
+        [self.timeout, self.alarm].into_iter().flatten().min()
+    }
 }
 
 /// How long a spinning wait goes on before its caller looks around: a signal cannot end it.
@@ -89,7 +98,7 @@ impl Pacer {
         }
     }
 
-    pub(super) fn plan(&self, timeout: Option<Duration>) -> Plan {
+    pub(super) fn plan(&self, timeout: Option<Duration>, alarm: Option<Duration>) -> Plan {
         let gather = match self.policy {
             Wait::Auto if !self.gathering => Duration::ZERO,
             _ if self.is_flooded => Duration::ZERO,
@@ -99,6 +108,7 @@ impl Pacer {
         Plan {
             gather,
             timeout,
+            alarm,
             spin: self.policy == Wait::Spin,
             is_flooded: self.is_flooded,
         }
@@ -144,15 +154,15 @@ mod tests {
         let mut now = Instant::now();
         let mut pacer = Pacer::new(Wait::Auto, now);
         pacer.set_smallest_buffer(Some(16 << 20));
-        assert_eq!(pacer.plan(SECOND).gather, Duration::ZERO);
+        assert_eq!(pacer.plan(SECOND, None).gather, Duration::ZERO);
         run(&mut pacer, &mut now, 1000, 1, Duration::from_millis(1)); // 1 k/s
-        assert_eq!(pacer.plan(SECOND).gather, Duration::ZERO);
+        assert_eq!(pacer.plan(SECOND, None).gather, Duration::ZERO);
         run(&mut pacer, &mut now, 1000, 1, Duration::from_micros(20)); // 50 k/s
-        assert_eq!(pacer.plan(SECOND).gather, AUTO_DELAY);
+        assert_eq!(pacer.plan(SECOND, None).gather, AUTO_DELAY);
         run(&mut pacer, &mut now, 100, 50, Duration::from_millis(1)); // the same, gathered
-        assert_eq!(pacer.plan(SECOND).gather, AUTO_DELAY);
+        assert_eq!(pacer.plan(SECOND, None).gather, AUTO_DELAY);
         run(&mut pacer, &mut now, 3, 1, Duration::from_millis(100)); // quiet again
-        assert_eq!(pacer.plan(SECOND).gather, Duration::ZERO);
+        assert_eq!(pacer.plan(SECOND, None).gather, Duration::ZERO);
     }
 
     #[test]
@@ -161,7 +171,7 @@ mod tests {
         let mut pacer = Pacer::new(Wait::Auto, now);
         run(&mut pacer, &mut now, 1, 1, Duration::from_secs(5));
         run(&mut pacer, &mut now, 3, 1, Duration::from_micros(50));
-        assert_eq!(pacer.plan(None).gather, Duration::ZERO);
+        assert_eq!(pacer.plan(None, None).gather, Duration::ZERO);
     }
 
     #[test]
@@ -172,12 +182,15 @@ mod tests {
         assert_eq!(pacer.longest_delay(), SECOND);
         pacer.set_smallest_buffer(Some(212_992)); // the kernel's default
         assert_eq!(pacer.longest_delay(), Some(Duration::from_micros(83)));
-        assert_eq!(pacer.plan(None).gather, Duration::from_micros(83));
+        assert_eq!(pacer.plan(None, None).gather, Duration::from_micros(83));
         assert_eq!(
-            pacer.plan(Some(Duration::from_micros(5))).gather,
+            pacer.plan(Some(Duration::from_micros(5)), None).gather,
             Duration::from_micros(5)
         );
-        assert_eq!(pacer.plan(Some(Duration::ZERO)).gather, Duration::ZERO);
+        assert_eq!(
+            pacer.plan(Some(Duration::ZERO), None).gather,
+            Duration::ZERO
+        );
     }
 
     #[test]
@@ -186,9 +199,9 @@ mod tests {
         let mut pacer = Pacer::new(Wait::Auto, now);
         pacer.set_smallest_buffer(Some(212_992)); // allows 83 µs
         run(&mut pacer, &mut now, 1000, 1, Duration::from_micros(50)); // 20 k/s
-        assert_eq!(pacer.plan(SECOND).gather, Duration::ZERO);
+        assert_eq!(pacer.plan(SECOND, None).gather, Duration::ZERO);
         run(&mut pacer, &mut now, 5000, 1, Duration::from_micros(10)); // 100 k/s
-        assert_eq!(pacer.plan(SECOND).gather, Duration::from_micros(83));
+        assert_eq!(pacer.plan(SECOND, None).gather, Duration::from_micros(83));
     }
 
     #[test]
@@ -197,11 +210,11 @@ mod tests {
         let mut pacer = Pacer::new(Wait::Batch(batch), now);
         pacer.set_smallest_buffer(Some(212_992)); // holds 166 events
         run(&mut pacer, &mut now, 1, 20, batch);
-        assert_eq!(pacer.plan(SECOND).gather, batch);
+        assert_eq!(pacer.plan(SECOND, None).gather, batch);
         run(&mut pacer, &mut now, 1, 21, batch);
-        assert_eq!(pacer.plan(SECOND).gather, Duration::ZERO);
+        assert_eq!(pacer.plan(SECOND, None).gather, Duration::ZERO);
         run(&mut pacer, &mut now, 1, 1, batch);
-        assert_eq!(pacer.plan(SECOND).gather, batch);
+        assert_eq!(pacer.plan(SECOND, None).gather, batch);
     }
 
     #[test]
@@ -212,10 +225,11 @@ mod tests {
             let plan = Plan {
                 gather: Duration::ZERO,
                 timeout: SECOND,
+                alarm: None,
                 spin: policy == Wait::Spin,
                 is_flooded: false,
             };
-            assert_eq!(pacer.plan(SECOND), plan);
+            assert_eq!(pacer.plan(SECOND, None), plan);
         }
     }
 }

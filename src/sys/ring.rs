@@ -38,6 +38,8 @@ pub(crate) enum Token {
     Cancel,
     /// The watched descriptor is readable.
     Watch,
+    /// The alarm's time has come.
+    Alarm,
 }
 
 impl Token {
@@ -52,6 +54,7 @@ impl Token {
             }
             Self::Cancel => 2 << 56,
             Self::Watch => 3 << 56,
+            Self::Alarm => 4 << 56,
         }
     }
 
@@ -66,7 +69,8 @@ impl Token {
                 }
             }
             2 => Self::Cancel,
-            _ => Self::Watch,
+            3 => Self::Watch,
+            _ => Self::Alarm,
         }
     }
 }
@@ -119,6 +123,8 @@ pub(crate) struct Ring {
     features: Features,
     generation: u16,
     in_flight_count: usize,
+    /// Where the alarm's submission finds its time.
+    alarm: Box<Timespec>,
     state: RingState,
 }
 
@@ -151,6 +157,7 @@ impl Ring {
             features,
             generation: 0,
             in_flight_count: 0,
+            alarm: Box::default(),
             state: if disabled {
                 RingState::Disabled
             } else {
@@ -445,6 +452,15 @@ impl Ring {
                 .build();
         // SAFETY: a poll points to no memory.
         unsafe { self.push(&entry.user_data(Token::Watch.to_bits())) }
+    }
+
+    /// Completes [`Token::Alarm`] after this time from when it is submitted. One at a time.
+    pub(crate) fn set_alarm(&mut self, after: Duration) -> io::Result<()> {
+        *self.alarm = Timespec::from(after);
+        let entry = opcode::Timeout::new(&raw const *self.alarm).build();
+        // SAFETY: the entry points to the time, which does not move, lives as long as the ring, and changes only with the
+        // next alarm. The kernel reads it while it takes the submission (IORING_OP_TIMEOUT, io_uring/timeout.c).
+        unsafe { self.push(&entry.user_data(Token::Alarm.to_bits())) }
     }
 
     /// Makes room for `count` submissions in one go: a chain must not be cut.
