@@ -231,7 +231,7 @@ fn print(rate: u32, options: &Options, ways: &[(String, Build)], runs: &[io::Res
         options.repeat, options.seconds
     );
     println!(
-        "{:<31}{:>9}{:>8}{:>9}{:>9}{:>9}{:>18}{:>18}{:>18}{:>18}",
+        "{:<31}{:>9}{:>8}{:>9}{:>9}{:>9}{:>20}{:>20}{:>20}{:>20}",
         "way",
         "received",
         "lost",
@@ -265,7 +265,7 @@ fn print(rate: u32, options: &Options, ways: &[(String, Build)], runs: &[io::Res
             waking => waking,
         };
         println!(
-            "{name:<31}{:>9.0}{:>8.0}{:>9.0}{:>9.1}{:>9.1}{:>18}{:>18}{:>18}{:>18}",
+            "{name:<31}{:>9.0}{:>8.0}{:>9.0}{:>9.1}{:>9.1}{:>20}{:>20}{:>20}{:>20}",
             of(|run| run.received),
             of(|run| run.lost),
             of(|run| run.cpu_ns),
