@@ -25,6 +25,9 @@ pub(super) const MAX_DEPTH: u16 = SUBMISSION_ENTRIES / 2;
 /// A turn takes up to so many datagrams a socket, also where the kernel packs more into the buffers.
 const PACKED_ROOM: usize = 4096;
 
+/// A flooded engine does not sleep at once: for about as long as a wake-up costs.
+const FLOOD_SPIN: Duration = Duration::from_micros(20);
+
 /// How many completions a gathering wait asks for: one call brings up to 33 datagrams for each.
 const GATHER_WANT: usize = 32;
 
@@ -245,8 +248,8 @@ impl Receive for Uring {
             return self.spin(plan.timeout_or_alarm());
         }
         if plan.is_flooded {
-            // Empties the socket's queue, where a wait for one would take 33 datagrams.
-            self.ring.poll()?;
+            // Empties the socket's queue, where a wait for one would take 33 datagrams; and the next are near.
+            self.spin(Some(FLOOD_SPIN))?;
             if self.ring.has_completions() {
                 return Ok(());
             }
