@@ -111,7 +111,7 @@ impl Running {
             timeout: Some(Duration::from_millis(10)),
             alarm: None,
             spin: false,
-            is_flooded: false,
+            is_near: false,
         };
         let deadline = Instant::now() + QUIESCE_DEADLINE;
         self.delivery.recycle(self.receive.as_mut());

@@ -11,7 +11,7 @@ use super::options::AddOptions;
 use super::receive::{Receive, Taken};
 use super::sockets::{Sockets, note_end};
 use super::stop::StopHandle;
-use super::wait::{Plan, SPIN_SLICE};
+use super::wait::{Plan, SPIN_SLICE, WAKE_COST};
 use crate::builder::MessageBuilder;
 use crate::message::{ERROR, flags};
 use crate::socket::{Protocol, Socket};
@@ -24,9 +24,6 @@ pub(super) const MAX_DEPTH: u16 = SUBMISSION_ENTRIES / 2;
 
 /// A turn takes up to so many datagrams a socket, also where the kernel packs more into the buffers.
 const PACKED_ROOM: usize = 4096;
-
-/// A flooded engine does not sleep at once: for about as long as a wake-up costs.
-const FLOOD_SPIN: Duration = Duration::from_micros(20);
 
 /// How many completions a gathering wait asks for: one call brings up to 33 datagrams for each.
 const GATHER_WANT: usize = 32;
@@ -247,9 +244,9 @@ impl Receive for Uring {
         if plan.spin {
             return self.spin(plan.timeout_or_alarm());
         }
-        if plan.is_flooded {
+        if plan.is_near {
             // Empties the socket's queue, where a wait for one would take 33 datagrams; and the next are near.
-            self.spin(Some(FLOOD_SPIN))?;
+            self.spin(Some(WAKE_COST))?;
             if self.ring.has_completions() {
                 return Ok(());
             }
