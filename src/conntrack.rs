@@ -9,13 +9,15 @@
 
 mod expectation;
 mod flow;
+mod repeats;
 #[cfg(all(test, target_endian = "little"))]
 mod samples;
 mod tuple;
 
 pub use expectation::{Expectation, ExpectedNat, expectation_flags};
 pub use flow::{Counters, Endpoint, Flow, Nat, ProtocolState};
-pub use tuple::{Layer4, Tuple, Zone, ZoneDirection};
+pub use repeats::Repeats;
+pub use tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
 
 use crate::attribute::Attribute;
 use crate::message::{Message, flags};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::message::ErrorMessage;
+
 /// The result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -14,6 +16,13 @@ pub struct Error {
     kind: ErrorKind,
     source: Option<io::Error>,
     remedy: Option<&'static str>,
+    words: Option<Box<Words>>,
+}
+
+/// What the kernel says about a refusal, in an extended acknowledgement.
+struct Words {
+    text: Option<String>,
+    offset_bytes: Option<u32>,
 }
 
 /// The kinds of [`Error`] a program may want to tell apart.
@@ -40,6 +49,10 @@ pub enum ErrorKind {
     InvalidInput,
     /// No socket has this id (any more).
     NoSuchSocket,
+    /// The kernel did not reply in time.
+    TimedOut,
+    /// A message that is no reply to what was asked.
+    UnexpectedReply,
 }
 
 impl Error {
@@ -57,6 +70,7 @@ impl Error {
             kind,
             source: Some(source),
             remedy: None,
+            words: None,
         }
     }
 
@@ -73,6 +87,7 @@ impl Error {
             kind,
             source: None,
             remedy: None,
+            words: None,
         }
     }
 
@@ -82,6 +97,25 @@ impl Error {
             source: Some(io::Error::other(text)),
             ..Self::with_kind(operation, kind)
         }
+    }
+
+    /// The kernel's refusal of a request.
+    pub(crate) fn refused(errno: i32, answer: &ErrorMessage<'_>) -> Self {
+        let words = Words {
+            text: answer.text().map(str::to_owned),
+            offset_bytes: answer.offset_bytes(),
+        };
+        let is_silent = words.text.is_none() && words.offset_bytes.is_none();
+        Self {
+            words: (!is_silent).then(|| Box::new(words)),
+            ..Self::system("request", io::Error::from_raw_os_error(errno))
+        }
+    }
+
+    /// Names what was being done better than the function that failed could.
+    #[must_use]
+    pub fn during(self, operation: &'static str) -> Self {
+        Self { operation, ..self }
     }
 
     /// Adds what the user can do about it.
@@ -114,6 +148,19 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The kernel's explanation of its refusal, if it gave one. Available since Linux 4.12.
+    pub fn kernel_text(&self) -> Option<&str> {
+        self.words.as_ref()?.text.as_deref()
+    }
+
+    /// Where in the request, in bytes from its start, the attribute lies that the kernel refused, if it said so. Available
+    /// since Linux 4.12.
+    pub fn offset_bytes(&self) -> Option<u32> {
+        self.words.as_ref()?.offset_bytes
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.operation)?;
@@ -130,11 +177,22 @@ impl fmt::Display for Error {
                     "the receive queue overran and datagrams were lost ({source}); use a larger receive buffer"
                 )
             }
+            (ErrorKind::TimedOut, _) => f.write_str("the kernel did not reply in time"),
+            (ErrorKind::Overrun, None) => f.write_str("replies were lost"),
+            (ErrorKind::UnexpectedReply, None) => {
+                f.write_str("a message is no reply to what was asked")
+            }
             (ErrorKind::NoSuchSocket, _) => f.write_str("no socket has this id (any more)"),
             (_, Some(source)) => source.fmt(f),
             (ErrorKind::Unsupported, None) => f.write_str("this kernel does not have it"),
             (_, None) => f.write_str("the value cannot be used"),
         }?;
+        if let Some(text) = self.kernel_text() {
+            write!(f, ": {text}")?;
+        }
+        if let Some(offset_bytes) = self.offset_bytes() {
+            write!(f, " (the attribute at byte {offset_bytes} of the request)")?;
+        }
         self.remedy.map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
 }
@@ -159,7 +217,8 @@ impl From<Error> for io::Error {
             ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
             ErrorKind::Unsupported => io::ErrorKind::Unsupported,
             ErrorKind::InvalidInput | ErrorKind::NoSuchSocket => io::ErrorKind::InvalidInput,
-            ErrorKind::Truncated { .. } => io::ErrorKind::InvalidData,
+            ErrorKind::Truncated { .. } | ErrorKind::UnexpectedReply => io::ErrorKind::InvalidData,
+            ErrorKind::TimedOut => io::ErrorKind::TimedOut,
             ErrorKind::System | ErrorKind::Overrun => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)

@@ -104,6 +104,7 @@ mod error;
 pub mod latency;
 mod list;
 mod message;
+mod request;
 pub mod route;
 mod socket;
 mod sys;
@@ -120,6 +121,7 @@ pub use message::{
     Content, DONE, ERROR, ErrorMessage, HEADER_BYTES, Header, MIN_TYPE, Message, NOOP, OVERRUN,
     flags,
 };
+pub use request::{Batch, Dump, Replies, Requester};
 pub use socket::{Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, option};
 
 /// The example of the README is compiled with the documentation's.

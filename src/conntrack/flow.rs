@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::tuple::{Layer4, Tuple, Zone, ZoneDirection};
+use super::tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
 use super::{EventKind, FIXED_BYTES, name_in};
 use crate::attribute::{Attribute, Attributes};
 use crate::message::Message;
@@ -175,6 +175,15 @@ impl<'a> Flow<'a> {
     #[inline]
     pub fn protocol(&self) -> u8 {
         self.orig.protocol
+    }
+
+    /// What the flow is known by.
+    #[inline]
+    pub fn key(&self) -> Key {
+        Key {
+            orig: self.orig,
+            zone: self.zone,
+        }
     }
 
     /// What the flow's addresses are translated to, told from its tuples: answers go to the translated source and come

@@ -45,6 +45,17 @@ pub enum Layer4 {
 }
 
 impl Tuple {
+    /// A tuple of these parts.
+    #[inline]
+    pub fn new(src: IpAddr, dst: IpAddr, protocol: u8, layer4: Layer4) -> Self {
+        Self {
+            src,
+            dst,
+            protocol,
+            layer4,
+        }
+    }
+
     /// The source and destination ports, where the protocol has some.
     #[inline]
     pub fn ports(&self) -> Option<(u16, u16)> {
@@ -174,6 +185,15 @@ fn decode_layer4(attributes: Attributes<'_>) -> (u8, Layer4) {
         _ => Layer4::None,
     };
     (protocol, layer4)
+}
+
+/// What a flow is known by: its original tuple, and the zone that this is unique in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The direction of the first packet.
+    pub orig: Tuple,
+    /// None is zone 0.
+    pub zone: Option<Zone>,
 }
 
 /// The zone that a flow's tuples are unique in, and the directions it holds for.
