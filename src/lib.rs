@@ -104,6 +104,7 @@ mod error;
 pub mod latency;
 mod list;
 mod message;
+mod mirror;
 mod request;
 pub mod route;
 mod socket;
@@ -121,6 +122,7 @@ pub use message::{
     Content, DONE, ERROR, ErrorMessage, HEADER_BYTES, Header, MIN_TYPE, Message, NOOP, OVERRUN,
     flags,
 };
+pub use mirror::{Resync, ResyncReason};
 pub use request::{Batch, Dump, Replies, Requester};
 pub use socket::{Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, option};
 
