@@ -669,6 +669,7 @@ pub struct SocketBuilder {
     pktinfo: bool,
     listen_all_nsid: bool,
     no_enobufs: bool,
+    reliable: bool,
     ext_ack: bool,
 }
 
@@ -683,6 +684,7 @@ impl SocketBuilder {
             pktinfo: false,
             listen_all_nsid: false,
             no_enobufs: false,
+            reliable: false,
             ext_ack: false,
         }
     }
@@ -735,6 +737,36 @@ impl SocketBuilder {
         self
     }
 
+    /// Has conntrack keep the DESTROY events that could not be delivered here, and send them again until they are:
+    /// [`Socket::set_broadcast_error`] together with [`Socket::set_no_enobufs`]. Available since Linux 2.6.30; what follows
+    /// is of Linux v6.18, net/netfilter/nf_conntrack_ecache.c, `ecache_work`, and nf_conntrack_core.c, `nf_ct_delete`.
+    ///
+    /// - A flow whose DESTROY found the receive buffer full stays with the kernel. Its event is sent again after about a
+    ///   second, then every 10 ms, for as long as it takes. No DESTROY is lost while the socket is open; one can come late.
+    /// - Until then it counts against `nf_conntrack_max`: a reader that stops for long can fill the connection table.
+    /// - NEW and UPDATE are not sent again. What they would have said comes with the flow's next event, other than its
+    ///   DESTROY, or is missing. The kernel retries nothing of other protocols: routes, for instance.
+    /// - An event is sent again to its whole group: where one reliable socket was full, all others hear the event twice or
+    ///   more. [`Repeats`](crate::conntrack::Repeats) tells which.
+    /// - The drop counter counts failed deliveries, each retry too. So an engine has them in
+    ///   [`Statistics::delivery_failures`](crate::Statistics::delivery_failures), tells of them by
+    ///   [`Notice::Delayed`](crate::Notice::Delayed), and has no losses of this socket.
+    ///
+    /// ```no_run
+    /// use nlring::{Protocol, Socket, conntrack};
+    ///
+    /// let socket = Socket::builder(Protocol::NETFILTER)
+    ///     .group(conntrack::Group::Destroy)
+    ///     .recv_buffer_bytes(8 << 20)
+    ///     .reliable(true)
+    ///     .open()?;
+    /// # Ok::<(), nlring::Error>(())
+    /// ```
+    pub fn reliable(mut self, on: bool) -> Self {
+        self.reliable = on;
+        self
+    }
+
     /// See [`Socket::set_ext_ack`].
     pub fn ext_ack(mut self, on: bool) -> Self {
         self.ext_ack = on;
@@ -753,11 +785,12 @@ impl SocketBuilder {
         if let Some(requested_bytes) = self.recv_buffer_bytes {
             socket.set_recv_buffer_bytes(requested_bytes)?;
         }
-        let options: [(bool, Set); 5] = [
+        let options: [(bool, Set); 6] = [
             (self.nonblocking, Socket::set_nonblocking),
             (self.pktinfo, Socket::set_pktinfo),
             (self.listen_all_nsid, Socket::set_listen_all_nsid),
-            (self.no_enobufs, Socket::set_no_enobufs),
+            (self.no_enobufs || self.reliable, Socket::set_no_enobufs),
+            (self.reliable, Socket::set_broadcast_error),
             (self.ext_ack, Socket::set_ext_ack),
         ];
         for (_, set) in options.iter().filter(|(on, _)| *on) {

@@ -76,6 +76,10 @@ pub struct ConntrackArguments {
     )]
     pub fields: Vec<Field>,
 
+    /// Have the kernel keep the destroy events that find no room, and send them again; one told twice is left out
+    #[arg(long)]
+    pub reliable: bool,
+
     #[command(flatten)]
     pub collector: CollectorArguments,
 }
@@ -146,6 +150,11 @@ Nothing appears? A namespace tracks flows only where a rule needs it: one with a
 and with net.netfilter.nf_conntrack_events = 2, the default since Linux 5.19, a flow that began before anybody listened
 makes no events. It needs CAP_NET_ADMIN. nlring doctor tells what stands in the way here.
 
+With --reliable, deliveries that failed are a line of their own: [DELAYED] N deliveries between T1 and T2; in JSON an object.
+The kernel tries those of destroy events again after a second, then every 10 ms; a new or update event is missing, but for
+what the flow's next update says. Flows that wait so count as entries of the table. A destroy event that came before is left
+out where that can be told: with new events among --events, or with net.netfilter.nf_conntrack_timestamp = 1.
+
 ",
     collector_help!()
 );
@@ -160,6 +169,10 @@ pub struct CollectorArguments {
     /// The socket's receive buffer, in which events wait to be read
     #[arg(long = "recv-buffer", value_name = "SIZE", allow_hyphen_values = true, default_value = "8MiB", value_parser = parse_size)]
     pub recv_buffer_bytes: usize,
+
+    /// Double a receive buffer that was too small, after each loss, up to this size
+    #[arg(long = "recv-buffer-max", value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_size)]
+    pub recv_buffer_max_bytes: Option<usize>,
 
     /// Write each event as a JSON object on a line of its own (docs/json.md)
     #[arg(long)]
@@ -391,6 +404,18 @@ mod tests {
     }
 
     #[test]
+    fn only_conntrack_is_reliable() {
+        assert!(conntrack("--reliable").reliable);
+        let error = parse("nlring route --reliable").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(
+            error
+                .to_string()
+                .contains("unexpected argument '--reliable'")
+        );
+    }
+
+    #[test]
     fn counts_begin_at_one() {
         assert_eq!(conntrack("--count 7").collector.count, Some(7));
         for bad in ["0", "-1", "1.5", "many", "18446744073709551616"] {
@@ -404,6 +429,8 @@ mod tests {
     fn the_defaults_are_those_promised() {
         let arguments = conntrack("");
         assert_eq!(arguments.collector.recv_buffer_bytes, 8 << 20);
+        assert_eq!(arguments.collector.recv_buffer_max_bytes, None);
+        assert!(!arguments.reliable);
         assert_eq!(arguments.collector.common.output, PathBuf::from("-"));
         assert!(matches!(arguments.collector.common.backend, Backend::Auto));
         assert!(matches!(arguments.collector.common.wait, Wait::Auto));

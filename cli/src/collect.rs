@@ -1,27 +1,30 @@
 //! The one loop of all commands: take a turn, write its lines out, look at the clock; and the end, whatever brings it.
 
+mod growth;
+
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use nlring::{Ended, Engine, Event, Loss, Message, Notice, Running, SocketId, Turn};
+use nlring::{Ended, Engine, Event, Message, Notice, Running, SocketId, Turn};
 
 use crate::console::Console;
 use crate::cpu::thread_cpu;
-use crate::gap::{self, since_1970_ns};
+use crate::gap::{self, Gap, since_1970_ns};
 use crate::outcome::{End, Failure};
 use crate::output::{Broken, Output};
 use crate::session::Session;
 use crate::signals::StopRequests;
 use crate::summary::Summary;
+use growth::Growth;
 
 /// What a command makes of its sockets' messages.
 pub trait Lines {
     /// Appends the message's line, with its newline. False: it has none, and nothing is appended.
     fn write(&mut self, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> bool;
 
-    /// Appends the line of a loss.
-    fn write_loss(&mut self, loss: &Loss, out: &mut Vec<u8>) {
-        gap::write_text(out, loss);
+    /// Appends the line of a gap.
+    fn write_gap(&mut self, gap: Gap, out: &mut Vec<u8>) {
+        gap::write_text(out, gap);
     }
 
     /// Something of this socket's stream is missing.
@@ -54,7 +57,7 @@ pub struct Limits {
 }
 
 impl Session<'_> {
-    /// Follows the engine's events to an end. Only the `counted` sockets are in the summary and have lines for losses.
+    /// Follows the engine's events to an end. Only the `counted` sockets are in the summary and have lines for gaps.
     pub fn collect(
         &mut self,
         engine: Engine,
@@ -80,6 +83,7 @@ impl Session<'_> {
             counted,
             count: limits.count,
             requests,
+            growth: Growth::up_to(self.recv_buffer_max_bytes),
         };
 
         let result = take_turns(&mut running, &mut taker, end_at, self.console);
@@ -91,6 +95,8 @@ impl Session<'_> {
         };
         for ended in sockets.iter().filter(|ended| counted.contains(&ended.id)) {
             self.summary.add(&ended.statistics);
+            self.summary
+                .note_granted(ended.socket.recv_buffer_bytes().unwrap_or(0));
         }
         self.summary.events = self.output.written_count();
         self.summary.time = started.elapsed();
@@ -126,6 +132,7 @@ fn take_turns<L: Lines>(
             return ended_by(taker.output, &broken);
         }
         taker.lines.after_turn()?;
+        taker.growth.after_turn(running, console)?;
         if console
             .status_due()
             .is_some_and(|due| Instant::now() >= due)
@@ -178,6 +185,7 @@ struct Taker<'a, L> {
     counted: &'a [SocketId],
     count: Option<u64>,
     requests: StopRequests,
+    growth: Growth,
 }
 
 impl<L: Lines> Taker<'_, L> {
@@ -185,6 +193,7 @@ impl<L: Lines> Taker<'_, L> {
         if self.requests.stop_at_once() {
             return ControlFlow::Break(Ok(End::AtOnce));
         }
+        self.growth.note(&event);
         match event {
             Event::Messages(socket, list) => {
                 let received_ns = list.received_at().map_or(0, since_1970_ns);
@@ -205,8 +214,10 @@ impl<L: Lines> Taker<'_, L> {
                 }
             }
             Event::Lost(socket, loss) if self.counted.contains(&socket) => {
-                let lines = &mut *self.lines;
-                self.output.record(|out| lines.write_loss(&loss, out));
+                self.record(Gap::Lost(loss));
+            }
+            Event::Notice(socket, Notice::Delayed(loss)) if self.counted.contains(&socket) => {
+                self.record(Gap::Delayed(loss));
             }
             Event::Notice(_, Notice::Failed(error)) => {
                 return ControlFlow::Break(Err(error.into()));
@@ -221,5 +232,10 @@ impl<L: Lines> Taker<'_, L> {
             Event::Notice(..) => {} // the rest is counted
         }
         ControlFlow::Continue(())
+    }
+
+    fn record(&mut self, gap: Gap) {
+        let lines = &mut *self.lines;
+        self.output.record(|out| lines.write_gap(gap, out));
     }
 }

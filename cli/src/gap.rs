@@ -6,21 +6,38 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use nlring::Loss;
 
-/// Appends a loss as a line of its own among those of events.
-pub fn write_text(out: &mut Vec<u8>, loss: &Loss) {
+/// What the kernel could not deliver when it was due.
+#[derive(Clone, Copy, Debug)]
+pub enum Gap {
+    /// These datagrams are gone.
+    Lost(Loss),
+    /// So many deliveries failed, and some of them the kernel tries again.
+    Delayed(Loss),
+}
+
+/// Appends a gap as a line of its own among those of events.
+pub fn write_text(out: &mut Vec<u8>, gap: Gap) {
+    let (name, of, loss) = match gap {
+        Gap::Lost(loss) => ("LOST", "datagrams", loss),
+        Gap::Delayed(loss) => ("DELAYED", "deliveries", loss),
+    };
     let (since, until) = (rfc3339(loss.since), rfc3339(loss.until));
     let count = loss.count;
     // Writing to memory does not fail.
-    _ = writeln!(out, " [LOST] {count} datagrams between {since} and {until}");
+    _ = writeln!(out, " [{name}] {count} {of} between {since} and {until}");
 }
 
-/// Appends a loss as a JSON object.
-pub fn write_json(out: &mut Vec<u8>, loss: &Loss) {
+/// Appends a gap as a JSON object.
+pub fn write_json(out: &mut Vec<u8>, gap: Gap) {
+    let (name, loss) = match gap {
+        Gap::Lost(loss) => ("lost", loss),
+        Gap::Delayed(loss) => ("delayed", loss),
+    };
     let (since, until) = (since_1970_ns(loss.since), since_1970_ns(loss.until));
     let count = loss.count;
     _ = writeln!(
         out,
-        r#"{{"event":"lost","count":{count},"since_ns":{since},"until_ns":{until}}}"#
+        r#"{{"event":"{name}","count":{count},"since_ns":{since},"until_ns":{until}}}"#
     );
 }
 

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use nlring::route::{EventKind, Group, Route};
-use nlring::{Loss, Protocol, SocketId};
+use nlring::{Protocol, SocketId};
 
 use crate::args::{RouteArguments, RouteEvent, RouteField};
 use crate::collect::{Incoming, Limits, Lines};
 use crate::devices::Devices;
-use crate::gap;
+use crate::gap::{self, Gap};
 use crate::outcome::Failure;
 use crate::route_json::write_route;
 use crate::route_text::{TextOptions, write_line};
@@ -22,6 +22,7 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
     let collector = &arguments.collector;
     let recv_buffer_bytes = collector.recv_buffer_bytes;
     session::run(&collector.common, |session| {
+        session.let_recv_buffer_grow(collector)?;
         let mut engine = session.engine()?;
         // The links first: what comes together is taken in this order, and a route names its device.
         let links = session.socket(Protocol::ROUTE, recv_buffer_bytes, [Group::Link])?;
@@ -111,10 +112,10 @@ impl Lines for RouteLines {
         is_shown && self.formatter.write(&route, incoming.received_ns, out)
     }
 
-    fn write_loss(&mut self, loss: &Loss, out: &mut Vec<u8>) {
+    fn write_gap(&mut self, gap: Gap, out: &mut Vec<u8>) {
         match self.formatter.format {
-            RouteFormat::Text(_) => gap::write_text(out, loss),
-            RouteFormat::Json => gap::write_json(out, loss),
+            RouteFormat::Text(_) => gap::write_text(out, gap),
+            RouteFormat::Json => gap::write_json(out, gap),
         }
     }
 

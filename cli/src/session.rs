@@ -3,14 +3,17 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nlring::{Backend, Engine, Protocol, RecvBuffer, Running, Socket, StopHandle, Wait};
+use nlring::{
+    Backend, Engine, Protocol, RecvBuffer, Running, Socket, SocketBuilder, StopHandle, Wait,
+};
 
-use crate::args::CommonArguments;
+use crate::args::{CollectorArguments, CommonArguments};
 use crate::console::Console;
 use crate::outcome::{End, Failure};
 use crate::output::Output;
 use crate::signals::{Signals, StopRequests};
 use crate::summary::{StatsFile, Summary};
+use crate::units::Bytes;
 
 /// The exit code that a shell makes of SIGINT; it stands for a second one.
 const INTERRUPTED: u8 = 130;
@@ -63,6 +66,8 @@ pub struct Session<'a> {
     pub output: Output,
     signals: Option<Signals>,
     pub requests: StopRequests,
+    /// Up to where losses have receive buffers grow. None: they stay as they are.
+    pub recv_buffer_max_bytes: Option<usize>,
     backend: Backend,
     wait: Wait,
 }
@@ -91,6 +96,7 @@ impl<'a> Session<'a> {
             output,
             signals: Some(signals),
             requests,
+            recv_buffer_max_bytes: None,
             backend,
             wait,
         })
@@ -104,6 +110,21 @@ impl<'a> Session<'a> {
             .build()?)
     }
 
+    /// Takes --recv-buffer-max over.
+    pub fn let_recv_buffer_grow(&mut self, collector: &CollectorArguments) -> Result<(), Failure> {
+        let (from, up_to) = (collector.recv_buffer_bytes, collector.recv_buffer_max_bytes);
+        if let Some(most) = up_to.filter(|&most| most < from) {
+            let bytes = |bytes: usize| Bytes(bytes as u64);
+            return Err(Failure::Usage(format!(
+                "--recv-buffer-max ({}) is less than --recv-buffer ({}); give it at least as much",
+                bytes(most),
+                bytes(from)
+            )));
+        }
+        self.recv_buffer_max_bytes = up_to;
+        Ok(())
+    }
+
     /// Opens a socket in its groups, and warns when its receive buffer is smaller than asked for.
     pub fn socket(
         &mut self,
@@ -111,9 +132,18 @@ impl<'a> Session<'a> {
         recv_buffer_bytes: usize,
         groups: impl IntoIterator<Item = impl Into<u32>>,
     ) -> Result<Socket, Failure> {
-        let socket = Socket::open(protocol)?;
+        self.listen(&Socket::builder(protocol), recv_buffer_bytes, groups)
+    }
+
+    /// The same, with the options of a builder.
+    pub fn listen(
+        &mut self,
+        builder: &SocketBuilder,
+        recv_buffer_bytes: usize,
+        groups: impl IntoIterator<Item = impl Into<u32>>,
+    ) -> Result<Socket, Failure> {
+        let socket = builder.open()?;
         let buffer = socket.set_recv_buffer_bytes(recv_buffer_bytes)?;
-        socket.bind(Socket::AUTOPID, 0)?;
         for group in groups {
             socket.add_membership(group)?;
         }

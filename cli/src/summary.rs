@@ -17,11 +17,15 @@ use crate::units::{Bytes, rate, ratio};
 pub struct Summary {
     pub received: u64,
     pub dropped: u64,
+    /// With --reliable: also those that were made good.
+    pub delivery_failures: u64,
     pub truncated: u64,
     pub malformed: u64,
     pub foreign: u64,
     pub starved: u64,
     pub unread: u64,
+    /// With --reliable: ends of flows that were told before, and are left out.
+    pub repeated: u64,
     /// Event lines written.
     pub events: u64,
     /// Real lengths, also of what was truncated.
@@ -49,6 +53,7 @@ impl Summary {
     pub fn add(&mut self, statistics: &Statistics) {
         self.received += statistics.received;
         self.dropped += statistics.dropped;
+        self.delivery_failures += statistics.delivery_failures;
         self.truncated += statistics.truncated;
         self.malformed += statistics.malformed;
         self.foreign += statistics.foreign;
@@ -60,6 +65,11 @@ impl Summary {
     pub fn set_recv_buffer(&mut self, buffer: RecvBuffer) {
         self.recv_buffer_requested_bytes = buffer.requested_bytes;
         self.recv_buffer_granted_bytes = buffer.granted_bytes;
+    }
+
+    /// Takes over what a socket's receive buffer has grown to.
+    pub fn note_granted(&mut self, granted_bytes: usize) {
+        self.recv_buffer_granted_bytes = self.recv_buffer_granted_bytes.max(granted_bytes);
     }
 
     pub fn set_cpu(&mut self, cpu: Duration) {
@@ -87,11 +97,16 @@ impl fmt::Display for Summary {
         )?;
         writeln!(f, "lost: {}", self.dropped)?;
         for (name, count) in [
+            (
+                "delivery failures (a DESTROY is sent again)",
+                self.delivery_failures,
+            ),
             ("truncated", self.truncated),
             ("malformed", self.malformed),
             ("foreign", self.foreign),
             ("starved (nothing is lost by it)", self.starved),
             ("unread", self.unread),
+            ("repeated (and left out)", self.repeated),
         ] {
             if count > 0 {
                 writeln!(f, "{name}: {count}")?;
@@ -170,8 +185,8 @@ mod tests {
         assert_eq!(
             to_value(&summary).unwrap(),
             json!({
-                "received": 0, "dropped": 0, "truncated": 0, "malformed": 0, "foreign": 0, "starved": 0, "unread": 0,
-                "events": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
+                "received": 0, "dropped": 0, "delivery_failures": 0, "truncated": 0, "malformed": 0, "foreign": 0,
+                "starved": 0, "unread": 0, "repeated": 0, "events": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
                 "backend": null, "backend_reason": null,
                 "recv_buffer_requested_bytes": 0, "recv_buffer_granted_bytes": 0,
             })
@@ -202,10 +217,18 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("lost: 0\n") && !text.contains("unread"),
+            text.contains("lost: 0\n")
+                && ["unread", "failures", "repeated"].map(|name| text.contains(name)) == [false; 3],
             "{text}"
         );
-        summary.unread = 3;
-        assert!(summary.to_string().contains("unread: 3\n"));
+        (summary.unread, summary.delivery_failures, summary.repeated) = (3, 4, 5);
+        let text = summary.to_string();
+        for line in [
+            "unread: 3\n",
+            "delivery failures (a DESTROY is sent again): 4\n",
+            "repeated (and left out): 5\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 }

@@ -298,6 +298,8 @@ fn stats_has_every_field() {
         "foreign",
         "starved",
         "unread",
+        "delivery_failures",
+        "repeated",
         "events",
         "bytes",
         "recv_buffer_requested_bytes",

@@ -12,12 +12,13 @@ use super::{EventKind, Flow};
 /// net/netfilter/nf_conntrack_ecache.c, `ecache_work_evict_list`).
 ///
 /// Two are the same when their original tuple, zone, id and stop timestamp are. With `net.netfilter.nf_conntrack_timestamp`
-/// = 1 that is exact. Without, there is no stop timestamp, and a later flow between the same ends can have the id of an
-/// earlier one, whose memory it was given. Its NEW or an UPDATE then tells that it is another: so give this
-/// every event of a socket that is in [`Group::New`](super::Group::New) too, and trust it without timestamps only
-/// then. An end is still mistaken for a repeat when the flow has the same id and neither was delivered.
+/// = 1 that is exact. Without, there is no stop timestamp, and a later flow between the same ends has the id of an earlier
+/// one when it was given the same memory. Its NEW, or an UPDATE, then tells that it is another one. So give this every
+/// event of a socket that is in [`Group::New`](super::Group::New) too, and do not ask it about flows without a stop
+/// timestamp otherwise. What remains: where the NEW of such a flow could not be delivered, and no UPDATE came, its end is
+/// taken for a repeat.
 ///
-/// The memory is bounded: 64 bits of hash for each event and as much again to find it by, about 8 MiB for the
+/// The memory is bounded: 64 bits of hash for each event, and what finds it again; about 11 MiB for the
 /// [default](Self::DEFAULT_CAPACITY), taken as it fills. The oldest is forgotten first; if that comes again, it is
 /// taken for the first of its kind. Hashes are keyed at random, so nobody can choose flows that collide.
 ///
@@ -57,8 +58,8 @@ pub struct Repeats {
 }
 
 impl Repeats {
-    /// How many events [`default`](Self::default) remembers: those of a second at the kernel's full speed fit four times
-    /// less well than a flush of the usual table does.
+    /// How many events [`default`](Self::default) remembers: as many as there are flows in the full table of a host with
+    /// more than 4 GiB, as the kernel sizes it (net/netfilter/nf_conntrack_core.c, `nf_conntrack_init_start`).
     pub const DEFAULT_CAPACITY: usize = 262_144;
 
     /// Remembers up to `capacity` events. With 0 nothing is ever repeated.
@@ -233,8 +234,7 @@ mod tests {
                 assert!(repeats.places.len() <= capacity && repeats.ring.len() <= capacity);
             }
             let known = (0..100).rev().take_while(|number| {
-                let hash = |told: Told| is_repeated(&mut repeats, DESTROY, told);
-                capacity > 0 && hash(host(*number))
+                capacity > 0 && is_repeated(&mut repeats, DESTROY, host(*number))
             });
             assert_eq!(known.count(), capacity);
         }
