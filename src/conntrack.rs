@@ -9,14 +9,20 @@
 
 mod expectation;
 mod flow;
+mod new_flow;
 mod repeats;
+mod request;
 #[cfg(all(test, target_endian = "little"))]
 mod samples;
+mod statistics;
 mod tuple;
 
 pub use expectation::{Expectation, ExpectedNat, expectation_flags};
 pub use flow::{Counters, Endpoint, Flow, Nat, ProtocolState};
+pub use new_flow::{FlowChange, NewFlow};
 pub use repeats::Repeats;
+pub use request::{DumpFilter, Requests};
+pub use statistics::{CpuStatistics, TableStatistics};
 pub use tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
 
 use crate::attribute::Attribute;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::message::ErrorMessage;
+use crate::message::{ErrorMessage, Message, flags};
 
 /// The result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -105,11 +105,28 @@ impl Error {
             text: answer.text().map(str::to_owned),
             offset_bytes: answer.offset_bytes(),
         };
+        Self::with_words("request", errno, words)
+    }
+
+    fn with_words(operation: &'static str, errno: i32, words: Words) -> Self {
         let is_silent = words.text.is_none() && words.offset_bytes.is_none();
         Self {
             words: (!is_silent).then(|| Box::new(words)),
-            ..Self::system("request", io::Error::from_raw_os_error(errno))
+            ..Self::system(operation, io::Error::from_raw_os_error(errno))
         }
+    }
+
+    /// The failure that a dump's last message tells of. It may have the kernel's words behind the number.
+    pub(crate) fn ended(errno: i32, done: &Message<'_>) -> Self {
+        let extended = |attribute_type| {
+            let has_words = done.flags() & flags::ACK_TLVS != 0;
+            has_words.then(|| done.attributes(4).find(attribute_type))?
+        };
+        let words = Words {
+            text: extended(1).and_then(|text| text.as_str().map(str::to_owned)),
+            offset_bytes: extended(2).and_then(|offset| offset.as_u32()),
+        };
+        Self::with_words("dump", errno, words)
     }
 
     /// Names what was being done better than the function that failed could.

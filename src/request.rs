@@ -1,6 +1,5 @@
 //! Requests: what is asked of the kernel, and its replies, run as libmnl's `mnl_cb_run` runs them.
 
-use std::io;
 use std::ops::{ControlFlow, Range};
 use std::thread;
 use std::time::Duration;
@@ -18,8 +17,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const REPLY_BYTES: usize = 32 << 10;
 /// How often an interrupted dump is begun again.
 const RETRIES: u32 = 5;
-/// The pause before the first of these; each further one is twice as long.
+/// The pause before the first of these; each further one is twice as long,
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// and none is longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// So many requests go into one datagram: should the kernel refuse all, its answers fit the default receive buffer.
 const DATAGRAM_REQUESTS: usize = 96;
 /// And so many bytes: well within the default send buffer.
@@ -27,8 +28,9 @@ const DATAGRAM_BYTES: usize = 64 << 10;
 
 /// Asks the kernel, over a socket of its own, and runs the replies.
 ///
-/// Every reply's port ID and sequence number are checked. Replies to an earlier request that nobody waited for are passed
-/// over. What the kernel refuses is an [`Error`] with its number, its words ([`Error::kernel_text`]) and the offset of the
+/// Every reply must come from the kernel, and its port ID and sequence number are checked. Replies to an earlier request that
+/// nobody waited for are passed over; since the kernel runs one dump a socket at a time, a dump that was left before its end is
+/// read to it first. What the kernel refuses is an [`Error`] with its number, its words ([`Error::kernel_text`]) and the offset of the
 /// attribute that it names ([`Error::offset_bytes`]).
 ///
 /// ```
@@ -56,6 +58,8 @@ pub struct Requester {
     replies: Vec<u8>,
     /// What is left of the datagram in `replies`.
     left: Range<usize>,
+    /// The last request, until its replies have come to their end.
+    unfinished: Option<Exchange>,
 }
 
 /// The entries of a dump, as one attempt brought them.
@@ -64,7 +68,8 @@ pub struct Requester {
 pub struct Dump<T> {
     /// What was made of the entries.
     pub items: T,
-    /// Changes interrupted the last attempt too (`NLM_F_DUMP_INTR`): entries may be missing, or twice.
+    /// Changes interrupted the last attempt too (`NLM_F_DUMP_INTR`): entries may be missing, or twice. The kernel does not
+    /// tell for every table: it does for devices and addresses, not for flows, nor, as seen on Linux 6.18, for routes.
     pub is_interrupted: bool,
     /// How often it was begun.
     pub attempts: u32,
@@ -81,7 +86,7 @@ pub(crate) struct Exchange {
 
 /// The replies to one request, one after the other.
 ///
-/// Dropping it leaves the rest to be passed over by the next request.
+/// Dropping it leaves the rest to the next request, which passes it over: the rest of a long dump takes its time.
 #[derive(Debug)]
 pub struct Replies<'a> {
     requester: &'a mut Requester,
@@ -90,27 +95,29 @@ pub struct Replies<'a> {
 
 /// Requests that are sent together.
 ///
-/// The kernel carries them out in order, and one that it refuses does not hold up the next.
+/// The kernel carries them out in order, and one that it refuses does not hold up the next. The replies to up to 96 requests
+/// queue up at once: should they be large, they need a receive buffer beyond the kernel's default
+/// ([`Socket::set_recv_buffer_bytes`]), or [`ErrorKind::Overrun`] tells that some were lost.
 ///
 /// ```no_run
-/// # use nlring::{Protocol, Requester};
+/// use nlring::{Batch, Protocol, Requester};
+///
 /// let mut requester = Requester::open(Protocol::ROUTE)?;
-/// let mut batch = requester.batch();
+/// let mut batch = Batch::new();
 /// for table in [100, 101] {
 ///     batch.add(25 /* RTM_DELROUTE */, 0, |request| {
 ///         request.bytes(&[2, 0, 0, 0, table, 0, 0, 0, 0, 0, 0, 0])
 ///     })?;
 /// }
-/// batch.send(|index, reply| {
+/// batch.send(&mut requester, |index, reply| {
 ///     if let Err(error) = reply {
 ///         eprintln!("request {index}: {error}");
 ///     }
 /// })?;
 /// # Ok::<(), nlring::Error>(())
 /// ```
-#[derive(Debug)]
-pub struct Batch<'a> {
-    requester: &'a mut Requester,
+#[derive(Debug, Default)]
+pub struct Batch {
     requests: Vec<u8>,
     /// Where each one begins.
     starts: Vec<usize>,
@@ -146,6 +153,7 @@ impl Requester {
             request: Vec::new(),
             replies: vec![0; REPLY_BYTES],
             left: 0..0,
+            unfinished: None,
         })
     }
 
@@ -163,8 +171,8 @@ impl Requester {
         self.socket.set_recv_timeout(Some(timeout))
     }
 
-    /// How often a dump is begun again that changes have interrupted, after pauses that double from 10 ms on: 5 times unless
-    /// it is set.
+    /// How often a dump is begun again that changes have interrupted, after pauses that double from 10 ms up to 1 s: 5 times
+    /// unless it is set.
     pub fn set_dump_retries(&mut self, retries: u32) {
         self.retries = retries;
     }
@@ -233,16 +241,7 @@ impl Requester {
                 });
             }
             thread::sleep(pause);
-            pause *= 2;
-        }
-    }
-
-    /// Starts a batch of requests.
-    pub fn batch(&mut self) -> Batch<'_> {
-        Batch {
-            requester: self,
-            requests: Vec::new(),
-            starts: Vec::new(),
+            pause = LONGEST_PAUSE.min(pause * 2);
         }
     }
 
@@ -253,24 +252,53 @@ impl Requester {
         flags: u16,
         fill: impl FnOnce(MessageBuilder<'_>) -> MessageBuilder<'_>,
     ) -> Result<Exchange> {
+        self.finish_last();
         self.request.clear();
         let flags = flags | flags::REQUEST | flags::ACK;
+        let sequence = self.next_sequence(1);
         let message = MessageBuilder::new(&mut self.request, message_type, flags);
-        let sequence = self.sequence.wrapping_add(1);
         fill(message).sequence(sequence).finish()?;
         self.socket.send(&self.request)?;
         Ok(self.expect(sequence, sequence))
+    }
+
+    /// The first of so many sequence numbers in a row. 0 is not among them: that is every event's.
+    fn next_sequence(&self, count: usize) -> u32 {
+        let last = u32::try_from(count)
+            .ok()
+            .and_then(|count| self.sequence.checked_add(count));
+        last.map_or(1, |_| self.sequence + 1)
     }
 
     /// From here on the replies to these sequence numbers are wanted.
     fn expect(&mut self, first: u32, last: u32) -> Exchange {
         self.sequence = last;
         self.left = 0..0;
-        Exchange {
+        let exchange = Exchange {
             first,
             last,
             is_done: false,
             is_interrupted: false,
+        };
+        self.unfinished = Some(exchange);
+        exchange
+    }
+
+    /// Passes over what is left of the last request's replies: while a dump runs, the kernel refuses the next one on the same
+    /// socket (`EBUSY`, net/netlink/af_netlink.c, `__netlink_dump_start`).
+    ///
+    /// The kernel answers, and goes on with a dump, before a system call of this socket returns: so it is no use to wait.
+    fn finish_last(&mut self) {
+        let Some(mut exchange) = self.unfinished.take() else {
+            return;
+        };
+        while !exchange.is_done {
+            match self.step(&mut exchange, RecvFlags::DONT_WAIT) {
+                Ok(_) => {}
+                Err(error) if is_about_replies(&error) => {}
+                // There is no more, or the next request finds out what is wrong.
+                Err(_) => break,
+            }
         }
     }
 
@@ -281,9 +309,13 @@ impl Requester {
         flags: RecvFlags,
     ) -> Result<Option<Message<'_>>> {
         match self.step(exchange, flags)? {
-            Some((_, reply)) => Ok(Messages::new(&self.replies[reply?]).next()),
+            Some((_, reply)) => Ok(self.message_at(reply?)),
             None => Ok(None),
         }
+    }
+
+    fn message_at(&self, range: Range<usize>) -> Option<Message<'_>> {
+        Messages::new(self.replies.get(range)?).next()
     }
 
     /// The next reply that is data, by where it lies, or a refusal; and the index of its request. None at the end.
@@ -294,14 +326,22 @@ impl Requester {
     ) -> Result<Option<(usize, Result<Range<usize>>)>> {
         while !exchange.is_done {
             let left = self.left.clone();
-            let Some(message) = Messages::new(&self.replies[left.clone()]).next() else {
+            if left.is_empty() {
                 self.receive(flags)?;
                 continue;
+            }
+            let Some(message) = Messages::new(&self.replies[left.clone()]).next() else {
+                self.left = 0..0;
+                return Err(unexpected("a reply is malformed"));
             };
             let end = left.end.min(left.start + align(message.bytes().len()));
             self.left.start = end;
             let index = exchange.index_of(message.sequence()).unwrap_or(0);
-            match exchange.judge(&message, self.port_id)? {
+            let verdict = exchange.judge(&message, self.port_id)?;
+            if exchange.is_done {
+                self.unfinished = None;
+            }
+            match verdict {
                 Verdict::Data => return Ok(Some((index, Ok(left.start..end)))),
                 Verdict::Refused(error) => return Ok(Some((index, Err(error)))),
                 Verdict::Pass => {}
@@ -310,7 +350,9 @@ impl Requester {
         Ok(None)
     }
 
+    /// Receives a datagram. One that the kernel did not send is passed over.
     fn receive(&mut self, flags: RecvFlags) -> Result<()> {
+        self.left = 0..0;
         let received = match self.socket.recv(&mut self.replies, flags) {
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::WouldBlock && flags == RecvFlags::NONE => {
@@ -319,18 +361,26 @@ impl Requester {
                     ErrorKind::TimedOut,
                 ));
             }
-            received => received?,
+            Err(error) => {
+                if let ErrorKind::Truncated { real_bytes } = error.kind() {
+                    // It is gone; asked again, it fits.
+                    self.replies.resize(real_bytes, 0);
+                }
+                return Err(error);
+            }
+            Ok(received) => received,
         };
-        self.left = 0..received
-            .datagrams()
-            .iter()
-            .map(|datagram| datagram.bytes().len())
-            .sum();
+        if let Some(datagram) = received.datagrams().first()
+            && datagram.sender_port_id() == 0
+        {
+            self.left = 0..datagram.bytes().len();
+        }
         Ok(())
     }
 }
 
 /// What a message is to an exchange.
+#[derive(Debug)]
 enum Verdict {
     Data,
     Refused(Error),
@@ -370,9 +420,7 @@ impl Exchange {
                 self.is_done |= is_last;
                 match errno {
                     0 => Verdict::Pass,
-                    errno => {
-                        Verdict::Refused(Error::system("dump", io::Error::from_raw_os_error(errno)))
-                    }
+                    errno => Verdict::Refused(Error::ended(errno, message)),
                 }
             }
             Content::Overrun => return Err(Error::with_kind(REPLIES, ErrorKind::Overrun)),
@@ -437,7 +485,12 @@ impl Replies<'_> {
     }
 }
 
-impl Batch<'_> {
+impl Batch {
+    /// A batch of no requests yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Adds a request. Only its data and its refusal are told of, so that `NLM_F_ACK` is not needed.
     ///
     /// # Errors
@@ -456,6 +509,11 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// The requests, in order; their sequence numbers are set when they are sent.
+    pub fn requests(&self) -> Messages<'_> {
+        Messages::new(&self.requests)
+    }
+
     /// How many requests there are.
     pub fn len(&self) -> usize {
         self.starts.len()
@@ -467,38 +525,55 @@ impl Batch<'_> {
     }
 
     /// Sends all, and hands each data message and each refusal to `f`, with the index of its request. When it returns the
-    /// kernel has carried out all that it did not refuse, and the batch is empty.
+    /// kernel has carried out all that it did not refuse, and the batch is empty; its memory is kept for the next.
     ///
     /// # Errors
     ///
     /// They could not be sent, or not all replies came: as [`Replies::next_message`], but for refusals. Some of the
     /// requests may have been carried out.
-    pub fn send(&mut self, mut f: impl FnMut(usize, Result<Message<'_>>)) -> Result<()> {
-        let mut requests = std::mem::take(&mut self.requests);
-        let starts = std::mem::take(&mut self.starts);
+    pub fn send(
+        &mut self,
+        requester: &mut Requester,
+        mut f: impl FnMut(usize, Result<Message<'_>>),
+    ) -> Result<()> {
+        requester.finish_last();
+        let sent = self.send_datagrams(requester, &mut f);
+        self.requests.clear();
+        self.starts.clear();
+        sent
+    }
+
+    fn send_datagrams(
+        &mut self,
+        requester: &mut Requester,
+        f: &mut impl FnMut(usize, Result<Message<'_>>),
+    ) -> Result<()> {
         let mut next = 0;
-        while let Some(&start) = starts.get(next) {
-            let count = starts[next..]
+        while let Some(&start) = self.starts.get(next) {
+            let count = self.starts[next..]
                 .iter()
                 .take(DATAGRAM_REQUESTS)
                 .take_while(|&&at| at - start <= DATAGRAM_BYTES)
                 .count();
-            let end = starts.get(next + count).copied().unwrap_or(requests.len());
-            self.send_datagram(&mut requests[start..end], next, count, &mut f)?;
+            let end = self.starts.get(next + count).copied();
+            let end = end.unwrap_or(self.requests.len());
+            let datagram = &mut self.requests[start..end];
+            requester.send_datagram(datagram, count, |index, reply| f(next + index, reply))?;
             next += count;
         }
         Ok(())
     }
+}
 
+impl Requester {
     /// Sends `count` requests as one datagram. The last one is acknowledged, and so ends their replies.
     fn send_datagram(
         &mut self,
         datagram: &mut [u8],
-        first_index: usize,
         count: usize,
-        f: &mut impl FnMut(usize, Result<Message<'_>>),
+        mut f: impl FnMut(usize, Result<Message<'_>>),
     ) -> Result<()> {
-        let first = self.requester.sequence.wrapping_add(1);
+        let first = self.next_sequence(count);
         let mut sequence = first;
         let mut at = 0;
         for index in 0..count {
@@ -512,19 +587,359 @@ impl Batch<'_> {
             }
             at += align(length_bytes as usize);
         }
-        self.requester.socket.send(datagram)?;
-        let mut exchange = self.requester.expect(first, sequence);
-        while !exchange.is_done {
-            let Some((index, reply)) = self.requester.step(&mut exchange, RecvFlags::NONE)? else {
-                break;
-            };
-            let replies = &self.requester.replies;
-            match reply.map(|range| Messages::new(&replies[range]).next()) {
-                Ok(Some(message)) => f(first_index + index, Ok(message)),
+        self.socket.send(datagram)?;
+        let mut exchange = self.expect(first, sequence);
+        while let Some((index, reply)) = self.step(&mut exchange, RecvFlags::NONE)? {
+            match reply.map(|range| self.message_at(range)) {
+                Ok(Some(message)) => f(index, Ok(message)),
                 Ok(None) => {}
-                Err(error) => f(first_index + index, Err(error)),
+                Err(error) => f(index, Err(error)),
             }
         }
         Ok(())
+    }
+}
+
+/// Whether it is about what came, and more may come.
+fn is_about_replies(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Overrun | ErrorKind::UnexpectedReply | ErrorKind::Truncated { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{DONE, ERROR, NOOP, OVERRUN};
+
+    const PORT_ID: u32 = 77;
+    const DATA: u16 = 24;
+
+    fn exchange(first: u32, last: u32) -> Exchange {
+        Exchange {
+            first,
+            last,
+            is_done: false,
+            is_interrupted: false,
+        }
+    }
+
+    /// A message of a type, with flags, a sequence number and a payload.
+    fn message(message_type: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        MessageBuilder::new(&mut bytes, message_type, flags)
+            .sequence(sequence)
+            .port_id(PORT_ID)
+            .bytes(payload)
+            .finish()
+            .unwrap();
+        bytes
+    }
+
+    /// `struct nlmsgerr` with the request's header, or the whole of it.
+    fn refusal(errno: i32, request: &[u8]) -> Vec<u8> {
+        [&(-errno).to_ne_bytes()[..], request].concat()
+    }
+
+    fn request(sequence: u32) -> Vec<u8> {
+        message(DATA, flags::REQUEST, sequence, &[9; 12])
+    }
+
+    fn judge(exchange: &mut Exchange, bytes: &[u8]) -> Result<Verdict> {
+        exchange.judge(&Messages::new(bytes).next().unwrap(), PORT_ID)
+    }
+
+    fn refused(exchange: &mut Exchange, bytes: &[u8]) -> Error {
+        match judge(exchange, bytes) {
+            Ok(Verdict::Refused(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_reply_to_another_port_is_an_error_and_no_port_fits_all() {
+        let mut bytes = message(DATA, 0, 5, &[]);
+        bytes[12..16].copy_from_slice(&(PORT_ID + 1).to_ne_bytes());
+        let error = judge(&mut exchange(5, 5), &bytes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedReply);
+        assert_eq!(
+            error.to_string(),
+            "run the kernel's replies: a message is no reply to what was asked; a reply for another port ID"
+        );
+        bytes[12..16].fill(0);
+        let verdict = judge(&mut exchange(5, 5), &bytes);
+        assert!(matches!(verdict, Ok(Verdict::Data)));
+    }
+
+    #[test]
+    fn earlier_sequences_are_passed_over_and_later_ones_are_errors() {
+        for (sequence, is_error) in [(4, false), (5, false), (6, false), (7, true), (1, false)] {
+            let verdict = judge(&mut exchange(5, 6), &message(DATA, 0, sequence, &[]));
+            match verdict {
+                Err(error) => assert!(
+                    is_error && error.kind() == ErrorKind::UnexpectedReply,
+                    "{sequence}: {error}"
+                ),
+                Ok(Verdict::Data) => assert!((5..=6).contains(&sequence), "{sequence}"),
+                Ok(Verdict::Pass) => assert!(sequence < 5, "{sequence}"),
+                Ok(Verdict::Refused(error)) => panic!("{error}"),
+            }
+        }
+        // An earlier one's end, error or interruption is not this one's. The numbers have begun anew.
+        let mut exchange = exchange(1, 1);
+        for bytes in [
+            message(DONE, flags::MULTI | flags::DUMP_INTR, u32::MAX, &[0; 4]),
+            message(
+                ERROR,
+                0,
+                u32::MAX,
+                &refusal(libc::EPERM, &request(u32::MAX)),
+            ),
+            message(OVERRUN, 0, u32::MAX, &[]),
+        ] {
+            assert!(matches!(judge(&mut exchange, &bytes), Ok(Verdict::Pass)));
+        }
+        assert!(!exchange.is_done && !exchange.is_interrupted);
+    }
+
+    #[test]
+    fn an_acknowledgement_ends_an_exchange_only_when_it_is_the_lasts() {
+        let mut exchange = exchange(5, 7);
+        for (sequence, is_done) in [(5, false), (6, false), (7, true)] {
+            let ack = message(ERROR, 0, sequence, &refusal(0, &request(sequence)));
+            assert!(matches!(judge(&mut exchange, &ack), Ok(Verdict::Pass)));
+            assert_eq!(exchange.is_done, is_done, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_its_number_and_one_without_is_told_too() {
+        let mut of = exchange(5, 5);
+        let error = refused(
+            &mut of,
+            &message(ERROR, 0, 5, &refusal(libc::EEXIST, &request(5))),
+        );
+        assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
+        assert_eq!((error.kernel_text(), error.offset_bytes()), (None, None));
+        assert!(of.is_done);
+
+        let mut of = exchange(5, 5);
+        let error = refused(&mut of, &message(ERROR, 0, 5, &[]));
+        assert_eq!(error.kind(), ErrorKind::UnexpectedReply);
+        assert!(of.is_done);
+    }
+
+    #[test]
+    fn the_kernels_words_are_found_behind_a_whole_and_a_capped_request() {
+        let whole = request(5);
+        for (more_flags, request) in [(0, &whole[..]), (flags::CAPPED, &whole[..16])] {
+            let mut bytes = Vec::new();
+            MessageBuilder::new(&mut bytes, ERROR, flags::ACK_TLVS | more_flags)
+                .sequence(5)
+                .bytes(&refusal(libc::EINVAL, request))
+                .attribute_str_nul(1, "Invalid prefix for given prefix length")
+                .attribute_u32(2, 28)
+                .finish()
+                .unwrap();
+            let error = refused(&mut exchange(5, 5), &bytes);
+            assert_eq!(
+                error.to_string(),
+                "request: Invalid argument (os error 22): Invalid prefix for given prefix length \
+                 (the attribute at byte 28 of the request)"
+            );
+            assert_eq!(error.offset_bytes(), Some(28), "{more_flags}");
+        }
+    }
+
+    #[test]
+    fn a_dumps_end_may_be_its_failure() {
+        let mut of = exchange(5, 5);
+        let done = message(DONE, flags::MULTI, 5, &0i32.to_ne_bytes());
+        assert!(matches!(judge(&mut of, &done), Ok(Verdict::Pass)));
+        assert!(of.is_done);
+
+        let mut bytes = Vec::new();
+        MessageBuilder::new(&mut bytes, DONE, flags::MULTI | flags::ACK_TLVS)
+            .sequence(5)
+            .bytes(&(-libc::ENODEV).to_ne_bytes())
+            .attribute_str_nul(1, "No such device here")
+            .finish()
+            .unwrap();
+        let mut of = exchange(5, 5);
+        let error = refused(&mut of, &bytes);
+        assert_eq!(
+            error.to_string(),
+            "dump: No such device (os error 19): No such device here"
+        );
+        assert!(of.is_done);
+    }
+
+    #[test]
+    fn an_overrun_is_an_error_and_a_noop_nothing() {
+        let mut of = exchange(5, 5);
+        let error = judge(&mut of, &message(OVERRUN, 0, 5, &[])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Overrun);
+        let noop = judge(&mut of, &message(NOOP, 0, 5, &[]));
+        assert!(matches!(noop, Ok(Verdict::Pass)));
+        assert!(!of.is_done);
+    }
+
+    #[test]
+    fn an_interruption_is_noted_on_data_and_at_the_end_but_not_in_an_acknowledgement() {
+        for (message_type, message_flags, is_interrupted) in [
+            (DATA, flags::MULTI | flags::DUMP_INTR, true),
+            (DONE, flags::MULTI | flags::DUMP_INTR, true),
+            (DATA, flags::MULTI, false),
+            (ERROR, flags::DUMP_INTR, false),
+        ] {
+            let mut of = exchange(5, 5);
+            let bytes = message(message_type, message_flags, 5, &[0; 20]);
+            let verdict = judge(&mut of, &bytes).unwrap();
+            assert_eq!(of.is_interrupted, is_interrupted, "{message_type}");
+            assert_eq!(
+                matches!(verdict, Verdict::Data),
+                message_type == DATA,
+                "the data is kept"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_are_never_0_and_begin_anew_before_they_wrap() {
+        let mut requester = Requester::open(Protocol::ROUTE).unwrap();
+        assert_eq!((requester.next_sequence(1), requester.sequence), (1, 0));
+        requester.sequence = u32::MAX - 3;
+        assert_eq!(requester.next_sequence(3), u32::MAX - 2);
+        assert_eq!(requester.next_sequence(4), 1);
+        // The replies to the last of the old ones are passed over, not taken for an error.
+        let exchange = requester.expect(1, 4);
+        assert_eq!(
+            (exchange.index_of(1), exchange.index_of(4)),
+            (Some(0), Some(3))
+        );
+        assert_eq!(
+            (exchange.index_of(0), exchange.index_of(u32::MAX)),
+            (None, None)
+        );
+    }
+
+    /// A requester that has received a datagram, and awaits the replies to 5 and 6.
+    fn received(requester: &mut Requester, datagram: &[u8]) -> Exchange {
+        requester.port_id = PORT_ID;
+        requester.replies[..datagram.len()].copy_from_slice(datagram);
+        let exchange = requester.expect(5, 6);
+        requester.left = 0..datagram.len();
+        exchange
+    }
+
+    #[test]
+    fn several_replies_are_taken_out_of_one_datagram() {
+        let mut requester = Requester::open(Protocol::ROUTE).unwrap();
+        let datagram = [
+            message(DATA, 0, 5, b"abcde"),
+            message(ERROR, 0, 5, &refusal(libc::EEXIST, &request(5))),
+            message(DATA, 0, 6, &[]),
+            message(ERROR, 0, 6, &refusal(0, &request(6))),
+        ]
+        .concat();
+        let mut exchange = received(&mut requester, &datagram);
+        let mut step = || {
+            let step = requester.step(&mut exchange, RecvFlags::DONT_WAIT);
+            step.unwrap()
+                .map(|(index, reply)| (index, reply.map_err(|error| error.raw_os_error())))
+        };
+        assert_eq!(step(), Some((0, Ok(0..24))));
+        assert_eq!(step(), Some((0, Err(Some(libc::EEXIST)))));
+        assert_eq!(
+            step().map(|(index, reply)| (index, reply.is_ok())),
+            Some((1, true))
+        );
+        assert_eq!(step(), None);
+        assert_eq!(step(), None);
+        assert!(requester.unfinished.is_none());
+    }
+
+    #[test]
+    fn a_malformed_rest_is_an_error_and_does_not_hold_up_what_comes() {
+        let mut requester = Requester::open(Protocol::ROUTE).unwrap();
+        let mut datagram = message(DATA, 0, 5, &[]);
+        datagram.extend_from_slice(&[200, 0, 0, 0, 0, 0, 0]);
+        let mut exchange = received(&mut requester, &datagram);
+        let first = requester.next(&mut exchange, RecvFlags::DONT_WAIT);
+        assert!(first.unwrap().is_some());
+        let rest = requester.next(&mut exchange, RecvFlags::DONT_WAIT);
+        assert_eq!(rest.unwrap_err().kind(), ErrorKind::UnexpectedReply);
+        let more = requester.next(&mut exchange, RecvFlags::DONT_WAIT);
+        assert_eq!(more.unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+
+    /// xorshift: the same bytes each time.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+
+        fn byte(&mut self) -> u8 {
+            self.next().to_ne_bytes()[0]
+        }
+
+        fn below(&mut self, bound: u64) -> usize {
+            usize::try_from(self.next() % bound).unwrap()
+        }
+    }
+
+    /// Bytes that are nearly replies: so that their parts are reached too.
+    fn nearly_replies(random: &mut Random) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..=random.below(4) {
+            let payload: Vec<u8> = (0..random.below(60)).map(|_| random.byte()).collect();
+            let message_type = [NOOP, ERROR, DONE, OVERRUN, DATA, 0][random.below(6)];
+            let message_flags = u16::from_ne_bytes([random.byte(), random.byte()]);
+            let sequence = [4, 5, 6, 0][random.below(4)];
+            bytes.extend(message(message_type, message_flags, sequence, &payload));
+        }
+        for _ in 0..random.below(4) {
+            let at = random.below(bytes.len() as u64);
+            bytes[at] = random.byte();
+        }
+        bytes.truncate(bytes.len() - random.below(8).min(bytes.len()));
+        bytes
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let mut requester = Requester::open(Protocol::ROUTE).unwrap();
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let (mut data, mut refused, mut ended, mut failed) = (0, 0, 0, 0);
+        for _ in 0..10_000 {
+            let datagram = nearly_replies(&mut random);
+            let mut exchange = received(&mut requester, &datagram);
+            for _ in 0..10 {
+                match requester.step(&mut exchange, RecvFlags::DONT_WAIT) {
+                    Ok(Some((index, Ok(range)))) => {
+                        assert!(index < 2 && range.end <= datagram.len());
+                        assert!(requester.message_at(range).is_some());
+                        data += 1;
+                    }
+                    Ok(Some((_, Err(error)))) => {
+                        assert!(!error.to_string().is_empty());
+                        refused += 1;
+                    }
+                    Ok(None) => {
+                        ended += 1;
+                        break;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(_) => failed += 1,
+                }
+            }
+        }
+        assert!(data > 1000 && refused > 1000 && ended > 1000 && failed > 1000);
     }
 }

@@ -9,18 +9,24 @@
 
 mod address;
 mod hop;
+mod interface_address;
 mod link;
 mod metrics;
+mod new_route;
 mod numbers;
+mod request;
 
 pub use address::{Address, Labels, Via};
 pub use hop::{Hop, Nexthop, Nexthops};
+pub use interface_address::InterfaceAddress;
 pub use link::Link;
 pub use metrics::{CacheInfo, Metric, MetricValue, Metrics};
+pub use new_route::{NewHop, NewRoute};
 pub use numbers::{
     encap, encap_name, family, metric, metric_name, protocol, protocol_name, route_flags,
     route_type, route_type_name, scope, scope_name, table, table_name,
 };
+pub use request::{DumpFilter, Requests};
 
 use std::net::IpAddr;
 

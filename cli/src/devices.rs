@@ -4,12 +4,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use nlring::route::Link;
-use nlring::{Message, MessageBuilder, MessageList, Protocol, flags};
+use nlring::route::{Link, Requests};
+use nlring::{Message, MessageList};
 
 use crate::device_names::DeviceNames;
 use crate::outcome::Failure;
-use crate::request::Requester;
 
 /// How long a removed device keeps its name.
 const MEMORY: Duration = Duration::from_secs(2);
@@ -101,29 +100,15 @@ impl Devices {
 }
 
 fn dump() -> Result<DeviceNames, Failure> {
-    const RTM_GETLINK: u16 = 18;
-    const IFLA_EXT_MASK: u16 = 29;
-    /// `RTEXT_FILTER_SKIP_STATS` (include/uapi/linux/rtnetlink.h): names are all that is wanted.
-    const SKIP_STATS: u32 = 1 << 3;
-    let mut names = DeviceNames::default();
-    Requester::open(Protocol::ROUTE)?.dump(
-        "list the network devices",
-        |buffer| {
-            MessageBuilder::new(buffer, RTM_GETLINK, flags::REQUEST | flags::DUMP)
-                .bytes(&[0; 16]) // struct ifinfomsg: all links
-                .attribute_u32(IFLA_EXT_MASK, SKIP_STATS)
-        },
-        |message| {
-            if let Some(link) = Link::decode(message) {
-                names.apply(&link);
-            }
-        },
-    )?;
-    Ok(names)
+    let dump = Requests::open()?.links(|names: &mut DeviceNames, link| names.apply(link));
+    let dump = dump.map_err(|error| error.during("list the network devices"))?;
+    Ok(dump.items)
 }
 
 #[cfg(test)]
 mod tests {
+    use nlring::MessageBuilder;
+
     use super::*;
 
     const NEW: u16 = 16;

@@ -1,7 +1,6 @@
 //! `nlring doctor`: what this host offers to a collector, and what stands in its way, each with its remedy. Everything
 //! is found out by trying it, as the collectors would; what is only set, and not tried, is said so.
 
-mod ask;
 mod conntrack;
 mod host;
 mod listeners;

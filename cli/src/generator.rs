@@ -1,15 +1,15 @@
 //! What the demo follows: conntrack entries and routes, made and removed by requests, each with its acknowledgement.
 
+use std::net::Ipv4Addr;
 use std::thread::sleep;
 use std::time::Duration;
 
 use nlring::route::protocol;
-use nlring::{Protocol, flags};
+use nlring::{conntrack, route};
 
-use crate::load::entry::{self, End, Tuple};
-use crate::load::route::{self, Destination};
+use crate::load::entry::{self, kernel};
+use crate::load::route::{loopback_up, over_loopback};
 use crate::outcome::Failure;
-use crate::request::Requester;
 
 const FLOW_COUNT: u16 = 400;
 /// One route comes with so many flows.
@@ -21,8 +21,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Makes and removes flows and routes.
 pub struct Generator {
-    flows: Requester,
-    routes: Requester,
+    flows: conntrack::Requests,
+    routes: route::Requests,
 }
 
 /// What a generator has done.
@@ -43,10 +43,10 @@ enum Doing {
 impl Generator {
     /// Opens the sockets to ask by, and brings the loopback device up, to have routes over it.
     pub fn open() -> Result<Self, Failure> {
-        let mut routes = Requester::open(Protocol::ROUTE)?;
-        route::loopback_up(&mut routes)?;
+        let mut routes = route::Requests::open()?;
+        loopback_up(routes.requester())?;
         Ok(Self {
-            flows: Requester::open(Protocol::NETFILTER)?,
+            flows: conntrack::Requests::open()?,
             routes,
         })
     }
@@ -82,41 +82,29 @@ impl Generator {
 
     fn flow(&mut self, number: u16, doing: Doing) -> Result<(), Failure> {
         let [high, low] = number.to_be_bytes();
-        let tuple = Tuple {
-            protocol: entry::kernel::IPPROTO_TCP,
-            src: End {
-                address: [198, 18, high, low],
-                port: 10_000 + number,
-            },
-            dst: End {
-                address: [198, 18, 128, 1],
-                port: 443,
-            },
-        };
+        let src = (Ipv4Addr::new(198, 18, high, low), 10_000 + number);
+        let dst = (Ipv4Addr::new(198, 18, 128, 1), 443);
+        let key = entry::key(kernel::IPPROTO_TCP, src, dst);
         match doing {
-            Doing::Make => self.flows.ask("make a conntrack entry", |buffer| {
-                entry::make(buffer, tuple, flags::ACK)
-            }),
-            Doing::Remove => self.flows.ask("remove a conntrack entry", |buffer| {
-                entry::remove(buffer, tuple, flags::ACK)
-            }),
+            Doing::Make => Ok(self.flows.create(&entry::connection(&key))?),
+            Doing::Remove => removed(self.flows.delete(&key, None)?, "conntrack entry"),
         }
     }
 
     fn route(&mut self, number: u16, doing: Doing) -> Result<(), Failure> {
         let [_, low] = number.to_be_bytes();
-        let to = Destination {
-            address: [198, 19, low, 0],
-            prefix_len: 24,
-            protocol: protocol::STATIC,
-        };
+        let route = over_loopback(Ipv4Addr::new(198, 19, low, 0), 24, protocol::STATIC);
         match doing {
-            Doing::Make => self
-                .routes
-                .ask("make a route", |buffer| route::make(buffer, to, flags::ACK)),
-            Doing::Remove => self.routes.ask("remove a route", |buffer| {
-                route::remove(buffer, to, flags::ACK)
-            }),
+            Doing::Make => Ok(self.routes.add(&route)?),
+            Doing::Remove => removed(self.routes.delete(&route)?, "route"),
         }
     }
+}
+
+fn removed(was_there: bool, what: &str) -> Result<(), Failure> {
+    if was_there {
+        return Ok(());
+    }
+    let message = format!("remove a {what}: another program has removed it");
+    Err(Failure::Other(message))
 }

@@ -24,7 +24,6 @@ mod local_time;
 mod namespace;
 mod outcome;
 mod output;
-mod request;
 mod route;
 mod route_json;
 mod route_text;

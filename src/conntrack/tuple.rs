@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::attribute::{Attributes, NESTED};
+use crate::builder::MessageBuilder;
 
 /// One direction of a flow: who sends to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +63,77 @@ impl Tuple {
         match self.layer4 {
             Layer4::Ports { src, dst } => Some((src, dst)),
             _ => None,
+        }
+    }
+
+    /// The tuple of the answers, where nothing is translated: ends and ports are exchanged, and an ICMP query has the type of
+    /// its reply. None for an ICMP type that is no query: the kernel tracks no other (Linux v6.18,
+    /// net/netfilter/nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c, `invmap`).
+    ///
+    /// ```
+    /// use nlring::conntrack::{Layer4, Tuple};
+    ///
+    /// let (client, server) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+    /// let tuple = Tuple::new(client, server, 6, Layer4::Ports { src: 40_000, dst: 443 });
+    /// let reversed = Tuple::new(server, client, 6, Layer4::Ports { src: 443, dst: 40_000 });
+    /// assert_eq!(tuple.reversed(), Some(reversed));
+    /// ```
+    pub fn reversed(&self) -> Option<Self> {
+        let layer4 = match self.layer4 {
+            Layer4::None => Layer4::None,
+            Layer4::Ports { src, dst } => Layer4::Ports { src: dst, dst: src },
+            Layer4::Icmp {
+                icmp_type,
+                code,
+                id,
+            } => Layer4::Icmp {
+                icmp_type: answering(self.protocol, icmp_type)?,
+                code,
+                id,
+            },
+        };
+        Some(Self::new(self.dst, self.src, self.protocol, layer4))
+    }
+
+    /// `AF_INET` or `AF_INET6`.
+    pub(super) fn family(&self) -> u8 {
+        if self.src.is_ipv4() { 2 } else { 10 }
+    }
+
+    /// Appends the inside of a `CTA_TUPLE_*`: `enum ctattr_tuple`.
+    pub(super) fn put<'a>(
+        &self,
+        message: MessageBuilder<'a>,
+        zone: Option<u16>,
+    ) -> MessageBuilder<'a> {
+        let message = message
+            .nested(1, |ip| {
+                put_address(put_address(ip, 1, self.src), 2, self.dst)
+            })
+            .nested(2, |protocol| self.put_layer4(protocol));
+        match zone {
+            Some(zone) => message.attribute_be16(3, zone),
+            None => message,
+        }
+    }
+
+    /// Appends `enum ctattr_l4proto`.
+    fn put_layer4<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
+        let message = message.attribute_u8(1, self.protocol);
+        match self.layer4 {
+            Layer4::None => message,
+            Layer4::Ports { src, dst } => message.attribute_be16(2, src).attribute_be16(3, dst),
+            Layer4::Icmp {
+                icmp_type,
+                code,
+                id,
+            } => {
+                let first = if self.protocol == ICMPV6 { 7 } else { 4 };
+                message
+                    .attribute_be16(first, id)
+                    .attribute_u8(first + 1, icmp_type)
+                    .attribute_u8(first + 2, code)
+            }
         }
     }
 
@@ -134,6 +206,33 @@ impl Tuple {
     }
 }
 
+/// `IPPROTO_ICMPV6`.
+const ICMPV6: u8 = 58;
+
+/// The ICMP type that answers a query, or asks for an answer.
+fn answering(protocol: u8, icmp_type: u8) -> Option<u8> {
+    // Echo, timestamp, information and address mask; echo and node information.
+    const QUERIES: [(u8, u8); 4] = [(8, 0), (13, 14), (15, 16), (17, 18)];
+    const QUERIES_V6: [(u8, u8); 2] = [(128, 129), (139, 140)];
+    let queries = match protocol {
+        ICMPV6 => &QUERIES_V6[..],
+        _ => &QUERIES[..],
+    };
+    queries.iter().find_map(|&(query, answer)| match icmp_type {
+        of if of == query => Some(answer),
+        of if of == answer => Some(query),
+        _ => None,
+    })
+}
+
+/// Appends one of `enum ctattr_ip`: 1 is the source, 2 the destination; IPv6's are two further on.
+fn put_address(message: MessageBuilder<'_>, end: u16, address: IpAddr) -> MessageBuilder<'_> {
+    match address {
+        IpAddr::V4(address) => message.attribute(end, &address.octets()),
+        IpAddr::V6(address) => message.attribute(end + 2, &address.octets()),
+    }
+}
+
 /// A header of `struct nlattr`, as it lies in memory.
 const fn header(length_bytes: u16, attribute_type: u16) -> [u8; 4] {
     let [a, b] = length_bytes.to_ne_bytes();
@@ -194,6 +293,35 @@ pub struct Key {
     pub orig: Tuple,
     /// None is zone 0.
     pub zone: Option<Zone>,
+}
+
+impl Key {
+    /// The zone that stands in the tuple of a direction.
+    pub(super) fn tuple_zone(&self, direction: ZoneDirection) -> Option<u16> {
+        let zone = self.zone.filter(|zone| zone.direction == direction)?;
+        Some(zone.id)
+    }
+
+    /// Appends `struct nfgenmsg` and what the kernel finds the flow by: `CTA_TUPLE_ORIG`, and `CTA_ZONE` for a zone of both
+    /// directions.
+    pub(super) fn put<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
+        let message = message
+            .bytes(&[self.orig.family(), 0, 0, 0])
+            .nested(1, |tuple| {
+                self.orig.put(tuple, self.tuple_zone(ZoneDirection::Orig))
+            });
+        match self.tuple_zone(ZoneDirection::Both) {
+            Some(zone) => message.attribute_be16(18, zone),
+            None => message,
+        }
+    }
+}
+
+impl Zone {
+    /// A zone of these parts.
+    pub fn new(id: u16, direction: ZoneDirection) -> Self {
+        Self { id, direction }
+    }
 }
 
 /// The zone that a flow's tuples are unique in, and the directions it holds for.

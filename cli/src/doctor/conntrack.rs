@@ -1,10 +1,9 @@
 //! Conntrack in this namespace: whether its events can be received, what they carry, and how full its table is.
 
-use nlring::conntrack::Group;
+use nlring::conntrack::{Group, Requests};
 use nlring::{ErrorKind, Protocol, Socket};
 use rustix::io::Errno;
 
-use super::ask::{CT_GET_STATS, ask};
 use super::host::{set_sysctl, sysctl};
 use super::report::{Check, State};
 use super::tracking::Trial;
@@ -67,8 +66,10 @@ fn events_as_set(setting: Option<i64>) -> Check {
 /// Joins the groups, and asks for the table's statistics. False: nobody in the kernel knows that request.
 fn try_events() -> nlring::Result<bool> {
     Socket::builder(Protocol::NETFILTER).groups(GROUPS).open()?;
-    let refusal = ask(CT_GET_STATS, 0, |message| message)?;
-    Ok(refusal != Some(Errno::INVAL))
+    match Requests::open()?.table_statistics() {
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(false),
+        asked => asked.map(|_| true),
+    }
 }
 
 /// What there is already, of which some may never make an event.

@@ -6,11 +6,9 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use nlring::conntrack::Flow;
-use nlring::{MessageBuilder, Protocol, RecvFlags, Socket};
-use rustix::io::Errno;
+use nlring::conntrack::{Flow, Key, Layer4, Requests, Tuple};
+use nlring::{Protocol, RecvFlags, Socket};
 
-use super::ask::{CT_DELETE, CT_GET, ask};
 use super::conntrack::GROUPS;
 use super::report::{Check, State};
 
@@ -19,6 +17,8 @@ const NAME: &str = "tracking";
 const PATIENCE: Duration = Duration::from_millis(500);
 /// A table of its own, with a rule that only looks.
 const TRACK: &str = "nft 'table inet nlring { chain track { type filter hook output priority 0; ct state new; }; }'";
+
+const IPPROTO_UDP: u8 = 17;
 
 const UP: &str = "ip link set lo up";
 
@@ -71,11 +71,20 @@ fn try_address(listener: &Socket, address: IpAddr) -> io::Result<Seen> {
     receiver.set_read_timeout(Some(PATIENCE))?;
     sender.send_to(b"nlring doctor", receiver.local_addr()?)?;
     receive(&receiver)?;
-    if !find_entry(CT_GET, address, ports)? {
+    let mut requests = Requests::open()?;
+    let layer4 = Layer4::Ports {
+        src: ports.0,
+        dst: ports.1,
+    };
+    let key = Key {
+        orig: Tuple::new(address, address, IPPROTO_UDP, layer4),
+        zone: None,
+    };
+    if requests.get(&key, |_| ())?.is_none() {
         return Ok(Seen::Untracked);
     }
     let has_time = event_time(listener, address, ports);
-    find_entry(CT_DELETE, address, ports)?; // or the next trial would take it for a flow of somebody's
+    requests.delete(&key, None)?; // or the next trial would take it for a flow of somebody's
     Ok(Seen::Tracked { has_time })
 }
 
@@ -87,43 +96,6 @@ fn receive(socket: &UdpSocket) -> io::Result<usize> {
             result => return result,
         }
     }
-}
-
-/// Gets or deletes the entry for UDP from one port to the other. False: there is none.
-fn find_entry(request: u16, address: IpAddr, ports: (u16, u16)) -> io::Result<bool> {
-    let family = if address.is_ipv4() { 2 } else { 10 }; // AF_INET, AF_INET6
-    let refusal = ask(request, family, |message| {
-        put_tuple(message, address, ports)
-    })?;
-    match refusal {
-        None => Ok(true),
-        Some(Errno::NOENT) => Ok(false),
-        Some(error) => Err(error.into()),
-    }
-}
-
-fn put_tuple(
-    message: MessageBuilder<'_>,
-    address: IpAddr,
-    ports: (u16, u16),
-) -> MessageBuilder<'_> {
-    message.nested(kernel::CTA_TUPLE_ORIG, |tuple| {
-        tuple
-            .nested(kernel::CTA_TUPLE_IP, |ip| match address {
-                IpAddr::V4(address) => ip
-                    .attribute(kernel::CTA_IP_V4_SRC, &address.octets())
-                    .attribute(kernel::CTA_IP_V4_DST, &address.octets()),
-                IpAddr::V6(address) => ip
-                    .attribute(kernel::CTA_IP_V6_SRC, &address.octets())
-                    .attribute(kernel::CTA_IP_V6_DST, &address.octets()),
-            })
-            .nested(kernel::CTA_TUPLE_PROTO, |protocol| {
-                protocol
-                    .attribute_u8(kernel::CTA_PROTO_NUM, kernel::IPPROTO_UDP)
-                    .attribute_be16(kernel::CTA_PROTO_SRC_PORT, ports.0)
-                    .attribute_be16(kernel::CTA_PROTO_DST_PORT, ports.1)
-            })
-    })
 }
 
 /// Looks for the flow's event among those that have come, and whether it carries the kernel's time.
@@ -204,19 +176,4 @@ fn untracked(flow_count: Option<i64>) -> Check {
         )
         .remedy(TRACK),
     }
-}
-
-/// Numbers from include/uapi/linux: `netfilter/nfnetlink_conntrack.h`, `in.h`.
-mod kernel {
-    pub const CTA_TUPLE_ORIG: u16 = 1;
-    pub const CTA_TUPLE_IP: u16 = 1;
-    pub const CTA_TUPLE_PROTO: u16 = 2;
-    pub const CTA_IP_V4_SRC: u16 = 1;
-    pub const CTA_IP_V4_DST: u16 = 2;
-    pub const CTA_IP_V6_SRC: u16 = 3;
-    pub const CTA_IP_V6_DST: u16 = 4;
-    pub const CTA_PROTO_NUM: u16 = 1;
-    pub const CTA_PROTO_SRC_PORT: u16 = 2;
-    pub const CTA_PROTO_DST_PORT: u16 = 3;
-    pub const IPPROTO_UDP: u8 = 17;
 }

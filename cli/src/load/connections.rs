@@ -11,7 +11,7 @@ use rustix::net::sockopt::set_socket_linger;
 use super::Place;
 use super::batch::Batch;
 use super::cycles::Cycle;
-use super::entry::{self, kernel};
+use super::entry::kernel;
 use super::loopback;
 use crate::outcome::Failure;
 
@@ -62,8 +62,8 @@ impl Connections {
     }
 
     fn remove(&mut self, number: u64) -> Result<(), Failure> {
-        let tuple = loopback::tuple(kernel::IPPROTO_TCP, self.client_port, number, self.port);
-        self.removals.add(|buffer| entry::remove(buffer, tuple, 0))
+        let key = loopback::key(kernel::IPPROTO_TCP, self.client_port, number, self.port);
+        Ok(key.delete_in(self.removals.requests(), None)?)
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use nlring::conntrack::{EventKind, Flow};
-use nlring::route::family;
-use nlring::{Message, MessageBuilder, Protocol, flags};
+use nlring::conntrack::{EventKind, Flow, Key, Layer4, NewFlow, Tuple};
+use nlring::{Message, Protocol};
 use rustix::io::Errno;
 
 use super::batch::{Batch, Remedies};
@@ -27,107 +26,41 @@ pub const REMEDIES: Remedies = &[
     ),
 ];
 
-/// One direction of a flow.
-#[derive(Clone, Copy, Debug)]
-pub struct Tuple {
-    pub protocol: u8,
-    pub src: End,
-    pub dst: End,
+/// What the flow of a protocol with ports is known by, from one end to the other.
+pub fn key(protocol: u8, src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> Key {
+    let ports = Layer4::Ports {
+        src: src.1,
+        dst: dst.1,
+    };
+    let orig = Tuple::new(src.0.into(), dst.0.into(), protocol, ports);
+    Key { orig, zone: None }
 }
 
-#[derive(Clone, Copy, Debug)]
-pub struct End {
-    pub address: [u8; 4],
-    pub port: u16,
-}
-
-impl Tuple {
-    fn reversed(self) -> Self {
-        Self {
-            src: self.dst,
-            dst: self.src,
-            ..self
-        }
-    }
-
-    fn put(self, tuple: MessageBuilder<'_>) -> MessageBuilder<'_> {
-        tuple
-            .nested(kernel::CTA_TUPLE_IP, |ip| {
-                ip.attribute(kernel::CTA_IP_V4_SRC, &self.src.address)
-                    .attribute(kernel::CTA_IP_V4_DST, &self.dst.address)
-            })
-            .nested(kernel::CTA_TUPLE_PROTO, |protocol| {
-                protocol
-                    .attribute_u8(kernel::CTA_PROTO_NUM, self.protocol)
-                    .attribute_be16(kernel::CTA_PROTO_SRC_PORT, self.src.port)
-                    .attribute_be16(kernel::CTA_PROTO_DST_PORT, self.dst.port)
-            })
-    }
-}
-
-/// The request for an entry: an established TCP connection.
-pub fn make(buffer: &mut Vec<u8>, tuple: Tuple, more_flags: u16) -> MessageBuilder<'_> {
-    let flags = flags::REQUEST | flags::CREATE | flags::EXCL | more_flags;
-    start(buffer, kernel::CTNL_NEW, flags)
-        .nested(kernel::CTA_TUPLE_ORIG, |orig| tuple.put(orig))
-        .nested(kernel::CTA_TUPLE_REPLY, |reply| tuple.reversed().put(reply))
-        .attribute_be32(kernel::CTA_TIMEOUT, LIFE_SECONDS)
-        .nested(kernel::CTA_PROTOINFO, |info| {
-            info.nested(kernel::CTA_PROTOINFO_TCP, |tcp| {
-                tcp.attribute_u8(
-                    kernel::CTA_PROTOINFO_TCP_STATE,
-                    kernel::TCP_CONNTRACK_ESTABLISHED,
-                )
-            })
-        })
-}
-
-/// The request to remove an entry.
-pub fn remove(buffer: &mut Vec<u8>, tuple: Tuple, more_flags: u16) -> MessageBuilder<'_> {
-    start(buffer, kernel::CTNL_DELETE, flags::REQUEST | more_flags)
-        .nested(kernel::CTA_TUPLE_ORIG, |orig| tuple.put(orig))
-}
-
-/// The request to be told of an entry.
-pub fn get(buffer: &mut Vec<u8>, tuple: Tuple) -> MessageBuilder<'_> {
-    start(buffer, kernel::CTNL_GET, flags::REQUEST | flags::ACK)
-        .nested(kernel::CTA_TUPLE_ORIG, |orig| tuple.put(orig))
-}
-
-/// A request to conntrack: its header, and `struct nfgenmsg`.
-pub fn start(buffer: &mut Vec<u8>, message_type: u16, flags: u16) -> MessageBuilder<'_> {
-    MessageBuilder::new(buffer, message_type, flags).bytes(&[family::INET, 0, 0, 0])
+/// An entry to be made: an established TCP connection.
+pub fn connection(key: &Key) -> NewFlow<'static> {
+    NewFlow::new(key.orig, LIFE_SECONDS).tcp_state(kernel::TCP_CONNTRACK_ESTABLISHED)
 }
 
 /// Entries by number. The destination tells programs that run at once apart.
 #[derive(Clone, Copy)]
 pub struct Numbered {
-    dst: End,
+    dst: (Ipv4Addr, u16),
 }
 
 impl Numbered {
     pub fn new() -> Self {
         let [.., a, b] = std::process::id().to_be_bytes();
         Self {
-            dst: End {
-                address: [198, 19, a, b],
-                port: 443,
-            },
+            dst: (Ipv4Addr::new(198, 19, a, b), 443),
         }
     }
 
     /// The entry of a number, whose lower 32 bits are in the source.
-    pub fn tuple(self, number: u64) -> Tuple {
+    pub fn key(self, number: u64) -> Key {
         let [.., a, b, c, d] = number.to_be_bytes();
         // 198.18.0.0/15 is nobody's: it is for the tests of network devices (RFC 2544).
-        Tuple {
-            protocol: kernel::IPPROTO_TCP,
-            src: End {
-                address: [198, 18, a, b],
-                port: u16::from_be_bytes([c, d]),
-            },
-            dst: self.dst,
-        }
+        let src = (Ipv4Addr::new(198, 18, a, b), u16::from_be_bytes([c, d]));
+        key(kernel::IPPROTO_TCP, src, self.dst)
     }
 }
 
@@ -178,11 +111,13 @@ impl Cycle for Entries {
     const EVENTS: u64 = 2;
 
     fn step(&mut self, number: u64, step: u64) -> Result<(), Failure> {
-        let tuple = self.numbered.tuple(number);
-        self.batch.add(|buffer| match step {
-            0 => make(buffer, tuple, 0),
-            _ => remove(buffer, tuple, 0),
-        })
+        let key = self.numbered.key(number);
+        let requests = self.batch.requests();
+        match step {
+            0 => connection(&key).create_in(requests)?,
+            _ => key.delete_in(requests, None)?,
+        }
+        Ok(())
     }
 
     fn send(&mut self) -> Result<(), Failure> {
@@ -190,28 +125,8 @@ impl Cycle for Entries {
     }
 }
 
-/// Numbers from include/uapi/linux: `netfilter/nfnetlink_conntrack.h`, `netfilter/nf_conntrack_tcp.h`, `in.h`.
+/// Numbers from include/uapi/linux: `netfilter/nf_conntrack_tcp.h`, `in.h`.
 pub mod kernel {
-    /// Subsystem 1 (`NFNL_SUBSYS_CTNETLINK`), messages `IPCTNL_MSG_CT_NEW`, `IPCTNL_MSG_CT_GET` and
-    /// `IPCTNL_MSG_CT_DELETE`.
-    pub const CTNL_NEW: u16 = 0x100;
-    pub const CTNL_GET: u16 = 0x101;
-    pub const CTNL_DELETE: u16 = 0x102;
-    pub const CTA_TUPLE_ORIG: u16 = 1;
-    pub const CTA_TUPLE_REPLY: u16 = 2;
-    pub const CTA_PROTOINFO: u16 = 4;
-    pub const CTA_TIMEOUT: u16 = 7;
-    pub const CTA_MARK: u16 = 8;
-    pub const CTA_MARK_MASK: u16 = 21;
-    pub const CTA_TUPLE_IP: u16 = 1;
-    pub const CTA_TUPLE_PROTO: u16 = 2;
-    pub const CTA_IP_V4_SRC: u16 = 1;
-    pub const CTA_IP_V4_DST: u16 = 2;
-    pub const CTA_PROTO_NUM: u16 = 1;
-    pub const CTA_PROTO_SRC_PORT: u16 = 2;
-    pub const CTA_PROTO_DST_PORT: u16 = 3;
-    pub const CTA_PROTOINFO_TCP: u16 = 1;
-    pub const CTA_PROTOINFO_TCP_STATE: u16 = 1;
     pub const TCP_CONNTRACK_ESTABLISHED: u8 = 3;
     pub const TCP_CONNTRACK_CLOSE: u8 = 8;
     pub const IPPROTO_TCP: u8 = 6;
@@ -221,29 +136,27 @@ pub mod kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nlring::MessageList;
 
     #[test]
     fn the_index_is_read_back_from_each_message() {
         let numbered = Numbered::new();
         for number in [0, 1, 65_535, 65_536, u64::from(u32::MAX)] {
-            let mut bytes = Vec::new();
-            let tuple = numbered.tuple(number);
-            make(&mut bytes, tuple, 0).finish().unwrap();
-            remove(&mut bytes, tuple, 0).finish().unwrap();
-            let list = MessageList::new(&bytes);
-            let indexes: Vec<_> = list.iter().map(|message| index_of(&message)).collect();
+            let mut batch = nlring::Batch::new();
+            let key = numbered.key(number);
+            connection(&key).create_in(&mut batch).unwrap();
+            key.delete_in(&mut batch, None).unwrap();
+            let indexes: Vec<_> = batch.requests().map(|message| index_of(&message)).collect();
             assert_eq!(indexes, [Some(2 * number), Some(2 * number + 1)]);
         }
     }
 
     #[test]
     fn others_flows_have_no_index() {
-        let mut tuple = Numbered::new().tuple(7);
-        tuple.dst.address = [192, 0, 2, 1];
-        let mut bytes = Vec::new();
-        make(&mut bytes, tuple, 0).finish().unwrap();
-        let list = MessageList::new(&bytes);
-        assert_eq!(list.iter().find_map(|message| index_of(&message)), None);
+        let mut key = Numbered::new().key(7);
+        key.orig.dst = Ipv4Addr::new(192, 0, 2, 1).into();
+        let mut batch = nlring::Batch::new();
+        connection(&key).create_in(&mut batch).unwrap();
+        let mut requests = batch.requests();
+        assert_eq!(requests.find_map(|message| index_of(&message)), None);
     }
 }

@@ -10,7 +10,7 @@ use nlring::{Message, Protocol};
 use super::Place;
 use super::batch::Batch;
 use super::cycles::Cycle;
-use super::entry::{self, kernel};
+use super::entry::kernel;
 use super::loopback;
 use crate::outcome::Failure;
 
@@ -59,13 +59,13 @@ impl Cycle for Flows {
         if step == 0 {
             return self.send_datagram(number);
         }
-        let tuple = loopback::tuple(
+        let key = loopback::key(
             kernel::IPPROTO_UDP,
             self.sender_port,
             number,
             self.sink_port,
         );
-        self.removals.add(|buffer| entry::remove(buffer, tuple, 0))
+        Ok(key.delete_in(self.removals.requests(), None)?)
     }
 
     fn send(&mut self) -> Result<(), Failure> {

@@ -5,20 +5,19 @@
 use std::fs;
 use std::ops::Range;
 
-use nlring::conntrack::{EventKind, Flow};
-use nlring::{Message, Protocol, flags};
+use nlring::conntrack::{DumpFilter, EventKind, Requests};
+use nlring::{Message, Protocol};
 
 use super::batch::Batch;
-use super::entry::{self, Numbered, kernel};
+use super::entry::{self, Numbered};
 use super::{Schedule, Source};
 use crate::outcome::Failure;
-use crate::request::Requester;
 
 /// The upper half of the mark; the lower one is of the process ID, and tells programs that run at once apart.
 const MARK: u32 = 0x6e6c_0000;
 
 pub struct Flush {
-    requester: Requester,
+    requests: Requests,
     batch: Batch,
     numbered: Numbered,
     mark: u32,
@@ -31,14 +30,13 @@ pub struct Flush {
 
 impl Flush {
     pub fn open() -> Result<Self, Failure> {
-        let requester = Requester::open(Protocol::NETFILTER)?;
         let batch = Batch::open(
             Protocol::NETFILTER,
             "make conntrack entries",
             entry::REMEDIES,
         )?;
         Ok(Self {
-            requester,
+            requests: Requests::open()?,
             batch,
             numbered: Numbered::new(),
             mark: MARK | (std::process::id() & 0xffff),
@@ -61,15 +59,10 @@ impl Flush {
 
     /// Where the kernel does not know marks, a request for one would remove all flows there are.
     fn check_mark(&mut self) -> Result<(), Failure> {
-        let (mark, tuple) = (Some(self.mark), self.numbered.tuple(0));
-        let mut is_marked = false;
-        self.requester.dump(
-            "get a conntrack entry",
-            |buffer| entry::get(buffer, tuple),
-            |message| is_marked |= Flow::decode(message).is_some_and(|flow| flow.mark == mark),
-        )?;
-        self.is_marked = is_marked;
-        if is_marked {
+        let first = self.numbered.key(0);
+        let mark = self.requests.get(&first, |flow| flow.mark)?;
+        self.is_marked = mark.flatten() == Some(self.mark);
+        if self.is_marked {
             return Ok(());
         }
         Err(Failure::Other(
@@ -80,18 +73,14 @@ impl Flush {
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
-        let mark = self.mark;
-        self.requester.ask("flush conntrack entries", |buffer| {
-            entry::start(buffer, kernel::CTNL_DELETE, flags::REQUEST | flags::ACK)
-                .attribute_be32(kernel::CTA_MARK, mark)
-                .attribute_be32(kernel::CTA_MARK_MASK, u32::MAX)
-        })
+        let marked = DumpFilter::new().mark(self.mark, u32::MAX);
+        Ok(self.requests.flush(&marked)?)
     }
 
     fn remove_one_by_one(&mut self) -> Result<(), Failure> {
         for number in 0..self.left_count {
-            let tuple = self.numbered.tuple(number);
-            self.batch.add(|buffer| entry::remove(buffer, tuple, 0))?;
+            let key = self.numbered.key(number);
+            key.delete_in(self.batch.requests(), None)?;
         }
         self.batch.send()
     }
@@ -101,10 +90,8 @@ impl Source for Flush {
     fn make(&mut self, indexes: Range<u64>, _schedule: &Schedule) -> Result<(), Failure> {
         for index in indexes {
             self.check_room()?;
-            let (mark, tuple) = (self.mark, self.numbered.tuple(index));
-            self.batch.add(|buffer| {
-                entry::make(buffer, tuple, 0).attribute_be32(kernel::CTA_MARK, mark)
-            })?;
+            let flow = entry::connection(&self.numbered.key(index)).mark(self.mark);
+            flow.create_in(self.batch.requests())?;
             self.left_count += 1;
         }
         self.batch.send()?;

@@ -4,15 +4,15 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
-use nlring::Protocol;
+use nlring::conntrack::Key;
+use nlring::{Protocol, Requester};
 use rustix::io::Errno;
 
 use super::Place;
 use super::batch::Remedies;
-use super::entry::{End, Tuple};
+use super::entry;
 use super::route::loopback_up;
 use crate::outcome::Failure;
-use crate::request::Requester;
 
 /// From 127.1.0.0 on: the first and the last addresses of the network are not for everybody.
 const FIRST: u32 = 127 << 24 | 1 << 16;
@@ -74,18 +74,9 @@ pub fn destination(number: u64) -> Ipv4Addr {
 }
 
 /// A flow of a number. Its source is the address that the kernel takes for all of 127.0.0.0/8.
-pub fn tuple(protocol: u8, src_port: u16, number: u64, dst_port: u16) -> Tuple {
-    Tuple {
-        protocol,
-        src: End {
-            address: Ipv4Addr::LOCALHOST.octets(),
-            port: src_port,
-        },
-        dst: End {
-            address: destination(number).octets(),
-            port: dst_port,
-        },
-    }
+pub fn key(protocol: u8, src_port: u16, number: u64, dst_port: u16) -> Key {
+    let src = (Ipv4Addr::LOCALHOST, src_port);
+    entry::key(protocol, src, (destination(number), dst_port))
 }
 
 /// The number of a flow that goes there.

@@ -1,0 +1,262 @@
+//! Flows to be made, and what is to change in one.
+
+use std::net::IpAddr;
+
+use super::status;
+use super::tuple::{Key, Tuple, Zone, ZoneDirection};
+use crate::builder::MessageBuilder;
+
+/// `enum ctattr_type`.
+mod cta {
+    pub const TUPLE_REPLY: u16 = 2;
+    pub const STATUS: u16 = 3;
+    pub const PROTOINFO: u16 = 4;
+    pub const HELP: u16 = 5;
+    pub const NAT_SRC: u16 = 6;
+    pub const TIMEOUT: u16 = 7;
+    pub const MARK: u16 = 8;
+    pub const NAT_DST: u16 = 13;
+    pub const MARK_MASK: u16 = 21;
+    pub const LABELS: u16 = 22;
+    pub const LABELS_MASK: u16 = 23;
+}
+
+/// How many labels there are in the kernel (Linux v6.18, include/net/netfilter/nf_conntrack_labels.h,
+/// `NF_CT_LABELS_MAX_SIZE`), in words of 32.
+const LABEL_WORDS: usize = 4;
+
+/// A flow to be made, by [`Requests::create`](super::Requests::create).
+///
+/// ```
+/// use nlring::conntrack::{Layer4, NewFlow, Tuple, status};
+///
+/// let (client, server) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+/// let tuple = Tuple::new(client, server, 6, Layer4::Ports { src: 40_000, dst: 443 });
+/// let flow = NewFlow::new(tuple, 600)
+///     .tcp_state(3 /* ESTABLISHED */)
+///     .status(status::SEEN_REPLY | status::ASSURED)
+///     .mark(7);
+/// # let _ = flow;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct NewFlow<'a> {
+    key: Key,
+    reply: Option<Tuple>,
+    timeout_seconds: u32,
+    change: FlowChange<'a>,
+    src_nat: Option<(IpAddr, Option<u16>)>,
+    dst_nat: Option<(IpAddr, Option<u16>)>,
+}
+
+impl<'a> NewFlow<'a> {
+    /// A flow of this original tuple, that ends after so many seconds without a packet. Its reply tuple is the
+    /// [reverse](Tuple::reversed).
+    pub fn new(orig: Tuple, timeout_seconds: u32) -> Self {
+        Self {
+            key: Key { orig, zone: None },
+            reply: orig.reversed(),
+            timeout_seconds,
+            change: FlowChange::new(),
+            src_nat: None,
+            dst_nat: None,
+        }
+    }
+
+    /// The tuple of the answers, where it is another than the reverse. A flow of an ICMP type without a reverse needs it.
+    pub fn reply(mut self, reply: Tuple) -> Self {
+        self.reply = Some(reply);
+        self
+    }
+
+    /// The zone.
+    pub fn zone(mut self, zone: Zone) -> Self {
+        self.key.zone = Some(zone);
+        self
+    }
+
+    /// Bits of [`status`](super::status). The kernel passes over those of translation, which are its own.
+    pub fn status(mut self, status: u32) -> Self {
+        self.change = self.change.status(status);
+        self
+    }
+
+    /// The connection mark.
+    pub fn mark(mut self, mark: u32) -> Self {
+        self.change = self.change.mark(mark, u32::MAX);
+        self
+    }
+
+    /// The state of a TCP connection (`enum tcp_conntrack`): 3 is `ESTABLISHED`.
+    pub fn tcp_state(mut self, state: u8) -> Self {
+        self.change = self.change.tcp_state(state);
+        self
+    }
+
+    /// Sets a label, 0 to 127. The kernel keeps labels only while a rule of the namespace uses some, and does not tell when
+    /// it passes over them.
+    pub fn label(mut self, label: u8) -> Self {
+        self.change = self.change.label(label, true);
+        self
+    }
+
+    /// The helper's name, such as `ftp`.
+    pub fn helper(mut self, helper: &'a str) -> Self {
+        self.change = self.change.helper(helper);
+        self
+    }
+
+    /// The address, and port, that the source is translated to. The kernel makes the reply tuple fit.
+    pub fn src_nat(mut self, address: IpAddr, port: Option<u16>) -> Self {
+        self.src_nat = Some((address, port));
+        self
+    }
+
+    /// The address, and port, that the destination is translated to. The kernel makes the reply tuple fit.
+    pub fn dst_nat(mut self, address: IpAddr, port: Option<u16>) -> Self {
+        self.dst_nat = Some((address, port));
+        self
+    }
+
+    /// What the flow is going to be known by.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Appends `struct nfgenmsg` and all of it. Without a reply tuple the kernel refuses it.
+    pub(super) fn put<'b>(&self, message: MessageBuilder<'b>) -> MessageBuilder<'b> {
+        let mut message = self.key.put(message);
+        if let Some(reply) = &self.reply {
+            let zone = self.key.tuple_zone(ZoneDirection::Reply);
+            message = message.nested(cta::TUPLE_REPLY, |tuple| reply.put(tuple, zone));
+        }
+        message = message.attribute_be32(cta::TIMEOUT, self.timeout_seconds);
+        for (attribute, to) in [(cta::NAT_SRC, self.src_nat), (cta::NAT_DST, self.dst_nat)] {
+            if let Some((address, port)) = to {
+                message = message.nested(attribute, |nat| put_nat(nat, address, port));
+            }
+        }
+        self.change.put(message)
+    }
+}
+
+/// Appends `enum ctattr_nat`: a range of one address, and of one port (`enum ctattr_protonat`).
+fn put_nat(nat: MessageBuilder<'_>, address: IpAddr, port: Option<u16>) -> MessageBuilder<'_> {
+    let nat = match address {
+        IpAddr::V4(v4) => nat.attribute(1, &v4.octets()).attribute(2, &v4.octets()),
+        IpAddr::V6(v6) => nat.attribute(4, &v6.octets()).attribute(5, &v6.octets()),
+    };
+    match port {
+        Some(port) => nat.nested(3, |range| {
+            range.attribute_be16(1, port).attribute_be16(2, port)
+        }),
+        None => nat,
+    }
+}
+
+/// What is to change in a flow, by [`Requests::update`](super::Requests::update): nothing, unless it is asked for.
+///
+/// ```
+/// use nlring::conntrack::FlowChange;
+///
+/// let longer_and_marked = FlowChange::new().timeout_seconds(3600).mark(0x10, 0xf0);
+/// # let _ = longer_and_marked;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct FlowChange<'a> {
+    timeout_seconds: Option<u32>,
+    status: Option<u32>,
+    mark: Option<(u32, u32)>,
+    tcp_state: Option<u8>,
+    labels: [u32; LABEL_WORDS],
+    labels_mask: [u32; LABEL_WORDS],
+    helper: Option<&'a str>,
+}
+
+impl<'a> FlowChange<'a> {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// It is to end after so many seconds without a packet. The kernel refuses to (`EPERM`) where the timeout is fixed.
+    pub fn timeout_seconds(mut self, timeout_seconds: u32) -> Self {
+        self.timeout_seconds = Some(timeout_seconds);
+        self
+    }
+
+    /// Bits of [`status`](super::status) to set: none is ever cleared. Those of `SEEN_REPLY`, `ASSURED` and `EXPECTED` that
+    /// the flow has must be among them, else the kernel refuses the change (`EBUSY`; Linux v6.18,
+    /// net/netfilter/nf_conntrack_core.c, `nf_ct_change_status_common`).
+    pub fn status(mut self, status: u32) -> Self {
+        self.status = Some(status | status::CONFIRMED);
+        self
+    }
+
+    /// Those bits of the mark that are in `mask` are to be those of `value`.
+    pub fn mark(mut self, value: u32, mask: u32) -> Self {
+        self.mark = Some((value & mask, mask));
+        self
+    }
+
+    /// The state of a TCP connection (`enum tcp_conntrack`): 3 is `ESTABLISHED`.
+    pub fn tcp_state(mut self, state: u8) -> Self {
+        self.tcp_state = Some(state);
+        self
+    }
+
+    /// Sets or clears a label, 0 to 127; a larger number is none. The kernel has no room for labels (`ENOSPC`) in a flow
+    /// that began while no rule of the namespace used some.
+    pub fn label(mut self, label: u8, on: bool) -> Self {
+        let (word, bit) = (usize::from(label / 32), 1 << (label % 32));
+        if let (Some(labels), Some(mask)) =
+            (self.labels.get_mut(word), self.labels_mask.get_mut(word))
+        {
+            *mask |= bit;
+            *labels = if on { *labels | bit } else { *labels & !bit };
+        }
+        self
+    }
+
+    /// The helper's name; an empty one takes the helper away. The kernel refuses to give a helper to a flow that began
+    /// without one (`EOPNOTSUPP`).
+    pub fn helper(mut self, helper: &'a str) -> Self {
+        self.helper = Some(helper);
+        self
+    }
+
+    pub(super) fn put<'b>(&self, mut message: MessageBuilder<'b>) -> MessageBuilder<'b> {
+        if let Some(timeout_seconds) = self.timeout_seconds {
+            message = message.attribute_be32(cta::TIMEOUT, timeout_seconds);
+        }
+        if let Some(status) = self.status {
+            message = message.attribute_be32(cta::STATUS, status);
+        }
+        if let Some((mark, mask)) = self.mark {
+            let marked = message.attribute_be32(cta::MARK, mark);
+            message = marked.attribute_be32(cta::MARK_MASK, mask);
+        }
+        if let Some(state) = self.tcp_state {
+            // CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE.
+            message = message.nested(cta::PROTOINFO, |info| {
+                info.nested(1, |tcp| tcp.attribute_u8(1, state))
+            });
+        }
+        if self.labels_mask != [0; LABEL_WORDS] {
+            let labelled = message.attribute(cta::LABELS, words(&self.labels).as_flattened());
+            let mask = words(&self.labels_mask);
+            message = labelled.attribute(cta::LABELS_MASK, mask.as_flattened());
+        }
+        if let Some(helper) = self.helper {
+            // CTA_HELP_NAME.
+            message = message.nested(cta::HELP, |help| help.attribute_str_nul(1, helper));
+        }
+        message
+    }
+}
+
+/// As [`Flow::label_bits`](super::Flow::label_bits) reads them.
+fn words(labels: &[u32; LABEL_WORDS]) -> [[u8; 4]; LABEL_WORDS] {
+    labels.map(u32::to_ne_bytes)
+}

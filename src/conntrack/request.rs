@@ -1,0 +1,413 @@
+//! Requests to conntrack: its tables dumped, flows looked up, made, changed and removed, and what it counts.
+
+use super::expectation::Expectation;
+use super::flow::Flow;
+use super::new_flow::{FlowChange, NewFlow};
+use super::statistics::{CpuStatistics, TableStatistics};
+use super::tuple::Key;
+use crate::builder::MessageBuilder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Message, flags};
+use crate::request::{Batch, Dump, Requester};
+use crate::socket::Protocol;
+
+/// `NFNL_SUBSYS_CTNETLINK` in the upper byte, and of `enum cntl_msg_types`.
+const CT_NEW: u16 = 0x100;
+const CT_GET: u16 = 0x101;
+const CT_DELETE: u16 = 0x102;
+const CT_GET_STATS_CPU: u16 = 0x104;
+const CT_GET_STATS: u16 = 0x105;
+/// `NFNL_SUBSYS_CTNETLINK_EXP`, `IPCTNL_MSG_EXP_GET`.
+const EXP_GET: u16 = 0x201;
+
+/// `enum ctattr_type`.
+mod cta {
+    pub const STATUS: u16 = 3;
+    pub const MARK: u16 = 8;
+    pub const ID: u16 = 12;
+    pub const ZONE: u16 = 18;
+    pub const MARK_MASK: u16 = 21;
+    pub const STATUS_MASK: u16 = 26;
+}
+
+/// So many requests of a batch are built at a time.
+const BATCH: usize = 4096;
+
+/// Requests to conntrack, over a socket of their own. All need `CAP_NET_ADMIN` over the network namespace: without it, they are
+/// `EPERM`. The kernel's side is that of Linux v6.18, net/netfilter/nf_conntrack_netlink.c.
+///
+/// ```no_run
+/// use nlring::conntrack::{DumpFilter, Key, Requests};
+///
+/// let mut requests = Requests::open()?;
+/// // All flows of mark 7, by their keys.
+/// let marked = DumpFilter::new().mark(7, u32::MAX);
+/// let flows = requests.dump(&marked, |keys: &mut Vec<Key>, flow| keys.push(flow.key()))?;
+/// for key in &flows.items {
+///     let left = requests.get(key, |flow| flow.timeout_seconds)?.flatten();
+///     println!("{} -> {}: {left:?} s", key.orig.src, key.orig.dst);
+///     requests.delete(key, None)?;
+/// }
+/// # Ok::<(), nlring::Error>(())
+/// ```
+///
+/// The kernel finds a flow by either of its tuples: a key whose original tuple is the reply tuple of another flow finds
+/// that one. [`get`](Self::get) tells, [`update`](Self::update) and [`delete`](Self::delete) act on it; an id prevents that.
+#[derive(Debug)]
+pub struct Requests {
+    requester: Requester,
+}
+
+/// Which flows a dump brings, or a flush removes: all, unless something is asked for.
+///
+/// The kernel picks them. What an older one does not know to pick by, a dump passes over itself.
+///
+/// ```
+/// use nlring::conntrack::{DumpFilter, status};
+///
+/// let assured_ipv4_of_zone_5 = DumpFilter::new()
+///     .family(2 /* AF_INET */)
+///     .zone(5)
+///     .status(status::ASSURED, status::ASSURED);
+/// # let _ = assured_ipv4_of_zone_5;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct DumpFilter {
+    family: u8,
+    zone: Option<u16>,
+    mark: Option<(u32, u32)>,
+    status: Option<(u32, u32)>,
+}
+
+impl DumpFilter {
+    /// All flows.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Those of an address family: 2 (`AF_INET`) or 10 (`AF_INET6`).
+    pub fn family(mut self, family: u8) -> Self {
+        self.family = family;
+        self
+    }
+
+    /// Those of a zone, whichever directions it holds for; 0 is the zone of those that have none. Picked by the kernel since
+    /// Linux 6.8.
+    pub fn zone(mut self, zone: u16) -> Self {
+        self.zone = Some(zone);
+        self
+    }
+
+    /// Those whose mark, of which only the bits of `mask` are looked at, is `value`. Picked by the kernel since Linux 3.4.
+    pub fn mark(mut self, value: u32, mask: u32) -> Self {
+        self.mark = Some((value, mask));
+        self
+    }
+
+    /// Those whose [`status`](super::status), of which only the bits of `mask` are looked at, is `value`. The kernel refuses
+    /// a mask of 0. Picked by the kernel since Linux 5.15.
+    pub fn status(mut self, value: u32, mask: u32) -> Self {
+        self.status = Some((value, mask));
+        self
+    }
+
+    /// Appends `struct nfgenmsg` and what to pick by. A flush looks at the family only where the version is not 0.
+    fn put<'a>(&self, message: MessageBuilder<'a>, version: u8) -> MessageBuilder<'a> {
+        let mut message = message.bytes(&[self.family, version, 0, 0]);
+        if let Some((mark, mask)) = self.mark {
+            message = message
+                .attribute_be32(cta::MARK, mark)
+                .attribute_be32(cta::MARK_MASK, mask);
+        }
+        if let Some((status, mask)) = self.status {
+            message = message
+                .attribute_be32(cta::STATUS, status)
+                .attribute_be32(cta::STATUS_MASK, mask);
+        }
+        match self.zone {
+            Some(zone) => message.attribute_be16(cta::ZONE, zone),
+            None => message,
+        }
+    }
+
+    /// What the kernel ought to have seen to.
+    fn matches(&self, flow: &Flow<'_>) -> bool {
+        let is = |value: Option<u32>, wanted: Option<(u32, u32)>| {
+            wanted.is_none_or(|(wanted, mask)| value.unwrap_or(0) & mask == wanted)
+        };
+        (self.family == 0 || self.family == flow.family)
+            && (self.zone).is_none_or(|zone| flow.zone.map_or(0, |zone| zone.id) == zone)
+            && is(flow.mark, self.mark)
+            && is(flow.status, self.status)
+    }
+
+    fn decode<'a>(&self, message: &Message<'a>) -> Option<Flow<'a>> {
+        Flow::decode(message).filter(|flow| self.matches(flow))
+    }
+}
+
+/// `struct nfgenmsg`.
+fn fixed(family: u8) -> [u8; 4] {
+    [family, 0, 0, 0]
+}
+
+impl Requests {
+    /// Opens a socket for requests.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::open`].
+    pub fn open() -> Result<Self> {
+        Ok(Self {
+            requester: Requester::open(Protocol::NETFILTER)?,
+        })
+    }
+
+    /// What the requests go through: for its time-out, and for requests that are not here.
+    pub fn requester(&mut self) -> &mut Requester {
+        &mut self.requester
+    }
+
+    /// Dumps the flows: hands each to `take`, which adds it to the items. The kernel does not tell whether changes interrupted
+    /// the dump: flows that come or go meanwhile may be there or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::dump`].
+    pub fn dump<T: Default>(
+        &mut self,
+        filter: &DumpFilter,
+        mut take: impl FnMut(&mut T, &Flow<'_>),
+    ) -> Result<Dump<T>> {
+        let take = |items: &mut T, message: &Message<'_>| {
+            if let Some(flow) = filter.decode(message) {
+                take(items, &flow);
+            }
+        };
+        let requester = &mut self.requester;
+        requester.dump(CT_GET, |message| filter.put(message, 0), take)
+    }
+
+    /// Looks a flow up. None: there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::ask`].
+    pub fn get<T>(&mut self, key: &Key, f: impl FnOnce(&Flow<'_>) -> T) -> Result<Option<T>> {
+        let (mut f, mut found) = (Some(f), None);
+        self.get_many(std::slice::from_ref(key), |_, flow| {
+            found = flow.and_then(|flow| f.take().map(|f| f(flow)));
+        })?;
+        Ok(found)
+    }
+
+    /// Looks flows up, many with one system call: hands each to `f`, with the index of its key. None: there is no such flow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::ask`], for the first that failed; `f` is not told of those that did.
+    pub fn get_many(
+        &mut self,
+        keys: &[Key],
+        mut f: impl FnMut(usize, Option<&Flow<'_>>),
+    ) -> Result<()> {
+        let mut failed = Ok(());
+        let mut batch = Batch::new();
+        for (part, keys) in keys.chunks(BATCH).enumerate() {
+            for key in keys {
+                batch.add(CT_GET, 0, |message| key.put(message))?;
+            }
+            batch.send(&mut self.requester, |index, reply| match reply {
+                Ok(message) => {
+                    // The kernel finds a flow by its reply tuple too: that is another one than was asked for.
+                    let flow = Flow::decode(&message).filter(|flow| flow.orig == keys[index].orig);
+                    f(part * BATCH + index, flow.as_ref());
+                }
+                Err(error) if is_missing(&error) => f(part * BATCH + index, None),
+                Err(error) => {
+                    if failed.is_ok() {
+                        failed = Err(error);
+                    }
+                }
+            })?;
+        }
+        failed.map_err(|error: Error| error.during("get a conntrack entry"))
+    }
+
+    /// Makes a flow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::ask`]: `EEXIST` where a flow has one of its tuples, `ENOMEM` where the table is full, `EOPNOTSUPP` for a
+    /// helper that the kernel does not have.
+    pub fn create(&mut self, flow: &NewFlow<'_>) -> Result<()> {
+        let flags = flags::CREATE | flags::EXCL;
+        let asked = self
+            .requester
+            .ask(CT_NEW, flags, |message| flow.put(message));
+        asked.map_err(|error| error.during("make a conntrack entry"))
+    }
+
+    /// Changes a flow. False: there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::ask`], and what [`FlowChange`] says.
+    pub fn update(&mut self, key: &Key, change: &FlowChange<'_>) -> Result<bool> {
+        let asked = self
+            .requester
+            .ask(CT_NEW, 0, |message| change.put(key.put(message)));
+        unless_missing(asked, "change a conntrack entry")
+    }
+
+    /// Removes a flow; with an id ([`Flow::id`]) only if it is that one. False: there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::ask`].
+    pub fn delete(&mut self, key: &Key, id: Option<u32>) -> Result<bool> {
+        let asked = self
+            .requester
+            .ask(CT_DELETE, 0, |message| put_deletion(message, key, id));
+        unless_missing(asked, "remove a conntrack entry")
+    }
+
+    /// Removes the flows that the filter picks: all, without any.
+    ///
+    /// The kernel picks by family since Linux 5.3 (an older one removes those of all families), by mark, by status since 5.15,
+    /// and by zone since 6.8. What an older kernel does not pick by, it would remove regardless: a dump finds that out first.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::Unsupported`]: this kernel does not pick by the status or the zone, and nothing was removed;
+    /// - otherwise as [`Requester::ask`].
+    pub fn flush(&mut self, filter: &DumpFilter) -> Result<()> {
+        const OPERATION: &str = "flush conntrack entries";
+        let is_obeyed = (filter.zone.is_none() && filter.status.is_none())
+            || self
+                .is_obeyed(filter)
+                .map_err(|error| error.during(OPERATION))?;
+        if !is_obeyed {
+            let error = Error::with_kind(OPERATION, ErrorKind::Unsupported);
+            return Err(error.with_remedy("it would remove more than was asked for"));
+        }
+        let asked = self
+            .requester
+            .ask(CT_DELETE, 0, |message| filter.put(message, 1));
+        asked.map_err(|error| error.during(OPERATION))
+    }
+
+    /// Whether a dump brings only what the filter picks.
+    fn is_obeyed(&mut self, filter: &DumpFilter) -> Result<bool> {
+        let take = |other_count: &mut usize, message: &Message<'_>| {
+            *other_count += usize::from(filter.decode(message).is_none());
+        };
+        let dump = self
+            .requester
+            .dump(CT_GET, |message| filter.put(message, 0), take)?;
+        Ok(dump.items == 0)
+    }
+
+    /// What conntrack has counted, CPU by CPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::dump`].
+    pub fn statistics(&mut self) -> Result<Vec<CpuStatistics>> {
+        let take = |all: &mut Vec<_>, message: &Message<'_>| {
+            all.extend(CpuStatistics::decode(message));
+        };
+        let fill = fixed(0);
+        let dump = self
+            .requester
+            .dump(CT_GET_STATS_CPU, |message| message.bytes(&fill), take)?;
+        Ok(dump.items)
+    }
+
+    /// How full the table is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::ask`].
+    pub fn table_statistics(&mut self) -> Result<TableStatistics> {
+        const OPERATION: &str = "ask how full the conntrack table is";
+        let mut replies = self
+            .requester
+            .send(CT_GET_STATS, 0, |message| message.bytes(&fixed(0)))?;
+        let mut statistics = None;
+        while let Some(message) = replies
+            .next_message()
+            .map_err(|error| error.during(OPERATION))?
+        {
+            statistics = statistics.or(TableStatistics::decode(&message));
+        }
+        statistics.ok_or_else(|| Error::with_kind(OPERATION, ErrorKind::UnexpectedReply))
+    }
+
+    /// Dumps the expectations, of one address family or of all (0): hands each to `take`, which adds it to the items.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::dump`].
+    pub fn expectations<T: Default>(
+        &mut self,
+        family: u8,
+        mut take: impl FnMut(&mut T, &Expectation<'_>),
+    ) -> Result<Dump<T>> {
+        let take = |items: &mut T, message: &Message<'_>| {
+            if let Some(expectation) = Expectation::decode(message) {
+                take(items, &expectation);
+            }
+        };
+        let fill = fixed(family);
+        self.requester
+            .dump(EXP_GET, |message| message.bytes(&fill), take)
+    }
+}
+
+/// False: there was no such flow.
+fn unless_missing(asked: Result<()>, operation: &'static str) -> Result<bool> {
+    match asked {
+        Ok(()) => Ok(true),
+        Err(error) if is_missing(&error) => Ok(false),
+        Err(error) => Err(error.during(operation)),
+    }
+}
+
+fn put_deletion<'a>(message: MessageBuilder<'a>, key: &Key, id: Option<u32>) -> MessageBuilder<'a> {
+    let message = key.put(message);
+    match id {
+        Some(id) => message.attribute_be32(cta::ID, id),
+        None => message,
+    }
+}
+
+impl NewFlow<'_> {
+    /// Adds the request to make this flow to a batch; see [`Requests::create`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::add`].
+    pub fn create_in(&self, batch: &mut Batch) -> Result<()> {
+        let flags = flags::CREATE | flags::EXCL;
+        batch.add(CT_NEW, flags, |message| self.put(message))
+    }
+}
+
+impl Key {
+    /// Adds the request to remove the flow of this key to a batch; see [`Requests::delete`]. That there is none is a
+    /// refusal: `ENOENT`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::add`].
+    pub fn delete_in(&self, batch: &mut Batch, id: Option<u32>) -> Result<()> {
+        batch.add(CT_DELETE, 0, |message| put_deletion(message, self, id))
+    }
+}
+
+/// `ENOENT`: no flow has this key.
+fn is_missing(error: &Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOENT)
+}

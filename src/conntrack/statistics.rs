@@ -1,0 +1,140 @@
+//! What conntrack counts.
+
+use super::FIXED_BYTES;
+use crate::message::Message;
+
+/// What conntrack has counted on one CPU since the namespace was made, wrapping (`enum ctattr_stats_cpu`). A kernel sends those
+/// that it counts; Linux v6.18: net/netfilter/nf_conntrack_netlink.c, `ctnetlink_ct_stat_cpu_fill_info`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct CpuStatistics {
+    /// The CPU's number.
+    pub cpu: u16,
+    /// Lookups; later kernels do not count them.
+    pub searched: Option<u32>,
+    /// Lookups that found an entry.
+    pub found: Option<u32>,
+    /// Entries that were made; later kernels do not count them.
+    pub new: Option<u32>,
+    /// Packets that could not be tracked.
+    pub invalid: Option<u32>,
+    /// Packets that needed no lookup; later kernels do not count them.
+    pub ignore: Option<u32>,
+    /// Entries that were removed; later kernels do not count them.
+    pub delete: Option<u32>,
+    /// Entries that were put on the dying list; later kernels do not count them.
+    pub delete_list: Option<u32>,
+    /// Entries that were put into the table.
+    pub insert: Option<u32>,
+    /// Entries that could not be: another of the same tuple was there.
+    pub insert_failed: Option<u32>,
+    /// Packets that were dropped because no entry could be made or put into the table.
+    pub drop: Option<u32>,
+    /// Entries that made room for new ones in a full table.
+    pub early_drop: Option<u32>,
+    /// Packets of ICMP errors that could not be tracked.
+    pub error: Option<u32>,
+    /// Lookups that had to begin again, because the table changed.
+    pub search_restart: Option<u32>,
+    /// Races between two packets of the same flow that were resolved. Available since Linux 5.10.
+    pub clash_resolve: Option<u32>,
+    /// Entries that could not be put into the table because too many had the same hash. Available since Linux 5.15.
+    pub chain_toolong: Option<u32>,
+}
+
+impl CpuStatistics {
+    /// None when the message is not of this kind. The CPU's number is in `struct nfgenmsg`.
+    pub(super) fn decode(message: &Message<'_>) -> Option<Self> {
+        let &[_family, _version, cpu_high, cpu_low, ..] = message.payload() else {
+            return None;
+        };
+        let mut statistics = Self {
+            cpu: u16::from_be_bytes([cpu_high, cpu_low]),
+            ..Self::default()
+        };
+        for attribute in message.attributes(FIXED_BYTES) {
+            if let Some(counter) = statistics.counter(attribute.attribute_type()) {
+                *counter = attribute.as_be32();
+            }
+        }
+        Some(statistics)
+    }
+
+    fn counter(&mut self, attribute_type: u16) -> Option<&mut Option<u32>> {
+        Some(match attribute_type {
+            1 => &mut self.searched,
+            2 => &mut self.found,
+            3 => &mut self.new,
+            4 => &mut self.invalid,
+            5 => &mut self.ignore,
+            6 => &mut self.delete,
+            7 => &mut self.delete_list,
+            8 => &mut self.insert,
+            9 => &mut self.insert_failed,
+            10 => &mut self.drop,
+            11 => &mut self.early_drop,
+            12 => &mut self.error,
+            13 => &mut self.search_restart,
+            14 => &mut self.clash_resolve,
+            15 => &mut self.chain_toolong,
+            _ => return None,
+        })
+    }
+}
+
+/// How full the table is (`enum ctattr_stats_global`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct TableStatistics {
+    /// Flows of this namespace.
+    pub entry_count: u32,
+    /// As many it may have: `net.netfilter.nf_conntrack_max`. Available since Linux 4.18.
+    pub max_entry_count: Option<u32>,
+}
+
+impl TableStatistics {
+    pub(super) fn decode(message: &Message<'_>) -> Option<Self> {
+        let attributes = message.attributes(FIXED_BYTES);
+        Some(Self {
+            entry_count: attributes.find(1)?.as_be32()?,
+            max_entry_count: attributes.find(2).and_then(|max| max.as_be32()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MessageBuilder, Messages};
+
+    #[test]
+    fn counters_have_their_numbers_and_the_cpu_its_own() {
+        let mut bytes = Vec::new();
+        let mut builder = MessageBuilder::new(&mut bytes, 0x104, 0).bytes(&[0, 0, 1, 2]);
+        for counter in 1..=16 {
+            builder = builder.attribute_be32(counter, 100 + u32::from(counter));
+        }
+        builder.finish().unwrap();
+        let statistics = CpuStatistics::decode(&Messages::new(&bytes).next().unwrap()).unwrap();
+        assert_eq!(statistics.cpu, 0x102);
+        assert_eq!(
+            (statistics.searched, statistics.found),
+            (Some(101), Some(102))
+        );
+        assert_eq!((statistics.insert, statistics.drop), (Some(108), Some(110)));
+        assert_eq!(statistics.chain_toolong, Some(115));
+    }
+
+    #[test]
+    fn what_is_cut_short_is_none() {
+        let mut bytes = Vec::new();
+        let builder = MessageBuilder::new(&mut bytes, 0x105, 0).bytes(&[0; 4]);
+        builder.attribute_u8(1, 3).finish().unwrap();
+        let message = Messages::new(&bytes).next().unwrap();
+        assert_eq!(TableStatistics::decode(&message), None);
+        let short = MessageBuilder::new(&mut bytes, 0x104, 0);
+        short.finish().unwrap();
+        let message = Messages::new(&bytes).last().unwrap();
+        assert_eq!(CpuStatistics::decode(&message), None);
+    }
+}

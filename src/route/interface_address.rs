@@ -1,0 +1,154 @@
+//! Addresses of devices.
+
+use std::net::IpAddr;
+
+use super::EventKind;
+use super::address::ip;
+use crate::message::Message;
+
+/// `RTM_NEWADDR`, `RTM_DELADDR`.
+const NEW_ADDRESS: u16 = 20;
+const DELETE_ADDRESS: u16 = 21;
+/// Size of `struct ifaddrmsg`.
+const ADDRESS_FIXED_BYTES: usize = 8;
+
+/// An address of a device, as one message tells of it (include/uapi/linux/if_addr.h).
+///
+/// Its events come in the groups [`Ipv4Address`](super::Group::Ipv4Address) and
+/// [`Ipv6Address`](super::Group::Ipv6Address).
+///
+/// ```
+/// use nlring::route::{EventKind, InterfaceAddress};
+/// use nlring::{MessageBuilder, MessageList};
+///
+/// let mut bytes = Vec::new();
+/// MessageBuilder::new(&mut bytes, 20 /* RTM_NEWADDR */, 0)
+///     .bytes(&[2 /* AF_INET */, 24, 0x80, 0, 7, 0, 0, 0]) // struct ifaddrmsg, little-endian
+///     .attribute(1 /* IFA_ADDRESS */, &[192, 0, 2, 1])
+///     .attribute(2 /* IFA_LOCAL */, &[192, 0, 2, 1])
+///     .attribute_str_nul(3 /* IFA_LABEL */, "eth0")
+///     .finish()?;
+/// let list = MessageList::new(&bytes);
+/// let address = list.iter().find_map(|message| InterfaceAddress::decode(&message)).expect("it is one");
+/// assert_eq!(address.kind, EventKind::New);
+/// assert_eq!((address.own(), address.prefix_len), ("192.0.2.1".parse().ok(), 24));
+/// assert_eq!(address.peer(), None);
+/// assert_eq!(address.label, Some(&b"eth0"[..]));
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InterfaceAddress<'a> {
+    /// What became of it.
+    pub kind: EventKind,
+    /// Address family, see [`family`](super::family).
+    pub family: u8,
+    /// The device's index.
+    pub index: u32,
+    /// Leading bits that the device's network has in common.
+    pub prefix_len: u8,
+    /// See [`scope`](super::scope).
+    pub scope: u8,
+    /// `IFA_F_*`, beyond the lower 8 bits too (since Linux 3.14).
+    pub flags: u32,
+    /// `IFA_ADDRESS`: the other end's address on a point-to-point device, else the device's own.
+    pub address: Option<IpAddr>,
+    /// `IFA_LOCAL`: the device's own address. For IPv6 it is there only together with another end's.
+    pub local: Option<IpAddr>,
+    /// The name that it was added under, such as `eth0:1` (IPv4).
+    pub label: Option<&'a [u8]>,
+}
+
+impl<'a> InterfaceAddress<'a> {
+    /// Decodes a message.
+    ///
+    /// None when the message is neither `RTM_NEWADDR` nor `RTM_DELADDR`, or too short for `struct ifaddrmsg`.
+    pub fn decode(message: &Message<'a>) -> Option<Self> {
+        let kind = match message.message_type() {
+            NEW_ADDRESS => EventKind::New,
+            DELETE_ADDRESS => EventKind::Delete,
+            _ => return None,
+        };
+        let fixed = message.payload().first_chunk::<ADDRESS_FIXED_BYTES>()?;
+        let (&[family, prefix_len, flags, scope], index) = fixed.split_first_chunk()?;
+        let mut this = Self {
+            kind,
+            family,
+            index: u32::from_ne_bytes(*index.first_chunk()?),
+            prefix_len,
+            scope,
+            flags: u32::from(flags),
+            address: None,
+            local: None,
+            label: None,
+        };
+        for attribute in message.attributes(ADDRESS_FIXED_BYTES) {
+            match attribute.attribute_type() {
+                1 => this.address = ip(family, attribute.bytes()),
+                2 => this.local = ip(family, attribute.bytes()),
+                3 => this.label = Some(attribute.as_str_bytes()),
+                8 => this.flags = attribute.as_u32().unwrap_or(this.flags),
+                _ => {}
+            }
+        }
+        Some(this)
+    }
+
+    /// The device's own address.
+    #[inline]
+    pub fn own(&self) -> Option<IpAddr> {
+        self.local.or(self.address)
+    }
+
+    /// The other end's address, on a point-to-point device.
+    #[inline]
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.address
+            .filter(|_| self.local.is_some_and(|local| self.address != Some(local)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MessageBuilder, Messages};
+
+    /// Hands what a message of such parts is decoded to, to `f`.
+    fn with_decoded(
+        fixed: &[u8],
+        attributes: &[(u16, &[u8])],
+        f: impl FnOnce(Option<InterfaceAddress<'_>>),
+    ) {
+        let mut bytes = Vec::new();
+        let mut message = MessageBuilder::new(&mut bytes, DELETE_ADDRESS, 0).bytes(fixed);
+        for (number, value) in attributes {
+            message = message.attribute(*number, value);
+        }
+        message.finish().unwrap();
+        let message = Messages::new(&bytes).next().unwrap();
+        f(InterfaceAddress::decode(&message));
+    }
+
+    #[test]
+    fn a_point_to_point_address_has_two_ends_and_flags_of_32_bits() {
+        let [own, peer] = [[10, 0, 0, 1], [10, 0, 0, 2]];
+        let attributes = [(1, &peer[..]), (2, &own), (8, &0x480u32.to_ne_bytes())];
+        with_decoded(&[2, 32, 0x80, 0, 0, 0, 0, 0], &attributes, |address| {
+            let address = address.unwrap();
+            assert_eq!((address.kind, address.flags), (EventKind::Delete, 0x480));
+            assert_eq!(address.own(), Some(own.into()));
+            assert_eq!(address.peer(), Some(peer.into()));
+        });
+    }
+
+    #[test]
+    fn an_ipv6_address_is_its_own_and_wrong_sizes_are_left_out() {
+        let attributes = [(1, &[1; 16][..]), (2, &[1; 4])];
+        with_decoded(&[10, 64, 0, 253, 0, 0, 0, 0], &attributes, |address| {
+            let address = address.unwrap();
+            assert_eq!(address.own(), Some([1; 16].into()));
+            assert_eq!((address.peer(), address.scope), (None, 253));
+        });
+        with_decoded(&[2, 8, 0, 0], &[], |address| assert_eq!(address, None));
+    }
+}

@@ -1,0 +1,318 @@
+//! Requests about routes, devices and their addresses.
+
+use std::net::IpAddr;
+
+use super::interface_address::InterfaceAddress;
+use super::link::Link;
+use super::new_route::{NewRoute, family_of, put_ip};
+use super::{DELETE_ROUTE, NEW_ROUTE, Route, rta};
+use crate::builder::MessageBuilder;
+use crate::error::{Error, Result};
+use crate::message::{Message, flags};
+use crate::request::{Batch, Dump, Requester};
+use crate::socket::Protocol;
+
+/// `RTM_GETLINK`, `RTM_GETADDR`, `RTM_GETROUTE`.
+const GET_LINK: u16 = 18;
+const GET_ADDRESS: u16 = 22;
+const GET_ROUTE: u16 = 26;
+/// `IFLA_EXT_MASK`, and of its bits `RTEXT_FILTER_SKIP_STATS`.
+const IFLA_EXT_MASK: u16 = 29;
+const SKIP_STATS: u32 = 1 << 3;
+
+/// Requests about routes, devices and their addresses, over a socket of their own. Only changes need `CAP_NET_ADMIN` over the
+/// network namespace.
+///
+/// ```
+/// use nlring::route::{DumpFilter, Requests, family, table};
+///
+/// let mut requests = Requests::open()?;
+/// let own_addresses = DumpFilter::new().family(family::INET).table(table::LOCAL);
+/// let routes = requests.dump(&own_addresses, |count: &mut usize, _route| *count += 1)?;
+/// println!("{} routes to itself", routes.items);
+///
+/// // Where would a packet go?
+/// let device = requests.get("127.0.0.1".parse().unwrap(), |route| route.oif)?;
+/// # let _ = device;
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Requests {
+    requester: Requester,
+}
+
+/// Which routes a dump brings: all, unless something is asked for. The kernel picks them since Linux 4.20; with an older one
+/// the dump passes over the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct DumpFilter {
+    family: u8,
+    table: Option<u32>,
+    protocol: Option<u8>,
+    route_type: Option<u8>,
+    oif: Option<u32>,
+}
+
+impl DumpFilter {
+    /// All routes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Those of an address family, see [`family`](super::family).
+    pub fn family(mut self, family: u8) -> Self {
+        self.family = family;
+        self
+    }
+
+    /// Those of a table. One that does not exist has none.
+    pub fn table(mut self, table: u32) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    /// Those that this [`protocol`](super::protocol) made.
+    pub fn protocol(mut self, protocol: u8) -> Self {
+        self.protocol = Some(protocol);
+        self
+    }
+
+    /// Those of a [`route_type`](super::route_type).
+    pub fn route_type(mut self, route_type: u8) -> Self {
+        self.route_type = Some(route_type);
+        self
+    }
+
+    /// Those that leave by a device, any of a multipath route's hops included.
+    pub fn oif(mut self, index: u32) -> Self {
+        self.oif = Some(index);
+        self
+    }
+
+    /// Appends `struct rtmsg` and what to pick by (Linux v6.18, net/ipv4/fib_frontend.c, `ip_valid_fib_dump_req`).
+    fn put<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
+        let (protocol, route_type) = (self.protocol.unwrap_or(0), self.route_type.unwrap_or(0));
+        let mut message = message
+            .bytes(&[self.family, 0, 0, 0, 0, protocol, 0, route_type])
+            .bytes(&[0; 4]);
+        for (attribute, value) in [(rta::TABLE, self.table), (rta::OIF, self.oif)] {
+            if let Some(value) = value {
+                message = message.attribute_u32(attribute, value);
+            }
+        }
+        message
+    }
+
+    fn matches(&self, route: &Route<'_>) -> bool {
+        let is_over = |index| {
+            route.oif == Some(index) || { route.nexthops }.any(|nexthop| nexthop.oif == index)
+        };
+        (self.family == 0 || self.family == route.family)
+            && self.table.is_none_or(|table| table == route.table)
+            && self
+                .protocol
+                .is_none_or(|protocol| protocol == route.protocol)
+            && (self.route_type).is_none_or(|route_type| route_type == route.route_type)
+            && self.oif.is_none_or(is_over)
+            && !route.is_cloned()
+    }
+}
+
+impl Requests {
+    /// Opens a socket for requests.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::open`].
+    pub fn open() -> Result<Self> {
+        Ok(Self {
+            requester: Requester::open(Protocol::ROUTE)?,
+        })
+    }
+
+    /// What the requests go through: for its time-out, and for requests that are not here.
+    pub fn requester(&mut self) -> &mut Requester {
+        &mut self.requester
+    }
+
+    /// Dumps routes: hands each to `take`, which adds it to the items. Entries of the route cache are not among them.
+    ///
+    /// The kernel does not tell whether changes interrupted a dump of routes (seen on Linux 6.18, where it tells of devices and
+    /// addresses): routes that come or go meanwhile may be there or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::dump`].
+    pub fn dump<T: Default>(
+        &mut self,
+        filter: &DumpFilter,
+        mut take: impl FnMut(&mut T, &Route<'_>),
+    ) -> Result<Dump<T>> {
+        let take = |items: &mut T, message: &Message<'_>| {
+            if let Some(route) = Route::decode(message).filter(|route| filter.matches(route)) {
+                take(items, &route);
+            }
+        };
+        let requester = &mut self.requester;
+        match requester.dump(GET_ROUTE, |message| filter.put(message), take) {
+            // The table does not exist.
+            Err(error) if is(&error, libc::ENOENT) && filter.table.is_some() => Ok(Dump {
+                items: T::default(),
+                is_interrupted: false,
+                attempts: 1,
+            }),
+            dump => dump,
+        }
+    }
+
+    /// Looks up the route that packets from this machine to an address take. None: there is none (`ENETUNREACH`).
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::ask`]: a route of another type than unicast is the error that such packets meet, `EHOSTUNREACH` or
+    /// another.
+    pub fn get<T>(&mut self, dst: IpAddr, f: impl FnOnce(&Route<'_>) -> T) -> Result<Option<T>> {
+        let prefix_len = if dst.is_ipv4() { 32 } else { 128 };
+        let mut replies = self.requester.send(GET_ROUTE, 0, |message| {
+            let message = message.bytes(&[family_of(dst), prefix_len, 0, 0]);
+            put_ip(message.bytes(&[0; 8]), rta::DST, dst)
+        })?;
+        let (mut f, mut found) = (Some(f), None);
+        loop {
+            match replies.next_message() {
+                Ok(Some(message)) => {
+                    if let (Some(route), Some(f)) = (Route::decode(&message), f.take()) {
+                        found = Some(f(&route));
+                    }
+                }
+                Ok(None) => return Ok(found),
+                Err(error) if is(&error, libc::ENETUNREACH) => return Ok(None),
+                Err(error) => return Err(error.during("look a route up")),
+            }
+        }
+    }
+
+    /// Adds a route.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::ask`]: `EEXIST` where there is one with its destination, table, priority and type of service.
+    pub fn add(&mut self, route: &NewRoute<'_>) -> Result<()> {
+        self.make(route, flags::CREATE | flags::EXCL, "add a route")
+    }
+
+    /// Puts a route in the place of the one with its destination, table, priority and type of service, or adds it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::ask`].
+    pub fn replace(&mut self, route: &NewRoute<'_>) -> Result<()> {
+        self.make(route, flags::CREATE | flags::REPLACE, "replace a route")
+    }
+
+    /// Adds a route behind those with its destination, table, priority and type of service. An IPv6 one becomes another hop
+    /// of theirs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::ask`].
+    pub fn append(&mut self, route: &NewRoute<'_>) -> Result<()> {
+        self.make(route, flags::CREATE | flags::APPEND, "append a route")
+    }
+
+    fn make(&mut self, route: &NewRoute<'_>, flags: u16, operation: &'static str) -> Result<()> {
+        let asked = self
+            .requester
+            .ask(NEW_ROUTE, flags, |message| route.put_new(message));
+        asked.map_err(|error| error.during(operation))
+    }
+
+    /// Deletes the first route that fits in all that is said. False: there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::ask`].
+    pub fn delete(&mut self, route: &NewRoute<'_>) -> Result<bool> {
+        let asked = self
+            .requester
+            .ask(DELETE_ROUTE, 0, |message| route.put_old(message));
+        match asked {
+            Ok(()) => Ok(true),
+            Err(error) if is(&error, libc::ESRCH) => Ok(false),
+            Err(error) => Err(error.during("delete a route")),
+        }
+    }
+
+    /// Dumps the devices: hands each to `take`, which adds it to the items.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::dump`].
+    pub fn links<T: Default>(
+        &mut self,
+        mut take: impl FnMut(&mut T, &Link<'_>),
+    ) -> Result<Dump<T>> {
+        let take = |items: &mut T, message: &Message<'_>| {
+            if let Some(link) = Link::decode(message) {
+                take(items, &link);
+            }
+        };
+        let requester = &mut self.requester;
+        requester.dump(
+            GET_LINK,
+            // struct ifinfomsg: all. Statistics are the larger part of a link's message.
+            |message| {
+                message
+                    .bytes(&[0; 16])
+                    .attribute_u32(IFLA_EXT_MASK, SKIP_STATS)
+            },
+            take,
+        )
+    }
+
+    /// Dumps the addresses of devices, of one [`family`](super::family) or of all (0): hands each to `take`, which adds it to
+    /// the items.
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::dump`].
+    pub fn addresses<T: Default>(
+        &mut self,
+        family: u8,
+        mut take: impl FnMut(&mut T, &InterfaceAddress<'_>),
+    ) -> Result<Dump<T>> {
+        let take = |items: &mut T, message: &Message<'_>| {
+            if let Some(address) = InterfaceAddress::decode(message) {
+                take(items, &address);
+            }
+        };
+        let fixed = [family, 0, 0, 0, 0, 0, 0, 0]; // struct ifaddrmsg
+        self.requester
+            .dump(GET_ADDRESS, |message| message.bytes(&fixed), take)
+    }
+}
+
+impl NewRoute<'_> {
+    /// Adds the request to add this route to a batch; see [`Requests::add`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::add`].
+    pub fn add_in(&self, batch: &mut Batch) -> Result<()> {
+        let flags = flags::CREATE | flags::EXCL;
+        batch.add(NEW_ROUTE, flags, |message| self.put_new(message))
+    }
+
+    /// Adds the request to delete this route to a batch; see [`Requests::delete`]. That there is none is a refusal: `ESRCH`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::add`].
+    pub fn delete_in(&self, batch: &mut Batch) -> Result<()> {
+        batch.add(DELETE_ROUTE, 0, |message| self.put_old(message))
+    }
+}
+
+fn is(error: &Error, number: i32) -> bool {
+    error.raw_os_error() == Some(number)
+}
