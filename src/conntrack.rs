@@ -9,6 +9,7 @@
 
 mod expectation;
 mod flow;
+mod mirror;
 mod new_flow;
 mod repeats;
 mod request;
@@ -19,6 +20,7 @@ mod tuple;
 
 pub use expectation::{Expectation, ExpectedNat, expectation_flags};
 pub use flow::{Counters, Endpoint, Flow, Nat, ProtocolState};
+pub use mirror::{Change, Mirror, MirrorOptions};
 pub use new_flow::{FlowChange, NewFlow};
 pub use repeats::Repeats;
 pub use request::{DumpFilter, Requests};

@@ -75,6 +75,12 @@
 //! [`Event::Lost`] with the two moments between which it happened. `unread` is what was still queued at an end without
 //! delivery. `starved` counts how often the engine's own buffers ran out, by which nothing is lost.
 //!
+//! # State
+//!
+//! Events tell of changes; what there is, a dump tells: [`conntrack::Requests`] and [`route::Requests`] ask for it, and for
+//! single entries, and change them. [`conntrack::Mirror`] and [`route::Mirror`] bring both together: a table that is the kernel's
+//! own whenever that rests, also after a loss, with events that stand in for the lost ones.
+//!
 //! # Kernels
 //!
 //! | Linux | what it brings |

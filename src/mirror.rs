@@ -1,10 +1,11 @@
 //! What keeps a mirror right: when to dump, and how a dump is brought together with the events that go on meanwhile.
 //!
-//! A round goes so. The table notes that a dump begins. The dump is read, a little at a time, between the turns of whoever
-//! receives the events: an entry that an event touches from now on follows the events, since none of them is missing. At the
-//! dump's end a request that does nothing is sent by the events' own socket: its acknowledgement comes behind all events that
-//! the kernel made before, so once it is met, the events are ahead of the dump. Then the two are merged, again a little at a
-//! time. Should an event be lost meanwhile, the round is worth nothing and another takes its place.
+//! A round goes so. A request that does nothing is sent by the events' own socket: its acknowledgement comes behind all events
+//! that the kernel made before, those before the last loss among them. Once it is met the table notes that a dump begins. The
+//! dump is read, a little at a time, between the turns of whoever receives the events: an entry that an event touches from now
+//! on follows the events, since none of them is missing. At the dump's end such a request is sent again, and once its
+//! acknowledgement is met, the events are ahead of the dump. Then the two are merged, again a little at a time. Should an event
+//! be lost meanwhile, the round is worth nothing and another takes its place.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,7 +25,7 @@ const RETRIES: u32 = 5;
 /// The pause before the first of these; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// After this time without the acknowledgement the socket is asked again.
-const BARRIER_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const BARRIER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a mirror's table was brought together with the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,15 +93,24 @@ pub(crate) enum Progress {
 #[derive(Debug)]
 enum Phase {
     Idle,
+    /// Waits for the acknowledgement behind the events of before.
+    Opening {
+        sequence: u32,
+        ask_again_at: Instant,
+    },
+    /// It has come.
+    Opened,
     Dumping {
         requester: Box<Requester>,
         exchange: Exchange,
     },
-    /// Waits for the acknowledgement behind the events.
+    /// Waits for the acknowledgement behind the events that came meanwhile.
     Barrier {
         sequence: u32,
         ask_again_at: Instant,
     },
+    /// It has come. Whether events were lost is still to be looked at.
+    Acknowledged,
     Merging,
 }
 
@@ -124,7 +134,11 @@ pub(crate) struct Rounds {
     /// Dumps of this round that were interrupted.
     interrupted_count: u32,
     is_interrupted: bool,
+    /// The drop counter of the events' socket when this round began.
+    drops: u32,
     sequence: u32,
+    /// Acknowledgements that were asked for.
+    pub request_count: u64,
 }
 
 impl Rounds {
@@ -142,7 +156,9 @@ impl Rounds {
             }),
             interrupted_count: 0,
             is_interrupted: false,
+            drops: 0,
             sequence: 0,
+            request_count: 0,
         }
     }
 
@@ -151,15 +167,12 @@ impl Rounds {
         self.doubt.is_none()
     }
 
-    /// Whether the table has never been the kernel's yet.
-    pub(crate) fn is_first(&self) -> bool {
-        self.doubt
-            .is_some_and(|doubt| doubt.reason == ResyncReason::Snapshot)
-    }
-
     /// Whether events are being noted beside a dump, or merged with one.
     pub(crate) fn is_under_way(&self) -> bool {
-        !matches!(self.phase, Phase::Idle)
+        !matches!(
+            self.phase,
+            Phase::Idle | Phase::Opening { .. } | Phase::Opened
+        )
     }
 
     /// Whether a dump is being merged.
@@ -171,8 +184,12 @@ impl Rounds {
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         match &self.phase {
             Phase::Idle => self.due,
-            Phase::Dumping { .. } | Phase::Merging => Some(now),
-            Phase::Barrier { ask_again_at, .. } => Some(*ask_again_at),
+            Phase::Opened | Phase::Dumping { .. } | Phase::Acknowledged | Phase::Merging => {
+                Some(now)
+            }
+            Phase::Opening { ask_again_at, .. } | Phase::Barrier { ask_again_at, .. } => {
+                Some(*ask_again_at)
+            }
         }
     }
 
@@ -250,7 +267,18 @@ impl Rounds {
         if let Phase::Idle = self.phase
             && self.due.is_some_and(|due| now >= due)
         {
-            self.begin(table, now)?;
+            self.due = None;
+            self.begun_at = Some(now);
+            self.drops = events.drops()?;
+            self.open(events, now)?;
+        }
+        if let Phase::Opening { ask_again_at, .. } = self.phase
+            && now >= ask_again_at
+        {
+            self.open(events, now)?;
+        }
+        if let Phase::Opened = self.phase {
+            self.begin_dump(table)?;
         }
         if let Phase::Dumping {
             requester,
@@ -266,6 +294,9 @@ impl Rounds {
         {
             self.ask_for_barrier(events, now)?;
         }
+        if let Phase::Acknowledged = self.phase {
+            self.begin_merge(table, events, now)?;
+        }
         Ok(if self.is_merging() {
             Progress::Merges
         } else {
@@ -273,9 +304,7 @@ impl Rounds {
         })
     }
 
-    fn begin<T: Table>(&mut self, table: &mut T, now: Instant) -> Result<()> {
-        self.due = None;
-        self.begun_at = Some(now);
+    fn begin_dump<T: Table>(&mut self, table: &mut T) -> Result<()> {
         // A socket of its own for each dump: that of one that was abandoned may still have a dump running.
         let mut requester = Box::new(Requester::open(T::PROTOCOL)?);
         table.begin();
@@ -306,38 +335,61 @@ impl Rounds {
         self.ask_for_barrier(events, now)
     }
 
-    fn ask_for_barrier(&mut self, events: &Socket, now: Instant) -> Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut request = Vec::new();
-        // Any netlink protocol answers it: with an error, where it allows no request without a capability, which is as good
-        // (net/netlink/af_netlink.c, `netlink_rcv_skb`; net/netfilter/nfnetlink.c, `nfnetlink_rcv`).
-        MessageBuilder::new(&mut request, NOOP, flags::REQUEST | flags::ACK)
-            .sequence(self.sequence)
-            .finish()?;
-        events.send(&request)?;
-        self.phase = Phase::Barrier {
-            sequence: self.sequence,
+    /// Merges, unless an event was lost meanwhile: of that, whoever receives may hear only later.
+    fn begin_merge(&mut self, table: &mut impl Table, events: &Socket, now: Instant) -> Result<()> {
+        if events.drops()? == self.drops {
+            self.phase = Phase::Merging;
+        } else {
+            self.abandon(table);
+            self.schedule(now);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, events: &Socket, now: Instant) -> Result<()> {
+        self.phase = Phase::Opening {
+            sequence: self.send_barrier(events)?,
             ask_again_at: now + BARRIER_PATIENCE,
         };
         Ok(())
     }
 
-    /// Whether a message of the events' socket is the acknowledgement that is waited for: from here on the dump is merged.
+    fn ask_for_barrier(&mut self, events: &Socket, now: Instant) -> Result<()> {
+        self.phase = Phase::Barrier {
+            sequence: self.send_barrier(events)?,
+            ask_again_at: now + BARRIER_PATIENCE,
+        };
+        Ok(())
+    }
+
+    /// Gives the sequence number of its acknowledgement.
+    fn send_barrier(&mut self, events: &Socket) -> Result<u32> {
+        // The highest bit is for the barriers of others.
+        self.sequence = self.sequence.wrapping_add(1) & !BARRIER_OF_OTHERS;
+        send_barrier(events, self.sequence)?;
+        self.request_count += 1;
+        Ok(self.sequence)
+    }
+
+    /// Whether a message of the events' socket is the acknowledgement at the dump's end that is waited for: from the next
+    /// [`advance`](Self::advance) on the dump is merged. The one before a dump is noted, and is no event either.
     pub(crate) fn take_barrier(&mut self, message: &Message<'_>) -> bool {
-        let Phase::Barrier { sequence, .. } = self.phase else {
-            return false;
-        };
-        let Content::Error(answer) = message.content() else {
-            return false;
-        };
-        let is_it = message.sequence() == sequence
-            && answer
-                .request()
-                .is_some_and(|request| request.message_type == NOOP);
-        if is_it {
-            self.phase = Phase::Merging;
+        match self.phase {
+            Phase::Opening { sequence, .. } => {
+                if is_barrier(message, sequence) {
+                    self.phase = Phase::Opened;
+                }
+                false
+            }
+            Phase::Barrier { sequence, .. } => {
+                let is_it = is_barrier(message, sequence);
+                if is_it {
+                    self.phase = Phase::Acknowledged;
+                }
+                is_it
+            }
+            _ => false,
         }
-        is_it
     }
 
     /// All is merged. Tells what the round has mended; the counts of events are the mirror's to fill in.
@@ -390,6 +442,32 @@ fn read(
             return Ok(false);
         }
     }
+}
+
+/// In the sequence number of a barrier that is no round's.
+pub(crate) const BARRIER_OF_OTHERS: u32 = 1 << 31;
+
+/// Asks the socket that the events come by for an acknowledgement, which comes behind all events that the kernel made before.
+pub(crate) fn send_barrier(events: &Socket, sequence: u32) -> Result<()> {
+    let mut request = Vec::new();
+    // Any netlink protocol answers it: with an error, where it allows no request without a capability, which is as good
+    // (net/netlink/af_netlink.c, `netlink_rcv_skb`; net/netfilter/nfnetlink.c, `nfnetlink_rcv`).
+    MessageBuilder::new(&mut request, NOOP, flags::REQUEST | flags::ACK)
+        .sequence(sequence)
+        .finish()?;
+    events.send(&request)?;
+    Ok(())
+}
+
+/// Whether a message is the acknowledgement that was asked for with this sequence number.
+pub(crate) fn is_barrier(message: &Message<'_>, sequence: u32) -> bool {
+    let Content::Error(answer) = message.content() else {
+        return false;
+    };
+    message.sequence() == sequence
+        && answer
+            .request()
+            .is_some_and(|request| request.message_type == NOOP)
 }
 
 /// Whether a slice of time is over.

@@ -12,6 +12,7 @@ mod hop;
 mod interface_address;
 mod link;
 mod metrics;
+mod mirror;
 mod new_route;
 mod numbers;
 mod request;
@@ -21,6 +22,7 @@ pub use hop::{Hop, Nexthop, Nexthops};
 pub use interface_address::InterfaceAddress;
 pub use link::Link;
 pub use metrics::{CacheInfo, Metric, MetricValue, Metrics};
+pub use mirror::{Change, Mirror, MirrorOptions};
 pub use new_route::{NewHop, NewRoute};
 pub use numbers::{
     encap, encap_name, family, metric, metric_name, protocol, protocol_name, route_flags,

@@ -6,7 +6,7 @@ mod latency;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use nlring::{Backend, Wait};
 
 use crate::load;
@@ -174,6 +174,9 @@ pub struct CollectorArguments {
     #[arg(long = "recv-buffer-max", value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_size)]
     pub recv_buffer_max_bytes: Option<usize>,
 
+    #[command(flatten)]
+    pub table: TableArguments,
+
     /// Write each event as a JSON object on a line of its own (docs/json.md)
     #[arg(long)]
     pub json: bool,
@@ -185,6 +188,37 @@ pub struct CollectorArguments {
     /// End after this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_time)]
     pub duration: Option<Duration>,
+}
+
+/// The options about the table that the events change.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("mirrored").multiple(true))]
+pub struct TableArguments {
+    /// Show what is there first, as new events marked [RESYNCED], then what happens; implies --mirror
+    #[arg(long, group = "mirrored")]
+    pub snapshot: bool,
+
+    /// With --snapshot: list what is there, and end
+    #[arg(long, requires = "snapshot", conflicts_with_all = ["mirror", "table", "duration", "stats", "recv_buffer_max_bytes"])]
+    pub once: bool,
+
+    /// Keep the table in memory, and after a loss hold it against the kernel's and show what was missed, marked [RESYNCED]
+    #[arg(long, group = "mirrored")]
+    pub mirror: bool,
+
+    /// Where to write the mirrored table at the end and on SIGUSR1: a JSON object a line (docs/json.md), replaced whole
+    #[arg(long, value_name = "FILE", requires = "mirrored")]
+    pub table: Option<PathBuf>,
+
+    /// The least time between two dumps of the kernel's table after losses
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "10s", value_parser = parse_time, requires = "mirrored")]
+    pub resync_interval: Duration,
+}
+
+impl TableArguments {
+    pub fn has_mirror(&self) -> bool {
+        self.mirror || self.snapshot && !self.once
+    }
 }
 
 /// The options of every command.
@@ -202,7 +236,7 @@ pub struct CommonArguments {
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
 
-    /// Where to write the summary as JSON, at every end
+    /// Where to write the summary as JSON: at every end, and on SIGUSR1
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
 }

@@ -5,7 +5,9 @@ mod growth;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use nlring::{Ended, Engine, Event, Message, Notice, Running, SocketId, Turn};
+use nlring::{
+    Ended, Engine, Event, Loss, Message, Notice, Running, Socket, SocketId, Statistics, Turn,
+};
 
 use crate::console::Console;
 use crate::cpu::thread_cpu;
@@ -13,14 +15,14 @@ use crate::gap::{self, Gap, since_1970_ns};
 use crate::outcome::{End, Failure};
 use crate::output::{Broken, Output};
 use crate::session::Session;
-use crate::signals::StopRequests;
-use crate::summary::Summary;
+use crate::signals::{ReportRequests, StopRequests};
+use crate::summary::{StatsFile, Summary};
 use growth::Growth;
 
 /// What a command makes of its sockets' messages.
 pub trait Lines {
-    /// Appends the message's line, with its newline. False: it has none, and nothing is appended.
-    fn write(&mut self, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> bool;
+    /// Gives the output the message's events: as a rule one, none when it is not to be shown.
+    fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output);
 
     /// Appends the line of a gap.
     fn write_gap(&mut self, gap: Gap, out: &mut Vec<u8>) {
@@ -28,10 +30,10 @@ pub trait Lines {
     }
 
     /// Something of this socket's stream is missing.
-    fn note_missed(&mut self, _socket: SocketId) {}
+    fn note_missed(&mut self, _socket: SocketId, _missed: Missed) {}
 
     /// Work that must not be done for each event, after a turn's lines are written.
-    fn after_turn(&mut self) -> Result<(), Failure> {
+    fn after_turn(&mut self, _running: &Running, _output: &mut Output) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -39,6 +41,23 @@ pub trait Lines {
     fn due(&self) -> Option<Instant> {
         None
     }
+
+    /// Writes what else is to be written when a signal asks for a report.
+    fn report(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Adds what these lines alone know.
+    fn add_to(&self, _summary: &mut Summary) {}
+}
+
+/// What of a socket's stream is missing.
+#[derive(Clone, Copy, Debug)]
+pub enum Missed {
+    /// Datagrams that were lost, or not delivered when they were due.
+    Datagrams(Loss),
+    /// One that cannot be read.
+    Unreadable,
 }
 
 /// A message, and where and when it came in.
@@ -71,9 +90,10 @@ impl Session<'_> {
         self.summary.backend_reason = Some(running.backend_reason().to_owned());
         self.warn_if_delay_is_cut(&running);
 
-        let (started, cpu_before) = (Instant::now(), thread_cpu());
-        let end_at = limits.duration.map(|duration| started + duration);
+        let account = Account::begin(self.summary);
+        let end_at = limits.duration.map(|duration| account.started + duration);
         self.output.set_end(end_at);
+        self.output.set_limit(limits.count);
         self.output.truncate()?;
         self.console.start_status(self.output.sink());
         let requests = self.requests.clone();
@@ -81,28 +101,92 @@ impl Session<'_> {
             output: &mut self.output,
             lines,
             counted,
-            count: limits.count,
             requests,
             growth: Growth::up_to(self.recv_buffer_max_bytes),
         };
+        let reports = Reports {
+            requests: self.reports.clone(),
+            stats: self.stats,
+            account: &account,
+        };
 
-        let result = take_turns(&mut running, &mut taker, end_at, self.console);
+        let result = take_turns(&mut running, &mut taker, end_at, self.console, &reports);
         let (result, sockets) = end(running, &mut taker, result);
         let written = self.output.write_out();
         let result = match (result, written) {
             (Ok(_), Err(broken)) => ended_by(&self.output, &broken),
             (result, _) => result,
         };
-        for ended in sockets.iter().filter(|ended| counted.contains(&ended.id)) {
-            self.summary.add(&ended.statistics);
-            self.summary
-                .note_granted(ended.socket.recv_buffer_bytes().unwrap_or(0));
-        }
-        self.summary.events = self.output.written_count();
-        self.summary.time = started.elapsed();
-        self.summary
-            .set_cpu(thread_cpu().saturating_sub(cpu_before));
+        let ended = sockets.iter().filter(|ended| counted.contains(&ended.id));
+        let sockets = ended.map(|ended| (ended.statistics, &ended.socket));
+        *self.summary = account.summary(sockets, lines, &self.output);
         result
+    }
+}
+
+/// What a run began with.
+struct Account {
+    /// What is known from the start.
+    base: Summary,
+    started: Instant,
+    cpu_before: Duration,
+}
+
+impl Account {
+    fn begin(base: &Summary) -> Self {
+        Self {
+            base: base.clone(),
+            started: Instant::now(),
+            cpu_before: thread_cpu(),
+        }
+    }
+
+    /// What it has come to.
+    fn summary<'s>(
+        &self,
+        sockets: impl Iterator<Item = (Statistics, &'s Socket)>,
+        lines: &impl Lines,
+        output: &Output,
+    ) -> Summary {
+        let mut summary = self.base.clone();
+        for (statistics, socket) in sockets {
+            summary.add(&statistics);
+            summary.note_granted(socket.recv_buffer_bytes().unwrap_or(0));
+        }
+        lines.add_to(&mut summary);
+        summary.events = output.written_count();
+        summary.time = self.started.elapsed();
+        summary.set_cpu(thread_cpu().saturating_sub(self.cpu_before));
+        summary
+    }
+}
+
+/// What a signal asks for while it runs.
+struct Reports<'a> {
+    requests: ReportRequests,
+    stats: Option<&'a StatsFile>,
+    account: &'a Account,
+}
+
+impl Reports<'_> {
+    /// Writes the files as of now, if that was asked for.
+    fn after_turn<L: Lines>(
+        &self,
+        running: &Running,
+        taker: &mut Taker<'_, L>,
+    ) -> Result<(), Failure> {
+        if !self.requests.take() {
+            return Ok(());
+        }
+        taker.lines.report()?;
+        let Some(stats) = self.stats else {
+            return Ok(());
+        };
+        let sockets = taker
+            .counted
+            .iter()
+            .filter_map(|&id| Some((running.statistics(id)?, running.socket(id)?)));
+        stats.write(&self.account.summary(sockets, taker.lines, taker.output))
     }
 }
 
@@ -112,6 +196,7 @@ fn take_turns<L: Lines>(
     taker: &mut Taker<'_, L>,
     end_at: Option<Instant>,
     console: &mut Console,
+    reports: &Reports<'_>,
 ) -> Result<End, Failure> {
     loop {
         let now = Instant::now();
@@ -131,8 +216,15 @@ fn take_turns<L: Lines>(
         if let Err(broken) = taker.output.write_out() {
             return ended_by(taker.output, &broken);
         }
-        taker.lines.after_turn()?;
+        taker.lines.after_turn(running, taker.output)?;
+        if taker.output.is_over() {
+            return taker.output_is_over();
+        }
+        if let Err(broken) = taker.output.write_out() {
+            return ended_by(taker.output, &broken);
+        }
         taker.growth.after_turn(running, console)?;
+        reports.after_turn(running, taker)?;
         if console
             .status_due()
             .is_some_and(|due| Instant::now() >= due)
@@ -183,7 +275,6 @@ struct Taker<'a, L> {
     output: &'a mut Output,
     lines: &'a mut L,
     counted: &'a [SocketId],
-    count: Option<u64>,
     requests: StopRequests,
     growth: Growth,
 }
@@ -203,21 +294,15 @@ impl<L: Lines> Taker<'_, L> {
                         message,
                         received_ns,
                     };
-                    let lines = &mut *self.lines;
-                    match self.output.event(|out| lines.write(&incoming, out)) {
-                        Ok(count) if self.count.is_some_and(|most| count >= most) => {
-                            return ControlFlow::Break(Ok(End::Counted));
-                        }
-                        Ok(_) => {}
-                        Err(broken) => return ControlFlow::Break(ended_by(self.output, &broken)),
+                    self.lines.write(&incoming, self.output);
+                    if self.output.is_over() {
+                        return ControlFlow::Break(self.output_is_over());
                     }
                 }
             }
-            Event::Lost(socket, loss) if self.counted.contains(&socket) => {
-                self.record(Gap::Lost(loss));
-            }
-            Event::Notice(socket, Notice::Delayed(loss)) if self.counted.contains(&socket) => {
-                self.record(Gap::Delayed(loss));
+            Event::Lost(socket, loss) => self.take_gap(socket, Gap::Lost(loss)),
+            Event::Notice(socket, Notice::Delayed(loss)) => {
+                self.take_gap(socket, Gap::Delayed(loss));
             }
             Event::Notice(_, Notice::Failed(error)) => {
                 return ControlFlow::Break(Err(error.into()));
@@ -225,17 +310,24 @@ impl<L: Lines> Taker<'_, L> {
             Event::Notice(
                 socket,
                 Notice::Truncated { .. } | Notice::Malformed(_) | Notice::Retried(_),
-            )
-            | Event::Lost(socket, _) => {
-                self.lines.note_missed(socket);
-            }
+            ) => self.lines.note_missed(socket, Missed::Unreadable),
             Event::Notice(..) => {} // the rest is counted
         }
         ControlFlow::Continue(())
     }
 
-    fn record(&mut self, gap: Gap) {
+    fn take_gap(&mut self, socket: SocketId, gap: Gap) {
         let lines = &mut *self.lines;
-        self.output.record(|out| lines.write_gap(gap, out));
+        if self.counted.contains(&socket) {
+            self.output.record(|out| lines.write_gap(gap, out));
+        }
+        lines.note_missed(socket, Missed::Datagrams(gap.loss()));
+    }
+
+    fn output_is_over(&mut self) -> Result<End, Failure> {
+        match self.output.write_out() {
+            Err(broken) => ended_by(self.output, &broken),
+            Ok(()) => Ok(End::Counted),
+        }
     }
 }

@@ -1,42 +1,61 @@
 //! `nlring conntrack`: one socket in conntrack's groups.
 
+mod list;
+mod mirror;
+
 use std::process::ExitCode;
+use std::time::Instant;
 
 use nlring::conntrack::{Expectation, Flow, Group, Repeats};
-use nlring::{Protocol, Socket};
+use nlring::{Protocol, Resync, Running, Socket, SocketId};
 
 use crate::args::{ConntrackArguments, ConntrackEvent, Field};
-use crate::collect::{Incoming, Limits, Lines};
-use crate::conntrack_json::{write_expectation, write_flow};
-use crate::conntrack_text::{TextOptions, write_line};
+use crate::collect::{Incoming, Limits, Lines, Missed};
+use crate::conntrack_json::{self, write_expectation, write_flow};
+use crate::conntrack_text::{self, TextOptions, write_line};
 use crate::console::Console;
 use crate::expectation_text;
 use crate::gap::{self, Gap};
 use crate::label_names::LabelNames;
+use crate::outcome::Failure;
+use crate::output::Output;
 use crate::session;
+use crate::summary::Summary;
+use mirror::FlowMirror;
 
 pub fn run(arguments: &ConntrackArguments) -> ExitCode {
     let collector = &arguments.collector;
+    if collector.table.once {
+        return list::run(arguments);
+    }
     session::run(&collector.common, |session| {
         session.let_recv_buffer_grow(collector)?;
         let mut engine = session.engine()?;
         let socket = session.listen(
             &Socket::builder(Protocol::NETFILTER).reliable(arguments.reliable),
             collector.recv_buffer_bytes,
-            groups(&arguments.events),
+            groups(&heard(arguments)),
         )?;
         let flows = engine.add(socket)?;
         let mut lines = FlowLines {
             format: format(arguments, session.console),
-            twice: arguments.reliable.then(|| Twice::of(&arguments.events)),
+            twice: (arguments.reliable && !collector.table.has_mirror())
+                .then(|| Twice::of(&arguments.events)),
+            mirror: (collector
+                .table
+                .has_mirror()
+                .then(|| FlowMirror::open(arguments, flows)))
+            .transpose()?,
         };
         let limits = Limits {
             count: collector.count,
             duration: collector.duration,
         };
         let end = session.collect(engine, &[flows], limits, &mut lines);
-        session.summary.repeated = lines.twice.map_or(0, |twice| twice.left_out_count);
-        end
+        match lines.mirror {
+            Some(mirror) => mirror.end(session).and(end),
+            None => end,
+        }
     })
 }
 
@@ -53,6 +72,15 @@ fn format(arguments: &ConntrackArguments, console: &mut Console) -> FlowFormat {
         }
     }
     FlowFormat::Text(options)
+}
+
+/// A mirror needs all events of flows, whichever are shown.
+fn heard(arguments: &ConntrackArguments) -> Vec<ConntrackEvent> {
+    let mut events = arguments.events.clone();
+    if arguments.collector.table.has_mirror() {
+        events.push(ConntrackEvent::All);
+    }
+    events
 }
 
 /// `all` is all of flows, as conntrack has it.
@@ -74,8 +102,9 @@ fn groups(events: &[ConntrackEvent]) -> impl Iterator<Item = Group> {
 #[derive(Default)]
 pub struct FlowLines {
     format: FlowFormat,
-    /// With --reliable.
+    /// With --reliable, and no mirror, which knows by itself.
     twice: Option<Twice>,
+    mirror: Option<FlowMirror>,
 }
 
 /// Ends that the kernel tells twice or more, since another reliable socket missed them.
@@ -104,11 +133,57 @@ impl Twice {
     }
 }
 
-enum FlowFormat {
+pub enum FlowFormat {
     /// As conntrack prints them.
     Text(TextOptions),
     /// With these names of labels.
     Json(LabelNames),
+}
+
+impl FlowFormat {
+    fn write_flow(&self, out: &mut Vec<u8>, flow: &Flow<'_>, received_ns: u64) {
+        match self {
+            Self::Text(options) => write_line(out, flow, options, received_ns),
+            Self::Json(labels) => write_flow(out, flow, labels, received_ns),
+        }
+    }
+
+    /// An entry of the table, which is no event.
+    fn write_entry(&self, out: &mut Vec<u8>, flow: &Flow<'_>, now_ns: u64) {
+        match self {
+            Self::Text(options) => conntrack_text::write_entry(out, flow, options, now_ns),
+            Self::Json(labels) => conntrack_json::write_entry(out, flow, labels),
+        }
+    }
+
+    /// Marks the event that `out` ends in as one that stands for what was missed.
+    fn mark_resynced(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(_) => gap::mark_resynced_text(out),
+            Self::Json(_) => gap::mark_resynced_json(out),
+        }
+    }
+
+    fn write_resync(&self, out: &mut Vec<u8>, resync: &Resync) {
+        match self {
+            Self::Text(_) => gap::write_resync_text(out, resync),
+            Self::Json(_) => gap::write_resync_json(out, resync),
+        }
+    }
+
+    fn write_expectation(
+        &self,
+        out: &mut Vec<u8>,
+        expectation: &Expectation<'_>,
+        received_ns: u64,
+    ) {
+        match self {
+            Self::Text(options) => {
+                expectation_text::write_line(out, expectation, options, received_ns);
+            }
+            Self::Json(_) => write_expectation(out, expectation, received_ns),
+        }
+    }
 }
 
 impl Default for FlowFormat {
@@ -118,37 +193,64 @@ impl Default for FlowFormat {
 }
 
 impl Lines for FlowLines {
-    fn write(&mut self, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> bool {
+    fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
         let received_ns = incoming.received_ns;
-        if let Some(flow) = &Flow::decode(&incoming.message) {
-            if self
-                .twice
-                .as_mut()
-                .is_some_and(|twice| twice.leaves_out(flow))
-            {
-                return false;
+        if let Some(mirror) = &mut self.mirror {
+            mirror.take(&incoming.message, received_ns, &self.format, output);
+        } else if let Some(flow) = &Flow::decode(&incoming.message) {
+            let is_repeated = match &mut self.twice {
+                Some(twice) => twice.leaves_out(flow),
+                None => false,
+            };
+            if !is_repeated {
+                output.event(|out| {
+                    self.format.write_flow(out, flow, received_ns);
+                    true
+                });
             }
-            match &self.format {
-                FlowFormat::Text(options) => write_line(out, flow, options, received_ns),
-                FlowFormat::Json(labels) => write_flow(out, flow, labels, received_ns),
-            }
-        } else if let Some(expectation) = &Expectation::decode(&incoming.message) {
-            match &self.format {
-                FlowFormat::Text(options) => {
-                    expectation_text::write_line(out, expectation, options, received_ns);
-                }
-                FlowFormat::Json(_) => write_expectation(out, expectation, received_ns),
-            }
-        } else {
-            return false;
         }
-        true
+        if let Some(expectation) = &Expectation::decode(&incoming.message) {
+            output.event(|out| {
+                self.format.write_expectation(out, expectation, received_ns);
+                true
+            });
+        }
     }
 
     fn write_gap(&mut self, gap: Gap, out: &mut Vec<u8>) {
         match self.format {
             FlowFormat::Text(_) => gap::write_text(out, gap),
             FlowFormat::Json(_) => gap::write_json(out, gap),
+        }
+    }
+
+    fn note_missed(&mut self, _socket: SocketId, missed: Missed) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.note_missed(missed);
+        }
+    }
+
+    fn after_turn(&mut self, running: &Running, output: &mut Output) -> Result<(), Failure> {
+        match &mut self.mirror {
+            Some(mirror) => mirror.after_turn(running, &self.format, output),
+            None => Ok(()),
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.mirror.as_ref()?.due()
+    }
+
+    fn report(&mut self) -> Result<(), Failure> {
+        self.mirror.as_ref().map_or(Ok(()), FlowMirror::write_table)
+    }
+
+    fn add_to(&self, summary: &mut Summary) {
+        if let Some(twice) = &self.twice {
+            summary.repeated += twice.left_out_count;
+        }
+        if let Some(mirror) = &self.mirror {
+            mirror.add_to(summary);
         }
     }
 }

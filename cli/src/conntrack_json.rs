@@ -42,6 +42,23 @@ pub fn write_flow(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames, recei
         EventKind::Destroy => br#"{"event":"destroy","#,
     });
     write_time(out, flow.event_ns, received_ns);
+    write_fields(out, flow, labels);
+    optional(
+        out,
+        r#""port_id":"#,
+        (flow.port_id != 0).then_some(flow.port_id),
+    );
+    end_line(out);
+}
+
+/// Appends the line of an entry of the table.
+pub fn write_entry(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames) {
+    out.extend_from_slice(br#"{"event":"entry","#);
+    write_fields(out, flow, labels);
+    end_line(out);
+}
+
+fn write_fields(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames) {
     write_protocol(out, flow.family, flow.protocol());
     write_direction(out, r#""orig":{"#, &flow.orig, flow.counters_orig);
     if let Some(reply) = &flow.reply {
@@ -66,12 +83,6 @@ pub fn write_flow(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames, recei
     if let Some(master) = &flow.master {
         write_direction(out, r#""master":{"#, master, None);
     }
-    optional(
-        out,
-        r#""port_id":"#,
-        (flow.port_id != 0).then_some(flow.port_id),
-    );
-    end_line(out);
 }
 
 /// Appends the expectation's line.

@@ -49,6 +49,21 @@ pub fn write_line(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, rec
         write_timestamp(out, received_ns);
     }
     out.extend_from_slice(kind_label(flow.kind));
+    write_fields(out, flow, options, received_ns);
+    if flow.port_id != 0 {
+        out.extend_from_slice(b" [USERSPACE] portid=");
+        write_decimal(out, flow.port_id);
+    }
+    out.push(b'\n');
+}
+
+/// Appends the line that `conntrack -L` prints for an entry of the table.
+pub fn write_entry(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, now_ns: u64) {
+    write_fields(out, flow, options, now_ns);
+    out.push(b'\n');
+}
+
+fn write_fields(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, received_ns: u64) {
     write_head(out, flow, options);
     write_tuple(out, &flow.orig);
     write_zone(out, flow, ZoneDirection::Orig, b"zone-orig=");
@@ -67,11 +82,6 @@ pub fn write_line(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, rec
     out.extend_from_slice(status_label(flow.status.unwrap_or(0)));
     write_tail(out, flow, options, received_ns);
     out.pop(); // each field left a blank behind it
-    if flow.port_id != 0 {
-        out.extend_from_slice(b" [USERSPACE] portid=");
-        write_decimal(out, flow.port_id);
-    }
-    out.push(b'\n');
 }
 
 /// Seconds and microseconds since 1970, and a tab.

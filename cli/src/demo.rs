@@ -14,6 +14,7 @@ use crate::conntrack::FlowLines;
 use crate::generator::Generator;
 use crate::namespace;
 use crate::outcome::{End, Failure};
+use crate::output::Output;
 use crate::route::{RouteFormat, RouteFormatter};
 use crate::session::{self, Session};
 
@@ -122,13 +123,12 @@ struct DemoLines {
 }
 
 impl Lines for DemoLines {
-    fn write(&mut self, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> bool {
+    fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
         if incoming.socket == self.flows {
-            return self.flow_lines.write(incoming, out);
+            self.flow_lines.write(incoming, output);
+        } else if let Some(route) = &Route::decode(&incoming.message) {
+            output.event(|out| self.routes.write(route, incoming.received_ns, out));
         }
-        let received_ns = incoming.received_ns;
-        Route::decode(&incoming.message)
-            .is_some_and(|route| self.routes.write(&route, received_ns, out))
     }
 }
 

@@ -19,6 +19,7 @@ mod generator;
 mod json;
 mod label_names;
 mod latency;
+mod listing;
 mod load;
 mod local_time;
 mod namespace;
@@ -31,6 +32,7 @@ mod session;
 mod signals;
 mod sink;
 mod summary;
+mod table;
 mod text;
 mod units;
 

@@ -38,6 +38,10 @@ pub struct Output {
     /// Events formatted, of which `written_count` have been written.
     event_count: u64,
     written_count: u64,
+    /// It takes no more events than these.
+    limit: Option<u64>,
+    /// Why a write within a turn failed, until that is told.
+    broken: Option<Broken>,
     patience: Patience,
 }
 
@@ -61,6 +65,8 @@ impl Output {
             event_ends: Vec::new(),
             event_count: 0,
             written_count: 0,
+            limit: None,
+            broken: None,
             patience: Patience {
                 requests,
                 end_at: None,
@@ -83,26 +89,54 @@ impl Output {
         &self.sink
     }
 
-    /// Lets `format` append an event's text, or nothing and say false. Returns how many events there are by now.
+    /// Sets how many events it takes.
+    pub fn set_limit(&mut self, limit: Option<u64>) {
+        self.limit = limit;
+    }
+
+    /// Whether it has all the events that it takes.
+    pub fn is_full(&self) -> bool {
+        self.limit.is_some_and(|limit| self.event_count >= limit)
+    }
+
+    /// Whether it takes no more events: it is full, or a write has failed, of which [`write_out`](Self::write_out) tells.
     #[inline]
-    pub fn event(&mut self, format: impl FnOnce(&mut Vec<u8>) -> bool) -> Result<u64, Broken> {
+    pub fn is_over(&self) -> bool {
+        self.broken.is_some() || self.is_full()
+    }
+
+    /// Lets `format` append an event's text, or nothing and say false. Does nothing once it is over.
+    #[inline]
+    pub fn event(&mut self, format: impl FnOnce(&mut Vec<u8>) -> bool) {
+        if self.is_over() {
+            return;
+        }
         if format(&mut self.buffer) {
             self.event_count += 1;
             self.event_ends.push(self.buffer.len());
         }
         if self.buffer.len() >= BUFFER_BYTES {
-            self.write_out()?;
+            self.broken = self.write_buffer().err();
         }
-        Ok(self.event_count)
     }
 
-    /// Lets `format` append a line that is no event.
+    /// Lets `format` append a line that is no event. Does nothing once it is over.
     pub fn record(&mut self, format: impl FnOnce(&mut Vec<u8>)) {
-        format(&mut self.buffer);
+        if !self.is_over() {
+            format(&mut self.buffer);
+        }
     }
 
-    /// Writes all that is gathered. What cannot be written is given up, and never counts as written.
+    /// Writes all that is gathered. What cannot be written is given up, and never counts as written. Tells also of a write
+    /// that has failed since the last call.
     pub fn write_out(&mut self) -> Result<(), Broken> {
+        match self.broken.take() {
+            Some(broken) => Err(broken),
+            None => self.write_buffer(),
+        }
+    }
+
+    fn write_buffer(&mut self) -> Result<(), Broken> {
         let mut written_bytes = 0;
         let result = loop {
             let Some(rest) = self
@@ -192,22 +226,22 @@ mod tests {
         Output::new(sink, "test".to_owned(), StopRequests::default())
     }
 
-    fn put(output: &mut Output, line: &str) -> Result<u64, Broken> {
+    fn put(output: &mut Output, line: &str) {
         output.event(|buffer| {
             buffer.extend_from_slice(line.as_bytes());
             true
-        })
+        });
     }
 
     #[test]
     fn lines_are_written_in_order_and_records_are_no_events() {
         let (mut reader, writer) = pipe().unwrap();
         let mut output = output(writer);
-        put(&mut output, "one\n").unwrap();
+        put(&mut output, "one\n");
         output.record(|buffer| buffer.extend_from_slice(b" [LOST] 3\n"));
-        assert_eq!(put(&mut output, "two\n").unwrap(), 2);
-        assert_eq!(output.event(|_| false).unwrap(), 2);
-        assert_eq!(output.written_count(), 0);
+        put(&mut output, "two\n");
+        output.event(|_| false);
+        assert_eq!((output.event_count, output.written_count()), (2, 0));
         output.write_out().unwrap();
         assert_eq!(output.written_count(), 2);
         drop(output);
@@ -217,9 +251,22 @@ mod tests {
     }
 
     #[test]
+    fn it_takes_no_more_events_than_its_limit() {
+        let (_reader, writer) = pipe().unwrap();
+        let mut output = output(writer);
+        output.set_limit(Some(2));
+        for _ in 0..3 {
+            assert_eq!(output.is_full(), output.event_count == 2);
+            put(&mut output, "line\n");
+        }
+        output.write_out().unwrap();
+        assert_eq!(output.written_count(), 2);
+    }
+
+    #[test]
     fn a_full_disk_is_a_failure_that_says_what_was_not_written() {
         let mut output = output(File::create("/dev/full").unwrap());
-        put(&mut output, "one\n").unwrap();
+        put(&mut output, "one\n");
         let broken = output.write_out().unwrap_err();
         assert_eq!(output.written_count(), 0);
         let text = output.failure(&broken).to_string();
@@ -236,7 +283,7 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         let mut output = output(writer);
         drop(reader);
-        put(&mut output, "one\n").unwrap();
+        put(&mut output, "one\n");
         assert!(matches!(output.write_out(), Err(Broken::Closed)));
         assert_eq!(output.written_count(), 0);
     }
@@ -249,16 +296,14 @@ mod tests {
         let requests = output.patience.requests.clone();
         requests.add();
         let started = Instant::now();
-        let broken = loop {
-            if let Err(broken) = put(&mut output, &line) {
-                break broken;
-            }
-        };
-        assert!(matches!(broken, Broken::Stalled));
+        while !output.is_over() {
+            put(&mut output, &line);
+        }
+        assert!(matches!(output.write_out(), Err(Broken::Stalled)));
         assert!((GRACE..GRACE * 2).contains(&started.elapsed()));
         assert_eq!(output.written_count(), (64 << 10) / 100);
         requests.add();
-        put(&mut output, &line).unwrap();
+        put(&mut output, &line);
         let started = Instant::now();
         assert!(matches!(output.write_out(), Err(Broken::AtOnce)));
         assert!(started.elapsed() < GRACE / 2, "at once, the second time");

@@ -1,25 +1,34 @@
 //! `nlring route`: one socket in the route groups, and one in the link group for the devices' names.
 
+mod list;
+mod mirror;
+
 use std::process::ExitCode;
 use std::time::Instant;
 
-use nlring::route::{EventKind, Group, Route};
-use nlring::{Protocol, SocketId};
+use nlring::route::{EventKind, Group, Mirror, Route};
+use nlring::{Protocol, Resync, Running, SocketId};
 
 use crate::args::{RouteArguments, RouteEvent, RouteField};
-use crate::collect::{Incoming, Limits, Lines};
+use crate::collect::{Incoming, Limits, Lines, Missed};
 use crate::devices::Devices;
 use crate::gap::{self, Gap};
 use crate::outcome::Failure;
-use crate::route_json::write_route;
+use crate::output::Output;
+use crate::route_json::{write_entry, write_route};
 use crate::route_text::{TextOptions, write_line};
 use crate::session;
+use crate::summary::Summary;
+use mirror::RouteMirror;
 
 /// Those of `ip monitor route`.
 const ROUTE_GROUPS: [Group; 3] = [Group::Ipv4Route, Group::Ipv6Route, Group::MplsRoute];
 
 pub fn run(arguments: &RouteArguments) -> ExitCode {
     let collector = &arguments.collector;
+    if collector.table.once {
+        return list::run(arguments);
+    }
     let recv_buffer_bytes = collector.recv_buffer_bytes;
     session::run(&collector.common, |session| {
         session.let_recv_buffer_grow(collector)?;
@@ -27,15 +36,18 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
         // The links first: what comes together is taken in this order, and a route names its device.
         let links = session.socket(Protocol::ROUTE, recv_buffer_bytes, [Group::Link])?;
         let link_socket = engine.add(links)?;
-        let routes = session.socket(Protocol::ROUTE, recv_buffer_bytes, ROUTE_GROUPS)?;
-        let route_socket = engine.add(routes)?;
-        let format = if collector.json {
-            RouteFormat::Json
+        let groups: &[Group] = if collector.table.has_mirror() {
+            &Mirror::GROUPS
         } else {
-            RouteFormat::text(&arguments.fields)
+            &ROUTE_GROUPS
         };
+        let routes = session.socket(Protocol::ROUTE, recv_buffer_bytes, groups.iter().copied())?;
+        let route_socket = engine.add(routes)?;
         let mut shown = RouteLines {
-            formatter: RouteFormatter::load(format)?,
+            formatter: RouteFormatter::load(format(arguments))?,
+            mirror: (collector.table.has_mirror())
+                .then(|| RouteMirror::open(arguments, route_socket))
+                .transpose()?,
             link_socket,
             shows_new: arguments.events.contains(&RouteEvent::New),
             shows_delete: arguments.events.contains(&RouteEvent::Delete),
@@ -44,8 +56,20 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
             count: collector.count,
             duration: collector.duration,
         };
-        session.collect(engine, &[route_socket], limits, &mut shown)
+        let end = session.collect(engine, &[route_socket], limits, &mut shown);
+        match shown.mirror {
+            Some(mirror) => mirror.end(&shown.formatter, session).and(end),
+            None => end,
+        }
     })
+}
+
+fn format(arguments: &RouteArguments) -> RouteFormat {
+    if arguments.collector.json {
+        RouteFormat::Json
+    } else {
+        RouteFormat::text(&arguments.fields)
+    }
 }
 
 /// How routes are shown.
@@ -87,29 +111,69 @@ impl RouteFormatter {
     }
 }
 
+impl RouteFormatter {
+    /// An entry of the table, which is no event. False, as of [`write`](Self::write).
+    fn write_entry(&self, route: &Route<'_>, out: &mut Vec<u8>) -> bool {
+        match &self.format {
+            RouteFormat::Text(options) => {
+                write_line(out, route, self.devices.names(), options, gap::now_ns());
+            }
+            RouteFormat::Json => self.write_json_entry(route, out),
+        }
+        !route.is_cloned()
+    }
+
+    fn write_json_entry(&self, route: &Route<'_>, out: &mut Vec<u8>) {
+        write_entry(out, route, self.devices.names());
+    }
+
+    /// Marks the event that `out` ends in as one that stands for what was missed.
+    fn mark_resynced(&self, out: &mut Vec<u8>) {
+        match self.format {
+            RouteFormat::Text(_) => gap::mark_resynced_text(out),
+            RouteFormat::Json => gap::mark_resynced_json(out),
+        }
+    }
+
+    fn write_resync(&self, resync: &Resync, out: &mut Vec<u8>) {
+        match self.format {
+            RouteFormat::Text(_) => gap::write_resync_text(out, resync),
+            RouteFormat::Json => gap::write_resync_json(out, resync),
+        }
+    }
+}
+
 struct RouteLines {
     formatter: RouteFormatter,
+    mirror: Option<RouteMirror>,
     link_socket: SocketId,
     shows_new: bool,
     shows_delete: bool,
 }
 
+impl RouteLines {
+    fn shows(&self, kind: EventKind) -> bool {
+        match kind {
+            EventKind::New => self.shows_new,
+            EventKind::Delete => self.shows_delete,
+        }
+    }
+}
+
 impl Lines for RouteLines {
-    fn write(&mut self, incoming: &Incoming<'_>, out: &mut Vec<u8>) -> bool {
+    fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
         if incoming.socket == self.link_socket {
             self.formatter
                 .devices
                 .take(&incoming.message, Instant::now());
-            return false;
+        } else if let Some(mirror) = &mut self.mirror {
+            let received_ns = incoming.received_ns;
+            mirror.take(&incoming.message, received_ns, &self.formatter, output);
+        } else if let Some(route) = &Route::decode(&incoming.message)
+            && self.shows(route.kind)
+        {
+            output.event(|out| self.formatter.write(route, incoming.received_ns, out));
         }
-        let Some(route) = Route::decode(&incoming.message) else {
-            return false;
-        };
-        let is_shown = match route.kind {
-            EventKind::New => self.shows_new,
-            EventKind::Delete => self.shows_delete,
-        };
-        is_shown && self.formatter.write(&route, incoming.received_ns, out)
     }
 
     fn write_gap(&mut self, gap: Gap, out: &mut Vec<u8>) {
@@ -119,17 +183,41 @@ impl Lines for RouteLines {
         }
     }
 
-    fn note_missed(&mut self, socket: SocketId) {
+    fn note_missed(&mut self, socket: SocketId, missed: Missed) {
         if socket == self.link_socket {
             self.formatter.devices.note_missed();
         }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.note_missed(socket, missed);
+        }
     }
 
-    fn after_turn(&mut self) -> Result<(), Failure> {
-        self.formatter.devices.catch_up(Instant::now())
+    fn after_turn(&mut self, running: &Running, output: &mut Output) -> Result<(), Failure> {
+        self.formatter.devices.catch_up(Instant::now())?;
+        match &mut self.mirror {
+            Some(mirror) => mirror.after_turn(running, &self.formatter, output),
+            None => Ok(()),
+        }
     }
 
     fn due(&self) -> Option<Instant> {
-        self.formatter.devices.due()
+        let mirror_due = self.mirror.as_ref().and_then(RouteMirror::due);
+        [self.formatter.devices.due(), mirror_due]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn report(&mut self) -> Result<(), Failure> {
+        match &self.mirror {
+            Some(mirror) => mirror.write_table(&self.formatter),
+            None => Ok(()),
+        }
+    }
+
+    fn add_to(&self, summary: &mut Summary) {
+        if let Some(mirror) = &self.mirror {
+            mirror.add_to(summary);
+        }
     }
 }

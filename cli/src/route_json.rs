@@ -27,6 +27,19 @@ pub fn write_route(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames, 
     });
     write_decimal(out, received_ns);
     out.extend_from_slice(br#","time_source":"receive","#);
+    write_fields(out, route, devices);
+    write_origin(out, route);
+    end_line(out);
+}
+
+/// Appends the line of an entry of the table.
+pub fn write_entry(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames) {
+    out.extend_from_slice(br#"{"event":"entry","#);
+    write_fields(out, route, devices);
+    end_line(out);
+}
+
+fn write_fields(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames) {
     write_family(out, route.family);
     word_or_number(
         out,
@@ -56,7 +69,6 @@ pub fn write_route(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames, 
     optional(out, r#""iif":"#, route.iif);
     write_nexthops(out, route, devices);
     write_rest(out, route);
-    end_line(out);
 }
 
 fn write_family(out: &mut Vec<u8>, family: u8) {
@@ -216,6 +228,10 @@ fn write_rest(out: &mut Vec<u8>, route: &Route<'_>) {
         r#""ttl_propagate":"#,
         route.ttl_propagate.map(u8::from),
     );
+}
+
+/// How the kernel took it in, and who asked for that.
+fn write_origin(out: &mut Vec<u8>, route: &Route<'_>) {
     if route.kind == EventKind::New {
         write_message_flags(out, route.message_flags);
     }

@@ -11,7 +11,7 @@ use crate::args::{CollectorArguments, CommonArguments};
 use crate::console::Console;
 use crate::outcome::{End, Failure};
 use crate::output::Output;
-use crate::signals::{Signals, StopRequests};
+use crate::signals::{ReportRequests, Signals, StopRequests};
 use crate::summary::{StatsFile, Summary};
 use crate::units::Bytes;
 
@@ -66,6 +66,8 @@ pub struct Session<'a> {
     pub output: Output,
     signals: Option<Signals>,
     pub requests: StopRequests,
+    pub reports: ReportRequests,
+    pub stats: Option<&'a StatsFile>,
     /// Up to where losses have receive buffers grow. None: they stay as they are.
     pub recv_buffer_max_bytes: Option<usize>,
     backend: Backend,
@@ -75,7 +77,7 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     fn open(
         arguments: &CommonArguments,
-        stats: Option<&StatsFile>,
+        stats: Option<&'a StatsFile>,
         console: &'a mut Console,
         summary: &'a mut Summary,
     ) -> Result<Self, Failure> {
@@ -89,6 +91,8 @@ impl<'a> Session<'a> {
         // Only now: opening a named pipe waits for its reader, and a signal must be able to end that.
         let signals = Signals::install(requests.clone())
             .map_err(|error| Failure::Other(format!("handle SIGINT and SIGTERM: {error}")))?;
+        let reports = ReportRequests::install()
+            .map_err(|error| Failure::Other(format!("handle SIGUSR1: {error}")))?;
         let (backend, wait) = (arguments.backend, arguments.wait);
         Ok(Self {
             console,
@@ -96,6 +100,8 @@ impl<'a> Session<'a> {
             output,
             signals: Some(signals),
             requests,
+            reports,
+            stats,
             recv_buffer_max_bytes: None,
             backend,
             wait,

@@ -1,14 +1,14 @@
-//! SIGINT and SIGTERM: the first asks for an orderly end, the second for one at once. SIGXFSZ: ignored, so that a file at
+//! SIGINT and SIGTERM: the first asks for an orderly end, the second for one at once. SIGUSR1: asks for a report. SIGXFSZ: ignored, so that a file at
 //! its size limit is a failed write.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Instant;
 
 use nlring::StopHandle;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals as Incoming;
 
 /// The signals' handlers. What comes before [`forward_to`](Self::forward_to) is kept for it.
@@ -41,6 +41,23 @@ impl StopRequests {
     pub fn add(&self) {
         self.0.first_at.get_or_init(Instant::now);
         self.0.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether --stats and --table are to be written now.
+#[derive(Clone, Debug)]
+pub struct ReportRequests(Arc<AtomicBool>);
+
+impl ReportRequests {
+    pub fn install() -> io::Result<Self> {
+        let is_asked_for = Arc::default();
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&is_asked_for))?;
+        Ok(Self(is_asked_for))
+    }
+
+    /// Whether the signal has come since the last call.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Summary {
     pub unread: u64,
     /// With --reliable: ends of flows that were told before, and are left out.
     pub repeated: u64,
+    /// With --mirror: its own questions by the events' socket, each of which brings an answer among `received` (or
+    /// `dropped`) that is no event.
+    pub requests: u64,
     /// Event lines written.
     pub events: u64,
     /// Real lengths, also of what was truncated.
@@ -186,7 +189,7 @@ mod tests {
             to_value(&summary).unwrap(),
             json!({
                 "received": 0, "dropped": 0, "delivery_failures": 0, "truncated": 0, "malformed": 0, "foreign": 0,
-                "starved": 0, "unread": 0, "repeated": 0, "events": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
+                "starved": 0, "unread": 0, "repeated": 0, "requests": 0, "events": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
                 "backend": null, "backend_reason": null,
                 "recv_buffer_requested_bytes": 0, "recv_buffer_granted_bytes": 0,
             })

@@ -300,6 +300,8 @@ fn stats_has_every_field() {
         "unread",
         "delivery_failures",
         "repeated",
+        "requests",
+        "requests",
         "events",
         "bytes",
         "recv_buffer_requested_bytes",

@@ -48,7 +48,11 @@ impl<'de> Visitor<'de> for StrictVisitor {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("what nlring writes: objects, lists, strings, whole numbers")
+        formatter.write_str("what nlring writes: objects, lists, strings, whole numbers, true")
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+        Ok(truth.into())
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
@@ -172,9 +176,11 @@ impl Documentation {
     fn assert_tells_of(&self, events: Events, object: &Value) {
         let heading = match (object["event"].as_str(), events) {
             (Some("lost"), _) => "Loss",
-            (Some("new" | "update" | "destroy"), Events::Conntrack) => "Flows",
+            (Some("delayed"), _) => "Delay",
+            (Some("resynced"), _) => "A table made right",
+            (Some("new" | "update" | "destroy" | "entry"), Events::Conntrack) => "Flows",
             (Some("expect-new" | "expect-destroy"), Events::Conntrack) => "Expectations",
-            (Some("new" | "delete"), Events::Route) => "Routes",
+            (Some("new" | "delete" | "entry"), Events::Route) => "Routes",
             _ => panic!("an event that is not told of: {object}"),
         };
         let sections = [self.section("In every object"), self.section(heading)];

@@ -1,0 +1,165 @@
+//! The mirror behind `nlring conntrack --mirror`: what it makes of the events, as lines.
+
+use std::time::Instant;
+
+use nlring::conntrack::{Change, EventKind, Mirror, MirrorOptions};
+use nlring::{Message, Running, SocketId};
+
+use crate::args::{ConntrackArguments, ConntrackEvent};
+use crate::collect::Missed;
+use crate::conntrack::FlowFormat;
+use crate::conntrack_json::write_entry;
+use crate::gap::now_ns;
+use crate::label_names::LabelNames;
+use crate::outcome::Failure;
+use crate::output::Output;
+use crate::session::Session;
+use crate::summary::Summary;
+use crate::table::TableFile;
+
+pub struct FlowMirror {
+    mirror: Mirror,
+    socket: SocketId,
+    shown: Shown,
+    table: Option<TableFile>,
+}
+
+/// Which changes are shown.
+#[derive(Clone, Copy)]
+struct Shown {
+    new: bool,
+    update: bool,
+    destroy: bool,
+    /// What stands for events: not that of the first round, unless the table is to be shown.
+    resynced: bool,
+}
+
+impl Shown {
+    fn of(arguments: &ConntrackArguments) -> Self {
+        use ConntrackEvent::{All, Destroy, New, Update};
+        let has = |event| {
+            [All, event]
+                .iter()
+                .any(|event| arguments.events.contains(event))
+        };
+        Self {
+            new: has(New),
+            update: has(Update),
+            destroy: has(Destroy),
+            resynced: arguments.collector.table.snapshot,
+        }
+    }
+
+    fn shows(self, kind: EventKind, is_resynced: bool) -> bool {
+        let shows_kind = match kind {
+            EventKind::New => self.new,
+            EventKind::Update => self.update,
+            EventKind::Destroy => self.destroy,
+        };
+        shows_kind && (self.resynced || !is_resynced)
+    }
+}
+
+impl FlowMirror {
+    pub fn open(arguments: &ConntrackArguments, socket: SocketId) -> Result<Self, Failure> {
+        let table = &arguments.collector.table;
+        Ok(Self {
+            mirror: Mirror::new(MirrorOptions::new().resync_interval(table.resync_interval)),
+            socket,
+            shown: Shown::of(arguments),
+            table: table.table.as_deref().map(TableFile::open).transpose()?,
+        })
+    }
+
+    /// Takes a message of the socket, whatever it is.
+    pub fn take(
+        &mut self,
+        message: &Message<'_>,
+        received_ns: u64,
+        format: &FlowFormat,
+        output: &mut Output,
+    ) {
+        let shown = &mut self.shown;
+        self.mirror.take_message(message, |change| {
+            show(change, received_ns, format, shown, output);
+        });
+    }
+
+    pub fn note_missed(&mut self, missed: Missed) {
+        match missed {
+            Missed::Datagrams(loss) => self.mirror.note_loss(&loss),
+            Missed::Unreadable => self.mirror.note_unreadable(),
+        }
+    }
+
+    pub fn due(&self) -> Option<Instant> {
+        self.mirror.due(Instant::now())
+    }
+
+    /// Does what the mirror has to do.
+    pub fn after_turn(
+        &mut self,
+        running: &Running,
+        format: &FlowFormat,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        if let Some(socket) = running.socket(self.socket) {
+            let (shown, received_ns) = (&mut self.shown, now_ns());
+            self.mirror.advance(socket, |change| {
+                show(change, received_ns, format, shown, output);
+            })?;
+        }
+        Ok(())
+    }
+
+    pub fn add_to(&self, summary: &mut Summary) {
+        summary.repeated += self.mirror.repeated_count();
+        summary.requests += self.mirror.request_count();
+    }
+
+    /// Writes the table, and tells what it is worth.
+    pub fn end(self, session: &mut Session<'_>) -> Result<(), Failure> {
+        if !self.mirror.is_synced() {
+            session.console.warn(
+                "events were lost, and the end came before the table was held against the kernel's: it may be wrong",
+            );
+        }
+        self.write_table()
+    }
+
+    /// Writes the table as it is now.
+    pub fn write_table(&self) -> Result<(), Failure> {
+        let labels = LabelNames::default(); // it holds no labels
+        match &self.table {
+            Some(table) => table.write(self.mirror.iter(), |line, flow| {
+                write_entry(line, &flow, &labels);
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn show(
+    change: Change<'_>,
+    received_ns: u64,
+    format: &FlowFormat,
+    shown: &mut Shown,
+    output: &mut Output,
+) {
+    match change {
+        Change::Flow {
+            flow, is_resynced, ..
+        } if shown.shows(flow.kind, is_resynced) => output.event(|out| {
+            format.write_flow(out, &flow, received_ns);
+            if is_resynced {
+                format.mark_resynced(out);
+            }
+            true
+        }),
+        Change::Resynced(resync) => {
+            shown.resynced = true;
+            output.record(|out| format.write_resync(out, &resync));
+        }
+        _ => {}
+    }
+}

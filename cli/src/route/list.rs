@@ -1,0 +1,30 @@
+//! `nlring route --snapshot --once`: the routes that there are, of all tables, in the lines of ip route.
+
+use std::process::ExitCode;
+
+use nlring::route::{Route, family};
+use nlring::{Protocol, Requester, flags};
+
+use super::{RouteFormatter, format};
+use crate::args::RouteArguments;
+use crate::listing;
+
+/// `RTM_GETROUTE`.
+const GET_ROUTE: u16 = 26;
+
+pub fn run(arguments: &RouteArguments) -> ExitCode {
+    let collector = &arguments.collector;
+    listing::run(&collector.common, |listing| {
+        let formatter = RouteFormatter::load(format(arguments))?;
+        let mut requester = Requester::open(Protocol::ROUTE)?;
+        // struct rtmsg of zeros: all families.
+        let replies = requester.send(GET_ROUTE, flags::DUMP, |request| request.bytes(&[0; 12]))?;
+        listing.start(collector.count)?;
+        listing.take(replies, |message, out| match &Route::decode(message) {
+            Some(route) if !matches!(route.family, family::IPMR | family::IP6MR) => {
+                formatter.write_entry(route, out)
+            }
+            _ => false,
+        })
+    })
+}

@@ -1,0 +1,139 @@
+//! `--snapshot --once`: what is there, as conntrack -L and ip route list it.
+
+mod common;
+
+use std::process::Command;
+
+use common::{Events, NLRING, json, make_flows, make_routes, must, own_namespace, run};
+use serde_json::Value;
+
+/// The command's lines, sorted.
+#[track_caller]
+fn list(arguments: &str) -> Vec<String> {
+    let output = Command::new(NLRING)
+        .args(arguments.split_whitespace())
+        .output()
+        .expect("nlring runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments}: {errors}");
+    assert_eq!(errors, "", "{arguments}");
+    sorted(&output.stdout)
+}
+
+fn sorted(text: &[u8]) -> Vec<String> {
+    let text = String::from_utf8(text.to_vec()).expect("UTF-8");
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// Another program's, or None where it is not installed.
+#[track_caller]
+fn theirs(line: &str) -> Option<Vec<String>> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let output = run(words[0], &words[1..]);
+    if output.is_none() {
+        common::skip(line, "not installed");
+    }
+    Some(sorted(&output?.stdout))
+}
+
+#[test]
+fn flows_are_listed_as_conntrack_lists_them() {
+    own_namespace();
+    make_flows(0..300); // more than a datagram of the dump
+    if let Some(theirs) = theirs("conntrack -L") {
+        must("conntrack -I -p udp -s fd00::1 -d fd00::2 --sport 7 --dport 8 -t 99 -m 5 -u ASSURED");
+        must(
+            "conntrack -I -p icmp -s 10.9.9.1 -d 10.9.9.2 --icmp-type 8 --icmp-code 0 --icmp-id 3 -t 99",
+        );
+        must("conntrack -I -p udp -s 10.8.8.1 -d 10.8.8.2 --sport 7 --dport 8 -t 99 -w 3");
+        assert_eq!(theirs.len(), 300);
+    }
+    for fields in ["", " -o id", " -o extended", " -o extended,id"] {
+        // A second may pass between the two.
+        common::best_of_3(|| {
+            let Some(theirs) = theirs(&format!("conntrack -L{fields}")) else {
+                return Ok(());
+            };
+            let ours = list(&format!("conntrack --snapshot --once{fields}"));
+            let mut pairs = ours.iter().zip(&theirs);
+            match pairs.find(|(ours, theirs)| ours != theirs) {
+                None if ours.len() == theirs.len() => Ok(()),
+                difference => Err(format!(
+                    "{} and {}: {difference:?}",
+                    ours.len(),
+                    theirs.len()
+                )),
+            }
+        });
+    }
+}
+
+#[test]
+fn routes_are_listed_as_ip_lists_them() {
+    own_namespace();
+    make_routes(0..1000);
+    let mut theirs = self::theirs("ip route show table all").expect("ip is installed");
+    must("ip route add 10.200.0.0/16 via 127.0.0.1 dev lo table 77 metric 5");
+    must("ip -6 route add fd01::/64 dev lo metric 9");
+    assert!(theirs.len() > 1000);
+    theirs = self::theirs("ip route show table all").expect("ip is installed");
+    let ours = list("route --snapshot --once");
+    common::assert_same_lines(&ours, &theirs);
+}
+
+#[test]
+fn entries_are_whole_objects() {
+    own_namespace();
+    make_flows(0..3);
+    make_routes(0..3);
+    for (events, command, key) in [
+        (Events::Conntrack, "conntrack", "orig"),
+        (Events::Route, "route", "dst"),
+    ] {
+        let lines = list(&format!("{command} --snapshot --once --json"));
+        let objects = json::objects(events, &lines);
+        assert!(objects.len() >= 3, "{objects:#?}");
+        for object in &objects {
+            assert_eq!(object["event"], "entry", "{object}");
+            assert_ne!(object[key], Value::Null, "{object}");
+            assert_eq!(object["port_id"], Value::Null, "it is our own: {object}");
+            assert_eq!(object["time_ns"], Value::Null, "{object}");
+        }
+        let one = list(&format!("{command} --snapshot --once --json --count 1"));
+        assert_eq!(one.len(), 1);
+    }
+}
+
+#[test]
+fn the_list_goes_to_a_file_and_a_reader_may_leave() {
+    own_namespace();
+    make_flows(0..2000); // more than a pipe holds
+    let directory = common::Directory::new();
+    let file = directory.file("flows");
+    assert!(list(&format!("conntrack --snapshot --once --output {file}")).is_empty());
+    assert_eq!(common::whole_lines(file.as_ref()).len(), 2000);
+    let line = format!("set -o pipefail; {NLRING} conntrack --snapshot --once | head -n 1");
+    let output = run("bash", &["-c", &line]).expect("bash");
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    for arguments in [
+        "--once",
+        "--snapshot --once --mirror",
+        "--snapshot --once --duration 1s",
+        "--snapshot --once --stats /tmp/x",
+        "--table /tmp/x",
+        "--resync-interval 1s",
+    ] {
+        for command in ["conntrack", "route"] {
+            let line = format!("{command} {arguments}");
+            let output = run(NLRING, &line.split(' ').collect::<Vec<_>>()).expect("nlring");
+            assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! A mirror of the conntrack table.
+
+mod entry;
+mod follow;
+mod held;
+#[cfg(test)]
+mod model;
+mod sweep;
+mod table;
+
+use std::time::{Duration, Instant};
+
+use self::follow::{Follower, Out};
+use self::sweep::Sweep;
+use super::{EventKind, Flow, Key, Tuple, Zone};
+use crate::engine::{Event, Loss, Notice};
+use crate::error::Result;
+use crate::message::Message;
+use crate::mirror::{INTERVAL, Progress, Resync, Rounds, slice_is_over};
+use crate::socket::Socket;
+
+/// The conntrack table, kept from a dump and from the events that go on, and brought together with the kernel's again after
+/// events were lost.
+///
+/// It takes the events of one socket that is in the groups [`New`](super::Group::New), [`Update`](super::Group::Update) and
+/// [`Destroy`](super::Group::Destroy), without a filter, and hands out changes. By these alone a table can be kept too: a flow's
+/// lifetime begins with one [`EventKind::New`], nothing of it comes before, and it ends with one [`EventKind::Destroy`]. The
+/// changes are the kernel's events, and what stands in for those that are missing ([`Change::Flow`], `is_resynced`). Repeats
+/// are left out. After a loss the table is the kernel's again when [`Change::Resynced`] comes.
+///
+/// - The first changes are the table as the kernel has it; events that came meanwhile are held, up to 64 MiB of them, and
+///   follow. If there are more, or if some are lost, they are handed out at once, and the flows of before come later.
+/// - A dump begins at most once in [`MirrorOptions::resync_interval`], and holds up the events for half a millisecond at a time.
+/// - Some flows end without an event: those that began before anybody listened, where `net.netfilter.nf_conntrack_events` is 2,
+///   as it is since Linux 5.19. And no event tells that packets have refreshed a timeout. So the kernel is asked about flows
+///   whose time has been over for 2 s, within some 10 s; a [`EventKind::Destroy`] is never made from the clock alone.
+/// - Of a flow it keeps the tuples, zone, id, mark, status, protocol state, and the time that is left: its helper, labels,
+///   counters, security context and timestamps are in the kernel's events only. It takes about 170 bytes a flow; what has
+///   ended while a dump is under way takes as much until that is merged.
+/// - A lifetime that begins and ends inside a loss is never seen. Between a loss and the dump that mends it, a DESTROY that other
+///   programs' reliable sockets have the kernel send again looks like the end of a flow that was never told, and is handed out
+///   as one. Where a rule chooses the events of a flow (nftables'
+///   `ct event set`), what those do not tell is missing here too, until the next dump. So is a flow that a dump misses because
+///   `net.netfilter.nf_conntrack_buckets` is changed during it.
+///
+/// # Example
+///
+/// ```no_run
+/// use std::ops::ControlFlow;
+/// use std::time::Instant;
+///
+/// use nlring::conntrack::{Change, Group, Mirror, MirrorOptions};
+/// use nlring::{Engine, Protocol, Socket};
+///
+/// let mut engine = Engine::builder().build()?;
+/// let groups = [Group::New, Group::Update, Group::Destroy];
+/// let events = Socket::builder(Protocol::NETFILTER).groups(groups).recv_buffer_bytes(8 << 20).open()?;
+/// let id = engine.add(events)?;
+/// let mut running = engine.start()?;
+///
+/// let mut mirror = Mirror::new(MirrorOptions::default());
+/// let print = |change: Change<'_>| match change {
+///     Change::Flow { flow, is_resynced } => {
+///         println!("{:?} {} -> {}, resynced: {is_resynced}", flow.kind, flow.orig.src, flow.orig.dst);
+///     }
+///     Change::Resynced(resync) => println!("{} flows, {} lost", resync.entry_count, resync.lost_count),
+///     _ => {}
+/// };
+/// loop {
+///     let now = Instant::now();
+///     let timeout = mirror.due(now).map(|due| due.saturating_duration_since(now));
+///     let _ = running.poll(timeout, |event, _| {
+///         mirror.take(&event, print);
+///         ControlFlow::<()>::Continue(())
+///     })?;
+///     mirror.advance(running.socket(id).expect("it is not removed"), print)?;
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Mirror {
+    rounds: Rounds,
+    follower: Follower,
+    sweep: Sweep,
+    /// When its clock was 0.
+    start: Instant,
+}
+
+/// How a [`Mirror`] is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct MirrorOptions {
+    resync_interval: Duration,
+}
+
+impl MirrorOptions {
+    /// The default ones.
+    pub fn new() -> Self {
+        Self {
+            resync_interval: INTERVAL,
+        }
+    }
+
+    /// The least time between the beginnings of two dumps: 10 s, unless it is set.
+    #[must_use]
+    pub fn resync_interval(mut self, interval: Duration) -> Self {
+        self.resync_interval = interval;
+        self
+    }
+}
+
+impl Default for MirrorOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a [`Mirror`] hands out.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large one, and none is kept"
+)]
+pub enum Change<'a> {
+    /// Of one flow.
+    Flow {
+        /// What became of it. Of an event that the kernel sent, everything is there that was in it.
+        flow: Flow<'a>,
+        /// It stands in for an event that was lost, or that the kernel never sent. It has what the mirror keeps.
+        is_resynced: bool,
+    },
+    /// The table is the kernel's again, or for the first time.
+    Resynced(Resync),
+}
+
+impl Mirror {
+    /// A mirror that is empty. The kernel is asked for the table when it is first [advanced](Self::advance).
+    pub fn new(options: MirrorOptions) -> Self {
+        let now = Instant::now();
+        Self {
+            rounds: Rounds::new(options.resync_interval, now),
+            follower: Follower::new(),
+            sweep: Sweep::new(now),
+            start: now,
+        }
+    }
+
+    /// Takes an event of the socket that is mirrored. Those of other sockets must not be passed in.
+    pub fn take(&mut self, event: &Event<'_>, mut f: impl FnMut(Change<'_>)) {
+        match event {
+            Event::Messages(_, list) => {
+                self.set_clock(Instant::now());
+                for message in list {
+                    self.take_one(&message, &mut f);
+                }
+            }
+            Event::Lost(_, loss) | Event::Notice(_, Notice::Delayed(loss)) => self.note_loss(loss),
+            Event::Notice(
+                _,
+                Notice::Truncated { .. } | Notice::Malformed(_) | Notice::Retried(_),
+            ) => self.note_unreadable(),
+            Event::Notice(..) => {}
+        }
+    }
+
+    /// Takes a message of the socket that is mirrored: for those who receive without an [`Engine`](crate::Engine). The
+    /// kernel's acknowledgements (`NLMSG_ERROR`) are to be passed in too.
+    pub fn take_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
+        self.set_clock(Instant::now());
+        self.take_one(message, &mut f);
+    }
+
+    fn take_one(&mut self, message: &Message<'_>, f: Out<'_>) {
+        let is_barrier = self.rounds.take_barrier(message)
+            || self.sweep.take_barrier(message, &mut self.follower, f);
+        if !is_barrier {
+            self.follower.take(message, self.rounds.is_synced(), f);
+        }
+    }
+
+    /// Events were lost, or NEW and UPDATE events may be missing.
+    pub fn note_loss(&mut self, loss: &Loss) {
+        self.begin_doubt();
+        let now = Instant::now();
+        self.rounds.note_loss(loss, &mut self.follower, now);
+    }
+
+    /// A datagram could not be read: it was truncated, or malformed.
+    pub fn note_unreadable(&mut self) {
+        self.begin_doubt();
+        let now = Instant::now();
+        self.rounds.note_unreadable(&mut self.follower, now);
+    }
+
+    fn begin_doubt(&mut self) {
+        self.follower.note_loss();
+        self.sweep.abandon();
+    }
+
+    /// Does what is due, for about half a millisecond at most. `events` is the socket that is mirrored.
+    ///
+    /// # Errors
+    ///
+    /// The kernel could not be asked, or refused. The mirror goes on, and asks again after the interval.
+    pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
+        let now = Instant::now();
+        self.set_clock(now);
+        self.follower.end_holding(&mut f);
+        if !self.follower.clear(&|| slice_is_over(now)) {
+            return Ok(());
+        }
+        let progress = self.rounds.advance(&mut self.follower, events, now)?;
+        if progress == Progress::Merges {
+            self.merge(&mut f);
+        }
+        let is_at_rest = self.rounds.is_synced() && !self.rounds.is_under_way();
+        if is_at_rest && self.follower.is_cleared() {
+            let follower = &mut self.follower;
+            self.sweep.advance(follower, events, now, &mut f)?;
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, f: Out<'_>) {
+        let start = Instant::now();
+        if !self.follower.is_merging() {
+            self.follower.begin_merge();
+        }
+        if self.follower.merge(&|| slice_is_over(start), f) {
+            self.sweep.abandon();
+            let mut resync = self.rounds.finish(0, start);
+            self.follower.finish(&mut resync);
+            f(Change::Resynced(resync));
+        }
+    }
+
+    fn set_clock(&mut self, now: Instant) {
+        self.follower.now_seconds = self.seconds(now);
+    }
+
+    fn seconds(&self, now: Instant) -> u32 {
+        let passed = now.saturating_duration_since(self.start).as_secs();
+        u32::try_from(passed).unwrap_or(u32::MAX)
+    }
+
+    /// When [`advance`](Self::advance) is to be called next, though no event may come: at once while a dump is under way.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        if !self.follower.is_cleared() {
+            return Some(now);
+        }
+        let of_sweep = || self.sweep.due(&self.follower);
+        self.rounds.due(now).or_else(of_sweep)
+    }
+
+    /// Whether nothing is known to be missing.
+    pub fn is_synced(&self) -> bool {
+        self.rounds.is_synced()
+    }
+
+    /// How many flows there are.
+    pub fn len(&self) -> usize {
+        self.follower.flows.live_count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The flow of a key, as an [`EventKind::Update`].
+    pub fn get(&self, key: &Key) -> Option<Flow<'static>> {
+        let flows = &self.follower.flows;
+        let slot = flows.find(key, None).live?;
+        Some(self.flow(flows.entry(slot)))
+    }
+
+    /// The flow with this reply tuple, in a zone.
+    pub fn by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Flow<'static>> {
+        let entry = self.follower.flows.find_by_reply(reply, zone)?;
+        Some(self.flow(entry))
+    }
+
+    /// The flows with this id: nearly always one at most.
+    pub fn by_id(&self, id: u32) -> impl Iterator<Item = Flow<'static>> {
+        let entries = self.follower.flows.find_by_id(id);
+        entries.map(|entry| self.flow(entry))
+    }
+
+    /// All flows, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = Flow<'static>> {
+        self.follower.flows.live().map(|entry| self.flow(entry))
+    }
+
+    fn flow(&self, entry: &entry::Entry) -> Flow<'static> {
+        entry.to_flow(EventKind::Update, self.seconds(Instant::now()))
+    }
+
+    /// How many acknowledgements the mirror has asked for by the events' socket. Each is a datagram that the socket receives, or
+    /// drops, beside the events.
+    pub fn request_count(&self) -> u64 {
+        self.rounds.request_count + self.sweep.request_count
+    }
+
+    /// How many DESTROY events were left out since they were repeats, or came after the flow's end was handed out: other
+    /// programs' reliable sockets have the kernel send such an event again to all.
+    pub fn repeated_count(&self) -> u64 {
+        self.follower.repeated_count
+    }
+}

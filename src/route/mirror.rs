@@ -1,0 +1,374 @@
+//! A copy of the kernel's routing tables that stays right.
+
+mod fib;
+mod kept;
+#[cfg(test)]
+mod model;
+mod silent;
+mod slots;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::{Group, Route, family};
+use crate::engine::{Event, Loss, Notice};
+use crate::error::Result;
+use crate::message::Message;
+use crate::mirror::{INTERVAL, Progress, Resync, Rounds};
+use crate::socket::Socket;
+use fib::Fib;
+use kept::Place;
+use silent::Devices;
+
+/// The least time between the beginnings of two dumps, when no event was lost.
+const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
+/// A dump waits so long for what else belongs to a change: a device going down is several messages.
+const SETTLING: Duration = Duration::from_millis(50);
+
+/// What a [`Mirror`] is to do otherwise than usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MirrorOptions {
+    /// The least time between the beginnings of two dumps after losses: 10 s. A dump takes time that the events then lack.
+    pub loss_interval: Duration,
+    /// The same after changes that no event tells of: 1 s.
+    pub change_interval: Duration,
+}
+
+impl Default for MirrorOptions {
+    fn default() -> Self {
+        Self {
+            loss_interval: INTERVAL,
+            change_interval: CHANGE_INTERVAL,
+        }
+    }
+}
+
+/// What a [`Mirror`] tells.
+#[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is lent to a callback, and nearly all are routes"
+)]
+#[non_exhaustive]
+pub enum Change<'a> {
+    /// A route is there, is another than before, or is gone.
+    Route {
+        /// The route.
+        route: Route<'a>,
+        /// No event of the kernel told of it: the mirror has found it out.
+        is_resynced: bool,
+    },
+    /// The routes are the kernel's again.
+    Resynced(Resync),
+}
+
+impl<'a> Change<'a> {
+    fn of(route: &Route<'a>, is_resynced: bool) -> Self {
+        Self::Route {
+            route: *route,
+            is_resynced,
+        }
+    }
+}
+
+/// The kernel's routes, IPv4, IPv6 and MPLS in all tables, kept from a dump and events, and put right by another dump where
+/// events were lost or do not suffice.
+///
+/// Events of routes alone go wrong without any loss. A device that goes down takes its IPv4 routes along without a word; a
+/// deleted address or nexthop object does the same, or changes them. So the mirror follows devices, addresses and nexthop
+/// objects too ([`Mirror::GROUPS`], all of one socket, so that their order is kept), and asks for a dump when they may have
+/// changed routes: 50 ms later, and at most once a second. After losses it asks at most every 10 s ([`MirrorOptions`]).
+///
+/// What it tells can be followed by whoever keeps a copy of their own: a `New` for each route when it comes, another when
+/// something about it has changed, and a `Delete` when it goes. What the kernel says twice is told once, and what it does not
+/// say is made up for, with `is_resynced`:
+///
+/// - the routes that were there before, when the first dump has been read: until then nothing is told, and what comes and
+///   goes meanwhile is not told at all;
+/// - a `Delete` of the route that another has replaced;
+/// - an IPv6 route with gateways is one route, whose hops come and go: `New` again with those that are left;
+/// - what was lost: only the last state of each route, at once with the others, and not in the order in which it happened.
+///
+/// What is the same route: one that differs in nothing but the states of its hops (such as
+/// [`route_flags::LINKDOWN`](super::route_flags::LINKDOWN)), or, with a nexthop object, in nothing but its hops. An IPv6 route
+/// with gateways is the same while it has its table, destination, source, metric and type (but those that were learned from a
+/// router, by [`protocol`](Route::protocol), and have one gateway, are routes of their own); and one of MPLS while it has its
+/// label. Age and expiry are left out of what is kept ([`Route::cache_info`]), the states of
+/// hops are those of the last event or dump, and the hops of an IPv6 route are in an order of the mirror's own.
+///
+/// The dump of a table that changes may skip routes, and the kernel does not say so. The mirror notices where that can have
+/// happened: [`Resync::is_interrupted`] then, and after one to ten seconds another dump decides; an IPv6 route that six dumps in
+/// a row do not have is taken for gone in any case.
+///
+/// While a dump is made, the kernel holds the lock of all network configuration for some 30 KiB of it at a time (Linux v6.18,
+/// net/core/rtnetlink.c, `rtnl_dumpit`), and [`advance`](Self::advance) waits for who has it.
+///
+/// # Example
+///
+/// ```no_run
+/// use std::ops::ControlFlow;
+/// use std::time::Instant;
+/// use nlring::route::{Change, EventKind, Mirror, MirrorOptions};
+/// use nlring::{Engine, Protocol, Socket};
+///
+/// let socket = Socket::builder(Protocol::ROUTE).groups(Mirror::GROUPS).recv_buffer_bytes(8 << 20).open()?;
+/// let mut engine = Engine::builder().build()?;
+/// let id = engine.add(socket)?;
+/// let mut running = engine.start()?;
+/// let mut mirror = Mirror::new(MirrorOptions::default());
+/// let mut tell = |change: Change<'_>| match change {
+///     Change::Route { route, .. } if route.kind == EventKind::New => println!("+ {:?}", route.dst),
+///     Change::Route { route, .. } => println!("- {:?}", route.dst),
+///     Change::Resynced(resync) => println!("{} routes", resync.entry_count),
+///     _ => {}
+/// };
+/// loop {
+///     let now = Instant::now();
+///     let timeout = mirror.due(now).map(|due| due.saturating_duration_since(now));
+///     let _ = running.poll(timeout, |event, _| {
+///         mirror.take(&event, &mut tell);
+///         ControlFlow::<()>::Continue(())
+///     })?;
+///     if let Some(socket) = running.socket(id) {
+///         mirror.advance(socket, &mut tell)?;
+///     }
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Mirror {
+    fib: Fib,
+    rounds: Rounds,
+    devices: Devices,
+    options: MirrorOptions,
+    /// When the last round began.
+    begun_at: Option<Instant>,
+    /// The next round is not to begin before.
+    not_before: Option<Instant>,
+    /// Something has changed since the round under way began.
+    is_change_held: bool,
+    /// Rounds in a row that have left something open.
+    open_count: u32,
+}
+
+impl Mirror {
+    /// The groups that its socket is to be in. None needs a capability.
+    pub const GROUPS: [Group; 7] = [
+        Group::Ipv4Route,
+        Group::Ipv6Route,
+        Group::MplsRoute,
+        Group::Link,
+        Group::Ipv4Address,
+        Group::Ipv6Address,
+        Group::Nexthop,
+    ];
+
+    /// An empty mirror, which asks for the first dump when it is advanced. The socket must be in its groups by then.
+    pub fn new(options: MirrorOptions) -> Self {
+        Self {
+            fib: Fib::new(),
+            rounds: Rounds::new(options.change_interval, Instant::now()),
+            devices: Devices::default(),
+            options,
+            begun_at: None,
+            not_before: None,
+            is_change_held: false,
+            open_count: 0,
+        }
+    }
+
+    /// Takes what an engine tells of the mirror's socket. Events of other sockets must not be given to it.
+    pub fn take(&mut self, event: &Event<'_>, mut f: impl FnMut(Change<'_>)) {
+        match event {
+            Event::Messages(_, list) => {
+                for message in list {
+                    self.take_message(&message, &mut f);
+                }
+            }
+            Event::Lost(_, loss) | Event::Notice(_, Notice::Delayed(loss)) => self.note_loss(loss),
+            Event::Notice(
+                _,
+                Notice::Truncated { .. } | Notice::Malformed(_) | Notice::Retried(_),
+            ) => self.note_unreadable(),
+            Event::Notice(..) => {}
+        }
+    }
+
+    /// Takes a message, for those who receive by themselves: each message of the socket, in order, also those that are no
+    /// events.
+    pub fn take_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
+        if self.rounds.take_barrier(message) {
+            return; // the next advance begins to merge
+        }
+        if self.fib.take_event(message, &mut f) {
+            // Where events are missing, it is expected that one does not fit, and a round will follow anyhow.
+            if self.rounds.is_synced() || self.rounds.is_under_way() {
+                self.note_change();
+            }
+        } else if self.devices.is_silent_change(message) {
+            self.note_change();
+        }
+    }
+
+    /// Events were lost, for those who receive by themselves.
+    pub fn note_loss(&mut self, loss: &Loss) {
+        let now = Instant::now();
+        self.rounds.note_loss(loss, &mut self.fib, now);
+        self.delay_for_loss(now);
+    }
+
+    /// A datagram could not be read, for those who receive by themselves: it was truncated, or malformed.
+    pub fn note_unreadable(&mut self) {
+        let now = Instant::now();
+        self.rounds.note_unreadable(&mut self.fib, now);
+        self.delay_for_loss(now);
+    }
+
+    fn delay_for_loss(&mut self, now: Instant) {
+        let earliest = self.begun_at.map(|at| at + self.options.loss_interval);
+        self.delay_until(earliest.unwrap_or(now).max(now));
+        if self.is_change_held {
+            // The round that was to follow this one.
+            self.is_change_held = false;
+            self.delay_for_change(now);
+        }
+    }
+
+    /// Routes may have changed in a way that no event tells of.
+    fn note_change(&mut self) {
+        let now = Instant::now();
+        if self.rounds.is_under_way() {
+            // To begin again at each change might never end. The dump proves nothing about what it does not have now.
+            self.fib.shake();
+            self.is_change_held = true;
+        } else {
+            self.rounds.note_change(&mut self.fib, now);
+            self.delay_for_change(now);
+        }
+    }
+
+    fn delay_for_change(&mut self, now: Instant) {
+        let earliest = self.begun_at.map(|at| at + self.options.change_interval);
+        self.delay_until(earliest.unwrap_or(now).max(now + SETTLING));
+    }
+
+    /// Of several reasons, the one that is the most urgent counts.
+    fn delay_until(&mut self, until: Instant) {
+        self.not_before = Some(self.not_before.map_or(until, |at| at.min(until)));
+    }
+
+    /// Does what is due: asks for a dump, reads it, and merges it, for about half a millisecond, so that the events do not
+    /// wait. `events` is the socket that they come by. To be called after each turn, and at [`due`](Self::due).
+    ///
+    /// # Errors
+    ///
+    /// Opening a socket, asking for a dump or reading it failed. The mirror stays as it is, and tries again after a while.
+    pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
+        let now = Instant::now();
+        let is_under_way = self.rounds.is_under_way();
+        if !is_under_way && self.not_before.is_some_and(|at| now < at) {
+            return Ok(());
+        }
+        let progress = match self.rounds.advance(&mut self.fib, events, now) {
+            Ok(progress) => progress,
+            Err(error) => {
+                // Also when it failed before anything was under way.
+                crate::mirror::Table::abandon(&mut self.fib);
+                self.delay_for_change(now);
+                return Err(error);
+            }
+        };
+        if !is_under_way && self.rounds.is_under_way() {
+            (self.begun_at, self.not_before) = (Some(now), None);
+            self.is_change_held = false;
+        }
+        if progress == Progress::Merges {
+            self.fib.start_merge();
+            if self.fib.merge(now, &mut f) {
+                let resync = self.finish(now);
+                f(Change::Resynced(resync));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, now: Instant) -> Resync {
+        let (counts, is_open) = self.fib.finish();
+        let mut resync = self.rounds.finish(self.fib.len(), now);
+        resync.new_count = counts.new;
+        resync.update_count = counts.update;
+        resync.destroy_count = counts.delete;
+        resync.is_interrupted |= is_open || self.is_change_held;
+        if self.is_change_held {
+            self.is_change_held = false;
+            self.note_change();
+        }
+        if is_open {
+            let interval = self.options.change_interval * 2u32.pow(self.open_count.min(8));
+            let interval =
+                interval.min(self.options.loss_interval.max(self.options.change_interval));
+            self.open_count += 1;
+            self.rounds.note_change(&mut self.fib, now);
+            self.delay_until(self.begun_at.map_or(now, |at| at + interval));
+        } else {
+            self.open_count = 0;
+        }
+        resync
+    }
+
+    /// When [`advance`](Self::advance) is to be called though no event comes; None: not at all.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let due = self.rounds.due(now)?;
+        Some(match self.not_before {
+            Some(at) if !self.rounds.is_under_way() => due.max(at),
+            _ => due,
+        })
+    }
+
+    /// Whether the routes are the kernel's, as far as is known: no event is missing, and no dump is due.
+    pub fn is_synced(&self) -> bool {
+        self.rounds.is_synced() && !self.is_change_held
+    }
+
+    /// How many acknowledgements the mirror has asked for by the events' socket. Each is a datagram that the socket receives, or
+    /// drops, beside the events.
+    pub fn request_count(&self) -> u64 {
+        self.rounds.request_count
+    }
+
+    /// How many routes there are.
+    pub fn len(&self) -> usize {
+        self.fib.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All routes, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = Route<'_>> {
+        self.fib.iter()
+    }
+
+    /// The routes to an IPv4 or IPv6 prefix in a table, of whatever metric; `0.0.0.0` or `::` with a length of 0 for the default
+    /// ones. It is no longest match: that is the kernel's to say.
+    pub fn find(&self, table: u32, dst: IpAddr, prefix_len: u8) -> impl Iterator<Item = Route<'_>> {
+        let family = match dst {
+            IpAddr::V4(_) => family::INET,
+            IpAddr::V6(_) => family::INET6,
+        };
+        let place = Place::new(family, table, kept::ip_bytes(dst));
+        self.fib
+            .at(place)
+            .filter(move |route| route.table == table && route.dst_prefix_len == prefix_len)
+    }
+
+    /// The route of an MPLS label.
+    pub fn find_label(&self, label: u32) -> Option<Route<'_>> {
+        let place = Place::new(family::MPLS, super::table::MAIN, kept::label_bytes(label));
+        self.fib.at(place).next()
+    }
+}

@@ -1,0 +1,391 @@
+//! What is kept of a route: a whole `RTM_NEWROUTE` message, so that it can be decoded again; and which route it is.
+
+use std::net::IpAddr;
+
+use crate::attribute::{Attribute, align};
+use crate::builder::MessageBuilder;
+use crate::list::Messages;
+use crate::message::Message;
+use crate::route::{
+    Address, EventKind, NEW_ROUTE, Nexthops, ROUTE_FIXED_BYTES, Route, family, protocol,
+    route_flags, rta, table,
+};
+
+/// Size of `struct rtnexthop`.
+const NEXTHOP_FIXED_BYTES: usize = 8;
+/// `RTPROT_RA`: learned from a router's advertisement.
+const PROTOCOL_RA: u8 = 9;
+/// What becomes of a hop by itself: these bits of a route or a hop do not tell which one it is.
+const STATES: u32 = route_flags::DEAD
+    | route_flags::OFFLOAD
+    | route_flags::LINKDOWN
+    | route_flags::UNRESOLVED
+    | route_flags::TRAP
+    | route_flags::ROUTE_OFFLOAD
+    | route_flags::ROUTE_TRAP
+    | route_flags::ROUTE_OFFLOAD_FAILED;
+
+/// By what the kernel finds a route when it adds, replaces or deletes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub place: Place,
+    dst_prefix_len: u8,
+    src: [u8; 16],
+    src_prefix_len: u8,
+    tos: u8,
+    priority: u32,
+}
+
+/// Where routes are next to each other. It is the index's key: what an event changes lies in one place, and so does what a
+/// dump may skip on an IPv4 route's account (the leaf of the kernel's trie, which the tables local and main may share).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    family: u8,
+    table: u32,
+    dst: [u8; 16],
+}
+
+/// What tells a route from others with the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// All of it, but for the states of its hops. The kernel keeps two IPv4 routes that differ in any way
+    /// (net/ipv4/fib_semantics.c, `fib_find_info`), and never changes one; of IPv6 ones it may keep two that differ in their
+    /// protocol only, after one has replaced another.
+    Whole,
+    /// IPv4 or IPv6 with a nexthop object: all of it but its hops, which are the object's and change with it.
+    Object,
+    /// IPv6 with gateways: there is one for a key, and its hops come and go
+    /// (net/ipv6/ip6_fib.c, `fib6_add_rt2node`; include/net/ip6_route.h, `rt6_qualify_for_ecmp`).
+    Gateways,
+    /// MPLS: there is one for a label.
+    Label,
+}
+
+/// What is left of a route when one of its hops has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It had no such hop.
+    All,
+    /// It had no other hop.
+    Nothing,
+    /// The rest has been written.
+    Rest,
+}
+
+impl Place {
+    pub(super) fn new(family: u8, table: u32, dst: [u8; 16]) -> Self {
+        let shares_trie = family == family::INET && table == table::LOCAL;
+        Self {
+            family,
+            table: if shares_trie { table::MAIN } else { table },
+            dst,
+        }
+    }
+}
+
+impl Key {
+    pub(super) fn of(route: &Route<'_>) -> Self {
+        Self {
+            place: Place::new(route.family, route.table, address_bytes(route.dst)),
+            dst_prefix_len: route.dst_prefix_len,
+            src: address_bytes(route.src),
+            src_prefix_len: route.src_prefix_len,
+            tos: route.tos,
+            priority: route.priority.unwrap_or(0),
+        }
+    }
+}
+
+/// An address as a key has it: padded with zeros, and none is all zeros.
+pub(super) fn address_bytes(address: Option<Address<'_>>) -> [u8; 16] {
+    match address {
+        Some(Address::Ip(ip)) => ip_bytes(ip),
+        Some(Address::Mpls(mut labels)) => label_bytes(labels.next().unwrap_or(0)),
+        Some(Address::Other(_)) | None => [0; 16],
+    }
+}
+
+pub(super) fn ip_bytes(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => first_four(ip.octets()),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+pub(super) fn label_bytes(label: u32) -> [u8; 16] {
+    first_four(label.to_be_bytes())
+}
+
+fn first_four([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// Whether a mirror keeps such routes: those of multicast and of the cache are in other tables.
+pub(super) fn is_kept(route: &Route<'_>) -> bool {
+    matches!(route.family, family::INET | family::INET6 | family::MPLS) && !route.is_cloned()
+}
+
+/// The message in the bytes of a kept route.
+pub(super) fn message(bytes: &[u8]) -> Option<Message<'_>> {
+    Messages::new(bytes).next()
+}
+
+/// The route in them.
+pub(super) fn route(bytes: &[u8], kind: EventKind) -> Option<Route<'_>> {
+    let route = Route::decode(&message(bytes)?)?;
+    Some(Route { kind, ..route })
+}
+
+/// Writes what is kept of a route. Left out is what changes without a change of the route: its age, and who asked for it.
+/// IPv6 hops are put in order, which they have none of: a dump begins with another one than an event does.
+pub(super) fn keep(message: &Message<'_>, kept: &mut Vec<u8>) {
+    kept.clear();
+    let Some(fixed) = message.payload().first_chunk::<ROUTE_FIXED_BYTES>() else {
+        return;
+    };
+    let (mut fixed, is_ipv6) = (*fixed, fixed[0] == family::INET6);
+    let flags = flags_of(&fixed) & !(route_flags::NOTIFY | route_flags::CLONED);
+    set_flags(&mut fixed, flags);
+    let mut builder = MessageBuilder::new(kept, NEW_ROUTE, 0).bytes(&fixed);
+    for attribute in message.attributes(ROUTE_FIXED_BYTES) {
+        builder = match attribute.attribute_type() {
+            rta::CACHEINFO | rta::MARK | rta::UID => builder,
+            rta::MULTIPATH if is_ipv6 => {
+                let mut hops: Vec<_> = Hops(attribute.bytes()).collect();
+                hops.sort_unstable_by_key(|hop| hop.get(4..));
+                builder.attribute(rta::MULTIPATH, &join(hops.into_iter()))
+            }
+            attribute_type => builder.attribute(attribute_type, attribute.bytes()),
+        };
+    }
+    if builder.finish().is_err() {
+        kept.clear(); // it was read from a message, so it fits one
+    }
+}
+
+/// Whether two kept routes with the same key are the same route, though its content may have changed.
+pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let (Some(one), Some(other)) = (message(one), message(other)) else {
+        return false;
+    };
+    let Some(kind) = kind_of(&one).filter(|kind| Some(*kind) == kind_of(&other)) else {
+        return false;
+    };
+    match kind {
+        Kind::Label => true,
+        Kind::Gateways => route_type(&one) == route_type(&other),
+        Kind::Object if family(&one) == Some(family::INET6) => is_eq(&one, &other, |attribute| {
+            attribute.attribute_type() == rta::NH_ID
+        }),
+        // The route's type and flags are the object's too.
+        Kind::Object => {
+            protocol_and_scope(&one) == protocol_and_scope(&other)
+                && is_eq(&one, &other, |attribute| !is_hop(attribute))
+        }
+        Kind::Whole => is_whole_eq(&one, &other),
+    }
+}
+
+/// Whether it is an IPv6 route of which events may tell hop by hop.
+pub(super) fn has_gateways(bytes: &[u8]) -> bool {
+    message(bytes).and_then(|message| kind_of(&message)) == Some(Kind::Gateways)
+}
+
+/// Whether it may be one of several that a router has advertised, or one with several hops: the two look alike.
+pub(super) fn is_unclear(route: &Route<'_>) -> bool {
+    route.family == family::INET6
+        && route.protocol == PROTOCOL_RA
+        && route.nexthop_id.is_none()
+        && !route.nexthops.is_empty()
+}
+
+/// Writes an IPv6 route without one of its hops, as the kernel would tell of it then.
+pub(super) fn without_hop(bytes: &[u8], gone: &Route<'_>, rest: &mut Vec<u8>) -> Left {
+    let Some((message, route)) =
+        message(bytes).and_then(|message| Some((message, Route::decode(&message)?)))
+    else {
+        return Left::All;
+    };
+    if route.nexthops.is_empty() {
+        let is_it = route.oif == gone.oif && route.hop.gateway == gone.hop.gateway;
+        return if is_it { Left::Nothing } else { Left::All };
+    }
+    let Some(multipath) = message.attributes(ROUTE_FIXED_BYTES).find(rta::MULTIPATH) else {
+        return Left::All;
+    };
+    let is_gone = |hop: &&[u8]| {
+        Nexthops::new(family::INET6, hop)
+            .next()
+            .is_some_and(|hop| Some(hop.oif) == gone.oif && hop.hop.gateway == gone.hop.gateway)
+    };
+    let hops: Vec<_> = Hops(multipath.bytes()).collect();
+    let left: Vec<_> = hops.iter().copied().filter(|hop| !is_gone(hop)).collect();
+    match left.len() {
+        0 => Left::Nothing,
+        length if length == hops.len() => Left::All,
+        _ => {
+            with_hops(&message, &left, rest);
+            Left::Rest
+        }
+    }
+}
+
+/// Writes an IPv6 route with these hops in place of its own. A single one is no multipath route any more
+/// (net/ipv6/route.c, `rt6_fill_node`).
+fn with_hops(message: &Message<'_>, hops: &[&[u8]], kept: &mut Vec<u8>) {
+    kept.clear();
+    let Some(fixed) = message.payload().first_chunk::<ROUTE_FIXED_BYTES>() else {
+        return;
+    };
+    let mut fixed = *fixed;
+    if let &[hop] = hops {
+        let flags = flags_of(&fixed) | u32::from(hop.get(2).copied().unwrap_or(0));
+        set_flags(&mut fixed, flags);
+    }
+    let mut builder = MessageBuilder::new(kept, NEW_ROUTE, 0).bytes(&fixed);
+    for attribute in message.attributes(ROUTE_FIXED_BYTES) {
+        builder = match (attribute.attribute_type(), hops) {
+            (rta::MULTIPATH, &[hop]) => put_single(builder, hop),
+            (rta::MULTIPATH, hops) => {
+                builder.attribute(rta::MULTIPATH, &join(hops.iter().copied()))
+            }
+            (attribute_type, _) => builder.attribute(attribute_type, attribute.bytes()),
+        };
+    }
+    if builder.finish().is_err() {
+        kept.clear();
+    }
+}
+
+/// The attributes of a single hop, in the order of `fib_nexthop_info` (net/ipv4/fib_semantics.c).
+fn put_single<'a>(mut builder: MessageBuilder<'a>, hop: &[u8]) -> MessageBuilder<'a> {
+    let oif = hop.get(4..NEXTHOP_FIXED_BYTES).unwrap_or_default();
+    let attributes = crate::Attributes::new(hop.get(NEXTHOP_FIXED_BYTES..).unwrap_or_default());
+    let is_gateway =
+        |attribute: &Attribute<'_>| matches!(attribute.attribute_type(), rta::GATEWAY | rta::VIA);
+    for attribute in attributes.filter(|attribute| is_gateway(attribute)) {
+        builder = builder.attribute(attribute.attribute_type(), attribute.bytes());
+    }
+    builder = builder.attribute(rta::OIF, oif);
+    for attribute in attributes.filter(|attribute| !is_gateway(attribute)) {
+        builder = builder.attribute(attribute.attribute_type(), attribute.bytes());
+    }
+    builder
+}
+
+fn kind_of(message: &Message<'_>) -> Option<Kind> {
+    let route = Route::decode(message)?;
+    Some(match route.family {
+        family::MPLS => Kind::Label,
+        _ if route.nexthop_id.is_some() => Kind::Object,
+        family::INET6 if !route.nexthops.is_empty() => Kind::Gateways,
+        family::INET6 => {
+            // Those that a router has advertised, or redirected to, stay apart.
+            let is_learned = matches!(route.protocol, PROTOCOL_RA | protocol::REDIRECT);
+            match route.hop.gateway {
+                Some(_) if !is_learned => Kind::Gateways,
+                _ => Kind::Whole,
+            }
+        }
+        _ => Kind::Whole,
+    })
+}
+
+fn is_whole_eq(one: &Message<'_>, other: &Message<'_>) -> bool {
+    let fixed = |message: &Message<'_>| {
+        let mut fixed = *message.payload().first_chunk::<ROUTE_FIXED_BYTES>()?;
+        let flags = flags_of(&fixed) & !STATES;
+        set_flags(&mut fixed, flags);
+        Some(fixed)
+    };
+    fixed(one) == fixed(other) && is_eq(one, other, |_| true)
+}
+
+/// Whether the attributes that `counts` are equal, and in the same order: the kernel always has the same.
+fn is_eq(one: &Message<'_>, other: &Message<'_>, counts: impl Fn(&Attribute<'_>) -> bool) -> bool {
+    let one = one.attributes(ROUTE_FIXED_BYTES).filter(&counts);
+    let mut other = other.attributes(ROUTE_FIXED_BYTES).filter(&counts);
+    for attribute in one {
+        let is_eq = other.next().is_some_and(|other| {
+            attribute.attribute_type() == other.attribute_type()
+                && match attribute.attribute_type() {
+                    rta::MULTIPATH => is_hops_eq(attribute.bytes(), other.bytes()),
+                    _ => attribute.bytes() == other.bytes(),
+                }
+        });
+        if !is_eq {
+            return false;
+        }
+    }
+    other.next().is_none()
+}
+
+/// Whether two lists of hops are equal but for the states of the hops.
+fn is_hops_eq(one: &[u8], other: &[u8]) -> bool {
+    let without_state = |hop: &&[u8]| {
+        let states = hop.get(2).copied().map(|flags| u32::from(flags) & !STATES);
+        (states, hop.get(3).copied())
+    };
+    one.len() == other.len()
+        && Hops(one).zip(Hops(other)).all(|(one, other)| {
+            without_state(&one) == without_state(&other) && one.get(4..) == other.get(4..)
+        })
+}
+
+fn is_hop(attribute: &Attribute<'_>) -> bool {
+    matches!(
+        attribute.attribute_type(),
+        rta::OIF
+            | rta::GATEWAY
+            | rta::VIA
+            | rta::MULTIPATH
+            | rta::ENCAP
+            | rta::ENCAP_TYPE
+            | rta::FLOW
+    )
+}
+
+fn family(message: &Message<'_>) -> Option<u8> {
+    message.payload().first().copied()
+}
+
+fn protocol_and_scope<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    message.payload().get(5..7)
+}
+
+fn route_type(message: &Message<'_>) -> Option<u8> {
+    message.payload().get(7).copied()
+}
+
+fn flags_of(fixed: &[u8; ROUTE_FIXED_BYTES]) -> u32 {
+    let [.., a, b, c, d] = *fixed;
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+fn set_flags(fixed: &mut [u8; ROUTE_FIXED_BYTES], flags: u32) {
+    fixed[ROUTE_FIXED_BYTES - 4..].copy_from_slice(&flags.to_ne_bytes());
+}
+
+/// The hops of an `RTA_MULTIPATH`, as bytes.
+struct Hops<'a>(&'a [u8]);
+
+impl<'a> Iterator for Hops<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let length = usize::from(u16::from_ne_bytes(*self.0.first_chunk()?));
+        let hop = self.0.get(..length)?;
+        hop.first_chunk::<NEXTHOP_FIXED_BYTES>()?;
+        self.0 = self.0.get(align(length)..).unwrap_or_default();
+        Some(hop)
+    }
+}
+
+fn join<'a>(hops: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut joined = Vec::new();
+    for hop in hops {
+        joined.extend_from_slice(hop);
+        joined.resize(align(joined.len()), 0);
+    }
+    joined
+}

@@ -1,0 +1,74 @@
+//! Messages of links, addresses and nexthop objects that come with changes of routes that no route event tells of.
+
+use std::collections::HashMap;
+
+use crate::message::{Message, flags};
+use crate::route::{Link, family};
+
+/// `RTM_NEWLINK`, `RTM_DELLINK`.
+const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
+/// `RTM_NEWADDR`, `RTM_DELADDR`.
+const NEW_ADDRESS: u16 = 20;
+const DELETE_ADDRESS: u16 = 21;
+/// `RTM_NEWNEXTHOP`, `RTM_DELNEXTHOP`.
+const NEW_NEXTHOP: u16 = 104;
+const DELETE_NEXTHOP: u16 = 105;
+
+/// Size of `struct ifinfomsg`.
+const LINK_FIXED_BYTES: usize = 16;
+/// `IFLA_MTU`, `IFLA_MASTER` (`include/uapi/linux/if_link.h`).
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+/// `IFF_UP`, `IFF_RUNNING`, `IFF_LOWER_UP`, `IFF_DORMANT` (include/uapi/linux/if.h): what hops depend on.
+const STATES: u32 = 1 | 1 << 6 | 1 << 16 | 1 << 17;
+
+/// What routes depend on, of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Device {
+    states: u32,
+    /// A change of it takes routes to another table, or away (net/ipv4/fib_frontend.c, `fib_netdev_event`).
+    master: Option<u32>,
+    mtu: Option<u32>,
+}
+
+/// The devices as messages have told of them.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    by_index: HashMap<u32, Device>,
+}
+
+impl Devices {
+    /// Whether routes may have changed with what a message tells, without an event of their own.
+    pub(super) fn is_silent_change(&mut self, message: &Message<'_>) -> bool {
+        match message.message_type() {
+            NEW_LINK | DELETE_LINK => self.is_link_change(message),
+            // An IPv4 address brings hops back that had died without one (`fib_inetaddr_event`).
+            NEW_ADDRESS => message.payload().first() == Some(&family::INET),
+            DELETE_ADDRESS | DELETE_NEXTHOP => true,
+            // It changes routes unless it is new.
+            NEW_NEXTHOP => message.flags() & (flags::CREATE | flags::REPLACE) != flags::CREATE,
+            _ => false,
+        }
+    }
+
+    fn is_link_change(&mut self, message: &Message<'_>) -> bool {
+        let Some(link) = Link::decode(message).filter(|link| link.family == family::UNSPEC) else {
+            return false;
+        };
+        if link.is_deleted() {
+            self.by_index.remove(&link.index);
+            return true;
+        }
+        let attribute = |attribute_type| {
+            let found = message.attributes(LINK_FIXED_BYTES).find(attribute_type);
+            found.and_then(|found| found.as_u32())
+        };
+        let device = Device {
+            states: link.flags & STATES,
+            master: attribute(IFLA_MASTER),
+            mtu: attribute(IFLA_MTU),
+        };
+        self.by_index.insert(link.index, device) != Some(device)
+    }
+}

@@ -1,0 +1,632 @@
+//! A mirror of routes is what `ip route` lists: after changes that no event tells of, and after losses.
+
+mod common;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{ip, own_namespace, run, skip, start};
+use nlring::route::{
+    Change, EventKind, Mirror, MirrorOptions, Nexthop, Route, family, protocol, route_flags,
+};
+use nlring::{
+    AddOptions, Backend, Engine, MessageBuilder, Protocol, Resync, ResyncReason, Running, Socket,
+    SocketId, flags,
+};
+
+on_each_backend!(
+    a_device_that_goes_down_shows_within_a_second,
+    it_is_what_ip_lists_after_every_kind_of_change,
+    it_is_what_ip_lists_after_a_flood_that_was_mostly_lost,
+);
+
+/// How soon a change shows that no event tells of.
+const HEALED: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A mirror, and whoever follows what it tells.
+struct Follower {
+    running: Running,
+    id: SocketId,
+    mirror: Mirror,
+    /// By what makes each the route that it is.
+    routes: BTreeMap<String, String>,
+    resyncs: Vec<Resync>,
+    resynced_delete_count: u32,
+}
+
+impl Follower {
+    fn new(backend: Backend, recv_buffer_bytes: usize, options: MirrorOptions) -> Self {
+        let socket = Socket::builder(Protocol::ROUTE)
+            .groups(Mirror::GROUPS)
+            .open()
+            .expect("a socket");
+        socket
+            .set_recv_buffer_bytes(recv_buffer_bytes)
+            .expect("a receive buffer");
+        let builder = Engine::builder().backend(backend);
+        let (running, id) = start(&builder, socket, AddOptions::new().buffer_bytes(16 << 10));
+        Self {
+            running,
+            id,
+            mirror: Mirror::new(options),
+            routes: BTreeMap::new(),
+            resyncs: Vec::new(),
+            resynced_delete_count: 0,
+        }
+    }
+
+    fn turn(&mut self) {
+        let now = Instant::now();
+        let longest = Duration::from_millis(20);
+        let timeout = match self.mirror.due(now) {
+            Some(due) => due.saturating_duration_since(now).min(longest),
+            None => longest,
+        };
+        let (mirror, routes) = (&mut self.mirror, &mut self.routes);
+        let (resyncs, deletes) = (&mut self.resyncs, &mut self.resynced_delete_count);
+        let mut follow = |change: Change<'_>| match change {
+            Change::Route { route, is_resynced } => {
+                *deletes += u32::from(is_resynced && route.kind == EventKind::Delete);
+                follow(routes, &route);
+            }
+            Change::Resynced(resync) => resyncs.push(resync),
+            _ => panic!("unknown"),
+        };
+        let turn = self.running.poll(Some(timeout), |event, _| {
+            mirror.take(&event, &mut follow);
+            ControlFlow::<()>::Continue(())
+        });
+        let _ = turn.expect("a turn");
+        let socket = self.running.socket(self.id).expect("its socket");
+        mirror.advance(socket, &mut follow).expect("advanced");
+    }
+
+    /// Turns until the mirror has nothing to do and is what `ip route` lists. How long that took.
+    #[track_caller]
+    fn await_ip(&mut self, what: &str) -> Duration {
+        let start = Instant::now();
+        let mut looked_at = None;
+        loop {
+            self.turn();
+            let is_late = start.elapsed() > PATIENCE;
+            let is_soon =
+                looked_at.is_some_and(|at: Instant| at.elapsed() < Duration::from_millis(20));
+            if (!self.mirror.is_synced() || is_soon) && !is_late {
+                continue;
+            }
+            looked_at = Some(Instant::now());
+            let listed = listed_by_ip();
+            let mirrored = self.lines();
+            if mirrored == listed && self.mirror.is_synced() {
+                break;
+            }
+            assert!(
+                !is_late,
+                "after {what}, is_synced {}: only in the mirror {:#?}, only in ip's list {:#?}",
+                self.mirror.is_synced(),
+                missing(&mirrored, &listed),
+                missing(&listed, &mirrored),
+            );
+        }
+        let took = start.elapsed();
+        let mut followed: Vec<_> = self.routes.values().cloned().collect();
+        followed.sort();
+        assert_eq!(followed, self.lines(), "what was told, after {what}");
+        assert_eq!(self.mirror.len(), followed.len());
+        took
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<_> = self.mirror.iter().map(|route| line(&route)).collect();
+        lines.sort();
+        lines
+    }
+}
+
+/// What a follower keeps is the mirror's, by what it tells alone.
+fn follow(routes: &mut BTreeMap<String, String>, route: &Route<'_>) {
+    let line = line(route);
+    match route.kind {
+        EventKind::New => {
+            let before = routes.insert(identity(route, &line), line.clone());
+            assert_ne!(before.as_ref(), Some(&line), "told twice");
+        }
+        EventKind::Delete => {
+            let before = routes.remove(&identity(route, &line));
+            assert!(before.is_some(), "it was not there: {line}");
+        }
+    }
+}
+
+/// What makes a route the one that it is, by the manual of `Mirror`.
+fn identity(route: &Route<'_>, line: &str) -> String {
+    let is_learned = [protocol::REDIRECT, 9 /* ra */].contains(&route.protocol);
+    let has_gateways = route.hop.gateway.is_some() && !is_learned || !route.nexthops.is_empty();
+    if route.family == family::INET6 && has_gateways && route.nexthop_id.is_none() {
+        return format!(
+            "{:?}/{} metric {:?} table {} gateways",
+            route.dst, route.dst_prefix_len, route.priority, route.table
+        );
+    }
+    if let Some(id) = route.nexthop_id {
+        return format!(
+            "{:?}/{} metric {:?} table {} nhid {id} proto {}",
+            route.dst, route.dst_prefix_len, route.priority, route.table, route.protocol
+        );
+    }
+    let words = line
+        .split(' ')
+        .filter(|word| !["linkdown", "dead"].contains(word));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn missing(from: &[String], other: &[String]) -> Vec<String> {
+    from.iter()
+        .filter(|line| !other.contains(line))
+        .cloned()
+        .collect()
+}
+
+fn output(arguments: &str) -> String {
+    let output = run("ip", &arguments.split_whitespace().collect::<Vec<_>>()).expect("ip");
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+thread_local! {
+    /// The names that devices have, or had when they were there.
+    static NAMES: std::cell::RefCell<HashMap<u32, String>> = std::cell::RefCell::default();
+}
+
+fn learn_device_names() {
+    for link in output("-o link").lines() {
+        let (index, rest) = link.split_once(": ").expect("an index");
+        let name = rest.split([':', '@']).next().expect("a name");
+        NAMES.with(|names| {
+            names
+                .borrow_mut()
+                .insert(index.parse().unwrap(), name.into())
+        });
+    }
+}
+
+fn index_of(device: &str) -> u32 {
+    NAMES.with(|names| {
+        let names = names.borrow();
+        let found = names.iter().find(|(_, name)| *name == device);
+        *found.expect("the device").0
+    })
+}
+
+/// All routes, each as its words in order, so that the order in which they are printed does not count.
+fn listed_by_ip() -> Vec<String> {
+    let list = output("-d -N -o route show table all");
+    // What it tells of nexthop objects is on lines of its own.
+    let list = list.replace("\n\tnh_info", "\\nh_info");
+    let mut lines: Vec<_> = list.lines().map(normal).collect();
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+fn normal(line: &str) -> String {
+    let mut parts = line.split('\\').map(str::trim);
+    let mut words: Vec<_> = parts.next().unwrap_or("").split_whitespace().collect();
+    // Age is not kept.
+    for name in ["expires", "error"] {
+        if let Some(index) = words.iter().position(|word| *word == name) {
+            words.drain(index..index + 2);
+        }
+    }
+    let mut hops: Vec<_> = parts.filter(|part| part.starts_with("nexthop")).collect();
+    hops.sort_unstable();
+    joined(words, hops.into_iter().map(str::to_owned).collect())
+}
+
+fn joined(mut words: Vec<&str>, mut hops: Vec<String>) -> String {
+    words.sort_unstable();
+    hops.sort_unstable();
+    hops.insert(0, words.join(" "));
+    hops.join(" \\ ")
+}
+
+/// A route as `ip -d -N -o route` prints it, its words in order.
+fn line(route: &Route<'_>) -> String {
+    let mut words = format!("{} {}", route.route_type, destination(route));
+    if route.tos != 0 {
+        let _ = write!(words, " tos {:#04x}", route.tos);
+    }
+    if let Some(id) = route.nexthop_id {
+        let _ = write!(words, " nhid {id}");
+    }
+    if let Some(gateway) = route.hop.gateway {
+        let _ = write!(words, " via {gateway}");
+    }
+    if let Some(via) = route.hop.via.and_then(|via| via.address.ip()) {
+        let _ = write!(words, " via inet6 {via}");
+    }
+    if let Some(oif) = route.oif {
+        let _ = write!(words, " dev {}", name(oif));
+    }
+    let _ = write!(
+        words,
+        " table {} proto {} scope {}",
+        route.table, route.protocol, route.scope
+    );
+    if let Some(prefsrc) = route.prefsrc {
+        let _ = write!(words, " src {prefsrc}");
+    }
+    if let Some(priority) = route.priority {
+        let _ = write!(words, " metric {priority}");
+    }
+    words += &states(route.flags);
+    for metric in route.metrics {
+        if let (nlring::route::metric::MTU, nlring::route::MetricValue::Number(mtu)) =
+            (metric.number, metric.value)
+        {
+            let _ = write!(words, " mtu {mtu}");
+        }
+    }
+    if let Some(pref) = route.pref {
+        let _ = write!(
+            words,
+            " pref {}",
+            ["medium", "high", "invalid", "low"][usize::from(pref & 3)]
+        );
+    }
+    let hops = route.nexthops.map(|hop| hop_line(&hop)).collect();
+    joined(words.split(' ').collect(), hops)
+}
+
+fn destination(route: &Route<'_>) -> String {
+    let host_len = if route.family == family::INET {
+        32
+    } else {
+        128
+    };
+    match route.dst.and_then(|dst| dst.ip()) {
+        None => "default".into(),
+        Some(dst) if route.dst_prefix_len == host_len => dst.to_string(),
+        Some(dst) => format!("{dst}/{}", route.dst_prefix_len),
+    }
+}
+
+fn hop_line(hop: &Nexthop<'_>) -> String {
+    let gateway = hop.hop.gateway.map(|gateway| format!("via {gateway} "));
+    format!(
+        "nexthop {}dev {} weight {}{}",
+        gateway.unwrap_or_default(),
+        name(hop.oif),
+        hop.weight,
+        states(hop.flags)
+    )
+}
+
+fn states(flags: u32) -> String {
+    let known = [
+        (route_flags::DEAD, " dead"),
+        (route_flags::ONLINK, " onlink"),
+        (route_flags::LINKDOWN, " linkdown"),
+    ];
+    let set = known.into_iter().filter(|(bit, _)| flags & bit != 0);
+    set.map(|(_, word)| word).collect()
+}
+
+fn name(index: u32) -> String {
+    let name = NAMES.with(|names| names.borrow().get(&index).cloned());
+    name.unwrap_or_else(|| format!("if{index}"))
+}
+
+/// Two pairs of devices, up, with addresses.
+fn make_devices() -> bool {
+    let has_ip = ip("link set lo up");
+    if has_ip {
+        for commands in [
+            "link add v0 type veth peer name p0",
+            "link add v1 type veth peer name p1",
+            "link set v0 up",
+            "link set v1 up",
+            "link set p0 up",
+            "link set p1 up",
+            "address add 10.0.0.1/24 dev v0",
+            "address add 10.1.0.1/24 dev v1",
+            "address add fd00::1/64 dev v0 nodad",
+            "address add fd01::1/64 dev v1 nodad",
+        ] {
+            ip(commands);
+        }
+        learn_device_names();
+    }
+    has_ip
+}
+
+/// By what a change is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// By events of routes alone.
+    Events,
+    /// By a dump.
+    Dump,
+    /// By events of routes, but it looks as if there could be more to it, and there is a dump, which finds nothing.
+    Both,
+}
+
+/// What is done, in order, and by what the mirror knows of it. After each, the routes are others than before.
+const CHANGES: &[(By, &str)] = &[
+    (By::Events, "route add 10.9.0.0/16 via 10.0.0.2"),
+    (By::Events, "route append 10.9.0.0/16 via 10.0.0.3"),
+    (
+        By::Events,
+        "route append 10.9.0.0/16 via 10.0.0.3 proto static",
+    ),
+    (By::Events, "route prepend 10.9.0.0/16 via 10.0.0.4"),
+    (By::Dump, "route replace 10.9.0.0/16 via 10.0.0.5"),
+    (
+        By::Events,
+        "route del 10.9.0.0/16 via 10.0.0.3 proto static",
+    ),
+    (By::Events, "route add 10.10.0.0/16 via 10.0.0.2"),
+    (By::Events, "route replace 10.10.0.0/16 via 10.1.0.3"),
+    (
+        By::Events,
+        "route change 10.10.0.0/16 via 10.1.0.3 mtu 1300",
+    ),
+    (By::Events, "route add 10.10.0.0/16 via 10.0.0.2 metric 7"),
+    (By::Events, "route add 10.10.0.0/16 tos 0x10 via 10.0.0.2"),
+    (By::Events, "route add 10.10.0.0/16 via 10.0.0.2 table 1000"),
+    (By::Events, "route add 10.10.0.0/24 via 10.0.0.2 table 7"),
+    (By::Events, "route add blackhole 10.11.0.0/16"),
+    (By::Events, "route add default via 10.0.0.2"),
+    (
+        By::Events,
+        "route add 10.12.0.0/16 via inet6 fd00::5 dev v0",
+    ),
+    (
+        By::Events,
+        "route add 10.13.0.0/16 nexthop via 10.0.0.2 weight 3 nexthop via 10.1.0.2",
+    ),
+    (
+        By::Events,
+        "-6 route add fd09::/64 metric 9 nexthop via fd00::2 nexthop via fd01::3",
+    ),
+    (By::Events, "-6 route append fd09::/64 metric 9 via fd00::4"),
+    (
+        By::Events,
+        "-6 route append fd09::/64 metric 9 nexthop via fd00::6 nexthop via fd00::7",
+    ),
+    (By::Events, "-6 route append fd09::/64 metric 9 dev v1"),
+    (
+        By::Events,
+        "-6 route del fd09::/64 metric 9 via fd00::2 dev v0",
+    ),
+    (
+        By::Events,
+        "-6 route del fd09::/64 metric 9 nexthop via fd00::4 dev v0 nexthop via fd00::6 dev v0",
+    ),
+    (
+        By::Events,
+        "-6 route del fd09::/64 metric 9 via fd01::3 dev v1",
+    ),
+    (
+        By::Events,
+        "-6 route replace fd09::/64 metric 9 via fd00::9",
+    ),
+    (By::Events, "-6 route del fd09::/64 metric 9 dev v1"), // else the kernel's dump jumps over it after the next
+    (
+        By::Events,
+        "-6 route replace fd09::/64 metric 9 nexthop via fd00::9 nexthop via fd00::10",
+    ),
+    (
+        By::Events,
+        "-6 route del fd09::/64 metric 9 via fd00::10 dev v0",
+    ),
+    (By::Events, "-6 route add fd0a::/64 dev v0"),
+    (By::Events, "-6 route append fd0a::/64 dev v1"),
+    (By::Dump, "-6 route replace fd0a::/64 dev v0 mtu 1400"),
+    (By::Events, "-6 route add fd0b::/64 via fd00::2 proto ra"),
+    (By::Dump, "-6 route append fd0b::/64 via fd00::3 proto ra"),
+    (By::Dump, "-6 route del fd0b::/64 via fd00::2 proto ra"),
+    (By::Events, "-6 route add unreachable fd0c::/64"),
+    (By::Events, "-6 route add fd0d::/64 via fd00::2 table 1000"),
+    (By::Events, "-6 route add default via fd00::2 metric 5"),
+    (By::Events, "route add 10.14.0.0/16 nhid 1"),
+    (By::Events, "-6 route add fd0e::/64 nhid 2"),
+    (By::Events, "route add 10.15.0.0/16 nhid 3"),
+    (By::Both, "nexthop replace id 1 via 10.0.0.7 dev v0"),
+    (By::Both, "nexthop replace id 2 via fd00::7 dev v0"),
+    (By::Dump, "nexthop del id 1"),
+    (By::Both, "nexthop del id 2"),
+    (By::Dump, "nexthop del id 3"),
+    (By::Dump, "link set p1 down"), // linkdown
+    (By::Dump, "link set p1 up"),
+    (By::Dump, "link set v1 down"), // IPv4 routes go without a word
+    (By::Dump, "link set v1 up"),
+    (By::Both, "address add 10.2.0.1/24 dev v1"),
+    (By::Both, "address del 10.1.0.1/24 dev v1"),
+    (By::Dump, "address del 10.2.0.1/24 dev v1"), // the last one: no IPv4 on it any more
+    (
+        By::Events,
+        "route add 10.16.0.0/16 via 10.0.0.2 src 10.0.0.1",
+    ),
+    (By::Events, "address add fd02::1/64 dev v1 nodad"),
+    (By::Both, "address del fd02::1/64 dev v1"),
+    (By::Dump, "link del v1"),
+    (By::Events, "route flush table 1000"),
+    (By::Events, "-6 route flush fd09::/64"),
+    (By::Dump, "link set v0 down"),
+    (By::Dump, "link set v0 up"),
+    (By::Dump, "link del v0"),
+];
+
+fn it_is_what_ip_lists_after_every_kind_of_change(backend: Backend) {
+    own_namespace();
+    if !make_devices() {
+        return skip("it_is_what_ip_lists_after_every_kind_of_change", "no ip");
+    }
+    let mut options = MirrorOptions::default();
+    options.change_interval = Duration::from_millis(100);
+    let mut follower = Follower::new(backend, 4 << 20, options);
+    follower.await_ip("the start");
+    assert_eq!(follower.resyncs[0].reason, ResyncReason::Snapshot);
+    assert_eq!(
+        follower.resyncs[0].entry_count,
+        follower.resyncs[0].new_count.try_into().unwrap()
+    );
+    for nexthop in [
+        "nexthop add id 1 via 10.0.0.2 dev v0",
+        "nexthop add id 2 via fd00::3 dev v0",
+        "nexthop add id 4 via 10.1.0.2 dev v1",
+        "nexthop add id 3 group 1/4",
+    ] {
+        ip(nexthop);
+    }
+    follower.await_ip("the nexthop objects");
+    for (by, change) in CHANGES {
+        let (before, resyncs_before) = (follower.lines(), follower.resyncs.len());
+        ip(change);
+        let took = follower.await_ip(change);
+        assert!(took < HEALED, "{change} took {took:?}");
+        assert_ne!(before, follower.lines(), "{change} changed nothing");
+        let resyncs = &follower.resyncs[resyncs_before..];
+        assert_eq!(
+            *by == By::Events,
+            resyncs.is_empty(),
+            "{change}: {resyncs:?}"
+        );
+        let found = |resync: &Resync| resync.new_count + resync.update_count + resync.destroy_count;
+        let found_count: u64 = resyncs.iter().map(found).sum();
+        assert_eq!(*by == By::Dump, found_count > 0, "{change}: {resyncs:?}");
+    }
+    let found = follower.mirror.find(7, "10.10.0.0".parse().unwrap(), 24);
+    assert_eq!(found.count(), 0);
+    assert!(
+        follower.resyncs[1..]
+            .iter()
+            .all(|resync| resync.lost_count == 0)
+    );
+}
+
+fn a_device_that_goes_down_shows_within_a_second(backend: Backend) {
+    own_namespace();
+    if !make_devices() {
+        return skip("a_device_that_goes_down_shows_within_a_second", "no ip");
+    }
+    let mut follower = Follower::new(backend, 4 << 20, MirrorOptions::default());
+    follower.await_ip("the start");
+    ip("link set v1 down");
+    let took = follower.await_ip("the first change");
+    // A second after the dump before, and for a busy machine as much again.
+    assert!(took < HEALED, "{took:?}");
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < deadline {
+        follower.turn();
+    }
+    ip("link set v1 up");
+    let took = follower.await_ip("a change after a rest");
+    assert!(took < HEALED, "{took:?}");
+    assert!(follower.resynced_delete_count > 0);
+    assert!(follower.mirror.due(Instant::now()).is_none());
+}
+
+/// Of so many routes of each family.
+const ROUTE_COUNT: u32 = 100_000;
+/// One stays of so many.
+const STAYS: u32 = 50;
+
+fn it_is_what_ip_lists_after_a_flood_that_was_mostly_lost(backend: Backend) {
+    own_namespace();
+    if !make_devices() {
+        return skip(
+            "it_is_what_ip_lists_after_a_flood_that_was_mostly_lost",
+            "no ip",
+        );
+    }
+    let mut options = MirrorOptions::default();
+    options.loss_interval = Duration::from_millis(300);
+    let mut follower = Follower::new(backend, 64 << 10, options);
+    follower.await_ip("the start");
+    let device = index_of("v0");
+    let flood = thread::spawn(move || flood(device));
+    while !flood.is_finished() {
+        follower.turn();
+    }
+    flood.join().expect("the flood");
+    let took = follower.await_ip("the flood");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    let kept_count = 2 * ROUTE_COUNT.div_ceil(STAYS) as usize;
+    assert!(follower.mirror.len() > kept_count);
+    let statistics = follower
+        .running
+        .statistics(follower.id)
+        .expect("its socket's");
+    assert!(statistics.dropped > 0, "{statistics:?}");
+    let lost_count: u64 = follower
+        .resyncs
+        .iter()
+        .map(|resync| resync.lost_count)
+        .sum();
+    assert_eq!(lost_count, statistics.dropped, "{:?}", follower.resyncs);
+    let is_loss = |resync: &Resync| resync.reason == ResyncReason::Loss;
+    assert!(
+        follower.resyncs.iter().any(is_loss),
+        "{:?}",
+        follower.resyncs
+    );
+    let found = follower.mirror.find(254, "16.0.0.0".parse().unwrap(), 24);
+    assert_eq!(found.count(), 1);
+}
+
+/// Adds routes of both families in turn and, a little later, deletes most of them again.
+fn flood(device: u32) {
+    const LAG: u32 = 5000;
+    let socket = Socket::open(Protocol::ROUTE).expect("a socket");
+    let mut requests = Vec::new();
+    for index in 0..ROUTE_COUNT + LAG {
+        if index < ROUTE_COUNT {
+            put(
+                &mut requests,
+                24,
+                flags::CREATE | flags::EXCL,
+                index,
+                device,
+            );
+        }
+        if let Some(old) = index.checked_sub(LAG).filter(|old| old % STAYS != 0) {
+            put(&mut requests, 25, 0, old, device);
+        }
+        if requests.len() > 20_000 {
+            socket.send(&requests).expect("sent");
+            requests.clear();
+        }
+    }
+    socket.send(&requests).expect("sent");
+}
+
+fn put(requests: &mut Vec<u8>, message_type: u16, more_flags: u16, index: u32, device: u32) {
+    let [_, a, b, c] = index.to_be_bytes();
+    let new = MessageBuilder::new(requests, message_type, flags::REQUEST | more_flags);
+    new.bytes(&[family::INET, 24, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0])
+        .attribute(1, &[16 + a, b, c, 0])
+        .attribute(5, &[10, 0, 0, 2])
+        .attribute_u32(4, device)
+        .finish()
+        .expect("a request");
+    let ipv6 = |net: [u8; 4], host: u8| {
+        let mut address = [0; 16];
+        address[0] = 0xfd;
+        address[1..5].copy_from_slice(&net);
+        address[15] = host;
+        address
+    };
+    let new = MessageBuilder::new(requests, message_type, flags::REQUEST | more_flags);
+    new.bytes(&[family::INET6, 64, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0])
+        .attribute(1, &ipv6([0x80, a, b, c], 0))
+        .attribute(5, &ipv6([0, 0, 0, 0], 2))
+        .attribute_u32(4, device)
+        .finish()
+        .expect("a request");
+}
