@@ -339,9 +339,24 @@ fn make_devices() -> bool {
         ] {
             ip(commands);
         }
+        await_devices_up();
         learn_device_names();
     }
     has_ip
+}
+
+/// The kernel tells of a carrier later, at most once a second: that would look like a change of what comes next.
+fn await_devices_up() {
+    let start = Instant::now();
+    loop {
+        let output = run("ip", &["-o", "link", "show", "type", "veth"]).expect("ip");
+        let text = String::from_utf8_lossy(&output.stdout);
+        if text.lines().all(|line| line.contains(" state UP ")) {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{text}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// By what a change is known.
@@ -467,8 +482,7 @@ fn it_is_what_ip_lists_after_every_kind_of_change(backend: Backend) {
     if !make_devices() {
         return skip("it_is_what_ip_lists_after_every_kind_of_change", "no ip");
     }
-    let mut options = MirrorOptions::default();
-    options.change_interval = Duration::from_millis(100);
+    let options = MirrorOptions::new().change_interval(Duration::from_millis(100));
     let mut follower = Follower::new(backend, 4 << 20, options);
     follower.await_ip("the start");
     assert_eq!(follower.resyncs[0].reason, ResyncReason::Snapshot);
@@ -545,8 +559,7 @@ fn it_is_what_ip_lists_after_a_flood_that_was_mostly_lost(backend: Backend) {
             "no ip",
         );
     }
-    let mut options = MirrorOptions::default();
-    options.loss_interval = Duration::from_millis(300);
+    let options = MirrorOptions::new().resync_interval(Duration::from_millis(300));
     let mut follower = Follower::new(backend, 64 << 10, options);
     follower.await_ip("the start");
     let device = index_of("v0");

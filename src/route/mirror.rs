@@ -25,22 +25,42 @@ const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 /// A dump waits so long for what else belongs to a change: a device going down is several messages.
 const SETTLING: Duration = Duration::from_millis(50);
 
-/// What a [`Mirror`] is to do otherwise than usual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+/// How a [`Mirror`] is kept.
+#[derive(Clone, Copy, Debug)]
 pub struct MirrorOptions {
-    /// The least time between the beginnings of two dumps after losses: 10 s. A dump takes time that the events then lack.
-    pub loss_interval: Duration,
-    /// The same after changes that no event tells of: 1 s.
-    pub change_interval: Duration,
+    loss_interval: Duration,
+    change_interval: Duration,
 }
 
-impl Default for MirrorOptions {
-    fn default() -> Self {
+impl MirrorOptions {
+    /// The default ones.
+    pub fn new() -> Self {
         Self {
             loss_interval: INTERVAL,
             change_interval: CHANGE_INTERVAL,
         }
+    }
+
+    /// The least time between the beginnings of two dumps after losses: 10 s, unless it is set. A dump takes time that the
+    /// events then lack. It bounds the time after changes, too.
+    #[must_use]
+    pub fn resync_interval(mut self, interval: Duration) -> Self {
+        self.loss_interval = interval;
+        self.change_interval = self.change_interval.min(interval);
+        self
+    }
+
+    /// The same after changes that no event tells of: 1 s, unless it is set.
+    #[must_use]
+    pub fn change_interval(mut self, interval: Duration) -> Self {
+        self.change_interval = interval;
+        self
+    }
+}
+
+impl Default for MirrorOptions {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -81,7 +81,7 @@ impl FlowMirror {
     ) {
         let shown = &mut self.shown;
         self.mirror.take_message(message, |change| {
-            show(change, received_ns, format, shown, output);
+            show(&change, received_ns, format, shown, output);
         });
     }
 
@@ -106,7 +106,7 @@ impl FlowMirror {
         if let Some(socket) = running.socket(self.socket) {
             let (shown, received_ns) = (&mut self.shown, now_ns());
             self.mirror.advance(socket, |change| {
-                show(change, received_ns, format, shown, output);
+                show(&change, received_ns, format, shown, output);
             })?;
         }
         Ok(())
@@ -140,7 +140,7 @@ impl FlowMirror {
 }
 
 fn show(
-    change: Change<'_>,
+    change: &Change<'_>,
     received_ns: u64,
     format: &FlowFormat,
     shown: &mut Shown,
@@ -149,16 +149,16 @@ fn show(
     match change {
         Change::Flow {
             flow, is_resynced, ..
-        } if shown.shows(flow.kind, is_resynced) => output.event(|out| {
-            format.write_flow(out, &flow, received_ns);
-            if is_resynced {
+        } if shown.shows(flow.kind, *is_resynced) => output.event(|out| {
+            format.write_flow(out, flow, received_ns);
+            if *is_resynced {
                 format.mark_resynced(out);
             }
             true
         }),
         Change::Resynced(resync) => {
             shown.resynced = true;
-            output.record(|out| format.write_resync(out, &resync));
+            output.record(|out| format.write_resync(out, resync));
         }
         _ => {}
     }

@@ -44,11 +44,8 @@ impl Shown {
 impl RouteMirror {
     pub fn open(arguments: &RouteArguments, socket: SocketId) -> Result<Self, Failure> {
         let table = &arguments.collector.table;
-        let mut options = MirrorOptions::default();
-        options.loss_interval = table.resync_interval;
-        options.change_interval = options.change_interval.min(table.resync_interval);
         Ok(Self {
-            mirror: Mirror::new(options),
+            mirror: Mirror::new(MirrorOptions::new().resync_interval(table.resync_interval)),
             socket,
             shown: Shown {
                 new: arguments.events.contains(&RouteEvent::New),
@@ -69,7 +66,7 @@ impl RouteMirror {
     ) {
         let shown = &mut self.shown;
         self.mirror.take_message(message, |change| {
-            show(change, received_ns, formatter, shown, output);
+            show(&change, received_ns, formatter, shown, output);
         });
     }
 
@@ -95,7 +92,7 @@ impl RouteMirror {
         if let Some(socket) = running.socket(self.socket) {
             let (shown, received_ns) = (&mut self.shown, now_ns());
             self.mirror.advance(socket, |change| {
-                show(change, received_ns, formatter, shown, output);
+                show(&change, received_ns, formatter, shown, output);
             })?;
         }
         Ok(())
@@ -127,7 +124,7 @@ impl RouteMirror {
 }
 
 fn show(
-    change: Change<'_>,
+    change: &Change<'_>,
     received_ns: u64,
     formatter: &RouteFormatter,
     shown: &mut Shown,
@@ -136,17 +133,17 @@ fn show(
     match change {
         Change::Route {
             route, is_resynced, ..
-        } if shown.shows(route.kind, is_resynced) => output.event(|out| {
-            let is_written = formatter.write(&route, received_ns, out);
-            if is_resynced && is_written {
+        } if shown.shows(route.kind, *is_resynced) => output.event(|out| {
+            let is_written = formatter.write(route, received_ns, out);
+            if *is_resynced && is_written {
                 formatter.mark_resynced(out);
             }
             is_written
         }),
         Change::Resynced(resync) => {
             shown.resynced = true;
-            if is_telling(&resync) {
-                output.record(|out| formatter.write_resync(&resync, out));
+            if is_telling(resync) {
+                output.record(|out| formatter.write_resync(resync, out));
             }
         }
         _ => {}

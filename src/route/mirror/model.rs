@@ -706,7 +706,9 @@ impl World {
 #[test]
 fn it_is_the_kernels_table_whenever_all_is_at_rest() {
     let (mut finished, mut open, mut told) = (0, 0, 0);
-    for seed in 0..200 {
+    // The last ones are rare: what was skipped, or which one was replaced, can only be told by a second dump.
+    let rare = [5890, 5910, 7164, 52_695, 72_227];
+    for seed in (0..200).chain(rare) {
         let result = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
             for _ in 0..10 {

@@ -1,0 +1,62 @@
+//! Keeps the table of connections in memory, and tells once a second how many there are by state.
+//!
+//! `cargo run --example mirror`, as root, where flows are tracked.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use nlring::conntrack::{Change, Group, Mirror, MirrorOptions, ProtocolState};
+use nlring::{Engine, Protocol, Result, Socket};
+
+fn main() -> Result<()> {
+    let socket = Socket::builder(Protocol::NETFILTER)
+        .groups([Group::New, Group::Update, Group::Destroy]) // a mirror needs all three
+        .recv_buffer_bytes(8 << 20)
+        .open()?;
+    let mut engine = Engine::builder().build()?;
+    let id = engine.add(socket)?;
+    let mut running = engine.start()?;
+    let mut mirror = Mirror::new(MirrorOptions::new());
+    let mut tell_at = Instant::now() + Duration::from_secs(1);
+    loop {
+        // No longer than until the mirror has something to do: at once while it reads a dump.
+        let next = mirror
+            .due(Instant::now())
+            .map_or(tell_at, |due| due.min(tell_at));
+        let timeout = next.saturating_duration_since(Instant::now());
+        let _ = running.poll(Some(timeout), |event, _| {
+            mirror.take(&event, note);
+            ControlFlow::<()>::Continue(())
+        })?;
+        if let Some(socket) = running.socket(id) {
+            mirror.advance(socket, note)?;
+        }
+        if Instant::now() >= tell_at {
+            tell_at += Duration::from_secs(1);
+            tell(&mirror);
+        }
+    }
+}
+
+/// Each change of a flow comes here, from an event or in place of a lost one. This program only wants to know of losses.
+#[expect(
+    clippy::large_types_passed_by_value,
+    reason = "that is how it is handed out"
+)]
+fn note(change: Change<'_>) {
+    if let Change::Resynced(resync) = change {
+        println!("right again: {resync:?}");
+    }
+}
+
+fn tell(mirror: &Mirror) {
+    let mut counts = BTreeMap::<&str, u64>::new();
+    for flow in mirror.iter() {
+        let state = flow.state.and_then(ProtocolState::name);
+        *counts
+            .entry(state.unwrap_or("without a state"))
+            .or_default() += 1;
+    }
+    println!("{} flows: {counts:?}", mirror.len());
+}
