@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::message::{ErrorMessage, Message, flags};
+use crate::socket::NET_ADMIN;
 
 /// The result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -113,6 +114,7 @@ impl Error {
         Self {
             words: (!is_silent).then(|| Box::new(words)),
             ..Self::system(operation, io::Error::from_raw_os_error(errno))
+                .with_remedy_if_denied(NET_ADMIN)
         }
     }
 

@@ -18,6 +18,8 @@ use crate::socket::{Protocol, RecvFlags, Socket};
 
 /// The least time between the beginnings of two rounds, unless another is set.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+/// The same before the first has come to its end: until then there is no table at all.
+pub(crate) const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// How long reading a dump, or merging it, may hold up the events.
 const SLICE: Duration = Duration::from_micros(500);
 /// How often a round begins its dump again that changes have interrupted; then it takes what came.
@@ -167,6 +169,12 @@ impl Rounds {
         self.doubt.is_none()
     }
 
+    /// Whether the table has never been the kernel's yet.
+    pub(crate) fn is_first(&self) -> bool {
+        self.doubt
+            .is_some_and(|doubt| doubt.reason == ResyncReason::Snapshot)
+    }
+
     /// Whether events are being noted beside a dump, or merged with one.
     pub(crate) fn is_under_way(&self) -> bool {
         !matches!(
@@ -239,7 +247,12 @@ impl Rounds {
 
     /// Not before the interval has passed, and in any case then.
     fn schedule(&mut self, now: Instant) {
-        let earliest = self.begun_at.map_or(now, |at| at + self.interval);
+        let interval = if self.is_first() {
+            self.interval.min(FIRST_INTERVAL)
+        } else {
+            self.interval
+        };
+        let earliest = self.begun_at.map_or(now, |at| at + interval);
         self.due = Some(earliest.max(now));
     }
 
@@ -390,6 +403,25 @@ impl Rounds {
             }
             _ => false,
         }
+    }
+
+    /// Dumps without regard to events, of which no more will come, and leaves it to be merged.
+    pub(crate) fn dump_at_end<T: Table>(&mut self, table: &mut T) -> Result<()> {
+        self.abandon(table);
+        self.begin_dump(table)?;
+        let Phase::Dumping {
+            requester,
+            exchange,
+        } = &mut self.phase
+        else {
+            return Ok(());
+        };
+        while let Some(message) = requester.next(exchange, RecvFlags::NONE)? {
+            table.take_dumped(&message);
+        }
+        self.is_interrupted = exchange.is_interrupted;
+        self.phase = Phase::Merging;
+        Ok(())
     }
 
     /// All is merged. Tells what the round has mended; the counts of events are the mirror's to fill in.

@@ -598,7 +598,7 @@ impl Socket {
     }
 }
 
-const NET_ADMIN: &str =
+pub(crate) const NET_ADMIN: &str =
     "it needs CAP_NET_ADMIN in this network namespace: run as root or grant the capability";
 
 /// Takes the descriptor of a netlink socket over. Drops before this are not counted.

@@ -33,7 +33,12 @@ pub trait Lines {
     fn note_missed(&mut self, _socket: SocketId, _missed: Missed) {}
 
     /// Work that must not be done for each event, after a turn's lines are written.
-    fn after_turn(&mut self, _running: &Running, _output: &mut Output) -> Result<(), Failure> {
+    fn after_turn(
+        &mut self,
+        _running: &Running,
+        _output: &mut Output,
+        _console: &mut Console,
+    ) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -43,9 +48,10 @@ pub trait Lines {
     }
 
     /// Writes what else is to be written when a signal asks for a report.
-    fn report(&mut self) -> Result<(), Failure> {
-        Ok(())
-    }
+    fn report(&mut self, _console: &mut Console) {}
+
+    /// The end, after the last event: gives the output what is still to be told.
+    fn finish(&mut self, _output: &mut Output, _console: &mut Console) {}
 
     /// Adds what these lines alone know.
     fn add_to(&self, _summary: &mut Summary) {}
@@ -54,8 +60,9 @@ pub trait Lines {
 /// What of a socket's stream is missing.
 #[derive(Clone, Copy, Debug)]
 pub enum Missed {
-    /// Datagrams that were lost, or not delivered when they were due.
-    Datagrams(Loss),
+    Lost(Loss),
+    /// Datagrams that were not delivered when they were due, and some of them not at all.
+    Delayed(Loss),
     /// One that cannot be read.
     Unreadable,
 }
@@ -112,6 +119,9 @@ impl Session<'_> {
 
         let result = take_turns(&mut running, &mut taker, end_at, self.console, &reports);
         let (result, sockets) = end(running, &mut taker, result);
+        if matches!(result, Ok(End::Stopped | End::Due)) {
+            lines.finish(&mut self.output, self.console);
+        }
         let written = self.output.write_out();
         let result = match (result, written) {
             (Ok(_), Err(broken)) => ended_by(&self.output, &broken),
@@ -174,19 +184,24 @@ impl Reports<'_> {
         &self,
         running: &Running,
         taker: &mut Taker<'_, L>,
-    ) -> Result<(), Failure> {
+        console: &mut Console,
+    ) {
         if !self.requests.take() {
-            return Ok(());
+            return;
         }
-        taker.lines.report()?;
+        taker.lines.report(console);
         let Some(stats) = self.stats else {
-            return Ok(());
+            return;
         };
         let sockets = taker
             .counted
             .iter()
             .filter_map(|&id| Some((running.statistics(id)?, running.socket(id)?)));
-        stats.write(&self.account.summary(sockets, taker.lines, taker.output))
+        // The events go on whatever becomes of a report.
+        if let Err(failure) = stats.write(&self.account.summary(sockets, taker.lines, taker.output))
+        {
+            console.warn(failure);
+        }
     }
 }
 
@@ -216,7 +231,7 @@ fn take_turns<L: Lines>(
         if let Err(broken) = taker.output.write_out() {
             return ended_by(taker.output, &broken);
         }
-        taker.lines.after_turn(running, taker.output)?;
+        taker.lines.after_turn(running, taker.output, console)?;
         if taker.output.is_over() {
             return taker.output_is_over();
         }
@@ -224,7 +239,7 @@ fn take_turns<L: Lines>(
             return ended_by(taker.output, &broken);
         }
         taker.growth.after_turn(running, console)?;
-        reports.after_turn(running, taker)?;
+        reports.after_turn(running, taker, console);
         if console
             .status_due()
             .is_some_and(|due| Instant::now() >= due)
@@ -321,7 +336,11 @@ impl<L: Lines> Taker<'_, L> {
         if self.counted.contains(&socket) {
             self.output.record(|out| lines.write_gap(gap, out));
         }
-        lines.note_missed(socket, Missed::Datagrams(gap.loss()));
+        let missed = match gap {
+            Gap::Lost(loss) => Missed::Lost(loss),
+            Gap::Delayed(loss) => Missed::Delayed(loss),
+        };
+        lines.note_missed(socket, missed);
     }
 
     fn output_is_over(&mut self) -> Result<End, Failure> {

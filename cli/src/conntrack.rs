@@ -230,10 +230,21 @@ impl Lines for FlowLines {
         }
     }
 
-    fn after_turn(&mut self, running: &Running, output: &mut Output) -> Result<(), Failure> {
-        match &mut self.mirror {
-            Some(mirror) => mirror.after_turn(running, &self.format, output),
-            None => Ok(()),
+    fn after_turn(
+        &mut self,
+        running: &Running,
+        output: &mut Output,
+        console: &mut Console,
+    ) -> Result<(), Failure> {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.after_turn(running, &self.format, output, console);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, output: &mut Output, console: &mut Console) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.finish(&self.format, output, console);
         }
     }
 
@@ -241,8 +252,11 @@ impl Lines for FlowLines {
         self.mirror.as_ref()?.due()
     }
 
-    fn report(&mut self) -> Result<(), Failure> {
-        self.mirror.as_ref().map_or(Ok(()), FlowMirror::write_table)
+    fn report(&mut self, console: &mut Console) {
+        let written = self.mirror.as_ref().map_or(Ok(()), FlowMirror::write_table);
+        if let Err(failure) = written {
+            console.warn(failure);
+        }
     }
 
     fn add_to(&self, summary: &mut Summary) {

@@ -15,13 +15,6 @@ pub enum Gap {
     Delayed(Loss),
 }
 
-impl Gap {
-    pub fn loss(self) -> Loss {
-        let (Self::Lost(loss) | Self::Delayed(loss)) = self;
-        loss
-    }
-}
-
 /// Appends a gap as a line of its own among those of events.
 pub fn write_text(out: &mut Vec<u8>, gap: Gap) {
     let (name, of, loss) = match gap {

@@ -11,6 +11,7 @@ use nlring::{Protocol, Resync, Running, SocketId};
 
 use crate::args::{RouteArguments, RouteEvent, RouteField};
 use crate::collect::{Incoming, Limits, Lines, Missed};
+use crate::console::Console;
 use crate::devices::Devices;
 use crate::gap::{self, Gap};
 use crate::outcome::Failure;
@@ -192,11 +193,22 @@ impl Lines for RouteLines {
         }
     }
 
-    fn after_turn(&mut self, running: &Running, output: &mut Output) -> Result<(), Failure> {
+    fn after_turn(
+        &mut self,
+        running: &Running,
+        output: &mut Output,
+        console: &mut Console,
+    ) -> Result<(), Failure> {
         self.formatter.devices.catch_up(Instant::now())?;
-        match &mut self.mirror {
-            Some(mirror) => mirror.after_turn(running, &self.formatter, output),
-            None => Ok(()),
+        if let Some(mirror) = &mut self.mirror {
+            mirror.after_turn(running, &self.formatter, output, console);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, output: &mut Output, console: &mut Console) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.finish(&self.formatter, output, console);
         }
     }
 
@@ -208,10 +220,13 @@ impl Lines for RouteLines {
             .min()
     }
 
-    fn report(&mut self) -> Result<(), Failure> {
-        match &self.mirror {
+    fn report(&mut self, console: &mut Console) {
+        let written = match &self.mirror {
             Some(mirror) => mirror.write_table(&self.formatter),
             None => Ok(()),
+        };
+        if let Err(failure) = written {
+            console.warn(failure);
         }
     }
 

@@ -77,7 +77,7 @@ impl Summary {
 
     pub fn set_cpu(&mut self, cpu: Duration) {
         let cpu_ns = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
-        self.cpu_ns_per_event = cpu_ns.checked_div(self.received);
+        self.cpu_ns_per_event = cpu_ns.checked_div(self.received.saturating_sub(self.requests));
     }
 }
 
@@ -110,6 +110,7 @@ impl fmt::Display for Summary {
             ("starved (nothing is lost by it)", self.starved),
             ("unread", self.unread),
             ("repeated (and left out)", self.repeated),
+            ("answers to the mirror, among those received", self.requests),
         ] {
             if count > 0 {
                 writeln!(f, "{name}: {count}")?;

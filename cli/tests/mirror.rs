@@ -450,3 +450,57 @@ fn a_mirror_leaves_repeated_ends_out() {
     assert!(alive(&lines).is_empty());
     slow.end().assert_good();
 }
+
+#[test]
+fn an_end_makes_good_what_was_missed() {
+    own_namespace();
+    let directory = Directory::new();
+    let file = directory.file("table");
+    let follower = Follower::start(&format!("conntrack --mirror --json {TINY} --table {file}"));
+    await_resyncs(&follower, 1);
+    follower.freeze();
+    make_flows(0..1000);
+    follower.thaw();
+    let ended = follower.end(); // long before the interval is over
+    ended.assert_good();
+    assert!(!ended.errors.contains("warning"), "{}", ended.errors);
+    assert_is_kernels(&read_table(&file));
+    let objects: Vec<Value> = ended.output.lines().map(json::parse).collect();
+    assert_eq!(alive(&objects).len(), 1000);
+    let last = objects.last().expect("a record");
+    assert_eq!(
+        (&last["event"], &last["entries"]),
+        (&"resynced".into(), &1000.into())
+    );
+}
+
+/// While the first dump is read, events wait for it, or need not; none is left out.
+#[test]
+fn all_events_are_told_however_early_the_end_comes() {
+    own_namespace();
+    make_flows(10_000..30_000);
+    make_routes(10_000..30_000);
+    for (command, events) in [("conntrack", Events::Conntrack), ("route", Events::Route)] {
+        let follower = Follower::start(&format!("{command} --mirror --json"));
+        let load = Load::start(events);
+        await_that("something happens", || match events {
+            Events::Conntrack => fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")
+                .is_ok_and(|count| count.trim() != "20000"),
+            Events::Route => !follower.lines().is_empty(),
+        });
+        drop(load);
+        let ended = follower.end();
+        ended.assert_good();
+        assert_eq!(ended.stat("dropped"), 0, "{}", ended.errors);
+        let objects: Vec<Value> = ended.output.lines().map(json::parse).collect();
+        let is_event =
+            |object: &&Value| object["event"] != "resynced" && object["resynced"] != true;
+        let told = objects.iter().filter(is_event).count() as u64;
+        assert_eq!(
+            told,
+            ended.stat("received") - ended.stat("requests"),
+            "{command}"
+        );
+        assert!(told > 0);
+    }
+}

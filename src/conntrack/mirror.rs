@@ -155,7 +155,8 @@ impl Mirror {
                     self.take_one(&message, &mut f);
                 }
             }
-            Event::Lost(_, loss) | Event::Notice(_, Notice::Delayed(loss)) => self.note_loss(loss),
+            Event::Lost(_, loss) => self.note_loss(loss),
+            Event::Notice(_, Notice::Delayed(loss)) => self.note_delay(loss),
             Event::Notice(
                 _,
                 Notice::Truncated { .. } | Notice::Malformed(_) | Notice::Retried(_),
@@ -179,7 +180,12 @@ impl Mirror {
         }
     }
 
-    /// Events were lost, or NEW and UPDATE events may be missing.
+    /// Deliveries failed of a reliable socket: NEW and UPDATE events may be missing. They are not counted as lost.
+    pub fn note_delay(&mut self, loss: &Loss) {
+        self.note_loss(&Loss { count: 0, ..*loss });
+    }
+
+    /// Events were lost.
     pub fn note_loss(&mut self, loss: &Loss) {
         self.begin_doubt();
         let now = Instant::now();
@@ -212,7 +218,8 @@ impl Mirror {
         }
         let progress = self.rounds.advance(&mut self.follower, events, now)?;
         if progress == Progress::Merges {
-            self.merge(&mut f);
+            let start = Instant::now();
+            self.merge(&|| slice_is_over(start), &mut f);
         }
         let is_at_rest = self.rounds.is_synced() && !self.rounds.is_under_way();
         if is_at_rest && self.follower.is_cleared() {
@@ -222,12 +229,33 @@ impl Mirror {
         Ok(())
     }
 
-    fn merge(&mut self, f: Out<'_>) {
+    /// To be called when the socket has left its groups, and all that it had received was taken: hands out what is still held
+    /// back for the first dump and, where something is in doubt, dumps once more and merges that, all at once.
+    ///
+    /// # Errors
+    ///
+    /// As of [`advance`](Self::advance). What was held back is handed out all the same.
+    pub fn finish(&mut self, mut f: impl FnMut(Change<'_>)) -> Result<()> {
+        self.set_clock(Instant::now());
+        let dumped = if self.is_synced() {
+            Ok(())
+        } else {
+            self.rounds.dump_at_end(&mut self.follower)
+        };
+        if dumped.is_ok() && self.rounds.is_merging() {
+            self.merge(&|| false, &mut f);
+        }
+        self.follower.note_loss();
+        self.follower.end_holding(&mut f);
+        dumped
+    }
+
+    fn merge(&mut self, is_over: &dyn Fn() -> bool, f: Out<'_>) {
         let start = Instant::now();
         if !self.follower.is_merging() {
             self.follower.begin_merge();
         }
-        if self.follower.merge(&|| slice_is_over(start), f) {
+        if self.follower.merge(is_over, f) {
             self.sweep.abandon();
             let mut resync = self.rounds.finish(0, start);
             self.follower.finish(&mut resync);

@@ -14,7 +14,7 @@ use super::{Group, Route, family};
 use crate::engine::{Event, Loss, Notice};
 use crate::error::Result;
 use crate::message::Message;
-use crate::mirror::{INTERVAL, Progress, Resync, Rounds};
+use crate::mirror::{FIRST_INTERVAL, INTERVAL, Progress, Resync, Rounds};
 use crate::socket::Socket;
 use fib::Fib;
 use kept::Place;
@@ -207,7 +207,8 @@ impl Mirror {
                     self.take_message(&message, &mut f);
                 }
             }
-            Event::Lost(_, loss) | Event::Notice(_, Notice::Delayed(loss)) => self.note_loss(loss),
+            Event::Lost(_, loss) => self.note_loss(loss),
+            Event::Notice(_, Notice::Delayed(loss)) => self.note_loss(&Loss { count: 0, ..*loss }),
             Event::Notice(
                 _,
                 Notice::Truncated { .. } | Notice::Malformed(_) | Notice::Retried(_),
@@ -247,7 +248,12 @@ impl Mirror {
     }
 
     fn delay_for_loss(&mut self, now: Instant) {
-        let earliest = self.begun_at.map(|at| at + self.options.loss_interval);
+        let interval = if self.rounds.is_first() {
+            self.options.loss_interval.min(FIRST_INTERVAL)
+        } else {
+            self.options.loss_interval
+        };
+        let earliest = self.begun_at.map(|at| at + interval);
         self.delay_until(earliest.unwrap_or(now).max(now));
         if self.is_change_held {
             // The round that was to follow this one.
@@ -307,14 +313,32 @@ impl Mirror {
         if progress == Progress::Merges {
             self.fib.start_merge();
             if self.fib.merge(now, &mut f) {
-                let resync = self.finish(now);
+                let resync = self.end_round(now);
                 f(Change::Resynced(resync));
             }
         }
         Ok(())
     }
 
-    fn finish(&mut self, now: Instant) -> Resync {
+    /// To be called when the socket has left its groups, and all that it had received was taken: where something is in
+    /// doubt, dumps once more and merges that, all at once.
+    ///
+    /// # Errors
+    ///
+    /// As of [`advance`](Self::advance).
+    pub fn finish(&mut self, mut f: impl FnMut(Change<'_>)) -> Result<()> {
+        if self.is_synced() {
+            return Ok(());
+        }
+        self.rounds.dump_at_end(&mut self.fib)?;
+        self.fib.start_merge();
+        while !self.fib.merge(Instant::now(), &mut f) {}
+        let resync = self.end_round(Instant::now());
+        f(Change::Resynced(resync));
+        Ok(())
+    }
+
+    fn end_round(&mut self, now: Instant) -> Resync {
         let (counts, is_open) = self.fib.finish();
         let mut resync = self.rounds.finish(self.fib.len(), now);
         resync.new_count = counts.new;

@@ -9,6 +9,7 @@ use crate::args::{ConntrackArguments, ConntrackEvent};
 use crate::collect::Missed;
 use crate::conntrack::FlowFormat;
 use crate::conntrack_json::write_entry;
+use crate::console::Console;
 use crate::gap::now_ns;
 use crate::label_names::LabelNames;
 use crate::outcome::Failure;
@@ -87,7 +88,8 @@ impl FlowMirror {
 
     pub fn note_missed(&mut self, missed: Missed) {
         match missed {
-            Missed::Datagrams(loss) => self.mirror.note_loss(&loss),
+            Missed::Lost(loss) => self.mirror.note_loss(&loss),
+            Missed::Delayed(loss) => self.mirror.note_delay(&loss),
             Missed::Unreadable => self.mirror.note_unreadable(),
         }
     }
@@ -102,14 +104,32 @@ impl FlowMirror {
         running: &Running,
         format: &FlowFormat,
         output: &mut Output,
-    ) -> Result<(), Failure> {
+        console: &mut Console,
+    ) {
         if let Some(socket) = running.socket(self.socket) {
             let (shown, received_ns) = (&mut self.shown, now_ns());
-            self.mirror.advance(socket, |change| {
+            let advanced = self.mirror.advance(socket, |change| {
                 show(&change, received_ns, format, shown, output);
-            })?;
+            });
+            if let Err(error) = advanced {
+                console.warn(format_args!(
+                    "the mirror is not held against the kernel's table now: {error}"
+                ));
+            }
         }
-        Ok(())
+    }
+
+    /// The last event has come: tells what is held back, and what was missed.
+    pub fn finish(&mut self, format: &FlowFormat, output: &mut Output, console: &mut Console) {
+        let (shown, received_ns) = (&mut self.shown, now_ns());
+        let finished = self.mirror.finish(|change| {
+            show(&change, received_ns, format, shown, output);
+        });
+        if let Err(error) = finished {
+            console.warn(format_args!(
+                "the mirror was not held against the kernel's table at the end: {error}"
+            ));
+        }
     }
 
     pub fn add_to(&self, summary: &mut Summary) {

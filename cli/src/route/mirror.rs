@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use nlring::route::{Change, EventKind, Mirror, MirrorOptions};
+use nlring::route::{Change, EventKind, Mirror, MirrorOptions, Route};
 use nlring::{Message, Resync, ResyncReason, Running, SocketId};
 
 use super::RouteFormatter;
 use crate::args::{RouteArguments, RouteEvent};
 use crate::collect::Missed;
+use crate::console::Console;
 use crate::gap::now_ns;
 use crate::outcome::Failure;
 use crate::output::Output;
@@ -27,17 +28,16 @@ pub struct RouteMirror {
 struct Shown {
     new: bool,
     delete: bool,
-    /// What stands for events: not that of the first round, unless the table is to be shown.
-    resynced: bool,
+    /// What the mirror tells: not before the first round is over, unless the table is to be shown.
+    mirrored: bool,
 }
 
 impl Shown {
-    fn shows(self, kind: EventKind, is_resynced: bool) -> bool {
-        let shows_kind = match kind {
+    fn shows(self, kind: EventKind) -> bool {
+        match kind {
             EventKind::New => self.new,
             EventKind::Delete => self.delete,
-        };
-        shows_kind && (self.resynced || !is_resynced)
+        }
     }
 }
 
@@ -50,7 +50,7 @@ impl RouteMirror {
             shown: Shown {
                 new: arguments.events.contains(&RouteEvent::New),
                 delete: arguments.events.contains(&RouteEvent::Delete),
-                resynced: table.snapshot,
+                mirrored: table.snapshot,
             },
             table: table.table.as_deref().map(TableFile::open).transpose()?,
         })
@@ -65,6 +65,14 @@ impl RouteMirror {
         output: &mut Output,
     ) {
         let shown = &mut self.shown;
+        // Until the first dump is merged the mirror tells nothing: its table is to come first. Where that is not to be shown,
+        // the events need not wait.
+        if !shown.mirrored
+            && let Some(route) = &Route::decode(message)
+            && shown.shows(route.kind)
+        {
+            output.event(|out| formatter.write(route, received_ns, out));
+        }
         self.mirror.take_message(message, |change| {
             show(&change, received_ns, formatter, shown, output);
         });
@@ -73,7 +81,7 @@ impl RouteMirror {
     pub fn note_missed(&mut self, socket: SocketId, missed: Missed) {
         match missed {
             _ if socket != self.socket => {}
-            Missed::Datagrams(loss) => self.mirror.note_loss(&loss),
+            Missed::Lost(loss) | Missed::Delayed(loss) => self.mirror.note_loss(&loss),
             Missed::Unreadable => self.mirror.note_unreadable(),
         }
     }
@@ -88,14 +96,37 @@ impl RouteMirror {
         running: &Running,
         formatter: &RouteFormatter,
         output: &mut Output,
-    ) -> Result<(), Failure> {
+        console: &mut Console,
+    ) {
         if let Some(socket) = running.socket(self.socket) {
             let (shown, received_ns) = (&mut self.shown, now_ns());
-            self.mirror.advance(socket, |change| {
+            let advanced = self.mirror.advance(socket, |change| {
                 show(&change, received_ns, formatter, shown, output);
-            })?;
+            });
+            if let Err(error) = advanced {
+                console.warn(format_args!(
+                    "the mirror is not held against the kernel's table now: {error}"
+                ));
+            }
         }
-        Ok(())
+    }
+
+    /// The last event has come: tells what was missed.
+    pub fn finish(
+        &mut self,
+        formatter: &RouteFormatter,
+        output: &mut Output,
+        console: &mut Console,
+    ) {
+        let (shown, received_ns) = (&mut self.shown, now_ns());
+        let finished = self.mirror.finish(|change| {
+            show(&change, received_ns, formatter, shown, output);
+        });
+        if let Err(error) = finished {
+            console.warn(format_args!(
+                "the mirror was not held against the kernel's table at the end: {error}"
+            ));
+        }
     }
 
     pub fn add_to(&self, summary: &mut Summary) {
@@ -133,7 +164,7 @@ fn show(
     match change {
         Change::Route {
             route, is_resynced, ..
-        } if shown.shows(route.kind, *is_resynced) => output.event(|out| {
+        } if shown.mirrored && shown.shows(route.kind) => output.event(|out| {
             let is_written = formatter.write(route, received_ns, out);
             if *is_resynced && is_written {
                 formatter.mark_resynced(out);
@@ -141,7 +172,7 @@ fn show(
             is_written
         }),
         Change::Resynced(resync) => {
-            shown.resynced = true;
+            shown.mirrored = true;
             if is_telling(resync) {
                 output.record(|out| formatter.write_resync(resync, out));
             }
