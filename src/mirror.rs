@@ -20,6 +20,10 @@ use crate::socket::{Protocol, RecvFlags, Socket};
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 /// The same before the first has come to its end: until then there is no table at all.
 pub(crate) const FIRST_INTERVAL: Duration = Duration::from_secs(1);
+/// Losses come in bursts: a round begins when for so long there was none,
+const CALM: Duration = Duration::from_millis(50);
+/// or so long after the first of them.
+const LONGEST_STORM: Duration = Duration::from_secs(1);
 /// How long reading a dump, or merging it, may hold up the events.
 const SLICE: Duration = Duration::from_micros(500);
 /// How often a round begins its dump again that changes have interrupted; then it takes what came.
@@ -96,10 +100,7 @@ pub(crate) enum Progress {
 enum Phase {
     Idle,
     /// Waits for the acknowledgement behind the events of before.
-    Opening {
-        sequence: u32,
-        ask_again_at: Instant,
-    },
+    Opening(Barrier),
     /// It has come.
     Opened,
     Dumping {
@@ -107,13 +108,25 @@ enum Phase {
         exchange: Exchange,
     },
     /// Waits for the acknowledgement behind the events that came meanwhile.
-    Barrier {
-        sequence: u32,
-        ask_again_at: Instant,
-    },
+    Closing(Barrier),
     /// It has come. Whether events were lost is still to be looked at.
     Acknowledged,
     Merging,
+}
+
+/// Acknowledgements that were asked for one after the other: each of them will do.
+#[derive(Clone, Copy, Debug)]
+struct Barrier {
+    first: u32,
+    last: u32,
+    ask_again_at: Instant,
+}
+
+impl Barrier {
+    fn is_met_by(&self, message: &Message<'_>) -> bool {
+        let index = message.sequence().wrapping_sub(self.first);
+        index <= self.last.wrapping_sub(self.first) && is_barrier(message, message.sequence())
+    }
 }
 
 /// What a round is to mend.
@@ -122,6 +135,7 @@ struct Doubt {
     reason: ResyncReason,
     lost_count: u64,
     since: SystemTime,
+    noted_at: Instant,
 }
 
 /// The rounds of one mirror.
@@ -155,6 +169,7 @@ impl Rounds {
                 reason: ResyncReason::Snapshot,
                 lost_count: 0,
                 since: SystemTime::now(),
+                noted_at: now,
             }),
             interrupted_count: 0,
             is_interrupted: false,
@@ -177,10 +192,7 @@ impl Rounds {
 
     /// Whether events are being noted beside a dump, or merged with one.
     pub(crate) fn is_under_way(&self) -> bool {
-        !matches!(
-            self.phase,
-            Phase::Idle | Phase::Opening { .. } | Phase::Opened
-        )
+        !matches!(self.phase, Phase::Idle | Phase::Opening(_) | Phase::Opened)
     }
 
     /// Whether a dump is being merged.
@@ -195,9 +207,7 @@ impl Rounds {
             Phase::Opened | Phase::Dumping { .. } | Phase::Acknowledged | Phase::Merging => {
                 Some(now)
             }
-            Phase::Opening { ask_again_at, .. } | Phase::Barrier { ask_again_at, .. } => {
-                Some(*ask_again_at)
-            }
+            Phase::Opening(barrier) | Phase::Closing(barrier) => Some(barrier.ask_again_at),
         }
     }
 
@@ -228,10 +238,15 @@ impl Rounds {
             reason,
             lost_count: 0,
             since,
+            noted_at: now,
         });
         doubt.lost_count += lost_count;
         if doubt.reason == ResyncReason::Change {
             doubt.reason = reason;
+        }
+        if reason == ResyncReason::Change && matches!(self.phase, Phase::Opening(_) | Phase::Opened)
+        {
+            return; // the dump that has not begun yet has it
         }
         self.abandon(table);
         self.schedule(now);
@@ -252,8 +267,15 @@ impl Rounds {
         } else {
             self.interval
         };
-        let earliest = self.begun_at.map_or(now, |at| at + interval);
-        self.due = Some(earliest.max(now));
+        // An interval that the clock does not reach means never.
+        let earliest = self
+            .begun_at
+            .map_or(Some(now), |at| at.checked_add(interval));
+        let calm = match self.doubt {
+            Some(doubt) => (now + CALM).min(doubt.noted_at + LONGEST_STORM),
+            None => now,
+        };
+        self.due = earliest.map(|earliest| earliest.max(calm).max(now));
     }
 
     /// Does what is due, for a slice of time at most. `events` is the socket that the events come by.
@@ -281,17 +303,16 @@ impl Rounds {
             && self.due.is_some_and(|due| now >= due)
         {
             self.due = None;
-            self.begun_at = Some(now);
             self.drops = events.drops()?;
-            self.open(events, now)?;
+            self.phase = Phase::Opening(self.ask(None, events, now)?);
         }
-        if let Phase::Opening { ask_again_at, .. } = self.phase
-            && now >= ask_again_at
+        if let Phase::Opening(barrier) = self.phase
+            && now >= barrier.ask_again_at
         {
-            self.open(events, now)?;
+            self.phase = Phase::Opening(self.ask(Some(barrier), events, now)?);
         }
         if let Phase::Opened = self.phase {
-            self.begin_dump(table)?;
+            self.begin_dump(table, now)?;
         }
         if let Phase::Dumping {
             requester,
@@ -302,10 +323,10 @@ impl Rounds {
             let is_interrupted = exchange.is_interrupted;
             self.end_dump(table, is_interrupted, events, now)?;
         }
-        if let Phase::Barrier { ask_again_at, .. } = self.phase
-            && now >= ask_again_at
+        if let Phase::Closing(barrier) = self.phase
+            && now >= barrier.ask_again_at
         {
-            self.ask_for_barrier(events, now)?;
+            self.phase = Phase::Closing(self.ask(Some(barrier), events, now)?);
         }
         if let Phase::Acknowledged = self.phase {
             self.begin_merge(table, events, now)?;
@@ -317,7 +338,8 @@ impl Rounds {
         })
     }
 
-    fn begin_dump<T: Table>(&mut self, table: &mut T) -> Result<()> {
+    fn begin_dump<T: Table>(&mut self, table: &mut T, now: Instant) -> Result<()> {
+        self.begun_at = Some(now);
         // A socket of its own for each dump: that of one that was abandoned may still have a dump running.
         let mut requester = Box::new(Requester::open(T::PROTOCOL)?);
         table.begin();
@@ -345,7 +367,8 @@ impl Rounds {
             return Ok(());
         }
         self.is_interrupted = is_interrupted;
-        self.ask_for_barrier(events, now)
+        self.phase = Phase::Closing(self.ask(None, events, now)?);
+        Ok(())
     }
 
     /// Merges, unless an event was lost meanwhile: of that, whoever receives may hear only later.
@@ -359,43 +382,31 @@ impl Rounds {
         Ok(())
     }
 
-    fn open(&mut self, events: &Socket, now: Instant) -> Result<()> {
-        self.phase = Phase::Opening {
-            sequence: self.send_barrier(events)?,
-            ask_again_at: now + BARRIER_PATIENCE,
-        };
-        Ok(())
-    }
-
-    fn ask_for_barrier(&mut self, events: &Socket, now: Instant) -> Result<()> {
-        self.phase = Phase::Barrier {
-            sequence: self.send_barrier(events)?,
-            ask_again_at: now + BARRIER_PATIENCE,
-        };
-        Ok(())
-    }
-
-    /// Gives the sequence number of its acknowledgement.
-    fn send_barrier(&mut self, events: &Socket) -> Result<u32> {
+    /// Asks for the acknowledgement, perhaps once more: should the events be long behind, an earlier one may come first.
+    fn ask(&mut self, earlier: Option<Barrier>, events: &Socket, now: Instant) -> Result<Barrier> {
         // The highest bit is for the barriers of others.
         self.sequence = self.sequence.wrapping_add(1) & !BARRIER_OF_OTHERS;
         send_barrier(events, self.sequence)?;
         self.request_count += 1;
-        Ok(self.sequence)
+        Ok(Barrier {
+            first: earlier.map_or(self.sequence, |earlier| earlier.first),
+            last: self.sequence,
+            ask_again_at: now + BARRIER_PATIENCE,
+        })
     }
 
     /// Whether a message of the events' socket is the acknowledgement at the dump's end that is waited for: from the next
     /// [`advance`](Self::advance) on the dump is merged. The one before a dump is noted, and is no event either.
     pub(crate) fn take_barrier(&mut self, message: &Message<'_>) -> bool {
         match self.phase {
-            Phase::Opening { sequence, .. } => {
-                if is_barrier(message, sequence) {
+            Phase::Opening(barrier) => {
+                if barrier.is_met_by(message) {
                     self.phase = Phase::Opened;
                 }
                 false
             }
-            Phase::Barrier { sequence, .. } => {
-                let is_it = is_barrier(message, sequence);
+            Phase::Closing(barrier) => {
+                let is_it = barrier.is_met_by(message);
                 if is_it {
                     self.phase = Phase::Acknowledged;
                 }
@@ -408,7 +419,7 @@ impl Rounds {
     /// Dumps without regard to events, of which no more will come, and leaves it to be merged.
     pub(crate) fn dump_at_end<T: Table>(&mut self, table: &mut T) -> Result<()> {
         self.abandon(table);
-        self.begin_dump(table)?;
+        self.begin_dump(table, Instant::now())?;
         let Phase::Dumping {
             requester,
             exchange,
@@ -436,6 +447,7 @@ impl Rounds {
                 reason: ResyncReason::Change,
                 lost_count: 0,
                 since: doubt.map_or(until, |doubt| doubt.since),
+                noted_at: now,
             });
             self.schedule(now);
         }
@@ -505,4 +517,203 @@ pub(crate) fn is_barrier(message: &Message<'_>, sequence: u32) -> bool {
 /// Whether a slice of time is over.
 pub(crate) fn slice_is_over(start: Instant) -> bool {
     start.elapsed() >= SLICE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The host's devices, counted.
+    #[derive(Default)]
+    struct Links {
+        count: usize,
+        abandoned_count: u32,
+    }
+
+    impl Table for Links {
+        const PROTOCOL: Protocol = Protocol::ROUTE;
+
+        fn request(&self, requester: &mut Requester) -> Result<Exchange> {
+            requester.begin(18, flags::DUMP, |message| message.bytes(&[0; 16])) // RTM_GETLINK
+        }
+
+        fn begin(&mut self) {
+            self.count = 0;
+        }
+
+        fn take_dumped(&mut self, _message: &Message<'_>) {
+            self.count += 1;
+        }
+
+        fn abandon(&mut self) {
+            self.abandoned_count += 1;
+        }
+    }
+
+    struct Round {
+        rounds: Rounds,
+        links: Links,
+        events: Socket,
+        now: Instant,
+    }
+
+    impl Round {
+        fn new(interval: Duration) -> Self {
+            let now = Instant::now();
+            let events = Socket::builder(Protocol::ROUTE).nonblocking(true).open();
+            Self {
+                rounds: Rounds::new(interval, now),
+                links: Links::default(),
+                events: events.unwrap(),
+                now,
+            }
+        }
+
+        fn advance(&mut self) -> Progress {
+            let Self {
+                rounds,
+                links,
+                events,
+                now,
+            } = self;
+            rounds.advance(links, events, *now).unwrap()
+        }
+
+        /// Takes the next acknowledgement.
+        fn acknowledge(&mut self) {
+            let mut buffer = [0; 4096];
+            let list = self.events.recv(&mut buffer, RecvFlags::NONE).unwrap();
+            for message in &list {
+                self.rounds.take_barrier(&message);
+            }
+        }
+
+        fn lose(&mut self) {
+            let since = SystemTime::now();
+            let loss = Loss::new(3, since, since);
+            self.rounds.note_loss(&loss, &mut self.links, self.now);
+        }
+
+        /// From the opening to the merge's end.
+        fn complete(&mut self) -> Resync {
+            self.advance();
+            for _ in 0..2 {
+                self.acknowledge();
+                self.advance();
+                assert!(
+                    self.links.count > 0,
+                    "the loopback device is there at least"
+                );
+            }
+            assert!(self.rounds.is_merging());
+            self.rounds.finish(self.links.count, self.now)
+        }
+    }
+
+    #[test]
+    fn a_round_has_a_barrier_before_and_behind_its_dump() {
+        let mut round = Round::new(INTERVAL);
+        assert_eq!(round.advance(), Progress::Waits);
+        assert!(!round.rounds.is_under_way(), "no dump before the first");
+        round.acknowledge();
+        assert_eq!(round.advance(), Progress::Waits);
+        assert!(round.links.count > 0 && !round.rounds.is_merging());
+        round.acknowledge();
+        assert_eq!(round.advance(), Progress::Merges);
+        let resync = round.rounds.finish(1, round.now);
+        assert_eq!(
+            (resync.reason, resync.lost_count),
+            (ResyncReason::Snapshot, 0)
+        );
+        assert!(round.rounds.is_synced());
+        assert_eq!(round.rounds.due(round.now), None);
+    }
+
+    #[test]
+    fn an_acknowledgement_that_comes_late_will_do() {
+        let mut round = Round::new(INTERVAL);
+        round.advance();
+        for _ in 0..3 {
+            round.now += BARRIER_PATIENCE;
+            round.advance();
+        }
+        assert_eq!(round.rounds.request_count, 4);
+        round.acknowledge();
+        round.advance();
+        assert!(round.rounds.is_under_way(), "the first of four");
+        // Those to the other three are none that the dump's end waits for.
+        for _ in 0..3 {
+            round.acknowledge();
+            round.advance();
+            assert!(!round.rounds.is_merging());
+        }
+        round.acknowledge();
+        assert_eq!(round.advance(), Progress::Merges);
+    }
+
+    #[test]
+    fn a_change_before_the_dump_begins_is_in_the_dump() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        round.now += INTERVAL;
+        round.lose();
+        round.now += CALM;
+        round.advance();
+        round.rounds.note_change(&mut round.links, round.now);
+        round.acknowledge();
+        round.advance();
+        assert!(round.rounds.is_under_way());
+        round.rounds.note_change(&mut round.links, round.now);
+        assert!(!round.rounds.is_under_way(), "but not one that comes later");
+        assert_eq!(round.links.abandoned_count, 1);
+    }
+
+    #[test]
+    fn a_round_waits_for_calm_but_not_for_ever() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        round.now += INTERVAL;
+        let storm_began_at = round.now;
+        while round.now < storm_began_at + LONGEST_STORM - CALM {
+            round.lose();
+            assert_eq!(round.rounds.due(round.now), Some(round.now + CALM));
+            round.now += CALM / 2;
+        }
+        round.now = storm_began_at + LONGEST_STORM - CALM / 2;
+        round.lose();
+        assert_eq!(
+            round.rounds.due(round.now),
+            Some(storm_began_at + LONGEST_STORM)
+        );
+    }
+
+    #[test]
+    fn rounds_keep_their_interval_once_a_dump_has_begun() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        let begun_at = round.now;
+        round.lose();
+        assert_eq!(round.rounds.due(round.now), Some(begun_at + INTERVAL));
+        round.now = begun_at + INTERVAL;
+        let resync = round.complete();
+        assert_eq!((resync.reason, resync.lost_count), (ResyncReason::Loss, 3));
+    }
+
+    #[test]
+    fn an_interval_beyond_the_clock_means_never() {
+        let mut round = Round::new(Duration::MAX);
+        round.complete();
+        round.lose();
+        assert_eq!(round.rounds.due(round.now), None);
+        assert!(!round.rounds.is_synced());
+    }
+
+    #[test]
+    fn an_end_dumps_without_events() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        round.lose();
+        round.rounds.dump_at_end(&mut round.links).unwrap();
+        assert!(round.links.count > 0 && round.rounds.is_merging());
+    }
 }

@@ -4,7 +4,9 @@ mod common;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::mem;
 use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,9 @@ use nlring::{
 };
 
 on_each_backend!(
+    a_device_that_goes_down_shows_at_the_end_if_dumps_are_never_due,
+    a_round_that_fails_is_tried_again_after_the_interval_of_its_reason,
+    it_is_what_ip_lists_after_several_have_changed_multipath_routes_at_once,
     a_device_that_goes_down_shows_within_a_second,
     it_is_what_ip_lists_after_every_kind_of_change,
     it_is_what_ip_lists_after_a_flood_that_was_mostly_lost,
@@ -32,10 +37,43 @@ struct Follower {
     running: Running,
     id: SocketId,
     mirror: Mirror,
+    told: Told,
+}
+
+/// What the mirror has told.
+#[derive(Default)]
+struct Told {
     /// By what makes each the route that it is.
     routes: BTreeMap<String, String>,
     resyncs: Vec<Resync>,
-    resynced_delete_count: u32,
+    /// What no event told of since the last [`Resync`]: routes that are new, changed, gone.
+    unreported: [u64; 3],
+    /// All of that.
+    resynced_count: u64,
+    resynced_delete_count: u64,
+}
+
+impl Told {
+    fn take(&mut self, change: &Change<'_>) {
+        match change {
+            Change::Route { route, is_resynced } => {
+                let is_known = follow(&mut self.routes, route);
+                if *is_resynced {
+                    let is_gone = route.kind == EventKind::Delete;
+                    let index = if is_gone { 2 } else { usize::from(is_known) };
+                    self.unreported[index] += 1;
+                    self.resynced_count += 1;
+                    self.resynced_delete_count += u64::from(is_gone);
+                }
+            }
+            Change::Resynced(resync) => {
+                let counts = [resync.new_count, resync.update_count, resync.destroy_count];
+                assert_eq!(counts, mem::take(&mut self.unreported), "{resync:?}");
+                self.resyncs.push(*resync);
+            }
+            _ => panic!("unknown"),
+        }
+    }
 }
 
 impl Follower {
@@ -53,9 +91,7 @@ impl Follower {
             running,
             id,
             mirror: Mirror::new(options),
-            routes: BTreeMap::new(),
-            resyncs: Vec::new(),
-            resynced_delete_count: 0,
+            told: Told::default(),
         }
     }
 
@@ -66,23 +102,22 @@ impl Follower {
             Some(due) => due.saturating_duration_since(now).min(longest),
             None => longest,
         };
-        let (mirror, routes) = (&mut self.mirror, &mut self.routes);
-        let (resyncs, deletes) = (&mut self.resyncs, &mut self.resynced_delete_count);
-        let mut follow = |change: Change<'_>| match change {
-            Change::Route { route, is_resynced } => {
-                *deletes += u32::from(is_resynced && route.kind == EventKind::Delete);
-                follow(routes, &route);
-            }
-            Change::Resynced(resync) => resyncs.push(resync),
-            _ => panic!("unknown"),
-        };
+        let (mirror, told) = (&mut self.mirror, &mut self.told);
         let turn = self.running.poll(Some(timeout), |event, _| {
-            mirror.take(&event, &mut follow);
+            mirror.take(&event, |change| told.take(&change));
             ControlFlow::<()>::Continue(())
         });
         let _ = turn.expect("a turn");
         let socket = self.running.socket(self.id).expect("its socket");
-        mirror.advance(socket, &mut follow).expect("advanced");
+        let advanced = mirror.advance(socket, |change| told.take(&change));
+        advanced.expect("advanced");
+    }
+
+    fn turn_for(&mut self, duration: Duration) {
+        let deadline = Instant::now() + duration;
+        while Instant::now() < deadline {
+            self.turn();
+        }
     }
 
     /// Turns until the mirror has nothing to do and is what `ip route` lists. How long that took.
@@ -113,7 +148,7 @@ impl Follower {
             );
         }
         let took = start.elapsed();
-        let mut followed: Vec<_> = self.routes.values().cloned().collect();
+        let mut followed: Vec<_> = self.told.routes.values().cloned().collect();
         followed.sort();
         assert_eq!(followed, self.lines(), "what was told, after {what}");
         assert_eq!(self.mirror.len(), followed.len());
@@ -127,17 +162,19 @@ impl Follower {
     }
 }
 
-/// What a follower keeps is the mirror's, by what it tells alone.
-fn follow(routes: &mut BTreeMap<String, String>, route: &Route<'_>) {
+/// What a follower keeps is the mirror's, by what it tells alone. Whether the route was there before.
+fn follow(routes: &mut BTreeMap<String, String>, route: &Route<'_>) -> bool {
     let line = line(route);
     match route.kind {
         EventKind::New => {
             let before = routes.insert(identity(route, &line), line.clone());
             assert_ne!(before.as_ref(), Some(&line), "told twice");
+            before.is_some()
         }
         EventKind::Delete => {
             let before = routes.remove(&identity(route, &line));
             assert!(before.is_some(), "it was not there: {line}");
+            true
         }
     }
 }
@@ -485,10 +522,10 @@ fn it_is_what_ip_lists_after_every_kind_of_change(backend: Backend) {
     let options = MirrorOptions::new().change_interval(Duration::from_millis(100));
     let mut follower = Follower::new(backend, 4 << 20, options);
     follower.await_ip("the start");
-    assert_eq!(follower.resyncs[0].reason, ResyncReason::Snapshot);
+    assert_eq!(follower.told.resyncs[0].reason, ResyncReason::Snapshot);
     assert_eq!(
-        follower.resyncs[0].entry_count,
-        follower.resyncs[0].new_count.try_into().unwrap()
+        follower.told.resyncs[0].entry_count,
+        follower.told.resyncs[0].new_count.try_into().unwrap()
     );
     for nexthop in [
         "nexthop add id 1 via 10.0.0.2 dev v0",
@@ -500,25 +537,30 @@ fn it_is_what_ip_lists_after_every_kind_of_change(backend: Backend) {
     }
     follower.await_ip("the nexthop objects");
     for (by, change) in CHANGES {
-        let (before, resyncs_before) = (follower.lines(), follower.resyncs.len());
+        let (before, resyncs_before) = (follower.lines(), follower.told.resyncs.len());
+        let resynced_before = follower.told.resynced_count;
         ip(change);
         let took = follower.await_ip(change);
         assert!(took < HEALED, "{change} took {took:?}");
         assert_ne!(before, follower.lines(), "{change} changed nothing");
-        let resyncs = &follower.resyncs[resyncs_before..];
+        let resyncs = &follower.told.resyncs[resyncs_before..];
         assert_eq!(
             *by == By::Events,
             resyncs.is_empty(),
             "{change}: {resyncs:?}"
         );
-        let found = |resync: &Resync| resync.new_count + resync.update_count + resync.destroy_count;
-        let found_count: u64 = resyncs.iter().map(found).sum();
-        assert_eq!(*by == By::Dump, found_count > 0, "{change}: {resyncs:?}");
+        // Where a dump finds nothing, all that is marked came with events.
+        let resynced_count = follower.told.resynced_count - resynced_before;
+        match by {
+            By::Events => {}
+            By::Dump => assert!(resynced_count > 0, "{change}: {resyncs:?}"),
+            By::Both => assert_eq!(resynced_count, 0, "{change}: {resyncs:?}"),
+        }
     }
     let found = follower.mirror.find(7, "10.10.0.0".parse().unwrap(), 24);
     assert_eq!(found.count(), 0);
     assert!(
-        follower.resyncs[1..]
+        follower.told.resyncs[1..]
             .iter()
             .all(|resync| resync.lost_count == 0)
     );
@@ -535,15 +577,153 @@ fn a_device_that_goes_down_shows_within_a_second(backend: Backend) {
     let took = follower.await_ip("the first change");
     // A second after the dump before, and for a busy machine as much again.
     assert!(took < HEALED, "{took:?}");
-    let deadline = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < deadline {
-        follower.turn();
-    }
+    follower.turn_for(Duration::from_secs(1));
     ip("link set v1 up");
     let took = follower.await_ip("a change after a rest");
     assert!(took < HEALED, "{took:?}");
-    assert!(follower.resynced_delete_count > 0);
+    assert!(follower.told.resynced_delete_count > 0);
     assert!(follower.mirror.due(Instant::now()).is_none());
+}
+
+fn a_device_that_goes_down_shows_at_the_end_if_dumps_are_never_due(backend: Backend) {
+    own_namespace();
+    if !make_devices() {
+        return skip(
+            "a_device_that_goes_down_shows_at_the_end_if_dumps_are_never_due",
+            "no ip",
+        );
+    }
+    let options = MirrorOptions::new()
+        .resync_interval(Duration::MAX)
+        .change_interval(Duration::MAX);
+    let mut follower = Follower::new(backend, 4 << 20, options);
+    follower.await_ip("the start");
+    for needs_dump in ["a change", "a loss"] {
+        if needs_dump == "a change" {
+            ip("link set v1 down");
+        } else {
+            follower.mirror.note_unreadable();
+        }
+        follower.turn_for(Duration::from_millis(300));
+        assert!(!follower.mirror.is_synced(), "{needs_dump}");
+        assert_eq!(follower.mirror.due(Instant::now()), None, "{needs_dump}");
+        assert_eq!(follower.told.resyncs.len(), 1, "{needs_dump}");
+    }
+    assert_ne!(follower.lines(), listed_by_ip());
+    let (mirror, told) = (&mut follower.mirror, &mut follower.told);
+    mirror.finish(|change| told.take(&change)).expect("a dump");
+    follower.await_ip("the end");
+    assert!(follower.told.resynced_delete_count > 0);
+}
+
+fn a_round_that_fails_is_tried_again_after_the_interval_of_its_reason(backend: Backend) {
+    own_namespace();
+    if !make_devices() {
+        return skip(
+            "a_round_that_fails_is_tried_again_after_the_interval_of_its_reason",
+            "no ip",
+        );
+    }
+    let interval = Duration::from_secs(2);
+    let options = MirrorOptions::new()
+        .resync_interval(interval)
+        .change_interval(Duration::from_millis(1));
+    let mut follower = Follower::new(backend, 4 << 20, options);
+    follower.await_ip("the start");
+    // No socket at all, so the round fails when it begins.
+    let (reader, _writer) = std::io::pipe().expect("a pipe");
+    let no_socket = Socket::from(OwnedFd::from(reader));
+    for is_loss in [false, true] {
+        if is_loss {
+            follower.mirror.note_unreadable();
+        } else {
+            ip("link set v1 down");
+            while follower.mirror.is_synced() {
+                let event = follower.running.poll(Some(PATIENCE), |event, _| {
+                    follower
+                        .mirror
+                        .take(&event, |change| follower.told.take(&change));
+                    ControlFlow::<()>::Continue(())
+                });
+                let _ = event.expect("a turn");
+            }
+        }
+        let start = Instant::now();
+        while follower.mirror.advance(&no_socket, |_| {}).is_ok() {
+            assert!(start.elapsed() < PATIENCE);
+            thread::yield_now();
+        }
+        let now = Instant::now();
+        let due = follower.mirror.due(now).expect("another");
+        let wait = due.saturating_duration_since(now);
+        assert!(!wait.is_zero());
+        let is_long = wait > interval / 2;
+        assert_eq!(is_long, is_loss, "{wait:?}");
+    }
+    follower.await_ip("the end");
+}
+
+fn it_is_what_ip_lists_after_several_have_changed_multipath_routes_at_once(backend: Backend) {
+    own_namespace();
+    if !make_devices() {
+        return skip(
+            "it_is_what_ip_lists_after_several_have_changed_multipath_routes_at_once",
+            "no ip",
+        );
+    }
+    let options = MirrorOptions::new().resync_interval(Duration::from_millis(100));
+    let mut follower = Follower::new(backend, 8 << 20, options);
+    follower.await_ip("the start");
+    let device = index_of("v0");
+    for _ in 0..5 {
+        let changes = [[24, 25], [24, 24], [25, 24]].map(|message_types| {
+            thread::spawn(move || change_multipath_routes(message_types, device))
+        });
+        while !changes.iter().all(thread::JoinHandle::is_finished) {
+            follower.turn();
+        }
+        for change in changes {
+            change.join().expect("the changes");
+        }
+        follower.await_ip("the changes");
+    }
+}
+
+/// Adds a route or hops to it, or deletes all of it, in turn, a few times each of some routes. What the kernel tells of it is in
+/// the wrong order at times.
+fn change_multipath_routes(message_types: [u16; 2], device: u32) {
+    let socket = Socket::open(Protocol::ROUTE).expect("a socket");
+    for number in 0..3000u16 {
+        let message_type = message_types[usize::from(number % 2)];
+        let more_flags = if message_type == 24 {
+            flags::CREATE | flags::APPEND
+        } else {
+            0
+        };
+        let mut hops = Vec::new();
+        for host in [number % 3, 3 + number % 4] {
+            hops.extend_from_slice(&28u16.to_ne_bytes());
+            hops.extend_from_slice(&[0, 0]);
+            hops.extend_from_slice(&device.to_ne_bytes());
+            hops.extend_from_slice(&20u16.to_ne_bytes());
+            hops.extend_from_slice(&5u16.to_ne_bytes());
+            let [high, low] = (0x100 + host).to_be_bytes();
+            hops.extend_from_slice(&[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low]);
+        }
+        let [high, low] = (number / 100).to_be_bytes();
+        let mut dst = [0; 16];
+        dst[..4].copy_from_slice(&[0xfd, 9, high, low]);
+        let mut request = Vec::new();
+        let mut builder =
+            MessageBuilder::new(&mut request, message_type, flags::REQUEST | more_flags)
+                .bytes(&[family::INET6, 64, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0])
+                .attribute(1, &dst);
+        if message_type == 24 {
+            builder = builder.attribute(9, &hops);
+        }
+        builder.finish().expect("a request");
+        socket.send(&request).expect("sent");
+    }
 }
 
 /// Of so many routes of each family.
@@ -578,16 +758,21 @@ fn it_is_what_ip_lists_after_a_flood_that_was_mostly_lost(backend: Backend) {
         .expect("its socket's");
     assert!(statistics.dropped > 0, "{statistics:?}");
     let lost_count: u64 = follower
+        .told
         .resyncs
         .iter()
         .map(|resync| resync.lost_count)
         .sum();
-    assert_eq!(lost_count, statistics.dropped, "{:?}", follower.resyncs);
+    assert_eq!(
+        lost_count, statistics.dropped,
+        "{:?}",
+        follower.told.resyncs
+    );
     let is_loss = |resync: &Resync| resync.reason == ResyncReason::Loss;
     assert!(
-        follower.resyncs.iter().any(is_loss),
+        follower.told.resyncs.iter().any(is_loss),
         "{:?}",
-        follower.resyncs
+        follower.told.resyncs
     );
     let found = follower.mirror.find(254, "16.0.0.0".parse().unwrap(), 24);
     assert_eq!(found.count(), 1);

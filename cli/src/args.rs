@@ -6,10 +6,12 @@ mod latency;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use nlring::{Backend, Wait};
 
 use crate::load;
+use crate::table::check_path;
 use crate::units::{parse_size, parse_time};
 
 pub use flood::FloodArguments;
@@ -77,7 +79,7 @@ pub struct ConntrackArguments {
     pub fields: Vec<Field>,
 
     /// Have the kernel keep the destroy events that find no room, and send them again; one told twice is left out
-    #[arg(long)]
+    #[arg(long, conflicts_with = "once")]
     pub reliable: bool,
 
     #[command(flatten)]
@@ -181,7 +183,7 @@ pub struct CollectorArguments {
     #[arg(long)]
     pub json: bool,
 
-    /// End after N events
+    /// End after N events, those of a snapshot among them
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
     pub count: Option<u64>,
 
@@ -190,16 +192,31 @@ pub struct CollectorArguments {
     pub duration: Option<Duration>,
 }
 
+/// What a list has nothing to do with.
+const ONCE_HAS_NO: [&str; 10] = [
+    "backend",
+    "duration",
+    "events",
+    "mirror",
+    "recv_buffer_bytes",
+    "recv_buffer_max_bytes",
+    "resync_interval",
+    "stats",
+    "table",
+    "wait",
+];
+
 /// The options about the table that the events change.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("mirrored").multiple(true))]
 pub struct TableArguments {
-    /// Show what is there first, as new events marked [RESYNCED], then what happens; implies --mirror
+    /// Show what is there first, as new events marked [RESYNCED] (so that -e must have them), then what happens; implies
+    /// --mirror
     #[arg(long, group = "mirrored")]
     pub snapshot: bool,
 
     /// With --snapshot: list what is there, and end
-    #[arg(long, requires = "snapshot", conflicts_with_all = ["mirror", "table", "duration", "stats", "recv_buffer_max_bytes"])]
+    #[arg(long, requires = "snapshot", conflicts_with_all = ONCE_HAS_NO)]
     pub once: bool,
 
     /// Keep the table in memory, and after a loss hold it against the kernel's and show what was missed, marked [RESYNCED]
@@ -207,7 +224,7 @@ pub struct TableArguments {
     pub mirror: bool,
 
     /// Where to write the mirrored table at the end and on SIGUSR1: a JSON object a line (docs/json.md), replaced whole
-    #[arg(long, value_name = "FILE", requires = "mirrored")]
+    #[arg(long, value_name = "FILE", requires = "mirrored", value_parser = PathBufValueParser::new().try_map(check_path))]
     pub table: Option<PathBuf>,
 
     /// The least time between two dumps of the kernel's table after losses

@@ -379,6 +379,7 @@ fn a_signal_has_the_table_and_the_statistics_written() {
             table_now(&follower, &table).len() == count as usize
         });
         await_that("the statistics are of now", || {
+            follower.signal(Signal::USR1);
             let text = fs::read_to_string(&stats).unwrap_or_default();
             serde_json::from_str(&text)
                 .is_ok_and(|stats: Value| stats["received"].as_u64() >= Some(count.into()))

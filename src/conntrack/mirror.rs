@@ -3,6 +3,7 @@
 mod entry;
 mod follow;
 mod held;
+mod index;
 #[cfg(test)]
 mod model;
 mod sweep;
@@ -11,8 +12,9 @@ mod table;
 use std::time::{Duration, Instant};
 
 use self::follow::{Follower, Out};
+pub(super) use self::index::{Index, Slot};
 use self::sweep::Sweep;
-use super::{EventKind, Flow, Key, Tuple, Zone};
+use super::{EventKind, Flow, Group, Key, Tuple, Zone};
 use crate::engine::{Event, Loss, Notice};
 use crate::error::Result;
 use crate::message::Message;
@@ -22,26 +24,42 @@ use crate::socket::Socket;
 /// The conntrack table, kept from a dump and from the events that go on, and brought together with the kernel's again after
 /// events were lost.
 ///
-/// It takes the events of one socket that is in the groups [`New`](super::Group::New), [`Update`](super::Group::Update) and
-/// [`Destroy`](super::Group::Destroy), without a filter, and hands out changes. By these alone a table can be kept too: a flow's
-/// lifetime begins with one [`EventKind::New`], nothing of it comes before, and it ends with one [`EventKind::Destroy`]. The
-/// changes are the kernel's events, and what stands in for those that are missing ([`Change::Flow`], `is_resynced`). Repeats
-/// are left out. After a loss the table is the kernel's again when [`Change::Resynced`] comes.
+/// It takes the events of one socket that is in the groups of [`GROUPS`](Self::GROUPS), without a filter, and hands out
+/// changes. By these alone a table can be kept too: a flow's lifetime begins with one [`EventKind::New`], nothing of it comes
+/// before, and it ends with one [`EventKind::Destroy`]. The changes are the kernel's events, and what stands in for those that
+/// are missing ([`Change::Flow`], `is_resynced`). After a loss the table is the kernel's again when [`Change::Resynced`] comes.
 ///
 /// - The first changes are the table as the kernel has it; events that came meanwhile are held, up to 64 MiB of them, and
-///   follow. If there are more, or if some are lost, they are handed out at once, and the flows of before come later.
+///   follow. If there are more, or if some are lost, they are handed out first, and the flows of before come later.
 /// - A dump begins at most once in [`MirrorOptions::resync_interval`], and holds up the events for half a millisecond at a time.
+/// - Repeats are left out: other programs' reliable sockets have the kernel send a DESTROY again to all. A DESTROY is a repeat
+///   if the flow's end was handed out before, made up or not: the mirror remembers the last 262,144 ends, by tuple, zone, id
+///   and stop timestamp, in up to 9 MiB. Any other DESTROY of a flow that is not there begins with an [`EventKind::New`]
+///   that is made up: so it is where a rule has only the ends of flows told (nftables' `ct event set destroy`). Left out, too,
+///   are events that come behind their flow's DESTROY, which the kernel does not rule out; where they do not say themselves
+///   that the flow is over, the kernel is asked.
 /// - Some flows end without an event: those that began before anybody listened, where `net.netfilter.nf_conntrack_events` is 2,
 ///   as it is since Linux 5.19. And no event tells that packets have refreshed a timeout. So the kernel is asked about flows
-///   whose time has been over for 2 s, within some 10 s; a [`EventKind::Destroy`] is never made from the clock alone.
+///   whose time has been over for 2 s. It is asked about 128 of them each 10 ms, and each is found within some 10 s if they
+///   are fewer than 100,000; a million that are over at the same time take 80 s. A [`EventKind::Destroy`] is never made from
+///   the clock alone.
 /// - Of a flow it keeps the tuples, zone, id, mark, status, protocol state, and the time that is left: its helper, labels,
 ///   counters, security context and timestamps are in the kernel's events only. It takes about 170 bytes a flow; what has
 ///   ended while a dump is under way takes as much until that is merged.
-/// - A lifetime that begins and ends inside a loss is never seen. Between a loss and the dump that mends it, a DESTROY that other
-///   programs' reliable sockets have the kernel send again looks like the end of a flow that was never told, and is handed out
-///   as one. Where a rule chooses the events of a flow (nftables'
-///   `ct event set`), what those do not tell is missing here too, until the next dump. So is a flow that a dump misses because
-///   `net.netfilter.nf_conntrack_buckets` is changed during it.
+///
+/// What remains:
+///
+/// - A lifetime that begins and ends inside a loss is never seen.
+/// - The kernel gives a flow the id of an earlier one of the same tuple if it is given the same memory. Where the NEW of the
+///   later one is not told, by a loss or by a rule, and there are no stop timestamps (`net.netfilter.nf_conntrack_timestamp`),
+///   its DESTROY is taken for a repeat. Where its NEW is told, but the end of the one before was lost, the two are taken for
+///   one, unless the reply tuple is another, or a bit of the status is gone: a NEW that says the same may be that of the
+///   flow that is known, which the kernel sends again with each packet when another program's reliable socket has missed it.
+/// - After a loss, the DESTROY of a flow that is not known, while another one of the same tuple is, ends that one. If it was
+///   sent again, and is that of an earlier flow, the later one begins twice. While nothing is known to be missing, such a
+///   DESTROY is left out.
+/// - What the events of a flow that a rule chooses (`ct event set`) do not tell is missing until the next dump. So is a flow
+///   that a dump misses because `net.netfilter.nf_conntrack_buckets` is changed during it, unless an UPDATE of it comes.
 ///
 /// # Example
 ///
@@ -49,13 +67,12 @@ use crate::socket::Socket;
 /// use std::ops::ControlFlow;
 /// use std::time::Instant;
 ///
-/// use nlring::conntrack::{Change, Group, Mirror, MirrorOptions};
+/// use nlring::conntrack::{Change, Mirror, MirrorOptions};
 /// use nlring::{Engine, Protocol, Socket};
 ///
 /// let mut engine = Engine::builder().build()?;
-/// let groups = [Group::New, Group::Update, Group::Destroy];
-/// let events = Socket::builder(Protocol::NETFILTER).groups(groups).recv_buffer_bytes(8 << 20).open()?;
-/// let id = engine.add(events)?;
+/// let builder = Socket::builder(Protocol::NETFILTER).groups(Mirror::GROUPS);
+/// let id = engine.add(builder.recv_buffer_bytes(8 << 20).open()?)?;
 /// let mut running = engine.start()?;
 ///
 /// let mut mirror = Mirror::new(MirrorOptions::default());
@@ -135,6 +152,9 @@ pub enum Change<'a> {
 }
 
 impl Mirror {
+    /// The groups that its socket is to be in. They need `CAP_NET_ADMIN` in the network namespace's user namespace.
+    pub const GROUPS: [Group; 3] = [Group::New, Group::Update, Group::Destroy];
+
     /// A mirror that is empty. The kernel is asked for the table when it is first [advanced](Self::advance).
     pub fn new(options: MirrorOptions) -> Self {
         let now = Instant::now();
@@ -208,12 +228,14 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// The kernel could not be asked, or refused. The mirror goes on, and asks again after the interval.
+    /// The kernel could not be asked, or refused. The mirror goes on, and asks again: for a dump after the interval, about
+    /// flows whose time is over after 10 s, and for an acknowledgement by the events' socket after 1 s.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
         self.set_clock(now);
-        self.follower.end_holding(&mut f);
-        if !self.follower.clear(&|| slice_is_over(now)) {
+        let is_over = || slice_is_over(now);
+        // A round that began now would take what is still held for younger than its dump.
+        if !self.follower.end_holding_until(&is_over, &mut f) || !self.follower.clear(&is_over) {
             return Ok(());
         }
         let progress = self.rounds.advance(&mut self.follower, events, now)?;
@@ -237,6 +259,9 @@ impl Mirror {
     /// As of [`advance`](Self::advance). What was held back is handed out all the same.
     pub fn finish(&mut self, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         self.set_clock(Instant::now());
+        if self.follower.held.is_ending() {
+            self.follower.end_holding(&mut f); // of before a loss, and therefore before the dump
+        }
         let dumped = if self.is_synced() {
             Ok(())
         } else {
@@ -274,7 +299,7 @@ impl Mirror {
 
     /// When [`advance`](Self::advance) is to be called next, though no event may come: at once while a dump is under way.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        if !self.follower.is_cleared() {
+        if !self.follower.is_cleared() || self.follower.held.is_ending() {
             return Some(now);
         }
         let of_sweep = || self.sweep.due(&self.follower);
@@ -284,6 +309,11 @@ impl Mirror {
     /// Whether nothing is known to be missing.
     pub fn is_synced(&self) -> bool {
         self.rounds.is_synced()
+    }
+
+    /// Whether the first round is over: before, not all flows of the kernel's are there.
+    pub fn is_complete(&self) -> bool {
+        !self.rounds.is_first()
     }
 
     /// How many flows there are.
@@ -320,6 +350,36 @@ impl Mirror {
         self.follower.flows.live().map(|entry| self.flow(entry))
     }
 
+    /// The same, from a position on, so that it can be left off and gone on with later: going through a large table at once
+    /// holds up the events. 0 is the first position; the number beside each flow is that behind it. Between two calls the
+    /// mirror may take what comes. A flow that is there all the time is in one of the parts, once; one that comes, goes or
+    /// changes meanwhile may be in either state, and one whose key another flow takes over is a flow of its own.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use nlring::conntrack::{Mirror, MirrorOptions};
+    ///
+    /// let mirror = Mirror::new(MirrorOptions::default());
+    /// let mut position = 0;
+    /// loop {
+    ///     let before = position;
+    ///     for (next, flow) in mirror.iter_from(position).take(1000) {
+    ///         println!("{} -> {}", flow.orig.src, flow.orig.dst);
+    ///         position = next;
+    ///     }
+    ///     if position == before {
+    ///         break; // there are no more
+    ///     }
+    ///     // Here events are taken, and the mirror advances.
+    /// }
+    /// ```
+    pub fn iter_from(&self, position: usize) -> impl Iterator<Item = (usize, Flow<'static>)> {
+        let now_seconds = self.seconds(Instant::now());
+        let entries = self.follower.flows.live_from(position);
+        entries.map(move |(next, entry)| (next, entry.to_flow(EventKind::Update, now_seconds)))
+    }
+
     fn flow(&self, entry: &entry::Entry) -> Flow<'static> {
         entry.to_flow(EventKind::Update, self.seconds(Instant::now()))
     }
@@ -330,9 +390,15 @@ impl Mirror {
         self.rounds.request_count + self.sweep.request_count
     }
 
-    /// How many DESTROY events were left out since they were repeats, or came after the flow's end was handed out: other
-    /// programs' reliable sockets have the kernel send such an event again to all.
+    /// How many DESTROY events were left out since the flow's end was handed out before, or since another flow of the same
+    /// tuple had begun since: other programs' reliable sockets have the kernel send such an event again to all.
     pub fn repeated_count(&self) -> u64 {
         self.follower.repeated_count
+    }
+
+    /// How many NEW and UPDATE events were left out since they came behind their flow's DESTROY, or said that the flow is
+    /// dying already.
+    pub fn late_count(&self) -> u64 {
+        self.follower.late_count
     }
 }

@@ -80,6 +80,16 @@ impl DropCounter {
 }
 
 impl Loss {
+    /// A loss that somebody has counted who receives without an [`Engine`](crate::Engine): by `ENOBUFS`
+    /// ([`ErrorKind::Overrun`](crate::ErrorKind::Overrun)) or [`Socket::drops`](crate::Socket::drops).
+    pub fn new(count: u64, since: SystemTime, until: SystemTime) -> Self {
+        Self {
+            count,
+            since,
+            until,
+        }
+    }
+
     /// This loss and a later one that was not delivered apart.
     pub(super) fn merge(self, later: Loss) -> Loss {
         Loss {

@@ -14,7 +14,9 @@ use super::{Group, Route, family};
 use crate::engine::{Event, Loss, Notice};
 use crate::error::Result;
 use crate::message::Message;
-use crate::mirror::{FIRST_INTERVAL, INTERVAL, Progress, Resync, Rounds};
+use crate::mirror::{
+    FIRST_INTERVAL, INTERVAL, Progress, Resync, Rounds, Table as _, slice_is_over,
+};
 use crate::socket::Socket;
 use fib::Fib;
 use kept::Place;
@@ -24,6 +26,36 @@ use silent::Devices;
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 /// A dump waits so long for what else belongs to a change: a device going down is several messages.
 const SETTLING: Duration = Duration::from_millis(50);
+
+/// When a round may begin that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// At once.
+    Nothing,
+    Until(Instant),
+    /// Not before there is another reason for one.
+    Forever,
+}
+
+impl Wait {
+    fn is_over(self, now: Instant) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Until(at) => now >= at,
+            Self::Forever => false,
+        }
+    }
+
+    /// Of several reasons, the one that is the most urgent counts. `None`: never.
+    fn or(self, until: Option<Instant>) -> Self {
+        match (self, until) {
+            (Self::Until(at), Some(until)) => Self::Until(at.min(until)),
+            (_, Some(until)) => Self::Until(until),
+            (Self::Until(at), None) => Self::Until(at),
+            (_, None) => Self::Forever,
+        }
+    }
+}
 
 /// How a [`Mirror`] is kept.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +74,8 @@ impl MirrorOptions {
     }
 
     /// The least time between the beginnings of two dumps after losses: 10 s, unless it is set. A dump takes time that the
-    /// events then lack. It bounds the time after changes, too.
+    /// events then lack. It bounds the time after changes, too. One that the clock does not reach, as [`Duration::MAX`], means
+    /// that there is none but the first.
     #[must_use]
     pub fn resync_interval(mut self, interval: Duration) -> Self {
         self.loss_interval = interval;
@@ -110,6 +143,8 @@ impl<'a> Change<'a> {
 /// - an IPv6 route with gateways is one route, whose hops come and go: `New` again with those that are left;
 /// - what was lost: only the last state of each route, at once with the others, and not in the order in which it happened.
 ///
+/// All of these are counted, in the [`Resync`] that comes next: a `New` of a route that was there as an update.
+///
 /// What is the same route: one that differs in nothing but the states of its hops (such as
 /// [`route_flags::LINKDOWN`](super::route_flags::LINKDOWN)), or, with a nexthop object, in nothing but its hops. An IPv6 route
 /// with gateways is the same while it has its table, destination, source, metric and type (but those that were learned from a
@@ -120,6 +155,10 @@ impl<'a> Change<'a> {
 /// The dump of a table that changes may skip routes, and the kernel does not say so. The mirror notices where that can have
 /// happened: [`Resync::is_interrupted`] then, and after one to ten seconds another dump decides; an IPv6 route that six dumps in
 /// a row do not have is taken for gone in any case.
+///
+/// Since Linux 6.16 the kernel may tell of two changes of one IPv6 multipath route in the wrong order, when two processes make
+/// them at once (what changes IPv6 routes no longer takes the lock of all network configuration). The mirror follows what is
+/// told last, and asks for a dump where it sees that they do not fit.
 ///
 /// While a dump is made, the kernel holds the lock of all network configuration for some 30 KiB of it at a time (Linux v6.18,
 /// net/core/rtnetlink.c, `rtnl_dumpit`), and [`advance`](Self::advance) waits for who has it.
@@ -165,8 +204,10 @@ pub struct Mirror {
     options: MirrorOptions,
     /// When the last round began.
     begun_at: Option<Instant>,
-    /// The next round is not to begin before.
-    not_before: Option<Instant>,
+    /// What the next round is to wait for.
+    wait: Wait,
+    /// Events have been lost since the last round ended.
+    is_lossy: bool,
     /// Something has changed since the round under way began.
     is_change_held: bool,
     /// Rounds in a row that have left something open.
@@ -189,11 +230,15 @@ impl Mirror {
     pub fn new(options: MirrorOptions) -> Self {
         Self {
             fib: Fib::new(),
-            rounds: Rounds::new(options.change_interval, Instant::now()),
+            rounds: Rounds::new(
+                options.change_interval.min(options.loss_interval),
+                Instant::now(),
+            ),
             devices: Devices::default(),
             options,
             begun_at: None,
-            not_before: None,
+            wait: Wait::Nothing,
+            is_lossy: false,
             is_change_held: false,
             open_count: 0,
         }
@@ -248,13 +293,13 @@ impl Mirror {
     }
 
     fn delay_for_loss(&mut self, now: Instant) {
+        self.is_lossy = true;
         let interval = if self.rounds.is_first() {
             self.options.loss_interval.min(FIRST_INTERVAL)
         } else {
             self.options.loss_interval
         };
-        let earliest = self.begun_at.map(|at| at + interval);
-        self.delay_until(earliest.unwrap_or(now).max(now));
+        self.wait = self.wait.or(self.after(interval, now));
         if self.is_change_held {
             // The round that was to follow this one.
             self.is_change_held = false;
@@ -276,13 +321,27 @@ impl Mirror {
     }
 
     fn delay_for_change(&mut self, now: Instant) {
-        let earliest = self.begun_at.map(|at| at + self.options.change_interval);
-        self.delay_until(earliest.unwrap_or(now).max(now + SETTLING));
+        let until = self.after(self.options.change_interval, now + SETTLING);
+        self.wait = self.wait.or(until);
     }
 
-    /// Of several reasons, the one that is the most urgent counts.
-    fn delay_until(&mut self, until: Instant) {
-        self.not_before = Some(self.not_before.map_or(until, |at| at.min(until)));
+    /// So long after the last round began, and not before `earliest`. None: the clock does not reach it.
+    fn after(&self, interval: Duration, earliest: Instant) -> Option<Instant> {
+        match self.begun_at {
+            Some(at) => Some(at.checked_add(interval)?.max(earliest)),
+            None => Some(earliest),
+        }
+    }
+
+    /// A round came to nothing. The next one has to wait as it would have.
+    fn delay_for_failure(&mut self, now: Instant) {
+        self.fib.abandon();
+        self.wait = Wait::Nothing;
+        if self.is_lossy || self.rounds.is_first() {
+            self.delay_for_loss(now);
+        } else {
+            self.delay_for_change(now);
+        }
     }
 
     /// Does what is due: asks for a dump, reads it, and merges it, for about half a millisecond, so that the events do not
@@ -293,28 +352,34 @@ impl Mirror {
     /// Opening a socket, asking for a dump or reading it failed. The mirror stays as it is, and tries again after a while.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
+        let is_over = || slice_is_over(now);
+        if !self.fib.clear(&is_over) {
+            return Ok(());
+        }
         let is_under_way = self.rounds.is_under_way();
-        if !is_under_way && self.not_before.is_some_and(|at| now < at) {
+        if !is_under_way && !self.wait.is_over(now) {
             return Ok(());
         }
         let progress = match self.rounds.advance(&mut self.fib, events, now) {
             Ok(progress) => progress,
             Err(error) => {
-                // Also when it failed before anything was under way.
-                crate::mirror::Table::abandon(&mut self.fib);
-                self.delay_for_change(now);
+                if !is_under_way {
+                    self.begun_at = Some(now); // to ask took as long as to begin
+                }
+                self.delay_for_failure(now);
                 return Err(error);
             }
         };
         if !is_under_way && self.rounds.is_under_way() {
-            (self.begun_at, self.not_before) = (Some(now), None);
+            (self.begun_at, self.wait) = (Some(now), Wait::Nothing);
             self.is_change_held = false;
         }
         if progress == Progress::Merges {
             self.fib.start_merge();
-            if self.fib.merge(now, &mut f) {
+            if self.fib.merge(&is_over, &mut f) {
                 let resync = self.end_round(now);
                 f(Change::Resynced(resync));
+                self.fib.clear(&is_over);
             }
         }
         Ok(())
@@ -332,7 +397,7 @@ impl Mirror {
         }
         self.rounds.dump_at_end(&mut self.fib)?;
         self.fib.start_merge();
-        while !self.fib.merge(Instant::now(), &mut f) {}
+        self.fib.merge(&|| false, &mut f);
         let resync = self.end_round(Instant::now());
         f(Change::Resynced(resync));
         Ok(())
@@ -341,6 +406,7 @@ impl Mirror {
     fn end_round(&mut self, now: Instant) -> Resync {
         let (counts, is_open) = self.fib.finish();
         let mut resync = self.rounds.finish(self.fib.len(), now);
+        self.is_lossy = false;
         resync.new_count = counts.new;
         resync.update_count = counts.update;
         resync.destroy_count = counts.delete;
@@ -350,12 +416,14 @@ impl Mirror {
             self.note_change();
         }
         if is_open {
-            let interval = self.options.change_interval * 2u32.pow(self.open_count.min(8));
-            let interval =
-                interval.min(self.options.loss_interval.max(self.options.change_interval));
-            self.open_count += 1;
+            let options = self.options;
+            let interval = options
+                .change_interval
+                .saturating_mul(2u32.pow(self.open_count.min(8)))
+                .min(options.loss_interval.max(options.change_interval));
+            self.open_count = self.open_count.saturating_add(1);
             self.rounds.note_change(&mut self.fib, now);
-            self.delay_until(self.begun_at.map_or(now, |at| at + interval));
+            self.wait = self.wait.or(self.after(interval, now));
         } else {
             self.open_count = 0;
         }
@@ -364,16 +432,26 @@ impl Mirror {
 
     /// When [`advance`](Self::advance) is to be called though no event comes; None: not at all.
     pub fn due(&self, now: Instant) -> Option<Instant> {
+        if !self.fib.is_cleared() {
+            return Some(now);
+        }
         let due = self.rounds.due(now)?;
-        Some(match self.not_before {
-            Some(at) if !self.rounds.is_under_way() => due.max(at),
-            _ => due,
-        })
+        match self.wait {
+            _ if self.rounds.is_under_way() => Some(due),
+            Wait::Nothing => Some(due),
+            Wait::Until(at) => Some(due.max(at)),
+            Wait::Forever => None,
+        }
     }
 
     /// Whether the routes are the kernel's, as far as is known: no event is missing, and no dump is due.
     pub fn is_synced(&self) -> bool {
         self.rounds.is_synced() && !self.is_change_held
+    }
+
+    /// Whether the first round is over: before, not all routes of the kernel's are there.
+    pub fn is_complete(&self) -> bool {
+        !self.rounds.is_first()
     }
 
     /// How many acknowledgements the mirror has asked for by the events' socket. Each is a datagram that the socket receives, or
@@ -395,6 +473,14 @@ impl Mirror {
     /// All routes, in no order.
     pub fn iter(&self) -> impl Iterator<Item = Route<'_>> {
         self.fib.iter()
+    }
+
+    /// The same, from a position on, so that it can be left off and gone on with later: going through a large table at once
+    /// holds up the events. 0 is the first position; the number beside each route is that behind it. Between two calls the
+    /// mirror may take what comes. A route that is there all the time is in one of the parts, once; one that comes, goes or
+    /// changes meanwhile may be in either state, and one that has replaced another is a route of its own.
+    pub fn iter_from(&self, position: usize) -> impl Iterator<Item = (usize, Route<'_>)> {
+        self.fib.iter_from(position)
     }
 
     /// The routes to an IPv4 or IPv6 prefix in a table, of whatever metric; `0.0.0.0` or `::` with a length of 0 for the default

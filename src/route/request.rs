@@ -43,6 +43,10 @@ pub struct Requests {
 
 /// Which routes a dump brings: all, unless something is asked for. The kernel picks them since Linux 4.20; with an older one
 /// the dump passes over the others.
+///
+/// Without a [`family`](Self::family) it is of IPv4, IPv6 and MPLS, whatever else is asked for: MPLS checks it as IPv4 does
+/// (Linux v6.18, net/mpls/af_mpls.c, `mpls_valid_fib_dump_req`), and has one table, [`table::MAIN`](super::table::MAIN), all
+/// unicast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct DumpFilter {

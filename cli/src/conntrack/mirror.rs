@@ -1,8 +1,9 @@
 //! The mirror behind `nlring conntrack --mirror`: what it makes of the events, as lines.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
-use nlring::conntrack::{Change, EventKind, Mirror, MirrorOptions};
+use nlring::conntrack::{Change, EventKind, Flow, Mirror, MirrorOptions};
 use nlring::{Message, Running, SocketId};
 
 use crate::args::{ConntrackArguments, ConntrackEvent};
@@ -16,13 +17,13 @@ use crate::outcome::Failure;
 use crate::output::Output;
 use crate::session::Session;
 use crate::summary::Summary;
-use crate::table::TableFile;
+use crate::table::{TableFile, Worth};
 
 pub struct FlowMirror {
     mirror: Mirror,
     socket: SocketId,
     shown: Shown,
-    table: Option<TableFile>,
+    table: Option<RefCell<TableFile>>,
 }
 
 /// Which changes are shown.
@@ -68,7 +69,9 @@ impl FlowMirror {
             mirror: Mirror::new(MirrorOptions::new().resync_interval(table.resync_interval)),
             socket,
             shown: Shown::of(arguments),
-            table: table.table.as_deref().map(TableFile::open).transpose()?,
+            table: (table.table.as_deref())
+                .map(|path| TableFile::open(path, &arguments.collector.common).map(RefCell::new))
+                .transpose()?,
         })
     }
 
@@ -95,7 +98,21 @@ impl FlowMirror {
     }
 
     pub fn due(&self) -> Option<Instant> {
-        self.mirror.due(Instant::now())
+        let now = Instant::now();
+        match &self.table {
+            Some(table) if table.borrow().is_due(self.worth()) => Some(now),
+            _ => self.mirror.due(now),
+        }
+    }
+
+    fn worth(&self) -> Worth {
+        if !self.mirror.is_complete() {
+            Worth::Nothing
+        } else if self.mirror.is_synced() {
+            Worth::Right
+        } else {
+            Worth::Doubtful("events were lost")
+        }
     }
 
     /// Does what the mirror has to do.
@@ -116,6 +133,9 @@ impl FlowMirror {
                     "the mirror is not held against the kernel's table now: {error}"
                 ));
             }
+        }
+        if let Err(failure) = self.write_slice() {
+            console.warn(failure);
         }
     }
 
@@ -144,19 +164,39 @@ impl FlowMirror {
                 "events were lost, and the end came before the table was held against the kernel's: it may be wrong",
             );
         }
-        self.write_table()
-    }
-
-    /// Writes the table as it is now.
-    pub fn write_table(&self) -> Result<(), Failure> {
-        let labels = LabelNames::default(); // it holds no labels
-        match &self.table {
-            Some(table) => table.write(self.mirror.iter(), |line, flow| {
-                write_entry(line, &flow, &labels);
-            }),
+        let worth = self.worth();
+        let entries = self.mirror.iter_from(0);
+        match self.table {
+            Some(table) => table
+                .into_inner()
+                .end(worth, entries, line_writer(), session.console),
             None => Ok(()),
         }
     }
+
+    /// Has the table written: a first slice now, and if there is more of it, another after each turn.
+    pub fn write_table(&self) -> Result<(), Failure> {
+        if let Some(table) = &self.table {
+            table.borrow_mut().ask();
+        }
+        self.write_slice()
+    }
+
+    fn write_slice(&self) -> Result<(), Failure> {
+        let Some(table) = &self.table else {
+            return Ok(());
+        };
+        let entries = |position| self.mirror.iter_from(position);
+        table
+            .borrow_mut()
+            .advance(self.worth(), entries, line_writer())
+    }
+}
+
+/// Writes the lines of the table.
+fn line_writer() -> impl FnMut(&mut Vec<u8>, Flow<'static>) {
+    let labels = LabelNames::default(); // it holds no labels
+    move |line, flow| write_entry(line, &flow, &labels)
 }
 
 fn show(

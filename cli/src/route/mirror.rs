@@ -1,5 +1,6 @@
 //! The mirror behind `nlring route --mirror`: what it makes of the events, as lines.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use nlring::route::{Change, EventKind, Mirror, MirrorOptions, Route};
@@ -14,13 +15,13 @@ use crate::outcome::Failure;
 use crate::output::Output;
 use crate::session::Session;
 use crate::summary::Summary;
-use crate::table::TableFile;
+use crate::table::{TableFile, Worth};
 
 pub struct RouteMirror {
     mirror: Mirror,
     socket: SocketId,
     shown: Shown,
-    table: Option<TableFile>,
+    table: Option<RefCell<TableFile>>,
 }
 
 /// Which changes are shown.
@@ -52,7 +53,9 @@ impl RouteMirror {
                 delete: arguments.events.contains(&RouteEvent::Delete),
                 mirrored: table.snapshot,
             },
-            table: table.table.as_deref().map(TableFile::open).transpose()?,
+            table: (table.table.as_deref())
+                .map(|path| TableFile::open(path, &arguments.collector.common).map(RefCell::new))
+                .transpose()?,
         })
     }
 
@@ -87,7 +90,21 @@ impl RouteMirror {
     }
 
     pub fn due(&self) -> Option<Instant> {
-        self.mirror.due(Instant::now())
+        let now = Instant::now();
+        match &self.table {
+            Some(table) if table.borrow().is_due(self.worth()) => Some(now),
+            _ => self.mirror.due(now),
+        }
+    }
+
+    fn worth(&self) -> Worth {
+        if !self.mirror.is_complete() {
+            Worth::Nothing
+        } else if self.mirror.is_synced() {
+            Worth::Right
+        } else {
+            Worth::Doubtful("events were lost, or routes have changed without one")
+        }
     }
 
     /// Does what the mirror has to do.
@@ -108,6 +125,9 @@ impl RouteMirror {
                     "the mirror is not held against the kernel's table now: {error}"
                 ));
             }
+        }
+        if let Err(failure) = self.write_slice(formatter) {
+            console.warn(failure);
         }
     }
 
@@ -140,17 +160,32 @@ impl RouteMirror {
                 "events were lost, and the end came before the table was held against the kernel's: it may be wrong",
             );
         }
-        self.write_table(formatter)
-    }
-
-    /// Writes the table as it is now.
-    pub fn write_table(&self, formatter: &RouteFormatter) -> Result<(), Failure> {
-        match &self.table {
-            Some(table) => table.write(self.mirror.iter(), |line, route| {
-                formatter.write_json_entry(&route, line);
-            }),
+        let worth = self.worth();
+        let entries = self.mirror.iter_from(0);
+        let format = |line: &mut Vec<u8>, route| formatter.write_json_entry(&route, line);
+        match self.table {
+            Some(table) => table
+                .into_inner()
+                .end(worth, entries, format, session.console),
             None => Ok(()),
         }
+    }
+
+    /// Has the table written: a first slice now, and if there is more of it, another after each turn.
+    pub fn write_table(&self, formatter: &RouteFormatter) -> Result<(), Failure> {
+        if let Some(table) = &self.table {
+            table.borrow_mut().ask();
+        }
+        self.write_slice(formatter)
+    }
+
+    fn write_slice(&self, formatter: &RouteFormatter) -> Result<(), Failure> {
+        let Some(table) = &self.table else {
+            return Ok(());
+        };
+        let entries = |position| self.mirror.iter_from(position);
+        let format = |line: &mut Vec<u8>, route| formatter.write_json_entry(&route, line);
+        table.borrow_mut().advance(self.worth(), entries, format)
     }
 }
 

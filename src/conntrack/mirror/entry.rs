@@ -73,6 +73,17 @@ impl Entry {
             }
     }
 
+    /// Whether it cannot be what an earlier one has become: the kernel takes back no bit of the status (Linux v6.18,
+    /// net/netfilter/nf_conntrack_netlink.c, `ctnetlink_change_status`).
+    pub(super) fn lacks_status_of(&self, earlier: &Self) -> bool {
+        earlier.status & !self.status != 0
+    }
+
+    /// The same by the reply tuple, which never changes.
+    pub(super) fn has_other_reply_than(&self, earlier: &Self) -> bool {
+        self.reply.is_some() && earlier.reply.is_some() && self.reply != earlier.reply
+    }
+
     /// Whether it has been over for so long that the kernel must be asked about it.
     pub(super) fn is_overdue(&self, now_seconds: u32, grace_seconds: u32) -> bool {
         self.expires_seconds.saturating_add(grace_seconds) < now_seconds

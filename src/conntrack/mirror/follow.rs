@@ -13,9 +13,10 @@
 
 use super::Change;
 use super::entry::Entry;
-use super::held::{Held, Lent};
-use super::table::{Flows, Found, Kind, Slot, bits};
-use crate::conntrack::{EventKind, Flow, Key, status};
+use super::held::Held;
+use super::index::Slot;
+use super::table::{Flows, Found, Kind, bits};
+use crate::conntrack::{EventKind, Flow, Key, Repeats, status};
 use crate::error::Result;
 use crate::message::{Message, flags};
 use crate::mirror::{Resync, Table};
@@ -29,6 +30,11 @@ pub(super) type Out<'a> = &'a mut dyn FnMut(Change<'_>);
 const GET: u16 = 0x101;
 /// How often a merge looks at the clock. In the tests, always: it can then be broken off anywhere.
 const LOOK_AT_CLOCK: u32 = if cfg!(test) { 1 } else { 64 };
+
+/// While those that were held are handed out, so many of them with each new one, which waits behind them.
+const HELD_FOR_EACH: u32 = 4;
+/// More flows than so many are not asked about for events that contradict: that is rare.
+const MOST_DOUBTED: usize = 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -61,8 +67,14 @@ struct Counts {
 pub(super) struct Follower {
     pub flows: Flows,
     pub now_seconds: u32,
+    /// What has ended of late, whether an event told it or not.
+    ended: Repeats,
+    /// Flows whose events contradict that, and that the kernel is to be asked about.
+    pub doubted: Vec<(Key, Option<u32>)>,
     /// Ends that were told before.
     pub repeated_count: u64,
+    /// Events that were overtaken by their flow's end.
+    pub late_count: u64,
     phase: Phase,
     /// Marks, and entries that are not live, are left of the last dump, from this slot on.
     uncleared: Option<Slot>,
@@ -76,7 +88,10 @@ impl Follower {
         Self {
             flows: Flows::new(),
             now_seconds: 0,
+            ended: Repeats::default(),
+            doubted: Vec::new(),
             repeated_count: 0,
+            late_count: 0,
             phase: Phase::Idle,
             uncleared: None,
             held: Held::new(),
@@ -89,16 +104,19 @@ impl Follower {
         let Some(mut flow) = Flow::decode(message) else {
             return;
         };
-        self.end_holding(f);
-        if self.held.is_holding() {
-            if self.held.push(message) {
-                self.note_held(&flow);
-                return;
-            }
+        if self.held.is_holding() && !self.held.has_room_for(message) {
             self.held.end();
-            self.end_holding(f);
         }
-        self.apply(&mut flow, is_synced, f);
+        if self.held.is_holding() {
+            self.held.push(message);
+            self.note_held(&flow);
+        } else if self.held.is_ending() {
+            self.held.push(message);
+            let hands_out = |_| self.end_holding_step(f);
+            let _ = (0..HELD_FOR_EACH).all(hands_out);
+        } else {
+            self.apply(&mut flow, is_synced, f);
+        }
     }
 
     /// Events are missing: those that were held no longer have to wait, nor may they.
@@ -106,28 +124,47 @@ impl Follower {
         self.held.end();
     }
 
-    /// Hands out what was held, if it is time.
+    /// Hands out all that was held, if it is time.
     pub(super) fn end_holding(&mut self, f: Out<'_>) {
-        if !self.held.is_ending() {
-            return;
+        self.end_holding_until(&|| false, f);
+    }
+
+    /// Hands out what was held, if it is time, until `is_over`. False: something is left, and nothing else may be begun.
+    pub(super) fn end_holding_until(&mut self, is_over: &dyn Fn() -> bool, f: Out<'_>) -> bool {
+        let mut count = 0u32;
+        while self.end_holding_step(f) {
+            count += 1;
+            if count.is_multiple_of(LOOK_AT_CLOCK) && is_over() {
+                break;
+            }
         }
-        let mut lent = self.held.lend();
-        while self.apply_held(&mut lent, f) {}
+        !self.held.is_ending()
+    }
+
+    /// False: nothing is to be handed out any more.
+    fn end_holding_step(&mut self, f: Out<'_>) -> bool {
+        if !self.held.is_ending() || self.apply_held(f) {
+            return self.held.is_ending();
+        }
         self.held.end_now();
         match self.phase {
             Phase::Idle => self.uncleared = Some(0), // of the keys that were marked
             Phase::Merging(_) => self.phase = Phase::Merging(Pass::Last(0)),
             Phase::Noting => {}
         }
+        false
     }
 
-    fn apply_held(&mut self, lent: &mut Lent, f: Out<'_>) -> bool {
-        let Some(message) = lent.next_message() else {
+    /// Applies the next of the events that were held. False: there is none.
+    fn apply_held(&mut self, f: Out<'_>) -> bool {
+        let Some(mut lent) = self.held.lend() else {
             return false;
         };
-        if let Some(mut flow) = Flow::decode(&message) {
+        let message = lent.next_message();
+        if let Some(mut flow) = message.and_then(|message| Flow::decode(&message)) {
             self.apply(&mut flow, false, f);
         }
+        self.held.put_back(lent);
         true
     }
 
@@ -143,74 +180,175 @@ impl Follower {
 
     /// Applies an event and hands it out, so that each lifetime of a flow begins with one New and ends with one Destroy.
     fn apply(&mut self, flow: &mut Flow<'_>, is_synced: bool, f: Out<'_>) {
-        let found = self.flows.find(&flow.key(), flow.id);
-        let is_repeat = is_synced || found.is_dead_id;
-        let live = match found.live {
-            Some(slot) if self.flows.entry(slot).is_id(flow.id) => Some(slot),
-            Some(_) if flow.kind == EventKind::Destroy && is_repeat => {
-                self.repeated_count += 1;
-                return;
-            }
-            Some(other) => {
-                self.destroy(other, f);
-                None
-            }
-            None => None,
-        };
-        match (flow.kind, live) {
-            (EventKind::New, Some(slot)) => {
-                // A dump showed it before its event was queued.
-                if self.update(slot, flow) {
-                    flow.kind = EventKind::Update;
-                    self.hand_out(flow, false, f);
-                }
-            }
+        let found = self.find(flow);
+        let is_same = |slot: &Slot| self.flows.entry(*slot).is_id(flow.id);
+        let is_dying = flow.status.unwrap_or(0) & status::DYING != 0;
+        match (flow.kind, found.live.filter(is_same)) {
+            (EventKind::New, Some(slot)) => self.apply_new_again(slot, flow, f),
             (EventKind::Update, Some(slot)) => {
                 self.update(slot, flow);
                 self.hand_out(flow, false, f);
             }
             (EventKind::Destroy, Some(slot)) => {
+                self.ended.note_end(&flow.key(), flow.id, flow.stop_ns);
                 self.end(slot);
                 self.hand_out(flow, false, f);
             }
-            (EventKind::New, None) => {
-                self.begin_flow(flow);
-                self.hand_out(flow, false, f);
+            // Its Destroy has overtaken it, or tells of it soon.
+            (EventKind::New | EventKind::Update, None) if is_dying => self.late_count += 1,
+            (EventKind::New | EventKind::Update, None) if self.is_late(flow, found, is_synced) => {
+                self.late_count += 1;
+                self.doubt(flow);
             }
+            (EventKind::New, None) => self.begin_flow(flow, found, f),
             (EventKind::Update, None) => self.apply_unknown_update(flow, found, f),
-            (EventKind::Destroy, None) if is_repeat => self.repeated_count += 1,
-            (EventKind::Destroy, None) => self.apply_unknown_destroy(flow, f),
+            (EventKind::Destroy, None) => self.apply_unknown_destroy(flow, found, is_synced, f),
         }
+    }
+
+    /// What there is of an event's key. What is left of an earlier dump does not count.
+    fn find(&self, flow: &Flow<'_>) -> Found {
+        let found = self.flows.find(&flow.key(), flow.id);
+        match self.phase {
+            Phase::Idle => Found {
+                live: found.live,
+                ..Found::default()
+            },
+            Phase::Noting | Phase::Merging(_) => found,
+        }
+    }
+
+    /// Whether the dump met the flow of an event, and no event has told its end since.
+    fn is_dumped(&self, flow: &Flow<'_>, found: Found) -> bool {
+        let is_same = |slot| self.flows.entry(slot).is_id(flow.id);
+        !found.is_dead_id && found.pending.is_some_and(is_same)
+    }
+
+    /// Whether its Destroy has overtaken an event: the kernel holds no lock from when it makes an event until that is sent
+    /// (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
+    fn is_late(&self, flow: &Flow<'_>, found: Found, is_synced: bool) -> bool {
+        // Without an end of the flow that has the key, no other begins; if there is none, it may be another lifetime.
+        let is_excluded = match flow.kind {
+            EventKind::New => found
+                .live
+                .is_some_and(|other| is_synced || self.is_confirmed(other)),
+            EventKind::Update | EventKind::Destroy => true,
+        };
+        // When nothing is missing, one of the same id that the dump met begins with a New that is still to come.
+        let is_another = !is_synced && self.is_dumped(flow, found);
+        is_excluded && !is_another && self.ended.has_ended(&flow.key(), flow.id)
+    }
+
+    /// It may be another flow that was given the same memory, and therefore the id, and whose New was not told: or else it has
+    /// ended. The kernel is asked.
+    fn doubt(&mut self, flow: &Flow<'_>) {
+        if self.doubted.len() < MOST_DOUBTED {
+            self.doubted.push((flow.key(), flow.id));
+        }
+    }
+
+    /// A New of a flow that there is. A dump showed it before its event was queued, or an Update overtook that. Or another
+    /// program's reliable socket has missed it: then the kernel sends it to all again with each packet (Linux v6.18,
+    /// net/netfilter/nf_conntrack_ecache.c, `__nf_conntrack_eventmask_report`). Or the end of that flow was lost, and another
+    /// one has its id, which is taken for certain only where what it says excludes all else.
+    fn apply_new_again(&mut self, slot: Slot, flow: &mut Flow<'_>, f: Out<'_>) {
+        let (told, known) = (
+            Entry::of(flow, self.now_seconds),
+            self.flows.entry(slot),
+        );
+        let is_another = told.has_other_reply_than(known)
+            || (self.flows.has(slot, bits::BEGUN) && told.lacks_status_of(known));
+        if is_another {
+            self.destroy(slot, f);
+            let found = self.find(flow);
+            self.begin_flow(flow, found, f);
+            return;
+        }
+        let is_changed = self.update(slot, flow);
+        self.flows.set(slot, bits::BEGUN);
+        if is_changed {
+            flow.kind = EventKind::Update;
+            self.hand_out(flow, false, f);
+        }
+    }
+
+    fn begin_flow(&mut self, flow: &Flow<'_>, found: Found, f: Out<'_>) {
+        self.end_other(found, f);
+        // Whether the dump met another one before or later: events tell what has become of that.
+        let is_other = |slot: &Slot| !self.flows.entry(*slot).is_id(flow.id);
+        if let Some(pending) = found.pending.filter(is_other) {
+            self.flows.remove(pending);
+        }
+        self.insert_live(flow, bits::BEGUN);
+        self.hand_out(flow, false, f);
     }
 
     /// Its New was lost.
     fn apply_unknown_update(&mut self, flow: &mut Flow<'_>, found: Found, f: Out<'_>) {
-        if flow.status.unwrap_or(0) & status::DYING != 0 {
-            return; // it was overtaken by its Destroy
-        }
-        let pending = found.pending.filter(|_| self.phase != Phase::Idle);
-        let dumped = pending.map(|slot| self.flows.entry(slot));
-        if let Some(dumped) = dumped.filter(|dumped| dumped.is_id(flow.id)) {
-            flow.state = flow.state.or(dumped.state);
+        self.end_other(found, f);
+        if let Some(pending) = found.pending {
+            let dumped = self.flows.entry(pending);
+            if dumped.is_id(flow.id) {
+                flow.state = flow.state.or(dumped.state);
+            }
         }
         flow.kind = EventKind::New;
-        self.begin_flow(flow);
+        self.insert_live(flow, 0);
         self.hand_out(flow, true, f);
     }
 
-    fn apply_unknown_destroy(&mut self, flow: &Flow<'_>, f: Out<'_>) {
+    /// The Destroy of the flow that had this key was lost, or is late.
+    fn end_other(&mut self, found: Found, f: Out<'_>) {
+        if let Some(other) = found.live {
+            self.destroy(other, f);
+        }
+    }
+
+    /// The Destroy is told again, or its New was never told.
+    fn apply_unknown_destroy(
+        &mut self,
+        flow: &Flow<'_>,
+        found: Found,
+        is_synced: bool,
+        f: Out<'_>,
+    ) {
         let mut entry = Entry::of(flow, self.now_seconds);
-        entry.status &= !status::DYING;
-        self.hand_out(&entry.to_flow(EventKind::New, self.now_seconds), true, f);
         if self.phase != Phase::Idle {
+            // Should the dump have met it: it is over, or another one's New will come.
             self.flows.insert(entry, Kind::Dead, 0);
         }
+        if !self.ended.note_end(&flow.key(), flow.id, flow.stop_ns) {
+            self.repeated_count += 1;
+            return;
+        }
+        let is_dumped = self.is_dumped(flow, found);
+        if let Some(other) = found.live {
+            if !is_dumped && (is_synced || self.is_confirmed(other)) {
+                self.repeated_count += 1; // it ended before that one began
+                return;
+            }
+            self.destroy(other, f);
+            if !is_dumped {
+                self.flows.remove(other); // not from what the dump says, which may know better
+            }
+        }
+        entry.status &= !status::DYING;
+        self.hand_out(&entry.to_flow(EventKind::New, self.now_seconds), true, f);
         self.hand_out(flow, false, f);
     }
 
-    fn begin_flow(&mut self, flow: &Flow<'_>) {
+    /// Whether the dump under way, or an event since it began, has a live flow.
+    fn is_confirmed(&self, live: Slot) -> bool {
+        self.phase != Phase::Idle && self.flows.has(live, bits::TOUCHED | bits::SEEN)
+    }
+
+    fn insert_live(&mut self, flow: &Flow<'_>, bits: u8) {
         let entry = Entry::of(flow, self.now_seconds);
-        self.flows.insert(entry, Kind::Live, self.touch(flow));
+        self.flows
+            .insert(entry, Kind::Live, self.touch(flow) | bits);
+        if self.ended.forget(&flow.key(), flow.id) {
+            self.doubt(flow); // it may be the event that was late
+        }
     }
 
     fn touch(&self, flow: &Flow<'_>) -> u8 {
@@ -246,6 +384,7 @@ impl Follower {
             .flows
             .entry(slot)
             .to_flow(EventKind::Destroy, self.now_seconds);
+        self.ended.note_made_up_end(&flow.key(), flow.id);
         self.end(slot);
         self.hand_out(&flow, true, f);
     }
@@ -272,10 +411,22 @@ impl Follower {
         let counts = self.counts;
         self.destroy(slot, f);
         if let Some(entry) = successor {
-            self.flows.insert(entry, Kind::Live, 0);
-            self.hand_out(&entry.to_flow(EventKind::New, self.now_seconds), true, f);
+            self.take_found(entry, f);
         }
         self.counts = counts;
+    }
+
+    /// The kernel was asked about a flow that had ended, and has it.
+    pub(super) fn take_revived(&mut self, told: Entry, f: Out<'_>) {
+        let counts = self.counts;
+        self.take_found(told, f);
+        self.counts = counts;
+    }
+
+    fn take_found(&mut self, entry: Entry, f: Out<'_>) {
+        self.flows.insert(entry, Kind::Live, 0);
+        self.ended.forget(&entry.key(), entry.id);
+        self.hand_out(&entry.to_flow(EventKind::New, self.now_seconds), true, f);
     }
 
     fn hand_out(&mut self, flow: &Flow<'_>, is_resynced: bool, f: Out<'_>) {
@@ -306,7 +457,9 @@ impl Follower {
 
     /// Merges until `is_over`. True: all is merged.
     pub(super) fn merge(&mut self, is_over: &dyn Fn() -> bool, f: Out<'_>) -> bool {
-        self.end_holding(f);
+        if !self.end_holding_until(is_over, f) {
+            return false;
+        }
         let mut count = 0u32;
         while self.merge_step(f) {
             count += 1;
@@ -328,16 +481,10 @@ impl Follower {
                 Pass::Untouched(slot + 1)
             }
             Pass::Untouched(_) => Pass::Held,
+            Pass::Held if self.apply_held(f) => Pass::Held,
             Pass::Held => {
-                let mut lent = self.held.lend();
-                let is_any = self.apply_held(&mut lent, f);
-                self.held.put_back(lent);
-                if is_any {
-                    Pass::Held
-                } else {
-                    self.held.end_now();
-                    Pass::Last(0)
-                }
+                self.held.end_now();
+                Pass::Last(0)
             }
             Pass::Last(slot) if slot < self.flows.slot_count() => {
                 self.settle_slot(slot, f);
@@ -374,7 +521,15 @@ impl Follower {
     /// Merges what there is of one key. An event that comes before touches it, as it would have before the merge; one that comes
     /// later finds it merged.
     fn settle(&mut self, key: &Key, f: Out<'_>) {
-        let found = self.flows.find(key, None);
+        let mut found = self.flows.find(key, None);
+        let is_dead = |pending: &Slot| {
+            let id = self.flows.entry(*pending).id;
+            found.has_dead && self.flows.find(key, id).is_dead_id
+        };
+        if let Some(ended) = found.pending.filter(is_dead) {
+            self.flows.remove(ended);
+            found.pending = None;
+        }
         match (found.live, found.pending) {
             (Some(live), pending) if self.flows.has(live, bits::TOUCHED) => {
                 if let Some(pending) = pending {
@@ -386,7 +541,6 @@ impl Follower {
                 self.flows.set(live, bits::TOUCHED);
             }
             (Some(live), None) => self.destroy(live, f),
-            (None, Some(pending)) if found.has_dead => self.flows.remove(pending),
             (None, Some(pending)) => self.take_pending(pending, f),
             (None, None) => {}
         }
@@ -396,6 +550,7 @@ impl Follower {
         self.flows.promote(pending, bits::TOUCHED);
         let entry = self.flows.entry(pending);
         let flow = entry.to_flow(EventKind::New, self.now_seconds);
+        self.ended.forget(&flow.key(), flow.id);
         self.hand_out(&flow, true, f);
     }
 
@@ -465,7 +620,7 @@ impl Follower {
     }
 
     fn note_dumped(&mut self, dumped: Entry) {
-        let found = self.flows.find(&dumped.key(), None);
+        let found = self.flows.find(&dumped.key(), dumped.id);
         if let Some(earlier) = found.pending {
             self.flows.remove(earlier); // the dump met it twice
         }
@@ -480,7 +635,7 @@ impl Follower {
             } else {
                 self.flows.insert(dumped, Kind::Pending, 0);
             }
-        } else if !found.has_dead || self.held.is_holding() {
+        } else if !found.is_dead_id {
             self.flows.insert(dumped, Kind::Pending, 0);
         }
     }
@@ -512,5 +667,277 @@ impl Table for Follower {
         self.uncleared = Some(0);
         self.held.end();
         self.phase = Phase::Idle;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::{Facts, key_of, message_of};
+    use super::*;
+    use crate::conntrack::ProtocolState;
+    use crate::list::Messages;
+
+    const NEW: EventKind = EventKind::New;
+    const UPDATE: EventKind = EventKind::Update;
+    const DESTROY: EventKind = EventKind::Destroy;
+    /// Whether it is made up.
+    const RESYNCED: bool = true;
+
+    fn facts(id: u32, status: u32) -> Facts {
+        Facts {
+            reply: key_of(0).orig.reversed().unwrap(),
+            id,
+            mark: 0,
+            status: status::CONFIRMED | status,
+            state: Some(ProtocolState::Tcp(1)),
+        }
+    }
+
+    /// One key, of which flows come and go.
+    struct Case {
+        follower: Follower,
+        is_synced: bool,
+        told: Vec<(EventKind, u32, bool)>,
+    }
+
+    impl Case {
+        /// As after a first dump that was empty.
+        fn new() -> Self {
+            let mut follower = Follower::new();
+            follower.held.end();
+            follower.end_holding(&mut |_| {});
+            follower.clear(&|| false);
+            Self {
+                follower,
+                is_synced: true,
+                told: Vec::new(),
+            }
+        }
+
+        fn take(&mut self, kind: EventKind, id: u32, status: u32) {
+            let bytes = message_of(&key_of(0), kind, &facts(id, status), true);
+            let message = Messages::new(&bytes).next().unwrap();
+            let (told, is_synced) = (&mut self.told, self.is_synced);
+            self.follower.take(&message, is_synced, &mut hear(told));
+        }
+
+        fn lose(&mut self) {
+            self.follower.note_loss();
+            self.is_synced = false;
+        }
+
+        /// A dump that has the flow of this id, or none.
+        fn dump(&mut self, id: Option<u32>) {
+            self.follower.clear(&|| false);
+            self.follower.begin();
+            if let Some(id) = id {
+                let bytes = message_of(&key_of(0), UPDATE, &facts(id, 0), true);
+                let message = Messages::new(&bytes).next().unwrap();
+                self.follower.take_dumped(&message);
+            }
+            self.follower.begin_merge();
+            let mut f = hear(&mut self.told);
+            while !self.follower.merge(&|| false, &mut f) {}
+            self.follower.phase = Phase::Idle;
+            self.follower.uncleared = Some(0);
+            self.follower.clear(&|| false);
+            self.is_synced = true;
+        }
+
+        /// What was told since the last time, and how many events have been left out: repeated, and late ones.
+        #[track_caller]
+        fn assert_told(&mut self, told: &[(EventKind, u32, bool)], left_out: (u64, u64)) {
+            assert_eq!(std::mem::take(&mut self.told), told);
+            let follower = &self.follower;
+            let counts = (follower.repeated_count, follower.late_count);
+            assert_eq!(counts, left_out);
+        }
+
+        fn live_id(&self) -> Option<u32> {
+            let live = self.follower.flows.live().next();
+            live.and_then(|entry| entry.id)
+        }
+    }
+
+    fn hear(told: &mut Vec<(EventKind, u32, bool)>) -> impl FnMut(Change<'_>) {
+        |change| {
+            if let Change::Flow { flow, is_resynced } = change {
+                told.push((flow.kind, flow.id.unwrap(), is_resynced));
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_that_was_made_up_is_not_told_again() {
+        let mut case = Case::new();
+        case.take(NEW, 7, 0);
+        case.lose();
+        case.dump(None);
+        case.assert_told(&[(NEW, 7, false), (DESTROY, 7, RESYNCED)], (0, 0));
+        case.lose();
+        case.take(DESTROY, 7, status::DYING);
+        case.take(DESTROY, 7, status::DYING);
+        case.assert_told(&[], (2, 0));
+        // The same id again is another flow.
+        case.take(NEW, 7, 0);
+        case.take(DESTROY, 7, status::DYING);
+        case.assert_told(&[(NEW, 7, false), (DESTROY, 7, false)], (2, 0));
+    }
+
+    #[test]
+    fn the_end_of_an_unknown_flow_is_told_though_nothing_is_known_to_be_missing() {
+        let mut case = Case::new();
+        case.take(DESTROY, 7, status::DYING);
+        case.take(DESTROY, 8, status::DYING);
+        case.take(DESTROY, 7, status::DYING);
+        let told = [
+            (NEW, 7, RESYNCED),
+            (DESTROY, 7, false),
+            (NEW, 8, RESYNCED),
+            (DESTROY, 8, false),
+        ];
+        case.assert_told(&told, (1, 0));
+    }
+
+    #[test]
+    fn the_end_of_one_before_does_not_end_its_successor() {
+        let mut case = Case::new();
+        case.take(NEW, 8, 0);
+        case.take(DESTROY, 7, status::DYING); // it ended before the mirror began, and is told again
+        case.assert_told(&[(NEW, 8, false)], (1, 0));
+        assert_eq!(case.live_id(), Some(8));
+        // After a loss it may well be the later one; if not, the dump has it.
+        case.lose();
+        case.take(DESTROY, 6, status::DYING);
+        case.dump(Some(8));
+        let told = [
+            (DESTROY, 8, RESYNCED),
+            (NEW, 6, RESYNCED),
+            (DESTROY, 6, false),
+            (NEW, 8, RESYNCED),
+        ];
+        case.assert_told(&told, (1, 0));
+    }
+
+    #[test]
+    fn an_update_behind_the_end_changes_nothing() {
+        for late_status in [0, status::DYING] {
+            let mut case = Case::new();
+            case.take(NEW, 7, 0);
+            case.take(DESTROY, 7, status::DYING);
+            case.take(UPDATE, 7, late_status);
+            case.assert_told(&[(NEW, 7, false), (DESTROY, 7, false)], (0, 1));
+            case.take(NEW, 8, 0);
+            case.take(UPDATE, 7, late_status);
+            case.assert_told(&[(NEW, 8, false)], (0, 2));
+            assert_eq!(case.live_id(), Some(8));
+        }
+    }
+
+    #[test]
+    fn the_kernel_is_asked_about_what_comes_behind_an_end() {
+        let key = key_of(0);
+        let mut case = Case::new();
+        case.take(NEW, 7, 0);
+        case.take(DESTROY, 7, status::DYING);
+        assert_eq!(case.follower.doubted, []);
+        case.take(UPDATE, 7, 0);
+        assert_eq!(case.follower.doubted, [(key, Some(7))]);
+        case.take(NEW, 7, 0);
+        assert_eq!(case.follower.doubted, [(key, Some(7)); 2]);
+        for _ in 0..2 * MOST_DOUBTED {
+            case.take(DESTROY, 7, status::DYING);
+            case.take(UPDATE, 7, 0);
+        }
+        assert_eq!(case.follower.doubted.len(), MOST_DOUBTED);
+    }
+
+    #[test]
+    fn a_second_new_is_another_lifetime_if_it_takes_something_back() {
+        let mut case = Case::new();
+        case.take(NEW, 7, 0);
+        // As another program's reliable socket, which missed it, has the kernel send it with each packet.
+        case.take(NEW, 7, 0);
+        case.take(NEW, 7, status::SEEN_REPLY);
+        case.take(NEW, 7, status::SEEN_REPLY);
+        case.assert_told(&[(NEW, 7, false), (UPDATE, 7, false)], (0, 0));
+        let again = [(DESTROY, 7, RESYNCED), (NEW, 7, false)];
+        case.take(NEW, 7, 0);
+        case.assert_told(&again, (0, 0));
+        // Also when a dump has been merged since.
+        case.take(UPDATE, 7, status::ASSURED);
+        case.lose();
+        case.dump(Some(7));
+        case.told.clear();
+        case.take(UPDATE, 7, status::ASSURED);
+        case.take(NEW, 7, 0);
+        case.assert_told(&[&[(UPDATE, 7, false)], &again[..]].concat(), (0, 0));
+    }
+
+    #[test]
+    fn the_new_of_one_that_a_dump_or_an_update_has_shown_is_its_own() {
+        let mut case = Case::new();
+        case.lose();
+        case.dump(Some(7));
+        case.take(UPDATE, 7, status::SEEN_REPLY);
+        case.told.clear();
+        case.take(NEW, 7, 0);
+        case.assert_told(&[(UPDATE, 7, false)], (0, 0));
+        case.take(UPDATE, 8, status::SEEN_REPLY);
+        case.take(NEW, 8, 0);
+        let told = [(DESTROY, 7, RESYNCED), (NEW, 8, RESYNCED), (UPDATE, 8, false)];
+        case.assert_told(&told, (0, 0));
+    }
+
+    #[test]
+    fn what_was_held_is_handed_out_a_little_at_a_time_and_in_order() {
+        const HELD: u32 = 1000;
+
+        let mut case = Case {
+            follower: Follower::new(),
+            is_synced: false,
+            told: Vec::new(),
+        };
+        case.take(NEW, 7, 0);
+        for _ in 1..HELD {
+            case.take(UPDATE, 7, 0);
+        }
+        case.lose();
+        case.assert_told(&[], (0, 0));
+        case.take(DESTROY, 7, status::DYING);
+        let few = HELD_FOR_EACH as usize;
+        assert_eq!(case.told.len(), few);
+        assert_eq!(case.told[..2], [(NEW, 7, false), (UPDATE, 7, false)]);
+        let mut calls = 1;
+        while !case
+            .follower
+            .end_holding_until(&|| true, &mut hear(&mut case.told))
+        {
+            calls += 1;
+            assert!(case.told.len() <= few + calls);
+        }
+        assert_eq!(case.told.len(), HELD as usize + 1);
+        assert_eq!(case.told.last(), Some(&(DESTROY, 7, false)));
+        case.take(NEW, 8, 0);
+        assert_eq!(case.told.last(), Some(&(NEW, 8, false)), "at once");
+    }
+
+    #[test]
+    fn while_events_come_what_was_held_is_not_held_for_ever() {
+        let mut case = Case {
+            follower: Follower::new(),
+            is_synced: false,
+            told: Vec::new(),
+        };
+        for id in 0..300 {
+            case.take(NEW, id, 0);
+        }
+        case.lose();
+        for id in 300..410 {
+            case.take(NEW, id, 0);
+        }
+        assert!(!case.follower.held.is_ending());
+        let begun = case.told.iter().filter(|told| told.0 == NEW);
+        assert!(begun.map(|told| told.1).eq(0..410));
     }
 }

@@ -1,16 +1,20 @@
 //! Events that wait for the first dump to be handed out before them.
 
+use std::collections::VecDeque;
+
 use crate::list::Messages;
 use crate::message::Message;
 
 /// So many bytes of messages are held: some 350,000 events.
 const MOST_BYTES: usize = 64 << 20;
+/// They are allocated in chunks of so many.
+const CHUNK_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Each event is held.
     Holding,
-    /// None is any more, and those that were are to be handed out before anything else.
+    /// Those that were held are handed out, a few at a time; new ones wait behind them.
     Ending,
     Ended,
 }
@@ -18,9 +22,10 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Held {
     /// Messages, each padded to 4 bytes.
-    bytes: Vec<u8>,
-    /// Those before this were handed out.
+    chunks: VecDeque<Vec<u8>>,
+    /// Of the first chunk, what is before this was handed out.
     next: usize,
+    held_bytes: usize,
     most_bytes: usize,
     state: State,
 }
@@ -28,8 +33,9 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new() -> Self {
         Self {
-            bytes: Vec::new(),
+            chunks: VecDeque::new(),
             next: 0,
+            held_bytes: 0,
             most_bytes: MOST_BYTES,
             state: State::Holding,
         }
@@ -48,18 +54,26 @@ impl Held {
         self.state == State::Ending
     }
 
-    /// False: there is no room for it.
-    pub(super) fn push(&mut self, message: &Message<'_>) -> bool {
-        let bytes = message.bytes();
-        if self.bytes.len() + bytes.len() > self.most_bytes {
-            return false;
-        }
-        self.bytes.extend_from_slice(bytes);
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-        true
+    pub(super) fn has_room_for(&self, message: &Message<'_>) -> bool {
+        self.held_bytes + message.bytes().len() <= self.most_bytes
     }
 
-    /// What is held is to be handed out before anything else, and nothing more is held.
+    pub(super) fn push(&mut self, message: &Message<'_>) {
+        let bytes = message.bytes();
+        let padded_bytes = bytes.len().next_multiple_of(4);
+        self.held_bytes += padded_bytes;
+        let has_room = |last: &Vec<u8>| last.len() + padded_bytes <= CHUNK_BYTES;
+        if !self.chunks.back().is_some_and(has_room) {
+            let chunk_bytes = CHUNK_BYTES.max(padded_bytes);
+            self.chunks.push_back(Vec::with_capacity(chunk_bytes));
+        }
+        if let Some(last) = self.chunks.back_mut() {
+            last.extend_from_slice(bytes);
+            last.resize(last.len().next_multiple_of(4), 0);
+        }
+    }
+
+    /// What is held is to be handed out before anything else, and nothing more is held but what comes until then.
     pub(super) fn end(&mut self) {
         if self.state == State::Holding {
             self.state = State::Ending;
@@ -74,16 +88,23 @@ impl Held {
         };
     }
 
-    /// Lends what is held, for [`put_back`](Self::put_back).
-    pub(super) fn lend(&mut self) -> Lent {
-        Lent {
-            bytes: std::mem::take(&mut self.bytes),
-            next: self.next,
-        }
+    /// Lends the next of what is held, for [`put_back`](Self::put_back).
+    pub(super) fn lend(&mut self) -> Option<Lent> {
+        let bytes = std::mem::take(self.chunks.front_mut()?);
+        let next = self.next;
+        Some(Lent { bytes, next })
     }
 
     pub(super) fn put_back(&mut self, lent: Lent) {
-        (self.bytes, self.next) = (lent.bytes, lent.next);
+        if let Some(first) = self.chunks.front_mut()
+            && lent.next < lent.bytes.len()
+        {
+            (*first, self.next) = (lent.bytes, lent.next);
+        } else {
+            self.chunks.pop_front();
+            self.held_bytes = self.held_bytes.saturating_sub(lent.bytes.len());
+            self.next = 0;
+        }
     }
 }
 
@@ -95,8 +116,12 @@ pub(super) struct Lent {
 
 impl Lent {
     pub(super) fn next_message(&mut self) -> Option<Message<'_>> {
-        let message = Messages::new(self.bytes.get(self.next..)?).next()?;
-        self.next += message.bytes().len().next_multiple_of(4);
-        Some(message)
+        let rest = self.bytes.get(self.next..).unwrap_or_default();
+        let message = Messages::new(rest).next();
+        let message_bytes = message
+            .as_ref()
+            .map_or(rest.len(), |message| message.bytes().len());
+        self.next += message_bytes.next_multiple_of(4);
+        message
     }
 }

@@ -1,17 +1,19 @@
 //! Flows that end without an event, found by asking the kernel about those whose time is over.
 //!
 //! Such flows are those that began before anybody listened (with `net.netfilter.nf_conntrack_events` = 2). And when packets
-//! refresh a flow's timeout, there is no event: then the kernel's answer says when it will really end.
+//! refresh a flow's timeout, there is no event: then the kernel's answer says when it will really end. The kernel is asked in
+//! the same way about flows whose events contradict what is known of them.
 
 use std::time::{Duration, Instant};
 
 use super::entry::Entry;
 use super::follow::{Follower, Out};
-use super::table::{Kind, Slot, bits};
+use super::index::Slot;
+use super::table::{Kind, bits};
 use crate::conntrack::{Key, Requests};
 use crate::error::Result;
 use crate::message::Message;
-use crate::mirror::{BARRIER_OF_OTHERS, BARRIER_PATIENCE, is_barrier, send_barrier};
+use crate::mirror::{BARRIER_OF_OTHERS, BARRIER_PATIENCE, INTERVAL, is_barrier, send_barrier};
 use crate::socket::Socket;
 
 /// The table is gone over in steps.
@@ -66,9 +68,10 @@ impl Sweep {
     }
 
     pub(super) fn due(&self, follower: &Follower) -> Option<Instant> {
+        let is_any = follower.flows.live_count() > 0 || !follower.doubted.is_empty();
         match self.barrier {
             Some(barrier) => Some(barrier.ask_again_at),
-            None => (follower.flows.live_count() > 0).then_some(self.due),
+            None => is_any.then_some(self.due),
         }
     }
 
@@ -89,12 +92,12 @@ impl Sweep {
         match self.barrier {
             Some(barrier) if now >= barrier.ask_again_at => self.ask_for_barrier(events, now),
             None if now >= self.due => {
-                self.due = now + STEP; // also after a failure
                 let overdue = self.next_overdue(follower);
-                if overdue.len() == MOST_ASKED {
-                    self.due = now + SHORT_STEP;
+                self.due = now + pause_after(&overdue);
+                if let Err(error) = self.ask(&overdue, follower, f) {
+                    self.due = now + INTERVAL; // it will hardly be different at once
+                    return Err(error);
                 }
-                self.ask(&overdue, follower, f)?;
                 if self.doubtful.is_empty() {
                     return Ok(());
                 }
@@ -130,22 +133,47 @@ impl Sweep {
         overdue
     }
 
-    fn ask(&mut self, slots: &[Slot], follower: &mut Follower, f: Out<'_>) -> Result<()> {
-        if slots.is_empty() {
+    /// Asks about these, and about those whose events contradict what is known.
+    fn ask(&mut self, overdue: &[Slot], follower: &mut Follower, f: Out<'_>) -> Result<()> {
+        let doubted = follower.doubted.clone();
+        if overdue.is_empty() && doubted.is_empty() {
             return Ok(());
         }
         let flows = &follower.flows;
-        let keys: Vec<Key> = slots.iter().map(|slot| flows.entry(*slot).key()).collect();
+        let keys_overdue = overdue.iter().map(|slot| flows.entry(*slot).key());
+        let keys: Vec<Key> = keys_overdue
+            .chain(doubted.iter().map(|(key, _)| *key))
+            .collect();
         let mut requests = match self.requests.take() {
             Some(requests) => requests,
             None => Requests::open()?,
         };
         requests.get_many(&keys, |index, flow| {
             let told = flow.map(|flow| Entry::of(flow, follower.now_seconds));
-            self.take_answer(slots[index], told, follower, f);
+            match overdue.get(index) {
+                Some(slot) => self.take_answer(*slot, told, follower, f),
+                None => self.take_resolution(doubted[index - overdue.len()], told, follower, f),
+            }
         })?;
+        follower.doubted.clear();
         self.requests = Some(requests); // after a failure, a new socket is better
         Ok(())
+    }
+
+    /// What the kernel says of a flow whose events contradict what is known.
+    fn take_resolution(
+        &mut self,
+        (key, id): (Key, Option<u32>),
+        told: Option<Entry>,
+        follower: &mut Follower,
+        f: Out<'_>,
+    ) {
+        let is_it = |told: &Entry| told.key() == key && told.is_id(id) && !told.is_dying();
+        if let Some(slot) = follower.flows.find(&key, None).live {
+            self.take_answer(slot, told, follower, f);
+        } else if let Some(told) = told.filter(is_it) {
+            follower.take_revived(told, f);
+        }
     }
 
     fn take_answer(
@@ -169,13 +197,13 @@ impl Sweep {
 
     fn ask_for_barrier(&mut self, events: &Socket, now: Instant) -> Result<()> {
         self.sequence = self.sequence.wrapping_add(1) | BARRIER_OF_OTHERS;
-        let sequence = self.sequence;
-        send_barrier(events, sequence)?;
-        self.request_count += 1;
+        // Also if it cannot be sent: then it is sent later.
         self.barrier = Some(Barrier {
-            sequence,
+            sequence: self.sequence,
             ask_again_at: now + BARRIER_PATIENCE,
         });
+        send_barrier(events, self.sequence)?;
+        self.request_count += 1;
         Ok(())
     }
 
@@ -207,13 +235,26 @@ impl Sweep {
     }
 }
 
+fn pause_after(overdue: &[Slot]) -> Duration {
+    if overdue.len() == MOST_ASKED {
+        SHORT_STEP
+    } else {
+        STEP
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+
     use super::super::Change;
     use super::super::model::{Facts, key_of, message_of};
     use super::*;
     use crate::conntrack::{EventKind, Flow, status};
     use crate::list::Messages;
+    use crate::request::Requester;
+    use crate::socket::Protocol;
 
     /// A mirror with one flow, of this id.
     struct Case {
@@ -336,5 +377,81 @@ mod tests {
         dying.status |= status::DYING;
         case.answer(Some(dying));
         assert_eq!(case.meet_barrier().len(), 1);
+    }
+
+    /// Sockets that nothing can be sent by.
+    fn broken_socket() -> Socket {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        drop(other);
+        Socket::from(OwnedFd::from(one))
+    }
+
+    #[test]
+    fn a_barrier_that_cannot_be_sent_is_not_tried_again_at_once() {
+        let mut case = Case::new(7);
+        let (now, events) = (Instant::now(), broken_socket());
+        case.answer(None);
+        let mut tried_at = now;
+        for _ in 0..3 {
+            case.sweep.ask_for_barrier(&events, tried_at).unwrap_err();
+            let due = case.sweep.due(&case.follower);
+            assert_eq!(due, Some(tried_at + BARRIER_PATIENCE));
+            tried_at += BARRIER_PATIENCE;
+            let mut advance = |now| {
+                case.sweep
+                    .advance(&mut case.follower, &events, now, &mut |_| ())
+            };
+            advance(tried_at - Duration::from_millis(1)).unwrap();
+            advance(tried_at).unwrap_err();
+            let due = case.sweep.due(&case.follower);
+            assert_eq!(due, Some(tried_at + BARRIER_PATIENCE));
+            tried_at += BARRIER_PATIENCE;
+        }
+        assert_eq!(case.sweep.request_count, 0);
+    }
+
+    #[test]
+    fn a_question_that_fails_is_not_asked_again_at_once() {
+        let mut case = Case::new(7);
+        let (now, events) = (Instant::now(), broken_socket());
+        case.follower.now_seconds = 1000; // its time is over
+        // A route socket knows no such requests.
+        let mut requests = Requests::open().unwrap();
+        *requests.requester() = Requester::open(Protocol::ROUTE).unwrap();
+        case.sweep.requests = Some(requests);
+        let result = case
+            .sweep
+            .advance(&mut case.follower, &events, now, &mut |_| ());
+        result.unwrap_err();
+        assert_eq!(case.sweep.due(&case.follower), Some(now + INTERVAL));
+    }
+
+    #[test]
+    fn what_events_contradict_is_as_the_kernel_says() {
+        let key = key_of(1);
+        let resolve = |case: &mut Case, told: Option<Entry>| {
+            let (sweep, heard_of) = (&mut case.sweep, &mut case.told);
+            let mut f = |change: Change<'_>| heard_of.extend(heard(&change));
+            sweep.take_resolution((key, Some(7)), told, &mut case.follower, &mut f);
+        };
+        // It goes on, or it does not.
+        let mut case = Case::new(7);
+        resolve(&mut case, Some(entry(7, 0)));
+        assert_eq!(case.meet_barrier(), []);
+        resolve(&mut case, None);
+        assert_eq!(case.meet_barrier(), [(EventKind::Destroy, 7, true)]);
+        // It is there again, or it is not, or another one is, of which events tell.
+        resolve(&mut case, None);
+        resolve(&mut case, Some(entry(8, 0)));
+        let mut dying = entry(7, 0);
+        dying.status |= status::DYING;
+        resolve(&mut case, Some(dying));
+        assert_eq!(case.meet_barrier().len(), 1);
+        resolve(&mut case, Some(entry(7, 0)));
+        assert_eq!(case.meet_barrier()[1..], [(EventKind::New, 7, true)]);
+        // What the mirror has instead has ended.
+        resolve(&mut case, Some(entry(9, 0)));
+        let last = [(EventKind::Destroy, 7, true), (EventKind::New, 9, true)];
+        assert_eq!(case.meet_barrier()[2..], last);
     }
 }

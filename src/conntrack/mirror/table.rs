@@ -3,18 +3,12 @@
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 
-use hashbrown::HashTable;
-
 use super::entry::Entry;
+use super::index::{Index, Slot};
 use crate::conntrack::{Key, Layer4, Tuple, Zone};
-
-/// The number of an entry's place.
-pub(super) type Slot = u32;
 
 /// So many entries are allocated at a time. None is ever moved: that would hold up the events.
 const CHUNK: usize = 1024;
-/// An index is so many tables, since one that grows hashes all that it holds again.
-const SHARDS: usize = 64;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +33,8 @@ pub(super) mod bits {
     pub const SEEN: u8 = 1 << 2;
     /// The kernel does not know it, and its end may still be told by an event.
     pub const DOUBTFUL: u8 = 1 << 3;
+    /// Its own NEW event has come. This one stays when a dump is merged.
+    pub const BEGUN: u8 = 1 << 4;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -156,9 +152,15 @@ impl Flows {
     }
 
     pub(super) fn live(&self) -> impl Iterator<Item = &Entry> {
-        let slots = (0..).zip(&self.marks);
+        self.live_from(0).map(|(_, entry)| entry)
+    }
+
+    /// The live entries in the slots from this one on, each with the number of the slot behind it.
+    pub(super) fn live_from(&self, first: usize) -> impl Iterator<Item = (usize, &Entry)> {
+        let marks = self.marks.get(first..).unwrap_or_default();
+        let slots = (first..).zip(marks);
         let live = slots.filter(|(_, mark)| mark.kind == Kind::Live);
-        live.map(|(slot, _)| self.entry(slot))
+        live.map(|(place, _)| (place + 1, &self.chunks[place / CHUNK][place % CHUNK]))
     }
 
     pub(super) fn insert(&mut self, entry: Entry, kind: Kind, bits: u8) -> Slot {
@@ -253,11 +255,11 @@ impl Flows {
         }
     }
 
-    /// Removes an entry unless it is live, and clears its marks.
+    /// Removes an entry unless it is live, and clears the marks that are of one dump.
     pub(super) fn clear_marks(&mut self, slot: Slot) {
         match self.kind(slot) {
             Kind::Pending | Kind::Dead => self.remove(slot),
-            Kind::Live | Kind::Free => self.marks[slot as usize].bits = 0,
+            Kind::Live | Kind::Free => self.marks[slot as usize].bits &= bits::BEGUN,
         }
     }
 
@@ -327,60 +329,4 @@ fn hash_of_reply(hasher: &RandomState, entry: &Entry) -> Option<u32> {
 
 fn hash_of_id(hasher: &RandomState, id: u32) -> u32 {
     fold(hasher.hash_one(id))
-}
-
-/// Slots by the hash of what they hold.
-#[derive(Debug)]
-struct Index {
-    shards: Vec<HashTable<Indexed>>,
-}
-
-/// The hash is kept, so that a table grows without a look at the entries, which are all over the memory.
-#[derive(Clone, Copy, Debug)]
-struct Indexed {
-    hash: u32,
-    slot: Slot,
-}
-
-impl Indexed {
-    /// As a table wants it: it uses the lowest and the highest bits.
-    fn wide_hash(self) -> u64 {
-        wide(self.hash)
-    }
-}
-
-fn wide(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
-}
-
-impl Index {
-    fn new() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
-        }
-    }
-
-    /// By bits that a table of a usual size does not use itself.
-    fn shard(hash: u32) -> usize {
-        (hash >> 19) as usize % SHARDS
-    }
-
-    fn with_hash(&self, hash: u32) -> impl Iterator<Item = Slot> {
-        let found = self.shards[Self::shard(hash)].iter_hash(wide(hash));
-        let same = found.filter(move |indexed| indexed.hash == hash);
-        same.map(|indexed| indexed.slot)
-    }
-
-    fn insert(&mut self, slot: Slot, hash: u32) {
-        let shard = &mut self.shards[Self::shard(hash)];
-        let indexed = Indexed { hash, slot };
-        shard.insert_unique(wide(hash), indexed, |other| other.wide_hash());
-    }
-
-    fn remove(&mut self, hash: u32, slot: Slot) {
-        let shard = &mut self.shards[Self::shard(hash)];
-        if let Ok(found) = shard.find_entry(wide(hash), |other| other.slot == slot) {
-            found.remove();
-        }
-    }
 }

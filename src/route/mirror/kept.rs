@@ -1,5 +1,6 @@
 //! What is kept of a route: a whole `RTM_NEWROUTE` message, so that it can be decoded again; and which route it is.
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use crate::attribute::{Attribute, align};
@@ -26,7 +27,7 @@ const STATES: u32 = route_flags::DEAD
     | route_flags::ROUTE_OFFLOAD_FAILED;
 
 /// By what the kernel finds a route when it adds, replaces or deletes one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub place: Place,
     dst_prefix_len: u8,
@@ -46,7 +47,7 @@ pub(super) struct Place {
 }
 
 /// What tells a route from others with the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     /// All of it, but for the states of its hops. The kernel keeps two IPv4 routes that differ in any way
     /// (net/ipv4/fib_semantics.c, `fib_find_info`), and never changes one; of IPv6 ones it may keep two that differ in their
@@ -120,6 +121,18 @@ fn first_four([a, b, c, d]: [u8; 4]) -> [u8; 16] {
     [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Kept routes that were looked at or passed over: what the work of a merge is measured in.
+    pub(super) static STEP_COUNT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// In the tests, counts a kept route that is looked at.
+pub(super) fn count_step() {
+    #[cfg(test)]
+    STEP_COUNT.set(STEP_COUNT.get() + 1);
+}
+
 /// Whether a mirror keeps such routes: those of multicast and of the cache are in other tables.
 pub(super) fn is_kept(route: &Route<'_>) -> bool {
     matches!(route.family, family::INET | family::INET6 | family::MPLS) && !route.is_cloned()
@@ -127,6 +140,7 @@ pub(super) fn is_kept(route: &Route<'_>) -> bool {
 
 /// The message in the bytes of a kept route.
 pub(super) fn message(bytes: &[u8]) -> Option<Message<'_>> {
+    count_step();
     Messages::new(bytes).next()
 }
 
@@ -163,8 +177,17 @@ pub(super) fn keep(message: &Message<'_>, kept: &mut Vec<u8>) {
     }
 }
 
-/// Whether two kept routes with the same key are the same route, though its content may have changed.
+/// The key of a kept route.
+pub(super) fn key(bytes: &[u8]) -> Option<Key> {
+    route(bytes, EventKind::New).map(|route| Key::of(&route))
+}
+
+/// Whether two kept routes are the same route, though its content may have changed.
 pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    one == other || key(one) == key(other) && is_same_with_key(one, other)
+}
+
+fn is_same_with_key(one: &[u8], other: &[u8]) -> bool {
     let (Some(one), Some(other)) = (message(one), message(other)) else {
         return false;
     };
@@ -186,6 +209,49 @@ pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
+/// Hashes which route a kept one is: all that [`is_same`] compares.
+pub(super) fn hash_identity(bytes: &[u8], state: &mut impl Hasher) {
+    let Some(message) = message(bytes) else {
+        return;
+    };
+    let Some(route) = Route::decode(&message) else {
+        return;
+    };
+    let kind = kind_of_route(&route);
+    (Key::of(&route), kind).hash(state);
+    match kind {
+        Kind::Label => {}
+        Kind::Gateways => route.route_type.hash(state),
+        Kind::Object if route.family == family::INET6 => route.nexthop_id.hash(state),
+        Kind::Object => {
+            protocol_and_scope(&message).hash(state);
+            hash_attributes(&message, |attribute| !is_hop(attribute), state);
+        }
+        Kind::Whole => {
+            fixed_without_state(&message).hash(state);
+            hash_attributes(&message, |_| true, state);
+        }
+    }
+}
+
+/// Hashes what [`is_eq`] compares.
+fn hash_attributes(
+    message: &Message<'_>,
+    counts: impl Fn(&Attribute<'_>) -> bool,
+    state: &mut impl Hasher,
+) {
+    for attribute in message.attributes(ROUTE_FIXED_BYTES).filter(counts) {
+        attribute.attribute_type().hash(state);
+        if attribute.attribute_type() == rta::MULTIPATH {
+            for hop in Hops(attribute.bytes()) {
+                (hop_without_state(hop), hop.get(4..)).hash(state);
+            }
+        } else {
+            attribute.bytes().hash(state);
+        }
+    }
+}
+
 /// Whether it is an IPv6 route of which events may tell hop by hop.
 pub(super) fn has_gateways(bytes: &[u8]) -> bool {
     message(bytes).and_then(|message| kind_of(&message)) == Some(Kind::Gateways)
@@ -197,6 +263,20 @@ pub(super) fn is_unclear(route: &Route<'_>) -> bool {
         && route.protocol == PROTOCOL_RA
         && route.nexthop_id.is_none()
         && !route.nexthops.is_empty()
+}
+
+/// Whether an IPv6 route with gateways has all the hops that another has.
+pub(super) fn has_hops_of(one: &Route<'_>, other: &Route<'_>) -> bool {
+    let mut have: Vec<_> = hops(one).collect();
+    have.sort_unstable();
+    hops(other).all(|hop| have.binary_search(&hop).is_ok())
+}
+
+/// Each hop's device and gateway.
+fn hops(route: &Route<'_>) -> impl Iterator<Item = (u32, Option<IpAddr>)> {
+    let single = (route.nexthops.is_empty()).then(|| (route.oif.unwrap_or(0), route.hop.gateway));
+    let several = route.nexthops.map(|hop| (hop.oif, hop.hop.gateway));
+    single.into_iter().chain(several)
 }
 
 /// Writes an IPv6 route without one of its hops, as the kernel would tell of it then.
@@ -274,8 +354,11 @@ fn put_single<'a>(mut builder: MessageBuilder<'a>, hop: &[u8]) -> MessageBuilder
 }
 
 fn kind_of(message: &Message<'_>) -> Option<Kind> {
-    let route = Route::decode(message)?;
-    Some(match route.family {
+    Route::decode(message).map(|route| kind_of_route(&route))
+}
+
+fn kind_of_route(route: &Route<'_>) -> Kind {
+    match route.family {
         family::MPLS => Kind::Label,
         _ if route.nexthop_id.is_some() => Kind::Object,
         family::INET6 if !route.nexthops.is_empty() => Kind::Gateways,
@@ -288,17 +371,18 @@ fn kind_of(message: &Message<'_>) -> Option<Kind> {
             }
         }
         _ => Kind::Whole,
-    })
+    }
 }
 
 fn is_whole_eq(one: &Message<'_>, other: &Message<'_>) -> bool {
-    let fixed = |message: &Message<'_>| {
-        let mut fixed = *message.payload().first_chunk::<ROUTE_FIXED_BYTES>()?;
-        let flags = flags_of(&fixed) & !STATES;
-        set_flags(&mut fixed, flags);
-        Some(fixed)
-    };
-    fixed(one) == fixed(other) && is_eq(one, other, |_| true)
+    fixed_without_state(one) == fixed_without_state(other) && is_eq(one, other, |_| true)
+}
+
+fn fixed_without_state(message: &Message<'_>) -> Option<[u8; ROUTE_FIXED_BYTES]> {
+    let mut fixed = *message.payload().first_chunk()?;
+    let flags = flags_of(&fixed) & !STATES;
+    set_flags(&mut fixed, flags);
+    Some(fixed)
 }
 
 /// Whether the attributes that `counts` are equal, and in the same order: the kernel always has the same.
@@ -322,14 +406,16 @@ fn is_eq(one: &Message<'_>, other: &Message<'_>, counts: impl Fn(&Attribute<'_>)
 
 /// Whether two lists of hops are equal but for the states of the hops.
 fn is_hops_eq(one: &[u8], other: &[u8]) -> bool {
-    let without_state = |hop: &&[u8]| {
-        let states = hop.get(2).copied().map(|flags| u32::from(flags) & !STATES);
-        (states, hop.get(3).copied())
-    };
     one.len() == other.len()
         && Hops(one).zip(Hops(other)).all(|(one, other)| {
-            without_state(&one) == without_state(&other) && one.get(4..) == other.get(4..)
+            hop_without_state(one) == hop_without_state(other) && one.get(4..) == other.get(4..)
         })
+}
+
+/// The flags of a hop that tell which one it is, and its weight.
+fn hop_without_state(hop: &[u8]) -> (Option<u32>, Option<u8>) {
+    let flags = hop.get(2).map(|flags| u32::from(*flags) & !STATES);
+    (flags, hop.get(3).copied())
 }
 
 fn is_hop(attribute: &Attribute<'_>) -> bool {

@@ -1,10 +1,11 @@
 //! The table against a model of the kernel's: with lost events, abandoned dumps, and dumps that skip routes as the kernel's do.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::mem;
 
 use super::Change;
-use super::fib::Fib;
+use super::fib::{Counts, Fib};
+use super::kept;
 use crate::mirror::Table as _;
 use crate::route::{EventKind, Route, family, route_flags};
 use crate::{Message, MessageBuilder, MessageList, flags};
@@ -476,15 +477,25 @@ fn one(bytes: &[u8]) -> Message<'_> {
 struct Follower {
     routes: BTreeMap<View, View>,
     told_count: u64,
+    /// What no event told of, since a merge ended.
+    resynced: Counts,
 }
 
 impl Follower {
     fn follow(&mut self, change: &Change<'_>) -> Option<View> {
-        let Change::Route { route, .. } = change else {
+        let Change::Route { route, is_resynced } = change else {
             panic!("not by the table")
         };
         self.told_count += 1;
         let view = View::of(route);
+        if *is_resynced {
+            let is_known = self.routes.contains_key(&view.identity());
+            match route.kind {
+                EventKind::New if is_known => self.resynced.update += 1,
+                EventKind::New => self.resynced.new += 1,
+                EventKind::Delete => self.resynced.delete += 1,
+            }
+        }
         match route.kind {
             EventKind::New => {
                 let before = self.routes.insert(view.identity(), view.clone());
@@ -590,7 +601,9 @@ impl World {
 
     fn advance(&mut self) {
         if !self.is_under_way() {
-            if self.is_due {
+            // At an end, a dump begins before all is cleared.
+            let is_cleared = self.fib.clear(&|| true) || self.random.chance(10);
+            if self.is_due && is_cleared {
                 self.is_due = false;
                 self.round += 1;
                 self.begun_at = self.kernel.time;
@@ -621,10 +634,9 @@ impl World {
     }
 
     fn merge(&mut self) {
-        let long_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
         let mut deleted = Vec::new();
         let follower = &mut self.follower;
-        let is_merged = self.fib.merge(long_ago, &mut |change| {
+        let is_merged = self.fib.merge(&|| true, &mut |change| {
             deleted.extend(follower.follow(&change));
         });
         for view in deleted {
@@ -637,7 +649,8 @@ impl World {
         }
         if is_merged {
             self.is_merging = false;
-            let (_, is_open) = self.fib.finish();
+            let (counts, is_open) = self.fib.finish();
+            assert_eq!(counts, mem::take(&mut self.follower.resynced));
             self.finished_count += 1;
             self.open_count += u64::from(is_open);
             self.is_due |= is_open || self.is_change_held;
@@ -755,8 +768,212 @@ fn an_event_of_every_length_and_with_every_byte_changed_comes_to_something() {
         }
     }
     fib.start_merge();
-    while !fib.merge(Instant::now(), &mut |_| {}) {}
+    fib.merge(&|| false, &mut |_| {});
     fib.finish();
     assert_eq!(fib.iter().count(), fib.len());
     assert_ne!(fib.len(), 0);
+}
+
+/// Routes with the same key: each device has its `fe80::/64`, and IPv4 ones may be appended without end.
+fn crowd(family: u8, count: u32) -> impl Iterator<Item = Vec<u8>> {
+    (1..=count).map(move |number| {
+        let mut bytes = Vec::new();
+        let (prefix_len, dst): (u8, &[u8]) = match family {
+            family::INET6 => (64, &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            _ => (16, &[10, 1, 0, 0]),
+        };
+        let mut builder = MessageBuilder::new(&mut bytes, 24, 0)
+            .bytes(&[family, prefix_len, 0, 0, 254, 2, 0, 1, 0, 0, 0, 0])
+            .attribute_u32(15, 254)
+            .attribute(1, dst)
+            .attribute_u32(6, 256);
+        if family == family::INET {
+            builder = builder.attribute(5, &number.to_be_bytes());
+        }
+        builder.attribute_u32(4, number).finish().unwrap();
+        bytes
+    })
+}
+
+fn with_flags(mut bytes: Vec<u8>, message_type: u16, flags: u16) -> Vec<u8> {
+    bytes[4..6].copy_from_slice(&message_type.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+    bytes
+}
+
+/// How many routes are looked at, per route, while a crowd of them is dumped twice amid events, and merged.
+fn steps_per_route(family: u8, count: u32) -> u64 {
+    kept::STEP_COUNT.set(0);
+    let mut fib = Fib::new();
+    let mut told_count = 0;
+    let mut tell = |_: Change<'_>| told_count += 1;
+    for round in 0..2 {
+        fib.begin();
+        for bytes in crowd(family, count) {
+            fib.take_dumped(&one(&bytes));
+        }
+        if round == 1 {
+            let crowd = crowd(family, count).enumerate();
+            for (index, bytes) in crowd.filter(|(index, _)| index % 3 != 0) {
+                let (message_type, flags) = [(25, 0), (24, flags::REPLACE)][index % 3 - 1];
+                fib.take_event(&one(&with_flags(bytes, message_type, flags)), &mut tell);
+            }
+        }
+        fib.start_merge();
+        fib.merge(&|| false, &mut tell);
+        fib.finish();
+        fib.clear(&|| false);
+    }
+    let deleted_count = (0..count).filter(|index| index % 3 == 1).count();
+    assert_eq!(fib.len(), count as usize - deleted_count);
+    assert_eq!(told_count, count as usize + deleted_count);
+    kept::STEP_COUNT.get() / u64::from(count)
+}
+
+#[test]
+fn a_crowd_at_one_place_takes_no_more_work_for_each_than_a_few() {
+    for family in [family::INET, family::INET6] {
+        let [few, many] = [10, 4000].map(|count| steps_per_route(family, count));
+        assert!(few > 2 && many <= few + 2, "{few} {many}");
+    }
+}
+
+#[test]
+fn what_is_abandoned_is_cleared_a_little_at_a_time() {
+    let mut fib = Fib::new();
+    fib.begin();
+    for bytes in crowd(family::INET, 1000) {
+        fib.take_dumped(&one(&bytes));
+    }
+    kept::STEP_COUNT.set(0);
+    fib.abandon();
+    assert!(kept::STEP_COUNT.get() == 0 && !fib.is_cleared());
+    let mut call_count = 1;
+    while !fib.clear(&|| true) {
+        call_count += 1;
+    }
+    assert!(call_count > 1000, "{call_count}");
+    // Nothing is left of it.
+    fib.begin();
+    fib.start_merge();
+    fib.merge(&|| false, &mut |_| panic!("told"));
+    assert_eq!(fib.len(), 0);
+}
+
+#[test]
+fn the_hash_is_of_what_makes_a_route_the_same() {
+    let kernel = Kernel::default();
+    let slots = super::slots::Slots::new();
+    let mut random = Random(1);
+    let mut routes = Vec::new();
+    for _ in 0..120 {
+        let family = [family::INET, family::INET6][random.below(2) as usize];
+        let gateway = (random.chance(50) || family == family::INET).then_some(1);
+        let hop = (u8::try_from(random.below(2)).unwrap(), gateway);
+        let hop_count = if family == family::INET6 && gateway.is_some() {
+            1 + random.below(2)
+        } else {
+            1
+        };
+        let entry = Entry {
+            prefix_len: 16,
+            priority: random.below(2),
+            protocol: [3, 9][random.below(2) as usize],
+            hops: vec![hop; hop_count as usize],
+            made_at: 0,
+        };
+        let mut bytes = kernel.message(family, 1, &entry, EventKind::New, 0);
+        if random.chance(30) {
+            bytes[24] = 16; // its hop's device has no carrier
+        }
+        let mut kept = Vec::new();
+        kept::keep(&one(&bytes), &mut kept);
+        routes.push(kept);
+    }
+    let mut same_count = 0;
+    for one in &routes {
+        for other in &routes {
+            let is_same = kept::is_same(one, other);
+            let is_hash_same = slots.identity_hash(one) == slots.identity_hash(other);
+            assert_eq!(is_same, is_hash_same, "{one:?} {other:?}");
+            same_count += u32::from(is_same && one != other);
+        }
+    }
+    assert!(same_count > 100, "{same_count}");
+}
+
+/// A table without a route, at rest, that has been told of.
+fn synced() -> Fib {
+    let mut fib = Fib::new();
+    fib.begin();
+    fib.start_merge();
+    fib.merge(&|| false, &mut |_| {});
+    fib.finish();
+    fib
+}
+
+/// What the kernel tells of one IPv6 route with gateways: by whether another dump is needed after it.
+fn doubts(events: &[(EventKind, u16, &[u8])]) -> Vec<bool> {
+    let kernel = Kernel::default();
+    let mut fib = synced();
+    let doubts = events.iter().map(|&(kind, flags, gateways)| {
+        let entry = Entry {
+            prefix_len: 64,
+            priority: 1024,
+            protocol: 3,
+            hops: gateways.iter().map(|gateway| (1, Some(*gateway))).collect(),
+            made_at: 0,
+        };
+        let bytes = kernel.message(family::INET6, 1, &entry, kind, flags);
+        fib.take_event(&one(&bytes), &mut |_| {})
+    });
+    doubts.collect()
+}
+
+#[test]
+fn events_of_a_multipath_route_in_the_wrong_order_need_a_dump() {
+    let (new, gone) = (EventKind::New, EventKind::Delete);
+    let create = flags::CREATE;
+    // In order.
+    let told = [
+        (new, create | flags::EXCL, &[1][..]),
+        (new, create | flags::APPEND, &[1, 2, 3]),
+        (gone, 0, &[2]),
+        (new, flags::REPLACE, &[1, 4]),
+        (new, flags::REPLACE, &[1, 4]),
+        (new, 0, &[1, 4]), // offloaded
+        (new, create, &[4, 1, 5]),
+        (gone, 0, &[5, 1, 4]),
+        (new, create, &[1, 4]),
+        (gone, 0, &[1]),
+        (gone, 0, &[4]),
+    ];
+    assert_eq!(doubts(&told), [false; 11]);
+    // The end of the first one comes after the second one.
+    for second in [&[1, 2][..], &[2], &[3, 4]] {
+        let told = [
+            (new, create, &[1, 2][..]),
+            (new, create, second),
+            (gone, 0, &[1, 2]),
+        ];
+        let doubts = doubts(&told);
+        assert!(!doubts[0] && doubts[1], "{second:?}");
+        assert_eq!(doubts[2], second != [1, 2], "{second:?}");
+    }
+    // The whole of it ends before it is told of a hop more.
+    let told = [
+        (new, create, &[1, 2][..]),
+        (gone, 0, &[1, 2, 3]),
+        (new, create | flags::APPEND, &[1]),
+    ];
+    assert_eq!(doubts(&told), [false, true, false]);
+    // It ends before its beginning is told.
+    assert_eq!(doubts(&[(gone, 0, &[1, 2])]), [true]);
+    // Of two that each add a hop, the first one tells later.
+    let told = [
+        (new, create, &[1][..]),
+        (new, create, &[1, 2, 3]),
+        (new, create, &[1, 2]),
+    ];
+    assert_eq!(doubts(&told), [false, false, true]);
 }

@@ -1,10 +1,11 @@
-//! The kept routes in slots, found by place.
+//! The kept routes in slots, found by place, and by which route it is.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::{iter, mem};
 
 use hashbrown::HashTable;
 
-use super::kept::Place;
+use super::kept::{self, Place};
 
 /// The number of a route's slot.
 pub(super) type Slot = u32;
@@ -35,7 +36,7 @@ pub(super) mod bits {
     pub const TOUCHED: u8 = 1 << 2;
     /// It has replaced another, or is taken for the one that was replaced.
     pub const REPLACED: u8 = 1 << 3;
-    /// One in the same place was deleted: the dump may have skipped it.
+    /// It was deleted: the dump may have skipped others in the same place.
     pub const SPARED: u8 = 1 << 4;
     /// It has been merged.
     pub const SETTLED: u8 = 1 << 5;
@@ -53,29 +54,83 @@ struct Mark {
     miss_count: u8,
 }
 
+/// What a route is found by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hashes {
+    /// Of its place.
+    pub place: u64,
+    /// Of which route it is ([`kept::hash_identity`]).
+    pub identity: u64,
+}
+
+/// The slots of a place are a ring, since there may be thousands: each device has its own `fe80::/64` and `ff00::/8`. Live ones
+/// are put in behind the first, others before it: those that events end meanwhile are then not in the way of the live ones.
+#[derive(Clone, Copy, Debug)]
+struct Links {
+    hashes: Hashes,
+    previous: Slot,
+    next: Slot,
+}
+
+/// Slots by a hash.
+#[derive(Debug)]
+struct Index {
+    shards: Vec<HashTable<Slot>>,
+}
+
+impl Index {
+    fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
+        }
+    }
+
+    fn shard(&self, hash: u64) -> &HashTable<Slot> {
+        &self.shards[shard(hash)]
+    }
+
+    fn insert(&mut self, hash: u64, slot: Slot, hash_of: impl Fn(Slot) -> u64) {
+        self.shards[shard(hash)].insert_unique(hash, slot, |&slot| hash_of(slot));
+    }
+
+    /// Takes a slot out, and puts in another one with its hash, if there is one.
+    fn exchange(&mut self, hash: u64, slot: Slot, other: Option<Slot>) {
+        if let Ok(mut found) = self.shards[shard(hash)].find_entry(hash, |&found| found == slot) {
+            match other {
+                Some(other) => *found.get_mut() = other,
+                None => drop(found.remove()),
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Slots {
     bytes: Vec<Box<[u8]>>,
-    hashes: Vec<u64>,
+    links: Vec<Links>,
     /// One for each slot, apart, so that going through all of them is quick.
     marks: Vec<Mark>,
     free: Vec<Slot>,
     told_count: usize,
     /// Strangers may choose the routes (a peer of a routing daemon), so the hashes are keyed at random.
     hasher: RandomState,
-    shards: Vec<HashTable<Slot>>,
+    /// The first slot of each place.
+    places: Index,
+    /// All of them, by which route it is.
+    identities: Index,
 }
 
 impl Slots {
     pub(super) fn new() -> Self {
         Self {
             bytes: Vec::new(),
-            hashes: Vec::new(),
+            links: Vec::new(),
             marks: Vec::new(),
             free: Vec::new(),
             told_count: 0,
             hasher: RandomState::new(),
-            shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            places: Index::new(),
+            identities: Index::new(),
         }
     }
 
@@ -89,12 +144,19 @@ impl Slots {
         Slot::try_from(self.marks.len()).unwrap_or(Slot::MAX)
     }
 
-    pub(super) fn hash(&self, place: &Place) -> u64 {
+    pub(super) fn place_hash(&self, place: &Place) -> u64 {
         self.hasher.hash_one(place)
     }
 
-    pub(super) fn hash_of(&self, slot: Slot) -> u64 {
-        self.hashes[slot as usize]
+    /// The hash of which route the kept one is.
+    pub(super) fn identity_hash(&self, bytes: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        kept::hash_identity(bytes, &mut hasher);
+        hasher.finish()
+    }
+
+    pub(super) fn hashes(&self, slot: Slot) -> Hashes {
+        self.links[slot as usize].hashes
     }
 
     pub(super) fn kind(&self, slot: Slot) -> Kind {
@@ -124,8 +186,16 @@ impl Slots {
         &self.bytes[slot as usize]
     }
 
-    pub(super) fn set_bytes(&mut self, slot: Slot, bytes: &[u8]) {
+    /// The route has changed. It may be found by something else then, in its place.
+    pub(super) fn set_bytes(&mut self, slot: Slot, identity: u64, bytes: &[u8]) {
         self.bytes[slot as usize] = bytes.into();
+        let before = mem::replace(&mut self.links[slot as usize].hashes.identity, identity);
+        if before != identity {
+            self.identities.exchange(before, slot, None);
+            let links = &self.links;
+            self.identities
+                .insert(identity, slot, |slot| links[slot as usize].hashes.identity);
+        }
     }
 
     /// What is in the first slot takes over the bytes of the second, which is free then.
@@ -146,33 +216,72 @@ impl Slots {
     }
 
     /// The slots of a place. Rarely, there are some of others among them.
-    pub(super) fn at(&self, hash: u64) -> impl Iterator<Item = Slot> + '_ {
-        self.shards[shard(hash)]
-            .iter_hash(hash)
-            .copied()
-            .filter(move |&slot| self.hashes[slot as usize] == hash)
+    pub(super) fn at(&self, place: u64) -> impl Iterator<Item = Slot> + '_ {
+        let first = self.first_at(place);
+        iter::successors(first, move |&slot| {
+            kept::count_step();
+            Some(self.links[slot as usize].next).filter(|next| Some(*next) != first)
+        })
     }
 
-    pub(super) fn insert(&mut self, hash: u64, kind: Kind, bits: u8, bytes: &[u8]) -> Slot {
+    fn first_at(&self, place: u64) -> Option<Slot> {
+        let is_it = |slot: &Slot| self.links[*slot as usize].hashes.place == place;
+        self.places.shard(place).find(place, is_it).copied()
+    }
+
+    /// The slots of a route. Rarely, there are some of others among them.
+    pub(super) fn same(&self, identity: u64) -> impl Iterator<Item = Slot> + '_ {
+        let slots = self.identities.shard(identity).iter_hash(identity).copied();
+        slots.filter(move |&slot| {
+            kept::count_step();
+            self.links[slot as usize].hashes.identity == identity
+        })
+    }
+
+    pub(super) fn insert(&mut self, hashes: Hashes, kind: Kind, bits: u8, bytes: &[u8]) -> Slot {
         let mark = Mark {
             kind,
             bits,
             miss_count: 0,
         };
-        let slot = if let Some(slot) = self.free.pop() {
+        let slot = (self.free.last().copied()).unwrap_or_else(|| self.slot_count());
+        let first = self.first_at(hashes.place);
+        let link = self.link(hashes, kind, slot, first);
+        if self.free.pop().is_some() {
             let index = slot as usize;
-            (self.bytes[index], self.hashes[index], self.marks[index]) = (bytes.into(), hash, mark);
-            slot
+            (self.bytes[index], self.links[index], self.marks[index]) = (bytes.into(), link, mark);
         } else {
             self.bytes.push(bytes.into());
-            self.hashes.push(hash);
+            self.links.push(link);
             self.marks.push(mark);
-            self.slot_count() - 1
-        };
+        }
+        self.links[link.previous as usize].next = slot;
+        self.links[link.next as usize].previous = slot;
         self.told_count += usize::from(bits & bits::TOLD != 0);
-        let hashes = &self.hashes;
-        self.shards[shard(hash)].insert_unique(hash, slot, |&slot| hashes[slot as usize]);
+        let links = &self.links;
+        if first.is_none() {
+            self.places
+                .insert(hashes.place, slot, |slot| links[slot as usize].hashes.place);
+        }
+        self.identities.insert(hashes.identity, slot, |slot| {
+            links[slot as usize].hashes.identity
+        });
         slot
+    }
+
+    /// Where a slot belongs among those of its place.
+    fn link(&self, hashes: Hashes, kind: Kind, slot: Slot, first: Option<Slot>) -> Links {
+        let links = |slot: Slot| self.links[slot as usize];
+        let (previous, next) = match first {
+            None => (slot, slot),
+            Some(first) if kind == Kind::Live => (first, links(first).next),
+            Some(first) => (links(first).previous, first),
+        };
+        Links {
+            hashes,
+            previous,
+            next,
+        }
     }
 
     pub(super) fn set_kind(&mut self, slot: Slot, kind: Kind, bits: u8) {
@@ -182,26 +291,32 @@ impl Slots {
     }
 
     pub(super) fn remove(&mut self, slot: Slot) {
-        let hash = self.hashes[slot as usize];
-        if let Ok(found) = self.shards[shard(hash)].find_entry(hash, |&other| other == slot) {
-            found.remove();
+        let Links {
+            hashes,
+            previous,
+            next,
+        } = self.links[slot as usize];
+        self.identities.exchange(hashes.identity, slot, None);
+        if self.first_at(hashes.place) == Some(slot) {
+            let other = Some(next).filter(|next| *next != slot);
+            self.places.exchange(hashes.place, slot, other);
         }
+        self.links[previous as usize].next = next;
+        self.links[next as usize].previous = previous;
         self.set_kind(slot, Kind::Free, 0);
         self.bytes[slot as usize] = Box::default();
         self.free.push(slot);
     }
 
-    /// Forgets what was noted about a dump, and what was never told.
-    pub(super) fn forget_dump(&mut self) {
-        for slot in 0..self.slot_count() {
-            let Mark { kind, bits, .. } = self.marks[slot as usize];
-            match kind {
-                Kind::Free => {}
-                Kind::Live if bits & bits::TOLD != 0 => {
-                    self.marks[slot as usize].bits = bits::TOLD | bits::OLD;
-                }
-                _ => self.remove(slot),
+    /// Forgets what was noted about a dump in a slot, and what was never told.
+    pub(super) fn forget_dump(&mut self, slot: Slot) {
+        let Mark { kind, bits, .. } = self.marks[slot as usize];
+        match kind {
+            Kind::Free => {}
+            Kind::Live if bits & bits::TOLD != 0 => {
+                self.marks[slot as usize].bits = bits::TOLD | bits::OLD;
             }
+            _ => self.remove(slot),
         }
     }
 }
