@@ -674,12 +674,12 @@ mod tests {
         round.complete();
         round.now += INTERVAL;
         let storm_began_at = round.now;
-        while round.now < storm_began_at + LONGEST_STORM - CALM {
+        while round.now + CALM < storm_began_at + LONGEST_STORM {
             round.lose();
             assert_eq!(round.rounds.due(round.now), Some(round.now + CALM));
             round.now += CALM / 2;
         }
-        round.now = storm_began_at + LONGEST_STORM - CALM / 2;
+        // Less than the calm is left of the longest storm.
         round.lose();
         assert_eq!(
             round.rounds.due(round.now),

@@ -9,7 +9,11 @@
 //! any others: what they tell of and was never told begins with them. That order is right whenever the dump met the flow:
 //! an end that is held ends what began before it or, if that was not held, what begins with it; a flow that the dump met and
 //! that ended then is touched, so its entry in the dump is dropped; and one that the dump met after its last event has that
-//! event's state. A loss makes this wrong: so the held events are handed out at once then, ahead of any dump.
+//! event's state. A loss makes this wrong: so the held events are handed out then, ahead of any dump, a few at a time with new
+//! ones behind them.
+//!
+//! What has ended is remembered, also where the mirror made up the end. By that an event is known that comes again or behind
+//! the end of its flow. Where that may be wrong, the kernel is asked, as about flows whose time is over.
 
 use super::Change;
 use super::entry::Entry;
@@ -252,10 +256,7 @@ impl Follower {
     /// net/netfilter/nf_conntrack_ecache.c, `__nf_conntrack_eventmask_report`). Or the end of that flow was lost, and another
     /// one has its id, which is taken for certain only where what it says excludes all else.
     fn apply_new_again(&mut self, slot: Slot, flow: &mut Flow<'_>, f: Out<'_>) {
-        let (told, known) = (
-            Entry::of(flow, self.now_seconds),
-            self.flows.entry(slot),
-        );
+        let (told, known) = (Entry::of(flow, self.now_seconds), self.flows.entry(slot));
         let is_another = told.has_other_reply_than(known)
             || (self.flows.has(slot, bits::BEGUN) && told.lacks_status_of(known));
         if is_another {
@@ -885,7 +886,11 @@ mod tests {
         case.assert_told(&[(UPDATE, 7, false)], (0, 0));
         case.take(UPDATE, 8, status::SEEN_REPLY);
         case.take(NEW, 8, 0);
-        let told = [(DESTROY, 7, RESYNCED), (NEW, 8, RESYNCED), (UPDATE, 8, false)];
+        let told = [
+            (DESTROY, 7, RESYNCED),
+            (NEW, 8, RESYNCED),
+            (UPDATE, 8, false),
+        ];
         case.assert_told(&told, (0, 0));
     }
 

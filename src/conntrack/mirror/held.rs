@@ -25,7 +25,7 @@ pub(super) struct Held {
     chunks: VecDeque<Vec<u8>>,
     /// Of the first chunk, what is before this was handed out.
     next: usize,
-    held_bytes: usize,
+    bytes: usize,
     most_bytes: usize,
     state: State,
 }
@@ -35,7 +35,7 @@ impl Held {
         Self {
             chunks: VecDeque::new(),
             next: 0,
-            held_bytes: 0,
+            bytes: 0,
             most_bytes: MOST_BYTES,
             state: State::Holding,
         }
@@ -55,13 +55,13 @@ impl Held {
     }
 
     pub(super) fn has_room_for(&self, message: &Message<'_>) -> bool {
-        self.held_bytes + message.bytes().len() <= self.most_bytes
+        self.bytes + message.bytes().len() <= self.most_bytes
     }
 
     pub(super) fn push(&mut self, message: &Message<'_>) {
         let bytes = message.bytes();
         let padded_bytes = bytes.len().next_multiple_of(4);
-        self.held_bytes += padded_bytes;
+        self.bytes += padded_bytes;
         let has_room = |last: &Vec<u8>| last.len() + padded_bytes <= CHUNK_BYTES;
         if !self.chunks.back().is_some_and(has_room) {
             let chunk_bytes = CHUNK_BYTES.max(padded_bytes);
@@ -102,7 +102,7 @@ impl Held {
             (*first, self.next) = (lent.bytes, lent.next);
         } else {
             self.chunks.pop_front();
-            self.held_bytes = self.held_bytes.saturating_sub(lent.bytes.len());
+            self.bytes = self.bytes.saturating_sub(lent.bytes.len());
             self.next = 0;
         }
     }

@@ -234,7 +234,7 @@ impl Kernel {
             undelivered.any(|(other, facts)| is_it(*other, facts))
                 || late.any(|(other, _, facts)| is_it(*other, facts))
         };
-        (first..).find(|id| !is_held(*id)).unwrap()
+        (first..=u32::MAX).find(|id| !is_held(*id)).unwrap()
     }
 
     /// Sends what is late, or what was not delivered, once more.

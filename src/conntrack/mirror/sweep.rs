@@ -396,12 +396,13 @@ mod tests {
             case.sweep.ask_for_barrier(&events, tried_at).unwrap_err();
             let due = case.sweep.due(&case.follower);
             assert_eq!(due, Some(tried_at + BARRIER_PATIENCE));
+            let too_early = tried_at + BARRIER_PATIENCE / 2;
             tried_at += BARRIER_PATIENCE;
             let mut advance = |now| {
                 case.sweep
                     .advance(&mut case.follower, &events, now, &mut |_| ())
             };
-            advance(tried_at - Duration::from_millis(1)).unwrap();
+            advance(too_early).unwrap();
             advance(tried_at).unwrap_err();
             let due = case.sweep.due(&case.follower);
             assert_eq!(due, Some(tried_at + BARRIER_PATIENCE));
