@@ -253,7 +253,7 @@ impl Lines for FlowLines {
     }
 
     fn report(&mut self, console: &mut Console) {
-        let written = self.mirror.as_ref().map_or(Ok(()), FlowMirror::write_table);
+        let written = self.mirror.as_mut().map_or(Ok(()), FlowMirror::write_table);
         if let Err(failure) = written {
             console.warn(failure);
         }

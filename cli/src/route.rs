@@ -221,7 +221,7 @@ impl Lines for RouteLines {
     }
 
     fn report(&mut self, console: &mut Console) {
-        let written = match &self.mirror {
+        let written = match &mut self.mirror {
             Some(mirror) => mirror.write_table(&self.formatter),
             None => Ok(()),
         };

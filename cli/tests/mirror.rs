@@ -254,7 +254,7 @@ fn flows_that_were_missed_are_made_good() {
             let is_it = |object: &&Value| object["event"] == event && object["resynced"] == true;
             objects.iter().filter(is_it).count()
         };
-        assert!(marked("new") > 1000 && marked("destroy") > 100 && marked("update") > 100);
+        assert!(marked("new") > 900 && marked("destroy") > 100 && marked("update") > 100);
         // Twice 1000 more, 500 less, 200 changed, and at last 1500 less.
         let sent = 1000 + 1000 + 500 + 200 + 1500;
         assert!(ended.stat("dropped") > 1500, "{}", ended.errors);
@@ -373,6 +373,7 @@ fn a_signal_has_the_table_and_the_statistics_written() {
         "conntrack --mirror --table {table} --stats {stats} --output {}",
         directory.file("output")
     ));
+    await_that("the first round is over", || !follower.lines().is_empty()); // before, the table would wait for it
     for count in [10, 20] {
         make_flows(count..count + 10);
         await_that("the flows are in the table", || {

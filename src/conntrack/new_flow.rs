@@ -75,7 +75,7 @@ impl<'a> NewFlow<'a> {
         self
     }
 
-    /// Bits of [`status`](super::status). The kernel passes over those of translation, which are its own.
+    /// Bits of [`status`]. The kernel passes over those of translation, which are its own.
     pub fn status(mut self, status: u32) -> Self {
         self.change = self.change.status(status);
         self
@@ -186,7 +186,7 @@ impl<'a> FlowChange<'a> {
         self
     }
 
-    /// Bits of [`status`](super::status) to set: none is ever cleared. Those of `SEEN_REPLY`, `ASSURED` and `EXPECTED` that
+    /// Bits of [`status`] to set: none is ever cleared. Those of `SEEN_REPLY`, `ASSURED` and `EXPECTED` that
     /// the flow has must be among them, else the kernel refuses the change (`EBUSY`; Linux v6.18,
     /// net/netfilter/nf_conntrack_core.c, `nf_ct_change_status_common`).
     pub fn status(mut self, status: u32) -> Self {

@@ -95,19 +95,19 @@ impl<'a> NewRoute<'a> {
         self
     }
 
-    /// See [`route_type`](super::route_type).
+    /// See [`route_type`].
     pub fn route_type(mut self, route_type: u8) -> Self {
         self.route_type = Some(route_type);
         self
     }
 
-    /// See [`scope`](super::scope).
+    /// See [`scope`].
     pub fn scope(mut self, scope: u8) -> Self {
         self.scope = Some(scope);
         self
     }
 
-    /// Who makes it, see [`protocol`](super::protocol).
+    /// Who makes it, see [`protocol`].
     pub fn protocol(mut self, protocol: u8) -> Self {
         self.protocol = Some(protocol);
         self

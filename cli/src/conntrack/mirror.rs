@@ -1,6 +1,5 @@
 //! The mirror behind `nlring conntrack --mirror`: what it makes of the events, as lines.
 
-use std::cell::RefCell;
 use std::time::Instant;
 
 use nlring::conntrack::{Change, EventKind, Flow, Mirror, MirrorOptions};
@@ -23,7 +22,7 @@ pub struct FlowMirror {
     mirror: Mirror,
     socket: SocketId,
     shown: Shown,
-    table: Option<RefCell<TableFile>>,
+    table: Option<TableFile>,
 }
 
 /// Which changes are shown.
@@ -70,7 +69,7 @@ impl FlowMirror {
             socket,
             shown: Shown::of(arguments),
             table: (table.table.as_deref())
-                .map(|path| TableFile::open(path, &arguments.collector.common).map(RefCell::new))
+                .map(|path| TableFile::open(path, &arguments.collector.common))
                 .transpose()?,
         })
     }
@@ -100,7 +99,7 @@ impl FlowMirror {
     pub fn due(&self) -> Option<Instant> {
         let now = Instant::now();
         match &self.table {
-            Some(table) if table.borrow().is_due(self.worth()) => Some(now),
+            Some(table) if table.is_due(self.worth()) => Some(now),
             _ => self.mirror.due(now),
         }
     }
@@ -159,37 +158,29 @@ impl FlowMirror {
 
     /// Writes the table, and tells what it is worth.
     pub fn end(self, session: &mut Session<'_>) -> Result<(), Failure> {
-        if !self.mirror.is_synced() {
-            session.console.warn(
-                "events were lost, and the end came before the table was held against the kernel's: it may be wrong",
-            );
-        }
         let worth = self.worth();
         let entries = self.mirror.iter_from(0);
         match self.table {
-            Some(table) => table
-                .into_inner()
-                .end(worth, entries, line_writer(), session.console),
+            Some(table) => table.end(worth, entries, line_writer(), session.console),
             None => Ok(()),
         }
     }
 
     /// Has the table written: a first slice now, and if there is more of it, another after each turn.
-    pub fn write_table(&self) -> Result<(), Failure> {
-        if let Some(table) = &self.table {
-            table.borrow_mut().ask();
+    pub fn write_table(&mut self) -> Result<(), Failure> {
+        if let Some(table) = &mut self.table {
+            table.ask();
         }
         self.write_slice()
     }
 
-    fn write_slice(&self) -> Result<(), Failure> {
-        let Some(table) = &self.table else {
+    fn write_slice(&mut self) -> Result<(), Failure> {
+        let (mirror, worth) = (&self.mirror, self.worth());
+        let Some(table) = &mut self.table else {
             return Ok(());
         };
-        let entries = |position| self.mirror.iter_from(position);
-        table
-            .borrow_mut()
-            .advance(self.worth(), entries, line_writer())
+        let entries = |position| mirror.iter_from(position);
+        table.advance(worth, entries, line_writer())
     }
 }
 

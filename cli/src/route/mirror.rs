@@ -1,6 +1,5 @@
 //! The mirror behind `nlring route --mirror`: what it makes of the events, as lines.
 
-use std::cell::RefCell;
 use std::time::Instant;
 
 use nlring::route::{Change, EventKind, Mirror, MirrorOptions, Route};
@@ -21,7 +20,7 @@ pub struct RouteMirror {
     mirror: Mirror,
     socket: SocketId,
     shown: Shown,
-    table: Option<RefCell<TableFile>>,
+    table: Option<TableFile>,
 }
 
 /// Which changes are shown.
@@ -54,7 +53,7 @@ impl RouteMirror {
                 mirrored: table.snapshot,
             },
             table: (table.table.as_deref())
-                .map(|path| TableFile::open(path, &arguments.collector.common).map(RefCell::new))
+                .map(|path| TableFile::open(path, &arguments.collector.common))
                 .transpose()?,
         })
     }
@@ -92,7 +91,7 @@ impl RouteMirror {
     pub fn due(&self) -> Option<Instant> {
         let now = Instant::now();
         match &self.table {
-            Some(table) if table.borrow().is_due(self.worth()) => Some(now),
+            Some(table) if table.is_due(self.worth()) => Some(now),
             _ => self.mirror.due(now),
         }
     }
@@ -155,37 +154,31 @@ impl RouteMirror {
 
     /// Writes the table, and tells what it is worth.
     pub fn end(self, formatter: &RouteFormatter, session: &mut Session<'_>) -> Result<(), Failure> {
-        if !self.mirror.is_synced() {
-            session.console.warn(
-                "events were lost, and the end came before the table was held against the kernel's: it may be wrong",
-            );
-        }
         let worth = self.worth();
         let entries = self.mirror.iter_from(0);
         let format = |line: &mut Vec<u8>, route| formatter.write_json_entry(&route, line);
         match self.table {
-            Some(table) => table
-                .into_inner()
-                .end(worth, entries, format, session.console),
+            Some(table) => table.end(worth, entries, format, session.console),
             None => Ok(()),
         }
     }
 
     /// Has the table written: a first slice now, and if there is more of it, another after each turn.
-    pub fn write_table(&self, formatter: &RouteFormatter) -> Result<(), Failure> {
-        if let Some(table) = &self.table {
-            table.borrow_mut().ask();
+    pub fn write_table(&mut self, formatter: &RouteFormatter) -> Result<(), Failure> {
+        if let Some(table) = &mut self.table {
+            table.ask();
         }
         self.write_slice(formatter)
     }
 
-    fn write_slice(&self, formatter: &RouteFormatter) -> Result<(), Failure> {
-        let Some(table) = &self.table else {
+    fn write_slice(&mut self, formatter: &RouteFormatter) -> Result<(), Failure> {
+        let (mirror, worth) = (&self.mirror, self.worth());
+        let Some(table) = &mut self.table else {
             return Ok(());
         };
-        let entries = |position| self.mirror.iter_from(position);
+        let entries = |position| mirror.iter_from(position);
         let format = |line: &mut Vec<u8>, route| formatter.write_json_entry(&route, line);
-        table.borrow_mut().advance(self.worth(), entries, format)
+        table.advance(worth, entries, format)
     }
 }
 
