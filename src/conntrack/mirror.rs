@@ -302,6 +302,9 @@ impl Mirror {
         if !self.follower.is_cleared() || self.follower.held.is_ending() {
             return Some(now);
         }
+        if !self.is_synced() {
+            return self.rounds.due(now); // no flow is asked about until then
+        }
         let of_sweep = || self.sweep.due(&self.follower);
         self.rounds.due(now).or_else(of_sweep)
     }
@@ -400,5 +403,30 @@ impl Mirror {
     /// dying already.
     pub fn late_count(&self) -> u64 {
         self.follower.late_count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_dump_that_never_comes_has_nothing_to_do() {
+        let mut mirror = Mirror::new(MirrorOptions::new().resync_interval(Duration::MAX));
+        let events = Socket::open(crate::Protocol::NETFILTER).unwrap();
+        mirror.advance(&events, |_| ()).unwrap();
+        mirror.finish(|_| ()).unwrap();
+        assert!(mirror.is_synced() && mirror.follower.clear(&|| false));
+        let now = Instant::now();
+        mirror.follower.doubted.push((
+            Key {
+                orig: Tuple::new([1; 4].into(), [2; 4].into(), 6, super::super::Layer4::None),
+                zone: None,
+            },
+            None,
+        ));
+        assert!(mirror.due(now).is_some(), "that flow is to be asked about");
+        mirror.note_unreadable();
+        assert_eq!(mirror.due(now + Duration::from_secs(1)), None);
     }
 }

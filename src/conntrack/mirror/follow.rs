@@ -836,6 +836,16 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_dying_does_not_begin() {
+        let mut case = Case::new();
+        case.take(NEW, 8, 0);
+        case.take(UPDATE, 7, status::DYING);
+        case.take(NEW, 6, status::DYING);
+        case.assert_told(&[(NEW, 8, false)], (0, 2));
+        assert_eq!(case.live_id(), Some(8));
+    }
+
+    #[test]
     fn the_kernel_is_asked_about_what_comes_behind_an_end() {
         let key = key_of(0);
         let mut case = Case::new();
@@ -921,6 +931,7 @@ mod tests {
             calls += 1;
             assert!(case.told.len() <= few + calls);
         }
+        assert!(calls > HELD as usize / 2, "{calls}");
         assert_eq!(case.told.len(), HELD as usize + 1);
         assert_eq!(case.told.last(), Some(&(DESTROY, 7, false)));
         case.take(NEW, 8, 0);
