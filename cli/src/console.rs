@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::sink::Sink;
+use crate::text::escaped_lines;
 use crate::units::rate;
 
 /// How often the status line is renewed.
@@ -82,7 +83,7 @@ impl Console {
         self.say(format_args!("nlring: warning: {text}"));
     }
 
-    /// Prints a message, in place of the status line.
+    /// Prints a message, in place of the status line. What in it could steer a terminal is escaped.
     pub fn say(&mut self, text: impl fmt::Display) {
         let Some(sink) = &self.sink else { return };
         let erase = match &mut self.status {
@@ -92,7 +93,7 @@ impl Console {
             }
             _ => "",
         };
-        let message = format!("{erase}{text}\n");
+        let message = format!("{erase}{}\n", escaped_lines(&text.to_string()));
         if sink.write_within(message.as_bytes(), PATIENCE).is_err() {
             self.sink = None; // there is nowhere left to tell this
         }

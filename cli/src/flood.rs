@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::args::FloodArguments;
 use crate::console::Console;
 use crate::cpu;
+use crate::json;
 use crate::load::{self, Load, Made, Pace, Place, Schedule, SourceKind};
 use crate::namespace;
 use crate::outcome::{self, Failure};
@@ -167,7 +168,7 @@ impl fmt::Display for Report {
 
 fn tell(report: &Report, as_json: bool) -> Result<(), Failure> {
     let text = if as_json {
-        serde_json::to_string(report)
+        json::to_string(report)
             .map_err(|error| Failure::Other(format!("write the report as JSON: {error}")))?
     } else {
         report.to_string()

@@ -5,7 +5,9 @@
 
 use std::net::IpAddr;
 
-use crate::text::{write_decimal, write_hex, write_ip};
+use serde::Serialize;
+
+use crate::text::{is_steering, write_decimal, write_hex, write_ip};
 
 /// Closes an object or an array, as a field of what is around it.
 #[inline]
@@ -92,7 +94,8 @@ pub fn bits(out: &mut Vec<u8>, key: &str, bits: u32, words: &[&'static str]) {
     close(out, b']');
 }
 
-/// A name from outside, whatever bytes it has: those that are not UTF-8 become the text `\xNN`.
+/// A name from outside, whatever bytes it has. Characters that [steer](is_steering) become `\uNNNN`; bytes that are not
+/// UTF-8 become the text `\xNN`.
 pub fn name(out: &mut Vec<u8>, key: &str, name: &[u8]) {
     out.extend_from_slice(key.as_bytes());
     out.push(b'"');
@@ -112,15 +115,12 @@ fn write_escaped(out: &mut Vec<u8>, name: &[u8]) {
     for chunk in name.utf8_chunks() {
         for character in chunk.valid().chars() {
             match character {
-                '"' | '\\' => out.push(b'\\'),
-                // Also those from 0x7f on, which JSON allows and terminals obey.
-                _ if character.is_control() => {
-                    write_unicode_escape(out, character);
-                    continue;
-                }
-                _ => {}
+                '"' => out.extend_from_slice(br#"\""#),
+                '\\' => out.extend_from_slice(br"\\"),
+                // JSON allows those from U+007F on as they are, but terminals and people's eyes obey them.
+                _ if is_steering(character) => write_unicode_escape(out, character),
+                _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
             }
-            out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         }
         for &byte in chunk.invalid() {
             out.extend_from_slice(br"\\x"); // not ASCII, so two digits
@@ -129,12 +129,37 @@ fn write_escaped(out: &mut Vec<u8>, name: &[u8]) {
     }
 }
 
-/// Of a control character: they all have two digits at most.
-fn write_unicode_escape(out: &mut Vec<u8>, control: char) {
-    let code = u32::from(control);
-    let lead: &[u8] = if code < 16 { br"\u000" } else { br"\u00" };
-    out.extend_from_slice(lead);
-    write_hex(out, code.into());
+/// `serde_json::to_string`, with everything escaped that [steers](is_steering).
+pub fn to_string(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string(value).map(|json| escape(&json))
+}
+
+/// `serde_json::to_string_pretty`, with everything escaped that [steers](is_steering).
+pub fn to_string_pretty(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(value).map(|json| escape(&json))
+}
+
+/// Escapes what [steers](is_steering) in a JSON text. Outside of strings JSON has no such character except line feeds, and
+/// inside of strings the serializer has escaped those: they stay.
+fn escape(json: &str) -> String {
+    let mut out = Vec::with_capacity(json.len());
+    for character in json.chars() {
+        if is_steering(character) && character != '\n' {
+            write_unicode_escape(&mut out, character);
+        } else {
+            out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned() // it is UTF-8: nothing else is written
+}
+
+/// Of a character that [steers](is_steering): they all have four digits at most.
+fn write_unicode_escape(out: &mut Vec<u8>, character: char) {
+    let code = u32::from(character);
+    out.extend_from_slice(br"\u");
+    for shift in [12, 8, 4, 0] {
+        write_hex(out, u64::from(code >> shift & 15));
+    }
 }
 
 #[cfg(test)]
@@ -172,6 +197,10 @@ mod tests {
     #[test]
     fn any_name_comes_back_from_a_parser_and_none_steers_a_terminal() {
         let every_low = (0..0xa0).filter_map(char::from_u32).collect::<String>();
+        let directions = (0x2000..0x2070)
+            .filter_map(char::from_u32)
+            .collect::<String>()
+            + "\u{61c}";
         for given in [
             "eth0",
             "",
@@ -180,10 +209,18 @@ mod tests {
             "a\"b\\c\u{1b}[2J\n",
             "é\u{2028}😀",
             &every_low,
+            &directions,
         ] {
             let (text, value) = parsed(|out| name(out, r#""name":"#, given.as_bytes()));
             assert_eq!(value["name"], given);
-            assert!(!text.trim_end().contains(char::is_control), "{text}");
+            assert!(!text.trim_end().contains(is_steering), "{text}");
+            let escaped = to_string_pretty(&[given]).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(&escaped).unwrap()[0], given);
+            assert_eq!(escaped.matches('\n').count(), 2, "the layout stays");
+            assert!(
+                !escaped.replace('\n', "").contains(is_steering),
+                "{escaped}"
+            );
         }
         let (_, value) = parsed(|out| name(out, r#""name":"#, b"a\xff\xe2\x82b\"\x80"));
         assert_eq!(value["name"], r#"a\xff\xe2\x82b"\x80"#);

@@ -41,9 +41,14 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Arguments, Command};
+use console::Console;
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let command = match Arguments::try_parse() {
+        Ok(Arguments { command }) => command,
+        Err(error) => return refuse(&error),
+    };
+    match command {
         Command::Conntrack(arguments) => conntrack::run(&arguments),
         Command::Route(arguments) => route::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
@@ -51,4 +56,13 @@ fn main() -> ExitCode {
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     }
+}
+
+/// Help and the version are no errors, and go to standard output. The other messages repeat what was given, whatever that is.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    Console::new().say(error.to_string().trim_end());
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

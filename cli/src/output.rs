@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::outcome::Failure;
 use crate::signals::StopRequests;
 use crate::sink::Sink;
+use crate::text::shown;
 
 /// Lines are written out beyond this many bytes, also within a turn: a pipe's own size.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -48,9 +49,10 @@ pub struct Output {
 impl Output {
     /// Opens the file; `-` is standard output.
     pub fn open(path: &Path, requests: StopRequests) -> Result<Self, Failure> {
-        let name = match path.to_string_lossy() {
-            name if name == "-" => "standard output".to_owned(),
-            name => name.into_owned(),
+        let name = if path == Path::new("-") {
+            "standard output".to_owned()
+        } else {
+            shown(path).to_string()
         };
         let sink = Sink::create(path)
             .map_err(|error| Failure::Other(format!("open {name} for the events: {error}")))?;

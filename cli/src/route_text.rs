@@ -16,9 +16,10 @@ use nlring::route::{
 use crate::args::RouteField;
 use crate::device_names::DeviceNames;
 use crate::local_time::LocalTime;
-use crate::text::{write_decimal, write_escaped, write_hex, write_ip};
+use crate::text::{escaped, write_decimal, write_escaped, write_hex, write_ip};
 
-/// Names of tables, protocols and the like: iproute2's own, and those of its configuration.
+/// Names of tables, protocols and the like: iproute2's own, and those of its configuration, [escaped](escaped) as they
+/// are written.
 #[derive(Debug)]
 pub struct Names {
     pub tables: HashMap<u32, String>,
@@ -61,7 +62,7 @@ impl Names {
 /// One file, and the `*.conf` in the directory beside it.
 fn load_table(names: &mut HashMap<u32, String>, file: &str) {
     let directories = ["/etc/iproute2", "/usr/share/iproute2"].map(Path::new);
-    let text = |directory: &Path| fs::read_to_string(directory.join(file)).ok();
+    let text = |directory: &Path| fs::read(directory.join(file)).ok();
     if let Some(text) = directories.iter().copied().find_map(text) {
         read_table(names, &text);
     }
@@ -73,7 +74,7 @@ fn load_table(names: &mut HashMap<u32, String>, file: &str) {
             if path
                 .extension()
                 .is_some_and(|extension| extension == "conf")
-                && let Ok(text) = fs::read_to_string(path)
+                && let Ok(text) = fs::read(path)
             {
                 read_table(names, &text);
             }
@@ -82,21 +83,27 @@ fn load_table(names: &mut HashMap<u32, String>, file: &str) {
 }
 
 /// Lines of a number and a name; the last one for a number holds. As in ip, a line that is neither this nor
-/// a comment ends the table.
-fn read_table(names: &mut HashMap<u32, String>, text: &str) {
-    for line in text.lines() {
-        let mut words = line.split_ascii_whitespace();
-        let Some(number) = words.next().filter(|word| !word.starts_with('#')) else {
+/// a comment ends the table. The names are kept as they are written out: escaped.
+fn read_table(names: &mut HashMap<u32, String>, text: &[u8]) {
+    for line in text.split(|&byte| byte == b'\n') {
+        let is_blank = u8::is_ascii_whitespace;
+        let mut words = line.split(is_blank).filter(|word| !word.is_empty());
+        let Some(number) = words.next().filter(|word| !word.starts_with(b"#")) else {
             continue;
         };
-        let id = match number.strip_prefix("0x") {
-            Some(digits) => u32::from_str_radix(digits, 16),
-            None => number.parse(),
-        };
-        let (Ok(id), Some(name)) = (id, words.next()) else {
+        let (Some(id), Some(name)) = (parse_id(number), words.next()) else {
             return;
         };
-        names.insert(id, name.to_owned());
+        names.insert(id, escaped(name));
+    }
+}
+
+/// In decimal, or with `0x` in hexadecimal.
+fn parse_id(number: &[u8]) -> Option<u32> {
+    let number = str::from_utf8(number).ok()?;
+    match number.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => number.parse().ok(),
     }
 }
 
@@ -745,12 +752,12 @@ mod tests {
         let mut names = HashMap::from([(4, "static".to_owned())]);
         read_table(
             &mut names,
-            "# reserved\n\n 4 fixed # ours\n0x10\tten\n7 seven\nx y\n8 eight\n",
+            b"# reserved\n\n 4 fixed # ours\n0x10\tten\n7 se\x1b[2Jven\xff\nx y\n8 eight\n",
         );
         let of = |id: u32| names.get(&id).map(String::as_str);
         assert_eq!(
             [of(4), of(16), of(7), of(8)],
-            [Some("fixed"), Some("ten"), Some("seven"), None]
+            [Some("fixed"), Some("ten"), Some(r"se\x1b[2Jven\xff"), None]
         );
     }
 }

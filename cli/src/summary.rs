@@ -8,8 +8,10 @@ use std::time::Duration;
 use nlring::{RecvBuffer, Statistics};
 use serde::Serialize;
 
+use crate::json;
 use crate::outcome::Failure;
 use crate::sink::Sink;
+use crate::text::shown;
 use crate::units::{Bytes, rate, ratio};
 
 /// All counts are of datagrams unless they say otherwise.
@@ -149,7 +151,7 @@ impl StatsFile {
     /// Opens the file, which is emptied when the summary is written; `-` is standard output.
     pub fn create(path: &Path) -> Result<Self, Failure> {
         let sink = Sink::create(path).map_err(|error| {
-            Failure::Other(format!("open {} for --stats: {error}", path.display()))
+            Failure::Other(format!("open {} for --stats: {error}", shown(path)))
         })?;
         Ok(Self {
             sink,
@@ -162,15 +164,13 @@ impl StatsFile {
     }
 
     pub fn write(&self, summary: &Summary) -> Result<(), Failure> {
-        let json = serde_json::to_string_pretty(summary).map_err(io::Error::from);
+        let json = json::to_string_pretty(summary).map_err(io::Error::from);
         json.and_then(|json| {
             self.sink.truncate()?;
             self.sink
                 .write_within(format!("{json}\n").as_bytes(), PATIENCE)
         })
-        .map_err(|error| {
-            Failure::Other(format!("write --stats to {}: {error}", self.path.display()))
-        })
+        .map_err(|error| Failure::Other(format!("write --stats to {}: {error}", shown(&self.path))))
     }
 }
 

@@ -15,6 +15,7 @@ use tempfile::NamedTempFile;
 use crate::args::CommonArguments;
 use crate::console::Console;
 use crate::outcome::Failure;
+use crate::text::shown;
 
 /// How long writing may hold up the events.
 const SLICE: Duration = Duration::from_micros(500);
@@ -46,9 +47,8 @@ pub enum Worth {
 impl TableFile {
     /// Makes sure that the file can be written, and is no other one of the command's, before any event is missed.
     pub fn open(path: &Path, others: &CommonArguments) -> Result<Self, Failure> {
-        let fail = |error: io::Error| {
-            Failure::Other(format!("open {} for --table: {error}", path.display()))
-        };
+        let fail =
+            |error: io::Error| Failure::Other(format!("open {} for --table: {error}", shown(path)));
         match fs::metadata(path) {
             Ok(metadata) => check(path, &metadata, others)?,
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(fail(error)),
@@ -90,7 +90,7 @@ impl TableFile {
             Ok(None) => Ok(()),
             Ok(Some(doubt)) => Err(Failure::Other(format!(
                 "the table in {} may be wrong: {doubt}, and the table is not made right yet",
-                self.path.display()
+                shown(&self.path)
             ))),
             Err(error) => Err(failure(&self.path, &error)),
         }
@@ -135,7 +135,7 @@ impl TableFile {
         if worth == Worth::Nothing {
             console.warn(format_args!(
                 "the table is not written: the end came before the kernel's was read; {} is as it was",
-                self.path.display()
+                shown(&self.path)
             ));
             return Ok(());
         }
@@ -148,16 +148,13 @@ impl TableFile {
 }
 
 fn failure(path: &Path, error: &io::Error) -> Failure {
-    Failure::Other(format!("write --table to {}: {error}", path.display()))
+    Failure::Other(format!("write --table to {}: {error}", shown(path)))
 }
 
 /// Refuses what cannot be replaced, or is not to be.
 fn check(path: &Path, metadata: &Metadata, others: &CommonArguments) -> Result<(), Failure> {
     let refuse = |reason: fmt::Arguments<'_>| {
-        Err(Failure::Usage(format!(
-            "--table {}: {reason}",
-            path.display()
-        )))
+        Err(Failure::Usage(format!("--table {}: {reason}", shown(path))))
     };
     if !metadata.is_file() {
         return refuse(format_args!(

@@ -1,6 +1,9 @@
 //! Numbers, addresses and names from outside, appended to a line without allocating.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Appends a number in decimal.
 pub fn write_decimal<T: itoa::Integer>(out: &mut Vec<u8>, value: T) {
@@ -100,8 +103,24 @@ fn longest_zeros(segments: &[u16; 8]) -> std::ops::Range<usize> {
     longest
 }
 
-/// Appends a name from outside so that it can neither end the line nor steer a terminal: control characters and bytes
-/// that are not UTF-8 become `\xNN`.
+/// Whether a character does more than stand for itself: it steers a terminal, ends a line, or changes the order in which
+/// the rest of the line is read. Such characters of names from outside are escaped wherever they are written.
+///
+/// These are the control characters (U+0000–1F, U+007F–9F), the line and paragraph separators, and the controls of writing
+/// direction (Unicode Standard Annex 9, section 2).
+pub fn is_steering(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}'
+                | '\u{200e}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Appends a name from outside as it is, except for [steering](is_steering) characters and bytes that are not UTF-8:
+/// each of their bytes becomes `\xNN`. Every writer of text uses this for every name that is not the program's own.
 pub fn write_escaped(out: &mut Vec<u8>, name: &[u8]) {
     if name.iter().all(|byte| (0x20..0x7f).contains(byte)) {
         out.extend_from_slice(name);
@@ -111,7 +130,7 @@ pub fn write_escaped(out: &mut Vec<u8>, name: &[u8]) {
         for character in chunk.valid().chars() {
             let mut utf8 = [0; 4];
             let bytes = character.encode_utf8(&mut utf8).as_bytes();
-            if character.is_control() {
+            if is_steering(character) {
                 write_escapes(out, bytes);
             } else {
                 out.extend_from_slice(bytes);
@@ -126,6 +145,26 @@ fn write_escapes(out: &mut Vec<u8>, bytes: &[u8]) {
         out.extend_from_slice(if byte < 16 { b"\\x0" } else { b"\\x" });
         write_hex(out, u64::from(byte));
     }
+}
+
+/// The name as [`write_escaped`] writes it.
+pub fn escaped(name: &[u8]) -> String {
+    let mut out = Vec::new();
+    write_escaped(&mut out, name);
+    String::from_utf8_lossy(&out).into_owned() // it is UTF-8: nothing else is written
+}
+
+/// A message of several lines, with everything escaped that [steers](is_steering) beside the ends of its lines.
+pub fn escaped_lines(text: &str) -> String {
+    text.split('\n')
+        .map(|line| escaped(line.as_bytes()))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// A file's name, for messages.
+pub fn shown(path: &Path) -> impl fmt::Display {
+    escaped(path.as_os_str().as_bytes())
 }
 
 #[cfg(test)]
@@ -154,6 +193,34 @@ mod tests {
             let mut out = Vec::new();
             write_ip(&mut out, address.parse().unwrap());
             assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn harmless_names_stay_as_they_are_and_others_are_escaped() {
+        let names: [(&[u8], &str); 9] = [
+            (b"eth0", "eth0"),
+            (b"a\\x1b \"'", "a\\x1b \"'"),
+            ("é😀שלום".as_bytes(), "é😀שלום"),
+            (b"\x1b[2J\n\x7f", "\\x1b[2J\\x0a\\x7f"),
+            (b"a\xff\x9b", "a\\xff\\x9b"),
+            ("\u{9b}31m".as_bytes(), "\\xc2\\x9b31m"),
+            ("\u{202e}0hte".as_bytes(), "\\xe2\\x80\\xae0hte"),
+            (
+                "\u{2028}\u{2029}".as_bytes(),
+                "\\xe2\\x80\\xa8\\xe2\\x80\\xa9",
+            ),
+            ("\u{61c}\u{200d}".as_bytes(), "\\xd8\\x9c\u{200d}"),
+        ];
+        for (name, want) in names {
+            assert_eq!(escaped(name), want);
+        }
+        for code in [0x61c, 0x200e, 0x200f]
+            .into_iter()
+            .chain(0x202a..=0x202e)
+            .chain(0x2066..=0x2069)
+        {
+            assert!(is_steering(char::from_u32(code).unwrap()), "U+{code:04X}");
         }
     }
 }

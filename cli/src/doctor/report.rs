@@ -5,7 +5,8 @@ use std::iter::once;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::text::write_escaped;
+use crate::json;
+use crate::text::escaped;
 
 /// What a check came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -89,9 +90,9 @@ impl Report {
 
     pub fn json(&self) -> Vec<u8> {
         // Strings, numbers and lists of them: nothing that could fail.
-        let mut out = serde_json::to_vec_pretty(self).unwrap_or_default();
-        out.push(b'\n');
-        out
+        let mut out = json::to_string_pretty(self).unwrap_or_default();
+        out.push('\n');
+        out.into_bytes()
     }
 
     /// A line a check, and its remedy below. With a width, long lines are folded; commands never are.
@@ -105,11 +106,11 @@ impl Report {
             let first = format!("{word:7}  {name:name_width$}  ");
             let room = columns.map_or(usize::MAX, |columns| columns.saturating_sub(indent.len()));
             let margins = once(&first).chain(std::iter::repeat(&indent));
-            for (margin, line) in margins.zip(fold(&escaped(&check.detail), room)) {
+            for (margin, line) in margins.zip(fold(&escaped(check.detail.as_bytes()), room)) {
                 put_line(&mut out, margin, &line);
             }
             if let Some(remedy) = &check.remedy {
-                put_line(&mut out, "         $ ", &escaped(remedy));
+                put_line(&mut out, "         $ ", &escaped(remedy.as_bytes()));
             }
         }
         put_line(&mut out, "", &self.verdict());
@@ -137,13 +138,6 @@ fn put_line(out: &mut Vec<u8>, margin: &str, text: &str) {
     for part in [margin, text, "\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-}
-
-/// The text without control characters: it may hold other programs' names.
-fn escaped(text: &str) -> String {
-    let mut out = Vec::new();
-    write_escaped(&mut out, text.as_bytes());
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Breaks a text into lines of so many characters, at its blanks. A longer word stays whole.

@@ -9,6 +9,7 @@ use nlring::latency::Recorder;
 use super::plan::{Plan, Setting, Way};
 use super::run::Runs;
 use crate::outcome::Failure;
+use crate::text::shown;
 
 pub struct Directory(PathBuf);
 
@@ -16,7 +17,7 @@ impl Directory {
     /// Makes it, unless it is there.
     pub fn create(path: &Path) -> Result<Self, Failure> {
         fs::create_dir_all(path)
-            .map_err(|error| Failure::Other(format!("make --hgrm {}: {error}", path.display())))?;
+            .map_err(|error| Failure::Other(format!("make --hgrm {}: {error}", shown(path))))?;
         Ok(Self(path.to_owned()))
     }
 
@@ -24,9 +25,8 @@ impl Directory {
         for (setting, runs) in plan.settings.iter().zip(runs.chunks(plan.ways.len())) {
             for (way, runs) in plan.ways.iter().zip(runs) {
                 let path = self.0.join(file_name(setting, way));
-                write_file(&path, &runs.recorder).map_err(|error| {
-                    Failure::Other(format!("write {}: {error}", path.display()))
-                })?;
+                write_file(&path, &runs.recorder)
+                    .map_err(|error| Failure::Other(format!("write {}: {error}", shown(&path))))?;
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ use super::plan::{Plan, Way};
 use super::report::{Report, Row};
 use super::run::Runs;
 use crate::outcome::Failure;
+use crate::text::shown;
 use style::{HEADING_PIXELS, Style, TITLE_PIXELS, text_style};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -47,7 +48,7 @@ pub struct Picture {
 
 pub fn create(path: &Path) -> Result<Picture, Failure> {
     let file = File::create(path)
-        .map_err(|error| Failure::Other(format!("create --svg {}: {error}", path.display())))?;
+        .map_err(|error| Failure::Other(format!("create --svg {}: {error}", shown(path))))?;
     Ok(Picture {
         file,
         path: path.to_owned(),
@@ -56,11 +57,10 @@ pub fn create(path: &Path) -> Result<Picture, Failure> {
 
 impl Picture {
     pub fn write(mut self, plan: &Plan, runs: &[Runs], report: &Report) -> Result<(), Failure> {
-        let failed =
-            |error: Error| Failure::Other(format!("draw {}: {error}", self.path.display()));
+        let failed = |error: Error| Failure::Other(format!("draw {}: {error}", shown(&self.path)));
         let text = draw(plan, runs, report).map_err(failed)?;
         let written = self.file.write_all(text.as_bytes());
-        written.map_err(|error| Failure::Other(format!("write {}: {error}", self.path.display())))
+        written.map_err(|error| Failure::Other(format!("write {}: {error}", shown(&self.path))))
     }
 }
 

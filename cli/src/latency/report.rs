@@ -10,6 +10,7 @@ use super::plan::{Plan, Setting, Way, wait_name};
 use super::ratio::{Interval, as_f64, in_short, median, ratio_interval};
 use super::run::{P50, P99, PERCENTILES, Run, Runs};
 use crate::args::LatencyArguments;
+use crate::json;
 use crate::outcome::Failure;
 
 #[derive(Debug, Serialize)]
@@ -102,7 +103,7 @@ impl Report {
     }
 
     pub fn json(&self) -> Result<String, Failure> {
-        serde_json::to_string(self)
+        json::to_string(self)
             .map(|text| text + "\n")
             .map_err(|error| Failure::Other(format!("write the report as JSON: {error}")))
     }
