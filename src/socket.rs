@@ -144,10 +144,14 @@ impl RecvBuffer {
 /// ```
 pub struct Socket {
     fd: OwnedFd,
-    /// The kernel's drop counter, up to which drops were told of or are not ours.
+    /// The kernel's drop counter when the socket became ours.
     drops_baseline: u32,
-    /// When that was.
-    drops_since: SystemTime,
+    /// The drops since then that an engine has reported.
+    reported_drops: u32,
+    /// Up to when engines have reported them; at first, when the socket became ours.
+    reported_until: SystemTime,
+    /// An engine receives from it, so nobody else may.
+    is_in_engine: bool,
 }
 
 impl Socket {
@@ -175,11 +179,17 @@ impl Socket {
                 _ => error,
             }
         })?;
-        Ok(Self {
+        Ok(Self::with_baseline(fd, 0))
+    }
+
+    fn with_baseline(fd: OwnedFd, drops_baseline: u32) -> Self {
+        Self {
             fd,
-            drops_baseline: 0,
-            drops_since: SystemTime::now(),
-        })
+            drops_baseline,
+            reported_drops: 0,
+            reported_until: SystemTime::now(),
+            is_in_engine: false,
+        }
     }
 
     /// Starts a [`SocketBuilder`], for the common case.
@@ -305,10 +315,20 @@ impl Socket {
     /// - [`ErrorKind::System`] with `EINTR`: a signal came first, or the kernel was still clearing up after an engine that
     ///   this thread has dropped.
     ///
+    /// - [`ErrorKind::InvalidInput`]: an engine has the socket, and receives from it.
+    ///
     /// A bad length inside the datagram is no error: the messages before it are good, and
     /// [`MessageList::malformed`] tells of it.
     pub fn recv<'a>(&self, buffer: &'a mut [u8], flags: RecvFlags) -> Result<MessageList<'a>> {
         const OPERATION: &str = "receive a netlink datagram";
+        if self.is_in_engine {
+            return Err(
+                Error::with_kind(OPERATION, ErrorKind::InvalidInput).with_remedy(
+                    "an engine receives from this socket: handle the engine's events, or remove and \
+                     reclaim the socket first",
+                ),
+            );
+        }
         let received = sys::receive(self.fd.as_fd(), buffer, flags.0).map_err(|error| {
             if error.raw_os_error() == Some(libc::ENOBUFS) {
                 Error::overrun(OPERATION, error)
@@ -566,9 +586,10 @@ impl Socket {
         Ok(usize::try_from(i32::from_ne_bytes(value)).unwrap_or(0))
     }
 
-    /// How many datagrams the kernel could not deliver to this socket since it is ours, modulo 2^32
-    /// (`SO_MEMINFO`, equal to the Drops column of /proc/net/netlink). For a socket made from a descriptor it counts
-    /// from that moment. Available since Linux 4.12.
+    /// How many datagrams the kernel could not deliver to this socket, modulo 2^32. It counts from the moment the
+    /// socket was opened or made from a descriptor, and never goes back, whether an engine has reported the drops or
+    /// not. For a socket that was opened here it equals the Drops column of /proc/net/netlink. (`SO_MEMINFO`, available
+    /// since Linux 4.12: include/uapi/linux/sock_diag.h, `SK_MEMINFO_DROPS`.)
     ///
     /// # Errors
     ///
@@ -581,15 +602,24 @@ impl Socket {
 }
 
 impl Socket {
-    /// Moves the point from which drops are counted to where `told` of them were told of.
-    pub(crate) fn forget_drops(&mut self, told: u32, at: SystemTime) {
-        self.drops_baseline = self.drops_baseline.wrapping_add(told);
-        self.drops_since = at;
+    /// Notes how many of [`drops`](Self::drops) an engine has reported, and up to when. The next engine reports the rest.
+    pub(crate) fn set_reported_drops(&mut self, count: u32, until: SystemTime) {
+        (self.reported_drops, self.reported_until) = (count, until);
     }
 
-    /// From when on drops are counted.
-    pub(crate) fn drops_since(&self) -> SystemTime {
-        self.drops_since
+    /// How many of [`drops`](Self::drops) were reported by an engine, and up to when.
+    pub(crate) fn reported_drops(&self) -> (u32, SystemTime) {
+        (self.reported_drops, self.reported_until)
+    }
+
+    /// Notes whether an engine receives from it.
+    pub(crate) fn set_in_engine(&mut self, is_in_engine: bool) {
+        self.is_in_engine = is_in_engine;
+    }
+
+    /// A number that the kernel gives to one socket and never to another; duplicated descriptors of a socket share it.
+    pub(crate) fn cookie(&self) -> Result<u64> {
+        sys::cookie(self.fd.as_fd()).map_err(|error| Error::system("identify the socket", error))
     }
 
     /// Whether senders learn of failed deliveries, see [`set_broadcast_error`](Self::set_broadcast_error).
@@ -605,11 +635,7 @@ pub(crate) const NET_ADMIN: &str =
 impl From<OwnedFd> for Socket {
     fn from(fd: OwnedFd) -> Self {
         let drops_baseline = sys::drops(fd.as_fd()).unwrap_or(0);
-        Self {
-            fd,
-            drops_baseline,
-            drops_since: SystemTime::now(),
-        }
+        Self::with_baseline(fd, drops_baseline)
     }
 }
 
@@ -619,6 +645,8 @@ impl From<Socket> for OwnedFd {
     }
 }
 
+/// For polling, `ioctl(2)` and options that this crate does not name. While an engine has the socket, do not receive by
+/// this descriptor or by a duplicate of it: what is taken that way is missing in the engine's events and in its counts.
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

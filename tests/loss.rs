@@ -13,6 +13,7 @@ on_each_backend!(
     a_loss_is_the_loss_of_its_socket_alone,
     a_loss_without_any_later_datagram_is_told,
     losses_before_the_engine_and_between_two_are_told_once,
+    a_sockets_own_counter_never_goes_back,
     a_failed_delivery_that_the_sender_learns_of_is_no_loss,
     one_buffer_loses_nothing,
     an_overrun_that_is_reported_as_an_error_is_a_loss_and_no_starvation,
@@ -107,6 +108,7 @@ fn losses_before_the_engine_and_between_two_are_told_once(backend: Backend) {
     let mut socket = listener(TINY_BYTES);
     let mut source = Source::new(64);
     let (mut received, mut dropped) = (0, 0);
+    let mut reported = 0;
     for round in 0..4 {
         source.send_many(200, None); // nobody has it
         let (mut running, id) = start(&Engine::builder().backend(backend), socket, any_sender());
@@ -131,12 +133,37 @@ fn losses_before_the_engine_and_between_two_are_told_once(backend: Backend) {
         };
         assert_eq!(tally.lost_count(), ended.statistics.dropped);
         received += ended.statistics.received + ended.statistics.unread;
-        dropped += ended.statistics.dropped;
+        reported += ended.statistics.dropped;
         socket = ended.socket;
     }
     received += common::sequences_left(&socket).len() as u64;
     dropped += u64::from(socket.drops().unwrap());
     assert_eq!(received + dropped, u64::from(source.sent_count));
+    assert_eq!(
+        reported, dropped,
+        "the last engine has read the counter last"
+    );
+}
+
+/// What an engine has reported is still in the socket's counter, and the next engine does not report it again.
+fn a_sockets_own_counter_never_goes_back(backend: Backend) {
+    own_namespace();
+    let (running, _) = engine_with_listener(backend, TINY_BYTES);
+    Source::new(64).send_many(1000, None);
+    let ended = running.discard().remove(0);
+    let dropped = ended.statistics.dropped;
+    assert!(dropped > 0);
+    assert_eq!(u64::from(ended.socket.drops().unwrap()), dropped);
+    let (running, id) = start(
+        &Engine::builder().backend(backend),
+        ended.socket,
+        any_sender(),
+    );
+    let lent = running.socket(id).unwrap();
+    assert_eq!(u64::from(lent.drops().unwrap()), dropped);
+    let ended = running.discard().remove(0);
+    assert_eq!(ended.statistics.dropped, 0);
+    assert_eq!(u64::from(ended.socket.drops().unwrap()), dropped);
 }
 
 /// The kernel may try again, so it is told of apart.

@@ -4,14 +4,15 @@ mod common;
 
 use std::net::UdpSocket;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
+use std::time::Duration;
 
 use common::{
     SOON, Source, Tally, any_sender, assert_all_in_order, engine_with_listener, listener,
     own_namespace, sequences_left, turn_until, turn_until_event, turn_until_idle,
 };
-use nlring::{AddOptions, Backend, Engine, ErrorKind, Event, Running, Socket, SocketId};
+use nlring::{AddOptions, Backend, Engine, ErrorKind, Event, RecvFlags, Running, Socket, SocketId};
 
 on_each_backend!(
     a_socket_removed_under_load_keeps_its_queue,
@@ -29,6 +30,9 @@ on_each_backend!(
     a_socket_that_cannot_be_armed_fails_alone,
     finish_gives_all_sockets_back,
     an_engine_without_sockets_waits_and_takes_one,
+    a_socket_is_taken_once,
+    only_the_engine_receives_from_its_socket,
+    options_of_a_lent_socket_do_not_stop_its_engine,
 );
 
 fn add(running: &mut Running, socket: Socket) -> SocketId {
@@ -496,4 +500,100 @@ fn an_engine_without_sockets_waits_and_takes_one(backend: Backend) {
             .discard()
             .is_empty()
     );
+}
+
+/// A second descriptor of a socket is the same socket: two receives would share its datagrams.
+fn a_socket_is_taken_once(backend: Backend) {
+    own_namespace();
+    let socket = listener(1 << 20);
+    let duplicate = || Socket::from(socket.as_fd().try_clone_to_owned().unwrap());
+    let mut engine = Engine::builder().backend(backend).build().unwrap();
+    let id = engine.add_with(duplicate(), any_sender()).unwrap();
+    let error = engine.add(duplicate()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("second socket"), "{error}");
+    let mut running = engine.start().unwrap();
+    running.add(duplicate()).unwrap_err();
+    Source::new(64).send_many(100, None);
+    let mut tally = Tally::default();
+    turn_until_idle(&mut running, &mut tally);
+    assert_all_in_order(&tally.sequences(id), 100);
+    running.remove(id).unwrap();
+    await_removal(&mut running, &mut tally, id);
+    running.add(duplicate()).unwrap_err(); // not yet reclaimed
+    let socket = running.reclaim(id).unwrap().socket;
+    add(&mut running, socket);
+}
+
+fn only_the_engine_receives_from_its_socket(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, 1 << 20);
+    let mut source = Source::new(64);
+    source.send_many(10, None);
+    let mut buffer = [0; 1024];
+    for flags in [RecvFlags::DONT_WAIT, RecvFlags::DONT_WAIT | RecvFlags::PEEK] {
+        let lent = running.socket(id).unwrap();
+        let error = lent.recv(&mut buffer, flags).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("reclaim"), "{error}");
+    }
+    let mut tally = Tally::default();
+    turn_until_idle(&mut running, &mut tally);
+    assert_all_in_order(&tally.sequences(id), 10);
+    running.remove(id).unwrap();
+    await_removal(&mut running, &mut tally, id);
+    let reclaimed = running.reclaim(id).unwrap().socket;
+    source.send();
+    assert_eq!(sequences_left(&reclaimed), [10]);
+    let id = add(&mut running, reclaimed);
+    source.send();
+    let ended = running.discard();
+    assert_eq!((ended[0].id, ended[0].statistics.unread), (id, 1));
+    assert!(sequences_left(&ended[0].socket).is_empty());
+}
+
+fn options_of_a_lent_socket_do_not_stop_its_engine(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, 16 << 20);
+    let mut source = Source::new(64);
+    let mut tally = Tally::default();
+    let settings: [fn(&Socket); 7] = [
+        |socket| socket.set_nonblocking(true).unwrap(),
+        |socket| socket.set_nonblocking(false).unwrap(),
+        |socket| {
+            socket
+                .set_recv_timeout(Some(Duration::from_millis(1)))
+                .unwrap();
+        },
+        |socket| socket.set_no_enobufs(false).unwrap(),
+        |socket| socket.set_pktinfo(true).unwrap(),
+        |socket| assert!(socket.set_recv_buffer_bytes(32 << 20).is_ok()),
+        |socket| {
+            socket.drop_membership(1u32).unwrap();
+            socket.add_membership(1u32).unwrap();
+        },
+    ];
+    for set in settings {
+        set(running.socket(id).unwrap());
+        for _ in 0..3 {
+            source.send_many(10, None);
+            turn_until_idle(&mut running, &mut tally); // it waits with nothing there, too
+        }
+    }
+    assert_all_in_order(&tally.sequences(id), source.sent_count);
+    assert!(tally.failed.is_empty(), "{:?}", tally.failed);
+    let again = running.discard().remove(0).socket;
+    again.set_nonblocking(true).unwrap(); // and as it was when added
+    again.add_membership(1u32).unwrap();
+    let (mut running, id) = common::start(&Engine::builder().backend(backend), again, any_sender());
+    let mut tally = Tally::default();
+    turn_until_idle(&mut running, &mut tally);
+    let before = common::thread_cpu();
+    turn_until_idle(&mut running, &mut tally);
+    let spent = common::thread_cpu().saturating_sub(before);
+    assert!(spent < Duration::from_millis(30), "it spins: {spent:?}");
+    let mut source = Source::new(64);
+    source.send_many(10, None);
+    turn_until_idle(&mut running, &mut tally);
+    assert_all_in_order(&tally.sequences(id), 10);
 }

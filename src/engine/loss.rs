@@ -2,9 +2,12 @@
 
 use std::time::SystemTime;
 
-/// What became of one socket's datagrams, since it was opened. All are exact counts.
+/// What became of one socket's datagrams while an engine had it. All are exact counts.
 ///
-/// `received + dropped + unread` is what the kernel tried to deliver.
+/// `received + dropped + unread` is what the kernel tried to deliver from the moment the engine got the socket until it
+/// ended, together with what was queued at the beginning. Drops that no engine has reported yet, from before the socket's
+/// first engine or between two engines, are in `dropped` of the next one, and it reports them by
+/// [`Event::Lost`](crate::Event::Lost).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
@@ -54,15 +57,16 @@ pub(super) struct DropCounter {
 }
 
 impl DropCounter {
-    pub(super) fn new(since: SystemTime) -> Self {
+    /// Goes on after the `reported` drops, which were read at `since`.
+    pub(super) fn new(reported: u32, since: SystemTime) -> Self {
         Self {
-            last: 0,
+            last: reported,
             read_at: since,
         }
     }
 
-    /// What was told of, and up to when.
-    pub(super) fn told(&self) -> (u32, SystemTime) {
+    /// The last reading, and when it was.
+    pub(super) fn last_reading(&self) -> (u32, SystemTime) {
         (self.last, self.read_at)
     }
 
@@ -108,7 +112,7 @@ mod tests {
     #[test]
     fn differences_wrap_and_gaps_lie_between_readings() {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let mut counter = DropCounter::new(at(1));
+        let mut counter = DropCounter::new(0, at(1));
         assert_eq!(counter.update(0, at(2)), None);
         let loss = Loss {
             count: u64::from(u32::MAX),

@@ -76,7 +76,11 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The descriptor is not a netlink socket, or the kernel cannot count drops (before Linux 4.12). The socket is closed.
+    /// - The descriptor is not a netlink socket, or the kernel cannot count drops (before Linux 4.12).
+    /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the engine has the socket already, by another
+    ///   descriptor of it (`dup(2)`). Each datagram would go to one of the two, in no order.
+    ///
+    /// The socket is closed.
     pub fn add(&mut self, socket: Socket) -> Result<SocketId> {
         self.add_with(socket, AddOptions::default())
     }

@@ -157,7 +157,7 @@ impl Running {
         self.sockets.reclaim(id)
     }
 
-    /// Lends a socket, for options, memberships and sending.
+    /// Lends a socket, for options, memberships and sending. [`Socket::recv`] on it is an error: the engine receives.
     pub fn socket(&self, id: SocketId) -> Option<&Socket> {
         self.sockets.get(id).map(|entry| &entry.socket)
     }

@@ -1,5 +1,6 @@
 //! The sockets of an engine, by id, and what is to be done and said about each.
 
+use std::collections::HashSet;
 use std::io;
 use std::time::SystemTime;
 
@@ -59,6 +60,7 @@ pub(super) struct Entry {
     pub room: usize,
     granted_bytes: usize,
     drops: DropCounter,
+    cookie: u64,
 }
 
 impl Entry {
@@ -90,10 +92,11 @@ impl Entry {
         true
     }
 
-    /// Leaves drops that were not told of to whoever has the socket next.
-    fn leave_drops(&mut self) {
-        let (told, at) = self.drops.told();
-        self.socket.forget_drops(told, at);
+    /// Lets the socket be received from again, and leaves to its next engine the drops that were not reported.
+    fn release(&mut self) {
+        let (count, until) = self.drops.last_reading();
+        self.socket.set_reported_drops(count, until);
+        self.socket.set_in_engine(false);
     }
 
     /// Counts a datagram of a sender that is not wanted.
@@ -154,6 +157,8 @@ pub(super) enum PendingEvent {
 #[derive(Debug)]
 pub(super) struct Sockets {
     slab: Slab<Entry>,
+    /// The kernel's numbers of the sockets in the slab.
+    cookies: HashSet<u64>,
     generation: u32,
     /// A state has changed that the next turn must act on.
     pub unsettled: bool,
@@ -167,6 +172,7 @@ impl Sockets {
     pub(super) fn new() -> Self {
         Self {
             slab: Slab::new(),
+            cookies: HashSet::new(),
             generation: 0,
             unsettled: false,
             has_pending: false,
@@ -175,7 +181,7 @@ impl Sockets {
     }
 
     /// Takes a socket in: from here on its overruns are counted, not reported as errors.
-    pub(super) fn insert(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId> {
+    pub(super) fn insert(&mut self, mut socket: Socket, options: AddOptions) -> Result<SocketId> {
         options.check()?;
         let slot = u16::try_from(self.slab.vacant_key()).map_err(|_| {
             Error::with_kind("add a socket", ErrorKind::InvalidInput)
@@ -185,7 +191,17 @@ impl Sockets {
         socket.drops()?;
         let is_framed = socket.protocol()? != Protocol::KOBJECT_UEVENT;
         let granted_bytes = socket.recv_buffer_bytes()?;
-        let drops = DropCounter::new(socket.drops_since());
+        let cookie = socket.cookie()?;
+        if !self.cookies.insert(cookie) {
+            return Err(
+                Error::with_kind("add a socket", ErrorKind::InvalidInput).with_remedy(
+                    "the engine has this socket already, by another descriptor of it: open a second socket",
+                ),
+            );
+        }
+        socket.set_in_engine(true);
+        let (reported, since) = socket.reported_drops();
+        let drops = DropCounter::new(reported, since);
         self.generation += 1;
         let id = SocketId {
             slot,
@@ -204,6 +220,7 @@ impl Sockets {
             room: 0,
             granted_bytes,
             drops,
+            cookie,
         });
         self.unsettled = true;
         Ok(id)
@@ -247,7 +264,8 @@ impl Sockets {
         self.get(id)
             .filter(|entry| entry.state == State::Gone && !entry.has_farewell())?;
         let mut entry = self.slab.remove(id.slot.into());
-        entry.leave_drops();
+        self.cookies.remove(&entry.cookie);
+        entry.release();
         Some(entry)
     }
 
@@ -280,7 +298,7 @@ impl Sockets {
 
     pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
         self.slab.into_iter().map(|(_, mut entry)| {
-            entry.leave_drops();
+            entry.release();
             entry
         })
     }
@@ -393,7 +411,7 @@ impl Control<'_> {
         self.sockets.get(id).map(|entry| entry.statistics)
     }
 
-    /// Lends a socket, for options, memberships and sending.
+    /// Lends a socket, for options, memberships and sending. [`Socket::recv`] on it is an error: the engine receives.
     pub fn socket(&self, id: SocketId) -> Option<&Socket> {
         self.sockets.get(id).map(|entry| &entry.socket)
     }

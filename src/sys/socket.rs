@@ -148,6 +148,15 @@ pub(crate) fn drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
         .map_or(0, |drops| u32::from_ne_bytes(*drops)))
 }
 
+/// `SO_COOKIE` (include/uapi/asm-generic/socket.h): a number that no other socket has had since the system started.
+/// Available since Linux 4.6.
+pub(crate) fn cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    const SO_COOKIE: libc::c_int = 57;
+    let mut value = [0; 8];
+    option(fd, libc::SOL_SOCKET, SO_COOKIE, &mut value)?;
+    Ok(u64::from_ne_bytes(value))
+}
+
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
     let mut value = libc::c_int::from(nonblocking);
     // SAFETY: FIONBIO reads one int through the pointer, and `value` is one that outlives the call.

@@ -69,6 +69,17 @@ pub fn run_or_skip(name: &str, test: impl FnOnce()) {
     }
 }
 
+/// The processor time that this thread has used.
+pub fn thread_cpu() -> Duration {
+    // SAFETY: timespec is integers, for which all zeroes is a value.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a local that outlives the call.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    let nanos = time.tv_nsec.try_into().expect("less than a second");
+    Duration::new(time.tv_sec.try_into().expect("a time"), nanos)
+}
+
 /// Moves this thread, and those it starts, into a network namespace of its own.
 pub fn own_namespace() {
     // SAFETY: unshare(2) takes a number and touches no memory.
