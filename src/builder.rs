@@ -5,7 +5,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Writes one message to the end of a buffer: header, the protocol's own fixed header, attributes.
 ///
-/// Several messages may be written one after the other into one buffer and sent as one datagram.
+/// Several messages may be written one after the other into one buffer and sent as one datagram. A builder that is dropped
+/// before [`finish`](Self::finish), or whose `finish` fails, leaves the buffer as it was before this message.
 ///
 /// ```
 /// use nlring::{MessageBuilder, MessageList, flags};
@@ -24,17 +25,64 @@ use crate::error::{Error, ErrorKind, Result};
 /// # Ok::<(), nlring::Error>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "the message's length is written by `finish`"]
+#[must_use = "a builder that is dropped before `finish` writes nothing"]
 pub struct MessageBuilder<'a> {
     buffer: &'a mut Vec<u8>,
+    /// The buffer's length before this message and the padding in front of it.
+    length_before: usize,
+    /// Where the message begins.
     start: usize,
-    too_long: bool,
+    fault: Option<Fault>,
+    is_finished: bool,
+}
+
+/// Why a message cannot be finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// An attribute, or the message, is longer than its length field can say.
+    TooLong,
+    /// A callback returned another builder than it was given.
+    OtherBuilder,
+}
+
+/// Which message a builder writes: its buffer and its place there. No two builders have both in common, because a builder
+/// borrows its buffer alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    buffer: *const Vec<u8>,
+    start: usize,
+}
+
+/// Builds one message at the end of `buffer` by a callback.
+///
+/// # Errors
+///
+/// As [`MessageBuilder::finish`]; or the callback returned another builder. The buffer is then as it was before.
+pub(crate) fn build(
+    buffer: &mut Vec<u8>,
+    message_type: u16,
+    flags: u16,
+    sequence: u32,
+    fill: impl FnOnce(MessageBuilder<'_>) -> MessageBuilder<'_>,
+) -> Result<()> {
+    let length_before = buffer.len();
+    let message = MessageBuilder::new(buffer, message_type, flags).sequence(sequence);
+    let identity = message.identity();
+    let mut filled = fill(message);
+    filled.check(identity);
+    let built = filled.sequence(sequence).finish();
+    if built.is_err() {
+        // Another builder does not undo what the forgotten or finished one has written here.
+        buffer.truncate(length_before);
+    }
+    built
 }
 
 impl<'a> MessageBuilder<'a> {
-    /// Starts a message at the end of `buffer`.
+    /// Starts a message at the end of `buffer`, at the next multiple of 4 bytes.
     pub fn new(buffer: &'a mut Vec<u8>, message_type: u16, flags: u16) -> Self {
-        buffer.resize(align(buffer.len()), 0);
+        let length_before = buffer.len();
+        buffer.resize(align(length_before), 0);
         let start = buffer.len();
         buffer.extend_from_slice(&[0; 4]);
         buffer.extend_from_slice(&message_type.to_ne_bytes());
@@ -42,8 +90,24 @@ impl<'a> MessageBuilder<'a> {
         buffer.extend_from_slice(&[0; 8]);
         Self {
             buffer,
+            length_before,
             start,
-            too_long: false,
+            fault: None,
+            is_finished: false,
+        }
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            buffer: &raw const *self.buffer,
+            start: self.start,
+        }
+    }
+
+    /// Notes a fault unless this is the builder with that identity.
+    fn check(&mut self, identity: Identity) {
+        if self.identity() != identity {
+            self.fault = Some(Fault::OtherBuilder);
         }
     }
 
@@ -68,7 +132,9 @@ impl<'a> MessageBuilder<'a> {
 
     /// Appends an attribute. Its length does not count the padding.
     pub fn attribute(mut self, attribute_type: u16, value: &[u8]) -> Self {
-        self.too_long |= !put_attribute(self.buffer, attribute_type, value);
+        if !put_attribute(self.buffer, attribute_type, value) {
+            self.fault = self.fault.or(Some(Fault::TooLong));
+        }
         self
     }
 
@@ -120,37 +186,56 @@ impl<'a> MessageBuilder<'a> {
         self.attribute(attribute_type, &with_nul)
     }
 
-    /// Appends an attribute that holds what `fill` appends, marked `NLA_F_NESTED`.
+    /// Appends an attribute that holds what `fill` appends, marked `NLA_F_NESTED`. `fill` must return the builder that it was
+    /// given: with another one, [`finish`](Self::finish) fails.
     pub fn nested(self, attribute_type: u16, fill: impl FnOnce(Self) -> Self) -> Self {
         let start = self.buffer.len();
-        let this = self.attribute(attribute_type | NESTED, &[]);
-        let mut this = fill(this);
-        match u16::try_from(this.buffer.len() - start) {
-            Ok(length) => this.buffer[start..start + 2].copy_from_slice(&length.to_ne_bytes()),
-            Err(_) => this.too_long = true,
+        let identity = self.identity();
+        let mut filled = fill(self.attribute(attribute_type | NESTED, &[]));
+        filled.check(identity);
+        if filled.fault.is_some() {
+            return filled;
         }
-        this
+        match u16::try_from(filled.buffer.len() - start) {
+            Ok(length) => filled.buffer[start..start + 2].copy_from_slice(&length.to_ne_bytes()),
+            Err(_) => filled.fault = Some(Fault::TooLong),
+        }
+        filled
     }
 
-    /// Writes the message's length.
+    /// Writes the message's length, which completes it.
     ///
     /// # Errors
     ///
-    /// An attribute was longer than its 16-bit length can say (65,535 bytes), or the message longer than 32 bits can:
-    /// the buffer is then as it was before this message.
-    pub fn finish(self) -> Result<()> {
-        match u32::try_from(self.buffer.len() - self.start) {
-            Ok(length) if !self.too_long => {
+    /// The buffer is then as it was before this message.
+    ///
+    /// - An attribute is longer than its 16-bit length can say (65,535 bytes with its header of 4), or the message is longer
+    ///   than 32 bits can say.
+    /// - A callback of [`nested`](Self::nested) returned another builder than it was given.
+    pub fn finish(mut self) -> Result<()> {
+        const OPERATION: &str = "build a message";
+        let length = u32::try_from(self.buffer.len() - self.start);
+        let fault = self.fault.or(length.is_err().then_some(Fault::TooLong));
+        let remedy = match (fault, length) {
+            (None, Ok(length)) => {
                 self.buffer[self.start..self.start + 4].copy_from_slice(&length.to_ne_bytes());
-                Ok(())
+                self.is_finished = true;
+                return Ok(());
             }
-            _ => {
-                self.buffer.truncate(self.start);
-                Err(Error::with_kind(
-                    "build a message: an attribute is longer than 65,535 bytes",
-                    ErrorKind::InvalidInput,
-                ))
+            (Some(Fault::OtherBuilder), _) => {
+                "a callback returned another builder; return the one that it is given"
             }
+            _ => "an attribute is longer than 65,535 bytes; split it",
+        };
+        Err(Error::with_kind(OPERATION, ErrorKind::InvalidInput).with_remedy(remedy))
+    }
+}
+
+/// Takes back what was written of a message that was not finished.
+impl Drop for MessageBuilder<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.buffer.truncate(self.length_before);
         }
     }
 }
@@ -200,5 +285,92 @@ mod tests {
             .finish();
         assert!(result.is_err());
         assert_eq!(bytes, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_is_not_finished_leaves_the_buffer_as_it_was() {
+        let mut bytes = vec![1, 2, 3]; // padding comes before the message
+        drop(MessageBuilder::new(&mut bytes, 20, 0).attribute_u32(1, 7));
+        assert_eq!(bytes, [1, 2, 3]);
+        let too_long = MessageBuilder::new(&mut bytes, 20, 0).attribute(1, &vec![0; 65_532]);
+        too_long.finish().unwrap_err();
+        assert_eq!(bytes, [1, 2, 3]);
+        MessageBuilder::new(&mut bytes, 20, 0).finish().unwrap();
+        assert_eq!(bytes.len(), 4 + 16);
+    }
+
+    fn assert_is_other_builder(result: Result<()>) {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("another builder"), "{error}");
+    }
+
+    fn other() -> MessageBuilder<'static> {
+        MessageBuilder::new(Box::leak(Box::default()), 30, 0)
+    }
+
+    #[test]
+    fn a_nested_callback_that_returns_another_builder_is_an_error() {
+        let mut bytes = vec![0; 8];
+        let nested = |fill: fn(MessageBuilder<'static>) -> MessageBuilder<'static>| {
+            let bytes = Box::leak(Box::new(vec![0; 8]));
+            MessageBuilder::new(bytes, 20, 0)
+                .nested(1, fill)
+                .attribute_u8(2, 2)
+                .finish()
+        };
+        assert_is_other_builder(nested(|_| other()));
+        assert_is_other_builder(nested(|_| other().bytes(&[0; 100])));
+        assert_is_other_builder(nested(|inner| inner.nested(2, |_| other())));
+        assert_is_other_builder(nested(|mut inner| {
+            let mut other = other();
+            std::mem::swap(&mut inner, &mut other);
+            inner
+        }));
+        assert_is_other_builder(nested(|inner| {
+            inner.finish().unwrap();
+            other()
+        }));
+        // Of the same buffer, but another message.
+        let of_same = |bytes| {
+            MessageBuilder::new(bytes, 20, 0).nested(1, |inner| {
+                std::mem::forget(inner);
+                other()
+            })
+        };
+        assert_is_other_builder(of_same(&mut bytes).finish());
+    }
+
+    #[test]
+    fn a_request_is_only_built_by_the_builder_that_its_callback_was_given() {
+        type Fill = fn(MessageBuilder<'_>) -> MessageBuilder<'_>;
+        let fills: [Fill; 5] = [
+            |_| other(),
+            |given| {
+                std::mem::forget(given);
+                other()
+            },
+            |given| {
+                given.finish().unwrap();
+                other()
+            },
+            |mut given| {
+                let mut other = other();
+                std::mem::swap(&mut given, &mut other);
+                given
+            },
+            |given| given.nested(1, |_| other()),
+        ];
+        for fill in fills {
+            let mut bytes = vec![7; 5];
+            assert_is_other_builder(build(&mut bytes, 20, 0, 1, fill));
+            assert_eq!(bytes, [7; 5]);
+        }
+        let mut bytes = Vec::new();
+        build(&mut bytes, 20, 0, 9, |given| {
+            given.sequence(3).attribute_u8(1, 1)
+        })
+        .unwrap();
+        assert_eq!(Messages::new(&bytes).next().unwrap().sequence(), 9);
     }
 }

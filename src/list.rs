@@ -163,11 +163,11 @@ pub(crate) fn walk(bytes: &[u8]) -> Walk {
 /// ```
 /// use nlring::MessageList;
 ///
-/// // Two messages without payload, as they would stand in a capture: length 16, type 3 (DONE), no flags.
+/// // Two messages without payload, as they would stand in a capture: length 16, type 20, no flags.
 /// let mut bytes = Vec::new();
 /// for sequence in 1u32..=2 {
 ///     bytes.extend_from_slice(&16u32.to_ne_bytes());
-///     bytes.extend_from_slice(&3u16.to_ne_bytes());
+///     bytes.extend_from_slice(&20u16.to_ne_bytes());
 ///     bytes.extend_from_slice(&[0; 2]);
 ///     bytes.extend_from_slice(&sequence.to_ne_bytes());
 ///     bytes.extend_from_slice(&[0; 4]);

@@ -10,9 +10,9 @@ pub const HEADER_BYTES: usize = 16;
 
 /// Message types below [`MIN_TYPE`] belong to netlink itself, in every protocol (include/uapi/linux/netlink.h).
 pub const NOOP: u16 = 1;
-/// The message is an error or an acknowledgement, see [`ErrorMessage`].
+/// The message is an error or an acknowledgement, see [`Content::Error`] and [`Content::Ack`].
 pub const ERROR: u16 = 2;
-/// The last message of a multi-part answer.
+/// The last message of a multi-part answer, if it has [`flags::MULTI`] too.
 pub const DONE: u16 = 3;
 /// Data was lost; no kernel since 2.6 sends it.
 pub const OVERRUN: u16 = 4;
@@ -164,8 +164,16 @@ impl<'a> Message<'a> {
     pub fn content(&self) -> Content<'a> {
         match self.header.message_type {
             NOOP => Content::Noop,
-            ERROR => Content::Error(ErrorMessage { message: *self }),
-            DONE => Content::Done {
+            ERROR => {
+                let answer = ErrorMessage { message: *self };
+                match answer.errno() {
+                    Some(0) => Content::Ack(answer),
+                    _ => Content::Error(answer),
+                }
+            }
+            // The connector sends its events as messages of this type, without the flag
+            // (Linux v6.18, drivers/connector/connector.c, `cn_netlink_send_mult`).
+            DONE if self.header.flags & flags::MULTI != 0 => Content::Done {
                 errno: self.leading_errno().unwrap_or(0),
             },
             OVERRUN => Content::Overrun,
@@ -186,27 +194,32 @@ impl<'a> Message<'a> {
 pub enum Content<'a> {
     /// Nothing; to be ignored.
     Noop,
-    /// An error or, with errno 0, an acknowledgement.
+    /// The kernel has carried out the request that asked for an acknowledgement ([`flags::ACK`]): type [`ERROR`], errno 0.
+    /// [`ErrorMessage::request`] says which request, and [`ErrorMessage::text`] may hold a warning.
+    Ack(ErrorMessage<'a>),
+    /// The kernel refused a request: type [`ERROR`], any other errno, or none because the message is too short.
     Error(ErrorMessage<'a>),
-    /// The end of a multi-part answer.
+    /// The end of a multi-part answer: type [`DONE`] with [`flags::MULTI`].
     Done {
         /// 0, or what went wrong during the dump.
         errno: i32,
     },
     /// The sender lost data.
     Overrun,
-    /// The protocol's own payload. Types below [`MIN_TYPE`] that have no meaning yet are here too.
+    /// The protocol's own payload. Three kinds of messages with a type below [`MIN_TYPE`] are here too: type 0, the types that
+    /// have no meaning yet, and [`DONE`] without [`flags::MULTI`], as which the connector sends its events.
     Data(&'a [u8]),
 }
 
-/// The kernel's answer to a request: `struct nlmsgerr` and the attributes of an extended acknowledgement.
+/// The kernel's answer to one request, an error or an acknowledgement: `struct nlmsgerr` and the attributes of an extended
+/// acknowledgement.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorMessage<'a> {
     message: Message<'a>,
 }
 
 impl<'a> ErrorMessage<'a> {
-    /// The positive error number; 0 is an acknowledgement. None when the message is too short to hold one.
+    /// The positive error number; 0 in an acknowledgement ([`Content::Ack`]). None when the message is too short to hold one.
     pub fn errno(&self) -> Option<i32> {
         self.message.leading_errno()
     }
@@ -310,5 +323,41 @@ mod tests {
         assert!(
             matches!(contents[2], Content::Error(error) if error.errno().is_none() && error.request().is_none())
         );
+    }
+
+    #[test]
+    fn an_acknowledgement_is_no_error() {
+        let mut bytes = Vec::new();
+        let mut payload = 0i32.to_ne_bytes().to_vec();
+        payload.extend_from_slice(&[16, 0, 0, 0, 1, 0, 5, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        MessageBuilder::new(&mut bytes, ERROR, flags::CAPPED)
+            .bytes(&payload)
+            .finish()
+            .unwrap();
+        let content = Messages::new(&bytes).next().unwrap().content();
+        let Content::Ack(answer) = content else {
+            panic!("{content:?}")
+        };
+        assert_eq!(answer.errno(), Some(0));
+        assert!(answer.request().is_some());
+    }
+
+    /// A connector message: `struct cb_id` of process events, sequence, acknowledgement, length and flags, then
+    /// `struct proc_event`, which begins with what happened (PROC_EVENT_FORK is 1).
+    #[test]
+    fn a_message_of_type_done_that_is_not_the_end_of_a_multi_part_answer_is_data() {
+        let mut payload = Vec::new();
+        for word in [1u32, 1, 7, 0, 40] {
+            payload.extend_from_slice(&word.to_ne_bytes());
+        }
+        payload.extend_from_slice(&1u32.to_ne_bytes());
+        payload.extend_from_slice(&[0; 36]);
+        let mut bytes = Vec::new();
+        MessageBuilder::new(&mut bytes, DONE, 0)
+            .bytes(&payload)
+            .finish()
+            .unwrap();
+        let content = Messages::new(&bytes).next().unwrap().content();
+        assert!(matches!(content, Content::Data(data) if data == payload));
     }
 }

@@ -505,7 +505,7 @@ pub(crate) fn send_barrier(events: &Socket, sequence: u32) -> Result<()> {
 
 /// Whether a message is the acknowledgement that was asked for with this sequence number.
 pub(crate) fn is_barrier(message: &Message<'_>, sequence: u32) -> bool {
-    let Content::Error(answer) = message.content() else {
+    let (Content::Ack(answer) | Content::Error(answer)) = message.content() else {
         return false;
     };
     message.sequence() == sequence

@@ -240,7 +240,7 @@ fn send_returns_the_bytes_and_the_kernel_answers() {
         let mut buffer = vec![0; Socket::buffer_size()];
         let list = socket.recv(&mut buffer, RecvFlags::NONE).unwrap();
         let message = list.iter().next().unwrap();
-        let Content::Error(answer) = message.content() else {
+        let Content::Ack(answer) = message.content() else {
             panic!("{message:?}");
         };
         assert_eq!((answer.errno(), message.sequence()), (Some(0), sequence));

@@ -369,11 +369,10 @@ pub fn request(
             .recv(&mut buffer, RecvFlags::NONE)
             .expect("an answer");
         for message in &list {
-            if let Content::Error(answer) = message.content() {
-                return match answer.errno() {
-                    Some(0) => Ok(()),
-                    errno => Err(errno.unwrap_or(-1)),
-                };
+            match message.content() {
+                Content::Ack(_) => return Ok(()),
+                Content::Error(answer) => return Err(answer.errno().unwrap_or(-1)),
+                _ => {}
             }
         }
     }
