@@ -44,7 +44,8 @@ pub enum ErrorKind {
     },
     /// The operation needs a capability that this process lacks (`EPERM`).
     PermissionDenied,
-    /// This kernel does not have the protocol, the option or the feature.
+    /// This kernel does not have the protocol, the option or the feature, or the option is one that
+    /// [`Socket::option`](crate::Socket::option) and [`Socket::set_option`](crate::Socket::set_option) do not pass on.
     Unsupported,
     /// A value that was passed in cannot be used.
     InvalidInput,
@@ -64,6 +65,7 @@ impl Error {
             Some(libc::EPROTONOSUPPORT | libc::ENOPROTOOPT | libc::EAFNOSUPPORT | libc::ENOSYS) => {
                 ErrorKind::Unsupported
             }
+            None if source.kind() == io::ErrorKind::Unsupported => ErrorKind::Unsupported,
             _ => ErrorKind::System,
         };
         Self {

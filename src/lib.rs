@@ -111,6 +111,7 @@ pub mod latency;
 mod list;
 mod message;
 mod mirror;
+mod not_netlink;
 mod request;
 pub mod route;
 mod socket;
@@ -129,6 +130,7 @@ pub use message::{
     flags,
 };
 pub use mirror::{Resync, ResyncReason};
+pub use not_netlink::NotNetlink;
 pub use request::{Batch, Dump, Replies, Requester};
 pub use socket::{Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, option};
 

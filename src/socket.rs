@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::list::MessageList;
+use crate::not_netlink::NotNetlink;
 use crate::sys::socket as sys;
 
 /// A netlink protocol, the bus a socket is on: `NETLINK_*` in include/uapi/linux/netlink.h.
@@ -387,35 +388,37 @@ impl Socket {
             .map_err(|error| Error::system("close a netlink socket", error))
     }
 
-    /// Reads any socket option into `value` and returns its full length, which can be more than was stored.
-    /// Netlink's own are in [`option`], at level [`option::SOL_NETLINK`].
+    /// Reads a socket option into `value` and returns its full length in bytes, which can be more than was stored.
+    /// Netlink's own are in [`option`], at level [`option::SOL_NETLINK`]; socket(7) lists those of `SOL_SOCKET`.
+    ///
+    /// Only options whose value is plain bytes are passed to the kernel. It counts some others in larger units than bytes,
+    /// and follows pointers in some, so it could write outside `value`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`]: this kernel does not have the option.
+    /// [`ErrorKind::Unsupported`]: this kernel does not have the option, or its value is not known to be plain bytes, as
+    /// that of `SO_GET_FILTER`. For these pass [`as_fd`](AsFd::as_fd) to a crate that has a function for the option.
     pub fn option(&self, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
         sys::option(self.fd.as_fd(), level, name, value)
             .map_err(|error| Error::system("read a socket option", error))
     }
 
-    /// Sets any socket option, by its bytes.
+    /// Sets a socket option by its bytes. Only options whose value is plain bytes are passed to the kernel, because it
+    /// reads where a pointer in a value points.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`]: this kernel does not have the option; [`ErrorKind::PermissionDenied`].
+    /// [`ErrorKind::Unsupported`]: this kernel does not have the option, or its value is not known to be plain bytes, as
+    /// that of `SO_ATTACH_FILTER`. For these pass [`as_fd`](AsFd::as_fd) to a crate that has a function for the option.
+    /// [`ErrorKind::PermissionDenied`]: the option needs a capability.
     pub fn set_option(&self, level: i32, name: i32, value: &[u8]) -> Result<()> {
         sys::set_option(self.fd.as_fd(), level, name, value)
             .map_err(|error| Error::system("set a socket option", error))
     }
 
     fn set_netlink(&self, operation: &'static str, name: i32, value: u32) -> Result<()> {
-        sys::set_option(
-            self.fd.as_fd(),
-            option::SOL_NETLINK,
-            name,
-            &value.to_ne_bytes(),
-        )
-        .map_err(|error| Error::system(operation, error))
+        self.set_option(option::SOL_NETLINK, name, &value.to_ne_bytes())
+            .map_err(|error| error.during(operation))
     }
 
     fn netlink_flag(&self, name: i32) -> Result<bool> {
@@ -632,10 +635,31 @@ pub(crate) const NET_ADMIN: &str =
     "it needs CAP_NET_ADMIN in this network namespace: run as root or grant the capability";
 
 /// Takes the descriptor of a netlink socket over. Drops before this are not counted.
-impl From<OwnedFd> for Socket {
-    fn from(fd: OwnedFd) -> Self {
-        let drops_baseline = sys::drops(fd.as_fd()).unwrap_or(0);
-        Self::with_baseline(fd, drops_baseline)
+///
+/// # Errors
+///
+/// [`NotNetlink`], which hands the descriptor back: it is not a socket, or one of another family (`SO_DOMAIN`, socket(7)).
+/// The options of other families are not all safe to pass on as bytes.
+impl TryFrom<OwnedFd> for Socket {
+    type Error = NotNetlink;
+
+    fn try_from(fd: OwnedFd) -> Result<Self, NotNetlink> {
+        const OPERATION: &str = "take a descriptor over";
+        let refuse = |text| Error::explained(OPERATION, ErrorKind::InvalidInput, text);
+        let error = match sys::family(fd.as_fd()) {
+            Ok(libc::AF_NETLINK) => {
+                let drops_baseline = sys::drops(fd.as_fd()).unwrap_or(0);
+                return Ok(Self::with_baseline(fd, drops_baseline));
+            }
+            Ok(family) => refuse(format!(
+                "it is a socket of address family {family}, not of AF_NETLINK (16)"
+            )),
+            Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {
+                refuse("it is not a socket".into())
+            }
+            Err(error) => Error::system(OPERATION, error),
+        };
+        Err(NotNetlink::new(fd, error))
     }
 }
 
@@ -645,8 +669,12 @@ impl From<Socket> for OwnedFd {
     }
 }
 
-/// For polling, `ioctl(2)` and options that this crate does not name. While an engine has the socket, do not receive by
-/// this descriptor or by a duplicate of it: what is taken that way is missing in the engine's events and in its counts.
+/// Lends the descriptor, for polling, `ioctl(2)` and options that this crate does not name. While an engine has the socket,
+/// do not receive by this descriptor or by a duplicate of it: what is taken that way is missing in the engine's events and
+/// in its counts.
+///
+/// By Rust's rules of I/O safety ([`std::io#io-safety`]) the descriptor stays open, and stays this socket, while the
+/// `Socket` lives: only `unsafe` code can close it or put another file under its number. This crate relies on that.
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

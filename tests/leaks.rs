@@ -151,7 +151,7 @@ fn what_fails_leaves_nothing(backend: Backend) {
         let (mut running, _) = start(&small_engine(backend), taken, any_sender());
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let udp = udp.as_fd().try_clone_to_owned().unwrap();
-        running.add(Socket::from(udp)).unwrap_err();
+        Socket::try_from(udp).unwrap_err();
         let options = any_sender().buffer_count(5);
         running.add_with(listener(1 << 20), options).unwrap_err();
         assert!(

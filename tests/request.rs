@@ -1,7 +1,5 @@
 //! Requests to the kernel, as it answers them: in a namespace of each test's own.
 
-#![allow(unsafe_code)] // a filter for a socket
-
 mod common;
 
 use std::net::Ipv4Addr;
@@ -236,28 +234,19 @@ fn a_request_that_cannot_be_built_is_not_part_of_its_batch() {
 
 /// Has the kernel drop every datagram for this socket, or none.
 fn drop_all(socket: &Socket, on: bool) {
-    let mut program = libc::sock_filter {
-        code: 6, // BPF_RET | BPF_K: 0 is to drop
-        jt: 0,
-        jf: 0,
-        k: 0,
-    };
-    let filter = libc::sock_fprog {
-        len: 1,
-        filter: &raw mut program,
-    };
-    // SAFETY: both structs live until the call returns, and the kernel copies them; sock_fprog is plain memory.
-    let bytes = unsafe {
-        std::slice::from_raw_parts((&raw const filter).cast::<u8>(), size_of_val(&filter))
-    };
-    let option = if on {
-        libc::SO_ATTACH_FILTER
+    if on {
+        let program = libc::sock_filter {
+            code: 6, // BPF_RET | BPF_K: 0 is to drop
+            jt: 0,
+            jf: 0,
+            k: 0,
+        };
+        common::attach_filter(socket, &[program]);
     } else {
-        libc::SO_DETACH_FILTER
-    };
-    socket
-        .set_option(libc::SOL_SOCKET, option, bytes)
-        .expect("a filter");
+        socket
+            .set_option(libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &[0; 4])
+            .expect("no filter");
+    }
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::mem;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -630,9 +629,8 @@ fn a_round_that_fails_is_tried_again_after_the_interval_of_its_reason(backend: B
         .change_interval(Duration::from_millis(1));
     let mut follower = Follower::new(backend, 4 << 20, options);
     follower.await_ip("the start");
-    // No socket at all, so the round fails when it begins.
-    let (reader, _writer) = std::io::pipe().expect("a pipe");
-    let no_socket = Socket::from(OwnedFd::from(reader));
+    // Nobody answers on this protocol, so the round fails when it begins.
+    let no_socket = Socket::open(Protocol::USERSOCK).expect("a socket");
     for is_loss in [false, true] {
         if is_loss {
             follower.mirror.note_unreadable();

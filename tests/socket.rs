@@ -639,7 +639,7 @@ fn a_socket_from_a_descriptor_counts_from_there() {
     let old = socket.drops().unwrap();
     assert!(old > 0);
     let fd: OwnedFd = socket.into();
-    let socket = Socket::from(fd);
+    let socket = Socket::try_from(fd).unwrap();
     assert_eq!(socket.drops().unwrap(), 0);
     assert_eq!(
         (socket.port_id().unwrap(), socket.groups().unwrap()),
@@ -667,5 +667,36 @@ fn the_descriptor_is_lent_and_given_away() {
     assert_eq!(socket.into_raw_fd(), number);
     assert_eq!(flags(number), libc::FD_CLOEXEC, "still open");
     // SAFETY: `into_raw_fd` has given its ownership up.
-    drop(Socket::from(unsafe { OwnedFd::from_raw_fd(number) }));
+    drop(Socket::try_from(unsafe { OwnedFd::from_raw_fd(number) }).unwrap());
+}
+
+#[test]
+fn a_descriptor_that_is_not_netlink_is_handed_back() {
+    let text_of = |fd: OwnedFd, kind| {
+        let number = fd.as_raw_fd();
+        let refusal = Socket::try_from(fd).unwrap_err();
+        assert_eq!(refusal.error().kind(), kind);
+        let text = refusal.to_string();
+        let fd = refusal.into_fd();
+        assert_eq!(fd.as_raw_fd(), number);
+        std::fs::File::from(fd).metadata().expect("still open");
+        text
+    };
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = text_of(tcp.into(), ErrorKind::InvalidInput);
+    assert!(
+        text.contains("a socket of address family 2, not of AF_NETLINK"),
+        "{text}"
+    );
+    let (unix, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    let text = text_of(unix.into(), ErrorKind::InvalidInput);
+    assert!(text.contains("address family 1"), "{text}");
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let text = text_of(file.into(), ErrorKind::InvalidInput);
+    assert!(text.contains("it is not a socket"), "{text}");
+    let refuse = || -> nlring::Result<Socket> {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        Ok(Socket::try_from(OwnedFd::from(file))?)
+    };
+    assert!(refuse().unwrap_err().to_string().contains("not a socket"));
 }

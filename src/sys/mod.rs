@@ -5,6 +5,7 @@
 pub(crate) mod buffer_ring;
 pub(crate) mod event;
 pub(crate) mod mapping;
+mod options;
 pub(crate) mod ring;
 pub(crate) mod slots;
 pub(crate) mod socket;

@@ -8,6 +8,7 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 
+use super::options::require_plain;
 use crate::list::Datagram;
 
 /// Room for an address, `struct sockaddr_nl`: family, padding, port ID, groups mask.
@@ -99,15 +100,18 @@ pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     Ok((address.nl_pid, address.nl_groups))
 }
 
-/// Returns the option's full length; `value` holds as much of it as there was room for.
+/// Reads an option whose value is plain bytes; refuses all others. Returns its full length; `value` holds as much of it
+/// as there was room for.
 pub(crate) fn option(
     fd: BorrowedFd<'_>,
     level: i32,
     name: i32,
     value: &mut [u8],
 ) -> io::Result<usize> {
+    require_plain(level, name)?;
     let mut length = socklen(value.len());
-    // SAFETY: the pointer and `length` describe `value`, borrowed for the call; any bytes are valid in it.
+    // SAFETY: the pointer and `length` describe `value`, borrowed for the call, and any bytes are valid in it. The kernel
+    // writes nowhere else, because it counts this option in bytes and follows no pointer in it (`require_plain`).
     check(unsafe {
         libc::getsockopt(
             fd.as_raw_fd(),
@@ -120,13 +124,16 @@ pub(crate) fn option(
     Ok(length as usize)
 }
 
+/// Sets an option whose value is plain bytes; refuses all others.
 pub(crate) fn set_option(
     fd: BorrowedFd<'_>,
     level: i32,
     name: i32,
     value: &[u8],
 ) -> io::Result<()> {
-    // SAFETY: the pointer and the length describe `value`, borrowed for the call; the kernel only reads it.
+    require_plain(level, name)?;
+    // SAFETY: the pointer and the length describe `value`, borrowed for the call. The kernel reads nothing else and writes
+    // nothing, because this option has no pointer in it (`require_plain`).
     check(unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
@@ -137,6 +144,13 @@ pub(crate) fn set_option(
         )
     })?;
     Ok(())
+}
+
+/// The address family, `AF_*`. An error: the descriptor is not a socket.
+pub(crate) fn family(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut value = [0; 4];
+    option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN, &mut value)?;
+    Ok(i32::from_ne_bytes(value))
 }
 
 /// How many datagrams the kernel could not put into this socket's receive queue, modulo 2^32.

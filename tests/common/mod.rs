@@ -4,6 +4,7 @@
 
 use std::io::Write as _;
 use std::ops::ControlFlow;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
@@ -433,3 +434,28 @@ pub fn give_up_capability(number: u32) {
 
 pub const CAP_NET_BROADCAST: u32 = 11;
 pub const CAP_NET_ADMIN: u32 = 12;
+
+/// Attaches a classic BPF program to a socket (`SO_ATTACH_FILTER`, socket(7)).
+pub fn attach_filter(socket: &Socket, program: &[libc::sock_filter]) {
+    let filter = libc::sock_fprog {
+        len: program.len().try_into().expect("a short program"),
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: the pointer and the length describe `filter`, which points to `len` instructions. Both outlive the call, and
+    // the kernel only reads them.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            libc::socklen_t::try_from(size_of_val(&filter)).expect("a small struct"),
+        )
+    };
+    assert_eq!(
+        result,
+        0,
+        "attach a filter: {}",
+        std::io::Error::last_os_error()
+    );
+}

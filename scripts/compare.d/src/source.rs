@@ -50,7 +50,7 @@ impl Source {
 
 /// Gives a rival's socket the options that ours has, whether or not its own API can.
 pub fn level(rival: BorrowedFd<'_>, buffer_bytes: usize) -> io::Result<()> {
-    let socket = Socket::from(rival.try_clone_to_owned()?);
+    let socket = Socket::try_from(rival.try_clone_to_owned()?)?;
     socket.set_recv_buffer_bytes(buffer_bytes)?;
     socket.set_no_enobufs(true)?;
     Ok(())

@@ -1,0 +1,103 @@
+//! What safe code can ask of a socket by numbers stays inside the memory it names.
+
+mod common;
+
+use common::{Source, attach_filter, listener, own_namespace};
+use nlring::{ErrorKind, Protocol, RecvFlags, Socket, option};
+
+/// `BPF_RET | BPF_K`: takes a datagram whole.
+const ACCEPT: libc::sock_filter = libc::sock_filter {
+    code: 6,
+    jt: 0,
+    jf: 0,
+    k: u32::MAX,
+};
+const CANARY: u8 = 0xa5;
+/// What is lent to the kernel, and what lies behind it: eight times as much, the largest unit that it counts an option in.
+const LENT_BYTES: usize = 64;
+const ALL_BYTES: usize = 9 * LENT_BYTES;
+
+#[test]
+fn no_option_is_written_behind_its_slice() {
+    own_namespace();
+    let socket = listener(1 << 20);
+    attach_filter(&socket, &[ACCEPT; 64]);
+    let mut answered = Vec::new();
+    for level in [libc::SOL_SOCKET, option::SOL_NETLINK, libc::IPPROTO_TCP] {
+        for name in -1..128 {
+            for length in [0, 1, 4, LENT_BYTES] {
+                let mut value = [CANARY; ALL_BYTES];
+                let result = socket.option(level, name, &mut value[..length]);
+                assert_eq!(
+                    value[length..],
+                    [CANARY; ALL_BYTES][length..],
+                    "option {name} at level {level}, {length} bytes"
+                );
+                if result.is_ok() && length == LENT_BYTES {
+                    answered.push((level, name));
+                }
+            }
+        }
+    }
+    // Those that a collector needs are among those that answer.
+    for needed in [
+        (libc::SOL_SOCKET, libc::SO_RCVBUF),
+        (libc::SOL_SOCKET, libc::SO_MEMINFO),
+        (libc::SOL_SOCKET, libc::SO_ERROR),
+        (option::SOL_NETLINK, option::PKTINFO),
+        (option::SOL_NETLINK, option::NO_ENOBUFS),
+        (option::SOL_NETLINK, option::LIST_MEMBERSHIPS),
+    ] {
+        assert!(answered.contains(&needed), "{needed:?}: {answered:?}");
+    }
+}
+
+#[test]
+fn an_option_that_is_not_plain_bytes_is_refused_and_the_error_names_the_way() {
+    own_namespace();
+    let socket = Socket::open(Protocol::ROUTE).unwrap();
+    let texts = [
+        socket.option(libc::SOL_SOCKET, libc::SO_GET_FILTER, &mut [0; 64]),
+        socket
+            .set_option(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &[1; 16])
+            .map(|()| 0),
+        socket.option(libc::IPPROTO_TCP, 35, &mut [0; 64]), // TCP_ZEROCOPY_RECEIVE
+        socket.option(option::SOL_NETLINK, 6, &mut [0; 64]), // NETLINK_RX_RING
+    ]
+    .map(|result| {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        error.to_string()
+    });
+    assert!(texts[0].starts_with("read a socket option: option 26 at level 1"));
+    assert!(texts[1].starts_with("set a socket option: option 26 at level 1"));
+    assert!(
+        texts.iter().all(|text| text.contains("pass `as_fd()` to")),
+        "{texts:?}"
+    );
+}
+
+#[test]
+fn no_flag_of_a_receive_is_written_behind_its_buffer() {
+    own_namespace();
+    let socket = listener(1 << 20);
+    let mut source = Source::new(100);
+    let dont_wait = RecvFlags::DONT_WAIT;
+    for bits in (0..32).map(|bit| 1i32 << bit).chain([-1, i32::MAX]) {
+        source.send();
+        let flags = RecvFlags::from_bits(bits) | dont_wait;
+        for length in [0, 50, 100, LENT_BYTES] {
+            let mut buffer = [CANARY; ALL_BYTES];
+            let received = socket.recv(&mut buffer[..length], flags);
+            if let Ok(list) = received {
+                assert!(list.datagrams()[0].bytes().len() <= length);
+            }
+            assert_eq!(
+                buffer[length..],
+                [CANARY; ALL_BYTES][length..],
+                "flags {bits:#x}"
+            );
+        }
+        common::sequences_left(&socket);
+    }
+}
