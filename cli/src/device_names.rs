@@ -1,30 +1,84 @@
-//! Names of network devices, by index, as link messages tell them.
+//! Names of network devices, by index, as link messages report them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use nlring::route::Link;
 
+/// How many deleted devices keep their names.
+const MOST_DELETED: usize = 16 << 10;
+
 /// The names known so far.
+///
+/// A deleted device keeps its last name until its index is used again, or 16,384 further devices were deleted: a mirror
+/// reports routes that went with a device after the device itself, and a dump is younger than the events that are still
+/// queued.
 #[derive(Debug, Default)]
 pub struct DeviceNames {
-    names: HashMap<u32, Box<[u8]>>,
+    devices: HashMap<u32, Device>,
+    /// The indices of deleted devices, in the order of their deletion.
+    deleted: VecDeque<u32>,
+}
+
+#[derive(Debug)]
+struct Device {
+    name: Box<[u8]>,
+    is_deleted: bool,
 }
 
 impl DeviceNames {
-    /// Takes over what a link message says. Allocates only for a new device and a new name.
+    /// Takes over what a link message says. Allocates only for a new device, a new name and a deletion.
     pub fn apply(&mut self, link: &Link<'_>) {
+        if let Some(name) = link.name {
+            self.set(link.index, name);
+        }
         if link.is_deleted() {
-            self.names.remove(&link.index);
-        } else if let Some(name) = link.name
-            && self.get(link.index) != Some(name)
-        {
-            self.names.insert(link.index, name.into());
+            self.note_deleted(link.index);
+        }
+    }
+
+    /// Takes over all devices that there are, after messages were lost. Those that are not among them were deleted.
+    pub fn apply_dump(&mut self, dump: &Self) {
+        let is_missing = |(index, device): (&u32, &Device)| {
+            (!device.is_deleted && !dump.devices.contains_key(index)).then_some(*index)
+        };
+        let missing: Vec<u32> = self.devices.iter().filter_map(is_missing).collect();
+        for index in missing {
+            self.note_deleted(index);
+        }
+        for (&index, device) in &dump.devices {
+            self.set(index, &device.name);
         }
     }
 
     /// The name's bytes, as the kernel gave them.
     pub fn get(&self, index: u32) -> Option<&[u8]> {
-        self.names.get(&index).map(AsRef::as_ref)
+        self.devices.get(&index).map(|device| &*device.name)
+    }
+
+    fn set(&mut self, index: u32, name: &[u8]) {
+        match self.devices.get_mut(&index) {
+            Some(device) if !device.is_deleted && *device.name == *name => {}
+            device => {
+                if device.is_some_and(|device| device.is_deleted) {
+                    self.deleted.retain(|&deleted| deleted != index); // its index is in use again
+                }
+                let (name, is_deleted) = (name.into(), false);
+                self.devices.insert(index, Device { name, is_deleted });
+            }
+        }
+    }
+
+    fn note_deleted(&mut self, index: u32) {
+        let Some(device) = self.devices.get_mut(&index) else {
+            return;
+        };
+        device.is_deleted = true;
+        self.deleted.push_back(index);
+        if self.deleted.len() > MOST_DELETED
+            && let Some(oldest) = self.deleted.pop_front()
+        {
+            self.devices.remove(&oldest);
+        }
     }
 }
 
@@ -32,6 +86,9 @@ impl DeviceNames {
 mod tests {
     use super::*;
     use nlring::{MessageBuilder, MessageList};
+
+    const NEW: u16 = 16;
+    const DELETE: u16 = 17;
 
     fn apply(names: &mut DeviceNames, message_type: u16, family: u8, index: u32, name: &str) {
         let mut fixed = [0; 16];
@@ -48,21 +105,64 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_device_is_known_until_it_is_gone_and_can_be_renamed() {
-        let mut names = DeviceNames::default();
-        apply(&mut names, 16, 0, 7, "eth0");
-        apply(&mut names, 16, 0, 7, "wan");
-        assert_eq!(names.get(7), Some(&b"wan"[..]));
-        apply(&mut names, 17, 0, 7, "wan");
-        assert_eq!(names.get(7), None);
+    /// Device 7.
+    fn take(names: &mut DeviceNames, message_type: u16, name: &str) {
+        apply(names, message_type, 0, 7, name);
     }
 
     #[test]
-    fn leaving_a_bridge_is_not_being_gone() {
+    fn a_device_can_be_renamed_and_keeps_its_last_name_when_it_is_deleted() {
         let mut names = DeviceNames::default();
-        apply(&mut names, 16, 0, 7, "eth0");
-        apply(&mut names, 17, 7, 7, "eth0");
-        assert_eq!(names.get(7), Some(&b"eth0"[..]));
+        take(&mut names, NEW, "eth0");
+        take(&mut names, NEW, "wan");
+        assert_eq!(names.get(7), Some(&b"wan"[..]));
+        take(&mut names, DELETE, "wan");
+        assert_eq!(names.get(7), Some(&b"wan"[..]));
+        assert_eq!(names.get(8), None);
+    }
+
+    #[test]
+    fn the_names_of_the_devices_that_were_deleted_first_are_forgotten() {
+        let mut names = DeviceNames::default();
+        take(&mut names, NEW, "eth0");
+        take(&mut names, DELETE, "eth0");
+        take(&mut names, NEW, "eth1"); // its index is in use again
+        let later = 8..8 + u32::try_from(MOST_DELETED).unwrap();
+        for index in later.clone() {
+            apply(&mut names, DELETE, 0, index, "veth");
+        }
+        assert_eq!(names.get(7), Some(&b"eth1"[..]));
+        assert_eq!(names.get(8), Some(&b"veth"[..]));
+        take(&mut names, DELETE, "eth1");
+        assert_eq!(names.get(8), None);
+        assert_eq!(names.get(7), Some(&b"eth1"[..]));
+        assert_eq!(names.devices.len(), MOST_DELETED);
+        assert_eq!(names.deleted.len(), MOST_DELETED);
+        assert_eq!(names.get(later.end - 1), Some(&b"veth"[..]));
+    }
+
+    #[test]
+    fn leaving_a_bridge_is_no_deletion() {
+        let mut names = DeviceNames::default();
+        apply(&mut names, NEW, 0, 7, "eth0");
+        apply(&mut names, DELETE, 7, 7, "eth0");
+        assert!(names.deleted.is_empty());
+    }
+
+    #[test]
+    fn a_dump_brings_new_names_and_deletes_what_it_lacks() {
+        let (mut names, mut dump) = (DeviceNames::default(), DeviceNames::default());
+        for (index, name) in [(1, "lo"), (2, "eth0"), (3, "eth1")] {
+            apply(&mut names, NEW, 0, index, name);
+        }
+        for (index, name) in [(1, "lo"), (2, "wan"), (4, "eth2")] {
+            apply(&mut dump, NEW, 0, index, name);
+        }
+        for _ in 0..2 {
+            names.apply_dump(&dump);
+            let all = [1, 2, 3, 4].map(|index| names.get(index).unwrap());
+            assert_eq!(all, [&b"lo"[..], b"wan", b"eth1", b"eth2"]);
+            assert_eq!(names.deleted, [3]);
+        }
     }
 }

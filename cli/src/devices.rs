@@ -1,38 +1,33 @@
-//! The devices' names while routes are followed: asked for at the start, kept current by link messages, and asked for
-//! again when some of those were missed.
+//! The devices' names while routes are followed: dumped at the start, kept current by the link messages among the routes',
+//! and dumped again when some of those were lost.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use nlring::route::{Link, Requests};
-use nlring::{Message, MessageList};
+use nlring::Message;
+use nlring::route::{Link, Requests, Route};
 
+use crate::console::Console;
 use crate::device_names::DeviceNames;
 use crate::outcome::Failure;
 
-/// How long a removed device keeps its name.
-const MEMORY: Duration = Duration::from_secs(2);
 /// The least time between two dumps of the links.
 const DUMP_INTERVAL: Duration = Duration::from_secs(1);
+/// A list of routes looks for names that it lacks in at most this many further dumps.
+const MOST_LOOKS: u32 = 16;
 
 pub struct Devices {
     names: DeviceNames,
-    gone: VecDeque<Gone>,
     dumped_at: Instant,
-    /// When to ask for all of them again.
+    /// When to dump all of them again.
     dump_at: Option<Instant>,
-}
-
-/// A device that was removed, by its message. It keeps its name for a while: events of its routes, which came before,
-/// may still be in another socket's queue.
-struct Gone {
-    at: Instant,
-    index: u32,
-    message: Vec<u8>,
+    /// The last dump failed, and the user knows.
+    has_failed: bool,
+    look_count: u32,
 }
 
 impl Devices {
-    /// Asks for the devices that there are.
+    /// Dumps the devices that there are. To be called when the socket is in the group of links: then the names are those
+    /// of the moment of each event.
     pub fn load() -> Result<Self, Failure> {
         Ok(Self::new(dump()?))
     }
@@ -40,9 +35,10 @@ impl Devices {
     fn new(names: DeviceNames) -> Self {
         Self {
             names,
-            gone: VecDeque::new(),
             dumped_at: Instant::now(),
             dump_at: None,
+            has_failed: false,
+            look_count: 0,
         }
     }
 
@@ -50,25 +46,14 @@ impl Devices {
         &self.names
     }
 
-    /// Takes a link message in.
-    pub fn take(&mut self, message: &Message<'_>, now: Instant) {
-        match Link::decode(message) {
-            Some(link) if link.is_deleted() => {
-                self.gone.push_back(Gone {
-                    at: now,
-                    index: link.index,
-                    message: message.bytes().to_vec(),
-                });
-            }
-            Some(link) => {
-                self.gone.retain(|gone| gone.index != link.index); // its index is in use again
-                self.names.apply(&link);
-            }
-            None => {}
+    /// Takes a message, if it is about a link.
+    pub fn take(&mut self, message: &Message<'_>) {
+        if let Some(link) = Link::decode(message) {
+            self.names.apply(&link);
         }
     }
 
-    /// Link messages were missed.
+    /// Messages were lost, maybe about links.
     pub fn note_missed(&mut self) {
         self.dump_at.get_or_insert(self.dumped_at + DUMP_INTERVAL);
     }
@@ -78,23 +63,41 @@ impl Devices {
         self.dump_at
     }
 
-    /// Forgets what went long ago, and asks for all names again when that is due.
-    pub fn catch_up(&mut self, now: Instant) -> Result<(), Failure> {
-        self.forget(now);
-        if self.dump_at.is_some_and(|at| now >= at) {
-            *self = Self::new(dump()?);
+    /// Dumps all names again when that is due. A dump that fails is tried again.
+    pub fn catch_up(&mut self, now: Instant, console: &mut Console) {
+        if self.dump_at.is_none_or(|at| now < at) {
+            return;
         }
-        Ok(())
-    }
-
-    fn forget(&mut self, now: Instant) {
-        while let Some(gone) = self.gone.front().filter(|gone| now >= gone.at + MEMORY) {
-            for message in &MessageList::new(&gone.message) {
-                if let Some(link) = Link::decode(&message) {
-                    self.names.apply(&link);
+        let dumped = dump();
+        (self.dumped_at, self.dump_at) = (Instant::now(), None);
+        match dumped {
+            Ok(dump) => {
+                self.names.apply_dump(&dump);
+                self.has_failed = false;
+            }
+            Err(failure) => {
+                self.note_missed();
+                if !self.has_failed {
+                    self.has_failed = true;
+                    console.warn(format_args!(
+                        "names of devices may be missing or old: {failure}; it is tried again"
+                    ));
                 }
             }
-            self.gone.pop_front();
+        }
+    }
+
+    /// Dumps the devices again if the name of one that the route uses is unknown: it may have been made since. When that
+    /// fails, the name stays unknown.
+    pub fn look_for(&mut self, route: &Route<'_>) {
+        let hops = route.nexthops.map(|hop| hop.oif);
+        let mut used = route.oif.into_iter().chain(route.iif).chain(hops);
+        let is_unknown = |index| index != 0 && self.names.get(index).is_none();
+        if self.look_count < MOST_LOOKS && used.any(is_unknown) {
+            self.look_count += 1;
+            if let Ok(dump) = dump() {
+                self.names.apply_dump(&dump);
+            }
         }
     }
 }
@@ -107,56 +110,21 @@ fn dump() -> Result<DeviceNames, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use nlring::MessageBuilder;
-
     use super::*;
-
-    const NEW: u16 = 16;
-    const DELETE: u16 = 17;
-
-    fn take(devices: &mut Devices, message_type: u16, name: &str, now: Instant) {
-        let mut fixed = [0; 16];
-        fixed[4..8].copy_from_slice(&7u32.to_ne_bytes());
-        let mut bytes = Vec::new();
-        let message = MessageBuilder::new(&mut bytes, message_type, 0).bytes(&fixed);
-        message.attribute_str_nul(3, name).finish().unwrap();
-        for message in &MessageList::new(&bytes) {
-            devices.take(&message, now);
-        }
-    }
-
-    #[test]
-    fn a_removed_device_keeps_its_name_for_a_while() {
-        let (now, mut devices) = (Instant::now(), Devices::new(DeviceNames::default()));
-        take(&mut devices, NEW, "eth0", now);
-        take(&mut devices, DELETE, "eth0", now);
-        devices.forget(now + MEMORY / 2);
-        assert_eq!(devices.names().get(7), Some(&b"eth0"[..]));
-        devices.forget(now + MEMORY);
-        assert_eq!(devices.names().get(7), None);
-    }
-
-    #[test]
-    fn an_index_that_is_used_again_is_not_forgotten() {
-        let (now, mut devices) = (Instant::now(), Devices::new(DeviceNames::default()));
-        take(&mut devices, NEW, "eth0", now);
-        take(&mut devices, DELETE, "eth0", now);
-        take(&mut devices, NEW, "eth1", now);
-        devices.forget(now + MEMORY);
-        assert_eq!(devices.names().get(7), Some(&b"eth1"[..]));
-    }
 
     #[test]
     fn missed_messages_bring_one_dump_and_not_at_once() {
-        let mut devices = Devices::new(DeviceNames::default());
+        let (mut console, mut devices) = (Console::new(), Devices::new(DeviceNames::default()));
         assert_eq!(devices.due(), None);
         devices.note_missed();
         let due = devices.due().unwrap();
         assert_eq!(due, devices.dumped_at + DUMP_INTERVAL);
         devices.note_missed();
         assert_eq!(devices.due(), Some(due));
-        devices.catch_up(due).unwrap();
+        devices.catch_up(devices.dumped_at, &mut console);
+        assert_eq!(devices.names().get(1), None, "not yet");
+        devices.catch_up(due, &mut console);
         assert_eq!(devices.due(), None);
-        assert_eq!(devices.names().get(1), Some(&b"lo"[..]), "asked for again");
+        assert_eq!(devices.names().get(1), Some(&b"lo"[..]), "dumped again");
     }
 }

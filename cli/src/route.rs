@@ -1,4 +1,7 @@
-//! `nlring route`: one socket in the route groups, and one in the link group for the devices' names.
+//! `nlring route`: one socket in the route groups and, for the devices' names, in the link group.
+//!
+//! It is one socket because of the order: on it a device's message comes before those of its routes, as the kernel sent
+//! them. On two sockets a route could be read before its device.
 
 mod list;
 mod mirror;
@@ -22,8 +25,17 @@ use crate::session;
 use crate::summary::Summary;
 use mirror::RouteMirror;
 
-/// Those of `ip monitor route`.
-const ROUTE_GROUPS: [Group; 3] = [Group::Ipv4Route, Group::Ipv6Route, Group::MplsRoute];
+/// Those of `ip monitor route`, and the devices' for their names. [`Mirror::GROUPS`] has them all too.
+const GROUPS: [Group; 4] = [
+    Group::Ipv4Route,
+    Group::Ipv6Route,
+    Group::MplsRoute,
+    Group::Link,
+];
+/// `RTM_NEWROUTE`, `RTM_DELROUTE` (include/uapi/linux/rtnetlink.h).
+const ROUTE_MESSAGES: [u16; 2] = [24, 25];
+/// `NLMSG_ERROR` (include/uapi/linux/netlink.h): an answer to the mirror.
+const ANSWER: u16 = 2;
 
 pub fn run(arguments: &RouteArguments) -> ExitCode {
     let collector = &arguments.collector;
@@ -34,22 +46,19 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
     session::run(&collector.common, |session| {
         session.let_recv_buffer_grow(collector)?;
         let mut engine = session.engine()?;
-        // The links first: what comes together is taken in this order, and a route names its device.
-        let links = session.socket(Protocol::ROUTE, recv_buffer_bytes, [Group::Link])?;
-        let link_socket = engine.add(links)?;
         let groups: &[Group] = if collector.table.has_mirror() {
             &Mirror::GROUPS
         } else {
-            &ROUTE_GROUPS
+            &GROUPS
         };
-        let routes = session.socket(Protocol::ROUTE, recv_buffer_bytes, groups.iter().copied())?;
-        let route_socket = engine.add(routes)?;
+        let socket = session.socket(Protocol::ROUTE, recv_buffer_bytes, groups.iter().copied())?;
+        let socket = engine.add(socket)?;
         let mut shown = RouteLines {
             formatter: RouteFormatter::load(format(arguments))?,
             mirror: (collector.table.has_mirror())
-                .then(|| RouteMirror::open(arguments, route_socket))
+                .then(|| RouteMirror::open(arguments, socket))
                 .transpose()?,
-            link_socket,
+            other_event_count: 0,
             shows_new: arguments.events.contains(&RouteEvent::New),
             shows_delete: arguments.events.contains(&RouteEvent::Delete),
         };
@@ -57,7 +66,7 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
             count: collector.count,
             duration: collector.duration,
         };
-        let end = session.collect(engine, &[route_socket], limits, &mut shown);
+        let end = session.collect(engine, &[socket], limits, &mut shown);
         match shown.mirror {
             Some(mirror) => mirror.end(&shown.formatter, session).and(end),
             None => end,
@@ -113,6 +122,11 @@ impl RouteFormatter {
 }
 
 impl RouteFormatter {
+    /// Makes sure that the names of the route's devices are known, as far as the kernel has them now.
+    fn look_for_devices(&mut self, route: &Route<'_>) {
+        self.devices.look_for(route);
+    }
+
     /// An entry of the table, which is no event. False, as of [`write`](Self::write).
     fn write_entry(&self, route: &Route<'_>, out: &mut Vec<u8>) -> bool {
         match &self.format {
@@ -147,7 +161,8 @@ impl RouteFormatter {
 struct RouteLines {
     formatter: RouteFormatter,
     mirror: Option<RouteMirror>,
-    link_socket: SocketId,
+    /// Messages about devices and the like, which have no lines.
+    other_event_count: u64,
     shows_new: bool,
     shows_delete: bool,
 }
@@ -163,11 +178,12 @@ impl RouteLines {
 
 impl Lines for RouteLines {
     fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
-        if incoming.socket == self.link_socket {
-            self.formatter
-                .devices
-                .take(&incoming.message, Instant::now());
-        } else if let Some(mirror) = &mut self.mirror {
+        let message_type = incoming.message.message_type();
+        if !ROUTE_MESSAGES.contains(&message_type) {
+            self.other_event_count += u64::from(message_type != ANSWER);
+            self.formatter.devices.take(&incoming.message);
+        }
+        if let Some(mirror) = &mut self.mirror {
             let received_ns = incoming.received_ns;
             mirror.take(&incoming.message, received_ns, &self.formatter, output);
         } else if let Some(route) = &Route::decode(&incoming.message)
@@ -184,12 +200,10 @@ impl Lines for RouteLines {
         }
     }
 
-    fn note_missed(&mut self, socket: SocketId, missed: Missed) {
-        if socket == self.link_socket {
-            self.formatter.devices.note_missed();
-        }
+    fn note_missed(&mut self, _socket: SocketId, missed: Missed) {
+        self.formatter.devices.note_missed();
         if let Some(mirror) = &mut self.mirror {
-            mirror.note_missed(socket, missed);
+            mirror.note_missed(missed);
         }
     }
 
@@ -199,7 +213,7 @@ impl Lines for RouteLines {
         output: &mut Output,
         console: &mut Console,
     ) -> Result<(), Failure> {
-        self.formatter.devices.catch_up(Instant::now())?;
+        self.formatter.devices.catch_up(Instant::now(), console);
         if let Some(mirror) = &mut self.mirror {
             mirror.after_turn(running, &self.formatter, output, console);
         }
@@ -231,6 +245,7 @@ impl Lines for RouteLines {
     }
 
     fn add_to(&self, summary: &mut Summary) {
+        summary.other_events += self.other_event_count;
         if let Some(mirror) = &self.mirror {
             mirror.add_to(summary);
         }

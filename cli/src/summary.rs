@@ -31,6 +31,9 @@ pub struct Summary {
     /// With --mirror: its own questions by the events' socket, each of which brings an answer among `received` (or
     /// `dropped`) that is no event.
     pub requests: u64,
+    /// Messages received that are about devices (with --mirror also about addresses and nexthop objects), and have no
+    /// lines of their own.
+    pub other_events: u64,
     /// Event lines written.
     pub events: u64,
     /// Real lengths, also of what was truncated.
@@ -113,6 +116,10 @@ impl fmt::Display for Summary {
             ("unread", self.unread),
             ("repeated (and left out)", self.repeated),
             ("answers to the mirror, among those received", self.requests),
+            (
+                "about devices and the like, among those received",
+                self.other_events,
+            ),
         ] {
             if count > 0 {
                 writeln!(f, "{name}: {count}")?;
@@ -190,7 +197,7 @@ mod tests {
             to_value(&summary).unwrap(),
             json!({
                 "received": 0, "dropped": 0, "delivery_failures": 0, "truncated": 0, "malformed": 0, "foreign": 0,
-                "starved": 0, "unread": 0, "repeated": 0, "requests": 0, "events": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
+                "starved": 0, "unread": 0, "repeated": 0, "requests": 0, "other_events": 0, "events": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
                 "backend": null, "backend_reason": null,
                 "recv_buffer_requested_bytes": 0, "recv_buffer_granted_bytes": 0,
             })

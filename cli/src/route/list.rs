@@ -15,13 +15,14 @@ const GET_ROUTE: u16 = 26;
 pub fn run(arguments: &RouteArguments) -> ExitCode {
     let collector = &arguments.collector;
     listing::run(&collector.common, |listing| {
-        let formatter = RouteFormatter::load(format(arguments))?;
+        let mut formatter = RouteFormatter::load(format(arguments))?;
         let mut requester = Requester::open(Protocol::ROUTE)?;
         // struct rtmsg of zeros: all families.
         let replies = requester.send(GET_ROUTE, flags::DUMP, |request| request.bytes(&[0; 12]))?;
         listing.start(collector.count)?;
         listing.take(replies, |message, out| match &Route::decode(message) {
             Some(route) if !matches!(route.family, family::IPMR | family::IP6MR) => {
+                formatter.look_for_devices(route);
                 formatter.write_entry(route, out)
             }
             _ => false,

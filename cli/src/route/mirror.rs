@@ -80,9 +80,8 @@ impl RouteMirror {
         });
     }
 
-    pub fn note_missed(&mut self, socket: SocketId, missed: Missed) {
+    pub fn note_missed(&mut self, missed: Missed) {
         match missed {
-            _ if socket != self.socket => {}
             Missed::Lost(loss) | Missed::Delayed(loss) => self.mirror.note_loss(&loss),
             Missed::Unreadable => self.mirror.note_unreadable(),
         }
