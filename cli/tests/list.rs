@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use common::{Events, NLRING, json, make_flows, make_routes, must, own_namespace, run};
@@ -51,23 +52,37 @@ fn flows_are_listed_as_conntrack_lists_them() {
         assert_eq!(theirs.len(), 300);
     }
     for fields in ["", " -o id", " -o extended", " -o extended,id"] {
-        // A second may pass between the two.
-        common::best_of_3(|| {
-            let Some(theirs) = theirs(&format!("conntrack -L{fields}")) else {
-                return Ok(());
-            };
-            let ours = list(&format!("conntrack --snapshot --once{fields}"));
-            let mut pairs = ours.iter().zip(&theirs);
-            match pairs.find(|(ours, theirs)| ours != theirs) {
-                None if ours.len() == theirs.len() => Ok(()),
-                difference => Err(format!(
-                    "{} and {}: {difference:?}",
-                    ours.len(),
-                    theirs.len()
-                )),
-            }
-        });
+        let theirs = || theirs(&format!("conntrack -L{fields}"));
+        let (Some(before), ours, Some(after)) = (
+            theirs(),
+            list(&format!("conntrack --snapshot --once{fields}")),
+            theirs(),
+        ) else {
+            return;
+        };
+        let (before, ours, after) = (timed(&before), timed(&ours), timed(&after));
+        assert!(ours.keys().eq(before.keys()), "{ours:#?}, {before:#?}");
+        for (line, seconds) in &ours {
+            let between = after[line]..=before[line];
+            assert!(
+                between.contains(seconds),
+                "{line}: {seconds} in {between:?}"
+            );
+        }
     }
+}
+
+/// The lines of flows without their timeouts in seconds, which count down from one list to the next, and those.
+#[track_caller]
+fn timed(lines: &[String]) -> BTreeMap<String, u32> {
+    let parts = lines.iter().map(|line| {
+        let mut words = line.split_whitespace().collect::<Vec<_>>();
+        // `-o extended` puts the network protocol's name and number first.
+        let place = if words[0].starts_with("ipv") { 4 } else { 2 };
+        let seconds = words.remove(place).parse().expect("a timeout");
+        (words.join(" "), seconds)
+    });
+    parts.collect()
 }
 
 #[test]
