@@ -9,6 +9,7 @@
 
 mod expectation;
 mod flow;
+mod identity;
 mod mirror;
 mod new_flow;
 mod repeats;
@@ -122,8 +123,10 @@ pub mod status {
     pub const FIXED_TIMEOUT: u32 = 1 << 10;
     /// Is a template, not a flow.
     pub const TEMPLATE: u32 = 1 << 11;
-    /// No longer used by the kernel. Until Linux 4.12 it marked the flow of all untracked packets.
-    pub const UNTRACKED: u32 = 1 << 12;
+    /// Another flow has the same original tuple and zone: the two began at the same moment, and NAT gave them different
+    /// reply tuples ([`Flow::is_nat_clash`](super::Flow::is_nat_clash)). Available since Linux 5.7; until Linux 4.12 the
+    /// same bit marked the flow of all untracked packets.
+    pub const NAT_CLASH: u32 = 1 << 12;
     /// Its helper was attached by rule or by request.
     pub const HELPER: u32 = 1 << 13;
     /// Handled by a flow table. Available since Linux 4.16.

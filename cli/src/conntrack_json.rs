@@ -22,7 +22,7 @@ const STATUS: [&str; 16] = [
     "dying",
     "fixed-timeout",
     "template",
-    "untracked",
+    "nat-clash",
     "helper",
     "offload",
     "hw-offload",
@@ -292,7 +292,7 @@ mod tests {
         let message = counters(message, 9, 5);
         let message = counters(message, 10, u64::MAX / 100);
         tuple(message, 14, 6, [5, 6])
-            .attribute_be32(3, 0x1_0216)
+            .attribute_be32(3, 0x1_1216)
             .nested(4, |info| info.nested(1, |tcp| tcp.attribute_u8(1, 3)))
             .nested(5, |help| help.attribute_str_nul(1, "ftp"))
             .attribute_be32(7, 30)
@@ -348,7 +348,7 @@ mod tests {
                     "packets": u64::MAX / 100, "bytes": u64::MAX / 100 * 100},
                 "nat": {"src": "10.0.0.4", "sport": 4, "dst": "10.0.0.3", "dport": 3},
                 "state": "ESTABLISHED", "timeout_s": 30,
-                "status": ["seen-reply", "assured", "src-nat", "dying", "0x10000"],
+                "status": ["seen-reply", "assured", "src-nat", "dying", "nat-clash", "0x10000"],
                 "mark": u32::MAX, "secmark": 3, "secctx": "a\"b", "zone": 5, "id": 42, "use_count": 1,
                 "start_ns": 1000, "stop_ns": 2000, "helper": "ftp", "labels": ["0", "two words"],
                 "master": {"src": "10.0.0.5", "dst": "10.0.0.6", "sport": 5, "dport": 6}, "port_id": 9,

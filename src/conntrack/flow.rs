@@ -35,8 +35,8 @@ mod cta {
 /// A flow, as one message tells of it.
 ///
 /// Every event has the tuples, the status and the id; most else is there only when it changed, was asked for by sysctl,
-/// or is not its default, so None is normal. What a flow is known by is its original tuple and its zone: the id is
-/// a hash that two flows may share.
+/// or is not its default, so None is normal. What a flow is known by is its original tuple and its zone, except after a
+/// NAT race ([`is_nat_clash`](Self::is_nat_clash)). The id is a hash that two flows may share.
 ///
 /// # Example
 ///
@@ -184,6 +184,17 @@ impl<'a> Flow<'a> {
             orig: self.orig,
             zone: self.zone,
         }
+    }
+
+    /// Whether this flow lost a NAT race: another flow has the same [`key`](Self::key). Such flows are told apart by their
+    /// reply tuples.
+    ///
+    /// When two packets of one UDP socket begin flows at the same moment, NAT can give each another reply tuple. The
+    /// kernel keeps both flows. The second ends after one second, or with its first answer; its end has an event, its
+    /// beginning has none (Linux v6.18, net/netfilter/nf_conntrack_core.c, `nf_ct_resolve_clash_harder`).
+    #[inline]
+    pub fn is_nat_clash(&self) -> bool {
+        self.status.unwrap_or(0) & super::status::NAT_CLASH != 0
     }
 
     /// What the flow's addresses are translated to, told from its tuples: answers go to the translated source and come

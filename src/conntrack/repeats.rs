@@ -1,28 +1,33 @@
 //! Ends of flows that were told before.
 
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
-use std::net::IpAddr;
+use std::hash::RandomState;
 
+use super::identity::{Identity, fold};
 use super::mirror::{Index, Slot};
-use super::{EventKind, Flow, Key, Layer4, ZoneDirection, status};
+use super::{EventKind, Flow, status};
 
-/// Remembers the DESTROY events of late, to tell which of them come again.
+/// Remembers recent DESTROY events, to recognise those that the kernel sends again.
 ///
-/// Where one reliable socket ([`SocketBuilder::reliable`](crate::SocketBuilder::reliable)) could not take a DESTROY, the
-/// kernel sends it to the whole group again, and all others hear it twice or more (Linux v6.18,
+/// When one reliable socket ([`SocketBuilder::reliable`](crate::SocketBuilder::reliable)) cannot take a DESTROY, the
+/// kernel sends it to the whole group again, and all other listeners receive it twice or more (Linux v6.18,
 /// net/netfilter/nf_conntrack_ecache.c, `ecache_work_evict_list`).
 ///
-/// Two are the same when their original tuple, zone, id and stop timestamp are. With `net.netfilter.nf_conntrack_timestamp`
-/// = 1 that is exact. Without, there is no stop timestamp, and a later flow between the same ends has the id of an earlier
-/// one when it was given the same memory. Its NEW, or an UPDATE, then tells that it is another one (not an UPDATE of a flow
-/// that is dying already, which may come behind its DESTROY). So give this every
-/// event of a socket that is in [`Group::New`](super::Group::New) too, and do not ask it about flows without a stop
-/// timestamp otherwise. What remains: where the NEW of such a flow could not be delivered, and no UPDATE came, its end is
-/// taken for a repeat.
+/// Two DESTROY events are the same when their original tuple, zone, id and stop timestamp are the same (and, of flows that
+/// lost a NAT race, the reply tuple: [`Flow::is_nat_clash`]). With `net.netfilter.nf_conntrack_timestamp` = 1 that is
+/// exact. Without it there is no stop timestamp, and a later flow of the same tuple has the id of an earlier one when the
+/// kernel gives it the same memory. Then only the later flow's NEW or UPDATE shows that it is another flow. (An UPDATE
+/// that says that the flow is dying shows nothing, because it may come after the DESTROY.) So pass in every
+/// event of a socket that is in [`Group::New`](super::Group::New) too, or ask only about flows that have a stop
+/// timestamp. One case remains: when a flow's NEW was not delivered, and it has no UPDATE, its end can be taken for a
+/// repeat of an earlier flow's end.
 ///
-/// The memory is bounded: 64 bits of hash and the stop timestamp for each event, and what finds it again; about 9 MiB for
-/// the [default](Self::DEFAULT_CAPACITY), taken as it fills. The oldest is forgotten first; if that comes again, it is
-/// taken for the first of its kind. Hashes are keyed at random, so nobody can choose flows that collide.
+/// Of each tuple, zone and id only the last end is kept. That is enough: the id comes from the flow's address in memory,
+/// and the kernel keeps that memory until it has sent the DESTROY for the last time.
+///
+/// An event costs the same however often a tuple was used, and memory is bounded: 64 bits of hash and the stop timestamp
+/// for each end, and an index; about 9 MiB for the [default](Self::DEFAULT_CAPACITY), allocated as it fills. The oldest end
+/// is forgotten first; if its DESTROY comes again, it counts as a first one. The hashes have a random key, so nobody can
+/// choose flows that collide.
 ///
 /// # Example
 ///
@@ -52,19 +57,20 @@ use super::{EventKind, Flow, Key, Layer4, ZoneDirection, status};
 #[derive(Clone, Debug)]
 pub struct Repeats {
     capacity: usize,
-    /// Strangers choose the flows, so the hashes are keyed at random.
+    /// With a random key, because strangers choose the flows.
     hasher: RandomState,
     /// In the order of their events; when it is full, `oldest` is the next to be overwritten.
     ring: Vec<End>,
     oldest: usize,
-    /// Where in the ring a flow's ends are. One that was forgotten is in the ring alone, until it is overwritten.
+    /// Where in the ring the last end of an identity is. What was forgotten, or has ended again, is not found any more, and
+    /// stays in the ring until it is overwritten.
     places: Index,
 }
 
 /// The end of a flow.
 #[derive(Clone, Copy, Debug)]
 struct End {
-    /// The hash of what tells the flow from others.
+    /// The hash of the flow's identity and id. It alone is compared.
     identity: u64,
     stop: Stop,
 }
@@ -104,12 +110,12 @@ impl Repeats {
     /// DESTROY forgotten, since it is alive, unless it says that the flow is [dying](super::status::DYING): then it was
     /// overtaken by its DESTROY.
     pub fn is_repeated(&mut self, flow: &Flow<'_>) -> bool {
-        let key = flow.key();
+        let identity = Identity::of(flow);
         match flow.kind {
-            EventKind::Destroy => !self.note_end(&key, flow.id, flow.stop_ns),
+            EventKind::Destroy => !self.note_end(&identity, flow.id, flow.stop_ns),
             EventKind::New | EventKind::Update => {
                 if flow.status.unwrap_or(0) & status::DYING == 0 {
-                    self.forget(&key, flow.id);
+                    self.forget(&identity, flow.id);
                 }
                 false
             }
@@ -117,62 +123,65 @@ impl Repeats {
     }
 
     /// Remembers the DESTROY of a flow. False: it came before.
-    pub(super) fn note_end(&mut self, key: &Key, id: Option<u32>, stop_ns: Option<u64>) -> bool {
-        let identity = self.identity(key, id);
-        let stop = Stop::of(stop_ns);
-        let mut known = None;
-        for place in self.places.with_hash(fold(identity)) {
-            let end = self.ring[place as usize];
-            if end.identity == identity && (end.stop == stop || end.stop == Stop::ANY) {
-                known = Some(place);
-                if end.stop == stop {
-                    break; // rather than the one that was made up
-                }
-            }
-        }
+    pub(super) fn note_end(
+        &mut self,
+        identity: &Identity,
+        id: Option<u32>,
+        stop_ns: Option<u64>,
+    ) -> bool {
+        let identity = identity.hash_with_id(&self.hasher, id);
+        let (known, stop) = (self.find(identity), Stop::of(stop_ns));
+        let is_known = known.is_some_and(|(_, known)| known == stop || known == Stop::ANY);
         match known {
-            Some(place) => self.ring[place as usize].stop = stop,
-            None => self.remember(End { identity, stop }),
+            Some((place, _)) if is_known => self.ring[place as usize].stop = stop,
+            _ => self.remember_last(known, End { identity, stop }),
         }
-        known.is_none()
+        !is_known
     }
 
     /// Remembers the end of a flow whose DESTROY did not come: if it comes later, it is repeated.
-    pub(super) fn note_made_up_end(&mut self, key: &Key, id: Option<u32>) {
-        let identity = self.identity(key, id);
-        if self.find(identity, |stop| stop == Stop::ANY).is_none() {
-            let stop = Stop::ANY;
-            self.remember(End { identity, stop });
+    pub(super) fn note_made_up_end(&mut self, identity: &Identity, id: Option<u32>) {
+        let identity = identity.hash_with_id(&self.hasher, id);
+        let (known, stop) = (self.find(identity), Stop::ANY);
+        if known.is_none_or(|(_, known)| known != stop) {
+            self.remember_last(known, End { identity, stop });
         }
     }
 
     /// Whether an end of such a flow is remembered.
-    pub(super) fn has_ended(&self, key: &Key, id: Option<u32>) -> bool {
-        !self.ring.is_empty() && self.find(self.identity(key, id), |_| true).is_some()
+    pub(super) fn has_ended(&self, identity: &Identity, id: Option<u32>) -> bool {
+        !self.ring.is_empty() && self.find(identity.hash_with_id(&self.hasher, id)).is_some()
     }
 
-    /// A flow has begun: it has no end any more, but for those whose stop timestamp tells that they are another's. True: it
-    /// had one.
-    pub(super) fn forget(&mut self, key: &Key, id: Option<u32>) -> bool {
+    /// A flow has begun: its end is forgotten, unless a stop timestamp tells that it is an earlier flow's. True: an end was
+    /// forgotten.
+    pub(super) fn forget(&mut self, identity: &Identity, id: Option<u32>) -> bool {
         if self.ring.is_empty() {
             return false;
         }
-        let identity = self.identity(key, id);
-        let mut has_ended = false;
-        while let Some(place) = self.find(identity, |stop| stop == Stop::NONE || stop == Stop::ANY)
-        {
+        let identity = identity.hash_with_id(&self.hasher, id);
+        let may_be_its_own = |stop: &Stop| [Stop::NONE, Stop::ANY].contains(stop);
+        let known = self.find(identity).filter(|(_, stop)| may_be_its_own(stop));
+        if let Some((place, _)) = known {
             self.places.remove(fold(identity), place);
-            has_ended = true;
         }
-        has_ended
+        known.is_some()
     }
 
-    fn find(&self, identity: u64, is_it: impl Fn(Stop) -> bool) -> Option<Slot> {
-        let mut places = self.places.with_hash(fold(identity));
-        places.find(|place| {
-            let end = self.ring[*place as usize];
-            end.identity == identity && is_it(end.stop)
-        })
+    /// The place of an identity's last end.
+    fn find(&self, identity: u64) -> Option<(Slot, Stop)> {
+        let places = self.places.with_hash(fold(identity));
+        let mut ends = places.map(|place| (place, self.ring[place as usize]));
+        let (place, end) = ends.find(|(_, end)| end.identity == identity)?;
+        Some((place, end.stop))
+    }
+
+    /// Remembers an end in place of the last one of its identity.
+    fn remember_last(&mut self, earlier: Option<(Slot, Stop)>, end: End) {
+        if let Some((place, _)) = earlier {
+            self.places.remove(fold(end.identity), place);
+        }
+        self.remember(end);
     }
 
     fn remember(&mut self, end: End) {
@@ -182,7 +191,7 @@ impl Repeats {
         let place = self.oldest;
         let slot = Slot::try_from(place).unwrap_or(Slot::MAX); // the capacity is no larger
         if let Some(oldest) = self.ring.get_mut(place) {
-            // If it was forgotten and has come again, that is elsewhere.
+            // Unless it is not found any more.
             self.places.remove(fold(oldest.identity), slot);
             *oldest = end;
         } else {
@@ -191,52 +200,6 @@ impl Repeats {
         self.places.insert(slot, fold(end.identity));
         self.oldest = (place + 1) % self.capacity;
     }
-
-    /// All that tells flows apart, without a loss but for the hash: it alone is compared.
-    fn identity(&self, key: &Key, id: Option<u32>) -> u64 {
-        let mut state = self.hasher.build_hasher();
-        match (key.orig.src, key.orig.dst) {
-            // The usual one, in few steps.
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                state.write_u64(u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()));
-            }
-            addresses => addresses.hash(&mut state),
-        }
-        let (kind, layer4) = match key.orig.layer4 {
-            Layer4::None => (0, 0),
-            Layer4::Ports { src, dst } => (1, u32::from(src) << 16 | u32::from(dst)),
-            Layer4::Icmp {
-                icmp_type,
-                code,
-                id,
-            } => (
-                2,
-                u32::from_be_bytes([icmp_type, code, 0, 0]) | u32::from(id),
-            ),
-        };
-        let (direction, zone) = match key.zone {
-            None => (0, 0),
-            Some(zone) => {
-                let direction = match zone.direction {
-                    ZoneDirection::Both => 4,
-                    ZoneDirection::Orig => 8,
-                    ZoneDirection::Reply => 12,
-                };
-                (direction, zone.id)
-            }
-        };
-        let [a, b] = zone.to_be_bytes();
-        let rest = u32::from_be_bytes([key.orig.protocol, kind | direction, a, b]);
-        state.write_u64(u64::from(layer4) << 32 | u64::from(rest));
-        state.write_u64(id.map_or(0, |id| 1 << 32 | u64::from(id)));
-        state.finish()
-    }
-}
-
-/// The half of a hash that places are found by.
-fn fold(identity: u64) -> u32 {
-    let [.., a, b, c, d] = identity.to_be_bytes();
-    u32::from_be_bytes([a, b, c, d])
 }
 
 /// Remembers [`DEFAULT_CAPACITY`](Self::DEFAULT_CAPACITY) events.
@@ -248,8 +211,9 @@ impl Default for Repeats {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mirror::step_count;
     use super::*;
-    use crate::conntrack::Tuple;
+    use crate::conntrack::{Key, Layer4, Tuple};
     use crate::{MessageBuilder, MessageList, flags};
 
     const DESTROY: (u16, u16) = (0x102, 0);
@@ -264,6 +228,8 @@ mod tests {
         id: u32,
         stop_ns: Option<u64>,
         status: u32,
+        /// Who answers.
+        reply_host: u8,
     }
 
     fn is_repeated(repeats: &mut Repeats, (message_type, flags): (u16, u16), told: Told) -> bool {
@@ -274,6 +240,12 @@ mod tests {
                 tuple.nested(1, |ip| {
                     ip.attribute(1, &[10, 0, 0, told.host])
                         .attribute(2, &[9; 4])
+                })
+            })
+            .nested(2, |tuple| {
+                tuple.nested(1, |ip| {
+                    ip.attribute(1, &[9, 9, 9, told.reply_host])
+                        .attribute(2, &[10, 0, 0, told.host])
                 })
             })
             .attribute_be32(3, told.status)
@@ -326,11 +298,12 @@ mod tests {
             },
             Told { id: 9, ..first },
             Told {
-                stop_ns: Some(5),
+                status: status::NAT_CLASH,
                 ..first
             },
             Told {
-                stop_ns: Some(6),
+                status: status::NAT_CLASH,
+                reply_host: 7,
                 ..first
             },
         ];
@@ -340,6 +313,50 @@ mod tests {
         }
         for told in others.into_iter().chain([first]) {
             assert!(is_repeated(&mut repeats, DESTROY, told));
+        }
+    }
+
+    #[test]
+    fn another_stop_timestamp_makes_it_another_end() {
+        let mut repeats = Repeats::default();
+        for stop_ns in [None, Some(5), Some(6), None] {
+            let told = Told { stop_ns, ..host(1) };
+            assert!(!is_repeated(&mut repeats, DESTROY, told));
+            assert!(is_repeated(&mut repeats, DESTROY, told));
+        }
+        assert_eq!(place_count(&repeats), 1, "one end for each identity");
+    }
+
+    /// Steps of the index for each lifetime, from when some have been there.
+    fn steps_per_lifetime(count: u64, told: fn(u64) -> Told) -> u64 {
+        let mut repeats = Repeats::default();
+        let mut live = |number: u64| {
+            let told = told(number);
+            is_repeated(&mut repeats, NEW, told);
+            assert!(!is_repeated(&mut repeats, DESTROY, told));
+            assert!(is_repeated(&mut repeats, DESTROY, told));
+        };
+        (0..count).for_each(&mut live);
+        let before = step_count();
+        (count..count + 100).for_each(live);
+        (step_count() - before) / 100
+    }
+
+    #[test]
+    fn a_tuple_that_was_used_often_costs_no_more_than_many_tuples() {
+        let of_one_tuple: fn(u64) -> Told = |number| Told {
+            stop_ns: Some(1 + number),
+            ..host(1)
+        };
+        let of_one_without_times: fn(u64) -> Told = |_| host(1);
+        let of_many: fn(u64) -> Told = |number| Told {
+            id: u32::try_from(number).unwrap(),
+            ..host(1)
+        };
+        let many = steps_per_lifetime(5000, of_many);
+        for of_one in [of_one_tuple, of_one_without_times] {
+            let one = steps_per_lifetime(5000, of_one);
+            assert!(one <= many + 6, "{one} and {many} steps");
         }
     }
 
@@ -405,26 +422,27 @@ mod tests {
 
     #[test]
     fn an_end_that_was_made_up_has_any_stop_timestamp_but_one() {
-        let key = Key {
+        let flow = &Identity::from(Key {
             orig: Tuple::new([10, 0, 0, 1].into(), [9; 4].into(), 6, Layer4::None),
             zone: None,
-        };
+        });
         let (id, other) = (Some(7), Some(8));
         for stop_ns in [None, Some(5)] {
             let mut repeats = Repeats::new(4);
-            assert!(!repeats.has_ended(&key, id));
-            repeats.note_made_up_end(&key, id);
-            repeats.note_made_up_end(&key, id);
+            assert!(!repeats.has_ended(flow, id));
+            repeats.note_made_up_end(flow, id);
+            repeats.note_made_up_end(flow, id);
             assert_eq!(repeats.ring.len(), 1);
-            assert!(repeats.has_ended(&key, id) && !repeats.has_ended(&key, other));
-            assert!(!repeats.note_end(&key, id, stop_ns), "its event, late");
-            assert!(!repeats.note_end(&key, id, stop_ns), "and again");
-            assert!(repeats.note_end(&key, id, Some(6)), "another end");
-            assert_eq!(repeats.forget(&key, id), stop_ns.is_none());
-            assert!(repeats.has_ended(&key, id), "the last, by its timestamp");
-            assert!(!repeats.forget(&key, other));
-            repeats.note_made_up_end(&key, other);
-            assert!(repeats.forget(&key, other) && !repeats.has_ended(&key, other));
+            assert!(repeats.has_ended(flow, id) && !repeats.has_ended(flow, other));
+            assert!(!repeats.note_end(flow, id, stop_ns), "its event, late");
+            assert!(!repeats.note_end(flow, id, stop_ns), "and again");
+            assert_eq!(repeats.forget(flow, id), stop_ns.is_none());
+            assert!(repeats.note_end(flow, id, Some(6)), "another end");
+            assert!(!repeats.forget(flow, id), "it is an earlier flow's");
+            assert!(repeats.has_ended(flow, id), "by its timestamp");
+            assert!(!repeats.forget(flow, other));
+            repeats.note_made_up_end(flow, other);
+            assert!(repeats.forget(flow, other) && !repeats.has_ended(flow, other));
         }
     }
 

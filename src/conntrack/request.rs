@@ -212,6 +212,19 @@ impl Requests {
         keys: &[Key],
         mut f: impl FnMut(usize, Option<&Flow<'_>>),
     ) -> Result<()> {
+        self.ask_about(keys, |index, flow| {
+            // The kernel finds a flow by its reply tuple too: that is another one than was asked for.
+            f(index, flow.filter(|flow| flow.orig == keys[index].orig));
+        })
+    }
+
+    /// Looks flows up by either of their tuples: the same as [`get_many`](Self::get_many), and also hands out a flow whose
+    /// reply tuple is the key's.
+    pub(super) fn ask_about(
+        &mut self,
+        keys: &[Key],
+        mut f: impl FnMut(usize, Option<&Flow<'_>>),
+    ) -> Result<()> {
         let mut failed = Ok(());
         let mut batch = Batch::new();
         for (part, keys) in keys.chunks(BATCH).enumerate() {
@@ -219,11 +232,7 @@ impl Requests {
                 batch.add(CT_GET, 0, |message| key.put(message))?;
             }
             batch.send(&mut self.requester, |index, reply| match reply {
-                Ok(message) => {
-                    // The kernel finds a flow by its reply tuple too: that is another one than was asked for.
-                    let flow = Flow::decode(&message).filter(|flow| flow.orig == keys[index].orig);
-                    f(part * BATCH + index, flow.as_ref());
-                }
+                Ok(message) => f(part * BATCH + index, Flow::decode(&message).as_ref()),
                 Err(error) if is_missing(&error) => f(part * BATCH + index, None),
                 Err(error) => {
                     if failed.is_ok() {

@@ -1,5 +1,6 @@
 //! What is kept of a flow.
 
+use crate::conntrack::identity::Identity;
 use crate::conntrack::{EventKind, Flow, Key, ProtocolState, Tuple, Zone, status};
 use crate::route::family;
 
@@ -52,6 +53,23 @@ impl Entry {
             orig: self.orig,
             zone: self.zone,
         }
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        Identity {
+            key: self.key(),
+            clash_reply: self.clash_reply(),
+        }
+    }
+
+    pub(super) fn has_identity(&self, identity: &Identity) -> bool {
+        self.orig == identity.key.orig
+            && self.zone == identity.key.zone
+            && self.clash_reply() == identity.clash_reply
+    }
+
+    fn clash_reply(&self) -> Option<Tuple> {
+        self.reply.filter(|_| self.status & status::NAT_CLASH != 0)
     }
 
     pub(super) fn is_dying(&self) -> bool {

@@ -2,10 +2,9 @@
 //!
 //! While a dump is read, and until it is merged, events touch the entries that they tell of: whatever the dump says of those
 //! is left aside, but for a protocol's state that no event has told, since an event tells it only when it changes. What
-//! ended meanwhile stays as a dead entry. All others follow the dump.
+//! ended meanwhile is noted, so that the dump does not bring it back. All others follow the dump.
 //!
-//! Before the first dump is merged nothing is handed out: events are held, and the keys that they touch are marked by dead
-//! entries without an id. Then come the untouched entries of the dump, as new; then the held events, by the same rules as
+//! Before the first dump is merged nothing is handed out: events are held, and the flows that they touch are noted. Then come the untouched entries of the dump, as new; then the held events, by the same rules as
 //! any others: what they tell of and was never told begins with them. That order is right whenever the dump met the flow:
 //! an end that is held ends what began before it or, if that was not held, what begins with it; a flow that the dump met and
 //! that ended then is touched, so its entry in the dump is dropped; and one that the dump met after its last event has that
@@ -20,7 +19,8 @@ use super::entry::Entry;
 use super::held::Held;
 use super::index::Slot;
 use super::table::{Flows, Found, Kind, bits};
-use crate::conntrack::{EventKind, Flow, Key, Repeats, status};
+use crate::conntrack::identity::Identity;
+use crate::conntrack::{EventKind, Flow, Repeats, status};
 use crate::error::Result;
 use crate::message::{Message, flags};
 use crate::mirror::{Resync, Table};
@@ -74,7 +74,7 @@ pub(super) struct Follower {
     /// What has ended of late, whether an event told it or not.
     ended: Repeats,
     /// Flows whose events contradict that, and that the kernel is to be asked about.
-    pub doubted: Vec<(Key, Option<u32>)>,
+    pub doubted: Vec<(Identity, Option<u32>)>,
     /// Ends that were told before.
     pub repeated_count: u64,
     /// Events that were overtaken by their flow's end.
@@ -152,7 +152,7 @@ impl Follower {
         }
         self.held.end_now();
         match self.phase {
-            Phase::Idle => self.uncleared = Some(0), // of the keys that were marked
+            Phase::Idle => self.flows.clear_tombs(), // of the held events
             Phase::Merging(_) => self.phase = Phase::Merging(Pass::Last(0)),
             Phase::Noting => {}
         }
@@ -172,19 +172,15 @@ impl Follower {
         true
     }
 
-    /// Marks the flow of an event that is held.
+    /// Notes the flow of an event that is held.
     fn note_held(&mut self, flow: &Flow<'_>) {
-        let found = self.flows.find(&flow.key(), None);
-        if found.live.is_none() && !found.has_dead {
-            let mut entry = Entry::of(flow, self.now_seconds);
-            entry.id = None;
-            self.flows.insert(entry, Kind::Dead, 0);
-        }
+        self.flows.note_touched(&Identity::of(flow));
     }
 
     /// Applies an event and hands it out, so that each lifetime of a flow begins with one New and ends with one Destroy.
     fn apply(&mut self, flow: &mut Flow<'_>, is_synced: bool, f: Out<'_>) {
-        let found = self.find(flow);
+        let identity = &Identity::of(flow);
+        let found = self.find(identity);
         let is_same = |slot: &Slot| self.flows.entry(*slot).is_id(flow.id);
         let is_dying = flow.status.unwrap_or(0) & status::DYING != 0;
         match (flow.kind, found.live.filter(is_same)) {
@@ -194,43 +190,44 @@ impl Follower {
                 self.hand_out(flow, false, f);
             }
             (EventKind::Destroy, Some(slot)) => {
-                self.ended.note_end(&flow.key(), flow.id, flow.stop_ns);
+                self.ended.note_end(identity, flow.id, flow.stop_ns);
                 self.end(slot);
                 self.hand_out(flow, false, f);
             }
             // Its Destroy has overtaken it, or tells of it soon.
             (EventKind::New | EventKind::Update, None) if is_dying => self.late_count += 1,
-            (EventKind::New | EventKind::Update, None) if self.is_late(flow, found, is_synced) => {
+            (EventKind::New | EventKind::Update, None)
+                if self.is_late(flow, identity, found, is_synced) =>
+            {
                 self.late_count += 1;
-                self.doubt(flow);
+                self.doubt(identity, flow.id);
             }
             (EventKind::New, None) => self.begin_flow(flow, found, f),
             (EventKind::Update, None) => self.apply_unknown_update(flow, found, f),
-            (EventKind::Destroy, None) => self.apply_unknown_destroy(flow, found, is_synced, f),
+            (EventKind::Destroy, None) => {
+                self.apply_unknown_destroy(flow, identity, found, is_synced, f);
+            }
         }
     }
 
-    /// What there is of an event's key. What is left of an earlier dump does not count.
-    fn find(&self, flow: &Flow<'_>) -> Found {
-        let found = self.flows.find(&flow.key(), flow.id);
-        match self.phase {
-            Phase::Idle => Found {
-                live: found.live,
-                ..Found::default()
-            },
-            Phase::Noting | Phase::Merging(_) => found,
+    /// The entries of an event's flow. What is left of an earlier dump does not count.
+    fn find(&self, identity: &Identity) -> Found {
+        let mut found = self.flows.find(identity);
+        if self.phase == Phase::Idle {
+            found.pending = None;
         }
+        found
     }
 
     /// Whether the dump met the flow of an event, and no event has told its end since.
-    fn is_dumped(&self, flow: &Flow<'_>, found: Found) -> bool {
-        let is_same = |slot| self.flows.entry(slot).is_id(flow.id);
-        !found.is_dead_id && found.pending.is_some_and(is_same)
+    fn is_dumped(&self, identity: &Identity, id: Option<u32>, found: Found) -> bool {
+        let is_same = |slot| self.flows.entry(slot).is_id(id);
+        found.pending.is_some_and(is_same) && !self.flows.has_ended(identity, id)
     }
 
     /// Whether its Destroy has overtaken an event: the kernel holds no lock from when it makes an event until that is sent
     /// (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
-    fn is_late(&self, flow: &Flow<'_>, found: Found, is_synced: bool) -> bool {
+    fn is_late(&self, flow: &Flow<'_>, identity: &Identity, found: Found, is_synced: bool) -> bool {
         // Without an end of the flow that has the key, no other begins; if there is none, it may be another lifetime.
         let is_excluded = match flow.kind {
             EventKind::New => found
@@ -239,15 +236,16 @@ impl Follower {
             EventKind::Update | EventKind::Destroy => true,
         };
         // When nothing is missing, one of the same id that the dump met begins with a New that is still to come.
-        let is_another = !is_synced && self.is_dumped(flow, found);
-        is_excluded && !is_another && self.ended.has_ended(&flow.key(), flow.id)
+        let is_another = !is_synced && self.is_dumped(identity, flow.id, found);
+        is_excluded && !is_another && self.ended.has_ended(identity, flow.id)
     }
 
     /// It may be another flow that was given the same memory, and therefore the id, and whose New was not told: or else it has
-    /// ended. The kernel is asked.
-    fn doubt(&mut self, flow: &Flow<'_>) {
-        if self.doubted.len() < MOST_DOUBTED {
-            self.doubted.push((flow.key(), flow.id));
+    /// ended. The kernel is asked, once however many events contradict.
+    fn doubt(&mut self, identity: &Identity, id: Option<u32>) {
+        let doubt = (*identity, id);
+        if self.doubted.len() < MOST_DOUBTED && !self.doubted.contains(&doubt) {
+            self.doubted.push(doubt);
         }
     }
 
@@ -261,7 +259,7 @@ impl Follower {
             || (self.flows.has(slot, bits::BEGUN) && told.lacks_status_of(known));
         if is_another {
             self.destroy(slot, f);
-            let found = self.find(flow);
+            let found = self.find(&Identity::of(flow));
             self.begin_flow(flow, found, f);
             return;
         }
@@ -309,30 +307,33 @@ impl Follower {
     fn apply_unknown_destroy(
         &mut self,
         flow: &Flow<'_>,
+        identity: &Identity,
         found: Found,
         is_synced: bool,
         f: Out<'_>,
     ) {
-        let mut entry = Entry::of(flow, self.now_seconds);
+        let is_dumped = self.is_dumped(identity, flow.id, found);
         if self.phase != Phase::Idle {
             // Should the dump have met it: it is over, or another one's New will come.
-            self.flows.insert(entry, Kind::Dead, 0);
+            self.flows.note_ended(identity, flow.id);
         }
-        if !self.ended.note_end(&flow.key(), flow.id, flow.stop_ns) {
+        if !self.ended.note_end(identity, flow.id, flow.stop_ns) {
             self.repeated_count += 1;
             return;
         }
-        let is_dumped = self.is_dumped(flow, found);
         if let Some(other) = found.live {
             if !is_dumped && (is_synced || self.is_confirmed(other)) {
                 self.repeated_count += 1; // it ended before that one began
                 return;
             }
-            self.destroy(other, f);
-            if !is_dumped {
+            self.make_up_end(other, f);
+            if is_dumped {
+                self.end(other);
+            } else {
                 self.flows.remove(other); // not from what the dump says, which may know better
             }
         }
+        let mut entry = Entry::of(flow, self.now_seconds);
         entry.status &= !status::DYING;
         self.hand_out(&entry.to_flow(EventKind::New, self.now_seconds), true, f);
         self.hand_out(flow, false, f);
@@ -347,8 +348,9 @@ impl Follower {
         let entry = Entry::of(flow, self.now_seconds);
         self.flows
             .insert(entry, Kind::Live, self.touch(flow) | bits);
-        if self.ended.forget(&flow.key(), flow.id) {
-            self.doubt(flow); // it may be the event that was late
+        let identity = &Identity::of(flow);
+        if self.ended.forget(identity, flow.id) {
+            self.doubt(identity, flow.id); // it may be the event that was late
         }
     }
 
@@ -373,20 +375,25 @@ impl Follower {
 
     /// It has ended. A dump under way may have met it before.
     fn end(&mut self, slot: Slot) {
-        match self.phase {
-            Phase::Idle => self.flows.remove(slot),
-            Phase::Noting | Phase::Merging(_) => self.flows.bury(slot),
+        if self.phase != Phase::Idle {
+            let entry = self.flows.entry(slot);
+            let (identity, id) = (entry.identity(), entry.id);
+            self.flows.note_ended(&identity, id);
         }
+        self.flows.remove(slot);
     }
 
     /// No Destroy was told of it.
     fn destroy(&mut self, slot: Slot, f: Out<'_>) {
-        let flow = self
-            .flows
-            .entry(slot)
-            .to_flow(EventKind::Destroy, self.now_seconds);
-        self.ended.note_made_up_end(&flow.key(), flow.id);
+        self.make_up_end(slot, f);
         self.end(slot);
+    }
+
+    /// Hands out the end of a live flow, which is still to be removed.
+    fn make_up_end(&mut self, slot: Slot, f: Out<'_>) {
+        let entry = self.flows.entry(slot);
+        self.ended.note_made_up_end(&entry.identity(), entry.id);
+        let flow = entry.to_flow(EventKind::Destroy, self.now_seconds);
         self.hand_out(&flow, true, f);
     }
 
@@ -426,7 +433,7 @@ impl Follower {
 
     fn take_found(&mut self, entry: Entry, f: Out<'_>) {
         self.flows.insert(entry, Kind::Live, 0);
-        self.ended.forget(&entry.key(), entry.id);
+        self.ended.forget(&entry.identity(), entry.id);
         self.hand_out(&entry.to_flow(EventKind::New, self.now_seconds), true, f);
     }
 
@@ -501,8 +508,7 @@ impl Follower {
         if self.flows.kind(slot) != Kind::Pending {
             return;
         }
-        let is_touched = |flows: &Flows| flows.find(&flows.entry(slot).key(), None).has_dead;
-        if self.flows.dead_count() == 0 || !is_touched(&self.flows) {
+        if !self.flows.is_touched(&self.flows.entry(slot).identity()) {
             self.take_pending(slot, f);
         }
     }
@@ -510,24 +516,24 @@ impl Follower {
     fn settle_slot(&mut self, slot: Slot, f: Out<'_>) {
         // A live one that was touched or seen stays, unless a pending one beside it says something else.
         let needs_look = match self.flows.kind(slot) {
-            Kind::Free | Kind::Dead => false,
+            Kind::Free => false,
             Kind::Live => !self.flows.has(slot, bits::TOUCHED | bits::SEEN),
             Kind::Pending => true,
         };
         if needs_look {
-            self.settle(&self.flows.entry(slot).key(), f);
+            self.settle(&self.flows.entry(slot).identity(), f);
         }
     }
 
-    /// Merges what there is of one key. An event that comes before touches it, as it would have before the merge; one that comes
-    /// later finds it merged.
-    fn settle(&mut self, key: &Key, f: Out<'_>) {
-        let mut found = self.flows.find(key, None);
-        let is_dead = |pending: &Slot| {
+    /// Merges the entries of one identity. An event that comes before touches it, as it would have before the merge; one that
+    /// comes later finds it merged.
+    fn settle(&mut self, identity: &Identity, f: Out<'_>) {
+        let mut found = self.flows.find(identity);
+        let has_ended = |pending: &Slot| {
             let id = self.flows.entry(*pending).id;
-            found.has_dead && self.flows.find(key, id).is_dead_id
+            self.flows.has_ended(identity, id)
         };
-        if let Some(ended) = found.pending.filter(is_dead) {
+        if let Some(ended) = found.pending.filter(has_ended) {
             self.flows.remove(ended);
             found.pending = None;
         }
@@ -551,7 +557,7 @@ impl Follower {
         self.flows.promote(pending, bits::TOUCHED);
         let entry = self.flows.entry(pending);
         let flow = entry.to_flow(EventKind::New, self.now_seconds);
-        self.ended.forget(&flow.key(), flow.id);
+        self.ended.forget(&entry.identity(), flow.id);
         self.hand_out(&flow, true, f);
     }
 
@@ -593,6 +599,7 @@ impl Follower {
     pub(super) fn finish(&mut self, resync: &mut Resync) {
         self.phase = Phase::Idle;
         self.uncleared = Some(0);
+        self.flows.clear_tombs();
         resync.entry_count = self.flows.live_count();
         resync.new_count = self.counts.new;
         resync.update_count = self.counts.update;
@@ -621,7 +628,8 @@ impl Follower {
     }
 
     fn note_dumped(&mut self, dumped: Entry) {
-        let found = self.flows.find(&dumped.key(), dumped.id);
+        let identity = &dumped.identity();
+        let found = self.flows.find(identity);
         if let Some(earlier) = found.pending {
             self.flows.remove(earlier); // the dump met it twice
         }
@@ -636,7 +644,7 @@ impl Follower {
             } else {
                 self.flows.insert(dumped, Kind::Pending, 0);
             }
-        } else if !found.is_dead_id {
+        } else if !self.flows.has_ended(identity, dumped.id) {
             self.flows.insert(dumped, Kind::Pending, 0);
         }
     }
@@ -650,7 +658,7 @@ impl Table for Follower {
     }
 
     fn begin(&mut self) {
-        // The keys of events that are held already stay marked: those events are told after the dump.
+        // The flows of events that are held already stay noted: those events are told after the dump.
         self.clear(&|| false);
         self.phase = Phase::Noting;
     }
@@ -666,6 +674,7 @@ impl Table for Follower {
 
     fn abandon(&mut self) {
         self.uncleared = Some(0);
+        self.flows.clear_tombs();
         self.held.end();
         self.phase = Phase::Idle;
     }
@@ -674,8 +683,9 @@ impl Table for Follower {
 #[cfg(test)]
 mod tests {
     use super::super::model::{Facts, key_of, message_of};
+    use super::super::step_count;
     use super::*;
-    use crate::conntrack::ProtocolState;
+    use crate::conntrack::{Key, ProtocolState, Tuple, Zone, ZoneDirection};
     use crate::list::Messages;
 
     const NEW: EventKind = EventKind::New;
@@ -847,18 +857,28 @@ mod tests {
 
     #[test]
     fn the_kernel_is_asked_about_what_comes_behind_an_end() {
-        let key = key_of(0);
+        let identity = Identity::from(key_of(0));
         let mut case = Case::new();
         case.take(NEW, 7, 0);
         case.take(DESTROY, 7, status::DYING);
         assert_eq!(case.follower.doubted, []);
         case.take(UPDATE, 7, 0);
-        assert_eq!(case.follower.doubted, [(key, Some(7))]);
+        assert_eq!(case.follower.doubted, [(identity, Some(7))]);
         case.take(NEW, 7, 0);
-        assert_eq!(case.follower.doubted, [(key, Some(7)); 2]);
-        for _ in 0..2 * MOST_DOUBTED {
-            case.take(DESTROY, 7, status::DYING);
-            case.take(UPDATE, 7, 0);
+        case.take(DESTROY, 7, status::DYING);
+        case.take(NEW, 8, 0);
+        case.take(DESTROY, 8, status::DYING);
+        case.take(UPDATE, 8, 0);
+        // A lifetime is asked about once, however often it contradicts, and leaves room for others.
+        let both = [7, 8].map(|id| (identity, Some(id)));
+        assert_eq!(case.follower.doubted, both);
+        for number in 1..=2 * MOST_DOUBTED {
+            let zone = Zone::new(u16::try_from(number).unwrap(), ZoneDirection::Both);
+            let key = Key {
+                zone: Some(zone),
+                ..key_of(0)
+            };
+            case.follower.doubt(&key.into(), Some(7));
         }
         assert_eq!(case.follower.doubted.len(), MOST_DOUBTED);
     }
@@ -936,6 +956,81 @@ mod tests {
         assert_eq!(case.told.last(), Some(&(DESTROY, 7, false)));
         case.take(NEW, 8, 0);
         assert_eq!(case.told.last(), Some(&(NEW, 8, false)), "at once");
+    }
+
+    /// Steps of the indexes for each lifetime, from when some have been there. `key` and `id` are of the lifetime of a number.
+    fn steps_per_lifetime(case: &mut Case, key: fn(u16) -> Key, id: fn(u16) -> u32) -> u64 {
+        let mut live = |number: u16| {
+            let key = key(number);
+            for kind in [NEW, UPDATE, DESTROY, DESTROY] {
+                let bytes = message_of(&key, kind, &facts(id(number), 0), true);
+                let message = Messages::new(&bytes).next().unwrap();
+                let (told, is_synced) = (&mut case.told, case.is_synced);
+                case.follower.take(&message, is_synced, &mut hear(told));
+            }
+        };
+        (0..3000).for_each(&mut live);
+        let before = step_count();
+        (3000..3100).for_each(live);
+        (step_count() - before) / 100
+    }
+
+    #[test]
+    fn a_tuple_that_is_used_often_costs_no_more_than_many_tuples() {
+        let one_key: fn(u16) -> Key = |_| key_of(0);
+        let many_keys: fn(u16) -> Key = |number| Key {
+            zone: Some(Zone::new(number, ZoneDirection::Both)),
+            ..key_of(0)
+        };
+        let (one_id, many_ids): (fn(u16) -> u32, fn(u16) -> u32) = (|_| 7, u32::from);
+        let holding: fn() -> Case = || Case {
+            follower: Follower::new(),
+            is_synced: false,
+            told: Vec::new(),
+        };
+        let dumping: fn() -> Case = || {
+            let mut case = Case::new();
+            case.lose();
+            case.follower.begin();
+            case
+        };
+        for case in [Case::new, holding, dumping] {
+            let many = steps_per_lifetime(&mut case(), many_keys, many_ids);
+            for ids in [one_id, many_ids] {
+                let one = steps_per_lifetime(&mut case(), one_key, ids);
+                assert!(one <= many + 8, "{one} and {many} steps");
+            }
+        }
+        // Nor does it take memory for each of them.
+        let mut case = dumping();
+        steps_per_lifetime(&mut case, one_key, one_id);
+        assert_eq!(case.follower.flows.tomb_count(), 1);
+        assert!(case.follower.flows.slot_count() <= 2);
+    }
+
+    #[test]
+    fn flows_that_ended_unheard_do_not_pile_up_under_one_reply_tuple() {
+        let mut case = Case::new();
+        let mut begin = |number: u16| {
+            let zone = Zone::new(5, ZoneDirection::Both);
+            let orig = Tuple {
+                src: [10, 1, number.to_be_bytes()[0], number.to_be_bytes()[1]].into(),
+                ..key_of(0).orig
+            };
+            let zone = Some(zone);
+            let bytes = message_of(&Key { orig, zone }, NEW, &facts(u32::from(number), 0), true);
+            let message = Messages::new(&bytes).next().unwrap();
+            case.follower
+                .take(&message, true, &mut hear(&mut case.told));
+        };
+        (0..3000).for_each(&mut begin);
+        let before = step_count();
+        (3000..3100).for_each(begin);
+        assert!(step_count() - before < 100 * 8);
+        let reply = &facts(0, 0).reply;
+        let zone = Some(Zone::new(5, ZoneDirection::Both));
+        let found = case.follower.flows.find_by_reply(reply, zone);
+        assert_eq!(found.unwrap().id, Some(3099), "the last that began");
     }
 
     #[test]

@@ -46,7 +46,10 @@ impl Index {
 
     pub(in crate::conntrack) fn with_hash(&self, hash: u32) -> impl Iterator<Item = Slot> {
         let found = self.shards[Self::shard(hash)].iter_hash(wide(hash));
-        let same = found.filter(move |indexed| indexed.hash == hash);
+        let same = found.filter(move |indexed| {
+            count_step();
+            indexed.hash == hash
+        });
         same.map(|indexed| indexed.slot)
     }
 
@@ -58,8 +61,29 @@ impl Index {
 
     pub(in crate::conntrack) fn remove(&mut self, hash: u32, slot: Slot) {
         let shard = &mut self.shards[Self::shard(hash)];
-        if let Ok(found) = shard.find_entry(wide(hash), |other| other.slot == slot) {
+        let is_it = |other: &Indexed| {
+            count_step();
+            other.slot == slot
+        };
+        if let Ok(found) = shard.find_entry(wide(hash), is_it) {
             found.remove();
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static STEP_COUNT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// In the tests, counts a number that is looked at.
+fn count_step() {
+    #[cfg(test)]
+    STEP_COUNT.set(STEP_COUNT.get() + 1);
+}
+
+/// How many numbers were looked at by this thread, in all indexes.
+#[cfg(test)]
+pub(in crate::conntrack) fn step_count() -> u64 {
+    STEP_COUNT.get()
 }

@@ -262,7 +262,10 @@ impl Kernel {
         let key = key_of(number);
         let mut reply = key.orig.reversed().unwrap();
         if random.one_in(3) {
+            // Of each flow with another port: reply tuples are unique.
             reply.dst = IpAddr::from([192, 0, 2, u8::try_from(random.below(3)).unwrap()]);
+            let dst = u16::try_from(1000 + number).unwrap();
+            reply.layer4 = Layer4::Ports { src: 80, dst };
         }
         let is_tcp = key.orig.protocol == 6;
         let id = self.new_id(number, random);
@@ -653,7 +656,8 @@ impl Mirrored {
         assert!(kernel.queue.is_empty());
         let listener = &mut self.listener;
         let mut f = |change: Change<'_>| listener.hear(&change);
-        for (key, id) in std::mem::take(&mut self.follower.doubted) {
+        for (identity, id) in std::mem::take(&mut self.follower.doubted) {
+            let key = identity.key;
             let mut numbers = (0..KEYS).filter(|number| key_of(*number) == key);
             let flow = kernel.flows[numbers.next().unwrap()];
             let told = flow.map(|flow| {
@@ -661,7 +665,7 @@ impl Mirrored {
                 let message = Messages::new(&bytes).next().unwrap();
                 Entry::of(&Flow::decode(&message).unwrap(), 0)
             });
-            match (self.follower.flows.find(&key, None).live, told) {
+            match (self.follower.flows.find(&identity).live, told) {
                 (Some(slot), told) => {
                     let id = self.follower.flows.entry(slot).id;
                     match told {
@@ -691,7 +695,7 @@ impl Mirrored {
         let mirrored: BTreeMap<_, _> = entries.collect();
         assert_eq!(mirrored, truth, "the table");
         assert_eq!(self.listener.flows, truth, "whoever follows the changes");
-        assert_eq!((flows.live_count(), flows.dead_count()), (truth.len(), 0));
+        assert_eq!((flows.live_count(), flows.tomb_count()), (truth.len(), 0));
         for entry in flows.live() {
             self.assert_is_found(entry);
         }
@@ -699,8 +703,8 @@ impl Mirrored {
 
     fn assert_is_found(&self, entry: &Entry) {
         let flows = &self.follower.flows;
-        let found = flows.find(&entry.key(), None);
-        assert!(found.live.is_some() && found.pending.is_none() && !found.has_dead);
+        let found = flows.find(&entry.identity());
+        assert!(found.live.is_some() && found.pending.is_none());
         let by_reply = flows.find_by_reply(&entry.reply.unwrap(), entry.zone);
         assert_eq!(by_reply.map(|found| found.reply), Some(entry.reply));
         let by_id: Vec<_> = flows.find_by_id(entry.id.unwrap()).collect();

@@ -10,6 +10,7 @@ use super::entry::Entry;
 use super::follow::{Follower, Out};
 use super::index::Slot;
 use super::table::{Kind, bits};
+use crate::conntrack::identity::Identity;
 use crate::conntrack::{Key, Requests};
 use crate::error::Result;
 use crate::message::Message;
@@ -34,7 +35,7 @@ struct Barrier {
     ask_again_at: Instant,
 }
 
-/// A flow that the kernel did not have when it was asked, but perhaps another one of its key.
+/// A flow that the kernel did not have when it was asked, but perhaps another one of its identity.
 #[derive(Debug)]
 struct Doubtful {
     slot: Slot,
@@ -140,15 +141,15 @@ impl Sweep {
             return Ok(());
         }
         let flows = &follower.flows;
-        let keys_overdue = overdue.iter().map(|slot| flows.entry(*slot).key());
-        let keys: Vec<Key> = keys_overdue
-            .chain(doubted.iter().map(|(key, _)| *key))
-            .collect();
+        let overdue_flows = overdue.iter().map(|slot| flows.entry(*slot).identity());
+        let doubted_flows = doubted.iter().map(|(identity, _)| *identity);
+        let flows = overdue_flows.chain(doubted_flows);
+        let keys: Vec<Key> = flows.map(|identity| identity.question()).collect();
         let mut requests = match self.requests.take() {
             Some(requests) => requests,
             None => Requests::open()?,
         };
-        requests.get_many(&keys, |index, flow| {
+        requests.ask_about(&keys, |index, flow| {
             let told = flow.map(|flow| Entry::of(flow, follower.now_seconds));
             match overdue.get(index) {
                 Some(slot) => self.take_answer(*slot, told, follower, f),
@@ -163,13 +164,14 @@ impl Sweep {
     /// What the kernel says of a flow whose events contradict what is known.
     fn take_resolution(
         &mut self,
-        (key, id): (Key, Option<u32>),
+        (identity, id): (Identity, Option<u32>),
         told: Option<Entry>,
         follower: &mut Follower,
         f: Out<'_>,
     ) {
-        let is_it = |told: &Entry| told.key() == key && told.is_id(id) && !told.is_dying();
-        if let Some(slot) = follower.flows.find(&key, None).live {
+        let is_it =
+            |told: &Entry| told.has_identity(&identity) && told.is_id(id) && !told.is_dying();
+        if let Some(slot) = follower.flows.find(&identity).live {
             self.take_answer(slot, told, follower, f);
         } else if let Some(told) = told.filter(is_it) {
             follower.take_revived(told, f);
@@ -184,7 +186,9 @@ impl Sweep {
         f: Out<'_>,
     ) {
         let live = follower.flows.entry(slot);
-        let told = told.filter(|told| told.zone == live.zone);
+        // The kernel finds flows by either tuple, so this may be another one than was asked about.
+        let identity = live.identity();
+        let told = told.filter(|told| told.has_identity(&identity));
         match told {
             Some(told) if told.is_dying() => {} // its event comes; else it is asked about again
             Some(told) if live.is_id(told.id) => follower.take_answer(slot, told, f),
@@ -424,11 +428,11 @@ mod tests {
 
     #[test]
     fn what_events_contradict_is_as_the_kernel_says() {
-        let key = key_of(1);
+        let identity = Identity::from(key_of(1));
         let resolve = |case: &mut Case, told: Option<Entry>| {
             let (sweep, heard_of) = (&mut case.sweep, &mut case.told);
             let mut f = |change: Change<'_>| heard_of.extend(heard(&change));
-            sweep.take_resolution((key, Some(7)), told, &mut case.follower, &mut f);
+            sweep.take_resolution((identity, Some(7)), told, &mut case.follower, &mut f);
         };
         // It goes on, or it does not.
         let mut case = Case::new(7);

@@ -1,11 +1,12 @@
-//! Entries in slots that do not move, found by key, by reply tuple and by id.
+//! Entries in slots that do not move, found by identity, by reply tuple and by id.
 
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
-use std::net::IpAddr;
+use std::hash::{BuildHasher as _, RandomState};
 
 use super::entry::Entry;
 use super::index::{Index, Slot};
-use crate::conntrack::{Key, Layer4, Tuple, Zone};
+use super::tombs::Tombs;
+use crate::conntrack::identity::{Identity, fold, hash_tuple};
+use crate::conntrack::{Tuple, Zone};
 
 /// So many entries are allocated at a time. None is ever moved: that would hold up the events.
 const CHUNK: usize = 1024;
@@ -19,8 +20,6 @@ pub(super) enum Kind {
     Live,
     /// What a dump says of a flow, not merged yet.
     Pending,
-    /// A flow that has ended, or that an event is held of, while a dump is brought together with the events.
-    Dead,
 }
 
 /// Bits of [`Mark::bits`].
@@ -43,14 +42,11 @@ struct Mark {
     bits: u8,
 }
 
-/// The entries of one key.
+/// The entries of one identity: one of each kind at most.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Found {
     pub live: Option<Slot>,
     pub pending: Option<Slot>,
-    pub has_dead: bool,
-    /// One of the dead has the id that was asked for.
-    pub is_dead_id: bool,
 }
 
 #[derive(Debug)]
@@ -60,14 +56,16 @@ pub(super) struct Flows {
     marks: Vec<Mark>,
     free: Vec<Slot>,
     live_count: usize,
-    dead_count: usize,
-    /// Strangers choose the flows, so the hashes are keyed at random.
+    /// With a random key, because strangers choose the flows.
     hasher: RandomState,
-    by_key: Index,
-    /// The live ones.
+    by_identity: Index,
+    /// The live ones. No two flows have the same reply tuple, so of several the last to begin is the one that still exists:
+    /// only that one is here.
     by_reply: Index,
     /// The live ones; an id may be that of several.
     by_id: Index,
+    /// Since the dump under way began: identities that an event touched, and identities with the ids that ended.
+    tombs: Tombs,
 }
 
 impl Flows {
@@ -77,20 +75,16 @@ impl Flows {
             marks: Vec::new(),
             free: Vec::new(),
             live_count: 0,
-            dead_count: 0,
             hasher: RandomState::new(),
-            by_key: Index::new(),
+            by_identity: Index::new(),
             by_reply: Index::new(),
             by_id: Index::new(),
+            tombs: Tombs::new(),
         }
     }
 
     pub(super) fn live_count(&self) -> usize {
         self.live_count
-    }
-
-    pub(super) fn dead_count(&self) -> usize {
-        self.dead_count
     }
 
     /// Slots there are, the free ones included.
@@ -118,29 +112,56 @@ impl Flows {
         entry(&self.chunks, slot)
     }
 
-    /// The entries of a key; `id` is that of the dead one that is looked for.
-    pub(super) fn find(&self, key: &Key, id: Option<u32>) -> Found {
+    pub(super) fn find(&self, identity: &Identity) -> Found {
         let mut found = Found::default();
-        for slot in self.by_key.with_hash(hash_of_key(&self.hasher, key)) {
-            let entry = self.entry(slot);
-            if entry.key() != *key {
+        let hash = fold(identity.hash(&self.hasher));
+        for slot in self.by_identity.with_hash(hash) {
+            if !self.entry(slot).has_identity(identity) {
                 continue;
             }
             match self.kind(slot) {
                 Kind::Free => {}
                 Kind::Live => found.live = Some(slot),
                 Kind::Pending => found.pending = Some(slot),
-                Kind::Dead => {
-                    found.has_dead = true;
-                    found.is_dead_id |= id.is_some() && entry.id == id;
-                }
             }
         }
         found
     }
 
+    /// An event of such a flow is held.
+    pub(super) fn note_touched(&mut self, identity: &Identity) {
+        self.tombs.insert(identity.hash(&self.hasher));
+    }
+
+    pub(super) fn is_touched(&self, identity: &Identity) -> bool {
+        self.tombs.count() > 0 && self.tombs.has(identity.hash(&self.hasher))
+    }
+
+    /// Such a flow has ended while a dump is read.
+    pub(super) fn note_ended(&mut self, identity: &Identity, id: Option<u32>) {
+        let hash = identity.hash_with_id(&self.hasher, id);
+        self.tombs.insert(hash);
+    }
+
+    /// Whether the flow with this id has ended since the dump began. Without an id it is not known.
+    pub(super) fn has_ended(&self, identity: &Identity, id: Option<u32>) -> bool {
+        self.tombs.count() > 0
+            && id.is_some()
+            && self.tombs.has(identity.hash_with_id(&self.hasher, id))
+    }
+
+    /// What was touched, and what ended, is of an earlier dump.
+    pub(super) fn clear_tombs(&mut self) {
+        self.tombs.clear();
+    }
+
+    #[cfg(test)]
+    pub(super) fn tomb_count(&self) -> usize {
+        self.tombs.count()
+    }
+
     pub(super) fn find_by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<&Entry> {
-        let hash = hash_of(&self.hasher, reply, zone);
+        let hash = fold(hash_tuple(&self.hasher, reply, zone));
         let mut entries = self.by_reply.with_hash(hash).map(|slot| self.entry(slot));
         entries.find(|entry| entry.reply == Some(*reply) && entry.zone == zone)
     }
@@ -165,12 +186,10 @@ impl Flows {
 
     pub(super) fn insert(&mut self, entry: Entry, kind: Kind, bits: u8) -> Slot {
         let slot = self.put(entry, Mark { kind, bits });
-        let hash = hash_of_key(&self.hasher, &entry.key());
-        self.by_key.insert(slot, hash);
-        match kind {
-            Kind::Live => self.become_live(slot),
-            Kind::Dead => self.dead_count += 1,
-            Kind::Pending | Kind::Free => {}
+        let hash = fold(entry.identity().hash(&self.hasher));
+        self.by_identity.insert(slot, hash);
+        if kind == Kind::Live {
+            self.become_live(slot);
         }
         slot
     }
@@ -209,28 +228,17 @@ impl Flows {
         self.index_details(slot);
     }
 
-    /// A live one becomes dead.
-    pub(super) fn bury(&mut self, slot: Slot) {
-        self.live_count -= 1;
-        self.dead_count += 1;
-        self.unindex_details(slot);
-        self.marks[slot as usize] = Mark {
-            kind: Kind::Dead,
-            bits: 0,
-        };
-    }
-
     pub(super) fn remove(&mut self, slot: Slot) {
-        if self.kind(slot) == Kind::Live {
-            self.bury(slot);
-        }
         match self.kind(slot) {
             Kind::Free => return,
-            Kind::Dead => self.dead_count -= 1,
-            Kind::Live | Kind::Pending => {}
+            Kind::Live => {
+                self.live_count -= 1;
+                self.unindex_details(slot);
+            }
+            Kind::Pending => {}
         }
-        let hash = hash_of_key(&self.hasher, &self.entry(slot).key());
-        self.by_key.remove(hash, slot);
+        let hash = fold(self.entry(slot).identity().hash(&self.hasher));
+        self.by_identity.remove(hash, slot);
         self.marks[slot as usize] = Mark {
             kind: Kind::Free,
             bits: 0,
@@ -238,13 +246,14 @@ impl Flows {
         self.free.push(slot);
     }
 
-    /// Changes an entry, but for its key.
+    /// Changes an entry, but not its identity.
     pub(super) fn change(&mut self, slot: Slot, f: impl FnOnce(&mut Entry)) {
         let mut changed = *self.entry(slot);
         f(&mut changed);
         let old = self.entry(slot);
         let is_indexed = self.kind(slot) == Kind::Live
             && (old.reply, old.id, old.zone) != (changed.reply, changed.id, changed.zone);
+        debug_assert_eq!(old.identity(), changed.identity());
         if is_indexed {
             self.unindex_details(slot);
         }
@@ -258,27 +267,41 @@ impl Flows {
     /// Removes an entry unless it is live, and clears the marks that are of one dump.
     pub(super) fn clear_marks(&mut self, slot: Slot) {
         match self.kind(slot) {
-            Kind::Pending | Kind::Dead => self.remove(slot),
+            Kind::Pending => self.remove(slot),
             Kind::Live | Kind::Free => self.marks[slot as usize].bits &= bits::BEGUN,
         }
     }
 
     fn index_details(&mut self, slot: Slot) {
-        let entry = self::entry(&self.chunks, slot);
-        if let Some(hash) = hash_of_reply(&self.hasher, entry) {
+        let Entry {
+            reply, zone, id, ..
+        } = *entry(&self.chunks, slot);
+        if let Some(reply) = reply {
+            let hash = fold(hash_tuple(&self.hasher, &reply, zone));
+            let is_same = |other: &Slot| {
+                let other = entry(&self.chunks, *other);
+                other.reply == Some(reply) && other.zone == zone
+            };
+            let earlier = self.by_reply.with_hash(hash).find(is_same);
+            if let Some(earlier) = earlier {
+                self.by_reply.remove(hash, earlier);
+            }
             self.by_reply.insert(slot, hash);
         }
-        if let Some(id) = entry.id {
+        if let Some(id) = id {
             self.by_id.insert(slot, hash_of_id(&self.hasher, id));
         }
     }
 
     fn unindex_details(&mut self, slot: Slot) {
-        let entry = self::entry(&self.chunks, slot);
-        if let Some(hash) = hash_of_reply(&self.hasher, entry) {
+        let Entry {
+            reply, zone, id, ..
+        } = *entry(&self.chunks, slot);
+        if let Some(reply) = reply {
+            let hash = fold(hash_tuple(&self.hasher, &reply, zone));
             self.by_reply.remove(hash, slot);
         }
-        if let Some(id) = entry.id {
+        if let Some(id) = id {
             self.by_id.remove(hash_of_id(&self.hasher, id), slot);
         }
     }
@@ -287,44 +310,6 @@ impl Flows {
 fn entry(chunks: &[Vec<Entry>], slot: Slot) -> &Entry {
     let place = slot as usize;
     &chunks[place / CHUNK][place % CHUNK]
-}
-
-/// The hash of a tuple in a zone. Only 32 bits of it are kept.
-fn hash_of(hasher: &RandomState, tuple: &Tuple, zone: Option<Zone>) -> u32 {
-    let mut state = hasher.build_hasher();
-    match (tuple.src, tuple.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            state.write_u64(u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()));
-        }
-        (src, dst) => (src, dst).hash(&mut state),
-    }
-    let layer4 = match tuple.layer4 {
-        Layer4::None => 0,
-        Layer4::Ports { src, dst } => u32::from(src) << 16 | u32::from(dst),
-        Layer4::Icmp {
-            icmp_type,
-            code,
-            id,
-        } => u32::from_be_bytes([icmp_type, code, 0, 0]) | u32::from(id),
-    };
-    let [a, b] = zone.map_or(0, |zone| zone.id).to_be_bytes();
-    state.write_u64(
-        u64::from(layer4) << 32 | u64::from(u32::from_be_bytes([tuple.protocol, 0, a, b])),
-    );
-    fold(state.finish())
-}
-
-fn fold(hash: u64) -> u32 {
-    let [.., a, b, c, d] = hash.to_be_bytes();
-    u32::from_be_bytes([a, b, c, d])
-}
-
-fn hash_of_key(hasher: &RandomState, key: &Key) -> u32 {
-    hash_of(hasher, &key.orig, key.zone)
-}
-
-fn hash_of_reply(hasher: &RandomState, entry: &Entry) -> Option<u32> {
-    Some(hash_of(hasher, entry.reply.as_ref()?, entry.zone))
 }
 
 fn hash_of_id(hasher: &RandomState, id: u32) -> u32 {

@@ -1,0 +1,72 @@
+//! What events did to flows while a dump is read, as hashes alone.
+
+use hashbrown::HashTable;
+
+/// A set is so many tables, because one that grows moves all that it holds.
+const SHARDS: usize = 64;
+
+/// Hashes of flows that an event touched, or of lifetimes that ended. Each is there once, however often it is noted.
+#[derive(Debug)]
+pub(super) struct Tombs {
+    shards: Vec<HashTable<u64>>,
+    count: usize,
+}
+
+impl Tombs {
+    pub(super) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            count: 0,
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn insert(&mut self, hash: u64) {
+        let shard = &mut self.shards[shard(hash)];
+        let entry = shard.entry(hash, |other| *other == hash, |other| *other);
+        if let hashbrown::hash_table::Entry::Vacant(place) = entry {
+            place.insert(hash);
+            self.count += 1;
+        }
+    }
+
+    pub(super) fn has(&self, hash: u64) -> bool {
+        let is_it = |other: &u64| *other == hash;
+        self.count > 0 && self.shards[shard(hash)].find(hash, is_it).is_some()
+    }
+
+    /// Forgets all, and gives the memory back.
+    pub(super) fn clear(&mut self) {
+        if self.count > 0 {
+            *self = Self::new();
+        }
+    }
+}
+
+fn shard(hash: u64) -> usize {
+    // Neither the bits that a table chooses a place by nor those that it keeps with one.
+    usize::try_from(hash >> 48).unwrap_or(0) % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_there_once() {
+        let mut tombs = Tombs::new();
+        assert!(!tombs.has(7));
+        for _ in 0..10 {
+            for number in 0..5000 {
+                tombs.insert(number << 32 | number);
+            }
+        }
+        assert_eq!(tombs.count(), 5000);
+        assert!(tombs.has(7 << 32 | 7) && !tombs.has(7));
+        tombs.clear();
+        assert!(tombs.count() == 0 && !tombs.has(7 << 32 | 7));
+    }
+}
