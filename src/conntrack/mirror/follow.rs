@@ -982,7 +982,8 @@ mod tests {
             zone: Some(Zone::new(number, ZoneDirection::Both)),
             ..key_of(0)
         };
-        let (one_id, many_ids): (fn(u16) -> u32, fn(u16) -> u32) = (|_| 7, u32::from);
+        let one_id: fn(u16) -> u32 = |_| 7;
+        let many_ids: fn(u16) -> u32 = u32::from;
         let holding: fn() -> Case = || Case {
             follower: Follower::new(),
             is_synced: false,
