@@ -1,5 +1,6 @@
 //! The command line.
 
+mod demo;
 mod flood;
 mod latency;
 
@@ -14,6 +15,7 @@ use crate::load;
 use crate::table::check_path;
 use crate::units::{parse_size, parse_time};
 
+pub use demo::DemoArguments;
 pub use flood::FloodArguments;
 pub use latency::LatencyArguments;
 
@@ -37,7 +39,7 @@ pub enum Command {
     Conntrack(ConntrackArguments),
     /// Follow route events, in the lines of ip monitor route
     Route(RouteArguments),
-    /// Make conntrack and route events in a private namespace, and follow them
+    /// See what nlring does: a tour of a few seconds with real events, in a network namespace of its own
     Demo(DemoArguments),
     /// Make events at a known rate, for others to hear: a load generator
     Flood(FloodArguments),
@@ -133,17 +135,6 @@ collector, the kernel may load its conntrack modules.
 
 Exits with 0 when conntrack and route events can be received here, perhaps with limits, and with 1 when something makes
 that impossible.";
-
-#[derive(Args, Debug)]
-#[command(after_help = "Exits with 1 when what it made is not what it received and lost.")]
-pub struct DemoArguments {
-    #[command(flatten)]
-    pub common: CommonArguments,
-
-    /// Each socket's receive buffer: so small that every process may have it
-    #[arg(long = "recv-buffer", value_name = "SIZE", allow_hyphen_values = true, default_value = "208KiB", value_parser = parse_size)]
-    pub recv_buffer_bytes: usize,
-}
 
 const CONNTRACK_HELP: &str = concat!(
     "\

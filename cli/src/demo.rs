@@ -1,144 +1,26 @@
-//! `nlring demo`: the whole job in a namespace of its own: makes events, follows them, and holds one against the other.
+//! `nlring demo`: what nlring does, shown with real events of this kernel in a network namespace of its own.
+//!
+//! Without options it is a tour in four parts, each of which checks what it shows. `--events` is the plain stream: it
+//! makes events, follows them as a collector does, and compares the counts.
+
+mod burst;
+mod cost;
+mod flows;
+mod follower;
+mod live;
+mod mirror;
+mod plain;
+mod stage;
+mod tour;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-
-use nlring::route::Route;
-use nlring::{Engine, Protocol, SocketId, conntrack, route};
 
 use crate::args::DemoArguments;
-use crate::collect::{Incoming, Limits, Lines};
-use crate::conntrack::FlowLines;
-use crate::generator::Generator;
-use crate::namespace;
-use crate::outcome::{End, Failure};
-use crate::output::Output;
-use crate::route::{RouteFormat, RouteFormatter};
-use crate::session::{self, Session};
 
 pub fn run(arguments: &DemoArguments) -> ExitCode {
-    session::run(&arguments.common, |session| {
-        let engine = session.engine()?;
-        namespace::enter("demo")?;
-        let demo = Demo::open(session, engine, arguments.recv_buffer_bytes);
-        let demo = demo.map_err(|failure| match failure {
-            Failure::Denied(text) => namespace::forbidden("demo", &text),
-            failure => failure,
-        })?;
-        demo.run(session)
-    })
-}
-
-/// The generator, the sockets that hear it, and their lines.
-struct Demo {
-    generator: Generator,
-    engine: Engine,
-    sockets: [SocketId; 2],
-    lines: DemoLines,
-}
-
-impl Demo {
-    fn open(
-        session: &mut Session<'_>,
-        mut engine: Engine,
-        recv_buffer_bytes: usize,
-    ) -> Result<Self, Failure> {
-        let generator = Generator::open()?;
-        let flow_groups = [conntrack::Group::New, conntrack::Group::Destroy];
-        let flows =
-            engine.add(session.socket(Protocol::NETFILTER, recv_buffer_bytes, flow_groups)?)?;
-        let routes = engine.add(session.socket(
-            Protocol::ROUTE,
-            recv_buffer_bytes,
-            [route::Group::Ipv4Route],
-        )?)?;
-        let lines = DemoLines {
-            flows,
-            flow_lines: FlowLines::default(),
-            routes: RouteFormatter::load(RouteFormat::text(&[]))?,
-        };
-        Ok(Self {
-            generator,
-            engine,
-            sockets: [flows, routes],
-            lines,
-        })
-    }
-
-    fn run(mut self, session: &mut Session<'_>) -> Result<End, Failure> {
-        let stop = self.engine.stop_handle();
-        let requests = session.requests.clone();
-        let is_over = Arc::new(AtomicBool::new(false));
-        let generator = self.generator;
-        let making = thread::Builder::new().name("generator".to_owned()).spawn({
-            let is_over = Arc::clone(&is_over);
-            move || {
-                let made = generator
-                    .run(|| is_over.load(Ordering::Relaxed) || requests.stop_since().is_some());
-                stop.stop();
-                made
-            }
-        });
-        let making = making
-            .map_err(|error| Failure::Other(format!("start the generator's thread: {error}")))?;
-        let result = session.collect(
-            self.engine,
-            &self.sockets,
-            Limits::default(),
-            &mut self.lines,
-        );
-        is_over.store(true, Ordering::Relaxed);
-        let made = making
-            .join()
-            .map_err(|_| Failure::Other("the generator's thread panicked".to_owned()))?;
-        let (end, made) = (result?, made?);
-        session.summary.created = Some(made.event_count);
-        if made.is_whole && end == End::Stopped {
-            compare(
-                made.event_count,
-                session.summary.received,
-                session.summary.dropped,
-            )?;
-        }
-        Ok(end)
-    }
-}
-
-fn compare(created: u64, received: u64, lost: u64) -> Result<(), Failure> {
-    if created == received + lost {
-        return Ok(());
-    }
-    Err(Failure::Other(format!(
-        "{created} events were created, but {received} received and {lost} lost: these should be as many"
-    )))
-}
-
-/// Flows and routes, each by its socket.
-struct DemoLines {
-    flows: SocketId,
-    flow_lines: FlowLines,
-    routes: RouteFormatter,
-}
-
-impl Lines for DemoLines {
-    fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
-        if incoming.socket == self.flows {
-            self.flow_lines.write(incoming, output);
-        } else if let Some(route) = &Route::decode(&incoming.message) {
-            output.event(|out| self.routes.write(route, incoming.received_ns, out));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_event_created_must_be_received_or_lost() {
-        assert!(compare(10, 10, 0).is_ok() && compare(10, 7, 3).is_ok());
-        assert!(compare(10, 9, 0).is_err() && compare(10, 10, 1).is_err());
+    if arguments.events {
+        plain::run(arguments)
+    } else {
+        tour::run(arguments)
     }
 }

@@ -1,6 +1,7 @@
 //! `nlring latency`: measures how late events come, and what receiving them costs, by all ways asked for.
 
 mod cores;
+mod cost;
 mod hgrm;
 mod meter;
 mod plan;
@@ -29,6 +30,7 @@ use report::Report;
 use run::{Conditions, Run, Runs};
 
 pub use cores::Cpus;
+pub use cost::{Cost, Measurement, costs};
 pub use plan::{Receiver, Way};
 
 /// Exits with 1 also when events are unaccounted for.

@@ -7,6 +7,7 @@ use rustix::process::{getegid, geteuid};
 use rustix::thread::UnshareFlags;
 
 use crate::outcome::Failure;
+use crate::privilege::{Capability, Privilege, Way, from_outside};
 
 /// Moves this process into a fresh network namespace, and for that into a user namespace unless it is root's.
 /// Must come before any thread starts: only the calling thread moves, and a threaded process gets no user namespace.
@@ -27,12 +28,36 @@ pub fn enter(command: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells that private namespaces are forbidden here, by what has shown it.
+/// The failure to say where private namespaces are forbidden: `what` has shown it.
 pub fn forbidden(command: &str, what: &str) -> Failure {
+    let privilege = Privilege::read();
+    let remedy = match privilege.way_to(Capability::SysAdmin) {
+        Way::FromOutside if !privilege.is_nested() => {
+            from_outside(&[Capability::SysAdmin, Capability::NetAdmin])
+        }
+        _ => format!("run it as root of the host: sudo nlring {command}"),
+    };
+    let reason = forbidden_by().map_or(String::new(), |reason| format!("{reason}; "));
     Failure::Other(format!(
-        "a private network namespace cannot be made here ({what}); where a container, AppArmor or a \
-         sysctl forbids user namespaces, use root: sudo nlring {command} (in a container also CAP_SYS_ADMIN)"
+        "a private network namespace cannot be made here ({what}): {reason}{remedy}"
     ))
+}
+
+/// The setting that forbids user namespaces, where it can be read.
+fn forbidden_by() -> Option<&'static str> {
+    let is = |name: &str, value: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+        text.trim() == value
+    };
+    if is("user/max_user_namespaces", "0") {
+        Some("user namespaces are forbidden (user.max_user_namespaces is 0)")
+    } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        Some("AppArmor forbids user namespaces (kernel.apparmor_restrict_unprivileged_userns is 1)")
+    } else if is("kernel/unprivileged_userns_clone", "0") {
+        Some("user namespaces are forbidden (kernel.unprivileged_userns_clone is 0)")
+    } else {
+        None
+    }
 }
 
 #[expect(

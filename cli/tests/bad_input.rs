@@ -163,7 +163,7 @@ fn without_permission_it_names_the_capability() {
 #[test]
 fn a_file_that_cannot_be_written_is_named() {
     own_namespace();
-    for command in ["conntrack", "route", "demo"] {
+    for command in ["conntrack", "route", "demo --events"] {
         for (file, reason) in [
             ("/nonexistent/output", "No such file"),
             ("/proc", "Is a directory"),

@@ -1,13 +1,199 @@
-//! `nlring demo`, as a new user tries it.
+//! `nlring demo`, as a new user tries it: the tour, and with --events the plain stream.
 
 mod common;
+#[path = "common/terminal.rs"]
+mod terminal;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
-use common::{Directory, END_LIMIT, Ended, NLRING, Run, best_of_3, is_real_root, run, skip};
+use common::{
+    Directory, END_LIMIT, Ended, NLRING, Run, await_that, best_of_3, is_real_root, own_namespace,
+    run, skip,
+};
+use nlring::{Protocol, RecvFlags, Socket};
+use serde_json::Value;
+use terminal::Terminal;
+
+/// What the tour has shown to a program that reads it.
+struct Tour(String);
+
+impl Tour {
+    #[track_caller]
+    fn run(arguments: &[&str]) -> Self {
+        let output = tour(arguments).output().expect("timeout");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(0), "{errors}{text}");
+        assert_eq!(errors, "");
+        Self(text)
+    }
+
+    /// The numbers of the only line with this text.
+    #[track_caller]
+    fn numbers(&self, part: &str) -> Vec<u64> {
+        let mut lines = self.0.lines().filter(|line| line.contains(part));
+        let line = lines.next().unwrap_or_else(|| panic!("{part}: {}", self.0));
+        assert_eq!(lines.next(), None, "{part}");
+        line.split(|character: char| !character.is_ascii_digit())
+            .filter_map(|digits| digits.parse().ok())
+            .collect()
+    }
+
+    /// That what it says is so, as far as its numbers can show it.
+    #[track_caller]
+    fn assert_facts(&self) {
+        let text = &self.0;
+        for part in [
+            "    [NEW] tcp      6 600 ESTABLISHED src=192.0.2.10 dst=198.51.100.20 ",
+            " [UNREPLIED] src=10.0.0.5 dst=192.0.2.11 sport=8443 dport=41000",
+            "    [DESTROY] tcp      6 ",
+            "    198.51.100.0/24 dev lo proto static scope link\n",
+            "    Deleted 198.51.100.0/24 dev lo proto static scope link\n",
+            "\nAll checks are OK.\n",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains('\x1b') && !text.contains("FAILED"), "{text}");
+        self.assert_json();
+
+        let [sent, received, lost] = self.numbers(" sent = ")[..] else {
+            panic!("{text}")
+        };
+        assert!(sent == received + lost && lost > 0, "{text}");
+        assert_eq!(self.numbers("[LOST]")[0], lost);
+
+        let [burst_lost, wrong] = self.numbers("the mirror is wrong now")[..] else {
+            panic!("{text}")
+        };
+        // Each event of the burst is of another flow.
+        assert!(burst_lost == wrong && wrong > 0, "{text}");
+        let resynced = self.numbers("[RESYNCED]");
+        let [entries, new, changed, gone] = resynced[..4] else {
+            panic!("{text}")
+        };
+        assert_eq!((new + gone, changed), (wrong, 0), "{text}");
+        assert_eq!(self.numbers("has healed"), [entries, entries, 0]);
+        let [made, accounted] = self.numbers(" events made, ")[..] else {
+            panic!("{text}")
+        };
+        assert!(made > 0 && made == accounted, "{text}");
+    }
+
+    #[track_caller]
+    fn assert_json(&self) {
+        let line = self.0.lines().find(|line| line.starts_with("    {"));
+        let event: Value = serde_json::from_str(line.expect("JSON")).expect("JSON");
+        assert_eq!(event["event"], "new");
+        assert_eq!(event["nat"]["dst"], "10.0.0.5");
+        assert_eq!(event["nat"]["dport"], 8443);
+    }
+}
+
+/// The tour, about to be taken. It must end.
+fn tour(arguments: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["30", NLRING, "demo"]).args(arguments);
+    command.stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn the_tour_shows_what_is_so() {
+    let tours = ["multishot", "oneshot:4", "recvmmsg"];
+    let tours =
+        tours.map(|backend| thread::spawn(move || (backend, Tour::run(&["--backend", backend]))));
+    for tour in tours {
+        let (backend, tour) = tour.join().expect("a tour");
+        tour.assert_facts();
+        let told = format!("Received with the backend {backend} (asked for).");
+        assert!(tour.0.contains(&told), "{}", tour.0);
+    }
+}
+
+#[test]
+fn the_tour_touches_nothing_outside_its_namespace() {
+    own_namespace();
+    let listen = |protocol, groups: &[u32]| {
+        let builder = Socket::builder(protocol).groups(groups.iter().copied());
+        builder.nonblocking(true).open().expect("a listener")
+    };
+    let listeners = [
+        listen(Protocol::NETFILTER, &[1, 2, 3]),
+        listen(Protocol::ROUTE, &[1, 7, 11]), // links, IPv4 and IPv6 routes
+    ];
+    Tour::run(&[]).assert_facts();
+    for listener in &listeners {
+        let mut buffer = vec![0; Socket::buffer_size()];
+        let came = listener.recv(&mut buffer, RecvFlags::NONE);
+        let came = came.map(|list| list.datagrams().len());
+        assert!(
+            came.as_ref()
+                .is_err_and(|error| error.kind() == nlring::ErrorKind::WouldBlock),
+            "{came:?}"
+        );
+        assert_eq!(listener.drops().expect("drops"), 0);
+    }
+}
+
+/// What is seen on a terminal, and what is sent to it.
+fn on_terminal(columns: u16, variables: &[(&str, &str)]) -> String {
+    let terminal = Terminal::with_columns(columns);
+    let mut command = tour(&[]);
+    command.env_remove("NO_COLOR").env("TERM", "xterm");
+    command.envs(variables.iter().copied());
+    let status = command.stdout(terminal.slave()).status().expect("timeout");
+    assert!(status.success(), "{status}: {}", terminal.text());
+    await_that("its end", || terminal.text().contains("nlring --help"));
+    terminal.text().replace("\r\n", "\n")
+}
+
+#[test]
+fn on_a_terminal_it_fits_and_has_colours() {
+    let coloured = thread::spawn(|| on_terminal(80, &[]));
+    let plain = thread::spawn(|| on_terminal(80, &[("NO_COLOR", "1")]));
+    let dumb = on_terminal(120, &[("TERM", "dumb")]);
+    let (coloured, plain) = (
+        coloured.join().expect("a tour"),
+        plain.join().expect("a tour"),
+    );
+    assert!(coloured.contains("\x1b[32m[NEW]\x1b[0m tcp"), "{coloured}");
+    assert!(coloured.contains("\x1b[33m[LOST]\x1b[0m "), "{coloured}");
+    for (text, columns) in [(&plain, 80), (&dumb, 120)] {
+        assert!(!text.contains('\x1b'), "{text}");
+        let widest = text.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(columns), "{widest:?}: {text}");
+    }
+}
+
+#[test]
+fn a_tour_that_cannot_be_written_is_a_failure_unless_its_reader_has_gone() {
+    let full = tour(&[])
+        .stdout(File::create("/dev/full").expect("a device"))
+        .output()
+        .expect("timeout");
+    let errors = String::from_utf8_lossy(&full.stderr);
+    assert_eq!(full.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("No space left"), "{errors}");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let gone = tour(&[]).stdout(writer).output().expect("timeout");
+    assert_eq!(String::from_utf8_lossy(&gone.stderr), "");
+    assert_eq!(gone.status.code(), Some(0));
+}
+
+#[test]
+fn what_belongs_to_the_stream_is_refused_without_it() {
+    for option in ["--output", "--stats", "--recv-buffer"] {
+        let output = tour(&[option, "1"]).output().expect("timeout");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains("--events"), "{errors}");
+    }
+}
 
 const DEMO_LIMIT: Duration = Duration::from_secs(15);
 
@@ -48,14 +234,15 @@ fn check(demo: &Ended) -> Result<(), String> {
 }
 
 #[test]
-fn it_receives_all_that_it_makes() {
-    best_of_3(|| check(&Run::new("demo").run_to_end()));
+fn the_stream_has_all_that_it_makes() {
+    best_of_3(|| check(&Run::new("demo --events").run_to_end()));
 }
 
 #[test]
-fn it_works_on_each_backend() {
+fn the_stream_works_on_each_backend() {
     let backends = ["multishot", "oneshot:4", "recvmmsg"];
-    let demos = backends.map(|backend| Run::new(&format!("demo --backend {backend}")).spawn());
+    let demos =
+        backends.map(|backend| Run::new(&format!("demo --events --backend {backend}")).spawn());
     for (backend, demo) in backends.iter().zip(demos) {
         let demo = demo.wait();
         assert_whole(&demo);
@@ -80,21 +267,24 @@ fn a_copied_binary_works_without_root() {
     let copy = directory.file("nlring");
     fs::copy(NLRING, &copy).expect("a copy");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("its permissions");
-    best_of_3(|| {
-        let mut demo = Run::new("demo --output - --stats /dev/null");
-        demo.command = Command::new("setpriv");
-        demo.command
+    for arguments in [&["demo"][..], &["demo", "--events"]] {
+        let output = Command::new("timeout")
+            .args(["30", "setpriv"])
             .args(nobody)
-            .args([&copy, "demo"])
+            .arg(&copy)
+            .args(arguments)
             .current_dir(&directory.0)
-            .env_clear();
-        let output = directory.file("output");
-        demo.command
-            .stdout(fs::File::create(&output).expect("a file"));
-        let mut demo = demo.run_to_end();
-        demo.output = fs::read_to_string(&output).expect("its output");
-        check(&demo)
-    });
+            .env_clear()
+            .output()
+            .expect("timeout");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(text.contains("[NEW] tcp      6 600 ESTABLISHED"), "{text}");
+        if arguments.len() == 1 {
+            Tour(text).assert_facts();
+        }
+    }
 }
 
 #[test]
@@ -106,7 +296,7 @@ fn where_user_namespaces_are_forbidden_it_says_to_use_root() {
     // In a user namespace that may have none below it, and without the capabilities of its root.
     let directory = Directory::new();
     let script = format!(
-        "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all '{NLRING}' demo --stats {}",
+        "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all '{NLRING}' demo --events --stats {}",
         directory.file("stats")
     );
     let demo = run("unshare", &["-Ur", "sh", "-c", &script]).expect("unshare");
@@ -124,9 +314,9 @@ fn where_user_namespaces_are_forbidden_it_says_to_use_root() {
 }
 
 #[test]
-fn it_ends_when_it_is_told_to() {
+fn the_stream_ends_when_it_is_asked_to() {
     best_of_3(|| {
-        let demo = Run::new("demo").spawn();
+        let demo = Run::new("demo --events").spawn();
         demo.await_lines(10);
         let demo = demo.end();
         demo.assert_good();
@@ -139,8 +329,8 @@ fn it_ends_when_it_is_told_to() {
 }
 
 #[test]
-fn it_says_that_its_output_is_full() {
-    let demo = Run::new("demo --output /dev/full").run_to_end();
+fn a_stream_that_cannot_be_written_is_a_failure() {
+    let demo = Run::new("demo --events --output /dev/full").run_to_end();
     assert_eq!(demo.code, Some(1), "{demo:#?}");
     let failures = demo.failures();
     assert_eq!(failures.len(), 1, "{demo:#?}");

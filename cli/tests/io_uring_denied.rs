@@ -54,7 +54,7 @@ fn a_backend_that_needs_it_fails_with_the_reason() {
 
 #[test]
 fn the_demo_works_without_it() {
-    let mut run = Run::new("demo");
+    let mut run = Run::new("demo --events");
     deny_io_uring(&mut run.command, libc::EPERM);
     let ended = run.run_to_end();
     ended.assert_good();

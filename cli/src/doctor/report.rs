@@ -5,6 +5,7 @@ use std::iter::once;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::fold::fold;
 use crate::json;
 use crate::text::escaped;
 
@@ -140,20 +141,6 @@ fn put_line(out: &mut Vec<u8>, margin: &str, text: &str) {
     }
 }
 
-/// Breaks a text into lines of so many characters, at its blanks. A longer word stays whole.
-fn fold(text: &str, room: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
-                line.extend([" ", word]);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,14 +171,6 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1], "limit    second  evil\\x1b[2J name,");
         assert_eq!(lines[2], "                 and more");
-    }
-
-    #[test]
-    fn words_are_never_lost_in_folding() {
-        let text = "a word-that-is-too-long and  two blanks";
-        for room in 0..50 {
-            assert_eq!(fold(text, room).join(" "), text, "{room}");
-        }
     }
 
     #[test]

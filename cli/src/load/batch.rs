@@ -2,10 +2,11 @@
 
 use std::io;
 
-use nlring::{Error, Protocol, Requester};
+use nlring::{Error, ErrorKind, Protocol, Requester};
 use rustix::io::Errno;
 
 use crate::outcome::Failure;
+use crate::privilege::{Capability, Privilege};
 
 /// What to do about a refusal.
 pub type Remedies = &'static [(Errno, &'static str)];
@@ -50,15 +51,24 @@ impl Batch {
 
     /// A remedy that is known says more than the kernel.
     fn failure(&self, error: Error) -> Failure {
+        if error.kind() == ErrorKind::PermissionDenied {
+            return not_permitted(self.operation);
+        }
         let mut remedies = self.remedies.iter();
         let is_its = |of: Errno| error.raw_os_error() == Some(of.raw_os_error());
         let Some((of, remedy)) = remedies.find(|(of, _)| is_its(*of)) else {
             return error.during(self.operation).into();
         };
         let message = format!("{}: {}: {remedy}", self.operation, io::Error::from(*of));
-        match *of {
-            Errno::PERM | Errno::ACCESS => Failure::Denied(message),
-            _ => Failure::Other(message),
-        }
+        Failure::Other(message)
     }
+}
+
+/// A request took a capability that this process lacks.
+fn not_permitted(operation: &str) -> Failure {
+    let capability = Capability::NetAdmin;
+    let remedy = Privilege::read().remedy(capability, "flood");
+    Failure::Denied(format!(
+        "{operation}: not permitted: it takes {capability}; {remedy}"
+    ))
 }

@@ -14,7 +14,6 @@ use crate::outcome::Failure;
 const LIFE_SECONDS: u32 = 600;
 
 pub const REMEDIES: Remedies = &[
-    (Errno::PERM, "it needs CAP_NET_ADMIN: run as root"),
     (Errno::NOENT, "another program has removed it"),
     (
         Errno::EXIST,

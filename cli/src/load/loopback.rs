@@ -26,17 +26,14 @@ macro_rules! track {
 }
 
 /// Of their removal.
-pub const REMEDIES: Remedies = &[
-    (Errno::PERM, "it needs CAP_NET_ADMIN: run as root"),
-    (
-        Errno::NOENT,
-        concat!(
-            "flows are not tracked here, as no rule needs it: nft '",
-            track!(),
-            "'"
-        ),
+pub const REMEDIES: Remedies = &[(
+    Errno::NOENT,
+    concat!(
+        "flows are not tracked here, as no rule needs it: nft '",
+        track!(),
+        "'"
     ),
-];
+)];
 
 /// Sets up what flows over the loopback device need, in a namespace of its own.
 pub fn set_up(place: Place) -> Result<(), Failure> {

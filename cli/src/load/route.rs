@@ -23,7 +23,6 @@ const NETWORK: u32 = 240 << 24;
 const NUMBERS: u32 = 1 << 27;
 
 const REMEDIES: Remedies = &[
-    (Errno::PERM, "it needs CAP_NET_ADMIN: run as root"),
     (Errno::SRCH, "another program has deleted it"),
     (
         Errno::EXIST,

@@ -1,0 +1,78 @@
+//! The second part: a burst into a small receive buffer, and every loss counted.
+
+use nlring::conntrack::{Flow, Group};
+use nlring::{Event, Protocol};
+
+use super::flows::Flows;
+use super::follower::{Follower, How, listen};
+use super::stage::Stage;
+use crate::conntrack_text::{TextOptions, write_line};
+use crate::gap::{self, Gap, now_ns};
+use crate::outcome::Failure;
+
+/// The kernel grants twice as much, which has room for some dozens of events.
+pub const SMALL_BUFFER_BYTES: usize = 16 << 10;
+/// How many connections begin and end.
+const CONNECTIONS: u16 = 1000;
+const EVENTS: u64 = 2 * CONNECTIONS as u64;
+/// How many lines are shown at the beginning and at the end.
+const SHOWN: usize = 2;
+
+pub fn show(stage: &mut Stage, how: How) -> Result<(), Failure> {
+    stage.part(
+        "2. A burst, and what is lost",
+        &format!(
+            "{CONNECTIONS} connections begin and end while nobody reads, and the receive buffer has room for a few dozen \
+             events: the kernel drops the others, and nlring reports exactly how many."
+        ),
+    )?;
+    let mut flows = Flows::open()?;
+    let mut engine = how.engine()?;
+    let groups = [Group::New, Group::Destroy];
+    engine.add(listen(Protocol::NETFILTER, SMALL_BUFFER_BYTES, groups)?)?;
+    flows.make_all(0..CONNECTIONS)?;
+    flows.remove_all(0..CONNECTIONS)?;
+
+    let mut lines = Lines::default();
+    let counts = Follower::start(engine)?.take(EVENTS, |event| lines.take(event))?;
+    lines.show(stage)?;
+    let (received, lost) = (counts.received, counts.lost);
+    stage.check(
+        received + lost == EVENTS && lost > 0,
+        &format!("{EVENTS} sent = {received} received + {lost} lost: no event is unaccounted for."),
+    )
+}
+
+/// The stream, as the command writes it.
+#[derive(Default)]
+struct Lines {
+    events: Vec<String>,
+    gaps: Vec<u8>,
+}
+
+impl Lines {
+    fn take(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Messages(_, list) => {
+                for flow in list.iter().filter_map(|message| Flow::decode(&message)) {
+                    let mut line = Vec::new();
+                    write_line(&mut line, &flow, &TextOptions::default(), now_ns());
+                    self.events
+                        .push(String::from_utf8_lossy(&line).into_owned());
+                }
+            }
+            Event::Lost(_, loss) => gap::write_text(&mut self.gaps, Gap::Lost(*loss)),
+            Event::Notice(..) => {}
+        }
+    }
+
+    fn show(&self, stage: &mut Stage) -> Result<(), Failure> {
+        for line in self.events.iter().take(SHOWN) {
+            stage.events(line)?;
+        }
+        if let Some(more) = self.events.len().checked_sub(SHOWN + 1) {
+            stage.say(&format!("    ... {} more lines of events ...", more + 1))?;
+        }
+        stage.events(&String::from_utf8_lossy(&self.gaps))
+    }
+}

@@ -1,0 +1,177 @@
+//! The third part: a mirror of the kernel's table that loses events, heals, and is compared with the kernel's.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use nlring::Protocol;
+use nlring::SocketId;
+use nlring::conntrack::{
+    Change, DumpFilter, Flow, Key, Mirror, MirrorOptions, ProtocolState, Tuple,
+};
+
+use super::burst::SMALL_BUFFER_BYTES;
+use super::flows::Flows;
+use super::follower::{Counts, Follower, How, listen};
+use super::stage::Stage;
+use crate::gap;
+use crate::outcome::Failure;
+
+/// The connections that are there at first, those that end in the burst, and those that begin in it.
+const FIRST: std::ops::Range<u16> = 0..300;
+const ENDING: std::ops::Range<u16> = 100..200;
+const BEGINNING: std::ops::Range<u16> = 300..700;
+const BURST_EVENTS: u64 = 500;
+/// A dump of so small a table takes a millisecond.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub fn show(stage: &mut Stage, how: How) -> Result<(), Failure> {
+    stage.part(
+        "3. A table that heals",
+        "With --mirror, nlring keeps the kernel's table of connections in memory by the events alone, and after a loss it \
+         reads the kernel's table again and reports what was missed.",
+    )?;
+    let mut show = Show::open(how)?;
+    show.fill(stage)?;
+    show.burst(stage)?;
+    show.heal(stage)
+}
+
+struct Show {
+    flows: Flows,
+    follower: Follower,
+    socket: SocketId,
+    mirror: Mirror,
+}
+
+/// Entries, by what a change of them would show in.
+type Entries = HashMap<Key, Kept>;
+
+/// Not the timeout, which runs down without events.
+#[derive(Debug, PartialEq, Eq)]
+struct Kept {
+    reply: Option<Tuple>,
+    status: Option<u32>,
+    state: Option<ProtocolState>,
+    mark: u32,
+}
+
+impl Show {
+    fn open(how: How) -> Result<Self, Failure> {
+        let mut engine = how.engine()?;
+        let socket = engine.add(listen(
+            Protocol::NETFILTER,
+            SMALL_BUFFER_BYTES,
+            Mirror::GROUPS,
+        )?)?;
+        Ok(Self {
+            flows: Flows::open()?,
+            follower: Follower::start(engine)?,
+            socket,
+            mirror: Mirror::new(MirrorOptions::new().resync_interval(Duration::from_millis(100))),
+        })
+    }
+
+    /// The mirror reads a table, and follows it.
+    fn fill(&mut self, stage: &mut Stage) -> Result<(), Failure> {
+        self.sync()?;
+        for number in FIRST {
+            self.flows.make_all(number..number + 1)?;
+            self.take(1)?;
+        }
+        self.compare(stage, "The mirror follows")
+    }
+
+    /// Most of what happens is lost.
+    fn burst(&mut self, stage: &mut Stage) -> Result<(), Failure> {
+        stage.say(&format!(
+            "A burst as above: {} connections end and {} begin.",
+            ENDING.len(),
+            BEGINNING.len()
+        ))?;
+        self.flows.remove_all(ENDING)?;
+        self.flows.make_all(BEGINNING)?;
+        let counts = self.take(BURST_EVENTS)?;
+        let wrong = self.difference()?;
+        stage.say(&format!(
+            "{} events were lost, so the mirror is wrong now: it differs from the kernel's table in {wrong} entries.",
+            counts.lost
+        ))
+    }
+
+    /// The mirror reads the kernel's table, and is right again.
+    fn heal(&mut self, stage: &mut Stage) -> Result<(), Failure> {
+        let lines = self.sync()?;
+        stage.events(&lines)?;
+        self.compare(stage, "The mirror has healed")
+    }
+
+    fn take(&mut self, count: u64) -> Result<Counts, Failure> {
+        let mirror = &mut self.mirror;
+        self.follower
+            .take(count, |event| mirror.take(event, |_| ()))
+    }
+
+    /// Lets the mirror do its work until it is the kernel's table. Returns the lines that it writes about that.
+    fn sync(&mut self) -> Result<String, Failure> {
+        let give_up_at = Instant::now() + PATIENCE;
+        let mut lines = Vec::new();
+        while !self.mirror.is_synced() || lines.is_empty() {
+            if Instant::now() >= give_up_at {
+                return Err(Failure::Other(format!(
+                    "the mirror has not healed in {PATIENCE:?}"
+                )));
+            }
+            let write = |change: Change<'_>| {
+                if let Change::Resynced(resync) = change {
+                    gap::write_resync_text(&mut lines, &resync);
+                }
+            };
+            self.mirror
+                .advance(self.follower.socket(self.socket)?, write)?;
+            self.take(0)?;
+        }
+        Ok(String::from_utf8_lossy(&lines).into_owned())
+    }
+
+    /// Compares the mirror with a dump of the kernel's table.
+    fn compare(&mut self, stage: &mut Stage, what: &str) -> Result<(), Failure> {
+        let count = self.kernel_entries()?.len();
+        let wrong = self.difference()?;
+        stage.check(
+            wrong == 0,
+            &format!(
+                "{what}: {} entries, the kernel's table has {count}; {wrong} differ.",
+                self.mirror.len()
+            ),
+        )
+    }
+
+    /// In how many entries the mirror and the kernel's table differ.
+    fn difference(&mut self) -> Result<usize, Failure> {
+        let kernel = self.kernel_entries()?;
+        let mut mirror = Entries::new();
+        self.mirror
+            .iter()
+            .for_each(|flow| insert(&mut mirror, &flow));
+        let missing = kernel.keys().filter(|key| !mirror.contains_key(key));
+        let wrong = mirror
+            .iter()
+            .filter(|(key, entry)| kernel.get(key) != Some(entry));
+        Ok(missing.count() + wrong.count())
+    }
+
+    fn kernel_entries(&mut self) -> Result<Entries, Failure> {
+        let requests = self.flows.requests();
+        Ok(requests.dump(&DumpFilter::new(), insert)?.items)
+    }
+}
+
+fn insert(entries: &mut Entries, flow: &Flow<'_>) {
+    let kept = Kept {
+        reply: flow.reply,
+        status: flow.status,
+        state: flow.state,
+        mark: flow.mark.unwrap_or(0), // a dump leaves a mark of 0 out
+    };
+    entries.insert(flow.key(), kept);
+}

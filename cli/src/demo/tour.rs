@@ -1,0 +1,107 @@
+//! The tour: its parts, one after the other, and what it comes to.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::follower::{Follower, How};
+use super::stage::{Colour, Stage};
+use super::{burst, cost, live, mirror};
+use crate::args::DemoArguments;
+use crate::console::Console;
+use crate::namespace;
+use crate::outcome::Failure;
+
+type Part = fn(&mut Stage, How) -> Result<(), Failure>;
+
+const PARTS: [Part; 4] = [live::show, burst::show, mirror::show, cost::show];
+
+pub fn run(arguments: &DemoArguments) -> ExitCode {
+    match show(How::of(&arguments.common)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            Console::new().say(format_args!("nlring: {failure}"));
+            failure.exit_code()
+        }
+    }
+}
+
+fn show(how: How) -> Result<(), Failure> {
+    namespace::enter("demo")?;
+    let mut stage = Stage::new();
+    begin(&mut stage)?;
+    for part in PARTS {
+        part(&mut stage, how).map_err(explain)?;
+        if stage.is_closed() {
+            return Ok(());
+        }
+    }
+    end(&mut stage, how)
+}
+
+/// A private namespace's root may do all this, so a refusal means that the namespace is less than it seems.
+fn explain(failure: Failure) -> Failure {
+    match failure {
+        Failure::Denied(text) => namespace::forbidden("demo", &text),
+        failure => failure,
+    }
+}
+
+fn begin(stage: &mut Stage) -> Result<(), Failure> {
+    let kernel = rustix::system::uname();
+    stage.say(&format!(
+        "nlring receives what the Linux kernel reports about connections and routes, and knows exactly what was lost. \
+         This tour takes about 8 seconds. Its events are real ones of this kernel ({}), made in a private network \
+         namespace: nothing of this machine is changed.",
+        kernel.release().to_string_lossy()
+    ))
+}
+
+fn end(stage: &mut Stage, how: How) -> Result<(), Failure> {
+    let backend = Follower::start(how.engine()?)?.backend();
+    stage.pause(Duration::from_millis(500));
+    let verdict = verdict(stage.failed_count());
+    match &verdict {
+        Ok(text) => stage.result(text, Colour::Green)?,
+        Err(text) => stage.result(text, Colour::Red)?,
+    }
+    stage.say(&format!("Received with the backend {backend}."))?;
+    stage.say("What to try next:")?;
+    for line in [
+        "nlring doctor            what stands in the way of receiving events here",
+        "sudo nlring conntrack    follow this machine's connections",
+        "nlring route             follow this machine's routes",
+        "nlring --help            the other commands",
+    ] {
+        stage.example(line)?;
+    }
+    verdict
+        .map(drop)
+        .map_err(|text| Failure::Other(format!("demo: {text} See above.")))
+}
+
+/// What the checks have come to.
+fn verdict(failed_count: u32) -> Result<String, String> {
+    match failed_count {
+        0 => Ok("All checks are OK.".to_owned()),
+        1 => Err("A check has FAILED.".to_owned()),
+        _ => Err(format!("{failed_count} checks have FAILED.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_fails_is_counted_and_fails_the_whole() {
+        let mut stage = Stage::new();
+        stage.check(true, "1 = 1").unwrap();
+        assert!(verdict(stage.failed_count()).is_ok());
+        stage.check(false, "1 = 2").unwrap();
+        stage.check(false, "1 = 3").unwrap();
+        assert_eq!(
+            verdict(stage.failed_count()),
+            Err("2 checks have FAILED.".to_owned())
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! What an event costs the receiver by a few ways, for those who want to know only that.
+
+use std::time::Duration;
+
+use super::cores;
+use super::plan::{Setting, Way};
+use super::ratio::median;
+use super::run::{Conditions, Run, Runs};
+use crate::cpu::pin_to_cpu;
+use crate::load::{DEFAULT_DATAGRAM_BYTES, SourceKind};
+use crate::outcome::Failure;
+
+const RECV_BUFFER_BYTES: usize = 8 << 20;
+
+/// What to measure with.
+#[derive(Clone, Copy, Debug)]
+pub struct Measurement {
+    pub source: SourceKind,
+    /// Events per second.
+    pub rate: u32,
+    pub warmup: Duration,
+    pub time: Duration,
+    pub repeat_count: usize,
+}
+
+/// What a way has cost: medians over the repetitions, and sums of what became of the events.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    pub cpu_ns_per_event: u64,
+    /// How many events came for each context switch of the receiving thread.
+    pub events_per_switch: f64,
+    pub made: u64,
+    /// Received, lost or left unread.
+    pub accounted: u64,
+}
+
+/// Measures the ways in turns. The caller is in a network namespace of its own, and its thread is bound to a CPU by this.
+pub fn costs<const N: usize>(
+    measurement: Measurement,
+    ways: [Way; N],
+) -> Result<[Cost; N], Failure> {
+    let cpus = cores::choose()?;
+    pin_to_cpu(cpus.generator)?;
+    let setting = Setting {
+        source: measurement.source,
+        rate: Some(measurement.rate),
+        recv_buffer_bytes: RECV_BUFFER_BYTES,
+    };
+    let conditions = Conditions {
+        duration: measurement.time,
+        warmup: measurement.warmup,
+        datagram_bytes: DEFAULT_DATAGRAM_BYTES,
+        receiver_cpu: cpus.receiver,
+    };
+    let mut runs = ways.map(|_| Runs::default());
+    for _ in 0..measurement.repeat_count {
+        for (way, runs) in ways.into_iter().zip(&mut runs) {
+            runs.add(setting, way, conditions)?;
+        }
+    }
+    Ok(runs.map(|runs| Cost::of(&runs.each)))
+}
+
+impl Cost {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // nanoseconds of a run
+    fn of(runs: &[Run]) -> Self {
+        let of = |value: fn(&Run) -> f64| median(runs.iter().map(value));
+        Self {
+            cpu_ns_per_event: of(Run::cpu_ns_per_event).round() as u64,
+            events_per_switch: 1.0 / of(Run::switches_per_event),
+            made: runs.iter().map(|run| run.made.total()).sum(),
+            accounted: runs
+                .iter()
+                .map(|run| run.counts.received + run.counts.lost + run.counts.unread)
+                .sum(),
+        }
+    }
+}

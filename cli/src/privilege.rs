@@ -1,0 +1,159 @@
+//! Which capabilities this process has, and how it could get one that it lacks: "run as root" is no help to root.
+
+use std::fmt;
+use std::fs;
+
+use rustix::process::geteuid;
+
+/// A capability (capabilities(7)), by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    NetAdmin = 12,
+    SysAdmin = 21,
+}
+
+impl Capability {
+    /// As Docker's `--cap-add` takes it.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Self::NetAdmin => "NET_ADMIN",
+            Self::SysAdmin => "SYS_ADMIN",
+        }
+    }
+
+    /// Its bit in a capability set.
+    fn bit(self) -> u64 {
+        1 << (self as u32)
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CAP_{}", self.short_name())
+    }
+}
+
+/// What this process may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Privilege {
+    is_root: bool,
+    /// Whether this is a user namespace below the host's.
+    is_nested: bool,
+    effective: u64,
+    /// What a program that it starts could have at most, also by sudo.
+    bounding: u64,
+}
+
+/// How a process gets a capability that it lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By becoming root.
+    Sudo,
+    /// By whoever started it: a container's runtime, or systemd.
+    FromOutside,
+    /// It has the capability, but only in its own user namespace, and what it asks for belongs to another.
+    OtherNamespace,
+}
+
+impl Privilege {
+    pub fn read() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        Self::parse(&status, &map, geteuid().is_root())
+    }
+
+    fn parse(status: &str, uid_map: &str, is_root: bool) -> Self {
+        let set = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        };
+        Self {
+            is_root,
+            is_nested: !uid_map
+                .split_whitespace()
+                .eq(["0", "0", "4294967295"].iter().copied()),
+            effective: set("CapEff:").unwrap_or(0),
+            bounding: set("CapBnd:").unwrap_or(u64::MAX),
+        }
+    }
+
+    pub fn is_nested(&self) -> bool {
+        self.is_nested
+    }
+
+    pub fn has(&self, capability: Capability) -> bool {
+        self.effective & capability.bit() != 0
+    }
+
+    /// How it could get a capability that it was refused for want of.
+    pub fn way_to(&self, capability: Capability) -> Way {
+        if self.is_nested && self.has(capability) {
+            Way::OtherNamespace
+        } else if self.is_root || self.bounding & capability.bit() == 0 {
+            Way::FromOutside
+        } else {
+            Way::Sudo
+        }
+    }
+
+    /// The same as a sentence; `command` is what follows `nlring`.
+    pub fn remedy(&self, capability: Capability, command: &str) -> String {
+        match self.way_to(capability) {
+            Way::Sudo => format!("run as root: sudo nlring {command}"),
+            Way::FromOutside => from_outside(&[capability]),
+            Way::OtherNamespace => format!(
+                "{capability} counts only in this user namespace, and the network namespace belongs to another: run \
+                 it as root of the host, or in a network namespace of this user namespace (unshare -n)"
+            ),
+        }
+    }
+}
+
+/// Who can give a process capabilities that it cannot take itself.
+pub fn from_outside(capabilities: &[Capability]) -> String {
+    let join = |parts: Vec<String>| parts.join(" ");
+    let docker = capabilities
+        .iter()
+        .map(|capability| format!("--cap-add {}", capability.short_name()));
+    let systemd = capabilities.iter().map(Capability::to_string);
+    format!(
+        "this process cannot get it by itself: start the container with {} (docker, podman), or add {} to the systemd \
+         unit's CapabilityBoundingSet= and AmbientCapabilities=",
+        join(docker.collect()),
+        join(systemd.collect())
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "         0          0 4294967295\n";
+    const NESTED: &str = "         0       1000          1\n";
+
+    fn way(effective: &str, bounding: &str, uid_map: &str, is_root: bool) -> Way {
+        let status = format!("Name:\tx\nCapEff:\t{effective}\nCapBnd:\t{bounding}\n");
+        Privilege::parse(&status, uid_map, is_root).way_to(Capability::NetAdmin)
+    }
+
+    #[test]
+    fn sudo_is_offered_only_where_it_helps() {
+        let (none, all, without) = ("0", "000001ffffffffff", "000001ffffffefff");
+        assert_eq!(way(none, all, HOST, false), Way::Sudo);
+        assert_eq!(way(none, without, HOST, false), Way::FromOutside);
+        assert_eq!(way(without, all, HOST, true), Way::FromOutside);
+        assert_eq!(way(without, without, HOST, true), Way::FromOutside);
+        assert_eq!(way(all, all, NESTED, true), Way::OtherNamespace);
+    }
+
+    #[test]
+    fn a_remedy_names_the_capability() {
+        let status = "CapEff:\t0\nCapBnd:\t0\n";
+        let text = Privilege::parse(status, HOST, true).remedy(Capability::NetAdmin, "conntrack");
+        assert!(
+            text.contains("--cap-add NET_ADMIN") && text.contains("CAP_NET_ADMIN"),
+            "{text}"
+        );
+        assert!(!text.contains("sudo"), "{text}");
+    }
+}
