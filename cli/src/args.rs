@@ -12,7 +12,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use nlring::{Backend, Wait};
 
 use crate::load;
-use crate::table::check_path;
+use crate::place::check_table_path;
 use crate::units::{parse_size, parse_time};
 
 pub use demo::DemoArguments;
@@ -184,7 +184,7 @@ pub struct CollectorArguments {
 }
 
 /// What a list has nothing to do with.
-const ONCE_HAS_NO: [&str; 10] = [
+const ONCE_HAS_NO: [&str; 11] = [
     "backend",
     "duration",
     "events",
@@ -193,6 +193,7 @@ const ONCE_HAS_NO: [&str; 10] = [
     "recv_buffer_max_bytes",
     "resync_interval",
     "stats",
+    "stats_interval",
     "table",
     "wait",
 ];
@@ -215,7 +216,7 @@ pub struct TableArguments {
     pub mirror: bool,
 
     /// Where to write the mirrored table at the end and on SIGUSR1: a JSON object a line (docs/json.md), replaced whole
-    #[arg(long, value_name = "FILE", requires = "mirrored", value_parser = PathBufValueParser::new().try_map(check_path))]
+    #[arg(long, value_name = "FILE", requires = "mirrored", value_parser = PathBufValueParser::new().try_map(check_table_path))]
     pub table: Option<PathBuf>,
 
     /// The least time between two dumps of the kernel's table after losses
@@ -240,13 +241,21 @@ pub struct CommonArguments {
     #[arg(long, value_name = "WAIT", default_value = "auto", value_parser = parse_wait)]
     pub wait: Wait,
 
-    /// Where to write the events; the file is truncated, - is standard output
+    /// Where to write the events: appended to a file, which SIGHUP opens again by its name; - is standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
 
-    /// Where to write the summary as JSON: at every end, and on SIGUSR1
+    /// Empty the file of --output at the start
+    #[arg(long, requires = "output")]
+    pub truncate: bool,
+
+    /// Where to write the summary as JSON: at every end, and on SIGUSR1; the file is replaced whole
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
+
+    /// Write the summary this often too
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_time, requires = "stats")]
+    pub stats_interval: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

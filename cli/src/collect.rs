@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use nlring::{
-    Ended, Engine, Event, Loss, Message, Notice, Running, Socket, SocketId, Statistics, Turn,
+    Ended, Engine, Event, Loss, Message, MessageList, Notice, Running, Socket, SocketId,
+    Statistics, Turn,
 };
 
 use crate::console::Console;
@@ -15,9 +16,12 @@ use crate::gap::{self, Gap, since_1970_ns};
 use crate::outcome::{End, Failure};
 use crate::output::{Broken, Output};
 use crate::session::Session;
-use crate::signals::{ReportRequests, StopRequests};
+use crate::signals::{FileRequests, StopRequests};
 use crate::summary::{StatsFile, Summary};
 use growth::Growth;
+
+/// The longest wait for an event. A signal ends a wait; one that comes just before the wait is seen after it.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What a command makes of its sockets' messages.
 pub trait Lines {
@@ -49,6 +53,11 @@ pub trait Lines {
 
     /// Writes what else is to be written when a signal asks for a report.
     fn report(&mut self, _console: &mut Console) {}
+
+    /// Whether that is being written now: the statistics, which count it, come after it.
+    fn is_reporting(&self) -> bool {
+        false
+    }
 
     /// The end, after the last event: gives the output what is still to be told.
     fn finish(&mut self, _output: &mut Output, _console: &mut Console) {}
@@ -91,7 +100,7 @@ impl Session<'_> {
         limits: Limits,
         lines: &mut impl Lines,
     ) -> Result<End, Failure> {
-        self.forward_signals(engine.stop_handle())?;
+        let requests = self.forward_signals(engine.stop_handle())?;
         let mut running = engine.start()?;
         self.summary.backend = Some(running.backend().to_string());
         self.summary.backend_reason = Some(running.backend_reason().to_owned());
@@ -101,36 +110,47 @@ impl Session<'_> {
         let end_at = limits.duration.map(|duration| account.started + duration);
         self.output.set_end(end_at);
         self.output.set_limit(limits.count);
-        self.output.truncate()?;
+        if self.truncates {
+            self.output.truncate()?;
+        }
         self.console.start_status(self.output.sink());
-        let requests = self.requests.clone();
         let mut taker = Taker {
             output: &mut self.output,
             lines,
             counted,
-            requests,
+            requests: self.requests.clone(),
             growth: Growth::up_to(self.recv_buffer_max_bytes),
+            not_shown_count: 0,
         };
-        let reports = Reports {
-            requests: self.reports.clone(),
-            stats: self.stats,
-            account: &account,
-        };
+        let mut reports = Reports::new(requests, self.stats, self.stats_interval, &account);
 
-        let result = take_turns(&mut running, &mut taker, end_at, self.console, &reports);
+        let result = take_turns(&mut running, &mut taker, end_at, self.console, &mut reports);
         let (result, sockets) = end(running, &mut taker, result);
+        let not_shown_count = taker.not_shown_count;
         if matches!(result, Ok(End::Stopped | End::Due)) {
             lines.finish(&mut self.output, self.console);
         }
-        let written = self.output.write_out();
-        let result = match (result, written) {
-            (Ok(_), Err(broken)) => ended_by(&self.output, &broken),
-            (result, _) => result,
+        let written = match self.output.write_out() {
+            Ok(()) => Ok(()),
+            Err(broken) => ended_by(&self.output, &broken).map(drop),
         };
         let ended = sockets.iter().filter(|ended| counted.contains(&ended.id));
         let sockets = ended.map(|ended| (ended.statistics, &ended.socket));
-        *self.summary = account.summary(sockets, lines, &self.output);
-        result
+        *self.summary = account.summary(sockets, lines, &self.output, not_shown_count);
+        let with_counts = |failure| match failure {
+            Failure::Output(text) => {
+                Failure::Output(format!("{text}; {}", self.summary.fate_of_events()))
+            }
+            failure => failure,
+        };
+        let (result, written) = (result.map_err(with_counts), written.map_err(with_counts));
+        match (result, written) {
+            (Ok(_), Err(failure)) => Err(failure),
+            (result, written) => {
+                self.further_failures.extend(written.err());
+                result
+            }
+        }
     }
 }
 
@@ -157,6 +177,7 @@ impl Account {
         sockets: impl Iterator<Item = (Statistics, &'s Socket)>,
         lines: &impl Lines,
         output: &Output,
+        not_shown_count: u64,
     ) -> Summary {
         let mut summary = self.base.clone();
         for (statistics, socket) in sockets {
@@ -165,31 +186,78 @@ impl Account {
         }
         lines.add_to(&mut summary);
         summary.events = output.written_count();
+        summary.not_written = output.not_written_count();
+        summary.not_shown = not_shown_count.saturating_sub(summary.other_events);
         summary.time = self.started.elapsed();
         summary.set_cpu(thread_cpu().saturating_sub(self.cpu_before));
         summary
     }
 }
 
-/// What a signal asks for while it runs.
+/// The files that are written while it runs: because a signal asks for them, or at an interval.
 struct Reports<'a> {
-    requests: ReportRequests,
+    requests: FileRequests,
     stats: Option<&'a StatsFile>,
+    interval: Option<Duration>,
+    /// When the statistics are due by the interval.
+    due: Option<Instant>,
+    /// They are to be written, once the table that they count is.
+    is_stats_owed: bool,
     account: &'a Account,
 }
 
-impl Reports<'_> {
-    /// Writes the files as of now, if that was asked for.
+impl<'a> Reports<'a> {
+    fn new(
+        requests: FileRequests,
+        stats: Option<&'a StatsFile>,
+        interval: Option<Duration>,
+        account: &'a Account,
+    ) -> Self {
+        Self {
+            requests,
+            stats,
+            interval,
+            due: interval.map(|interval| account.started + interval),
+            is_stats_owed: false,
+            account,
+        }
+    }
+
+    /// Does what is due with the files, as of now. All lines are written, and the events go on whatever becomes of this.
     fn after_turn<L: Lines>(
-        &self,
+        &mut self,
         running: &Running,
         taker: &mut Taker<'_, L>,
         console: &mut Console,
     ) {
-        if !self.requests.take() {
-            return;
+        if self.requests.take_reopen()
+            && let Err(failure) = taker.output.reopen()
+        {
+            console.warn(failure);
         }
-        taker.lines.report(console);
+        if self.requests.take_report() {
+            taker.lines.report(console);
+            self.is_stats_owed = true;
+        }
+        let now = Instant::now();
+        if let (Some(due), Some(interval)) = (self.due, self.interval)
+            && now >= due
+        {
+            self.due = Some(now + interval);
+            self.is_stats_owed = true;
+        }
+        if self.is_stats_owed && !taker.lines.is_reporting() {
+            self.is_stats_owed = false;
+            self.write_stats(running, taker, console);
+        }
+    }
+
+    fn write_stats<L: Lines>(
+        &self,
+        running: &Running,
+        taker: &Taker<'_, L>,
+        console: &mut Console,
+    ) {
         let Some(stats) = self.stats else {
             return;
         };
@@ -197,9 +265,10 @@ impl Reports<'_> {
             .counted
             .iter()
             .filter_map(|&id| Some((running.statistics(id)?, running.socket(id)?)));
-        // The events go on whatever becomes of a report.
-        if let Err(failure) = stats.write(&self.account.summary(sockets, taker.lines, taker.output))
-        {
+        let summary =
+            self.account
+                .summary(sockets, taker.lines, taker.output, taker.not_shown_count);
+        if let Err(failure) = stats.write(&summary) {
             console.warn(failure);
         }
     }
@@ -211,19 +280,19 @@ fn take_turns<L: Lines>(
     taker: &mut Taker<'_, L>,
     end_at: Option<Instant>,
     console: &mut Console,
-    reports: &Reports<'_>,
+    reports: &mut Reports<'_>,
 ) -> Result<End, Failure> {
     loop {
         let now = Instant::now();
         if end_at.is_some_and(|end_at| now >= end_at) {
             return Ok(End::Due);
         }
-        let next = [end_at, console.status_due(), taker.lines.due()]
-            .into_iter()
-            .flatten()
-            .min();
-        let timeout = next.map(|next| next.saturating_duration_since(now));
-        match running.poll(timeout, |event, _| taker.take(event))? {
+        let next = [end_at, console.status_due(), taker.lines.due(), reports.due];
+        let next = next.into_iter().flatten().min();
+        let timeout = next.map_or(LONGEST_WAIT, |next| {
+            next.saturating_duration_since(now).min(LONGEST_WAIT)
+        });
+        match running.poll(Some(timeout), |event, _| taker.take(event))? {
             Turn::Break(result) => return result,
             Turn::Stopped => return Ok(End::Stopped),
             Turn::Idle | Turn::Delivered => {}
@@ -279,9 +348,9 @@ fn end<L: Lines>(
 
 fn ended_by(output: &Output, broken: &Broken) -> Result<End, Failure> {
     match broken {
-        Broken::Closed => Ok(End::Closed),
         Broken::AtOnce => Ok(End::AtOnce),
-        Broken::Stalled | Broken::Failed(_) => Err(output.failure(broken)),
+        broken if output.is_good_end(broken) => Ok(End::Closed),
+        broken => Err(output.failure(broken)),
     }
 }
 
@@ -292,29 +361,17 @@ struct Taker<'a, L> {
     counted: &'a [SocketId],
     requests: StopRequests,
     growth: Growth,
+    /// Messages that made no event.
+    not_shown_count: u64,
 }
 
 impl<L: Lines> Taker<'_, L> {
+    /// Takes all of an event, also when this ends the run: the list counts as received, so each message of it counts as
+    /// shown, as not written, or as not shown.
     fn take(&mut self, event: Event<'_>) -> ControlFlow<Result<End, Failure>> {
-        if self.requests.stop_at_once() {
-            return ControlFlow::Break(Ok(End::AtOnce));
-        }
         self.growth.note(&event);
         match event {
-            Event::Messages(socket, list) => {
-                let received_ns = list.received_at().map_or(0, since_1970_ns);
-                for message in &list {
-                    let incoming = Incoming {
-                        socket,
-                        message,
-                        received_ns,
-                    };
-                    self.lines.write(&incoming, self.output);
-                    if self.output.is_over() {
-                        return ControlFlow::Break(self.output_is_over());
-                    }
-                }
-            }
+            Event::Messages(socket, list) => self.take_list(socket, &list),
             Event::Lost(socket, loss) => self.take_gap(socket, Gap::Lost(loss)),
             Event::Notice(socket, Notice::Delayed(loss)) => {
                 self.take_gap(socket, Gap::Delayed(loss));
@@ -328,7 +385,30 @@ impl<L: Lines> Taker<'_, L> {
             ) => self.lines.note_missed(socket, Missed::Unreadable),
             Event::Notice(..) => {} // the rest is counted
         }
+        if self.requests.stop_at_once() {
+            return ControlFlow::Break(Ok(End::AtOnce));
+        }
+        if self.output.is_over() {
+            return ControlFlow::Break(self.output_is_over());
+        }
         ControlFlow::Continue(())
+    }
+
+    fn take_list(&mut self, socket: SocketId, list: &MessageList<'_>) {
+        let received_ns = list.received_at().map_or(0, since_1970_ns);
+        let is_counted = self.counted.contains(&socket);
+        for message in list {
+            let before = self.output.event_count();
+            let incoming = Incoming {
+                socket,
+                message,
+                received_ns,
+            };
+            self.lines.write(&incoming, self.output);
+            if is_counted && self.output.event_count() == before {
+                self.not_shown_count += 1;
+            }
+        }
     }
 
     fn take_gap(&mut self, socket: SocketId, gap: Gap) {

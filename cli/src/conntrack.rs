@@ -44,7 +44,7 @@ pub fn run(arguments: &ConntrackArguments) -> ExitCode {
             mirror: (collector
                 .table
                 .has_mirror()
-                .then(|| FlowMirror::open(arguments, flows)))
+                .then(|| FlowMirror::open(arguments, flows, session)))
             .transpose()?,
         };
         let limits = Limits {
@@ -52,10 +52,11 @@ pub fn run(arguments: &ConntrackArguments) -> ExitCode {
             duration: collector.duration,
         };
         let end = session.collect(engine, &[flows], limits, &mut lines);
-        match lines.mirror {
-            Some(mirror) => mirror.end(session).and(end),
-            None => end,
+        if let Some(mirror) = lines.mirror {
+            let table = mirror.end(session);
+            session.further_failures.extend(table.err());
         }
+        end
     })
 }
 
@@ -257,6 +258,11 @@ impl Lines for FlowLines {
         if let Err(failure) = written {
             console.warn(failure);
         }
+    }
+
+    fn is_reporting(&self) -> bool {
+        let mirror = self.mirror.as_ref();
+        mirror.is_some_and(FlowMirror::is_writing_table)
     }
 
     fn add_to(&self, summary: &mut Summary) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::args::FloodArguments;
 use crate::console::Console;
@@ -24,13 +24,9 @@ const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 const DEFAULT_FLUSH_COUNT: u64 = 100_000;
 
 pub fn run(arguments: &FloodArguments) -> ExitCode {
-    match flood(arguments).and_then(|report| tell(&report, arguments.json)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            Console::new().say(format_args!("nlring: {failure}"));
-            failure.exit_code()
-        }
-    }
+    let result = flood(arguments).and_then(|report| tell(&report, arguments.json));
+    let failure = result.err();
+    outcome::conclude(&mut Console::new(), ExitCode::SUCCESS, failure.as_slice())
 }
 
 fn flood(arguments: &FloodArguments) -> Result<Report, Failure> {
@@ -78,12 +74,12 @@ fn pace(arguments: &FloodArguments) -> Pace {
     pace
 }
 
-/// Set by SIGINT or SIGTERM.
+/// Set by a signal that asks for an end.
 fn watch_signals() -> Result<Arc<AtomicBool>, Failure> {
     let is_over = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&is_over))
-            .map_err(|error| Failure::Other(format!("handle SIGINT and SIGTERM: {error}")))?;
+            .map_err(|error| Failure::Other(format!("handle signals: {error}")))?;
     }
     Ok(is_over)
 }

@@ -39,10 +39,7 @@ pub fn run(arguments: &LatencyArguments) -> ExitCode {
     match latency(arguments, &mut console) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(failure) => {
-            console.say(format_args!("nlring: {failure}"));
-            failure.exit_code()
-        }
+        Err(failure) => outcome::conclude(&mut console, ExitCode::FAILURE, &[failure]),
     }
 }
 

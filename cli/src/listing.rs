@@ -6,8 +6,8 @@ use nlring::Replies;
 
 use crate::args::CommonArguments;
 use crate::console::Console;
-use crate::outcome::Failure;
-use crate::output::{Broken, Output};
+use crate::outcome::{Failure, conclude};
+use crate::output::Output;
 use crate::signals::StopRequests;
 
 /// Lets `list` fill the output, and comes to an exit code.
@@ -16,41 +16,53 @@ pub fn run(
     list: impl FnOnce(&mut Listing<'_>) -> Result<(), Failure>,
 ) -> ExitCode {
     let mut console = Console::new();
-    match write(arguments, &mut console, list) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            console.say(format_args!("nlring: {failure}"));
-            failure.exit_code()
-        }
-    }
+    let failures = write(arguments, &mut console, list);
+    conclude(&mut console, ExitCode::SUCCESS, &failures)
 }
 
 /// Where a list goes.
 pub struct Listing<'a> {
     pub console: &'a mut Console,
     output: Output,
+    truncates: bool,
 }
 
 fn write(
     arguments: &CommonArguments,
     console: &mut Console,
     list: impl FnOnce(&mut Listing<'_>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let output = Output::open(&arguments.output, StopRequests::default())?;
-    let mut listing = Listing { console, output };
-    list(&mut listing)?;
+) -> Vec<Failure> {
+    let output = match Output::open(&arguments.output, StopRequests::default()) {
+        Ok(output) => output,
+        Err(failure) => return vec![failure],
+    };
+    let mut listing = Listing {
+        console,
+        output,
+        truncates: arguments.truncate,
+    };
+    let mut failures = Vec::from_iter(list(&mut listing).err());
     let Listing { mut output, .. } = listing;
-    match output.write_out() {
-        Ok(()) | Err(Broken::Closed) => Ok(()),
-        Err(broken) => Err(output.failure(&broken)),
+    if let Err(broken) = output.write_out()
+        && !output.is_good_end(&broken)
+    {
+        let (written, not_written) = (output.written_count(), output.not_written_count());
+        failures.push(Failure::Output(format!(
+            "{}; entries read but not written: {not_written}, written: {written}",
+            output.failure(&broken)
+        )));
     }
+    failures
 }
 
 impl Listing<'_> {
-    /// Empties the output, and takes no more entries than these.
+    /// Empties the output if that was asked for, and takes no more entries than these.
     pub fn start(&mut self, limit: Option<u64>) -> Result<(), Failure> {
         self.output.set_limit(limit);
-        self.output.truncate()
+        if self.truncates {
+            self.output.truncate()?;
+        }
+        Ok(())
     }
 
     /// Writes the dump's entries as `format` makes lines of them, or says false, until all are there or the reader has gone.

@@ -26,6 +26,7 @@ mod local_time;
 mod namespace;
 mod outcome;
 mod output;
+mod place;
 mod privilege;
 mod route;
 mod route_json;

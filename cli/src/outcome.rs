@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use nlring::ErrorKind;
 
+use crate::console::Console;
+
 /// How a run ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -15,18 +17,18 @@ pub enum End {
     Due,
     /// --count.
     Counted,
-    /// The output's reader has gone.
+    /// The reader of standard output has gone, as `head` does.
     Closed,
     /// A second signal.
     AtOnce,
 }
 
-/// The end of a run that did not go well.
+/// Something that did not go well. A run may have several.
 #[derive(Debug)]
 pub enum Failure {
     /// The options cannot be used together: exit code 2, as for all wrong usage.
     Usage(String),
-    /// Events could not be written. What was written and what was not is told with it.
+    /// Events could not be written. At the end the counts of them are added to the text.
     Output(String),
     /// The process lacks a capability.
     Denied(String),
@@ -36,9 +38,17 @@ pub enum Failure {
 
 impl Failure {
     /// 2 for wrong usage, as clap has it, and 1 for all else.
-    pub fn exit_code(&self) -> ExitCode {
+    fn exit_code(&self) -> ExitCode {
         ExitCode::from(if matches!(self, Self::Usage(_)) { 2 } else { 1 })
     }
+}
+
+/// Reports every failure, and gives the exit code of the first. There are none: `code`.
+pub fn conclude(console: &mut Console, code: ExitCode, failures: &[Failure]) -> ExitCode {
+    for failure in failures {
+        console.say(format_args!("nlring: {failure}"));
+    }
+    failures.first().map_or(code, Failure::exit_code)
 }
 
 /// Writes a report to standard output. That its reader has gone is no failure.

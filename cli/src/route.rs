@@ -56,7 +56,7 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
         let mut shown = RouteLines {
             formatter: RouteFormatter::load(format(arguments))?,
             mirror: (collector.table.has_mirror())
-                .then(|| RouteMirror::open(arguments, socket))
+                .then(|| RouteMirror::open(arguments, socket, session))
                 .transpose()?,
             other_event_count: 0,
             shows_new: arguments.events.contains(&RouteEvent::New),
@@ -67,10 +67,11 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
             duration: collector.duration,
         };
         let end = session.collect(engine, &[socket], limits, &mut shown);
-        match shown.mirror {
-            Some(mirror) => mirror.end(&shown.formatter, session).and(end),
-            None => end,
+        if let Some(mirror) = shown.mirror {
+            let table = mirror.end(&shown.formatter, session);
+            session.further_failures.extend(table.err());
         }
+        end
     })
 }
 
@@ -242,6 +243,11 @@ impl Lines for RouteLines {
         if let Err(failure) = written {
             console.warn(failure);
         }
+    }
+
+    fn is_reporting(&self) -> bool {
+        let mirror = self.mirror.as_ref();
+        mirror.is_some_and(RouteMirror::is_writing_table)
     }
 
     fn add_to(&self, summary: &mut Summary) {

@@ -9,65 +9,68 @@ use nlring::{
 
 use crate::args::{CollectorArguments, CommonArguments};
 use crate::console::Console;
-use crate::outcome::{End, Failure};
+use crate::outcome::{End, Failure, conclude};
 use crate::output::Output;
-use crate::signals::{ReportRequests, Signals, StopRequests};
+use crate::place::Place;
+use crate::signals::{FileRequests, Signals, StopRequests};
 use crate::summary::{StatsFile, Summary};
 use crate::units::Bytes;
 
 /// The exit code that a shell makes of SIGINT; it stands for a second one.
 const INTERRUPTED: u8 = 130;
 
-/// Runs a command from its options to its exit code. The summary is printed and written however `job` ends.
+/// Runs a command from its options to its exit code. However `job` ends, the summary is printed and written, and every
+/// failure is reported.
 pub fn run(
     arguments: &CommonArguments,
     job: impl FnOnce(&mut Session) -> Result<End, Failure>,
 ) -> ExitCode {
     let mut console = Console::new();
     let mut summary = Summary::default();
-    let stats = arguments.stats.as_deref().map(StatsFile::create);
-    let stats = match stats.transpose() {
+    let mut failures = Vec::new();
+    let stats = match arguments.stats.as_deref().map(StatsFile::open).transpose() {
         Ok(stats) => stats,
-        Err(failure) => return report(&mut console, &failure, &summary),
+        Err(failure) => return conclude(&mut console, ExitCode::FAILURE, &[failure]),
     };
-    let opened = Session::open(arguments, stats.as_ref(), &mut console, &mut summary);
-    let result = opened.and_then(|mut session| job(&mut session));
+    let mut further_failures = Vec::new();
+    let opened = Session::open(
+        arguments,
+        stats.as_ref(),
+        &mut console,
+        &mut summary,
+        &mut further_failures,
+    );
+    let mut code = ExitCode::SUCCESS;
+    match opened.and_then(|mut session| job(&mut session)) {
+        Ok(End::AtOnce) => code = ExitCode::from(INTERRUPTED),
+        Ok(_) => {}
+        Err(failure) => failures.push(failure),
+    }
+    failures.append(&mut further_failures);
     if summary.backend.is_some() {
         console.say(&summary);
     }
-    let code = match &result {
-        Ok(End::AtOnce) => ExitCode::from(INTERRUPTED),
-        Ok(_) => ExitCode::SUCCESS,
-        Err(failure) => report(&mut console, failure, &summary),
-    };
-    let is_usage = matches!(result, Err(Failure::Usage(_)));
-    let stats = stats.filter(|_| !is_usage); // nothing has run, and the file may be another than was meant
-    match stats.map(|stats| stats.write(&summary)) {
-        Some(Err(failure)) => report(&mut console, &failure, &summary),
-        _ => code,
+    let is_usage = matches!(failures.first(), Some(Failure::Usage(_)));
+    // After wrong usage nothing has run, and the file may be another than was meant.
+    if let Some(stats) = stats.filter(|_| !is_usage) {
+        failures.extend(stats.write(&summary).err());
     }
-}
-
-fn report(console: &mut Console, failure: &Failure, summary: &Summary) -> ExitCode {
-    let Summary { events, unread, .. } = summary;
-    match failure {
-        Failure::Output(_) => console.say(format_args!(
-            "nlring: {failure}, written: {events}, datagrams left unread: {unread}"
-        )),
-        _ => console.say(format_args!("nlring: {failure}")),
-    }
-    failure.exit_code()
+    conclude(&mut console, code, &failures)
 }
 
 /// What a command works with.
 pub struct Session<'a> {
     pub console: &'a mut Console,
     pub summary: &'a mut Summary,
+    /// What else has failed beside the job, to be reported after it.
+    pub further_failures: &'a mut Vec<Failure>,
     pub output: Output,
     signals: Option<Signals>,
     pub requests: StopRequests,
-    pub reports: ReportRequests,
     pub stats: Option<&'a StatsFile>,
+    pub stats_interval: Option<Duration>,
+    /// Whether --output's file is emptied before the first line.
+    pub truncates: bool,
     /// Up to where losses have receive buffers grow. None: they stay as they are.
     pub recv_buffer_max_bytes: Option<usize>,
     backend: Backend,
@@ -80,32 +83,46 @@ impl<'a> Session<'a> {
         stats: Option<&'a StatsFile>,
         console: &'a mut Console,
         summary: &'a mut Summary,
+        further_failures: &'a mut Vec<Failure>,
     ) -> Result<Self, Failure> {
         let requests = StopRequests::default();
         let output = Output::open(&arguments.output, requests.clone())?;
-        if stats.is_some_and(|stats| output.sink().is_same_file(stats.sink())) {
+        if let Some(place) = stats.and_then(StatsFile::place)
+            && output.sink().is_file_of(place)
+        {
             return Err(Failure::Usage(
                 "--output and --stats name the same file; give each its own".to_owned(),
             ));
         }
         // Only now: opening a named pipe waits for its reader, and a signal must be able to end that.
-        let signals = Signals::install(requests.clone())
-            .map_err(|error| Failure::Other(format!("handle SIGINT and SIGTERM: {error}")))?;
-        let reports = ReportRequests::install()
-            .map_err(|error| Failure::Other(format!("handle SIGUSR1: {error}")))?;
-        let (backend, wait) = (arguments.backend, arguments.wait);
+        let signals = Signals::install(requests.clone(), output.can_reopen())
+            .map_err(|error| Failure::Other(format!("handle signals: {error}")))?;
         Ok(Self {
             console,
             summary,
+            further_failures,
             output,
             signals: Some(signals),
             requests,
-            reports,
             stats,
+            stats_interval: arguments.stats_interval,
+            truncates: arguments.truncate,
             recv_buffer_max_bytes: None,
-            backend,
-            wait,
+            backend: arguments.backend,
+            wait: arguments.wait,
         })
+    }
+
+    /// The option that has this file too, under whatever name.
+    pub fn option_of_file(&self, place: &Place) -> Option<&'static str> {
+        let stats = self.stats.and_then(StatsFile::place);
+        if self.output.sink().is_file_of(place) {
+            Some("--output")
+        } else if stats.is_some_and(|stats| stats.is_same(place)) {
+            Some("--stats")
+        } else {
+            None
+        }
     }
 
     /// Builds the engine that the options ask for.
@@ -172,14 +189,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Lets SIGINT and SIGTERM end the engine from now on.
-    pub fn forward_signals(&mut self, stop: StopHandle) -> Result<(), Failure> {
-        match self.signals.take().map(|signals| signals.forward_to(stop)) {
-            Some(Err(error)) => Err(Failure::Other(format!(
-                "start the thread for signals: {error}"
-            ))),
-            _ => Ok(()),
-        }
+    /// Lets signals end the engine from now on. Gives what else they ask for.
+    pub fn forward_signals(&mut self, stop: StopHandle) -> Result<FileRequests, Failure> {
+        let Some(signals) = self.signals.take() else {
+            return Ok(FileRequests::default());
+        };
+        signals
+            .forward_to(stop)
+            .map_err(|error| Failure::Other(format!("start the thread for signals: {error}")))
     }
 
     /// Warns when the delay of --wait is longer than the receive buffer can absorb.

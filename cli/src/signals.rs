@@ -1,6 +1,11 @@
-//! SIGINT and SIGTERM: the first asks for an orderly end, the second for one at once. SIGUSR1: asks for a report. SIGXFSZ: ignored, so that a file at
-//! its size limit is a failed write.
+//! What each signal asks for:
+//! - SIGINT, SIGTERM, SIGQUIT: the first one an orderly end, the second one an end at once.
+//! - SIGHUP: the file of --output is opened again by its name. Without such a file it is an orderly end, because the terminal
+//!   has gone; it never makes an end one at once, because a terminal that goes may send it twice.
+//! - SIGUSR1: the files of --stats and --table are written.
+//! - SIGXFSZ is ignored, so that a file at its size limit is a failed write.
 
+use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,13 +13,14 @@ use std::thread;
 use std::time::Instant;
 
 use nlring::StopHandle;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals as Incoming;
 
 /// The signals' handlers. What comes before [`forward_to`](Self::forward_to) is kept for it.
 pub struct Signals {
     incoming: Incoming,
     requests: StopRequests,
+    files: FileRequests,
 }
 
 /// How often an end was asked for, and when first.
@@ -42,45 +48,77 @@ impl StopRequests {
         self.0.first_at.get_or_init(Instant::now);
         self.0.count.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Takes note of the first request only.
+    fn add_first(&self) {
+        if self.stop_since().is_none() {
+            self.add();
+        }
+    }
 }
 
-/// Whether --stats and --table are to be written now.
-#[derive(Clone, Debug)]
-pub struct ReportRequests(Arc<AtomicBool>);
+/// What a signal asks to be done with the files. The signal ends the engine's wait, so that it is done soon.
+#[derive(Debug, Default)]
+pub struct FileRequests {
+    report: Arc<AtomicBool>,
+    reopen: Arc<AtomicBool>,
+}
 
-impl ReportRequests {
-    pub fn install() -> io::Result<Self> {
-        let is_asked_for = Arc::default();
-        signal_hook::flag::register(SIGUSR1, Arc::clone(&is_asked_for))?;
-        Ok(Self(is_asked_for))
+impl FileRequests {
+    /// Whether --stats and --table were asked for since the last call.
+    pub fn take_report(&self) -> bool {
+        self.report.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether the signal has come since the last call.
-    pub fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+    /// Whether --output is to be opened again, and this was not asked before.
+    pub fn take_reopen(&self) -> bool {
+        self.reopen.swap(false, Ordering::Relaxed)
     }
 }
 
 impl Signals {
     /// Installs the handlers. Starts no thread.
-    pub fn install(requests: StopRequests) -> io::Result<Self> {
-        let incoming = Incoming::new([SIGINT, SIGTERM])?;
-        // Whatever it sets is not looked at; without a handler the signal ends the process.
+    pub fn install(requests: StopRequests, can_reopen: bool) -> io::Result<Self> {
+        let files = FileRequests::default();
+        let mut ends = vec![SIGINT, SIGTERM, SIGQUIT];
+        if can_reopen {
+            signal_hook::flag::register(SIGHUP, Arc::clone(&files.reopen))?;
+        } else if !is_hangup_ignored() {
+            ends.push(SIGHUP);
+        }
+        let incoming = Incoming::new(ends)?;
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&files.report))?;
+        // Nobody looks at what it sets; without a handler the signal ends the process.
         signal_hook::flag::register(SIGXFSZ, Arc::default())?;
-        Ok(Self { incoming, requests })
+        Ok(Self {
+            incoming,
+            requests,
+            files,
+        })
     }
 
-    /// Starts the thread that counts the signals and, with each, ends the engine's wait.
-    pub fn forward_to(mut self, stop: StopHandle) -> io::Result<()> {
+    /// Starts the thread that counts the requests for an end and, with each, ends the engine's wait.
+    pub fn forward_to(mut self, stop: StopHandle) -> io::Result<FileRequests> {
         let forward = move || {
-            for _ in self.incoming.forever() {
-                self.requests.add();
+            for signal in self.incoming.forever() {
+                match signal {
+                    SIGHUP => self.requests.add_first(),
+                    _ => self.requests.add(),
+                }
                 stop.stop();
             }
         };
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(forward)?;
-        Ok(())
+        Ok(self.files)
     }
+}
+
+/// Whether the process was started to survive its terminal (nohup(1)).
+fn is_hangup_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (SIGHUP - 1) != 0)
 }

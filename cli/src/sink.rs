@@ -7,12 +7,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags, fstat};
+use rustix::fs::{FileType, OFlags, Stat, fstat};
 use rustix::termios::isatty;
+
+use crate::place::Place;
 
 /// What a pipe that is ready takes without blocking (`PIPE_BUF`, pipe(7)).
 const PIPE_BUF: usize = 4096;
@@ -36,27 +37,54 @@ enum Way {
 }
 
 impl Sink {
-    /// Opens a file, as it is until [`truncate`](Self::truncate); `-` is standard output. What is written goes to the end,
-    /// wherever that is: the file may be emptied by a log's rotation meanwhile, or written to by others.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        if path == Path::new("-") {
-            return Self::new(io::stdout().as_fd());
-        }
-        let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).open(path)?;
-        let sink = Self::new(file.as_fd())?;
+    /// Over a file that was opened here, and to append to it.
+    pub fn of_own_file(file: &File) -> io::Result<Self> {
         Ok(Self {
             is_shared: false,
-            ..sink
+            ..Self::new(file.as_fd())?
         })
     }
 
-    /// Empties a file that was opened by name. A pipe or a terminal has nothing to empty, and what standard output is
-    /// redirected to is the shell's to empty or to append to.
+    /// Whether this is a regular file that was opened by name. What standard output is redirected to is the shell's.
+    pub fn is_own_file(&self) -> bool {
+        !self.is_shared && self.file_type() == Some(FileType::RegularFile)
+    }
+
+    /// Whether this is the pipe that is standard output.
+    pub fn is_piped_stdout(&self) -> bool {
+        self.file_type() == Some(FileType::Fifo) && self.has_identity(fstat(io::stdout()).ok())
+    }
+
+    /// Empties a file that was opened by name. A pipe or a terminal has nothing to empty.
     pub fn truncate(&self) -> io::Result<()> {
-        match FileType::from_raw_mode(fstat(&self.fd)?.st_mode) {
-            FileType::RegularFile if !self.is_shared => Ok(rustix::fs::ftruncate(&self.fd, 0)?),
-            _ => Ok(()),
+        if self.is_own_file() {
+            rustix::fs::ftruncate(&self.fd, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the last bytes written, if this is a file that was opened by name and nobody else has appended to it.
+    pub fn take_back(&self, byte_count: usize) -> io::Result<()> {
+        if !self.is_own_file() {
+            return Ok(());
+        }
+        let end = rustix::fs::tell(&self.fd)?; // where the last write has ended
+        let size = u64::try_from(fstat(&self.fd)?.st_size).unwrap_or(0);
+        if size == end {
+            rustix::fs::ftruncate(&self.fd, end.saturating_sub(byte_count as u64))?;
+        }
+        Ok(())
+    }
+
+    fn file_type(&self) -> Option<FileType> {
+        let stat = fstat(&self.fd).ok()?;
+        Some(FileType::from_raw_mode(stat.st_mode))
+    }
+
+    fn has_identity(&self, other: Option<Stat>) -> bool {
+        match (fstat(&self.fd), other) {
+            (Ok(own), Some(other)) => (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino),
+            _ => false,
         }
     }
 
@@ -159,15 +187,10 @@ impl Sink {
         }
     }
 
-    /// Whether both are one regular file, under whatever names.
-    pub fn is_same_file(&self, other: &Self) -> bool {
-        match (fstat(&self.fd), fstat(&other.fd)) {
-            (Ok(a), Ok(b)) => {
-                FileType::from_raw_mode(a.st_mode) == FileType::RegularFile
-                    && (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
-            }
-            _ => false,
-        }
+    /// Whether this is a regular file that has this name too.
+    pub fn is_file_of(&self, place: &Place) -> bool {
+        self.file_type() == Some(FileType::RegularFile)
+            && self.has_identity(place.stat().ok().flatten())
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a run came to: as text for people, and as JSON for --stats.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use nlring::{RecvBuffer, Statistics};
@@ -10,6 +12,7 @@ use serde::Serialize;
 
 use crate::json;
 use crate::outcome::Failure;
+use crate::place::{Kind, Place};
 use crate::sink::Sink;
 use crate::text::shown;
 use crate::units::{Bytes, rate, ratio};
@@ -34,8 +37,12 @@ pub struct Summary {
     /// Messages received that are about devices (with --mirror also about addresses and nexthop objects), and have no
     /// lines of their own.
     pub other_events: u64,
-    /// Event lines written.
+    /// Events written.
     pub events: u64,
+    /// Events that could not be written.
+    pub not_written: u64,
+    /// Messages that made no event of their own when they came: not chosen, or left to the mirror.
+    pub not_shown: u64,
     /// Real lengths, also of what was truncated.
     pub bytes: u64,
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
@@ -80,6 +87,19 @@ impl Summary {
         self.recv_buffer_granted_bytes = self.recv_buffer_granted_bytes.max(granted_bytes);
     }
 
+    /// What became of the events when they could not be written, for a message.
+    pub fn fate_of_events(&self) -> String {
+        let Self {
+            events,
+            not_written,
+            unread,
+            ..
+        } = self;
+        format!(
+            "events received but not written: {not_written}, written: {events}, datagrams left unread: {unread}"
+        )
+    }
+
     pub fn set_cpu(&mut self, cpu: Duration) {
         let cpu_ns = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
         self.cpu_ns_per_event = cpu_ns.checked_div(self.received.saturating_sub(self.requests));
@@ -114,6 +134,8 @@ impl fmt::Display for Summary {
             ("foreign", self.foreign),
             ("starved (nothing is lost by it)", self.starved),
             ("unread", self.unread),
+            ("not written", self.not_written),
+            ("received, and not shown", self.not_shown),
             ("repeated (and left out)", self.repeated),
             ("answers to the mirror, among those received", self.requests),
             (
@@ -145,39 +167,71 @@ impl fmt::Display for Summary {
     }
 }
 
-/// The file of --stats, opened at the start: a name that cannot be written is told before any event is missed.
-pub struct StatsFile {
-    sink: Sink,
-    path: PathBuf,
+/// Where --stats goes. A name that cannot be written to is reported at the start, before any event is missed.
+pub enum StatsFile {
+    /// A file, which is replaced whole each time: a reader never finds a part of it.
+    File(Rc<Place>),
+    /// Standard output, a device or a named pipe.
+    Stream(Sink, PathBuf),
 }
 
 /// How long a reader that does not read can hold up the writing.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 impl StatsFile {
-    /// Opens the file, which is emptied when the summary is written; `-` is standard output.
-    pub fn create(path: &Path) -> Result<Self, Failure> {
-        let sink = Sink::create(path).map_err(|error| {
-            Failure::Other(format!("open {} for --stats: {error}", shown(path)))
-        })?;
-        Ok(Self {
-            sink,
-            path: path.to_owned(),
-        })
+    /// Makes sure that it can be written; `-` is standard output.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        Self::try_open(path)
+            .map_err(|error| Failure::Other(format!("open {} for --stats: {error}", shown(path))))
     }
 
-    pub fn sink(&self) -> &Sink {
-        &self.sink
+    fn try_open(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::Stream(
+                Sink::new(io::stdout().as_fd())?,
+                path.to_owned(),
+            ));
+        }
+        let place = Rc::new(Place::find(path)?);
+        if place.kind()? == Kind::Other || place.is_kernels() {
+            let sink = Sink::of_own_file(&place.append()?)?;
+            return Ok(Self::Stream(sink, path.to_owned()));
+        }
+        place.begin_replacement()?; // removed at once
+        Ok(Self::File(place))
+    }
+
+    /// The file that it replaces, if it is one.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::File(place) => Some(place),
+            Self::Stream(..) => None,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(place) => place.path(),
+            Self::Stream(_, path) => path,
+        }
     }
 
     pub fn write(&self, summary: &Summary) -> Result<(), Failure> {
-        let json = json::to_string_pretty(summary).map_err(io::Error::from);
-        json.and_then(|json| {
-            self.sink.truncate()?;
-            self.sink
-                .write_within(format!("{json}\n").as_bytes(), PATIENCE)
+        self.try_write(summary).map_err(|error| {
+            Failure::Other(format!("write --stats to {}: {error}", shown(self.path())))
         })
-        .map_err(|error| Failure::Other(format!("write --stats to {}: {error}", shown(&self.path))))
+    }
+
+    fn try_write(&self, summary: &Summary) -> io::Result<()> {
+        let text = json::to_string_pretty(summary)? + "\n";
+        match self {
+            Self::File(place) => {
+                let mut file = place.begin_replacement()?;
+                file.write_all(text.as_bytes())?;
+                file.put_in_place()
+            }
+            Self::Stream(sink, _) => sink.write_within(text.as_bytes(), PATIENCE),
+        }
     }
 }
 
@@ -197,7 +251,7 @@ mod tests {
             to_value(&summary).unwrap(),
             json!({
                 "received": 0, "dropped": 0, "delivery_failures": 0, "truncated": 0, "malformed": 0, "foreign": 0,
-                "starved": 0, "unread": 0, "repeated": 0, "requests": 0, "other_events": 0, "events": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
+                "starved": 0, "unread": 0, "repeated": 0, "requests": 0, "other_events": 0, "events": 0, "not_written": 0, "not_shown": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
                 "backend": null, "backend_reason": null,
                 "recv_buffer_requested_bytes": 0, "recv_buffer_granted_bytes": 0,
             })

@@ -1,20 +1,15 @@
 //! The file of --table: a mirror's table, written a little at a time between the turns, and put in the place of what was
 //! there once it is whole.
 
-use std::fmt;
-use std::fs::{self, Metadata, Permissions};
-use std::io::{self, BufWriter, ErrorKind, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::fstat;
-use tempfile::NamedTempFile;
-
-use crate::args::CommonArguments;
 use crate::console::Console;
 use crate::outcome::Failure;
+use crate::place::{Kind, Place, Replacement};
+use crate::session::Session;
 use crate::text::shown;
 
 /// How long writing may hold up the events.
@@ -22,13 +17,9 @@ const SLICE: Duration = Duration::from_micros(500);
 /// Writing looks at the clock after so many entries.
 const LOOK_AT_CLOCK: u32 = 16;
 const BUFFER_BYTES: usize = 64 << 10;
-/// Of a new file: a table tells who speaks with whom.
-const MODE: u32 = 0o600;
-/// As many links as the kernel follows (path_resolution(7)).
-const MOST_LINKS: u32 = 40;
 
 pub struct TableFile {
-    path: PathBuf,
+    place: Rc<Place>,
     /// Asked for, and not begun.
     is_wanted: bool,
     writing: Option<Writing>,
@@ -46,17 +37,25 @@ pub enum Worth {
 
 impl TableFile {
     /// Makes sure that the file can be written, and is no other one of the command's, before any event is missed.
-    pub fn open(path: &Path, others: &CommonArguments) -> Result<Self, Failure> {
+    pub fn open(path: &Path, session: &Session<'_>) -> Result<Self, Failure> {
         let fail =
             |error: io::Error| Failure::Other(format!("open {} for --table: {error}", shown(path)));
-        match fs::metadata(path) {
-            Ok(metadata) => check(path, &metadata, others)?,
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(fail(error)),
-            Err(_) => {}
+        let place = Rc::new(Place::find(path).map_err(fail)?);
+        if place.kind().map_err(fail)? == Kind::Other {
+            return Err(Failure::Usage(format!(
+                "--table {}: that is no regular file, and the table takes the place of what is there; give the name of a file",
+                shown(path)
+            )));
         }
-        Writing::begin(path).map_err(fail)?; // removed at once
+        if let Some(option) = session.option_of_file(&place) {
+            return Err(Failure::Usage(format!(
+                "--table {}: that is the same file as that of {option}; give each its own",
+                shown(path)
+            )));
+        }
+        place.begin_replacement().map_err(fail)?; // removed at once
         Ok(Self {
-            path: path.to_owned(),
+            place,
             is_wanted: false,
             writing: None,
         })
@@ -90,9 +89,9 @@ impl TableFile {
             Ok(None) => Ok(()),
             Ok(Some(doubt)) => Err(Failure::Other(format!(
                 "the table in {} may be wrong: {doubt}, and the table is not made right yet",
-                shown(&self.path)
+                shown(self.place.path())
             ))),
-            Err(error) => Err(failure(&self.path, &error)),
+            Err(error) => Err(failure(&self.place, &error)),
         }
     }
 
@@ -109,7 +108,7 @@ impl TableFile {
             writing
         } else {
             self.is_wanted = false;
-            Writing::begin(&self.path)?
+            Writing::begin(&self.place)?
         };
         if let Worth::Doubtful(doubt) = worth {
             writing.doubt = Some(doubt);
@@ -135,79 +134,25 @@ impl TableFile {
         if worth == Worth::Nothing {
             console.warn(format_args!(
                 "the table is not written: the end came before the kernel's was read; {} is as it was",
-                shown(&self.path)
+                shown(self.place.path())
             ));
             return Ok(());
         }
-        let written = Writing::begin(&self.path).and_then(|mut writing| {
+        let written = Writing::begin(&self.place).and_then(|mut writing| {
             writing.write(entries, format, || false)?;
             writing.put_in_place()
         });
-        written.map_err(|error| failure(&self.path, &error))
+        written.map_err(|error| failure(&self.place, &error))
     }
 }
 
-fn failure(path: &Path, error: &io::Error) -> Failure {
-    Failure::Other(format!("write --table to {}: {error}", shown(path)))
-}
-
-/// Refuses what cannot be replaced, or is not to be.
-fn check(path: &Path, metadata: &Metadata, others: &CommonArguments) -> Result<(), Failure> {
-    let refuse = |reason: fmt::Arguments<'_>| {
-        Err(Failure::Usage(format!("--table {}: {reason}", shown(path))))
-    };
-    if !metadata.is_file() {
-        return refuse(format_args!(
-            "that is no regular file, and the table takes the place of what is there; give the name of a file"
-        ));
-    }
-    let output = ("--output", Some(&others.output));
-    for (option, other) in [output, ("--stats", others.stats.as_ref())] {
-        if other.is_some_and(|other| is_file(other, metadata)) {
-            return refuse(format_args!(
-                "that is the same file as that of {option}; give each its own"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Whether an option names this file, under whatever name. (All those of the options are open by now, so they exist.)
-fn is_file(option: &Path, metadata: &Metadata) -> bool {
-    let identity = if option == Path::new("-") {
-        fstat(io::stdout())
-            .ok()
-            .map(|stat| (stat.st_dev, stat.st_ino))
-    } else {
-        let metadata = fs::metadata(option).ok();
-        metadata.map(|metadata| (metadata.dev(), metadata.ino()))
-    };
-    identity == Some((metadata.dev(), metadata.ino()))
-}
-
-/// Why a path cannot be that of a table, whatever is there.
-pub fn check_path(path: PathBuf) -> Result<PathBuf, String> {
-    let bytes = path.as_os_str().as_bytes();
-    if bytes == b"-" {
-        return Err(
-            "the table takes the place of a file, so it cannot go to standard output; \
-             give the name of a file (./- for one of that name)"
-                .to_owned(),
-        );
-    }
-    if bytes.ends_with(b"/") || bytes.ends_with(b"/.") || path.file_name().is_none() {
-        return Err(
-            "that is a directory, and the table is a file; give the name of one in it".to_owned(),
-        );
-    }
-    Ok(path)
+fn failure(place: &Place, error: &io::Error) -> Failure {
+    Failure::Other(format!("write --table to {}: {error}", shown(place.path())))
 }
 
 /// A table that is being written, to a file of its own until it is whole. Dropped, it leaves nothing behind.
 struct Writing {
-    file: BufWriter<NamedTempFile>,
-    /// What it takes the place of.
-    target: PathBuf,
+    file: BufWriter<Replacement>,
     /// Where in the mirror it goes on.
     position: usize,
     line: Vec<u8>,
@@ -215,21 +160,9 @@ struct Writing {
 }
 
 impl Writing {
-    fn begin(path: &Path) -> io::Result<Self> {
-        let target = target_of(path)?;
-        let directory = match target.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        // Beside it, so that one can take the other's place.
-        let file = tempfile::Builder::new()
-            .prefix(".nlring-table-")
-            .suffix(".tmp")
-            .permissions(Permissions::from_mode(MODE))
-            .tempfile_in(directory)?;
+    fn begin(place: &Rc<Place>) -> io::Result<Self> {
         Ok(Self {
-            file: BufWriter::with_capacity(BUFFER_BYTES, file),
-            target,
+            file: BufWriter::with_capacity(BUFFER_BYTES, place.begin_replacement()?),
             position: 0,
             line: Vec::new(),
             doubt: None,
@@ -258,40 +191,6 @@ impl Writing {
     }
 
     fn put_in_place(self) -> io::Result<()> {
-        let file = self.file.into_inner()?;
-        match fs::metadata(&self.target) {
-            Ok(former) if former.is_file() => be_like(file.as_file(), &former)?,
-            Ok(_) => return Err(io::Error::other("what is there now is no regular file")),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        file.persist(&self.target)?;
-        Ok(())
+        self.file.into_inner()?.put_in_place()
     }
-}
-
-/// Gives a file the mode of the former one, and its owner and group where that is allowed: those who read it go on reading.
-fn be_like(file: &fs::File, former: &Metadata) -> io::Result<()> {
-    let own = file.metadata()?;
-    if (own.uid(), own.gid()) != (former.uid(), former.gid()) {
-        _ = fchown(file, Some(former.uid()), Some(former.gid()));
-    }
-    file.set_permissions(Permissions::from_mode(former.mode() & 0o777))
-}
-
-/// What a chain of symbolic links leads to, be it there or not.
-fn target_of(path: &Path) -> io::Result<PathBuf> {
-    let mut target = path.to_owned();
-    for _ in 0..MOST_LINKS {
-        match fs::read_link(&target) {
-            Ok(link) => target = target.with_file_name(link),
-            Err(error)
-                if [ErrorKind::InvalidInput, ErrorKind::NotFound].contains(&error.kind()) =>
-            {
-                return Ok(target); // no link, or nothing
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::Error::other("too many symbolic links"))
 }

@@ -4,14 +4,16 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, Read, pipe};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use common::{
     Directory, END_LIMIT, Ended, Events, Follower, Groups, Load, NLRING, Run, await_that,
-    best_of_3, is_real_root, make_flows, make_routes, must, own_namespace, remove_flows,
-    remove_routes,
+    best_of_3, flush_flows, is_installed, is_real_root, make_flows, make_routes, must,
+    own_namespace, remove_flows, remove_routes, skip,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
@@ -107,7 +109,7 @@ fn a_count_ends_it_under_load() {
 fn a_signal_ends_it_when_nothing_happens() {
     own_namespace();
     for wait in ["auto", "prompt", "batch:1ms", "spin"] {
-        for signal in [Signal::INT, Signal::TERM] {
+        for signal in [Signal::INT, Signal::TERM, Signal::QUIT] {
             best_of_3(|| {
                 let ended = Follower::start(&format!("route --wait {wait}")).end_by(signal);
                 ended.assert_good();
@@ -270,6 +272,139 @@ fn a_reader_that_goes_ends_it_quietly() {
         let (received, unread) = (ended.stat("received"), ended.stat("unread"));
         assert!((2..=100).contains(&(received + unread)), "{}", ended.errors);
     }
+}
+
+/// What the terminal's end or Ctrl-\\ brings, with all three files.
+#[test]
+fn a_hangup_without_a_file_to_open_again_and_a_quit_end_it_in_order() {
+    own_namespace();
+    for (signal, output) in [
+        (Signal::HUP, "-"),
+        (Signal::HUP, "/dev/null"),
+        (Signal::QUIT, "-"),
+        (Signal::QUIT, "output"),
+    ] {
+        let directory = Directory::new();
+        let table = directory.file("table");
+        let output = output.replace("output", &directory.file("output"));
+        let mut run = Run::new(&format!("route --mirror --output {output} --table {table}"));
+        run.command.stdout(Stdio::null());
+        let follower = run.start();
+        make_routes(0..3);
+        let ended = follower.end_by(signal);
+        ended.assert_good();
+        assert_eq!(ended.stat("received") - ended.stat("requests"), 3);
+        assert!(fs::metadata(&table).is_ok(), "{signal:?}: the table");
+        remove_routes(0..3);
+    }
+}
+
+#[test]
+fn two_hangups_are_one_and_none_where_they_are_ignored() {
+    own_namespace();
+    let (follower, reader) = stuck();
+    follower.signal(Signal::HUP);
+    follower.signal(Signal::HUP);
+    let ended = follower.wait();
+    assert_eq!(ended.code, Some(1), "not at once: {ended:#?}");
+    drop(reader);
+    flush_flows();
+    let mut run = Run::under("nohup", "route --count 1 --output -");
+    run.command.stdout(Stdio::null());
+    let follower = run.start();
+    follower.signal(Signal::HUP);
+    make_routes(0..1);
+    follower.wait().assert_good();
+    remove_routes(0..1);
+}
+
+/// A reader by a name, or of a socket, is no `head`: that it goes is a failure.
+#[test]
+fn a_reader_that_goes_of_a_pipe_by_name_or_of_a_socket_is_a_failure() {
+    let directory = Directory::new();
+    let fifo = directory.file("fifo");
+    must(&format!("mkfifo {fifo}"));
+    for is_socket in [false, true] {
+        own_namespace();
+        let (reader, run): (Box<dyn Read + Send>, Run) = if is_socket {
+            let (here, there) = UnixStream::pair().expect("a socket");
+            let mut run = Run::new("route --json --output -");
+            run.command.stdout(OwnedFd::from(there));
+            (Box::new(here), run)
+        } else {
+            // Open in both ways, so that neither of them waits for the other.
+            let pipe = fs::File::options().read(true).write(true).open(&fifo);
+            let reader = fs::File::open(&fifo).expect("the pipe");
+            drop(pipe);
+            (
+                Box::new(reader),
+                Run::new(&format!("route --json --output {fifo}")),
+            )
+        };
+        let follower = run.start();
+        make_routes(0..100);
+        let mut reader = BufReader::new(reader);
+        for _ in 0..100 {
+            reader.read_line(&mut String::new()).expect("a line");
+        }
+        drop(reader);
+        follower.freeze();
+        make_routes(100..150);
+        follower.thaw();
+        let ended = follower.wait();
+        assert_eq!(ended.code, Some(1), "{ended:#?}");
+        let (received, unread) = (ended.stat("received"), ended.stat("unread"));
+        assert_eq!(received + unread, 150, "{ended:#?}");
+        let failures = ended.failures();
+        let counts = format!(
+            "its reader has gone; events received but not written: {}, written: 100, datagrams left unread: {unread}",
+            received - 100
+        );
+        assert!(
+            failures.len() == 1 && failures[0].ends_with(&counts),
+            "{counts}: {ended:#?}"
+        );
+        assert_eq!(ended.stat("events"), 100);
+        assert_eq!(ended.stat("not_written"), received - 100);
+    }
+}
+
+/// Every failure at the end is reported, each in its own words; the exit code is that of the first.
+#[test]
+fn all_failures_are_reported() {
+    own_namespace();
+    if !is_installed("prlimit") {
+        return skip("all_failures_are_reported", "prlimit is not installed");
+    }
+    let directory = Directory::new();
+    let [output, table] = ["output", "table"].map(|name| directory.file(name));
+    make_flows(0..200);
+    let follower = Run::under(
+        "prlimit --fsize=8192",
+        &format!("conntrack --snapshot --output {output} --table {table} --stats /dev/full"),
+    );
+    let ended = follower.run_to_end();
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    let failures = ended.failures();
+    assert_eq!(failures.len(), 3, "{ended:#?}");
+    for (failure, part) in failures.iter().zip([
+        format!("write the events to {output}: File too large"),
+        format!("write --table to {table}: File too large"),
+        "write --stats to /dev/full: No space left".to_owned(),
+    ]) {
+        assert!(failure.contains(&part), "{part}: {ended:#?}");
+    }
+    let written = ended.told("events");
+    assert!(
+        failures[0].contains(&format!(", written: {written},")),
+        "{ended:#?}"
+    );
+    let lines = ended.output.lines().filter(|line| line.contains(" src="));
+    assert_eq!(lines.count() as u64, written);
+    assert!(
+        ended.output.ends_with('\n'),
+        "a part of a line is taken back"
+    );
 }
 
 #[test]

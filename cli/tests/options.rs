@@ -229,12 +229,31 @@ fn whichever_of_count_and_duration_is_first() {
 }
 
 #[test]
-fn output_is_truncated() {
+fn output_is_appended_to() {
+    own_namespace();
+    let directory = Directory::new();
+    let file = directory.file("flows.log");
+    let mut whole = 0;
+    for round in 1..=3 {
+        let follower = Follower::start(&format!("route --output {file}"));
+        make_routes(0..10);
+        follower.await_lines(round * 10);
+        let ended = follower.end();
+        ended.assert_good();
+        assert_eq!(ended.stat("events"), 10);
+        remove_routes(0..10);
+        whole = ended.event_count();
+    }
+    assert_eq!(whole, 30, "a restart keeps what is there");
+}
+
+#[test]
+fn output_is_truncated_when_that_is_asked_for() {
     own_namespace();
     let directory = Directory::new();
     let file = directory.file("flows.log");
     fs::write(&file, "old\n".repeat(10_000)).expect("a file");
-    let follower = Follower::start(&format!("conntrack --output {file}"));
+    let follower = Follower::start(&format!("conntrack --truncate --output {file}"));
     await_that("the file is emptied", || {
         fs::metadata(&file).expect("the file").len() == 0
     });
@@ -301,8 +320,10 @@ fn stats_has_every_field() {
         "delivery_failures",
         "repeated",
         "requests",
-        "requests",
+        "other_events",
         "events",
+        "not_written",
+        "not_shown",
         "bytes",
         "recv_buffer_requested_bytes",
         "recv_buffer_granted_bytes",
@@ -318,7 +339,14 @@ fn stats_has_every_field() {
     assert!(ended.stats["seconds"].as_f64().expect("seconds") > 0.0);
     assert!(ended.stat("cpu_ns_per_event") > 0);
     assert!(ended.stats["backend"].is_string() && ended.stats["backend_reason"].is_string());
-    for name in ["truncated", "malformed", "foreign", "unread"] {
+    for name in [
+        "truncated",
+        "malformed",
+        "foreign",
+        "unread",
+        "not_written",
+        "not_shown",
+    ] {
         assert_eq!(ended.stat(name), 0, "{name}");
     }
     // A [NEW] of a TCP flow over IPv4 is more than its tuples, and less than a page.

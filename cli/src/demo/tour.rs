@@ -9,20 +9,15 @@ use super::{burst, cost, live, mirror};
 use crate::args::DemoArguments;
 use crate::console::Console;
 use crate::namespace;
-use crate::outcome::Failure;
+use crate::outcome::{Failure, conclude};
 
 type Part = fn(&mut Stage, How) -> Result<(), Failure>;
 
 const PARTS: [Part; 4] = [live::show, burst::show, mirror::show, cost::show];
 
 pub fn run(arguments: &DemoArguments) -> ExitCode {
-    match show(How::of(&arguments.common)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            Console::new().say(format_args!("nlring: {failure}"));
-            failure.exit_code()
-        }
-    }
+    let failure = show(How::of(&arguments.common)).err();
+    conclude(&mut Console::new(), ExitCode::SUCCESS, failure.as_slice())
 }
 
 fn show(how: How) -> Result<(), Failure> {

@@ -42,7 +42,11 @@ impl Shown {
 }
 
 impl RouteMirror {
-    pub fn open(arguments: &RouteArguments, socket: SocketId) -> Result<Self, Failure> {
+    pub fn open(
+        arguments: &RouteArguments,
+        socket: SocketId,
+        session: &Session<'_>,
+    ) -> Result<Self, Failure> {
         let table = &arguments.collector.table;
         Ok(Self {
             mirror: Mirror::new(MirrorOptions::new().resync_interval(table.resync_interval)),
@@ -53,7 +57,7 @@ impl RouteMirror {
                 mirrored: table.snapshot,
             },
             table: (table.table.as_deref())
-                .map(|path| TableFile::open(path, &arguments.collector.common))
+                .map(|path| TableFile::open(path, session))
                 .transpose()?,
         })
     }
@@ -93,6 +97,12 @@ impl RouteMirror {
             Some(table) if table.is_due(self.worth()) => Some(now),
             _ => self.mirror.due(now),
         }
+    }
+
+    /// Whether a table that was asked for is yet to be put in its place.
+    pub fn is_writing_table(&self) -> bool {
+        let table = self.table.as_ref();
+        table.is_some_and(|table| table.is_due(self.worth()))
     }
 
     fn worth(&self) -> Worth {
