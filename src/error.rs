@@ -55,6 +55,9 @@ pub enum ErrorKind {
     TimedOut,
     /// A message that is no reply to what was asked.
     UnexpectedReply,
+    /// The engine was built before this process was forked (fork(2), daemon(3)). It goes on in the parent only; build the
+    /// child's engine in the child.
+    Forked,
 }
 
 impl Error {
@@ -203,6 +206,10 @@ impl fmt::Display for Error {
             (ErrorKind::UnexpectedReply, None) => {
                 f.write_str("a message is no reply to what was asked")
             }
+            (ErrorKind::Forked, _) => f.write_str(
+                "this process was forked after the engine was built, and the engine stays with the parent; build the \
+                 engine after fork or daemon",
+            ),
             (ErrorKind::NoSuchSocket, _) => f.write_str("no socket has this id (any more)"),
             (_, Some(source)) => source.fmt(f),
             (ErrorKind::Unsupported, None) => f.write_str("this kernel does not have it"),
@@ -240,7 +247,7 @@ impl From<Error> for io::Error {
             ErrorKind::InvalidInput | ErrorKind::NoSuchSocket => io::ErrorKind::InvalidInput,
             ErrorKind::Truncated { .. } | ErrorKind::UnexpectedReply => io::ErrorKind::InvalidData,
             ErrorKind::TimedOut => io::ErrorKind::TimedOut,
-            ErrorKind::System | ErrorKind::Overrun => io::ErrorKind::Other,
+            ErrorKind::System | ErrorKind::Overrun | ErrorKind::Forked => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
     }

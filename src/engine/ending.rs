@@ -33,6 +33,9 @@ pub struct Finished<B> {
 impl Running {
     /// Ends with delivery: leaves all groups, delivers what is queued, for at most a second, and reads the drop counters
     /// last. What is left then, or after a break, is counted as unread. Gives the sockets back.
+    ///
+    /// In a fork of the process that built the engine the outcome is an error, and the sockets are as
+    /// [`discard`](Self::discard) gives them back there.
     pub fn finish<B>(
         mut self,
         mut f: impl FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
@@ -45,7 +48,19 @@ impl Running {
     }
 
     /// Ends without delivery: leaves all groups, and counts what is queued as unread. Gives the sockets back.
+    ///
+    /// In a fork of the process that built the engine it only gives the sockets back, in their groups and with what is
+    /// queued. The parent's engine goes on receiving from them: take them over only if it does not.
     pub fn discard(mut self) -> Vec<Ended> {
+        if self.stop.require_home("end the engine").is_ok() {
+            self.leave_and_count();
+        }
+        drop(self.receive); // before the sockets
+        self.sockets.into_entries().map(Ended::from).collect()
+    }
+
+    /// Leaves all groups, ends the receives and counts what is queued.
+    fn leave_and_count(&mut self) {
         self.leave_groups();
         self.quiesce();
         let deadline = Instant::now() + DISCARD_DEADLINE;
@@ -53,8 +68,6 @@ impl Running {
             entry.statistics.unread += discard_queue(entry, deadline);
         }
         self.sockets.read_drops(|_| true);
-        drop(self.receive); // before the sockets
-        self.sockets.into_entries().map(Ended::from).collect()
     }
 
     /// Delivers until the queues are empty or the deadline has passed.
@@ -62,6 +75,7 @@ impl Running {
     where
         F: FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
     {
+        self.stop.require_home("end the engine")?;
         self.leave_groups();
         let deadline = Instant::now() + FINISH_DEADLINE;
         let mut until_deadline =

@@ -34,6 +34,16 @@ use sockets::Sockets;
 
 /// Receives from many sockets. Built anywhere, then [`start`](Self::start)ed on the thread it shall run on.
 ///
+/// # Fork
+///
+/// An engine belongs to the process that built it, whatever its backend. After fork(2) or daemon(3) each call in the child
+/// is an error of kind [`ErrorKind::Forked`](crate::ErrorKind::Forked), and the parent's engine goes on undisturbed. The
+/// child may drop its copy, which closes its descriptors, or take its sockets over by
+/// [`Running::discard`](crate::Running::discard). A program that goes to the background builds its engine afterwards.
+///
+/// The reason: a ring's queues are not inherited, its receives write into the parent's memory, and two processes that
+/// receive from one socket would each get a part of its datagrams and all of its drops.
+///
 /// ```
 /// use std::ops::ControlFlow;
 /// use nlring::{Engine, Event, MessageBuilder, Protocol, Socket, flags};
@@ -79,6 +89,7 @@ impl Engine {
     /// - The descriptor is not a netlink socket, or the kernel cannot count drops (before Linux 4.12).
     /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the engine has the socket already, by another
     ///   descriptor of it (`dup(2)`). Each datagram would go to one of the two, in no order.
+    /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine, see [Fork](Self#fork).
     ///
     /// The socket is closed.
     pub fn add(&mut self, socket: Socket) -> Result<SocketId> {
@@ -91,6 +102,7 @@ impl Engine {
     ///
     /// As [`add`](Self::add); [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): an option is out of range.
     pub fn add_with(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId> {
+        self.stop.require_home("add a socket")?;
         self.sockets.insert(socket, options)
     }
 
@@ -113,9 +125,10 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The ring cannot be enabled. A socket that cannot be armed is no error here: it is told of by
-    /// [`Notice::Failed`].
+    /// The ring cannot be enabled, or [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine. A
+    /// socket that cannot be armed is no error here: it is reported by [`Notice::Failed`].
     pub fn start(self) -> Result<Running> {
+        self.stop.require_home("start the engine")?;
         Running::start(self.choice, self.sockets, self.stop, self.wait)
     }
 }

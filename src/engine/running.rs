@@ -24,7 +24,12 @@ const DROPS_INTERVAL: Duration = Duration::from_millis(1);
 /// What was put off is done after this time, a reading or what failed and may work later, though nothing may come.
 const SOON: Duration = Duration::from_millis(10);
 
-/// A started [`Engine`](crate::Engine), bound to its thread.
+/// What a turn does, in its errors.
+const RECEIVE: &str = "wait for netlink datagrams";
+
+/// A started [`Engine`](crate::Engine), bound to its thread, and to its process: after fork(2) or daemon(3) each call in
+/// the child is an error of kind [`ErrorKind::Forked`](crate::ErrorKind::Forked), see [`Engine`](crate::Engine#fork). A
+/// callback may fork, and may use in the child what it was handed.
 ///
 /// Dropping it ends the receives and closes the sockets; what was not delivered is not counted. To have it counted, use
 /// [`finish`](Self::finish) or [`discard`](Self::discard).
@@ -33,7 +38,7 @@ pub struct Running {
     pub(super) sockets: Sockets,
     pub(super) delivery: Delivery,
     pacer: Pacer,
-    stop: StopHandle,
+    pub(super) stop: StopHandle,
     backend: Backend,
     reason: String,
     drops_read_at: Instant,
@@ -80,13 +85,15 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// The backend failed; a single socket's failure is a [`Notice`](crate::Notice) instead. What was received is not lost:
-    /// the next call goes on.
+    /// - The backend failed; a single socket's failure is a [`Notice`](crate::Notice) instead. What was received is not
+    ///   lost: the next call goes on.
+    /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine.
     pub fn poll<B>(
         &mut self,
         timeout: Option<Duration>,
         mut f: impl FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
     ) -> Result<Turn<B>> {
+        self.stop.require_home(RECEIVE)?;
         if self.stop.is_stopped() {
             return Ok(Turn::Stopped);
         }
@@ -130,6 +137,7 @@ impl Running {
     ///
     /// As [`Engine::add_with`](crate::Engine::add_with).
     pub fn add_with(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId> {
+        self.stop.require_home("add a socket")?;
         let id = self.sockets.insert(socket, options)?;
         self.settle_if_empty()?;
         Ok(id)
@@ -140,8 +148,10 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it has gone, or is going.
+    /// - [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it has gone, or is going.
+    /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine.
     pub fn remove(&mut self, id: SocketId) -> Result<()> {
+        self.stop.require_home("remove a socket")?;
         self.sockets.remove(id)?;
         self.settle_if_empty()
     }
@@ -151,9 +161,11 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it is none of this engine's, was reclaimed, or is not
-    /// gone yet.
+    /// - [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it is none of this engine's, was reclaimed, or is not
+    ///   gone yet.
+    /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine.
     pub fn reclaim(&mut self, id: SocketId) -> Result<Ended> {
+        self.stop.require_home("reclaim a socket")?;
         self.sockets.reclaim(id)
     }
 
@@ -199,6 +211,7 @@ impl Running {
     where
         F: FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
     {
+        self.stop.require_home(RECEIVE)?; // also where a callback of an ending has forked
         self.receive.set_readable(false);
         self.delivery.recycle(self.receive.as_mut()); // what a panic of the callback left
         if self.delivery.is_empty() {
@@ -232,7 +245,7 @@ impl Running {
             .wait(self.pacer.plan(timeout, alarm))
             .map_err(|error| {
                 self.receive.set_readable(true);
-                Error::system("wait for netlink datagrams", error)
+                Error::system(RECEIVE, error)
             })
     }
 

@@ -385,6 +385,7 @@ impl Control<'_> {
     ///
     /// As [`Engine::add_with`](crate::Engine::add_with).
     pub fn add_with(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId> {
+        self.stop.require_home("add a socket")?;
         self.sockets.insert(socket, options)
     }
 
@@ -392,8 +393,9 @@ impl Control<'_> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSuchSocket`]: it has gone, or is going.
+    /// As [`Running::remove`](crate::Running::remove).
     pub fn remove(&mut self, id: SocketId) -> Result<()> {
+        self.stop.require_home("remove a socket")?;
         self.sockets.remove(id)
     }
 
@@ -403,6 +405,7 @@ impl Control<'_> {
     ///
     /// As [`Running::reclaim`](crate::Running::reclaim).
     pub fn reclaim(&mut self, id: SocketId) -> Result<Ended> {
+        self.stop.require_home("reclaim a socket")?;
         self.sockets.reclaim(id)
     }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::event::EventFd;
 
 /// Ends an engine's [`run`](crate::Running::run) from another thread or from a signal handler.
@@ -27,7 +27,8 @@ impl StopHandle {
         })))
     }
 
-    /// Asks the engine to end. A wait of it ends at once. Stays asked for; asking again changes nothing.
+    /// Asks the engine to end. A wait of it ends at once. Stays asked for; asking again changes nothing. In a process that
+    /// was forked after the engine was built this does not reach the engine, which is the parent's.
     pub fn stop(&self) {
         self.0.requested.store(true, Ordering::Release);
         self.0.event.signal();
@@ -36,6 +37,15 @@ impl StopHandle {
     /// Whether the engine was asked to end.
     pub fn is_stopped(&self) -> bool {
         self.0.requested.load(Ordering::Acquire)
+    }
+
+    /// Refuses to go on in a fork of the process that built the engine.
+    pub(super) fn require_home(&self, operation: &'static str) -> Result<()> {
+        if self.0.event.home().is_here() {
+            Ok(())
+        } else {
+            Err(Error::with_kind(operation, ErrorKind::Forked))
+        }
     }
 }
 

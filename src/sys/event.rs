@@ -7,9 +7,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
+use super::home::Home;
+
 /// A counter that is readable while it is not 0.
+///
+/// A forked child has it in common with its parent, so nothing is changed there.
 #[derive(Debug)]
-pub(crate) struct EventFd(OwnedFd);
+pub(crate) struct EventFd {
+    fd: OwnedFd,
+    home: Home,
+}
 
 impl EventFd {
     pub(crate) fn new() -> io::Result<Self> {
@@ -19,29 +26,42 @@ impl EventFd {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just made `fd` for this call, so nobody else owns it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let home = Home::new()?;
+        Ok(Self { fd, home })
+    }
+
+    /// The process whose counter it is.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     /// Makes it readable. Safe in a signal handler.
     pub(crate) fn signal(&self) {
+        if !self.home.is_here() {
+            return;
+        }
         let one = 1u64.to_ne_bytes();
         // SAFETY: the pointer and the length describe `one`, which the kernel reads. It fails only when the counter is
         // full, and then the fd is readable already.
-        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        unsafe { libc::write(self.fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
     /// Makes it unreadable.
     pub(crate) fn clear(&self) {
+        if !self.home.is_here() {
+            return;
+        }
         let mut count = [0u8; 8];
         // SAFETY: the pointer and the length describe `count`, which the kernel writes. It fails only when the counter
         // is 0, and then the fd is unreadable already.
-        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+        unsafe { libc::read(self.fd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 }
 
 impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -139,6 +159,7 @@ impl Pollable {
     }
 
     fn control(&self, operation: libc::c_int, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.event.home().require_here()?; // a forked child has the list in common with its parent
         // SAFETY: epoll_event is integers, for which all zeroes is a value.
         let mut event: libc::epoll_event = unsafe { mem::zeroed() };
         event.events = libc::EPOLLIN.unsigned_abs();

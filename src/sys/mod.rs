@@ -4,6 +4,7 @@
 
 pub(crate) mod buffer_ring;
 pub(crate) mod event;
+pub(crate) mod home;
 pub(crate) mod mapping;
 mod options;
 pub(crate) mod ring;

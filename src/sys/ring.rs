@@ -7,7 +7,8 @@
 #![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
@@ -15,6 +16,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::buffer_ring::{BufferRing, Place, Shape};
 use super::event::{EventFd, Readable, wait_readable};
+use super::home::Home;
 use super::mapping::Mapping;
 use super::slots::Slots;
 use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
@@ -116,9 +118,12 @@ pub(crate) struct Features {
 
 /// The ring and all memory it may write.
 ///
-/// Field order matters: `uring` is dropped, and so closed, before `receivers`.
+/// A forked child inherits neither the ring's queues (`MADV_DONTFORK`) nor its receives. There each call is an error or finds
+/// nothing, and dropping the ring closes its descriptor and frees the child's copies of the receivers' memory.
 pub(crate) struct Ring {
-    uring: IoUring,
+    /// Used only at home, by [`uring`](Self::uring), and closed there by Drop, before `receivers` is freed.
+    uring: ManuallyDrop<IoUring>,
+    home: Home,
     receivers: Vec<Option<Receiver>>,
     features: Features,
     generation: u16,
@@ -147,12 +152,14 @@ impl Ring {
         let submissions = queued.max(depth).max(1);
         let (uring, deferred, disabled) =
             Self::set_up(submissions, completion_entries.max(submissions.into()))?;
+        let home = Home::new()?;
         let features = Features {
             deferred,
             min_wait: uring.params().is_feature_min_timeout(),
         };
         Ok(Self {
-            uring,
+            uring: ManuallyDrop::new(uring),
+            home,
             receivers: Vec::new(),
             features,
             generation: 0,
@@ -193,10 +200,16 @@ impl Ring {
         self.features
     }
 
+    /// The ring, in the process that made it. In a fork its queues are not mapped.
+    fn uring(&mut self) -> io::Result<&mut IoUring> {
+        self.home.require_here()?;
+        Ok(&mut self.uring)
+    }
+
     /// Enables the ring: this thread is the one that submits from now on.
     pub(crate) fn enable(&mut self) -> io::Result<()> {
         if self.state == RingState::Disabled {
-            self.uring.submitter().register_enable_rings()?;
+            self.uring()?.submitter().register_enable_rings()?;
         }
         self.state = RingState::Enabled;
         Ok(())
@@ -204,7 +217,7 @@ impl Ring {
 
     /// Lets the kernel signal `event` for each completion and for work that waits to be run.
     pub(crate) fn register_event(&mut self, event: &EventFd) -> io::Result<()> {
-        self.uring
+        self.uring()?
             .submitter()
             .register_eventfd(event.as_fd().as_raw_fd())
     }
@@ -264,6 +277,7 @@ impl Ring {
 
     /// Registers buffers that none is lent of yet, in a receiver's group. An error: the kernel knows no such shape.
     fn register_buffers(&self, receiver: u16, shape: Shape) -> io::Result<BufferRing> {
+        self.home.require_here()?;
         let ring = BufferRing::new(shape)?;
         let registration = BufferRegistration {
             address: ring.address(),
@@ -465,14 +479,14 @@ impl Ring {
 
     /// Makes room for `count` submissions in one go: a chain must not be cut.
     fn reserve(&mut self, count: usize) -> io::Result<()> {
-        let queue = self.uring.submission();
+        let queue = self.uring()?.submission();
         let free = queue.capacity() - queue.len();
         drop(queue);
         if free >= count {
             return Ok(());
         }
         self.submit()?;
-        let queue = self.uring.submission();
+        let queue = self.uring()?.submission();
         let has_room = queue.capacity() - queue.len() >= count;
         drop(queue);
         if has_room {
@@ -488,20 +502,20 @@ impl Ring {
     unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         self.reserve(1)?;
         // SAFETY: the caller vouches for the entry's memory.
-        unsafe { self.uring.submission().push(entry) }
+        unsafe { self.uring()?.submission().push(entry) }
             .map_err(|_| io::ErrorKind::ResourceBusy.into())
     }
 
     fn submit(&mut self) -> io::Result<()> {
-        forgive(self.uring.submitter().submit())
+        forgive(self.uring()?.submitter().submit())
     }
 
     /// Submits what is queued and runs the work that waits, without waiting for more. No system call when there is
     /// neither; only a kernel that defers its work tells whether there is.
     pub(crate) fn poll(&mut self) -> io::Result<()> {
-        let queue = self.uring.submission();
-        let needed =
-            !queue.is_empty() || queue.taskrun() || queue.cq_overflow() || !self.features.deferred;
+        let is_deferred = self.features.deferred;
+        let queue = self.uring()?.submission();
+        let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow() || !is_deferred;
         drop(queue);
         if needed { self.submit() } else { Ok(()) }
     }
@@ -534,7 +548,7 @@ impl Ring {
         if gathers {
             arguments = arguments.min_wait_usec(gather_micros);
         }
-        forgive(self.uring.submitter().submit_with_args(want, &arguments))
+        forgive(self.uring()?.submitter().submit_with_args(want, &arguments))
     }
 
     fn wait_by_poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
@@ -548,16 +562,18 @@ impl Ring {
 
     /// Whether completions wait in the kernel since the queue was full; [`poll`](Self::poll) fetches them.
     pub(crate) fn has_overflown(&mut self) -> bool {
-        self.uring.submission().cq_overflow()
+        self.uring()
+            .is_ok_and(|uring| uring.submission().cq_overflow())
     }
 
     pub(crate) fn has_completions(&mut self) -> bool {
-        !self.uring.completion().is_empty()
+        self.uring()
+            .is_ok_and(|uring| !uring.completion().is_empty())
     }
 
     /// Takes the oldest completion off the queue. The buffer it names is ours from here on.
     pub(crate) fn next_completion(&mut self) -> Option<Completion> {
-        let entry = self.uring.completion().next()?;
+        let entry = self.uring().ok()?.completion().next()?;
         let token = Token::from_bits(entry.user_data());
         let place = self.note_completed(token, entry.result(), entry.flags());
         Some(Completion {
@@ -649,7 +665,10 @@ impl Ring {
         }
         if let Memory::Buffers { ring, .. } = &state.memory {
             let group = buffer_group(receiver, ring.shape());
-            if self.uring.submitter().unregister_buf_ring(group).is_err() {
+            let unregistered = self
+                .uring()
+                .and_then(|uring| uring.submitter().unregister_buf_ring(group));
+            if unregistered.is_err() {
                 return false;
             }
         }
@@ -721,6 +740,14 @@ impl AsFd for Ring {
 /// any moment until its last completion, and closing the ring only begins to end it.
 impl Drop for Ring {
     fn drop(&mut self) {
+        if !self.home.is_here() {
+            let fd = self.uring.as_raw_fd();
+            // SAFETY: the descriptor belongs to `uring`, which is not dropped in a fork, so it is closed once. To drop
+            // `uring` would unmap its queues, and whatever lies at their addresses here is another's. The receivers are
+            // copies, which no kernel writes into: receives in flight are the parent's and write into its memory.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            return;
+        }
         if self.state == RingState::Enabled && self.in_flight_count > 0 {
             let _ = self.quiesce();
         }
@@ -728,5 +755,7 @@ impl Drop for Ring {
             // Rather leak than have the kernel write into freed memory.
             std::mem::forget(std::mem::take(&mut self.receivers));
         }
+        // SAFETY: this is the only place where it is dropped, and nothing uses it afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.uring) };
     }
 }
