@@ -126,8 +126,9 @@ pub struct DoctorArguments {
 }
 
 const DOCTOR_HELP: &str = "\
-A line a check: ok; note, worth knowing; limit, something will be missing or lost; fail, conntrack or route events cannot
-be received; unknown, it cannot be told from here. Below it, after $, what to do about it: a command for root's shell.
+A line for each check: ok; note, worth knowing; limit, something will be missing or lost; fail, conntrack or route events
+cannot be received; unknown, it cannot be told from here. Below it, after $, what to do about it: a command for root's shell
+here, and how to keep it after a restart, or what to do where no command here helps.
 
 It changes no setting. To see whether flows are tracked it listens for a moment, where it may, and sends a UDP datagram to
 itself over the loopback device, for IPv4 and for IPv6: other collectors see these flows begin and end. As for any

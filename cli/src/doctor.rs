@@ -4,8 +4,11 @@
 mod conntrack;
 mod host;
 mod listeners;
+mod memory;
 mod receiving;
+mod remedy;
 mod report;
+mod socket_flags;
 mod tracking;
 
 use std::io::{self, ErrorKind, Write as _};
@@ -48,7 +51,7 @@ fn examine() -> Vec<Check> {
         host::kernel(),
         receiving::io_uring(&trials),
         receiving::backends(&trials),
-        receiving::locked_memory(&trials),
+        memory::locked_memory(&trials),
         receiving::receive_buffer(),
         receiving::route_events(),
         conntrack::events(),

@@ -9,6 +9,7 @@ use rustix::process::geteuid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
     NetAdmin = 12,
+    SysModule = 16,
     SysAdmin = 21,
 }
 
@@ -17,6 +18,7 @@ impl Capability {
     pub fn short_name(self) -> &'static str {
         match self {
             Self::NetAdmin => "NET_ADMIN",
+            Self::SysModule => "SYS_MODULE",
             Self::SysAdmin => "SYS_ADMIN",
         }
     }
@@ -75,6 +77,10 @@ impl Privilege {
             effective: set("CapEff:").unwrap_or(0),
             bounding: set("CapBnd:").unwrap_or(u64::MAX),
         }
+    }
+
+    pub fn is_root(&self) -> bool {
+        self.is_root
     }
 
     pub fn is_nested(&self) -> bool {

@@ -8,8 +8,8 @@ use std::fs::{self, File};
 use std::process::{Command, Output, Stdio};
 
 use common::{
-    Directory, Events, Load, NLRING, field_names, is_installed, make_flows, must, own_namespace,
-    remove_flows, run, skip,
+    Directory, Events, Load, NLRING, field_names, is_installed, is_real_root, make_flows, must,
+    own_namespace, remove_flows, run, skip,
 };
 use nlring::{Protocol, Socket};
 use seccomp::deny_io_uring;
@@ -72,6 +72,18 @@ impl Diagnosis {
         assert_eq!(check["state"], state, "{check:#}");
         assert!(detail.contains(part), "{part} in: {detail}");
         check
+    }
+
+    fn advice(&self, name: &str) -> &str {
+        self.check(name)["advice"].as_str().unwrap_or_default()
+    }
+
+    /// That no command here mends it, and that this is said with what does.
+    #[track_caller]
+    fn assert_advice_only(&self, name: &str, part: &str) {
+        let check = self.check(name);
+        assert_eq!(check["remedy"], Value::Null, "{check:#}");
+        assert!(self.advice(name).contains(part), "{part} in: {check:#}");
     }
 
     /// Does as it says.
@@ -244,9 +256,13 @@ fn flows_that_began_unheard_are_told() {
         Value::Array(Vec::new())
     );
     let listener = listen();
-    Diagnosis::make().assert("flows", "note", "since when");
+    Diagnosis::make().assert("flows", "note", "somebody listens");
     drop(listener);
-    set("events", 1);
+    if is_installed("sysctl") {
+        diagnosis.follow_remedy("flows");
+    } else {
+        set("events", 1);
+    }
     let check = Diagnosis::make()
         .assert("flows", "ok", "every new one")
         .clone();
@@ -257,7 +273,7 @@ fn flows_that_began_unheard_are_told() {
 #[test]
 fn what_others_lose_is_told_by_their_names_without_control_characters() {
     own_namespace();
-    fs::write("/proc/self/comm", "e\x1b[2Jvil\n").expect("a name");
+    fs::write("/proc/self/comm", "e\x1b[2Jv\u{9b}il\n").expect("a name");
     let listener = listen();
     make_flows(0..500);
     let drops = listener.drops().expect("drops");
@@ -269,11 +285,19 @@ fn what_others_lose_is_told_by_their_names_without_control_characters() {
     assert_eq!(socket["port_id"], listener.port_id().expect("a port ID"));
     assert_eq!(socket["process_id"], std::process::id());
     assert_eq!(socket["protocol"], "netfilter");
-    assert_eq!(socket["program"], "e\x1b[2Jvil");
+    assert_eq!(socket["program"], "e\x1b[2Jv\u{9b}il");
+    assert_eq!(socket["reliable"], false);
     assert_eq!(diagnosis.check("listeners")["conntrack"][0], *socket);
-    let text = String::from_utf8(output(doctor(&[], &[])).stdout).expect("UTF-8");
-    assert!(text.contains(r"e\x1b[2Jvil (process "), "{text}");
-    assert!(!text.contains('\x1b'), "{text:?}");
+    let text = |arguments: &[&str]| {
+        let output = output(doctor(&[], arguments));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let (json, text) = (text(&["--json"]), text(&[]));
+    assert!(text.contains(r"e\x1b[2Jv\xc2\x9bil (process "), "{text}");
+    for text in [json, text] {
+        let is_control = |character: char| character.is_control() && character != '\n';
+        assert!(!text.contains(is_control), "{text:?}");
+    }
 }
 
 #[test]
@@ -301,11 +325,14 @@ fn text_and_json_say_the_same() {
         assert_eq!((state, name), (&want_state.as_str(), &want_name.as_str()));
     }
     for check in diagnosis.checks() {
-        for field in ["name", "state", "detail", "remedy"] {
+        for field in ["name", "state", "detail", "remedy", "advice"] {
             assert!(field_names(check).contains(field), "{check:#}");
         }
         if let Some(remedy) = check["remedy"].as_str() {
             assert!(text.contains(&format!("\n         $ {remedy}\n")), "{text}");
+        }
+        if let Some(advice) = check["advice"].as_str() {
+            assert!(text.contains(&format!("\n         {advice}\n")), "{text}");
         }
     }
 }
@@ -375,8 +402,8 @@ fn without_capabilities_it_fails_with_the_remedy_and_does_not_try_what_it_may_no
     }
     let diagnosis = Diagnosis::of(doctor(WITHOUT_CAPABILITIES, &["--json"]));
     assert_eq!(diagnosis.code, Some(1));
-    let check = diagnosis.assert("conntrack_events", "fail", "CAP_NET_ADMIN");
-    assert_eq!(check["remedy"], "sudo nlring conntrack");
+    diagnosis.assert("conntrack_events", "fail", "CAP_NET_ADMIN");
+    diagnosis.assert_advice_only("conntrack_events", "--cap-add NET_ADMIN");
     diagnosis.assert("tracking", "unknown", "CAP_NET_ADMIN");
     diagnosis.assert("other_namespaces", "note", "CAP_NET_BROADCAST");
     diagnosis.assert("route_events", "ok", "");
@@ -386,6 +413,158 @@ fn without_capabilities_it_fails_with_the_remedy_and_does_not_try_what_it_may_no
     assert!(
         text.ends_with("Not all events can be received here: see conntrack_events.\n"),
         "{text}"
+    );
+}
+
+#[test]
+fn sudo_is_for_those_whom_it_helps() {
+    const NAME: &str = "sudo_is_for_those_whom_it_helps";
+    own_namespace();
+    if !is_real_root() || !can_be_without_capabilities() {
+        return skip(NAME, "no root, or no setpriv");
+    }
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let diagnosis = Diagnosis::of(doctor(&nobody, &["--json"]));
+    let check = diagnosis.check("conntrack_events");
+    assert_eq!(check["remedy"], "sudo nlring conntrack");
+    assert_eq!(check["advice"], Value::Null);
+    // In a container that has it for nobody.
+    let without = [&nobody[..], &["--bounding-set=-net_admin"]].concat();
+    let diagnosis = Diagnosis::of(doctor(&without, &["--json"]));
+    diagnosis.assert_advice_only("conntrack_events", "--cap-add NET_ADMIN");
+}
+
+/// A user namespace's root is not the host's: what it is told is to be true for it.
+#[test]
+fn in_a_user_namespace_the_remedies_are_its_own() {
+    const NAME: &str = "in_a_user_namespace_the_remedies_are_its_own";
+    own_namespace();
+    if !is_real_root()
+        || !run(
+            "setpriv",
+            &[&ORDINARY[1..], &["unshare", "-Ur", "true"]].concat(),
+        )
+        .is_some_and(|output| output.status.success())
+    {
+        return skip(NAME, "no root, or user namespaces are forbidden");
+    }
+    let directory = Directory::new();
+    let copy = directory.file("nlring");
+    fs::copy(NLRING, &copy).expect("a copy");
+    let diagnose = |unshare: &str| {
+        let mut command = Command::new("timeout");
+        command
+            .args(["20"])
+            .args(ORDINARY)
+            .args(["unshare", unshare]);
+        command.args([&copy, "doctor", "--json"]);
+        Diagnosis::of(command)
+    };
+    let outside = diagnose("-Ur");
+    outside.assert("conntrack_events", "fail", "CAP_NET_ADMIN");
+    outside.assert_advice_only("conntrack_events", "unshare -n");
+    // As it says: with a network namespace of its own.
+    let inside = diagnose("-Urn");
+    inside.assert("conntrack_events", "ok", "can be joined");
+    if inside.check("receive_buffer")["state"] == "limit" {
+        inside.assert_advice_only("receive_buffer", "on the host only");
+    }
+}
+
+/// Becomes a user without rights.
+const ORDINARY: &[&str] = &[
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+];
+
+#[test]
+fn a_firewall_is_not_taken_for_a_missing_capability() {
+    const NAME: &str = "a_firewall_is_not_taken_for_a_missing_capability";
+    own_namespace();
+    if !is_installed("nft") {
+        return skip(NAME, "no nft");
+    }
+    for (hook, interface, part) in [
+        ("output", "oifname", "refuses"),
+        ("input", "iifname", "drops"),
+    ] {
+        let rules = format!(
+            "table inet wall {{ chain c {{ type filter hook {hook} priority 0; policy drop; }}; }}"
+        );
+        let output = run("nft", &[&rules]).expect("nft");
+        assert!(output.status.success(), "{output:?}");
+        let diagnosis = Diagnosis::make();
+        let check = diagnosis.assert("tracking", "unknown", part);
+        let detail = check["detail"].as_str().expect("a detail");
+        assert!(
+            !detail.contains("CAP_") && !detail.contains("down"),
+            "{detail}"
+        );
+        diagnosis.assert_advice_only("tracking", &format!("{interface} \"lo\" accept"));
+        // As it says.
+        must(&format!(
+            "nft insert rule inet wall c {interface} lo accept"
+        ));
+        Diagnosis::make().assert("tracking", "limit", "not active");
+        must("nft delete table inet wall");
+    }
+}
+
+#[test]
+fn failed_deliveries_of_a_reliable_listener_are_no_losses() {
+    own_namespace();
+    let listener = Socket::builder(Protocol::NETFILTER)
+        .groups([1_u32, 2, 3])
+        .recv_buffer_bytes(4096)
+        .reliable(true)
+        .open()
+        .expect("a listener");
+    make_flows(0..200);
+    assert!(listener.drops().expect("drops") > 0);
+    let diagnosis = Diagnosis::make();
+    let check = diagnosis.assert("drops", "note", "failed deliveries");
+    let is_reliable = &check["sockets"][0]["reliable"];
+    if is_reliable.is_null() {
+        return skip("failed deliveries", "this kernel has no netlink_diag");
+    }
+    assert_eq!(*is_reliable, true);
+    let detail = check["detail"].as_str().expect("a detail");
+    assert!(!detail.contains("lost"), "{detail}");
+    drop(listener);
+    Diagnosis::make().assert("drops", "ok", "");
+}
+
+#[test]
+fn a_remedy_says_what_becomes_of_it_after_a_restart() {
+    const NAME: &str = "a_remedy_says_what_becomes_of_it_after_a_restart";
+    if is_real_root() {
+        // In the initial network namespace; it only looks.
+        let diagnosis = Diagnosis::make();
+        for check in diagnosis.checks() {
+            let remedy = check["remedy"].as_str().unwrap_or_default();
+            if let Some(setting) = remedy.strip_prefix("sysctl -w ") {
+                let advice = check["advice"].as_str().unwrap_or_default();
+                let kept = format!("{setting} in /etc/sysctl.d/");
+                assert!(advice.contains(&kept), "{check:#}");
+            }
+        }
+    } else {
+        skip(NAME, "not root of the host");
+    }
+    own_namespace();
+    set("acct", 0);
+    let diagnosis = Diagnosis::make();
+    let advice = diagnosis.advice("counters");
+    assert!(
+        advice.contains("as long as this network namespace"),
+        "{advice}"
     );
 }
 
@@ -404,7 +583,11 @@ fn a_clamped_receive_buffer_is_told() {
     }
     let diagnosis = Diagnosis::of(doctor(WITHOUT_CAPABILITIES, &["--json"]));
     let check = diagnosis.assert("receive_buffer", "limit", "net.core.rmem_max");
-    assert_eq!(check["remedy"], "sysctl -w net.core.rmem_max=8388608");
+    // It is shown in this network namespace, and set in the initial one.
+    diagnosis.assert_advice_only(
+        "receive_buffer",
+        "on the host only: sysctl -w net.core.rmem_max=8388608",
+    );
     assert_eq!(check["requested_bytes"], 8 << 20);
     assert_eq!(check["granted_bytes"], 2 * limit);
     assert_eq!(check["event_count"], 2 * limit / 1280);
@@ -426,16 +609,19 @@ fn too_little_locked_memory_is_told() {
     }
     let check = diagnosis.assert("locked_memory", "limit", "RLIMIT_MEMLOCK is 0 bytes");
     assert_eq!(check["limit_bytes"], 0);
-    assert_eq!(check["remedy"], "ulimit -l 8192");
+    diagnosis.assert_advice_only("locked_memory", "LimitMEMLOCK=8M");
     diagnosis.assert("io_uring", "limit", "RLIMIT_MEMLOCK");
     assert_eq!(diagnosis.check("backends")["auto"], "recvmmsg");
-    let enough = [
-        &["prlimit", "--memlock=8388608:8388608"],
-        WITHOUT_CAPABILITIES,
-    ]
-    .concat();
-    let diagnosis = Diagnosis::of(doctor(&enough, &["--json"]));
-    diagnosis.assert("locked_memory", "ok", "8 MiB");
+    // Below a hard limit that allows it, a shell can raise it, and does as it says.
+    let low = [&["prlimit", "--memlock=0:8388608"], WITHOUT_CAPABILITIES].concat();
+    let diagnosis = Diagnosis::of(doctor(&low, &["--json"]));
+    let check = diagnosis.assert("locked_memory", "limit", "RLIMIT_MEMLOCK is 0 bytes");
+    let remedy = check["remedy"].as_str().expect("a remedy");
+    assert!(remedy.starts_with("ulimit -l "), "{remedy}");
+    let script = format!("{remedy} && exec \"$@\"");
+    let raised = [&low[..], &["bash", "-c", &script, "bash"]].concat();
+    let diagnosis = Diagnosis::of(doctor(&raised, &["--json"]));
+    diagnosis.assert("locked_memory", "ok", "MiB");
     assert_eq!(diagnosis.check("backends")["auto"], "multishot");
 }
 

@@ -4,9 +4,10 @@ use nlring::conntrack::{Group, Requests};
 use nlring::{ErrorKind, Protocol, Socket};
 use rustix::io::Errno;
 
-use super::host::{set_sysctl, sysctl};
+use super::host::sysctl;
 use super::report::{Check, State};
 use super::tracking::Trial;
+use crate::privilege::Capability;
 
 const EVENTS: &str = "net.netfilter.nf_conntrack_events";
 const COUNT: &str = "net.netfilter.nf_conntrack_count";
@@ -14,7 +15,8 @@ const MAX: &str = "net.netfilter.nf_conntrack_max";
 const ACCT: &str = "net.netfilter.nf_conntrack_acct";
 const TIMESTAMP: &str = "net.netfilter.nf_conntrack_timestamp";
 
-const LOAD_CTNETLINK: &str = "modprobe nf_conntrack_netlink";
+/// What brings ctnetlink: the module, and its option.
+const CTNETLINK: (&str, &str) = ("nf_conntrack_netlink", "CONFIG_NF_CT_NETLINK");
 
 /// The groups that a collector joins.
 pub const GROUPS: [Group; 3] = [Group::New, Group::Update, Group::Destroy];
@@ -26,18 +28,19 @@ pub fn flow_count() -> Option<i64> {
 pub fn events() -> Check {
     let setting = sysctl(EVENTS);
     let fail = |detail: &str| Check::new("conntrack_events", State::Fail, detail);
+    let without_ctnetlink = |detail: &str| fail(detail).load_module(CTNETLINK.0, CTNETLINK.1);
     let check = match try_events() {
         Err(error) => match error.kind() {
             ErrorKind::PermissionDenied => {
                 fail("to join the groups takes CAP_NET_ADMIN in this network namespace")
-                    .remedy("sudo nlring conntrack")
+                    .get_capability(Capability::NetAdmin, "conntrack")
             }
-            ErrorKind::Unsupported => fail(&error.to_string()).remedy(LOAD_CTNETLINK),
+            ErrorKind::Unsupported => without_ctnetlink(&error.to_string()),
             _ => fail(&error.to_string()),
         },
-        Ok(false) => fail("this kernel has no ctnetlink").remedy(LOAD_CTNETLINK),
+        Ok(false) => without_ctnetlink("this kernel has no ctnetlink"),
         Ok(true) if setting == Some(0) => {
-            fail("nf_conntrack_events is 0: flows make no events").remedy(set_sysctl(EVENTS, 1))
+            fail("nf_conntrack_events is 0: flows make no events").set_sysctl(EVENTS, 1)
         }
         Ok(true) => events_as_set(setting),
     };
@@ -82,18 +85,20 @@ pub fn flows(count: Option<i64>, listener_count: usize) -> Check {
         (Some(count), Some(1)) => Check::new(
             NAME,
             State::Ok,
-            format!("{count} now; with nf_conntrack_events = 1 every new one makes events"),
+            format!("{count} now; nf_conntrack_events is 1, so every new one makes events"),
         ),
         (Some(count), _) => {
-            let (state, unheard) = match listener_count {
-                0 => (State::Limit, "nobody listens now"),
-                _ => (State::Note, "since when somebody listens cannot be told"),
+            let (state, now) = match listener_count {
+                0 => (State::Limit, "nobody listens in this namespace now"),
+                _ => (State::Note, "somebody listens now"),
             };
             let detail = format!(
-                "{count} now; those that began unheard make no events, not even at their end; {unheard}"
+                "{count} now; those that began while nobody listened, in any namespace, make no events, not even at \
+                 their end; {now}"
             );
-            // For those to come: nothing mends those that are there.
-            Check::new(NAME, state, detail).remedy(set_sysctl(EVENTS, 1))
+            Check::new(NAME, state, detail)
+                .set_sysctl(EVENTS, 1)
+                .advice("That is for flows to come: those that are silent now stay silent.")
         }
     };
     check.value("count", count)
@@ -112,7 +117,7 @@ fn fill(count: Option<i64>, max: Option<i64>) -> Check {
             let detail = format!(
                 "{count} of {max} entries: when it is full, packets of new flows are dropped"
             );
-            Check::new(NAME, State::Limit, detail).remedy(set_sysctl(MAX, max.saturating_mul(2)))
+            Check::new(NAME, State::Limit, detail).set_sysctl(MAX, max.saturating_mul(2))
         }
         (Some(count), Some(max)) => {
             Check::new(NAME, State::Ok, format!("{count} of {max} entries"))
@@ -132,7 +137,7 @@ pub fn counters() -> Check {
             State::Note,
             "nf_conntrack_acct is 0: events carry no packets and bytes",
         )
-        .remedy(set_sysctl(ACCT, 1)),
+        .set_sysctl(ACCT, 1),
         Some(_) => Check::new(
             NAME,
             State::Ok,
@@ -157,7 +162,7 @@ pub fn event_time(trial: &Trial) -> Check {
             State::Note,
             "nf_conntrack_timestamp is 0: events carry no time of the kernel's",
         )
-        .remedy(set_sysctl(TIMESTAMP, 1)),
+        .set_sysctl(TIMESTAMP, 1),
         (Some(_), Some(true)) => Check::new(NAME, State::Ok, "events carry the kernel's time"),
         (Some(_), Some(false)) => Check::new(
             NAME,
@@ -192,10 +197,14 @@ mod tests {
         ] {
             assert_eq!(fill(count, max).state, want, "{count:?} of {max:?}");
         }
-        let remedy = fill(Some(95), Some(100)).remedy;
-        assert_eq!(
-            remedy.as_deref(),
-            Some("sysctl -w net.netfilter.nf_conntrack_max=200")
+        let check = fill(Some(95), Some(100));
+        let texts = [check.remedy, check.advice].into_iter().flatten();
+        let texts: Vec<String> = texts.collect();
+        assert!(
+            texts
+                .concat()
+                .contains("net.netfilter.nf_conntrack_max=200"),
+            "{texts:?}"
         );
     }
 

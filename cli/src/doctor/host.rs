@@ -1,8 +1,8 @@
 //! The kernel: its release, and its settings under /proc/sys.
 
 use std::fs;
-use std::path::Path;
 
+use super::remedy::sysctl_path;
 use super::report::{Check, State};
 
 /// What newer kernels brought that is used here. For telling only: whether it works is tried, since distributions take
@@ -47,13 +47,11 @@ fn brought_after(version: (u32, u32)) -> Vec<String> {
 
 /// A number under /proc/sys, by its dotted name. None: this kernel or namespace does not have it, or not for us.
 pub fn sysctl(name: &str) -> Option<i64> {
-    let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-    fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-/// The command that sets it.
-pub fn set_sysctl(name: &str, value: impl std::fmt::Display) -> String {
-    format!("sysctl -w {name}={value}")
+    fs::read_to_string(sysctl_path(name))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// How this process is filtered: 0 not at all, 1 strictly, 2 by filters (proc_pid_status(5)).

@@ -9,6 +9,7 @@ use nlring::Protocol;
 use serde_json::{Value, json};
 
 use super::report::{Check, State};
+use super::socket_flags::reliable_by_inode;
 
 /// Conntrack's groups 1 to 3, as a mask: bit 0 is group 1.
 const CONNTRACK_GROUPS: u32 = 0b111;
@@ -28,6 +29,8 @@ struct NetlinkSocket {
     groups_mask: u32,
     drops: u64,
     inode: u64,
+    /// Whether its drops are failed deliveries, of which some were made good. None: it cannot be told.
+    is_reliable: Option<bool>,
     owner: Option<Owner>,
 }
 
@@ -46,6 +49,10 @@ impl NetlinkSockets {
                 socket.follows_conntrack() || socket.follows_routes() || socket.drops > 0
             });
             find_owners(&mut sockets);
+            let reliable = reliable_by_inode();
+            for socket in &mut sockets {
+                socket.is_reliable = reliable.get(&socket.inode).copied();
+            }
             sockets
         }))
     }
@@ -77,6 +84,7 @@ impl NetlinkSocket {
             groups_mask: u32::from_str_radix(groups_mask, 16).ok()?,
             drops: drops.parse().ok()?,
             inode: inode.parse().ok()?,
+            is_reliable: None,
             owner: None,
         })
     }
@@ -89,7 +97,19 @@ impl NetlinkSocket {
         self.protocol == Protocol::ROUTE && self.groups_mask & ROUTE_GROUPS != 0
     }
 
-    fn has_lost(&self) -> bool {
+    /// What its drop counter says.
+    fn loss(&self) -> String {
+        let (name, drops) = (self.name(), self.drops);
+        match self.is_reliable {
+            Some(false) => format!("{name} lost {drops}"),
+            Some(true) => format!(
+                "{name} had {drops} failed deliveries (it is reliable: ends of flows are sent again)"
+            ),
+            None => format!("{name} lost {drops}, or failed deliveries if it is reliable"),
+        }
+    }
+
+    fn has_drops(&self) -> bool {
         self.drops > 0 && [Protocol::NETFILTER, Protocol::ROUTE].contains(&self.protocol)
     }
 
@@ -108,6 +128,7 @@ impl NetlinkSocket {
             "process_id": self.owner.as_ref().map(|owner| owner.process_id),
             "program": self.owner.as_ref().map(|owner| &owner.program),
             "drops": self.drops,
+            "reliable": self.is_reliable,
         })
     }
 }
@@ -200,7 +221,7 @@ pub fn drops(sockets: &NetlinkSockets) -> Check {
             format!("read /proc/net/netlink: {error}"),
         );
     }
-    let lossy = || sockets.all().filter(|socket| socket.has_lost());
+    let lossy = || sockets.all().filter(|socket| socket.has_drops());
     let check = if lossy().next().is_none() {
         Check::new(
             NAME,
@@ -208,12 +229,14 @@ pub fn drops(sockets: &NetlinkSockets) -> Check {
             "no other program's socket here has lost anything",
         )
     } else {
-        let told = |socket: &NetlinkSocket| format!("{} lost {}", socket.name(), socket.drops);
         let detail = format!(
-            "a larger receive buffer is needed where datagrams were lost: {}",
-            list(lossy().map(told))
+            "since they were opened: {}",
+            list(lossy().map(NetlinkSocket::loss))
         );
-        Check::new(NAME, State::Note, detail)
+        Check::new(NAME, State::Note, detail).advice(
+            "A larger receive buffer loses less: nlring's --recv-buffer or --recv-buffer-max, or the other program's \
+             option.",
+        )
     };
     check.value(
         "sockets",
@@ -254,7 +277,9 @@ a line of another kernel
         let check = drops(&sockets());
         assert_eq!(check.state, State::Note);
         assert!(
-            check.detail.ends_with("lost: port ID 4294963200 lost 2269"),
+            check.detail.ends_with(
+                ": port ID 4294963200 lost 2269, or failed deliveries if it is reliable"
+            ),
             "{}",
             check.detail
         );
@@ -263,6 +288,20 @@ a line of another kernel
         assert_eq!(drops(&none).state, State::Ok);
         let unread = NetlinkSockets(Err(io::ErrorKind::NotFound.into()));
         assert_eq!(drops(&unread).state, State::Unknown);
+    }
+
+    #[test]
+    fn drops_of_a_reliable_socket_are_no_losses() {
+        let mut sockets: Vec<_> = sockets().all().cloned().collect();
+        for (is_reliable, part) in [
+            (Some(false), "4294963200 lost 2269"),
+            (Some(true), "4294963200 had 2269 failed deliveries"),
+        ] {
+            sockets[1].is_reliable = is_reliable;
+            let check = drops(&NetlinkSockets(Ok(sockets.clone())));
+            assert!(check.detail.contains(part), "{}", check.detail);
+            assert_eq!(check.values["sockets"][0]["reliable"], is_reliable.unwrap());
+        }
     }
 
     #[test]

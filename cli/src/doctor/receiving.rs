@@ -9,10 +9,9 @@ use nlring::{
     Backend, Engine, ErrorKind, Event, MessageBuilder, NOOP, Notice, Protocol, Socket, Turn, flags,
 };
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
-use super::host::{seccomp_mode, set_sysctl, sysctl};
+use super::host::{seccomp_mode, sysctl};
 use super::report::{Check, State};
 use crate::units::Bytes;
 
@@ -73,7 +72,8 @@ impl Trials {
         }
     }
 
-    fn is_out_of_memory(&self) -> bool {
+    /// Whether a way does not work because locked memory is short.
+    pub fn is_out_of_memory(&self) -> bool {
         let is_short = |result: &Result<Works, Broken>| match result {
             Ok(works) => works.reason.contains(MEMORY_LIMIT),
             Err(broken) => broken.is_out_of_memory,
@@ -81,6 +81,17 @@ impl Trials {
         [&self.auto, &self.multishot, &self.oneshot]
             .into_iter()
             .any(is_short)
+    }
+}
+
+/// Whether an engine receives with multishot receives now.
+pub fn has_multishot() -> bool {
+    try_backend(Backend::Multishot).is_ok()
+}
+
+impl Trials {
+    pub fn has_multishot(&self) -> bool {
+        self.multishot.is_ok()
     }
 }
 
@@ -139,9 +150,7 @@ pub fn io_uring(trials: &Trials) -> Check {
             let reason = auto.as_ref().map_or(&broken.text, |works| &works.reason);
             let check = Check::new(NAME, State::Limit, reason);
             match disabled {
-                Some(1 | 2) if broken.is_denied => {
-                    check.remedy(set_sysctl("kernel.io_uring_disabled", 0))
-                }
+                Some(1 | 2) if broken.is_denied => check.set_sysctl("kernel.io_uring_disabled", 0),
                 _ => check,
             }
         }
@@ -191,26 +200,6 @@ pub fn backends(trials: &Trials) -> Check {
     })
 }
 
-pub fn locked_memory(trials: &Trials) -> Check {
-    const NAME: &str = "locked_memory";
-    let limit = getrlimit(Resource::Memlock).current;
-    let shown = match limit {
-        Some(bytes) => Bytes(bytes).to_string(),
-        None => "unlimited".to_owned(),
-    };
-    let check = if trials.is_out_of_memory() {
-        let detail = format!("RLIMIT_MEMLOCK is {shown}: too little for the rings of io_uring");
-        Check::new(NAME, State::Limit, detail).remedy("ulimit -l 8192")
-    } else if trials.multishot.is_ok() {
-        let detail = format!("RLIMIT_MEMLOCK is {shown}: an engine with a socket fits");
-        Check::new(NAME, State::Ok, detail)
-    } else {
-        let detail = format!("RLIMIT_MEMLOCK is {shown}; not tried, since multishot does not work");
-        Check::new(NAME, State::Unknown, detail)
-    };
-    check.value("limit_bytes", limit)
-}
-
 pub fn receive_buffer() -> Check {
     const NAME: &str = "receive_buffer";
     let rmem_max = sysctl("net.core.rmem_max");
@@ -226,10 +215,10 @@ pub fn receive_buffer() -> Check {
                 // The kernel reads back twice what it took.
                 let took = Bytes(buffer.granted_bytes as u64 / 2);
                 let detail = format!(
-                    "{took} of {asked}, cut by net.core.rmem_max, which root can raise: {room}"
+                    "{took} of {asked}, cut by net.core.rmem_max, which binds all but root of the host: {room}"
                 );
                 Check::new(NAME, State::Limit, detail)
-                    .remedy(set_sysctl("net.core.rmem_max", RECV_BUFFER_BYTES))
+                    .set_sysctl("net.core.rmem_max", RECV_BUFFER_BYTES)
             } else {
                 Check::new(NAME, State::Ok, format!("{asked} are granted: {room}"))
             };

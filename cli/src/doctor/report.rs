@@ -9,6 +9,9 @@ use crate::fold::fold;
 use crate::json;
 use crate::text::escaped;
 
+/// Before each line of advice.
+const ADVICE_MARGIN: &str = "         ";
+
 /// What a check came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,8 +46,10 @@ pub struct Check {
     pub name: &'static str,
     pub state: State,
     pub detail: String,
-    /// A command for the shell.
+    /// A command for root's shell, that works where it is printed.
     pub remedy: Option<String>,
+    /// What else is to be known about that, or what mends it where no command here does: sentences.
+    pub advice: Option<String>,
     /// What was read or tried, for programs.
     #[serde(flatten)]
     pub values: Map<String, Value>,
@@ -57,6 +62,7 @@ impl Check {
             state,
             detail: detail.into(),
             remedy: None,
+            advice: None,
             values: Map::new(),
         }
     }
@@ -64,6 +70,18 @@ impl Check {
     pub fn remedy(self, command: impl Into<String>) -> Self {
         Self {
             remedy: Some(command.into()),
+            ..self
+        }
+    }
+
+    /// Adds sentences.
+    pub fn advice(self, sentences: impl Into<String>) -> Self {
+        let sentences = sentences.into();
+        Self {
+            advice: Some(match self.advice {
+                Some(advice) => format!("{advice} {sentences}"),
+                None => sentences,
+            }),
             ..self
         }
     }
@@ -96,7 +114,7 @@ impl Report {
         out.into_bytes()
     }
 
-    /// A line a check, and its remedy below. With a width, long lines are folded; commands never are.
+    /// A line for each check, and below it the remedy and the advice. With a width, long lines are folded; commands never are.
     pub fn text(&self, columns: Option<usize>) -> Vec<u8> {
         let widest = self.checks.iter().map(|check| check.name.len()).max();
         let name_width = widest.unwrap_or(0);
@@ -113,6 +131,14 @@ impl Report {
             if let Some(remedy) = &check.remedy {
                 put_line(&mut out, "         $ ", &escaped(remedy.as_bytes()));
             }
+            let room = columns.map_or(usize::MAX, |columns| {
+                columns.saturating_sub(ADVICE_MARGIN.len())
+            });
+            let advice = check
+                .advice
+                .iter()
+                .flat_map(|advice| fold(&escaped(advice.as_bytes()), room));
+            advice.for_each(|line| put_line(&mut out, ADVICE_MARGIN, &line));
         }
         put_line(&mut out, "", &self.verdict());
         out
@@ -150,7 +176,10 @@ mod tests {
         Report {
             checks: vec![
                 Check::new("one", State::Ok, "all is well").value("count", 7),
-                Check::new("second", State::Limit, "evil\x1b[2J name, and more").remedy("fix it"),
+                Check::new("second", State::Limit, "evil\x1b[2J name, and more")
+                    .remedy("fix it")
+                    .advice("Do it soon.")
+                    .advice("Or later."),
             ],
         }
     }
@@ -160,7 +189,8 @@ mod tests {
         assert_eq!(
             String::from_utf8(report().text(None)).unwrap(),
             "ok       one     all is well\n\
-             limit    second  evil\\x1b[2J name, and more\n         $ fix it\n\
+             limit    second  evil\\x1b[2J name, and more\n         $ fix it\n         \
+             Do it soon. Or later.\n\
              Conntrack and route events can be received here, with limits.\n"
         );
     }
@@ -177,7 +207,7 @@ mod tests {
     fn values_stand_beside_the_other_fields() {
         let report: Value = serde_json::from_slice(&report().json()).unwrap();
         let want = json!({
-            "name": "one", "state": "ok", "detail": "all is well", "remedy": null, "count": 7
+            "name": "one", "state": "ok", "detail": "all is well", "remedy": null, "advice": null, "count": 7
         });
         assert_eq!(report["checks"][0], want);
         assert_eq!(report["checks"][1]["remedy"], "fix it");

@@ -7,9 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use nlring::conntrack::{Flow, Key, Layer4, Requests, Tuple};
-use nlring::{Protocol, RecvFlags, Socket};
+use nlring::route::Link;
+use nlring::{Protocol, RecvFlags, Requester, Socket};
 
 use super::conntrack::GROUPS;
+use super::remedy::{is_initial_namespace, is_installed};
 use super::report::{Check, State};
 
 const NAME: &str = "tracking";
@@ -20,12 +22,36 @@ const TRACK: &str = "nft 'table inet nlring { chain track { type filter hook out
 
 const IPPROTO_UDP: u8 = 17;
 
+/// What is known of a rule that is in the way.
+const LET_PASS: &str = "See the rules with nft list ruleset (or iptables-save). One such as `oifname \"lo\" accept` and \
+                        `iifname \"lo\" accept`, before the one that is in the way, lets them pass.";
+
 const UP: &str = "ip link set lo up";
+const LOOPBACK_INDEX: u32 = 1;
 
 /// What came of a datagram of each family, or why it could not be tried.
 pub struct Trial {
-    ipv4: io::Result<Seen>,
-    ipv6: io::Result<Seen>,
+    ipv4: Result<Seen, Untried>,
+    ipv6: Result<Seen, Untried>,
+}
+
+/// Why there is nothing to be seen.
+enum Untried {
+    /// To listen takes a capability.
+    Denied,
+    /// The kernel refused to send it (`EPERM`): a rule, or a full table.
+    Refused,
+    /// The loopback device is down.
+    Down,
+    /// It was sent and did not arrive, over a device that is up.
+    Dropped,
+    Other(String),
+}
+
+impl<E: Into<io::Error>> From<E> for Untried {
+    fn from(error: E) -> Self {
+        Self::Other(error.into().to_string())
+    }
 }
 
 enum Seen {
@@ -39,7 +65,13 @@ enum Seen {
 impl Trial {
     /// Sends nothing where the result could not be seen.
     pub fn run() -> Self {
-        let attempt = |address| try_address(&listener()?, address);
+        let attempt = |address| {
+            let listener = listener().map_err(|error| match error.kind() {
+                nlring::ErrorKind::PermissionDenied => Untried::Denied,
+                _ => error.into(),
+            })?;
+            try_address(&listener, address)
+        };
         Self {
             ipv4: attempt(Ipv4Addr::LOCALHOST.into()),
             ipv6: attempt(Ipv6Addr::LOCALHOST.into()),
@@ -64,13 +96,12 @@ fn listener() -> nlring::Result<Socket> {
         .open()
 }
 
-fn try_address(listener: &Socket, address: IpAddr) -> io::Result<Seen> {
+fn try_address(listener: &Socket, address: IpAddr) -> Result<Seen, Untried> {
     let open = || UdpSocket::bind((address, 0));
     let (sender, receiver) = (open()?, open()?);
     let ports = (sender.local_addr()?.port(), receiver.local_addr()?.port());
     receiver.set_read_timeout(Some(PATIENCE))?;
-    sender.send_to(b"nlring doctor", receiver.local_addr()?)?;
-    receive(&receiver)?;
+    send_over_loopback(&sender, &receiver)?;
     let mut requests = Requests::open()?;
     let layer4 = Layer4::Ports {
         src: ports.0,
@@ -88,6 +119,17 @@ fn try_address(listener: &Socket, address: IpAddr) -> io::Result<Seen> {
     Ok(Seen::Tracked { has_time })
 }
 
+fn send_over_loopback(sender: &UdpSocket, receiver: &UdpSocket) -> Result<(), Untried> {
+    let sent = sender.send_to(b"nlring doctor", receiver.local_addr()?);
+    let arrived = sent.and_then(|_| receive(receiver));
+    arrived.map(drop).map_err(|error| match error.kind() {
+        _ if is_loopback_up() == Some(false) => Untried::Down,
+        ErrorKind::PermissionDenied => Untried::Refused,
+        ErrorKind::WouldBlock => Untried::Dropped, // the time-out's way to say so
+        _ => error.into(),
+    })
+}
+
 fn receive(socket: &UdpSocket) -> io::Result<usize> {
     loop {
         match socket.recv(&mut [0; 64]) {
@@ -96,6 +138,30 @@ fn receive(socket: &UdpSocket) -> io::Result<usize> {
             result => return result,
         }
     }
+}
+
+/// None: it cannot be told.
+fn is_loopback_up() -> Option<bool> {
+    let mut requester = Requester::open(Protocol::ROUTE).ok()?;
+    // struct ifinfomsg: family and type, index, flags, mask of the flags to change
+    let fixed = [0, LOOPBACK_INDEX, 0, 0].map(u32::to_ne_bytes);
+    let mut replies = requester
+        .send(kernel::RTM_GETLINK, 0, |message| {
+            message.bytes(fixed.as_flattened())
+        })
+        .ok()?;
+    while let Some(message) = replies.next_message().ok()? {
+        if let Some(link) = Link::decode(&message) {
+            return Some(link.flags & kernel::IFF_UP != 0);
+        }
+    }
+    None
+}
+
+/// Numbers from include/uapi/linux: `rtnetlink.h`, `if.h`.
+mod kernel {
+    pub const RTM_GETLINK: u16 = 18;
+    pub const IFF_UP: u32 = 1;
 }
 
 /// Looks for the flow's event among those that have come, and whether it carries the kernel's time.
@@ -118,7 +184,7 @@ fn event_time(listener: &Socket, address: IpAddr, ports: (u16, u16)) -> Option<b
 }
 
 pub fn tracking(trial: &Trial, flow_count: Option<i64>) -> Check {
-    let is_tracked = |result: &io::Result<Seen>| {
+    let is_tracked = |result: &Result<Seen, Untried>| {
         let seen = result.as_ref().ok()?;
         Some(matches!(seen, Seen::Tracked { .. }))
     };
@@ -128,8 +194,8 @@ pub fn tracking(trial: &Trial, flow_count: Option<i64>) -> Check {
     let limit = |detail| Check::new(NAME, State::Limit, detail);
     let check = match (&trial.ipv4, ipv4, ipv6) {
         (Err(error), _, None) => untried(error),
-        (_, Some(true), Some(false)) => limit("active for IPv4, not for IPv6").remedy(TRACK),
-        (_, Some(false), Some(true)) => limit("active for IPv6, not for IPv4").remedy(TRACK),
+        (_, Some(true), Some(false)) => track(limit("active for IPv4, not for IPv6")),
+        (_, Some(false), Some(true)) => track(limit("active for IPv6, not for IPv4")),
         _ if !is_any => untracked(flow_count),
         _ if event_came == Some(true) => Check::new(
             NAME,
@@ -144,19 +210,19 @@ pub fn tracking(trial: &Trial, flow_count: Option<i64>) -> Check {
         .value("event", event_came)
 }
 
-fn untried(error: &io::Error) -> Check {
+fn untried(reason: &Untried) -> Check {
     let unknown = |detail: &str| Check::new(NAME, State::Unknown, detail);
-    match error.kind() {
-        ErrorKind::PermissionDenied => unknown("not tried: to see it needs CAP_NET_ADMIN"),
-        ErrorKind::NetworkUnreachable => {
-            unknown("cannot be tried: the loopback device is down").remedy(UP)
-        }
-        // The time-out's way to say so.
-        ErrorKind::WouldBlock => unknown(
-            "cannot be tried: the loopback device is down, or a rule drops what goes over it",
+    match reason {
+        Untried::Denied => unknown("not tried: to see it takes CAP_NET_ADMIN"),
+        Untried::Down => unknown("cannot be tried: the loopback device is down").remedy(UP),
+        Untried::Refused => unknown(
+            "cannot be tried: a firewall rule refuses datagrams that go out over lo, or the conntrack table is full",
         )
-        .remedy(UP),
-        _ => unknown(&format!("cannot be tried: {error}")),
+        .advice(LET_PASS),
+        Untried::Dropped => {
+            unknown("cannot be tried: a firewall rule drops datagrams over lo").advice(LET_PASS)
+        }
+        Untried::Other(error) => unknown(&format!("cannot be tried: {error}")),
     }
 }
 
@@ -169,11 +235,26 @@ fn untracked(flow_count: Option<i64>) -> Check {
             );
             Check::new(NAME, State::Unknown, detail)
         }
-        _ => Check::new(
-            NAME,
-            State::Limit,
-            "not active: a datagram over lo was not tracked, as no rule needs it (or one exempts lo)",
-        )
-        .remedy(TRACK),
+        _ => {
+            let detail = "not active: a datagram over lo was not tracked: no rule needs it, or one exempts lo";
+            track(Check::new(NAME, State::Limit, detail)).advice(
+                "Where a rule exempts lo (`notrack`) this changes nothing, and other flows may be tracked all the same.",
+            )
+        }
     }
+}
+
+/// Adds the rule that lets flows be tracked.
+fn track(check: Check) -> Check {
+    let check = check.remedy(TRACK);
+    let check = if is_installed("nft") {
+        check
+    } else {
+        check.advice("nft is in the package nftables, which is not installed.")
+    };
+    check.advice(if is_initial_namespace() {
+        "After a restart too: the same table in /etc/nftables.conf, or the distribution's file for it."
+    } else {
+        "It holds for as long as this network namespace."
+    })
 }

@@ -1,0 +1,77 @@
+//! The memory that a process may lock: the rings of io_uring count against it, together for all processes of a user, where
+//! they lack `CAP_IPC_LOCK`.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::receiving::{Trials, has_multishot};
+use super::report::{Check, State};
+use crate::units::Bytes;
+
+const NAME: &str = "locked_memory";
+/// What an engine gets by with on its own; and more, for a user who has other rings.
+const ENOUGH_BYTES: [u64; 3] = [8 << 20, 64 << 20, 512 << 20];
+
+pub fn locked_memory(trials: &Trials) -> Check {
+    let limit = getrlimit(Resource::Memlock);
+    let shown = match limit.current {
+        Some(bytes) => Bytes(bytes).to_string(),
+        None => "unlimited".to_owned(),
+    };
+    let check = if trials.is_out_of_memory() {
+        let detail = format!(
+            "RLIMIT_MEMLOCK is {shown}: too little for the rings of io_uring, which count together for all processes of \
+             this user"
+        );
+        with_remedy(Check::new(NAME, State::Limit, detail), limit)
+    } else if trials.has_multishot() {
+        let detail = format!("RLIMIT_MEMLOCK is {shown}: an engine with a socket fits");
+        Check::new(NAME, State::Ok, detail)
+    } else {
+        let detail = format!("RLIMIT_MEMLOCK is {shown}; not tried, since multishot does not work");
+        Check::new(NAME, State::Unknown, detail)
+    };
+    check.value("limit_bytes", limit.current)
+}
+
+/// Adds what raises the limit, by trying how much is enough and allowed.
+fn with_remedy(check: Check, limit: Rlimit) -> Check {
+    let enough = ENOUGH_BYTES
+        .into_iter()
+        .filter(|&bytes| limit.current.is_some_and(|current| bytes > current))
+        .find(|&bytes| is_enough(bytes, limit));
+    let lasting = |bytes: u64| {
+        let (mib, kib) = (bytes >> 20, bytes >> 10);
+        format!(
+            "LimitMEMLOCK={mib}M in the systemd unit, or `* - memlock {kib}` in /etc/security/limits.d/nlring.conf and a \
+             new login."
+        )
+    };
+    let Some(bytes) = enough else {
+        let bytes = limit.current.unwrap_or(0).max(ENOUGH_BYTES[0] / 2) * 2;
+        return check.advice(format!(
+            "This process may not raise it enough. Root can: {}",
+            lasting(bytes)
+        ));
+    };
+    check
+        .remedy(format!("ulimit -l {}", bytes >> 10))
+        .advice(format!(
+            "That is for this shell, which is to start nlring. To stay: {}",
+            lasting(bytes)
+        ))
+}
+
+/// Whether an engine works with this limit, which is then taken back. False: it may not be set. A shell's `ulimit -l` raises
+/// both limits likewise.
+fn is_enough(bytes: u64, limit: Rlimit) -> bool {
+    let raised = Rlimit {
+        current: Some(bytes),
+        maximum: limit.maximum.map(|maximum| maximum.max(bytes)),
+    };
+    if setrlimit(Resource::Memlock, raised).is_err() {
+        return false;
+    }
+    let is_enough = has_multishot();
+    let _ = setrlimit(Resource::Memlock, limit); // to what it was: lowering is always allowed
+    is_enough
+}

@@ -1,0 +1,167 @@
+//! What mends a finding. A command is printed only where it can work: in a container or a namespace some settings are the
+//! host's, and then the words say so.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
+use super::report::Check;
+use crate::privilege::{Capability, Privilege, Way};
+
+/// Where settings stand that are to survive a restart (sysctl.d(5), modules-load.d(5)).
+const SYSCTL_FILE: &str = "/etc/sysctl.d/90-nlring.conf";
+const MODULES_FILE: &str = "/etc/modules-load.d/nlring.conf";
+/// Only the initial network namespace has it.
+const INITIAL_ONLY: &str = "/proc/sys/net/core/netdev_max_backlog";
+/// The settings of conntrack, which each network namespace has for itself, but for those of the table's size.
+const CONNTRACK: &str = "net.netfilter.nf_conntrack_";
+const OF_ALL_NAMESPACES: [&str; 3] = [
+    "net.netfilter.nf_conntrack_max",
+    "net.netfilter.nf_conntrack_buckets",
+    "net.netfilter.nf_conntrack_expect_max",
+];
+
+impl Check {
+    /// Adds how to set a sysctl, by its dotted name.
+    pub fn set_sysctl(self, name: &str, value: impl std::fmt::Display) -> Self {
+        let command = format!("sysctl -w {name}={value}");
+        if can_root_write(&sysctl_path(name)) {
+            let lasting = lasting(name, &value.to_string());
+            return self.remedy(command).advice(lasting);
+        }
+        let is_own = name.starts_with(CONNTRACK) && !OF_ALL_NAMESPACES.contains(&name);
+        self.advice(if is_own {
+            format!(
+                "It cannot be set from here: start the container with --sysctl {name}={value} (docker, podman)."
+            )
+        } else {
+            format!(
+                "It can be set on the host only: {command}, and the same in its {SYSCTL_FILE} for after a restart."
+            )
+        })
+    }
+
+    /// Adds how to get a module of the kernel, with its configuration option.
+    pub fn load_module(self, name: &str, option: &str) -> Self {
+        let privilege = Privilege::read();
+        if !Path::new("/proc/modules").exists() {
+            return self.advice(format!(
+                "This kernel has no modules: it must be built with {option}."
+            ));
+        }
+        let is_from_outside = !privilege.has(Capability::SysModule)
+            && privilege.way_to(Capability::SysModule) != Way::Sudo;
+        if is_from_outside || privilege.is_nested() {
+            return self.advice(format!("On the host, as root: modprobe {name}"));
+        }
+        if has_module(name) {
+            return self
+                .remedy(format!("modprobe {name}"))
+                .advice(format!("After a restart too: {name} in {MODULES_FILE}."));
+        }
+        self.advice(format!(
+            "The module {name} is not installed: it is in the distribution's package of (further) kernel modules, or the \
+             kernel was built without {option}."
+        ))
+    }
+
+    /// Adds how to get a capability that a command takes; `command` is what follows `nlring`.
+    pub fn get_capability(self, capability: Capability, command: &str) -> Self {
+        let privilege = Privilege::read();
+        match privilege.way_to(capability) {
+            Way::Sudo => self.remedy(format!("sudo nlring {command}")),
+            Way::FromOutside | Way::OtherNamespace => {
+                self.advice(capitalised(&privilege.remedy(capability, command)))
+            }
+        }
+    }
+}
+
+/// What makes a setting survive.
+fn lasting(name: &str, value: &str) -> String {
+    if name.starts_with("net.") && !is_initial_namespace() {
+        return "It holds for as long as this network namespace: whatever makes that must set it again.".to_owned();
+    }
+    let module = if name.starts_with(CONNTRACK) && is_loaded_module("nf_conntrack") {
+        format!(", and nf_conntrack in {MODULES_FILE}, because the setting comes with the module")
+    } else {
+        String::new()
+    };
+    format!("After a restart too: {name}={value} in {SYSCTL_FILE}{module}.")
+}
+
+/// Whether this is the network namespace that the machine has started with.
+pub fn is_initial_namespace() -> bool {
+    Path::new(INITIAL_ONLY).exists()
+}
+
+/// A sysctl's file, by its dotted name.
+pub fn sysctl_path(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name.replace('.', "/"))
+}
+
+/// Whether this process can write a setting, or root could who runs the remedy.
+fn can_root_write(path: &Path) -> bool {
+    if OpenOptions::new().write(true).open(path).is_ok() {
+        return true;
+    }
+    let privilege = Privilege::read();
+    let (Ok(metadata), Ok(mount)) = (fs::metadata(path), statvfs(path)) else {
+        return false;
+    };
+    let is_read_only =
+        metadata.permissions().readonly() || mount.f_flag.contains(StatVfsMountFlags::RDONLY);
+    !privilege.is_root() && !privilege.is_nested() && !is_read_only
+}
+
+fn is_loaded_module(name: &str) -> bool {
+    let modules = fs::read_to_string("/proc/modules").unwrap_or_default();
+    modules
+        .lines()
+        .any(|line| line.split(' ').next() == Some(name))
+}
+
+/// Whether the running kernel's modules have it.
+fn has_module(name: &str) -> bool {
+    let release = rustix::system::uname();
+    let list = Path::new("/lib/modules")
+        .join(release.release().to_string_lossy().as_ref())
+        .join("modules.dep");
+    let list = fs::read_to_string(list).unwrap_or_default();
+    list.contains(&format!("/{name}.ko"))
+}
+
+/// Whether a program can be run by its name.
+pub fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    directories.extend(["/usr/sbin", "/sbin"].map(PathBuf::from)); // root's
+    directories
+        .iter()
+        .any(|directory| directory.join(program).is_file())
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(characters).chain(['.']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_begins_large_and_ends() {
+        assert_eq!(capitalised("run it"), "Run it.");
+        assert_eq!(capitalised(""), ".");
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_written() {
+        assert!(!can_root_write(&sysctl_path("net.core.no_such_setting")));
+        assert!(!is_installed("no-such-program"));
+        assert!(is_installed("sh"));
+    }
+}
