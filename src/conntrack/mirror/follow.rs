@@ -547,6 +547,11 @@ impl Follower {
             (Some(live), None) if self.flows.has(live, bits::SEEN) => {
                 self.flows.set(live, bits::TOUCHED);
             }
+            (Some(live), None) if identity.clash_reply.is_some() => {
+                // No dump has the loser of a NAT race: the kernel is asked about it by its reply tuple.
+                self.flows.set(live, bits::TOUCHED);
+                self.doubt(identity, self.flows.entry(live).id);
+            }
             (Some(live), None) => self.destroy(live, f),
             (None, Some(pending)) => self.take_pending(pending, f),
             (None, None) => {}

@@ -9,6 +9,7 @@ use super::Change;
 use super::entry::Entry;
 use super::follow::Follower;
 use crate::builder::MessageBuilder;
+use crate::conntrack::identity::Identity;
 use crate::conntrack::{
     EventKind, Flow, Key, Layer4, ProtocolState, Tuple, Zone, ZoneDirection, status,
 };
@@ -17,7 +18,9 @@ use crate::message::flags;
 use crate::mirror::{Resync, ResyncReason, Table as _};
 
 /// Flows there may be at a time.
-const KEYS: usize = 7;
+const FLOWS: usize = 9;
+/// Those from this number on have lost a NAT race: they have the keys of others, no NEW event, and no place in a dump.
+const CLASHES: usize = 7;
 /// A flow's id is one of so few that lifetimes often share it.
 const IDS: u64 = 3;
 
@@ -41,7 +44,7 @@ impl Random {
     }
 
     fn key(&mut self) -> usize {
-        usize::try_from(self.below(KEYS as u64)).unwrap()
+        usize::try_from(self.below(FLOWS as u64)).unwrap()
     }
 }
 
@@ -67,8 +70,17 @@ impl Facts {
     }
 }
 
+fn is_clash(number: usize) -> bool {
+    number >= CLASHES
+}
+
 /// Keys with the same tuple in several zones, TCP and UDP.
 pub(super) fn key_of(number: usize) -> Key {
+    let number = if is_clash(number) {
+        2 * (number - CLASHES) + 1 // one of UDP
+    } else {
+        number
+    };
     let address = |host: usize| IpAddr::from([10, 0, 0, u8::try_from(host).unwrap()]);
     let protocol = if number.is_multiple_of(2) { 6 } else { 17 };
     let layer4 = Layer4::Ports { src: 1000, dst: 80 };
@@ -151,6 +163,8 @@ struct KernelFlow {
     facts: Facts,
     /// Its NEW is queued; before, a dump shows it already.
     is_told: bool,
+    /// Of one that lost a NAT race: an event of it is queued, which is its beginning to those who listen.
+    is_heard: bool,
     /// It began before anybody listened. Should it be ending, and its DESTROY not be queued, when the first dump meets it, then
     /// it is never told.
     is_old: bool,
@@ -168,7 +182,7 @@ enum Queued {
 
 #[derive(Default)]
 struct Kernel {
-    flows: [Option<KernelFlow>; KEYS],
+    flows: [Option<KernelFlow>; FLOWS],
     queue: VecDeque<Queued>,
     way: Way,
     /// Flows that have left the table, and whose DESTROY is to be sent again.
@@ -182,6 +196,8 @@ struct Kernel {
     ended: u64,
     /// UPDATE events.
     updated: u64,
+    /// Reply tuples that are like no other.
+    made: u16,
 }
 
 impl Kernel {
@@ -218,14 +234,24 @@ impl Kernel {
         if self.way.only_tells_ends && kind != EventKind::Destroy {
             return true;
         }
+        if let Some(flow) = &mut self.flows[number]
+            && is_clash(number)
+            && !flow.is_heard
+            && flow.facts.id == facts.id
+            && (kind == EventKind::Destroy || facts.status & status::DYING == 0)
+        {
+            flow.is_heard = true;
+            self.begun += 1;
+        }
         let bytes = message_of(&key_of(number), kind, facts, has_state);
         self.queue(Queued::Event(bytes), random)
     }
 
     fn new_id(&mut self, number: usize, random: &mut Random) -> u32 {
-        if self.way.has_unique_ids {
+        if self.way.has_unique_ids || is_clash(number) {
+            // Without a NEW, another lifetime of the same id would be taken for the one before.
             self.next_id += 1;
-            return self.next_id;
+            return 100 + self.next_id;
         }
         let first = u32::try_from(random.below(IDS)).unwrap();
         let is_held = |id: u32| {
@@ -261,7 +287,7 @@ impl Kernel {
     fn create(&mut self, number: usize, random: &mut Random) {
         let key = key_of(number);
         let mut reply = key.orig.reversed().unwrap();
-        if random.one_in(3) {
+        if is_clash(number) || random.one_in(3) {
             // Of each flow with another port: reply tuples are unique.
             reply.dst = IpAddr::from([192, 0, 2, u8::try_from(random.below(3)).unwrap()]);
             let dst = u16::try_from(1000 + number).unwrap();
@@ -271,7 +297,8 @@ impl Kernel {
         let id = self.new_id(number, random);
         let mark = u32::try_from(random.below(2)).unwrap();
         if self.way.has_unique_replies {
-            let dst = u16::try_from(self.begun).unwrap();
+            self.made += 1;
+            let dst = self.made;
             reply.layer4 = Layer4::Ports { src: 80, dst };
         }
         self.flows[number] = Some(KernelFlow {
@@ -279,15 +306,20 @@ impl Kernel {
                 reply,
                 id,
                 mark,
-                status: status::CONFIRMED,
+                status: if is_clash(number) {
+                    status::CONFIRMED | status::NAT_CLASH
+                } else {
+                    status::CONFIRMED
+                },
                 state: is_tcp.then_some(ProtocolState::Tcp(1)),
             },
-            is_told: false,
+            is_told: is_clash(number),
+            is_heard: false,
             is_old: false,
             is_dying: false,
             is_end_told: false,
         });
-        self.begun += 1;
+        self.begun += u64::from(!is_clash(number));
         if !random.one_in(4) {
             self.tell(number, random);
         }
@@ -318,7 +350,7 @@ impl Kernel {
         }
         let has_state = facts.state != old.state;
         // Another program's reliable socket missed its NEW, so that comes again, though nothing may be new.
-        let is_new_again = !self.way.has_unique_replies && random.one_in(8);
+        let is_new_again = !self.way.has_unique_replies && !is_clash(number) && random.one_in(8);
         let kind = if is_new_again {
             EventKind::New
         } else {
@@ -425,15 +457,15 @@ impl Kernel {
         self.way = way;
         self.queue.clear();
         for flow in self.flows.iter_mut().flatten() {
-            flow.is_old = true;
+            (flow.is_old, flow.is_heard) = (true, false);
         }
-        self.begun = self.flows.iter().flatten().count() as u64;
+        self.begun = self.flows[..CLASHES].iter().flatten().count() as u64;
         self.ended = 0;
         self.updated = 0;
     }
 
     fn settle(&mut self, random: &mut Random) {
-        for number in 0..KEYS {
+        for number in 0..FLOWS {
             self.tell(number, random);
             while self.flows[number].is_some_and(|flow| flow.is_dying) {
                 self.end(number, random);
@@ -458,8 +490,16 @@ struct Listener {
     resyncs: Vec<Resync>,
 }
 
-fn name(key: &Key) -> String {
-    format!("{key:?}")
+/// Of what tells a flow from all others.
+fn name(flow: &Flow<'_>) -> String {
+    format!("{:?}", Identity::of(flow))
+}
+
+/// What the kernel says of a flow.
+fn entry_of(number: usize, facts: &Facts) -> Entry {
+    let bytes = message_of(&key_of(number), EventKind::Update, facts, true);
+    let message = Messages::new(&bytes).next().unwrap();
+    Entry::of(&Flow::decode(&message).unwrap(), 0)
 }
 
 impl Listener {
@@ -468,15 +508,15 @@ impl Listener {
             Change::Flow { flow, is_resynced } => (flow, *is_resynced),
             Change::Resynced(resync) => return self.resyncs.push(*resync),
         };
-        let known = self.flows.get_mut(&name(&flow.key()));
+        let known = self.flows.get_mut(&name(flow));
         match (flow.kind, known) {
             (EventKind::New, None) => {
                 if let Some(begun) = &mut self.begun {
-                    let is_first = begun.insert((name(&flow.key()), flow.id.unwrap()));
+                    let is_first = begun.insert((name(flow), flow.id.unwrap()));
                     assert!(is_first, "it begins again: {flow:?}");
                 }
                 self.new_count += 1;
-                self.flows.insert(name(&flow.key()), Facts::of(flow));
+                self.flows.insert(name(flow), Facts::of(flow));
             }
             (EventKind::Update, Some(known)) => {
                 assert_eq!(known.id, flow.id.unwrap());
@@ -490,7 +530,7 @@ impl Listener {
             (EventKind::Destroy, Some(known)) => {
                 assert_eq!(known.id, flow.id.unwrap());
                 self.destroy_count += 1;
-                self.flows.remove(&name(&flow.key()));
+                self.flows.remove(&name(flow));
             }
             (kind, known) => panic!("{kind:?} of {known:?}: {flow:?}"),
         }
@@ -592,8 +632,8 @@ impl Mirrored {
             }
             Phase::Opened => {
                 self.follower.begin();
-                let mut order: Vec<usize> = (0..KEYS).collect();
-                for _ in 0..KEYS {
+                let mut order: Vec<usize> = (0..FLOWS).collect();
+                for _ in 0..FLOWS {
                     order.swap(random.key(), random.key());
                 }
                 self.phase = Phase::Dumping(order);
@@ -629,7 +669,7 @@ impl Mirrored {
     }
 
     fn take_dumped(&mut self, number: usize, kernel: &Kernel) {
-        if let Some(flow) = kernel.flows[number] {
+        if let Some(flow) = kernel.flows[number].filter(|_| !is_clash(number)) {
             let bytes = message_of(&key_of(number), EventKind::Update, &flow.facts, true);
             self.follower
                 .take_dumped(&Messages::new(&bytes).next().unwrap());
@@ -657,13 +697,9 @@ impl Mirrored {
         let listener = &mut self.listener;
         let mut f = |change: Change<'_>| listener.hear(&change);
         for (identity, id) in std::mem::take(&mut self.follower.doubted) {
-            let key = identity.key;
-            let mut numbers = (0..KEYS).filter(|number| key_of(*number) == key);
-            let flow = kernel.flows[numbers.next().unwrap()];
-            let told = flow.map(|flow| {
-                let bytes = message_of(&key, EventKind::Update, &flow.facts, true);
-                let message = Messages::new(&bytes).next().unwrap();
-                Entry::of(&Flow::decode(&message).unwrap(), 0)
+            let told = (0..FLOWS).find_map(|number| {
+                let told = entry_of(number, &kernel.flows[number]?.facts);
+                told.has_identity(&identity).then_some(told)
             });
             match (self.follower.flows.find(&identity).live, told) {
                 (Some(slot), told) => {
@@ -682,17 +718,24 @@ impl Mirrored {
     }
 
     fn assert_is(&self, kernel: &Kernel) {
-        let flows = (0..KEYS).filter_map(|number| {
-            let facts = kernel.flows[number]?.facts;
-            Some((name(&key_of(number)), facts))
-        });
-        let truth: BTreeMap<_, _> = flows.collect();
         let flows = &self.follower.flows;
-        let entries = flows.live().map(|entry| {
+        let named = |entry: &Entry| {
             let flow = entry.to_flow(EventKind::Update, 0);
-            (name(&flow.key()), Facts::of(&flow))
+            (name(&flow), Facts::of(&flow))
+        };
+        let mirrored: BTreeMap<_, _> = flows.live().map(named).collect();
+        let truth = (0..FLOWS).filter_map(|number| {
+            let flow = kernel.flows[number]?;
+            let (name, facts) = named(&entry_of(number, &flow.facts));
+            // What has no place in a dump may be missing if an event was lost, and is if it had none.
+            let is_known = match (is_clash(number), kernel.drops) {
+                (false, _) => true,
+                (true, 0) => flow.is_heard,
+                (true, _) => mirrored.contains_key(&name),
+            };
+            is_known.then_some((name, facts))
         });
-        let mirrored: BTreeMap<_, _> = entries.collect();
+        let truth: BTreeMap<_, _> = truth.collect();
         assert_eq!(mirrored, truth, "the table");
         assert_eq!(self.listener.flows, truth, "whoever follows the changes");
         assert_eq!((flows.live_count(), flows.tomb_count()), (truth.len(), 0));
