@@ -53,12 +53,20 @@ pub enum ErrorKind {
     NoSuchSocket,
     /// The kernel did not reply in time.
     TimedOut,
-    /// A message that is no reply to what was asked.
+    /// A message that is no reply to what was asked, or an answer that the kernel left out.
     UnexpectedReply,
     /// The engine was built before this process was forked (fork(2), daemon(3)). It goes on in the parent only; build the
     /// child's engine in the child.
     Forked,
+    /// One entry of a dump is larger than the buffer that the kernel dumps into (32 KiB), so the dump cannot go on. Short of
+    /// memory, the kernel uses a buffer of 4 KiB: then the same dump works later.
+    EntryTooLarge,
+    /// The wait was ended by a [`StopHandle`](crate::StopHandle).
+    Stopped,
 }
+
+const DUMP: &str = "dump";
+const MAKE_IT_SMALLER: &str = "it cannot be dumped, nor what comes behind it: make it smaller (a route: give it fewer next hops)";
 
 impl Error {
     pub(crate) fn system(operation: &'static str, source: io::Error) -> Self {
@@ -123,6 +131,20 @@ impl Error {
         }
     }
 
+    /// The same refusal, of another request.
+    pub(crate) fn refused_too(&self) -> Self {
+        let errno = self.raw_os_error().unwrap_or(0);
+        Self {
+            remedy: self.remedy,
+            ..Self::system(self.operation, io::Error::from_raw_os_error(errno))
+        }
+    }
+
+    /// The kernel sends nothing but empty datagrams for the rest of a dump.
+    pub(crate) fn entry_too_large() -> Self {
+        Self::with_kind(DUMP, ErrorKind::EntryTooLarge).with_remedy(MAKE_IT_SMALLER)
+    }
+
     /// The failure that a dump's last message tells of. It may have the kernel's words behind the number.
     pub(crate) fn ended(errno: i32, done: &Message<'_>) -> Self {
         let extended = |attribute_type| {
@@ -133,7 +155,12 @@ impl Error {
             text: extended(1).and_then(|text| text.as_str().map(str::to_owned)),
             offset_bytes: extended(2).and_then(|offset| offset.as_u32()),
         };
-        Self::with_words("dump", errno, words)
+        let error = Self::with_words(DUMP, errno, words);
+        if errno == libc::EMSGSIZE {
+            let kind = ErrorKind::EntryTooLarge;
+            return Self { kind, ..error }.with_remedy(MAKE_IT_SMALLER);
+        }
+        error
     }
 
     /// Names what was being done better than the function that failed could.
@@ -210,6 +237,11 @@ impl fmt::Display for Error {
                 "this process was forked after the engine was built, and the engine stays with the parent; build the \
                  engine after fork or daemon",
             ),
+            (ErrorKind::EntryTooLarge, source) => {
+                f.write_str("one entry is larger than the 32 KiB that the kernel dumps at a time")?;
+                (source.as_ref()).map_or(Ok(()), |source| write!(f, " ({source})"))
+            }
+            (ErrorKind::Stopped, _) => f.write_str("a stop was requested"),
             (ErrorKind::NoSuchSocket, _) => f.write_str("no socket has this id (any more)"),
             (_, Some(source)) => source.fmt(f),
             (ErrorKind::Unsupported, None) => f.write_str("this kernel does not have it"),
@@ -245,9 +277,13 @@ impl From<Error> for io::Error {
             ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
             ErrorKind::Unsupported => io::ErrorKind::Unsupported,
             ErrorKind::InvalidInput | ErrorKind::NoSuchSocket => io::ErrorKind::InvalidInput,
-            ErrorKind::Truncated { .. } | ErrorKind::UnexpectedReply => io::ErrorKind::InvalidData,
+            ErrorKind::Truncated { .. } | ErrorKind::UnexpectedReply | ErrorKind::EntryTooLarge => {
+                io::ErrorKind::InvalidData
+            }
             ErrorKind::TimedOut => io::ErrorKind::TimedOut,
-            ErrorKind::System | ErrorKind::Overrun | ErrorKind::Forked => io::ErrorKind::Other,
+            ErrorKind::System | ErrorKind::Overrun | ErrorKind::Forked | ErrorKind::Stopped => {
+                io::ErrorKind::Other
+            }
         };
         io::Error::new(kind, error)
     }

@@ -9,12 +9,11 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::builder::MessageBuilder;
-use crate::engine::Loss;
+use crate::engine::{Loss, StopHandle};
 use crate::error::{ErrorKind, Result};
-use crate::message::{Content, Message, NOOP, flags};
-use crate::request::{Exchange, Requester};
-use crate::socket::{Protocol, RecvFlags, Socket};
+use crate::message::{Content, Message, NOOP};
+use crate::request::{Exchange, Patience, Requester, send_noop};
+use crate::socket::{Protocol, Socket};
 
 /// The least time between the beginnings of two rounds, unless another is set.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
@@ -416,8 +415,12 @@ impl Rounds {
         }
     }
 
-    /// Dumps without regard to events, of which no more will come, and leaves it to be merged.
-    pub(crate) fn dump_at_end<T: Table>(&mut self, table: &mut T) -> Result<()> {
+    /// Dumps without regard to events, of which no more will come, and leaves it to be merged. `stop` ends that.
+    pub(crate) fn dump_at_end<T: Table>(
+        &mut self,
+        table: &mut T,
+        stop: Option<&StopHandle>,
+    ) -> Result<()> {
         self.abandon(table);
         self.begin_dump(table, Instant::now())?;
         let Phase::Dumping {
@@ -427,7 +430,10 @@ impl Rounds {
         else {
             return Ok(());
         };
-        while let Some(message) = requester.next(exchange, RecvFlags::NONE)? {
+        if let Some(stop) = stop {
+            requester.set_stop(stop.clone());
+        }
+        while let Some(message) = requester.next(exchange, Patience::Wait)? {
             table.take_dumped(&message);
         }
         self.is_interrupted = exchange.is_interrupted;
@@ -465,7 +471,7 @@ impl Rounds {
     }
 }
 
-/// Reads a dump for a slice of time. True at its end.
+/// Reads a dump for a slice of time, also where nothing comes out of what is read. True at its end.
 fn read(
     requester: &mut Requester,
     exchange: &mut Exchange,
@@ -473,9 +479,10 @@ fn read(
     start: Instant,
 ) -> Result<bool> {
     const LOOK_AT_CLOCK: u32 = 64;
+    let patience = Patience::Look(start + SLICE);
     let mut count = 0u32;
     loop {
-        match requester.next(exchange, RecvFlags::DONT_WAIT) {
+        match requester.next(exchange, patience) {
             Ok(Some(message)) => table.take_dumped(&message),
             Ok(None) => return Ok(true),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
@@ -493,14 +500,7 @@ pub(crate) const BARRIER_OF_OTHERS: u32 = 1 << 31;
 
 /// Asks the socket that the events come by for an acknowledgement, which comes behind all events that the kernel made before.
 pub(crate) fn send_barrier(events: &Socket, sequence: u32) -> Result<()> {
-    let mut request = Vec::new();
-    // Any netlink protocol answers it: with an error, where it allows no request without a capability, which is as good
-    // (net/netlink/af_netlink.c, `netlink_rcv_skb`; net/netfilter/nfnetlink.c, `nfnetlink_rcv`).
-    MessageBuilder::new(&mut request, NOOP, flags::REQUEST | flags::ACK)
-        .sequence(sequence)
-        .finish()?;
-    events.send(&request)?;
-    Ok(())
+    send_noop(events, sequence)
 }
 
 /// Whether a message is the acknowledgement that was asked for with this sequence number.
@@ -522,6 +522,8 @@ pub(crate) fn slice_is_over(start: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::flags;
+    use crate::socket::RecvFlags;
 
     /// The host's devices, counted.
     #[derive(Default)]
@@ -713,7 +715,7 @@ mod tests {
         let mut round = Round::new(INTERVAL);
         round.complete();
         round.lose();
-        round.rounds.dump_at_end(&mut round.links).unwrap();
+        round.rounds.dump_at_end(&mut round.links, None).unwrap();
         assert!(round.links.count > 0 && round.rounds.is_merging());
     }
 }

@@ -1,15 +1,17 @@
-//! Requests: what is asked of the kernel, and its replies, run as libmnl's `mnl_cb_run` runs them.
+//! Requests to the kernel, and its replies, which are run as libmnl's `mnl_cb_run` runs them.
 
 use std::ops::{ControlFlow, Range};
-use std::thread;
-use std::time::Duration;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use crate::attribute::align;
 use crate::builder::{MessageBuilder, build};
+use crate::engine::StopHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::list::Messages;
-use crate::message::{Content, Header, Message, flags};
-use crate::socket::{Protocol, RecvFlags, Socket};
+use crate::message::{Content, Header, Message, NOOP, flags};
+use crate::socket::{Protocol, RecvFlags, Socket, truncated};
+use crate::sys::event::{Readable, wait_readable};
 
 /// The kernel answers at once; only a host that hardly runs takes longer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,21 +19,32 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const REPLY_BYTES: usize = 32 << 10;
 /// How often an interrupted dump is begun again.
 const RETRIES: u32 = 5;
-/// The pause before the first of these; each further one is twice as long,
+/// The pause before the first of these retries. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// and none is longer than this.
+/// No pause is longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// So many requests go into one datagram: should the kernel refuse all, its answers fit the default receive buffer.
+/// The largest number of requests in one datagram. Should the kernel refuse all, its answers fit the default receive buffer.
 const DATAGRAM_REQUESTS: usize = 96;
-/// And so many bytes: well within the default send buffer.
+/// The largest number of bytes in one datagram, unless a single request is larger: well within the default send buffer.
 const DATAGRAM_BYTES: usize = 64 << 10;
+/// A dump ends with an error after this many empty datagrams in a row. One alone can be chance: short of memory, the kernel
+/// tries a smaller buffer, and a larger one the next time.
+const EMPTY_DATAGRAMS: u32 = 16;
 
-/// Asks the kernel, over a socket of its own, and runs the replies.
+/// Sends requests to the kernel over a socket of its own, and runs the replies.
 ///
-/// Every reply must come from the kernel, and its port ID and sequence number are checked. Replies to an earlier request that
-/// nobody waited for are passed over; since the kernel runs one dump a socket at a time, a dump that was left before its end is
-/// read to it first. What the kernel refuses is an [`Error`] with its number, its words ([`Error::kernel_text`]) and the offset of the
-/// attribute that it names ([`Error::offset_bytes`]).
+/// Each request gets the replies to it and no other message:
+///
+/// - The socket is connected to the kernel, so that other sockets cannot send to it. Their datagrams, if some come by a group
+///   that the socket was put into, are passed over.
+/// - The port ID and the sequence number of each reply are checked. Replies to an earlier request, for which nobody waited to
+///   the end, are passed over. The kernel runs one dump a socket at a time, so a dump that was left is read to its end first.
+///
+/// A request that the kernel refuses is an [`Error`] with the number ([`Error::raw_os_error`]), the kernel's explanation
+/// ([`Error::kernel_text`]) and the offset of the attribute that it names ([`Error::offset_bytes`]).
+///
+/// Each wait for a reply ends after a [time-out](Self::set_timeout), whatever else comes meanwhile, and when a
+/// [stop](Self::set_stop) is requested.
 ///
 /// ```
 /// use nlring::{Protocol, Requester, flags, route::Link};
@@ -54,50 +67,90 @@ pub struct Requester {
     /// That of the last request.
     sequence: u32,
     retries: u32,
+    timeout: Duration,
+    stop: Option<StopHandle>,
     request: Vec<u8>,
     replies: Vec<u8>,
     /// What is left of the datagram in `replies`.
     left: Range<usize>,
     /// The last request, until its replies have come to their end.
     unfinished: Option<Exchange>,
+    /// The kernel has seen that a datagram of `REPLY_BYTES` can be received here.
+    has_received: bool,
+    /// A dump runs on this socket that cannot end.
+    is_stuck: bool,
 }
 
 /// The entries of a dump, as one attempt brought them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dump<T> {
-    /// What was made of the entries.
+    /// What the callback made of the entries.
     pub items: T,
-    /// Changes interrupted the last attempt too (`NLM_F_DUMP_INTR`): entries may be missing, or twice. The kernel does not
-    /// tell for every table: it does for devices and addresses, not for flows, nor, as seen on Linux 6.18, for routes.
+    /// Changes interrupted the last attempt too (`NLM_F_DUMP_INTR`): entries may be missing, or there twice. The kernel reports
+    /// this for devices and addresses. It does not for flows, nor, as seen on Linux 6.18, for routes.
     pub is_interrupted: bool,
-    /// How often it was begun.
+    /// How often the dump was begun.
     pub attempts: u32,
 }
 
-/// A request under way: which replies are its, and how far they have come.
+/// A request under way, or several that were sent together: which replies belong to it, and how far they have come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange {
     first: u32,
     last: u32,
     is_done: bool,
     pub is_interrupted: bool,
+    /// Whether the kernel may answer with a dump.
+    is_dump: bool,
+    /// Empty datagrams of the kernel in a row.
+    empty_count: u32,
+    /// A request that does nothing was sent behind the last one, with the next sequence number: see [`Batch`].
+    has_barrier: bool,
+    /// The answer to that request came, and none to the last one before.
+    is_cut: bool,
+}
+
+/// How a reply is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Until it comes, or the time-out has passed, or a stop is requested.
+    Wait,
+    /// Not at all: what is there is looked through for it, until this time, and at least one datagram of it.
+    Look(Instant),
+}
+
+/// What one receive brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// Messages of the kernel's, in [`Requester::left`].
+    Replies,
+    /// A datagram of the kernel's without a byte.
+    Empty,
+    /// Something that is to be passed over.
+    Other,
+    /// No datagram was there.
+    Nothing,
 }
 
 /// The replies to one request, one after the other.
 ///
-/// Dropping it leaves the rest to the next request, which passes it over: the rest of a long dump takes its time.
+/// If it is dropped before the last reply, the next request reads the rest first and passes it over. For a long dump that takes
+/// a while.
 #[derive(Debug)]
 pub struct Replies<'a> {
     requester: &'a mut Requester,
     exchange: Exchange,
 }
 
-/// Requests that are sent together.
+/// Requests that are sent together, up to 96 in one datagram.
 ///
-/// The kernel carries them out in order, and one that it refuses does not hold up the next. The replies to up to 96 requests
-/// queue up at once: should they be large, they need a receive buffer beyond the kernel's default
-/// ([`Socket::set_recv_buffer_bytes`]), or [`ErrorKind::Overrun`] tells that some were lost.
+/// The kernel carries them out in order, and goes on behind one that it refuses. Some refusals concern a whole datagram and are
+/// answered once, for its first request: so the kernel refuses netfilter requests without `CAP_NET_ADMIN` (Linux v6.18,
+/// net/netfilter/nfnetlink.c, `nfnetlink_rcv`). [`send`](Self::send) then reports that refusal for each request of the datagram.
+///
+/// The replies to one datagram queue up at once. If they are large, they need a receive buffer beyond the kernel's default
+/// ([`Socket::set_recv_buffer_bytes`]); without it some are lost, which is an error of [`ErrorKind::Overrun`].
 ///
 /// ```no_run
 /// use nlring::{Batch, Protocol, Requester};
@@ -133,6 +186,7 @@ impl Requester {
     pub fn open(protocol: Protocol) -> Result<Self> {
         let socket = Socket::open(protocol)?;
         socket.bind(Socket::AUTOPID, 0)?;
+        socket.connect_to_kernel()?;
         // An older kernel does without: requests then get less of an explanation, and dumps may bring more than was asked for.
         for option in [
             socket.set_ext_ack(true),
@@ -144,44 +198,53 @@ impl Requester {
                 _ => Err(error),
             })?;
         }
-        socket.set_recv_timeout(Some(TIMEOUT))?;
         Ok(Self {
             port_id: socket.port_id()?,
             socket,
             sequence: 0,
             retries: RETRIES,
+            timeout: TIMEOUT,
+            stop: None,
             request: Vec::new(),
             replies: vec![0; REPLY_BYTES],
             left: 0..0,
             unfinished: None,
+            has_received: false,
+            is_stuck: false,
         })
     }
 
     /// The socket, for its options.
+    ///
+    /// Behind an error of [`ErrorKind::EntryTooLarge`] the next request may open another socket, because a dump that cannot end
+    /// runs on this one. That socket has the options of [`open`](Self::open) and a receive buffer of the same size.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
     /// How long to wait for each reply: 5 s unless it is set.
-    ///
-    /// # Errors
-    ///
-    /// As [`Socket::set_recv_timeout`].
-    pub fn set_timeout(&mut self, timeout: Duration) -> Result<()> {
-        self.socket.set_recv_timeout(Some(timeout))
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
     }
 
-    /// How often a dump is begun again that changes have interrupted, after pauses that double from 10 ms up to 1 s: 5 times
+    /// Ends the waits when this handle requests a stop: those for replies, and the pauses of [`dump`](Self::dump). The call
+    /// that waits then fails with [`ErrorKind::Stopped`]. Without a handle only the time-out ends a wait.
+    pub fn set_stop(&mut self, stop: StopHandle) {
+        self.stop = Some(stop);
+    }
+
+    /// How often a dump that changes have interrupted is begun again, after pauses that double from 10 ms up to 1 s: 5 times
     /// unless it is set.
     pub fn set_dump_retries(&mut self, retries: u32) {
         self.retries = retries;
     }
 
-    /// Sends a request, to which `NLM_F_REQUEST` and `NLM_F_ACK` are added, and gives its replies.
+    /// Sends a request, to which `NLM_F_REQUEST` and `NLM_F_ACK` are added, and returns its replies. `fill` appends the
+    /// protocol's own header and attributes, and must return the builder that it is given.
     ///
     /// # Errors
     ///
-    /// It could not be built or sent. What the kernel makes of it is in the replies.
+    /// The request could not be built or sent. What the kernel makes of it is in the replies.
     pub fn send(
         &mut self,
         message_type: u16,
@@ -211,8 +274,8 @@ impl Requester {
         Ok(())
     }
 
-    /// Dumps a table: hands each entry to `take`, which adds it to the items. When changes interrupt the dump it is begun
-    /// again, with new items, a few times; the last attempt's items are given in any case.
+    /// Dumps a table: hands each entry to `take`, which adds it to the items. A dump that changes have interrupted is begun
+    /// again, with new items, a [few times](Self::set_dump_retries). The items of the last attempt are returned in any case.
     ///
     /// # Errors
     ///
@@ -240,7 +303,7 @@ impl Requester {
                     attempts,
                 });
             }
-            thread::sleep(pause);
+            self.pause(pause)?;
             pause = LONGEST_PAUSE.min(pause * 2);
         }
     }
@@ -252,13 +315,52 @@ impl Requester {
         flags: u16,
         fill: impl FnOnce(MessageBuilder<'_>) -> MessageBuilder<'_>,
     ) -> Result<Exchange> {
-        self.finish_last();
+        let is_dump = may_dump(flags);
+        self.get_ready(is_dump)?;
         self.request.clear();
         let flags = flags | flags::REQUEST | flags::ACK;
         let sequence = self.next_sequence(1);
         build(&mut self.request, message_type, flags, sequence, fill)?;
         self.socket.send(&self.request)?;
-        Ok(self.expect(sequence, sequence))
+        Ok(self.expect(sequence, sequence, is_dump))
+    }
+
+    /// Makes the socket ready for another request.
+    fn get_ready(&mut self, is_dump: bool) -> Result<()> {
+        self.finish_last();
+        if self.is_stuck {
+            self.open_again()?;
+        }
+        if is_dump && !self.has_received {
+            self.show_buffer_size();
+        }
+        Ok(())
+    }
+
+    /// Takes another socket, since a dump that cannot end runs on this one: the kernel would refuse the next dump (`EBUSY`).
+    fn open_again(&mut self) -> Result<()> {
+        let Self { socket, .. } = Self::open(self.socket.protocol()?)?;
+        // The kernel reads back twice what was set.
+        socket.set_recv_buffer_bytes(self.socket.recv_buffer_bytes()? / 2)?;
+        self.port_id = socket.port_id()?;
+        self.socket = socket;
+        (self.has_received, self.is_stuck) = (false, false);
+        Ok(())
+    }
+
+    /// Has the kernel see how large a datagram can be received here. Until a receive with 32 KiB has brought something, it makes
+    /// dumps in pieces of about 3.7 KiB, and fails where one entry is larger (Linux v6.18, net/netlink/af_netlink.c,
+    /// `netlink_recvmsg`: `max_recvmsg_len`).
+    ///
+    /// A request that does nothing brings something: its answer, which the kernel gives before `send` returns. If a protocol
+    /// does not answer it, or it cannot be sent, nothing is worse than before.
+    fn show_buffer_size(&mut self) {
+        let sequence = self.next_sequence(1);
+        if send_noop(&self.socket, sequence).is_ok() {
+            self.sequence = sequence;
+            let _ = self.receive();
+            self.left = 0..0;
+        }
     }
 
     /// The first of so many sequence numbers in a row. 0 is not among them: that is every event's.
@@ -270,15 +372,10 @@ impl Requester {
     }
 
     /// From here on the replies to these sequence numbers are wanted.
-    fn expect(&mut self, first: u32, last: u32) -> Exchange {
+    fn expect(&mut self, first: u32, last: u32, is_dump: bool) -> Exchange {
         self.sequence = last;
         self.left = 0..0;
-        let exchange = Exchange {
-            first,
-            last,
-            is_done: false,
-            is_interrupted: false,
-        };
+        let exchange = Exchange::new(first, last, is_dump);
         self.unfinished = Some(exchange);
         exchange
     }
@@ -286,13 +383,13 @@ impl Requester {
     /// Passes over what is left of the last request's replies: while a dump runs, the kernel refuses the next one on the same
     /// socket (`EBUSY`, net/netlink/af_netlink.c, `__netlink_dump_start`).
     ///
-    /// The kernel answers, and goes on with a dump, before a system call of this socket returns: so it is no use to wait.
+    /// The kernel answers, and goes on with a dump, before a system call of this socket returns: so waiting is of no use.
     fn finish_last(&mut self) {
         let Some(mut exchange) = self.unfinished.take() else {
             return;
         };
-        while !exchange.is_done {
-            match self.step(&mut exchange, RecvFlags::DONT_WAIT) {
+        while !exchange.is_done && !self.is_stuck && self.check_stop().is_ok() {
+            match self.step(&mut exchange, Patience::Look(Instant::now() + TIMEOUT)) {
                 Ok(_) => {}
                 Err(error) if is_about_replies(&error) => {}
                 // There is no more, or the next request finds out what is wrong.
@@ -305,9 +402,9 @@ impl Requester {
     pub(crate) fn next(
         &mut self,
         exchange: &mut Exchange,
-        flags: RecvFlags,
+        patience: Patience,
     ) -> Result<Option<Message<'_>>> {
-        match self.step(exchange, flags)? {
+        match self.step(exchange, patience)? {
             Some((_, reply)) => Ok(self.message_at(reply?)),
             None => Ok(None),
         }
@@ -321,12 +418,13 @@ impl Requester {
     fn step(
         &mut self,
         exchange: &mut Exchange,
-        flags: RecvFlags,
+        patience: Patience,
     ) -> Result<Option<(usize, Result<Range<usize>>)>> {
+        let mut deadline = None;
         while !exchange.is_done {
             let left = self.left.clone();
             if left.is_empty() {
-                self.receive(flags)?;
+                self.receive_for(exchange, patience, &mut deadline)?;
                 continue;
             }
             let Some(message) = Messages::new(&self.replies[left.clone()]).next() else {
@@ -349,33 +447,157 @@ impl Requester {
         Ok(None)
     }
 
-    /// Receives a datagram. One that the kernel did not send is passed over.
-    fn receive(&mut self, flags: RecvFlags) -> Result<()> {
-        self.left = 0..0;
-        let received = match self.socket.recv(&mut self.replies, flags) {
-            Err(error) if error.raw_os_error() == Some(libc::EINTR) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::WouldBlock && flags == RecvFlags::NONE => {
-                return Err(Error::with_kind(
-                    "wait for the kernel's reply",
-                    ErrorKind::TimedOut,
-                ));
-            }
-            Err(error) => {
-                if let ErrorKind::Truncated { real_bytes } = error.kind() {
-                    // It is gone; asked again, it fits.
-                    self.replies.resize(real_bytes, 0);
-                }
-                return Err(error);
-            }
-            Ok(received) => received,
-        };
-        if let Some(datagram) = received.datagrams().first()
-            && datagram.sender_port_id() == 0
-        {
-            self.left = 0..datagram.bytes().len();
+    /// Receives the kernel's next datagram for an exchange. `deadline` is None at the first of several calls.
+    ///
+    /// The clock is looked at whenever a datagram, here or before, brought nothing that was wanted: so a stream of such
+    /// datagrams does not prolong anything.
+    fn receive_for(
+        &mut self,
+        exchange: &mut Exchange,
+        patience: Patience,
+        deadline: &mut Option<Deadline>,
+    ) -> Result<()> {
+        match *deadline {
+            Some(deadline) => self.check(deadline)?,
+            None => *deadline = Some(Deadline::of(patience, self.timeout)),
         }
-        Ok(())
+        let Some(deadline) = *deadline else {
+            return Ok(());
+        };
+        loop {
+            match self.receive()? {
+                Arrival::Replies => {
+                    exchange.empty_count = 0;
+                    return Ok(());
+                }
+                Arrival::Empty if exchange.is_dump => {
+                    exchange.empty_count += 1;
+                    if exchange.empty_count >= EMPTY_DATAGRAMS {
+                        self.is_stuck = true;
+                        return Err(Error::entry_too_large());
+                    }
+                }
+                Arrival::Empty | Arrival::Other => {}
+                Arrival::Nothing => {
+                    self.check(deadline)?;
+                    self.wait(deadline)?;
+                    continue;
+                }
+            }
+            self.check(deadline)?;
+        }
     }
+
+    /// Receives a datagram, if one is there.
+    fn receive(&mut self) -> Result<Arrival> {
+        self.left = 0..0;
+        let received = self.socket.receive(&mut self.replies, RecvFlags::DONT_WAIT);
+        let received = match received {
+            Ok(received) => received,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Arrival::Nothing),
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => return Ok(Arrival::Other),
+            Err(error) => return Err(error),
+        };
+        self.has_received = true;
+        if received.sender_port_id != 0 {
+            return Ok(Arrival::Other);
+        }
+        if received.real_bytes > self.replies.len() {
+            // It is gone; asked again, it fits.
+            self.replies.resize(received.real_bytes, 0);
+            return Err(truncated(&received));
+        }
+        self.left = 0..received.real_bytes;
+        Ok(match received.real_bytes {
+            0 => Arrival::Empty,
+            _ => Arrival::Replies,
+        })
+    }
+
+    /// Whether to go on: no stop is requested, and the time is not over.
+    fn check(&self, deadline: Deadline) -> Result<()> {
+        self.check_stop()?;
+        match deadline {
+            Deadline::Look(until) if Instant::now() >= until => Err(nothing_there()),
+            Deadline::Wait(Some(until)) if Instant::now() >= until => {
+                Err(Error::with_kind(WAIT, ErrorKind::TimedOut))
+            }
+            Deadline::Look(_) | Deadline::Wait(_) => Ok(()),
+        }
+    }
+
+    fn check_stop(&self) -> Result<()> {
+        match &self.stop {
+            Some(stop) if stop.is_stopped() => Err(Error::with_kind(WAIT, ErrorKind::Stopped)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for a datagram, if that is wanted, until the deadline or a stop.
+    fn wait(&self, deadline: Deadline) -> Result<()> {
+        match deadline {
+            Deadline::Look(_) => Err(nothing_there()),
+            Deadline::Wait(until) => {
+                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+                self.wait_for(Some(&self.socket), left)
+            }
+        }
+    }
+
+    fn pause(&self, pause: Duration) -> Result<()> {
+        self.wait_for(None, Some(pause))?;
+        self.check_stop()
+    }
+
+    /// Waits until the socket is readable, if there is one, or a stop is requested, or the time has passed, or a signal comes.
+    fn wait_for(&self, socket: Option<&Socket>, timeout: Option<Duration>) -> Result<()> {
+        let stop = self.stop.as_ref().map(|stop| Readable::new(stop.as_fd()));
+        let socket = socket.map(|socket| Readable::new(socket.as_fd()));
+        let mut descriptors: Vec<_> = socket.into_iter().chain(stop).collect();
+        wait_readable(&mut descriptors, timeout).map_err(|error| Error::system(WAIT, error))
+    }
+}
+
+/// A [`Patience`], once it has begun.
+#[derive(Clone, Copy, Debug)]
+enum Deadline {
+    /// None: it is never over.
+    Wait(Option<Instant>),
+    Look(Instant),
+}
+
+impl Deadline {
+    fn of(patience: Patience, timeout: Duration) -> Self {
+        match patience {
+            Patience::Wait => Self::Wait(Instant::now().checked_add(timeout)),
+            Patience::Look(until) => Self::Look(until),
+        }
+    }
+}
+
+const WAIT: &str = "wait for the kernel's reply";
+
+fn nothing_there() -> Error {
+    Error::with_kind(WAIT, ErrorKind::WouldBlock)
+}
+
+/// Whether the kernel may answer a request with these flags with a dump. In requests to make something, the bits mean other
+/// things.
+fn may_dump(flags: u16) -> bool {
+    flags & flags::DUMP != 0
+}
+
+/// Sends a request that does nothing. Its answer comes behind all that the kernel sent to this socket before.
+///
+/// Any netlink protocol answers it: with an error, where it allows no request without a capability, which is as good
+/// (Linux v6.18, net/netlink/af_netlink.c, `netlink_rcv_skb`; net/netfilter/nfnetlink.c, `nfnetlink_rcv`).
+pub(crate) fn send_noop(socket: &Socket, sequence: u32) -> Result<()> {
+    let mut request = Vec::new();
+    MessageBuilder::new(&mut request, NOOP, flags::REQUEST | flags::ACK)
+        .sequence(sequence)
+        .finish()?;
+    socket.send(&request)?;
+    Ok(())
 }
 
 /// What a message is to an exchange.
@@ -383,18 +605,35 @@ impl Requester {
 enum Verdict {
     Data,
     Refused(Error),
-    /// Nothing that a caller is told of.
+    /// Nothing that is reported to the caller.
     Pass,
 }
 
 impl Exchange {
+    fn new(first: u32, last: u32, is_dump: bool) -> Self {
+        Self {
+            first,
+            last,
+            is_done: false,
+            is_interrupted: false,
+            is_dump,
+            empty_count: 0,
+            has_barrier: false,
+            is_cut: false,
+        }
+    }
+
     /// As libmnl's `__mnl_cb_run` (src/callback.c), but for three things: an interrupted dump keeps its data, an overrun is an
-    /// error, and the replies to what was asked earlier are passed over.
+    /// error, and the replies to earlier requests are passed over.
     fn judge(&mut self, message: &Message<'_>, port_id: u32) -> Result<Verdict> {
         if !message.is_port_id(port_id) {
             return Err(unexpected("a reply for another port ID"));
         }
         let sequence = message.sequence();
+        if self.has_barrier && sequence == self.last.wrapping_add(1) {
+            (self.is_done, self.is_cut) = (true, true);
+            return Ok(Verdict::Pass);
+        }
         if sequence != 0 && self.index_of(sequence).is_none() {
             let is_earlier = self.first.wrapping_sub(sequence) < 1 << 31;
             return if is_earlier {
@@ -454,16 +693,18 @@ impl Replies<'_> {
     ///
     /// # Errors
     ///
-    /// - the kernel refused the request, or its dump failed: [`Error::raw_os_error`] has the number, and
-    ///   [`Error::kernel_text`] and [`Error::offset_bytes`] what it said about it;
-    /// - [`ErrorKind::TimedOut`]: it did not answer in time;
-    /// - [`ErrorKind::Overrun`]: replies were lost;
+    /// - The kernel refused the request, or its dump failed: [`Error::raw_os_error`] has the number, and
+    ///   [`Error::kernel_text`] and [`Error::offset_bytes`] what the kernel said about it.
+    /// - [`ErrorKind::EntryTooLarge`]: the dump cannot go on behind what came until now.
+    /// - [`ErrorKind::TimedOut`]: no reply came in time. Messages that are no replies to this request do not prolong the time.
+    /// - [`ErrorKind::Stopped`]: a stop was requested.
+    /// - [`ErrorKind::Overrun`]: replies were lost.
     /// - [`ErrorKind::UnexpectedReply`]: a message that is no reply to this request.
     pub fn next_message(&mut self) -> Result<Option<Message<'_>>> {
-        self.requester.next(&mut self.exchange, RecvFlags::NONE)
+        self.requester.next(&mut self.exchange, Patience::Wait)
     }
 
-    /// Hands each further data message to `f`, until it breaks (Some) or all came (None).
+    /// Hands each further data message to `f`, until `f` breaks (Some) or all have come (None).
     ///
     /// # Errors
     ///
@@ -480,8 +721,8 @@ impl Replies<'_> {
         Ok(None)
     }
 
-    /// Whether changes have interrupted the dump so far (`NLM_F_DUMP_INTR`): entries may be missing, or twice. The data
-    /// is handed over all the same.
+    /// Whether changes have interrupted the dump so far (`NLM_F_DUMP_INTR`): entries may be missing, or there twice. The data
+    /// is returned all the same.
     pub fn is_interrupted(&self) -> bool {
         self.exchange.is_interrupted
     }
@@ -493,7 +734,7 @@ impl Batch {
         Self::default()
     }
 
-    /// Adds a request. Only its data and its refusal are told of, so that `NLM_F_ACK` is not needed.
+    /// Adds a request. [`send`](Self::send) reports its data and its refusal, so that `NLM_F_ACK` is not needed.
     ///
     /// # Errors
     ///
@@ -531,15 +772,18 @@ impl Batch {
     ///
     /// # Errors
     ///
-    /// They could not be sent, or not all replies came: as [`Replies::next_message`], but for refusals. Some of the
+    /// The requests could not be sent, or not all replies came: as [`Replies::next_message`], except for refusals. Some of the
     /// requests may have been carried out.
     pub fn send(
         &mut self,
         requester: &mut Requester,
         mut f: impl FnMut(usize, Result<Message<'_>>),
     ) -> Result<()> {
-        requester.finish_last();
-        let sent = self.send_datagrams(requester, &mut f);
+        let is_dump = self.requests().any(|request| may_dump(request.flags()));
+        let sent = match requester.get_ready(is_dump) {
+            Ok(()) => self.send_datagrams(requester, &mut f),
+            Err(error) => Err(error),
+        };
         self.requests.clear();
         self.starts.clear();
         sent
@@ -567,6 +811,27 @@ impl Batch {
     }
 }
 
+/// Gives the requests of a datagram the sequence numbers from `first` on, and asks for an acknowledgement of the last one. The
+/// last number, and whether the kernel may answer with a dump.
+fn number(datagram: &mut [u8], count: usize, first: u32) -> (u32, bool) {
+    let (mut sequence, mut is_dump) = (first, false);
+    let mut at = 0;
+    for index in 0..count {
+        let message = &mut datagram[at..];
+        let Some(header) = Header::read(message) else {
+            break;
+        };
+        sequence = first.wrapping_add(u32::try_from(index).unwrap_or(u32::MAX));
+        message[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        if index + 1 == count {
+            message[6..8].copy_from_slice(&(header.flags | flags::ACK).to_ne_bytes());
+        }
+        is_dump |= may_dump(header.flags);
+        at += align(header.length_bytes as usize);
+    }
+    (sequence, is_dump)
+}
+
 impl Requester {
     /// Sends `count` requests as one datagram. The last one is acknowledged, and so ends their replies.
     fn send_datagram(
@@ -575,31 +840,60 @@ impl Requester {
         count: usize,
         mut f: impl FnMut(usize, Result<Message<'_>>),
     ) -> Result<()> {
-        let first = self.next_sequence(count);
-        let mut sequence = first;
-        let mut at = 0;
-        for index in 0..count {
-            let message = &mut datagram[at..];
-            let length_bytes = Header::read(message).map_or(0, |header| header.length_bytes);
-            sequence = first.wrapping_add(u32::try_from(index).unwrap_or(u32::MAX));
-            message[8..12].copy_from_slice(&sequence.to_ne_bytes());
-            if index + 1 == count {
-                let flags = u16::from_ne_bytes([message[6], message[7]]) | flags::ACK;
-                message[6..8].copy_from_slice(&flags.to_ne_bytes());
-            }
-            at += align(length_bytes as usize);
-        }
+        let first = self.next_sequence(count + 1); // and one for a barrier
+        let (last, is_dump) = number(datagram, count, first);
         self.socket.send(datagram)?;
-        let mut exchange = self.expect(first, sequence);
-        while let Some((index, reply)) = self.step(&mut exchange, RecvFlags::NONE)? {
+        let mut exchange = self.expect(first, last, is_dump);
+        let mut answer_count = 0;
+        let mut refused_whole = None;
+        let mut patience = Patience::Look(Instant::now() + TIMEOUT);
+        loop {
+            let step = match self.step(&mut exchange, patience) {
+                // The kernel has answered all that it will answer, and the last request is not among that.
+                Err(error) if is_nothing_there(&error) && !exchange.has_barrier => {
+                    self.send_barrier(&mut exchange)?;
+                    patience = Patience::Wait;
+                    continue;
+                }
+                step => step?,
+            };
+            let Some((index, reply)) = step else {
+                break;
+            };
+            answer_count += 1;
             match reply.map(|range| self.message_at(range)) {
                 Ok(Some(message)) => f(index, Ok(message)),
                 Ok(None) => {}
-                Err(error) => f(index, Err(error)),
+                Err(error) => {
+                    let is_first = index == 0 && answer_count == 1;
+                    refused_whole = is_first.then(|| error.refused_too());
+                    f(index, Err(error));
+                }
             }
         }
+        match refused_whole.filter(|_| answer_count == 1) {
+            _ if !exchange.is_cut => Ok(()),
+            Some(error) => {
+                (1..count).for_each(|index| f(index, Err(error.refused_too())));
+                Ok(())
+            }
+            None => Err(unexpected(
+                "the kernel has answered no more of the requests; some may not have been carried out",
+            )),
+        }
+    }
+
+    /// Sends a request that does nothing behind those of an exchange: the kernel answers it after all that it answers of them.
+    fn send_barrier(&mut self, exchange: &mut Exchange) -> Result<()> {
+        self.sequence = exchange.last.wrapping_add(1);
+        send_noop(&self.socket, self.sequence)?;
+        exchange.has_barrier = true;
         Ok(())
     }
+}
+
+fn is_nothing_there(error: &Error) -> bool {
+    error.kind() == ErrorKind::WouldBlock
 }
 
 /// Whether it is about what came, and more may come.
@@ -612,20 +906,19 @@ fn is_about_replies(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
-    use crate::message::{DONE, ERROR, NOOP, OVERRUN};
+    use crate::message::{DONE, ERROR, OVERRUN};
 
     const PORT_ID: u32 = 77;
     const DATA: u16 = 24;
 
     fn exchange(first: u32, last: u32) -> Exchange {
-        Exchange {
-            first,
-            last,
-            is_done: false,
-            is_interrupted: false,
-        }
+        Exchange::new(first, last, false)
     }
+
+    const LOOK: fn() -> Patience = || Patience::Look(Instant::now() + TIMEOUT);
 
     /// A message of a type, with flags, a sequence number and a payload.
     fn message(message_type: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
@@ -815,7 +1108,7 @@ mod tests {
         assert_eq!(requester.next_sequence(3), u32::MAX - 2);
         assert_eq!(requester.next_sequence(4), 1);
         // The replies to the last of the old ones are passed over, not taken for an error.
-        let exchange = requester.expect(1, 4);
+        let exchange = requester.expect(1, 4, false);
         assert_eq!(
             (exchange.index_of(1), exchange.index_of(4)),
             (Some(0), Some(3))
@@ -830,7 +1123,7 @@ mod tests {
     fn received(requester: &mut Requester, datagram: &[u8]) -> Exchange {
         requester.port_id = PORT_ID;
         requester.replies[..datagram.len()].copy_from_slice(datagram);
-        let exchange = requester.expect(5, 6);
+        let exchange = requester.expect(5, 6, false);
         requester.left = 0..datagram.len();
         exchange
     }
@@ -847,7 +1140,7 @@ mod tests {
         .concat();
         let mut exchange = received(&mut requester, &datagram);
         let mut step = || {
-            let step = requester.step(&mut exchange, RecvFlags::DONT_WAIT);
+            let step = requester.step(&mut exchange, LOOK());
             step.unwrap()
                 .map(|(index, reply)| (index, reply.map_err(|error| error.raw_os_error())))
         };
@@ -868,12 +1161,38 @@ mod tests {
         let mut datagram = message(DATA, 0, 5, &[]);
         datagram.extend_from_slice(&[200, 0, 0, 0, 0, 0, 0]);
         let mut exchange = received(&mut requester, &datagram);
-        let first = requester.next(&mut exchange, RecvFlags::DONT_WAIT);
+        let first = requester.next(&mut exchange, LOOK());
         assert!(first.unwrap().is_some());
-        let rest = requester.next(&mut exchange, RecvFlags::DONT_WAIT);
+        let rest = requester.next(&mut exchange, LOOK());
         assert_eq!(rest.unwrap_err().kind(), ErrorKind::UnexpectedReply);
-        let more = requester.next(&mut exchange, RecvFlags::DONT_WAIT);
+        let more = requester.next(&mut exchange, LOOK());
         assert_eq!(more.unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_look_ends_in_time_while_strangers_send() {
+        const GROUP: u32 = 23;
+        let mut requester = Requester::open(Protocol::USERSOCK).unwrap();
+        requester.socket.add_membership(GROUP).unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let stranger = Socket::open(Protocol::USERSOCK).unwrap();
+                let start = Instant::now();
+                while !is_over.load(Ordering::Relaxed) && start.elapsed() < 4 * TIMEOUT {
+                    // The kernel itself, which it is sent to as well, does not listen here.
+                    let _ = stranger.send_to(&message(DATA, 0, 5, &[]), 0, 1 << (GROUP - 1));
+                }
+            });
+            let mut exchange = requester.expect(5, 5, true);
+            for _ in 0..3 {
+                let look = Patience::Look(Instant::now() + Duration::from_millis(1));
+                let looked = requester.next(&mut exchange, look).unwrap_err();
+                assert_eq!(looked.kind(), ErrorKind::WouldBlock, "{looked}");
+            }
+            let was_over = is_over.swap(true, Ordering::Relaxed);
+            assert!(!was_over, "while they send");
+        });
     }
 
     /// xorshift: the same bytes each time.
@@ -923,7 +1242,7 @@ mod tests {
             let datagram = nearly_replies(&mut random);
             let mut exchange = received(&mut requester, &datagram);
             for _ in 0..10 {
-                match requester.step(&mut exchange, RecvFlags::DONT_WAIT) {
+                match requester.step(&mut exchange, LOOK()) {
                     Ok(Some((index, Ok(range)))) => {
                         assert!(index < 2 && range.end <= datagram.len());
                         assert!(requester.message_at(range).is_some());

@@ -308,6 +308,10 @@ impl Socket {
     /// Receives one datagram into `buffer` and splits it. Give it [`buffer_size`](Self::buffer_size) bytes for answers
     /// and 32 KiB for dumps.
     ///
+    /// A dump fails with `EMSGSIZE` where one of its entries is larger than the kernel's buffer. That buffer has 32 KiB once
+    /// one datagram was received into 32 KiB, and about 3.7 KiB before, which is less than a route with 240 next hops
+    /// (Linux v6.18, net/netlink/af_netlink.c, `netlink_recvmsg`, `netlink_dump`). A [`Requester`](crate::Requester) sees to that.
+    ///
     /// # Errors
     ///
     /// - [`ErrorKind::Truncated`], with the real length: the datagram did not fit, and is gone unless it was peeked at;
@@ -321,27 +325,34 @@ impl Socket {
     /// A bad length inside the datagram is no error: the messages before it are good, and
     /// [`MessageList::malformed`] tells of it.
     pub fn recv<'a>(&self, buffer: &'a mut [u8], flags: RecvFlags) -> Result<MessageList<'a>> {
-        const OPERATION: &str = "receive a netlink datagram";
         if self.is_in_engine {
             return Err(
-                Error::with_kind(OPERATION, ErrorKind::InvalidInput).with_remedy(
+                Error::with_kind(RECEIVE, ErrorKind::InvalidInput).with_remedy(
                     "an engine receives from this socket: handle the engine's events, or remove and \
                      reclaim the socket first",
                 ),
             );
         }
-        let received = sys::receive(self.fd.as_fd(), buffer, flags.0).map_err(|error| {
-            if error.raw_os_error() == Some(libc::ENOBUFS) {
-                Error::overrun(OPERATION, error)
-            } else {
-                Error::system(OPERATION, error)
-            }
-        })?;
-        let real_bytes = received.real_bytes;
-        let bytes = buffer
-            .get(..real_bytes)
-            .ok_or_else(|| Error::with_kind(OPERATION, ErrorKind::Truncated { real_bytes }))?;
+        let received = self.receive(buffer, flags)?;
+        let bytes = (buffer.get(..received.real_bytes)).ok_or_else(|| truncated(&received))?;
         Ok(MessageList::from_datagram(received.datagram(bytes)))
+    }
+
+    /// Refuses datagrams that other sockets send to this one.
+    pub(crate) fn connect_to_kernel(&self) -> Result<()> {
+        sys::connect_to_kernel(self.fd.as_fd())
+            .map_err(|error| Error::system("connect a netlink socket to the kernel", error))
+    }
+
+    /// Receives one datagram, or as much of it as `buffer` holds.
+    pub(crate) fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<sys::Received> {
+        sys::receive(self.fd.as_fd(), buffer, flags.0).map_err(|error| {
+            if error.raw_os_error() == Some(libc::ENOBUFS) {
+                Error::overrun(RECEIVE, error)
+            } else {
+                Error::system(RECEIVE, error)
+            }
+        })
     }
 
     /// Makes [`recv`](Self::recv) return at once when there is nothing.
@@ -629,6 +640,14 @@ impl Socket {
     pub(crate) fn broadcast_error(&self) -> bool {
         self.netlink_flag(option::BROADCAST_ERROR).unwrap_or(false)
     }
+}
+
+const RECEIVE: &str = "receive a netlink datagram";
+
+/// The error for a datagram of which a buffer held only a part.
+pub(crate) fn truncated(received: &sys::Received) -> Error {
+    let real_bytes = received.real_bytes;
+    Error::with_kind(RECEIVE, ErrorKind::Truncated { real_bytes })
 }
 
 pub(crate) const NET_ADMIN: &str =

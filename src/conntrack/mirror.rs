@@ -19,7 +19,7 @@ pub(super) use self::index::{Index, Slot};
 use self::sweep::Sweep;
 use super::identity::Identity;
 use super::{EventKind, Flow, Group, Key, Tuple, Zone};
-use crate::engine::{Event, Loss, Notice};
+use crate::engine::{Event, Loss, Notice, StopHandle};
 use crate::error::Result;
 use crate::message::Message;
 use crate::mirror::{INTERVAL, Progress, Resync, Rounds, slice_is_over};
@@ -264,7 +264,24 @@ impl Mirror {
     /// # Errors
     ///
     /// As of [`advance`](Self::advance). What was held back is handed out all the same.
-    pub fn finish(&mut self, mut f: impl FnMut(Change<'_>)) -> Result<()> {
+    pub fn finish(&mut self, f: impl FnMut(Change<'_>)) -> Result<()> {
+        self.finish_with(None, f)
+    }
+
+    /// The same as [`finish`](Self::finish), but a stop ends the wait for the dump.
+    ///
+    /// # Errors
+    ///
+    /// As of [`finish`](Self::finish), and [`ErrorKind::Stopped`](crate::ErrorKind::Stopped).
+    pub fn finish_until(&mut self, stop: &StopHandle, f: impl FnMut(Change<'_>)) -> Result<()> {
+        self.finish_with(Some(stop), f)
+    }
+
+    fn finish_with(
+        &mut self,
+        stop: Option<&StopHandle>,
+        mut f: impl FnMut(Change<'_>),
+    ) -> Result<()> {
         self.set_clock(Instant::now());
         if self.follower.held.is_ending() {
             self.follower.end_holding(&mut f); // of before a loss, and therefore before the dump
@@ -272,7 +289,7 @@ impl Mirror {
         let dumped = if self.is_synced() {
             Ok(())
         } else {
-            self.rounds.dump_at_end(&mut self.follower)
+            self.rounds.dump_at_end(&mut self.follower, stop)
         };
         if dumped.is_ok() && self.rounds.is_merging() {
             self.merge(&|| false, &mut f);

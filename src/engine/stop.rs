@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::event::EventFd;
 
-/// Ends an engine's [`run`](crate::Running::run) from another thread or from a signal handler.
+/// Ends an engine's [`run`](crate::Running::run), or the waits of a [`Requester`](crate::Requester), from another thread or from
+/// a signal handler.
 #[derive(Clone, Debug)]
 pub struct StopHandle(Arc<Stop>);
 
@@ -18,7 +19,13 @@ struct Stop {
 }
 
 impl StopHandle {
-    pub(super) fn new() -> Result<Self> {
+    /// A handle that belongs to no engine, for [`Requester::set_stop`](crate::Requester::set_stop). An engine has its own:
+    /// [`Engine::stop_handle`](crate::Engine::stop_handle).
+    ///
+    /// # Errors
+    ///
+    /// The process has no descriptor left for it (`EMFILE`, `ENFILE`).
+    pub fn new() -> Result<Self> {
         let event =
             EventFd::new().map_err(|error| Error::system("make an eventfd to stop by", error))?;
         Ok(Self(Arc::new(Stop {
@@ -27,14 +34,14 @@ impl StopHandle {
         })))
     }
 
-    /// Asks the engine to end. A wait of it ends at once. Stays asked for; asking again changes nothing. In a process that
-    /// was forked after the engine was built this does not reach the engine, which is the parent's.
+    /// Asks for the end. A wait of whoever has the handle ends at once. Stays asked for; asking again changes nothing. In a
+    /// process that was forked after the engine was built this does not reach the engine, which is the parent's.
     pub fn stop(&self) {
         self.0.requested.store(true, Ordering::Release);
         self.0.event.signal();
     }
 
-    /// Whether the engine was asked to end.
+    /// Whether the end was asked for.
     pub fn is_stopped(&self) -> bool {
         self.0.requested.load(Ordering::Acquire)
     }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::{Group, Route, family};
-use crate::engine::{Event, Loss, Notice};
+use crate::engine::{Event, Loss, Notice, StopHandle};
 use crate::error::Result;
 use crate::message::Message;
 use crate::mirror::{
@@ -391,11 +391,28 @@ impl Mirror {
     /// # Errors
     ///
     /// As of [`advance`](Self::advance).
-    pub fn finish(&mut self, mut f: impl FnMut(Change<'_>)) -> Result<()> {
+    pub fn finish(&mut self, f: impl FnMut(Change<'_>)) -> Result<()> {
+        self.finish_with(None, f)
+    }
+
+    /// The same as [`finish`](Self::finish), but a stop ends the wait for the dump.
+    ///
+    /// # Errors
+    ///
+    /// As of [`finish`](Self::finish), and [`ErrorKind::Stopped`](crate::ErrorKind::Stopped).
+    pub fn finish_until(&mut self, stop: &StopHandle, f: impl FnMut(Change<'_>)) -> Result<()> {
+        self.finish_with(Some(stop), f)
+    }
+
+    fn finish_with(
+        &mut self,
+        stop: Option<&StopHandle>,
+        mut f: impl FnMut(Change<'_>),
+    ) -> Result<()> {
         if self.is_synced() {
             return Ok(());
         }
-        self.rounds.dump_at_end(&mut self.fib)?;
+        self.rounds.dump_at_end(&mut self.fib, stop)?;
         self.fib.start_merge();
         self.fib.merge(&|| false, &mut f);
         let resync = self.end_round(Instant::now());

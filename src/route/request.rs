@@ -141,8 +141,12 @@ impl Requests {
 
     /// Dumps routes: hands each to `take`, which adds it to the items. Entries of the route cache are not among them.
     ///
-    /// The kernel does not tell whether changes interrupted a dump of routes (seen on Linux 6.18, where it tells of devices and
-    /// addresses): routes that come or go meanwhile may be there or not.
+    /// The kernel does not report whether changes interrupted a dump of routes (seen on Linux 6.18, where it does so for devices
+    /// and addresses): routes that come or go meanwhile may be there or not.
+    ///
+    /// One route larger than 32 KiB (IPv6: some 1,170 next hops) ends the dump with
+    /// [`ErrorKind::EntryTooLarge`](crate::ErrorKind::EntryTooLarge). There is one exception: if only IPv6 is asked for
+    /// ([`DumpFilter::family`]), the kernel ends the dump before that route and reports no error (seen on Linux 6.18).
     ///
     /// # Errors
     ///
