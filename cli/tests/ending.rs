@@ -16,7 +16,7 @@ use common::{
     own_namespace, remove_flows, remove_routes, skip,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// More than an end at once may need on a busy machine, and less than the command waits for a reader by itself.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -224,6 +224,37 @@ fn a_second_signal_ends_it_at_once() {
             let lines = text.matches('\n').count();
             assert_eq!(ended.stat("events"), lines as u64, "{ended:#?}");
             in_time(&ended, AT_ONCE)
+        });
+    }
+}
+
+/// Other signals that are handled, more than any pipe or queue of them holds, do not hide the one that ends it: neither
+/// while it turns, nor while it waits for a reader that does not read.
+#[test]
+fn a_flood_of_other_signals_does_not_hide_the_end() {
+    own_namespace();
+    for is_stuck in [false, true] {
+        best_of_3(|| {
+            let (follower, _reader) = if is_stuck {
+                let (follower, reader) = stuck();
+                (follower, Some(reader))
+            } else {
+                (Follower::start("route"), None)
+            };
+            let pid = Pid::from_child(&follower.child);
+            for _ in 0..20_000 {
+                kill_process(pid, Signal::USR1).expect("a signal");
+            }
+            follower.signal(Signal::INT);
+            for _ in 0..20_000 {
+                if kill_process(pid, Signal::USR1).is_err() {
+                    break; // it has ended
+                }
+            }
+            let ended = follower.wait();
+            let code = if is_stuck { 1 } else { 0 };
+            assert_eq!(ended.code, Some(code), "{ended:#?}");
+            in_time(&ended, END_LIMIT)
         });
     }
 }
