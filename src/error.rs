@@ -88,6 +88,18 @@ impl Error {
         }
     }
 
+    /// A system call that failed for itself, so that `EAGAIN` does not mean that there is nothing to receive.
+    pub(crate) fn failed_call(operation: &'static str, source: io::Error) -> Self {
+        let error = Self::system(operation, source);
+        match error.kind {
+            ErrorKind::WouldBlock => Self {
+                kind: ErrorKind::System,
+                ..error
+            },
+            _ => error,
+        }
+    }
+
     pub(crate) fn overrun(operation: &'static str, source: io::Error) -> Self {
         Self {
             kind: ErrorKind::Overrun,

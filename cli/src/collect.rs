@@ -1,6 +1,7 @@
 //! The one loop of all commands: take a turn, write its lines out, look at the clock; and the end, whatever brings it.
 
 mod growth;
+mod retries;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use crate::session::Session;
 use crate::signals::{FileRequests, StopRequests};
 use crate::summary::{StatsFile, Summary};
 use growth::Growth;
+use retries::Retries;
 
 /// The longest wait for an event. A signal ends a wait; one that comes just before the wait is seen after it.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -121,11 +123,13 @@ impl Session<'_> {
             requests: self.requests.clone(),
             growth: Growth::up_to(self.recv_buffer_max_bytes),
             not_shown_count: 0,
+            retries: Retries::default(),
         };
         let mut reports = Reports::new(requests, self.stats, self.stats_interval, &account);
 
         let result = take_turns(&mut running, &mut taker, end_at, self.console, &mut reports);
-        let (result, sockets) = end(running, &mut taker, result);
+        let (result, sockets) = end(running, &mut taker, result, self.console);
+        taker.retries.after_turn(self.console);
         let not_shown_count = taker.not_shown_count;
         if matches!(result, Ok(End::Stopped | End::Due)) {
             lines.finish(&mut self.output, self.console);
@@ -308,6 +312,7 @@ fn take_turns<L: Lines>(
             return ended_by(taker.output, &broken);
         }
         taker.growth.after_turn(running, console)?;
+        taker.retries.after_turn(console);
         reports.after_turn(running, taker, console);
         if console
             .status_due()
@@ -324,18 +329,22 @@ fn take_turns<L: Lines>(
     }
 }
 
-/// Ends the engine: after an orderly end what is queued is delivered, else it is counted as unread.
+/// Ends the engine: after an orderly end what is queued is delivered, else it is counted as unread. A failure beside the
+/// one that is returned is a warning.
 fn end<L: Lines>(
     running: Running,
     taker: &mut Taker<'_, L>,
     result: Result<End, Failure>,
+    console: &mut Console,
 ) -> (Result<End, Failure>, Vec<Ended>) {
     let result = match result {
         Ok(_) if taker.requests.stop_at_once() => Ok(End::AtOnce),
         result => result,
     };
     if !matches!(result, Ok(End::Stopped | End::Due)) {
-        return (result, running.discard());
+        let sockets = running.discard();
+        warn_of_failures(&sockets, console);
+        return (result, sockets);
     }
     let finished = running.finish(|event, _| taker.take(event));
     let result = match finished.outcome {
@@ -343,7 +352,16 @@ fn end<L: Lines>(
         Ok(Some(result)) => result,
         Err(error) => Err(error.into()),
     };
+    if let Some(error) = finished.failure {
+        console.warn(error);
+    }
+    warn_of_failures(&finished.sockets, console);
     (result, finished.sockets)
+}
+
+fn warn_of_failures(sockets: &[Ended], console: &mut Console) {
+    let failures = sockets.iter().filter_map(|ended| ended.failure.as_ref());
+    failures.for_each(|failure| console.warn(failure));
 }
 
 fn ended_by(output: &Output, broken: &Broken) -> Result<End, Failure> {
@@ -363,6 +381,7 @@ struct Taker<'a, L> {
     growth: Growth,
     /// Messages that made no event.
     not_shown_count: u64,
+    retries: Retries,
 }
 
 impl<L: Lines> Taker<'_, L> {
@@ -370,6 +389,7 @@ impl<L: Lines> Taker<'_, L> {
     /// shown, as not written, or as not shown.
     fn take(&mut self, event: Event<'_>) -> ControlFlow<Result<End, Failure>> {
         self.growth.note(&event);
+        self.retries.note(&event);
         match event {
             Event::Messages(socket, list) => self.take_list(socket, &list),
             Event::Lost(socket, loss) => self.take_gap(socket, Gap::Lost(loss)),

@@ -28,7 +28,11 @@ pub struct Summary {
     pub malformed: u64,
     pub foreign: u64,
     pub starved: u64,
+    /// System calls that failed and were made again.
+    pub retried: u64,
     pub unread: u64,
+    /// More may have been unread than were counted.
+    pub unread_is_incomplete: bool,
     /// With --reliable: ends of flows that were told before, and are left out.
     pub repeated: u64,
     /// With --mirror: its own questions by the events' socket, each of which brings an answer among `received` (or
@@ -73,7 +77,9 @@ impl Summary {
         self.malformed += statistics.malformed;
         self.foreign += statistics.foreign;
         self.starved += statistics.starved;
+        self.retried += statistics.retried;
         self.unread += statistics.unread;
+        self.unread_is_incomplete |= statistics.unread_is_incomplete;
         self.bytes += statistics.bytes;
     }
 
@@ -92,12 +98,22 @@ impl Summary {
         let Self {
             events,
             not_written,
-            unread,
             ..
         } = self;
         format!(
-            "events received but not written: {not_written}, written: {events}, datagrams left unread: {unread}"
+            "events received but not written: {not_written}, written: {events}, datagrams left unread: {}",
+            self.unread_text()
         )
+    }
+
+    /// The number of unread datagrams, and whether it is all of them.
+    pub fn unread_text(&self) -> String {
+        let reserve = if self.unread_is_incomplete {
+            " (not counted to the end)"
+        } else {
+            ""
+        };
+        format!("{}{reserve}", self.unread)
     }
 
     pub fn set_cpu(&mut self, cpu: Duration) {
@@ -133,9 +149,12 @@ impl fmt::Display for Summary {
             ("malformed", self.malformed),
             ("foreign", self.foreign),
             ("starved (nothing is lost by it)", self.starved),
-            ("unread", self.unread),
             ("not written", self.not_written),
             ("received, and not shown", self.not_shown),
+            (
+                "retried (calls that failed and were made again)",
+                self.retried,
+            ),
             ("repeated (and left out)", self.repeated),
             ("answers to the mirror, among those received", self.requests),
             (
@@ -146,6 +165,9 @@ impl fmt::Display for Summary {
             if count > 0 {
                 writeln!(f, "{name}: {count}")?;
             }
+        }
+        if self.unread > 0 || self.unread_is_incomplete {
+            writeln!(f, "unread: {}", self.unread_text())?;
         }
         if let (Some(backend), Some(reason)) = (&self.backend, &self.backend_reason) {
             writeln!(f, "backend: {backend} ({reason})")?;
@@ -251,7 +273,7 @@ mod tests {
             to_value(&summary).unwrap(),
             json!({
                 "received": 0, "dropped": 0, "delivery_failures": 0, "truncated": 0, "malformed": 0, "foreign": 0,
-                "starved": 0, "unread": 0, "repeated": 0, "requests": 0, "other_events": 0, "events": 0, "not_written": 0, "not_shown": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
+                "starved": 0, "retried": 0, "unread": 0, "unread_is_incomplete": false, "repeated": 0, "requests": 0, "other_events": 0, "events": 0, "not_written": 0, "not_shown": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
                 "backend": null, "backend_reason": null,
                 "recv_buffer_requested_bytes": 0, "recv_buffer_granted_bytes": 0,
             })
@@ -286,6 +308,13 @@ mod tests {
                 && ["unread", "failures", "repeated"].map(|name| text.contains(name)) == [false; 3],
             "{text}"
         );
+        summary.unread_is_incomplete = true;
+        let text = summary.to_string();
+        assert!(
+            text.contains("unread: 0 (not counted to the end)\n"),
+            "{text}"
+        );
+        summary.unread_is_incomplete = false;
         (summary.unread, summary.delivery_failures, summary.repeated) = (3, 4, 5);
         let text = summary.to_string();
         for line in [

@@ -316,6 +316,7 @@ fn stats_has_every_field() {
         "malformed",
         "foreign",
         "starved",
+        "retried",
         "unread",
         "delivery_failures",
         "repeated",
@@ -328,7 +329,13 @@ fn stats_has_every_field() {
         "recv_buffer_requested_bytes",
         "recv_buffer_granted_bytes",
     ];
-    let others = ["seconds", "cpu_ns_per_event", "backend", "backend_reason"];
+    let others = [
+        "unread_is_incomplete",
+        "seconds",
+        "cpu_ns_per_event",
+        "backend",
+        "backend_reason",
+    ];
     let names: HashSet<&str> = whole.into_iter().chain(others).collect();
 
     let ended = follow_100("conntrack", "");

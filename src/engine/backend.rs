@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::receive::Receive;
 use super::recvmmsg::Recvmmsg;
+use super::retry::persist;
 use super::uring::{MAX_DEPTH, Mode, Uring};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -109,10 +110,13 @@ fn attempt(
     let (mode, trial) = match backend {
         Backend::Auto | Backend::Multishot => (Mode::Multishot, Mode::Multishot),
         Backend::Oneshot { depth } => (Mode::Oneshot(depth), Mode::Oneshot(2)),
-        Backend::Recvmmsg => return Ok(Box::new(Recvmmsg::new(pollable)?)),
+        Backend::Recvmmsg => return Ok(Box::new(persist(|| Recvmmsg::new(pollable))?)),
     };
-    Uring::trial(trial)?;
-    Ok(Box::new(Uring::new(mode, completion_entries, pollable)?))
+    // A signal or a moment's want of memory must not decide what an engine receives with for its whole life.
+    persist(|| Uring::trial(trial))?;
+    Ok(Box::new(persist(|| {
+        Uring::new(mode, completion_entries, pollable)
+    })?))
 }
 
 fn does_not_work(backend: Backend, error: &io::Error) -> Error {

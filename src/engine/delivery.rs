@@ -121,7 +121,7 @@ fn next_event<'a>(
             continue;
         };
         let id = entry.id;
-        entry.failure_count = 0;
+        entry.failures.note_success();
         let (datagram_count, message_count) = gather(receive, entry, delivery, datagrams);
         sockets.has_pending |= entry.pending.foreign.is_some();
         if datagram_count > 0 {

@@ -3,13 +3,16 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::event::{Event, Turn};
+use super::retry::PAUSE;
 use super::running::Running;
 use super::sockets::{Control, Ended, Entry, State};
 use super::wait::Plan;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::socket::Socket;
 use crate::sys::socket as sys;
 
 /// How long an ending may go on delivering what is queued.
@@ -19,6 +22,9 @@ const QUIESCE_DEADLINE: Duration = Duration::from_secs(1);
 /// How long an ending may go on counting what is not delivered.
 const DISCARD_DEADLINE: Duration = Duration::from_millis(500);
 
+/// The pause after a failed attempt to count.
+const COUNT_PAUSE: Duration = Duration::from_millis(1);
+
 /// What is left of an engine that [`finish`](Running::finish)ed.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -26,6 +32,8 @@ const DISCARD_DEADLINE: Duration = Duration::from_millis(500);
 pub struct Finished<B> {
     /// Some: the callback broke off with this value, and what was left is counted as unread. An error: the backend failed.
     pub outcome: Result<Option<B>>,
+    /// The backend's failure, where there was one and the callback broke off too: the outcome is the callback's value then.
+    pub failure: Option<Error>,
     /// All sockets, out of their groups.
     pub sockets: Vec<Ended>,
 }
@@ -41,8 +49,18 @@ impl Running {
         mut f: impl FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
     ) -> Finished<B> {
         let outcome = self.end(&mut f);
+        let late_failure = self.late_failure.take();
+        let (outcome, failure) = match outcome {
+            // The backend failed. What is known nevertheless is reported.
+            Err(error) if error.kind() != ErrorKind::Forked => match self.deliver_rest(&mut f) {
+                Some(value) => (Ok(Some(value)), Some(error)),
+                None => (Err(error), late_failure),
+            },
+            outcome => (outcome, late_failure),
+        };
         Finished {
             outcome,
+            failure,
             sockets: self.discard(),
         }
     }
@@ -65,7 +83,8 @@ impl Running {
         self.quiesce();
         let deadline = Instant::now() + DISCARD_DEADLINE;
         for entry in self.sockets.iter_mut() {
-            entry.statistics.unread += discard_queue(entry, deadline);
+            entry.statistics.unread_is_incomplete |= !self.receive.is_quiet(entry.id.slot);
+            count_unread(entry, deadline);
         }
         self.sockets.read_drops(|_| true);
     }
@@ -85,7 +104,12 @@ impl Running {
                 ControlFlow::Continue(()) => ControlFlow::Continue(()),
             };
         while Instant::now() < deadline {
-            match self.turn(Some(Duration::ZERO), &mut until_deadline)? {
+            let timeout = if self.sockets.pause_owed {
+                PAUSE
+            } else {
+                Duration::ZERO
+            };
+            match self.turn(Some(timeout), &mut until_deadline)? {
                 Turn::Break(None) => break,
                 Turn::Break(value) => return Ok(value),
                 Turn::Idle if !self.is_queued() => break,
@@ -93,29 +117,49 @@ impl Running {
             }
         }
         self.delivery.discard(&mut self.sockets); // nothing, unless the deadline has passed
+        Ok(self.deliver_rest(f))
+    }
+
+    /// Delivers what is in hand, the drop counters' last readings, and what else is to be reported.
+    fn deliver_rest<B, F>(&mut self, f: &mut F) -> Option<B>
+    where
+        F: FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
+    {
         self.sockets.read_drops(|_| true);
         match self.deliver(f) {
-            Turn::Break(value) => Ok(Some(value)),
-            _ => Ok(None),
+            Turn::Break(value) => Some(value),
+            _ => None,
         }
     }
 
     /// From here on nothing is multicast into the sockets.
-    fn leave_groups(&self) {
-        for entry in self.sockets.iter() {
-            for group in entry.socket.groups().unwrap_or_default() {
-                let _ = entry.socket.drop_membership(group); // it is in the group, so this cannot fail
+    fn leave_groups(&mut self) {
+        for entry in self.sockets.iter_mut() {
+            if let Err(error) = leave_groups(&entry.socket) {
+                // More may come while the queue is counted, and after.
+                entry.statistics.unread_is_incomplete = true;
+                entry.pending.failed.get_or_insert(error);
             }
         }
     }
 
-    /// Whether a socket that is received from has datagrams in its queue.
-    fn is_queued(&self) -> bool {
-        let is_receiving = |entry: &&Entry| matches!(entry.state, State::Armed | State::Unarmed);
-        self.sockets
-            .iter()
-            .filter(is_receiving)
-            .any(|entry| sys::has_queued(entry.socket.as_fd()))
+    /// Whether a socket that is received from has datagrams in its queue. An error of the socket's own is noted: it shows
+    /// here or at a receive, and only once.
+    fn is_queued(&mut self) -> bool {
+        let is_receiving =
+            |entry: &&mut Entry| matches!(entry.state, State::Armed | State::Unarmed);
+        let mut is_queued = false;
+        for entry in self.sockets.iter_mut().filter(is_receiving) {
+            match sys::has_queued(entry.socket.as_fd()) {
+                Ok(has_queued) => is_queued |= has_queued,
+                Err(error) => {
+                    is_queued = true;
+                    note_error(entry, error);
+                }
+            }
+        }
+        self.sockets.has_pending |= is_queued;
+        is_queued
     }
 
     /// Ends all receives without delivery; what they bring is unread.
@@ -139,24 +183,45 @@ impl Running {
             for entry in self.sockets.iter() {
                 let _ = self.receive.cancel(entry.id.slot, entry.socket.as_fd()); // tried again until the deadline
             }
-            let _ = self.receive.wait(PLAN);
+            if self.receive.wait(PLAN).is_err() {
+                thread::sleep(PAUSE);
+            }
             self.receive
                 .drain(&mut self.sockets, &mut self.delivery.taken);
         }
     }
 }
 
-/// Empties a socket's queue. Returns how many datagrams were in it.
-fn discard_queue(entry: &Entry, deadline: Instant) -> u64 {
-    let mut count = 0;
-    while Instant::now() < deadline {
+fn leave_groups(socket: &Socket) -> Result<()> {
+    for group in socket.groups()? {
+        socket.drop_membership(group)?;
+    }
+    Ok(())
+}
+
+/// Empties a socket's queue and counts what was in it. Only `EAGAIN` means that it is empty; after anything else more may
+/// be there.
+fn count_unread(entry: &mut Entry, deadline: Instant) {
+    loop {
         match sys::discard(entry.socket.as_fd()) {
-            Ok(taken) => count += taken as u64,
-            // A signal, or an overrun that is told of once.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-            Err(_) => break, // EAGAIN: it is empty
+            Ok(taken_count) => entry.statistics.unread += taken_count as u64,
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return,
+            Err(error) => {
+                note_error(entry, error);
+                thread::sleep(COUNT_PAUSE);
+            }
+        }
+        if Instant::now() >= deadline {
+            entry.statistics.unread_is_incomplete = true;
+            return;
         }
     }
-    count
+}
+
+/// Notes an error of a receive that was made only to look, or to count. A signal says nothing about the socket, and an
+/// overrun is in its drop counter.
+fn note_error(entry: &mut Entry, error: io::Error) {
+    if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::ENOBUFS)) {
+        entry.note_retried(Error::failed_call("receive from a netlink socket", error));
+    }
 }

@@ -57,9 +57,19 @@ pub enum Notice {
     /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). NEW and UPDATE events of conntrack are not
     /// tried again: their content comes with the flow's next event.
     Delayed(Loss),
-    /// A receive failed in a way that may pass, and is tried again. The kernel reports an error of its own to a socket
-    /// this way; something may be missing then that no counter has.
+    /// A receive failed in a way that may pass, and is tried again. The kernel reports errors of its own to a socket this
+    /// way, for instance that an event could not be built (net/netlink/af_netlink.c, `netlink_set_err`): something may be
+    /// missing then that no counter of the kernel's has. A receive that fails for 10 seconds without one success is given
+    /// up: [`Failed`](Self::Failed).
     Retried(Error),
+    /// A system call by which the engine waits for all its sockets, or arms receives, failed in a way that may pass, as
+    /// `EAGAIN` and `ENOMEM` do. It is tried again with a pause of 10 ms. Nothing is lost by it while the sockets'
+    /// receive buffers have room.
+    ///
+    /// It is reported once for failures that follow one another, under one of the engine's sockets, and each of them is
+    /// counted in [`Statistics::retried`](crate::Statistics::retried). After 10 seconds without one success
+    /// [`Running::poll`](crate::Running::poll) returns the error.
+    Stalled(Error),
     /// The socket was removed: nothing of it comes any more, and it may be reclaimed.
     Removed,
     /// The socket cannot be received from any more. It may be reclaimed.
@@ -90,6 +100,7 @@ impl fmt::Display for Notice {
                 loss.count
             ),
             Self::Retried(error) => write!(f, "tried again after: {error}"),
+            Self::Stalled(error) => write!(f, "stalled, and tried again after: {error}"),
             Self::Removed => f.write_str("removed"),
             Self::Failed(error) => write!(f, "failed: {error}"),
         }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 /// What became of one socket's datagrams while an engine had it. All are exact counts.
 ///
 /// `received + dropped + unread` is what the kernel tried to deliver from the moment the engine got the socket until it
-/// ended, together with what was queued at the beginning. Drops that no engine has reported yet, from before the socket's
+/// ended, together with what was queued at the beginning. (At least, where `unread_is_incomplete`.) Drops that no engine has reported yet, from before the socket's
 /// first engine or between two engines, are in `dropped` of the next one, and it reports them by
 /// [`Event::Lost`](crate::Event::Lost).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,9 +26,14 @@ pub struct Statistics {
     pub foreign: u64,
     /// How often the engine's buffers ran out. Nothing was lost by it; more buffers would have cost less time.
     pub starved: u64,
-    /// Datagrams that were still queued when the engine ended, counted and not delivered. The counting takes half a second
-    /// at most, for some hundred thousand.
+    /// Receives, and waits of the engine, that failed and were tried again: see [`Notice::Retried`](crate::Notice::Retried)
+    /// and [`Notice::Stalled`](crate::Notice::Stalled). Those of waits are counted at one of the engine's sockets.
+    pub retried: u64,
+    /// Datagrams that were still queued when the engine ended, counted and not delivered.
     pub unread: u64,
+    /// `unread` was not counted to the end: more may have been queued. The counting goes on for half a second at most, in
+    /// which it gets through some hundred thousand datagrams; or it failed.
+    pub unread_is_incomplete: bool,
     /// Messages delivered.
     pub messages: u64,
     /// Bytes of the received datagrams, by their real lengths.

@@ -9,7 +9,10 @@ mod loss;
 mod options;
 mod receive;
 mod recvmmsg;
+mod retry;
 mod running;
+#[cfg(test)]
+mod scripted;
 mod sockets;
 mod stop;
 mod uring;

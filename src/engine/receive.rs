@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use crate::error::Result;
+
 use super::options::AddOptions;
 use super::sockets::Sockets;
 use super::stop::StopHandle;
@@ -20,6 +22,8 @@ pub(super) struct Taken {
 }
 
 /// A way to receive from many sockets, each in a slot. All calls are quick but [`wait`](Self::wait).
+///
+/// After a failure a call may be made again. The errors of a running engine name the system call that failed.
 pub(super) trait Receive: Send {
     /// Binds the backend to this thread, and its waits to the stop handle.
     fn start(&mut self, stop: &StopHandle) -> io::Result<()>;
@@ -28,10 +32,10 @@ pub(super) trait Receive: Send {
     fn attach(&mut self, slot: u16, options: AddOptions) -> io::Result<usize>;
 
     /// Starts to receive. Only when nothing of the slot is in flight, and all its buffers were recycled.
-    fn arm(&mut self, slot: u16, fd: BorrowedFd<'_>) -> io::Result<()>;
+    fn arm(&mut self, slot: u16, fd: BorrowedFd<'_>) -> Result<()>;
 
     /// Begins to end a slot's receives; to be repeated until [`is_quiet`](Self::is_quiet).
-    fn cancel(&mut self, slot: u16, fd: BorrowedFd<'_>) -> io::Result<()>;
+    fn cancel(&mut self, slot: u16, fd: BorrowedFd<'_>) -> Result<()>;
 
     /// Whether nothing of a slot is in flight.
     fn is_quiet(&self, slot: u16) -> bool;
@@ -40,10 +44,10 @@ pub(super) trait Receive: Send {
     fn detach(&mut self, slot: u16);
 
     /// Hands what was armed or cancelled to the kernel, without waiting.
-    fn submit(&mut self) -> io::Result<()>;
+    fn submit(&mut self) -> Result<()>;
 
     /// Waits for datagrams, the stop handle, the time-out or a signal.
-    fn wait(&mut self, plan: Plan) -> io::Result<()>;
+    fn wait(&mut self, plan: Plan) -> Result<()>;
 
     /// Appends what has come to `taken`, in order, and notes in `sockets` which receives have ended and why.
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>);

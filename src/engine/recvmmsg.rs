@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use super::completion::{End, Facts};
 use super::options::AddOptions;
 use super::receive::{Receive, Taken};
+use super::retry::persist;
 use super::sockets::{Sockets, note_end};
 use super::stop::StopHandle;
 use super::wait::{Plan, SPIN_SLICE};
+use crate::error::{Error, Result};
 use crate::sys::buffer_ring::Place;
 use crate::sys::event::{Pollable, Readable, wait_readable};
 use crate::sys::slots::Slots;
@@ -77,6 +79,21 @@ impl Recvmmsg {
         }
     }
 
+    fn try_wait(&mut self, plan: Plan) -> io::Result<()> {
+        if plan.spin {
+            return self.spin(plan.timeout_or_alarm());
+        }
+        let mut timeout = plan.timeout_or_alarm();
+        if self.has_more {
+            timeout = Some(Duration::ZERO);
+        } else if !plan.gather.is_zero() {
+            let start = Instant::now();
+            wait_readable(&mut self.descriptors[..1], Some(plan.gather))?;
+            timeout = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+        }
+        wait_readable(&mut self.descriptors, timeout)
+    }
+
     fn spin(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let slice = timeout.map_or(SPIN_SLICE, |timeout| timeout.min(SPIN_SLICE));
         let start = Instant::now();
@@ -99,7 +116,7 @@ impl Receive for Recvmmsg {
     fn start(&mut self, stop: &StopHandle) -> io::Result<()> {
         self.descriptors.insert(0, Readable::new(stop.as_fd()));
         if let Some(pollable) = &self.pollable {
-            pollable.add(stop.as_fd())?;
+            persist(|| pollable.add(stop.as_fd()))?;
         }
         self.stop = Some(stop.clone()); // keeps its descriptor open
         Ok(())
@@ -115,21 +132,23 @@ impl Receive for Recvmmsg {
         Ok(count)
     }
 
-    fn arm(&mut self, slot: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
+    fn arm(&mut self, slot: u16, fd: BorrowedFd<'_>) -> Result<()> {
         if let Some(pollable) = &self.pollable {
-            pollable.add(fd)?;
+            let added = pollable.add(fd);
+            added.map_err(|error| Error::failed_call("arm a receive (epoll_ctl)", error))?;
         }
         self.armed.push(slot);
         self.descriptors.push(Readable::new(fd));
         Ok(())
     }
 
-    fn cancel(&mut self, slot: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
+    fn cancel(&mut self, slot: u16, fd: BorrowedFd<'_>) -> Result<()> {
         if let Some(index) = self.armed.iter().position(|&armed| armed == slot) {
             self.armed.remove(index);
             self.descriptors.remove(index + 1);
             if let Some(pollable) = &self.pollable {
-                pollable.remove(fd)?;
+                let removed = pollable.remove(fd);
+                removed.map_err(|error| Error::failed_call("end a receive (epoll_ctl)", error))?;
             }
         }
         Ok(())
@@ -145,23 +164,13 @@ impl Receive for Recvmmsg {
         }
     }
 
-    fn submit(&mut self) -> io::Result<()> {
+    fn submit(&mut self) -> Result<()> {
         Ok(())
     }
 
-    fn wait(&mut self, plan: Plan) -> io::Result<()> {
-        if plan.spin {
-            return self.spin(plan.timeout_or_alarm());
-        }
-        let mut timeout = plan.timeout_or_alarm();
-        if self.has_more {
-            timeout = Some(Duration::ZERO);
-        } else if !plan.gather.is_zero() {
-            let start = Instant::now();
-            wait_readable(&mut self.descriptors[..1], Some(plan.gather))?;
-            timeout = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
-        }
-        wait_readable(&mut self.descriptors, timeout)
+    fn wait(&mut self, plan: Plan) -> Result<()> {
+        self.try_wait(plan)
+            .map_err(|error| Error::failed_call("wait for netlink datagrams (ppoll)", error))
     }
 
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>) {

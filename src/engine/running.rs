@@ -1,10 +1,10 @@
 //! The loop. A turn is: wait, drain, deliver, recycle.
 
 use std::fmt;
-use std::io;
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::backend::{Backend, Choice};
@@ -13,6 +13,7 @@ use super::event::{Event, SocketId, Turn};
 use super::loss::Statistics;
 use super::options::AddOptions;
 use super::receive::Receive;
+use super::retry::{self, Failures, Verdict, given_up, may_pass, persist};
 use super::sockets::{Control, Ended, Entry, Sockets, State};
 use super::stop::StopHandle;
 use super::wait::{Pacer, Wait};
@@ -44,6 +45,10 @@ pub struct Running {
     drops_read_at: Instant,
     /// A reading of the drop counters was put off.
     drops_owed: bool,
+    /// Waits and submissions that failed since the last that did not.
+    failures: Failures,
+    /// The backend's failure in the turn that the callback broke off.
+    pub(super) late_failure: Option<Error>,
     /// The ring takes submissions of one thread only.
     _not_send: PhantomData<*const ()>,
 }
@@ -74,6 +79,8 @@ impl Running {
             reason,
             drops_read_at: now,
             drops_owed: true,
+            failures: Failures::default(),
+            late_failure: None,
             _not_send: PhantomData,
         };
         this.settle()?;
@@ -86,7 +93,8 @@ impl Running {
     /// # Errors
     ///
     /// - The backend failed; a single socket's failure is a [`Notice`](crate::Notice) instead. What was received is not
-    ///   lost: the next call goes on.
+    ///   lost: the next call goes on. A failure that may pass (`EAGAIN`, `ENOMEM`) is an error only after 10 seconds
+    ///   without one success; before, it is [`Notice::Stalled`](crate::Notice::Stalled).
     /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine.
     pub fn poll<B>(
         &mut self,
@@ -225,9 +233,12 @@ impl Running {
             self.receive.set_readable(true);
         }
         match settled {
-            // The callback's value must not be lost; what failed will fail again.
-            Err(error) if !matches!(turn, Turn::Break(_)) => Err(error),
-            _ => Ok(turn),
+            // The callback's value must not be lost; what failed will fail again, or is reported at the end.
+            Err(error) if matches!(turn, Turn::Break(_)) => {
+                self.late_failure = Some(error);
+                Ok(turn)
+            }
+            settled => settled.map(|()| turn),
         }
     }
 
@@ -240,13 +251,35 @@ impl Running {
             None
         };
         let timeout = [timeout, latest].into_iter().flatten().min();
-        let alarm = self.drops_owed.then_some(SOON);
-        self.receive
-            .wait(self.pacer.plan(timeout, alarm))
-            .map_err(|error| {
-                self.receive.set_readable(true);
-                Error::system(RECEIVE, error)
-            })
+        if std::mem::take(&mut self.sockets.pause_owed) {
+            pause(timeout);
+        }
+        let must_read_drops = self.drops_owed || self.sockets.must_read_drops;
+        let alarm = must_read_drops.then_some(SOON);
+        match self.receive.wait(self.pacer.plan(timeout, alarm)) {
+            Ok(()) => {
+                self.failures.note_success();
+                Ok(())
+            }
+            Err(error) => self.note_failed_call(error, timeout),
+        }
+    }
+
+    /// Pauses after a call that may work when it is made again; an error when it is to be given up.
+    fn note_failed_call(&mut self, error: Error, timeout: Option<Duration>) -> Result<()> {
+        self.receive.set_readable(true);
+        if !may_pass(error.raw_os_error()) {
+            return Err(error);
+        }
+        let verdict = self.failures.note(Instant::now());
+        match verdict {
+            Verdict::TryAgain => {}
+            Verdict::Pause => pause(timeout),
+            Verdict::GiveUp => return Err(given_up(error)),
+        }
+        let is_first = verdict == Verdict::TryAgain;
+        self.sockets.note_stalled(error, is_first);
+        Ok(())
     }
 
     /// Takes what has come, and the drop counters when it is time.
@@ -258,7 +291,7 @@ impl Running {
         self.pacer.note_turn(self.delivery.taken.len(), now);
         self.delivery.note_drops_owed(&mut self.sockets);
         self.drops_owed |=
-            !self.delivery.taken.is_empty() || std::mem::take(&mut self.sockets.overran);
+            !self.delivery.taken.is_empty() || std::mem::take(&mut self.sockets.must_read_drops);
         let is_pollable = self.receive.pollable_fd().is_some(); // nobody may call again before the next datagram
         let elapsed = now.saturating_duration_since(self.drops_read_at);
         if self.drops_owed && (is_pollable || elapsed >= DROPS_INTERVAL) {
@@ -293,16 +326,19 @@ impl Running {
     fn settle(&mut self) -> Result<()> {
         self.sockets.unsettled = false;
         let mut must_retry = false;
+        let mut has_stalled = false;
         for entry in self.sockets.iter_mut() {
             let was_leaving = entry.state == State::Leaving;
             if let Err(error) = settle_entry(entry, self.receive.as_mut()) {
                 if !was_leaving {
-                    entry.fail(Error::system("arm a receive", error));
+                    entry.note_not_armed(error, Instant::now());
                 }
                 must_retry = true;
+                has_stalled |= entry.pending.stalled.is_some();
             }
         }
         self.sockets.unsettled = must_retry;
+        self.sockets.has_pending |= has_stalled;
         self.sockets.note_farewells();
         self.delivery
             .set_room(self.sockets.iter().map(|entry| entry.room).sum());
@@ -319,10 +355,16 @@ impl Running {
         if self.sockets.has_pending || self.sockets.unsettled {
             self.receive.set_readable(true);
         }
-        self.receive
-            .submit()
-            .map_err(|error| Error::system("submit receives", error))
+        match self.receive.submit() {
+            Ok(()) => Ok(()),
+            Err(error) => self.note_failed_call(error, Some(Duration::ZERO)),
+        }
     }
+}
+
+/// The pause before a call that has failed is made again, of which it must not take longer than `timeout`.
+fn pause(timeout: Option<Duration>) {
+    thread::sleep(timeout.map_or(retry::PAUSE, |timeout| timeout.min(retry::PAUSE)));
 }
 
 /// Makes a pollable engine's descriptor readable when the callback panics: there may be more to tell.
@@ -337,10 +379,11 @@ impl Drop for ReadableOnPanic<'_> {
 }
 
 /// Takes one socket to its next state.
-fn settle_entry(entry: &mut Entry, receive: &mut dyn Receive) -> io::Result<()> {
+fn settle_entry(entry: &mut Entry, receive: &mut dyn Receive) -> Result<()> {
     let (slot, fd) = (entry.id.slot, entry.socket.as_fd());
     if entry.state == State::New {
-        entry.room = receive.attach(slot, entry.options)?;
+        let attached = persist(|| receive.attach(slot, entry.options));
+        entry.room = attached.map_err(|error| Error::system("arm a receive", error))?;
         entry.state = State::Unarmed;
     }
     match entry.state {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use slab::Slab;
 
@@ -10,6 +10,7 @@ use super::completion::End;
 use super::event::{Notice, SocketId};
 use super::loss::{DropCounter, Loss, Statistics};
 use super::options::AddOptions;
+use super::retry::{Failures, Verdict, given_up, may_pass};
 use super::stop::StopHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::socket::{Protocol, Socket};
@@ -37,6 +38,7 @@ pub(super) struct Pending {
     pub lost: Option<Loss>,
     pub delayed: Option<Loss>,
     pub retried: Option<Error>,
+    pub stalled: Option<Error>,
     pub failed: Option<Error>,
     pub removed: bool,
 }
@@ -54,8 +56,8 @@ pub(super) struct Entry {
     pub is_framed: bool,
     /// A datagram has come since the drop counter was read.
     pub drops_owed: bool,
-    /// Receives that failed since the last datagram.
-    pub failure_count: u8,
+    /// Receives, and attempts to arm them, that failed since the last datagram.
+    pub failures: Failures,
     /// How many datagrams its memory holds.
     pub room: usize,
     granted_bytes: usize,
@@ -69,18 +71,23 @@ impl Entry {
         sender_port_id == 0 || self.options.accept_any_sender
     }
 
-    /// Reads the drop counter. True when it has moved.
+    /// Reads the drop counter. True when there is something to report.
+    ///
+    /// A failure, of which none is known where it worked when the socket was added, is reported as one of a receive. The
+    /// counter goes on, and the next reading has what this one did not see.
     pub(super) fn read_drops(&mut self, now: SystemTime) -> bool {
+        let reading = match self.socket.drops() {
+            Ok(reading) => reading,
+            Err(error) => {
+                self.note_retried(error);
+                return true;
+            }
+        };
         self.drops_owed = false;
-        // It cannot fail for an open socket where it did not when the socket was added.
-        let Some(loss) = self
-            .socket
-            .drops()
-            .ok()
-            .and_then(|reading| self.drops.update(reading, now))
-        else {
+        let Some(loss) = self.drops.update(reading, now) else {
             return false;
         };
+        // Where this cannot be read the worse is reported: that they are lost.
         let pending = if self.socket.broadcast_error() {
             self.statistics.delivery_failures += loss.count;
             &mut self.pending.delayed
@@ -97,6 +104,29 @@ impl Entry {
         let (count, until) = self.drops.last_reading();
         self.socket.set_reported_drops(count, until);
         self.socket.set_in_engine(false);
+    }
+
+    /// Notes that a receive has failed and is tried again.
+    pub(super) fn note_retried(&mut self, error: Error) {
+        self.statistics.retried += 1;
+        self.pending.retried = Some(error);
+    }
+
+    /// Notes that the socket's memory could not be set up or its receive not be armed. The latter is tried again where it
+    /// may pass, and given up in the end.
+    pub(super) fn note_not_armed(&mut self, error: Error, now: Instant) {
+        if self.state == State::New || !may_pass(error.raw_os_error()) {
+            return self.fail(error);
+        }
+        match self.failures.note(now) {
+            Verdict::GiveUp => self.fail(given_up(error)),
+            verdict => {
+                self.statistics.retried += 1;
+                if verdict == Verdict::TryAgain {
+                    self.pending.stalled = Some(error);
+                }
+            }
+        }
     }
 
     /// Counts a datagram of a sender that is not wanted.
@@ -128,6 +158,9 @@ impl Entry {
         }
         if let Some(error) = pending.retried.take() {
             return Some(PendingEvent::Notice(Notice::Retried(error)));
+        }
+        if let Some(error) = pending.stalled.take() {
+            return Some(PendingEvent::Notice(Notice::Stalled(error)));
         }
         if let Some((count, port_id)) = pending.foreign.take() {
             return Some(PendingEvent::Notice(Notice::Foreign { count, port_id }));
@@ -164,8 +197,10 @@ pub(super) struct Sockets {
     pub unsettled: bool,
     /// Something is pending.
     pub has_pending: bool,
-    /// A socket has reported an overrun: the drop counters are to be read.
-    pub overran: bool,
+    /// The drop counters are to be read soon: a socket has reported an overrun, or a reading has failed.
+    pub must_read_drops: bool,
+    /// A receive fails again and again: the next wait is to begin with a pause.
+    pub pause_owed: bool,
 }
 
 impl Sockets {
@@ -176,7 +211,8 @@ impl Sockets {
             generation: 0,
             unsettled: false,
             has_pending: false,
-            overran: false,
+            must_read_drops: false,
+            pause_owed: false,
         }
     }
 
@@ -216,7 +252,7 @@ impl Sockets {
             pending: Pending::default(),
             is_framed,
             drops_owed: true,
-            failure_count: 0,
+            failures: Failures::default(),
             room: 0,
             granted_bytes,
             drops,
@@ -288,6 +324,20 @@ impl Sockets {
         let now = SystemTime::now();
         for (_, entry) in &mut self.slab {
             self.has_pending |= wanted(entry) && entry.read_drops(now);
+            self.must_read_drops |= entry.drops_owed; // the reading has failed
+        }
+    }
+
+    /// Notes that the engine's own call has failed, and is tried again.
+    pub(super) fn note_stalled(&mut self, error: Error, is_first: bool) {
+        let is_there = |entry: &&mut Entry| entry.state != State::Gone;
+        let Some(entry) = self.iter_mut().find(is_there) else {
+            return;
+        };
+        entry.statistics.retried += 1;
+        if is_first {
+            entry.pending.stalled = Some(error);
+            self.has_pending = true;
         }
     }
 
@@ -314,6 +364,9 @@ pub struct Ended {
     pub socket: Socket,
     /// What became of its datagrams.
     pub statistics: Statistics,
+    /// A failure of this socket that no notice has reported: it could not be received from, or what it had queued could
+    /// not be counted.
+    pub failure: Option<Error>,
 }
 
 impl From<Entry> for Ended {
@@ -322,34 +375,35 @@ impl From<Entry> for Ended {
             id: entry.id,
             socket: entry.socket,
             statistics: entry.statistics,
+            failure: entry.pending.failed,
         }
     }
 }
 
-/// A socket is given up after this many failed receives without a datagram between them.
-const MOST_FAILURES: u8 = 16;
-
 /// Notes how a receive has ended, and what is to be done.
 pub(super) fn note_end(slot: u16, end: End, is_armed: bool, sockets: &mut Sockets) {
-    sockets.overran |= end == End::Overrun;
+    sockets.must_read_drops |= end == End::Overrun;
     sockets.has_pending |= matches!(end, End::Starved | End::Retry(_));
     sockets.unsettled = true;
     let Some(entry) = sockets.in_slot(slot) else {
         return;
     };
+    let mut must_pause = false;
     let error = |errno| {
-        Error::system(
+        Error::failed_call(
             "receive from a netlink socket",
             io::Error::from_raw_os_error(errno),
         )
     };
     match end {
         End::Failed(errno) => entry.fail(error(errno)),
-        End::Retry(errno) if entry.failure_count >= MOST_FAILURES => entry.fail(error(errno)),
-        End::Retry(errno) => {
-            entry.failure_count += 1;
-            entry.pending.retried = Some(error(errno));
-        }
+        End::Retry(errno) => match entry.failures.note_of_receive(Instant::now()) {
+            Verdict::GiveUp => entry.fail(given_up(error(errno))),
+            verdict => {
+                entry.note_retried(error(errno));
+                must_pause = verdict == Verdict::Pause;
+            }
+        },
         End::Starved => {
             entry.statistics.starved += 1;
             entry.pending.starved = true;
@@ -360,6 +414,7 @@ pub(super) fn note_end(slot: u16, end: End, is_armed: bool, sockets: &mut Socket
     if entry.state == State::Armed && !is_armed {
         entry.state = State::Unarmed;
     }
+    sockets.pause_owed |= must_pause;
 }
 
 /// What a callback may do to its engine.

@@ -4,15 +4,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::completion::{End, Facts};
 use super::options::AddOptions;
 use super::receive::{Receive, Taken};
+use super::retry::persist;
 use super::sockets::{Sockets, note_end};
 use super::stop::StopHandle;
 use super::wait::{Plan, SPIN_SLICE, WAKE_COST};
 use crate::builder::MessageBuilder;
+use crate::error::{Error, Result};
 use crate::message::{ERROR, flags};
 use crate::socket::{Protocol, Socket};
 use crate::sys::event::{Pollable, Readable, wait_readable};
@@ -30,6 +33,9 @@ const GATHER_WANT: usize = 32;
 
 /// Up to here a gathering wait may be one that the stop handle cannot end early.
 const UNSTOPPABLE: Duration = Duration::from_millis(20);
+
+/// How long a trial waits for its datagram. The kernel sends it at once.
+const TRIAL_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -87,9 +93,7 @@ impl Uring {
         )
         .finish()?;
         socket.send(&request)?;
-        this.ring
-            .wait(1, Duration::ZERO, Some(Duration::from_secs(1)))?;
-        let completion = this.ring.next_completion().ok_or(io::ErrorKind::TimedOut)?;
+        let completion = this.ring.first_completion(TRIAL_PATIENCE)?;
         let result_bytes = usize::try_from(completion.result)
             .map_err(|_| io::Error::from_raw_os_error(completion.result.saturating_neg()))?;
         let answer = completion
@@ -139,6 +143,32 @@ impl Uring {
         }
     }
 
+    fn try_wait(&mut self, plan: Plan) -> io::Result<()> {
+        if plan.timeout.is_some_and(|timeout| timeout.is_zero()) || self.ring.has_completions() {
+            return self.ring.poll();
+        }
+        if plan.spin {
+            return self.spin(plan.timeout_or_alarm());
+        }
+        if plan.is_near {
+            // Empties the socket's queue, where a wait for one would take 33 datagrams; and the next are near.
+            self.spin(Some(WAKE_COST))?;
+            if self.ring.has_completions() {
+                return Ok(());
+            }
+        }
+        if plan.gather.is_zero() {
+            self.set_alarm(plan.alarm)?;
+            return self.ring.wait(1, Duration::ZERO, plan.timeout);
+        }
+        let timeout = plan.timeout_or_alarm();
+        let in_kernel = self.mode == Mode::Multishot && self.ring.features().min_wait;
+        if in_kernel && plan.gather <= UNSTOPPABLE {
+            return self.ring.wait(GATHER_WANT, plan.gather, timeout);
+        }
+        self.gather(plan.gather, timeout)
+    }
+
     fn spin(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let slice = timeout.map_or(SPIN_SLICE, |timeout| timeout.min(SPIN_SLICE));
         let start = Instant::now();
@@ -171,8 +201,11 @@ impl Uring {
     fn gather(&mut self, delay: Duration, timeout: Option<Duration>) -> io::Result<()> {
         self.ring.poll()?;
         let start = Instant::now();
-        if let Some(stop) = self.stop.as_ref().filter(|_| !self.ring.has_completions()) {
-            wait_readable(&mut [Readable::new(stop.as_fd())], Some(delay))?;
+        if let Some(stop) = self.stop.as_ref().filter(|_| !self.ring.has_completions())
+            && wait_readable(&mut [Readable::new(stop.as_fd())], Some(delay)).is_err()
+        {
+            // A sleep does as well. Only the stop handle cannot end it, and it is short.
+            thread::sleep(delay.min(UNSTOPPABLE));
         }
         match self.mode {
             Mode::Multishot => self.ring.poll()?, // up to 660 datagrams, without a timer
@@ -191,10 +224,10 @@ impl Uring {
 
 impl Receive for Uring {
     fn start(&mut self, stop: &StopHandle) -> io::Result<()> {
-        self.ring.enable()?;
+        persist(|| self.ring.enable())?;
         self.ring.watch(stop.as_fd())?;
         if let Some(pollable) = &self.pollable {
-            pollable.add(self.ring.as_fd())?;
+            persist(|| pollable.add(self.ring.as_fd()))?;
         }
         self.stop = Some(stop.clone());
         Ok(())
@@ -214,15 +247,17 @@ impl Receive for Uring {
         }
     }
 
-    fn arm(&mut self, slot: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
-        match self.mode {
+    fn arm(&mut self, slot: u16, fd: BorrowedFd<'_>) -> Result<()> {
+        let armed = match self.mode {
             Mode::Multishot => self.ring.arm_multishot(slot, fd),
             Mode::Oneshot(_) => self.ring.arm_chain(slot, fd),
-        }
+        };
+        armed.map_err(|error| Error::failed_call("arm a receive (io_uring_enter)", error))
     }
 
-    fn cancel(&mut self, slot: u16, _fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.ring.cancel(slot)
+    fn cancel(&mut self, slot: u16, _fd: BorrowedFd<'_>) -> Result<()> {
+        let cancelled = self.ring.cancel(slot);
+        cancelled.map_err(|error| Error::failed_call("end a receive (io_uring_enter)", error))
     }
 
     fn is_quiet(&self, slot: u16) -> bool {
@@ -233,34 +268,15 @@ impl Receive for Uring {
         self.ring.remove(slot);
     }
 
-    fn submit(&mut self) -> io::Result<()> {
-        self.ring.poll()
+    fn submit(&mut self) -> Result<()> {
+        let submitted = self.ring.poll();
+        submitted.map_err(|error| Error::failed_call("submit receives (io_uring_enter)", error))
     }
 
-    fn wait(&mut self, plan: Plan) -> io::Result<()> {
-        if plan.timeout.is_some_and(|timeout| timeout.is_zero()) || self.ring.has_completions() {
-            return self.ring.poll();
-        }
-        if plan.spin {
-            return self.spin(plan.timeout_or_alarm());
-        }
-        if plan.is_near {
-            // Empties the socket's queue, where a wait for one would take 33 datagrams; and the next are near.
-            self.spin(Some(WAKE_COST))?;
-            if self.ring.has_completions() {
-                return Ok(());
-            }
-        }
-        if plan.gather.is_zero() {
-            self.set_alarm(plan.alarm)?;
-            return self.ring.wait(1, Duration::ZERO, plan.timeout);
-        }
-        let timeout = plan.timeout_or_alarm();
-        let in_kernel = self.mode == Mode::Multishot && self.ring.features().min_wait;
-        if in_kernel && plan.gather <= UNSTOPPABLE {
-            return self.ring.wait(GATHER_WANT, plan.gather, timeout);
-        }
-        self.gather(plan.gather, timeout)
+    fn wait(&mut self, plan: Plan) -> Result<()> {
+        self.try_wait(plan).map_err(|error| {
+            Error::failed_call("wait for netlink datagrams (io_uring_enter)", error)
+        })
     }
 
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>) {

@@ -9,7 +9,7 @@
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -183,7 +183,6 @@ impl Ring {
         best.setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag();
-        let is_unknown = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
         match best.build(submissions.into()) {
             Err(error) if is_unknown(&error) => {}
             result => return Ok((result?, true, true)),
@@ -253,13 +252,15 @@ impl Ring {
         payload_bytes: usize,
     ) -> io::Result<()> {
         self.require_free(receiver)?;
+        // Before the buffers are registered: a failure behind that would leave their group taken.
+        let header = Mapping::new(size_of::<libc::msghdr>())?;
         let packed = Shape::packed(count, payload_bytes);
         let mut ring = match packed.map(|shape| self.register_buffers(receiver, shape)) {
             Some(Ok(ring)) => ring,
+            Some(Err(error)) if !is_unknown(&error) => return Err(error),
             _ => self.register_buffers(receiver, Shape::plain(count, payload_bytes))?,
         };
         ring.lend_all();
-        let header = Mapping::new(size_of::<libc::msghdr>())?;
         // SAFETY: msghdr is integers and pointers, for which all zeroes (null) is a value.
         let mut template: libc::msghdr = unsafe { std::mem::zeroed() };
         template.msg_namelen = NAME_BYTES as _;
@@ -492,7 +493,8 @@ impl Ring {
         if has_room {
             Ok(())
         } else {
-            Err(io::ErrorKind::ResourceBusy.into())
+            // A signal came first, or completions must be taken off the full queue first.
+            Err(io::Error::from_raw_os_error(libc::EBUSY))
         }
     }
 
@@ -569,6 +571,21 @@ impl Ring {
     pub(crate) fn has_completions(&mut self) -> bool {
         self.uring()
             .is_ok_and(|uring| !uring.completion().is_empty())
+    }
+
+    /// Waits for a completion for up to `patience`, whatever signals come meanwhile.
+    pub(crate) fn first_completion(&mut self, patience: Duration) -> io::Result<Completion> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.wait(1, Duration::ZERO, Some(left))?;
+            if let Some(completion) = self.next_completion() {
+                return Ok(completion);
+            }
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
     }
 
     /// Takes the oldest completion off the queue. The buffer it names is ours from here on.
@@ -715,6 +732,11 @@ const PBUF_RING_INC: u16 = 2;
 fn buffer_group(receiver: u16, shape: Shape) -> u16 {
     let first = if shape.min_left_bytes > 0 { 0 } else { 64 };
     receiver.wrapping_add(first)
+}
+
+/// Whether the kernel does not know what it was asked for.
+fn is_unknown(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
 }
 
 /// What ends a wait without being a failure of the ring.

@@ -318,10 +318,13 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> io::
 }
 
 /// Whether a receive would find something now, a datagram or an error.
-pub(crate) fn has_queued(fd: BorrowedFd<'_>) -> bool {
+///
+/// An error is the socket's own, and it is reported this once.
+pub(crate) fn has_queued(fd: BorrowedFd<'_>) -> io::Result<bool> {
     match receive(fd, &mut [], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
-        Ok(_) => true,
-        Err(error) => error.raw_os_error() != Some(libc::EAGAIN),
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,0 +1,156 @@
+//! System calls that fail in a way that may pass, by strace's fault injection: none of them ends the command, chooses its
+//! backend, or makes a count wrong.
+
+mod common;
+
+use common::{Follower, Run, await_that, make_routes, own_namespace, remove_routes, run, skip};
+use rustix::process::Signal;
+
+const BACKENDS: [(&str, &str); 3] = [
+    ("multishot", "io_uring_enter"),
+    ("oneshot", "io_uring_enter"),
+    ("recvmmsg", "ppoll"),
+];
+
+fn can_trace(name: &str) -> bool {
+    let can = run("strace", &["-D", "-f", "--seccomp-bpf", "true"])
+        .is_some_and(|output| output.status.success());
+    if !can {
+        skip(name, "no strace, or it may not trace here");
+    }
+    can
+}
+
+/// The command with system calls that fail: `call:error=NAME:when=WHICH` (strace(1)).
+fn with_failures(failures: &str, arguments: &str) -> Run {
+    let (call, _) = failures.split_once(':').expect("a call and its failure");
+    Run::under(
+        // -D: the command is our child, not strace's.
+        &format!(
+            "strace -D -f --seccomp-bpf -qq -e trace={call} -e inject={failures} -o /dev/null"
+        ),
+        arguments,
+    )
+}
+
+/// Events one by one, so that the command waits for each.
+fn make_50_events(follower: &Follower) {
+    for number in 0..25 {
+        make_routes(number..number + 1);
+        remove_routes(number..number + 1);
+        let count = 2 * (number as usize + 1);
+        follower.await_lines(count);
+    }
+}
+
+#[test]
+fn a_wait_that_fails_is_made_again_and_reported() {
+    if !can_trace("a_wait_that_fails_is_made_again_and_reported") {
+        return;
+    }
+    own_namespace();
+    for (backend, call) in BACKENDS {
+        for error in ["EAGAIN", "ENOMEM"] {
+            let failures = format!("{call}:error={error}:when=2+3");
+            let follower = with_failures(&failures, &format!("route --backend {backend}")).start();
+            make_50_events(&follower);
+            let ended = follower.end();
+            ended.assert_good();
+            assert_eq!(ended.event_count(), 50, "{failures}: {ended:#?}");
+            assert!(ended.stat("retried") > 0, "{failures}: {ended:#?}");
+            assert!(ended.errors.contains(call), "{failures}: {ended:#?}");
+            assert_eq!(ended.stat("dropped") + ended.stat("unread"), 0);
+            assert_eq!(ended.stats["unread_is_incomplete"], false);
+        }
+    }
+}
+
+#[test]
+fn a_receive_that_fails_is_made_again_and_reported() {
+    if !can_trace("a_receive_that_fails_is_made_again_and_reported") {
+        return;
+    }
+    own_namespace();
+    for error in ["ENOMEM", "EMSGSIZE", "EINTR"] {
+        let failures = format!("recvmmsg:error={error}:when=2+3");
+        let follower = with_failures(&failures, "route --backend recvmmsg").start();
+        make_50_events(&follower);
+        let ended = follower.end();
+        ended.assert_good();
+        assert_eq!(ended.event_count(), 50, "{failures}: {ended:#?}");
+        assert_eq!(ended.stat("retried") > 0, error != "EINTR", "{ended:#?}");
+    }
+}
+
+/// A signal, or a moment's want of memory, during the trial.
+#[test]
+fn a_passing_failure_does_not_choose_the_backend() {
+    if !can_trace("a_passing_failure_does_not_choose_the_backend") {
+        return;
+    }
+    own_namespace();
+    let backend = |ended: common::Ended| {
+        ended.assert_good();
+        ended.stats["backend"].as_str().map(str::to_owned)
+    };
+    let chosen = backend(Run::new("route --duration 1ms").run_to_end());
+    for call in ["io_uring_setup", "io_uring_enter", "io_uring_register"] {
+        for error in ["EINTR", "EAGAIN", "ENOMEM"] {
+            let failures = format!("{call}:error={error}:when=1");
+            let ended = with_failures(&failures, "route --duration 1ms").run_to_end();
+            assert_eq!(backend(ended), chosen, "{failures}");
+        }
+    }
+}
+
+/// The command ends after ten events with 3,000 in the queue, and a receive that counts the rest fails.
+fn end_after_10(failures: &str, backend: &str) -> common::Ended {
+    let arguments = format!("route --count 10 --backend {backend}");
+    let follower = with_failures(failures, &arguments).start();
+    follower.signal(Signal::STOP);
+    await_that("it stops", || matches!(follower.state(), Some('T' | 't')));
+    make_routes(0..1_500);
+    remove_routes(0..1_500);
+    follower.thaw();
+    let ended = follower.wait();
+    ended.assert_good();
+    assert_eq!(ended.event_count(), 10, "{ended:#?}");
+    ended
+}
+
+#[test]
+fn a_count_of_the_unread_goes_on_after_a_failure() {
+    if !can_trace("a_count_of_the_unread_goes_on_after_a_failure") {
+        return;
+    }
+    own_namespace();
+    for (backend, error) in [
+        ("multishot", "EMSGSIZE"),
+        ("multishot", "ENOBUFS"),
+        ("oneshot", "EINTR"),
+        ("recvmmsg", "ENOMEM"),
+    ] {
+        let failures = format!("recvmmsg:error={error}:when=2");
+        let ended = end_after_10(&failures, backend);
+        let (received, unread) = (ended.stat("received"), ended.stat("unread"));
+        let counted = received + unread + ended.stat("dropped");
+        assert_eq!(counted, 3_000, "{backend}, {failures}: {ended:#?}");
+        assert!(unread > 1_000, "{backend}, {failures}: {ended:#?}");
+        assert_eq!(ended.stats["unread_is_incomplete"], false, "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_count_of_the_unread_that_cannot_be_finished_says_so() {
+    if !can_trace("a_count_of_the_unread_that_cannot_be_finished_says_so") {
+        return;
+    }
+    own_namespace();
+    let ended = end_after_10("recvmmsg:error=ENOMEM:when=2+1", "multishot");
+    assert!(ended.stat("received") + ended.stat("unread") < 3_000);
+    assert_eq!(ended.stats["unread_is_incomplete"], true, "{ended:#?}");
+    assert!(
+        ended.errors.contains("(not counted to the end)"),
+        "{ended:#?}"
+    );
+}
