@@ -129,7 +129,7 @@ pub use message::{
     Content, DONE, ERROR, ErrorMessage, HEADER_BYTES, Header, MIN_TYPE, Message, NOOP, OVERRUN,
     flags,
 };
-pub use mirror::{Resync, ResyncReason};
+pub use mirror::{MirrorHealth, Resync, ResyncReason};
 pub use not_netlink::NotNetlink;
 pub use request::{Batch, Dump, Replies, Requester};
 pub use socket::{Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, option};

@@ -1,35 +1,43 @@
-//! What keeps a mirror right: when to dump, and how a dump is brought together with the events that go on meanwhile.
+//! What keeps a mirror right: when to dump, and how a dump is merged with the events that go on meanwhile.
 //!
-//! A round goes so. A request that does nothing is sent by the events' own socket: its acknowledgement comes behind all events
-//! that the kernel made before, those before the last loss among them. Once it is met the table notes that a dump begins. The
-//! dump is read, a little at a time, between the turns of whoever receives the events: an entry that an event touches from now
-//! on follows the events, since none of them is missing. At the dump's end such a request is sent again, and once its
-//! acknowledgement is met, the events are ahead of the dump. Then the two are merged, again a little at a time. Should an event
-//! be lost meanwhile, the round is worth nothing and another takes its place.
+//! A round goes like this. The events' own socket sends a request that does nothing. Its acknowledgement arrives behind all
+//! events that the kernel made before it, those before the last loss among them. When it arrives, the table notes that a dump
+//! begins. The dump is read a little at a time, between the turns of the program that receives the events. An entry that an
+//! event touches from now on follows the events, because none of them is missing. At the dump's end such a request is sent
+//! again, and when its acknowledgement arrives, the events are ahead of the dump. Then the two are merged, again a little at a
+//! time. If an event is lost meanwhile, the round is worth nothing and another one begins.
+//!
+//! Rounds repair what is known to be wrong: events were lost, or something happened that no event reports. When nothing is
+//! known to be wrong, rounds that are audits find what changed without any sign.
+
+mod events_socket;
+mod health;
+mod schedule;
 
 use std::time::{Duration, Instant, SystemTime};
+use std::{fmt, mem};
 
+use self::events_socket::EventsSocket;
+pub use self::health::MirrorHealth;
+use self::schedule::Schedule;
+pub(crate) use self::schedule::{INTERVAL, Intervals};
 use crate::engine::{Loss, StopHandle};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Content, Message, NOOP};
 use crate::request::{Exchange, Patience, Requester, send_noop};
 use crate::socket::{Protocol, Socket};
 
-/// The least time between the beginnings of two rounds, unless another is set.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
-/// The same before the first has come to its end: until then there is no table at all.
-pub(crate) const FIRST_INTERVAL: Duration = Duration::from_secs(1);
-/// Losses come in bursts: a round begins when for so long there was none,
+/// How long nothing may be noted before a round begins: losses come in bursts, and a change is several messages.
 const CALM: Duration = Duration::from_millis(50);
-/// or so long after the first of them.
+/// How long after the first of them a round begins though they go on.
 const LONGEST_STORM: Duration = Duration::from_secs(1);
-/// How long reading a dump, or merging it, may hold up the events.
+/// How long reading a dump, or merging it, may delay the events.
 const SLICE: Duration = Duration::from_micros(500);
-/// How often a round begins its dump again that changes have interrupted; then it takes what came.
+/// How often a round begins its dump again after changes interrupted it; then it takes what came.
 const RETRIES: u32 = 5;
 /// The pause before the first of these; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// After this time without the acknowledgement the socket is asked again.
+/// How long the acknowledgement is waited for before the socket is asked again.
 pub(crate) const BARRIER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a mirror's table was brought together with the kernel's.
@@ -40,8 +48,10 @@ pub enum ResyncReason {
     Snapshot,
     /// Events were lost, or could not be read.
     Loss,
-    /// Something happened that no event of the table tells of.
+    /// Something happened that no event of the table reports.
     Change,
+    /// Nothing was known to be wrong, and an audit found a difference.
+    Audit,
 }
 
 /// A mirror's table is the kernel's again.
@@ -58,20 +68,26 @@ pub struct Resync {
     pub until: SystemTime,
     /// Entries there are now.
     pub entry_count: usize,
-    /// Events that were handed out in place of the lost ones.
+    /// Beginnings that were handed out and that no event had reported.
     pub new_count: u64,
-    /// Likewise.
+    /// Changes that were handed out and that no event had reported.
     pub update_count: u64,
-    /// Likewise.
+    /// Ends that were handed out and that no event had reported.
     pub destroy_count: u64,
-    /// Changes interrupted the dump again and again: something may still be wrong, and another round will follow.
+    /// Changes disturbed the dump: something may still be wrong, and another round will follow.
     pub is_interrupted: bool,
 }
 
 /// A table that rounds keep right.
 pub(crate) trait Table {
+    /// A multicast group of the events.
+    type Group: Copy + fmt::Debug + Into<u32> + 'static;
+
     /// The protocol that it is asked on.
     const PROTOCOL: Protocol;
+
+    /// The groups that the events' socket must be in.
+    const GROUPS: &'static [Self::Group];
 
     /// Asks for a dump of it.
     fn request(&self, requester: &mut Requester) -> Result<Exchange>;
@@ -84,6 +100,9 @@ pub(crate) trait Table {
 
     /// The dump is worth nothing: forgets what it brought.
     fn abandon(&mut self);
+
+    /// Something changed that no event reports: the dump under way proves nothing about what it does not have.
+    fn shake(&mut self) {}
 }
 
 /// What a mirror is to do next.
@@ -128,7 +147,7 @@ impl Barrier {
     }
 }
 
-/// What a round is to mend.
+/// What a round is to repair.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
     reason: ResyncReason,
@@ -137,53 +156,91 @@ struct Doubt {
     noted_at: Instant,
 }
 
+/// Rounds that came to nothing.
+#[derive(Debug, Default)]
+struct Failures {
+    total_count: u64,
+    /// Of those in a row until now, the first.
+    since: Option<SystemTime>,
+    /// Why the last one failed, unless it was a loss.
+    error: Option<Box<str>>,
+}
+
+/// What a merge has come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Merged {
+    /// Entries of the table then.
+    pub entry_count: usize,
+    /// Differences that it found between the table and the kernel's.
+    pub found_count: u64,
+    /// Changes disturbed the dump, so that not all differences are found.
+    pub is_open: bool,
+}
+
 /// The rounds of one mirror.
 #[derive(Debug)]
 pub(crate) struct Rounds {
     phase: Phase,
-    interval: Duration,
-    begun_at: Option<Instant>,
-    /// When the next is to begin.
+    schedule: Schedule,
+    /// When the next round is to begin.
     due: Option<Instant>,
+    /// None: nothing is known to be wrong, and a round is an audit.
     doubt: Option<Doubt>,
+    /// Something has changed since the dump of this round began.
+    is_change_held: bool,
     /// Dumps of this round that were interrupted.
     interrupted_count: u32,
     is_interrupted: bool,
+    events: EventsSocket,
     /// The drop counter of the events' socket when this round began.
     drops: u32,
+    /// When this round's dump began.
+    dumped_since: SystemTime,
+    /// When the dump of the last complete round began: the table was right then.
+    right_at: SystemTime,
     sequence: u32,
+    failures: Failures,
+    audit_count: u64,
+    audit_difference_count: u64,
     /// Acknowledgements that were asked for.
     pub request_count: u64,
 }
 
 impl Rounds {
     /// The first round is due at once.
-    pub(crate) fn new(interval: Duration, now: Instant) -> Self {
+    pub(crate) fn new(intervals: Intervals, now: Instant) -> Self {
+        let since = SystemTime::now();
         Self {
             phase: Phase::Idle,
-            interval,
-            begun_at: None,
+            schedule: Schedule::new(intervals),
             due: Some(now),
             doubt: Some(Doubt {
                 reason: ResyncReason::Snapshot,
                 lost_count: 0,
-                since: SystemTime::now(),
+                since,
                 noted_at: now,
             }),
+            is_change_held: false,
             interrupted_count: 0,
             is_interrupted: false,
+            events: EventsSocket::default(),
             drops: 0,
+            dumped_since: since,
+            right_at: since,
             sequence: 0,
+            failures: Failures::default(),
+            audit_count: 0,
+            audit_difference_count: 0,
             request_count: 0,
         }
     }
 
-    /// Whether nothing is known to be missing.
+    /// Whether nothing is known to be missing. It stays so during an audit.
     pub(crate) fn is_synced(&self) -> bool {
-        self.doubt.is_none()
+        self.doubt.is_none() && !self.is_change_held
     }
 
-    /// Whether the table has never been the kernel's yet.
+    /// Whether no round has been complete yet.
     pub(crate) fn is_first(&self) -> bool {
         self.doubt
             .is_some_and(|doubt| doubt.reason == ResyncReason::Snapshot)
@@ -199,6 +256,21 @@ impl Rounds {
         matches!(self.phase, Phase::Merging)
     }
 
+    pub(crate) fn health(&self) -> MirrorHealth<'_> {
+        MirrorHealth {
+            wrong_since: match self.doubt {
+                Some(doubt) => Some(doubt.since),
+                None => self.is_change_held.then_some(self.dumped_since),
+            },
+            failed_count: self.schedule.failed_count,
+            failing_since: self.failures.since,
+            error: self.failures.error.as_deref(),
+            failed_total_count: self.failures.total_count,
+            audit_count: self.audit_count,
+            audit_difference_count: self.audit_difference_count,
+        }
+    }
+
     /// When [`advance`](Self::advance) is to be called next though no event comes.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         match &self.phase {
@@ -212,43 +284,54 @@ impl Rounds {
 
     /// Events are missing: a round under way is abandoned, and another will begin.
     pub(crate) fn note_loss(&mut self, loss: &Loss, table: &mut impl Table, now: Instant) {
-        self.note(ResyncReason::Loss, loss.count, loss.since, table, now);
+        self.note(ResyncReason::Loss, loss.count, loss.since, now);
+        self.begin_again(ResyncReason::Loss, table, now);
     }
 
     /// A datagram could not be read.
     pub(crate) fn note_unreadable(&mut self, table: &mut impl Table, now: Instant) {
-        self.note(ResyncReason::Loss, 1, SystemTime::now(), table, now);
+        self.note(ResyncReason::Loss, 1, SystemTime::now(), now);
+        self.begin_again(ResyncReason::Loss, table, now);
     }
 
-    /// The kernel's table may have changed in a way that no event tells of.
+    /// The kernel's table may have changed in a way that no event reports.
     pub(crate) fn note_change(&mut self, table: &mut impl Table, now: Instant) {
-        self.note(ResyncReason::Change, 0, SystemTime::now(), table, now);
+        if self.is_under_way() {
+            // To begin again at each change might never end.
+            table.shake();
+            self.is_change_held = true;
+            return;
+        }
+        self.note(ResyncReason::Change, 0, SystemTime::now(), now);
+        if matches!(self.phase, Phase::Idle) {
+            self.plan(ResyncReason::Change, now);
+        } // else the dump that has not begun yet has it
     }
 
-    fn note(
-        &mut self,
-        reason: ResyncReason,
-        lost_count: u64,
-        since: SystemTime,
-        table: &mut impl Table,
-        now: Instant,
-    ) {
+    fn note(&mut self, reason: ResyncReason, lost_count: u64, since: SystemTime, now: Instant) {
         let doubt = self.doubt.get_or_insert(Doubt {
             reason,
             lost_count: 0,
             since,
             noted_at: now,
         });
-        doubt.lost_count += lost_count;
+        doubt.lost_count = doubt.lost_count.saturating_add(lost_count);
         if doubt.reason == ResyncReason::Change {
             doubt.reason = reason;
         }
-        if reason == ResyncReason::Change && matches!(self.phase, Phase::Opening(_) | Phase::Opened)
-        {
-            return; // the dump that has not begun yet has it
+    }
+
+    /// Events are missing, or the round could not go on: it is worth nothing.
+    fn begin_again(&mut self, reason: ResyncReason, table: &mut impl Table, now: Instant) {
+        if self.is_under_way() {
+            self.note_failure(None);
         }
         self.abandon(table);
-        self.schedule(now);
+        if mem::take(&mut self.is_change_held) {
+            self.note(ResyncReason::Change, 0, self.dumped_since, now);
+            self.plan(ResyncReason::Change, now);
+        }
+        self.plan(reason, now);
     }
 
     fn abandon(&mut self, table: &mut impl Table) {
@@ -259,22 +342,29 @@ impl Rounds {
         (self.interrupted_count, self.is_interrupted) = (0, false);
     }
 
-    /// Not before the interval has passed, and in any case then.
-    fn schedule(&mut self, now: Instant) {
-        let interval = if self.is_first() {
-            self.interval.min(FIRST_INTERVAL)
-        } else {
-            self.interval
+    fn note_failure(&mut self, error: Option<&Error>) {
+        self.schedule.note_failure();
+        self.failures.total_count += 1;
+        self.failures.since.get_or_insert_with(SystemTime::now);
+        self.failures.error = error.map(|error| error.to_string().into());
+    }
+
+    /// Plans the next round.
+    fn plan(&mut self, reason: ResyncReason, now: Instant) {
+        let Some(doubt) = self.doubt else {
+            self.due = self.schedule.audit_due(now);
+            return;
         };
-        // An interval that the clock does not reach means never.
-        let earliest = self
-            .begun_at
-            .map_or(Some(now), |at| at.checked_add(interval));
-        let calm = match self.doubt {
-            Some(doubt) => (now + CALM).min(doubt.noted_at + LONGEST_STORM),
-            None => now,
-        };
-        self.due = earliest.map(|earliest| earliest.max(calm).max(now));
+        let is_first = doubt.reason == ResyncReason::Snapshot;
+        let reason = if is_first { doubt.reason } else { reason };
+        self.schedule.ask(reason, now);
+        self.plan_asked(now);
+    }
+
+    fn plan_asked(&mut self, now: Instant) {
+        let noted_at = self.doubt.map_or(now, |doubt| doubt.noted_at);
+        let calm_at = (now + CALM).min(noted_at + LONGEST_STORM);
+        self.due = self.schedule.due(calm_at, now);
     }
 
     /// Does what is due, for a slice of time at most. `events` is the socket that the events come by.
@@ -284,12 +374,26 @@ impl Rounds {
         events: &Socket,
         now: Instant,
     ) -> Result<Progress> {
+        let is_begun = self.is_under_way();
         let result = self.try_advance(table, events, now);
-        if result.is_err() {
+        if let Err(error) = &result {
+            if !is_begun {
+                self.schedule.begin(self.doubt.is_none(), now); // a begin that failed counts as one
+            }
             self.abandon(table);
-            self.schedule(now);
+            self.note_failure(Some(error));
+            let reason = self.doubt.map_or(ResyncReason::Audit, |doubt| doubt.reason);
+            self.begin_again(reason, table, now);
+        }
+        if !matches!(self.phase, Phase::Idle | Phase::Opening(_)) {
+            self.note_time(now);
         }
         result
+    }
+
+    /// Notes that the receiving thread has worked on the round under way since `start`.
+    pub(crate) fn note_time(&mut self, start: Instant) {
+        self.schedule.note_time(start.elapsed());
     }
 
     fn try_advance<T: Table>(
@@ -302,6 +406,7 @@ impl Rounds {
             && self.due.is_some_and(|due| now >= due)
         {
             self.due = None;
+            self.events.check(T::GROUPS, events)?;
             self.drops = events.drops()?;
             self.phase = Phase::Opening(self.ask(None, events, now)?);
         }
@@ -338,11 +443,13 @@ impl Rounds {
     }
 
     fn begin_dump<T: Table>(&mut self, table: &mut T, now: Instant) -> Result<()> {
-        self.begun_at = Some(now);
+        self.schedule.begin(self.doubt.is_none(), now);
+        self.is_change_held = false;
+        self.dumped_since = SystemTime::now();
         // A socket of its own for each dump: that of one that was abandoned may still have a dump running.
         let mut requester = Box::new(Requester::open(T::PROTOCOL)?);
-        table.begin();
         let exchange = table.request(&mut requester)?;
+        table.begin(); // no event is taken before it
         self.phase = Phase::Dumping {
             requester,
             exchange,
@@ -370,13 +477,13 @@ impl Rounds {
         Ok(())
     }
 
-    /// Merges, unless an event was lost meanwhile: of that, whoever receives may hear only later.
+    /// Merges, unless an event was lost meanwhile, which may be reported only later.
     fn begin_merge(&mut self, table: &mut impl Table, events: &Socket, now: Instant) -> Result<()> {
         if events.drops()? == self.drops {
             self.phase = Phase::Merging;
         } else {
-            self.abandon(table);
-            self.schedule(now);
+            self.note(ResyncReason::Loss, 0, self.dumped_since, now);
+            self.begin_again(ResyncReason::Loss, table, now);
         }
         Ok(())
     }
@@ -441,33 +548,48 @@ impl Rounds {
         Ok(())
     }
 
-    /// All is merged. Tells what the round has mended; the counts of events are the mirror's to fill in.
-    pub(crate) fn finish(&mut self, entry_count: usize, now: Instant) -> Resync {
+    /// All is merged. Gives what the round has repaired; the counts of events are the mirror's to fill in. None: it was an
+    /// audit that found nothing.
+    pub(crate) fn finish(
+        &mut self,
+        merged: Merged,
+        table: &mut impl Table,
+        now: Instant,
+    ) -> Option<Resync> {
         self.phase = Phase::Idle;
         let doubt = self.doubt.take();
-        let until = SystemTime::now();
-        let is_interrupted = self.is_interrupted;
+        let is_change_held = mem::take(&mut self.is_change_held);
+        let is_open = self.is_interrupted || merged.is_open;
         (self.interrupted_count, self.is_interrupted) = (0, false);
-        if is_interrupted {
-            self.doubt = Some(Doubt {
-                reason: ResyncReason::Change,
-                lost_count: 0,
-                since: doubt.map_or(until, |doubt| doubt.since),
-                noted_at: now,
-            });
-            self.schedule(now);
+        self.schedule.note_success(is_open);
+        (self.failures.since, self.failures.error) = (None, None);
+        let right_at = mem::replace(&mut self.right_at, self.dumped_since);
+        if doubt.is_none() {
+            self.audit_count += 1;
+            self.audit_difference_count += merged.found_count;
         }
-        Resync {
-            reason: doubt.map_or(ResyncReason::Change, |doubt| doubt.reason),
+        let resync = Resync {
+            reason: doubt.map_or(ResyncReason::Audit, |doubt| doubt.reason),
             lost_count: doubt.map_or(0, |doubt| doubt.lost_count),
-            since: doubt.map_or(until, |doubt| doubt.since),
-            until,
-            entry_count,
+            since: doubt.map_or(right_at, |doubt| doubt.since),
+            until: SystemTime::now(),
+            entry_count: merged.entry_count,
             new_count: 0,
             update_count: 0,
             destroy_count: 0,
-            is_interrupted,
+            is_interrupted: is_open || is_change_held,
+        };
+        self.due = self.schedule.audit_due(now);
+        if is_change_held {
+            self.note_change(table, now);
         }
+        // What an audit leaves open, the next one looks at: nothing is known to be wrong.
+        if is_open && doubt.is_some() {
+            self.note(ResyncReason::Change, 0, resync.since, now);
+            self.schedule.ask_again(now);
+            self.plan_asked(now);
+        }
+        (doubt.is_some() || merged.found_count > 0).then_some(resync)
     }
 }
 
@@ -530,10 +652,14 @@ mod tests {
     struct Links {
         count: usize,
         abandoned_count: u32,
+        shaken_count: u32,
     }
 
     impl Table for Links {
+        type Group = u32;
+
         const PROTOCOL: Protocol = Protocol::ROUTE;
+        const GROUPS: &'static [u32] = &[];
 
         fn request(&self, requester: &mut Requester) -> Result<Exchange> {
             requester.begin(18, flags::DUMP, |message| message.bytes(&[0; 16])) // RTM_GETLINK
@@ -550,7 +676,13 @@ mod tests {
         fn abandon(&mut self) {
             self.abandoned_count += 1;
         }
+
+        fn shake(&mut self) {
+            self.shaken_count += 1;
+        }
     }
+
+    const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
     struct Round {
         rounds: Rounds,
@@ -564,7 +696,7 @@ mod tests {
             let now = Instant::now();
             let events = Socket::builder(Protocol::ROUTE).nonblocking(true).open();
             Self {
-                rounds: Rounds::new(interval, now),
+                rounds: Rounds::new(Intervals::new(interval, CHANGE_INTERVAL), now),
                 links: Links::default(),
                 events: events.unwrap(),
                 now,
@@ -598,6 +730,11 @@ mod tests {
 
         /// From the opening to the merge's end.
         fn complete(&mut self) -> Resync {
+            self.merge(0).expect("it has repaired something")
+        }
+
+        /// The same; the merge finds so many differences.
+        fn merge(&mut self, found_count: u64) -> Option<Resync> {
             self.advance();
             for _ in 0..2 {
                 self.acknowledge();
@@ -608,7 +745,20 @@ mod tests {
                 );
             }
             assert!(self.rounds.is_merging());
-            self.rounds.finish(self.links.count, self.now)
+            self.finish(found_count)
+        }
+
+        fn finish(&mut self, found_count: u64) -> Option<Resync> {
+            let merged = Merged {
+                entry_count: self.links.count,
+                found_count,
+                is_open: false,
+            };
+            self.rounds.finish(merged, &mut self.links, self.now)
+        }
+
+        fn change(&mut self) {
+            self.rounds.note_change(&mut self.links, self.now);
         }
     }
 
@@ -622,13 +772,14 @@ mod tests {
         assert!(round.links.count > 0 && !round.rounds.is_merging());
         round.acknowledge();
         assert_eq!(round.advance(), Progress::Merges);
-        let resync = round.rounds.finish(1, round.now);
+        let resync = round.finish(0).unwrap();
         assert_eq!(
             (resync.reason, resync.lost_count),
             (ResyncReason::Snapshot, 0)
         );
         assert!(round.rounds.is_synced());
-        assert_eq!(round.rounds.due(round.now), None);
+        let audit = round.now + Duration::from_secs(15);
+        assert_eq!(round.rounds.due(round.now), Some(audit));
     }
 
     #[test]
@@ -661,13 +812,107 @@ mod tests {
         round.lose();
         round.now += CALM;
         round.advance();
-        round.rounds.note_change(&mut round.links, round.now);
+        round.change();
         round.acknowledge();
         round.advance();
         assert!(round.rounds.is_under_way());
-        round.rounds.note_change(&mut round.links, round.now);
-        assert!(!round.rounds.is_under_way(), "but not one that comes later");
+        // One that comes later needs another round, and does not end this one.
+        let begun_at = round.now;
+        round.change();
+        assert!(round.rounds.is_under_way() && !round.rounds.is_synced());
+        assert_eq!(
+            (round.links.abandoned_count, round.links.shaken_count),
+            (0, 1)
+        );
+        round.acknowledge();
+        assert_eq!(round.advance(), Progress::Merges);
+        let resync = round.finish(0).unwrap();
+        assert_eq!(
+            (resync.reason, resync.is_interrupted),
+            (ResyncReason::Loss, true)
+        );
+        assert!(!round.rounds.is_synced());
+        assert_eq!(
+            round.rounds.due(round.now),
+            Some(begun_at + CHANGE_INTERVAL)
+        );
+    }
+
+    #[test]
+    fn an_audit_tells_only_what_it_finds() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        for found_count in [0, 3] {
+            round.now = round.rounds.due(round.now).unwrap();
+            round.advance();
+            assert!(round.rounds.is_synced(), "nothing is known to be wrong");
+            let resync = round.merge(found_count);
+            assert_eq!(
+                resync.map(|resync| (resync.reason, resync.lost_count)),
+                (found_count > 0).then_some((ResyncReason::Audit, 0))
+            );
+        }
+        let health = round.rounds.health();
+        assert_eq!((health.audit_count, health.audit_difference_count), (2, 3));
+        assert_eq!(health.wrong_since, None);
+    }
+
+    #[test]
+    fn an_audit_that_a_loss_disturbs_becomes_a_repair_at_once() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        round.now = round.rounds.due(round.now).unwrap();
+        round.advance();
+        round.acknowledge();
+        round.advance();
+        assert!(round.rounds.is_under_way());
+        round.lose();
+        assert!(!round.rounds.is_under_way() && !round.rounds.is_synced());
         assert_eq!(round.links.abandoned_count, 1);
+        assert_eq!(round.rounds.due(round.now), Some(round.now + CALM));
+        // The acknowledgement at the dump's end is nobody's now.
+        round.acknowledge();
+        round.now += CALM;
+        assert_eq!(round.complete().reason, ResyncReason::Loss);
+    }
+
+    #[test]
+    fn losses_beyond_counting_stay_at_the_most_there_can_be() {
+        let mut round = Round::new(INTERVAL);
+        let since = SystemTime::now();
+        for _ in 0..2 {
+            let loss = Loss::new(u64::MAX, since, since);
+            round.rounds.note_loss(&loss, &mut round.links, round.now);
+            round.rounds.note_unreadable(&mut round.links, round.now);
+        }
+        round.now += LONGEST_STORM;
+        assert_eq!(round.complete().lost_count, u64::MAX);
+    }
+
+    #[test]
+    fn what_fails_is_tried_again_later_and_known_until_it_works() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        round.now += INTERVAL;
+        round.lose();
+        for count in 1..=3 {
+            round.now = round.rounds.due(round.now).unwrap();
+            let Round {
+                rounds, links, now, ..
+            } = &mut round;
+            let mute = Socket::open(Protocol::USERSOCK).unwrap(); // the kernel refuses what it is sent
+            rounds.advance(links, &mute, *now).unwrap_err();
+            let health = rounds.health();
+            assert_eq!(health.failed_count, count);
+            assert!(health.failing_since.is_some() && health.error.is_some());
+            let wait = rounds.due(*now).unwrap() - *now;
+            assert_eq!(wait, INTERVAL * 2u32.pow(count - 1));
+        }
+        round.now = round.rounds.due(round.now).unwrap();
+        round.complete();
+        let health = round.rounds.health();
+        assert_eq!((health.failed_count, health.error), (0, None));
+        assert_eq!((health.failing_since, health.failed_total_count), (None, 3));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod demo;
 mod flood;
 mod latency;
@@ -15,6 +16,7 @@ use crate::load;
 use crate::place::check_table_path;
 use crate::units::{parse_size, parse_time};
 
+pub use audit::AuditInterval;
 pub use demo::DemoArguments;
 pub use flood::FloodArguments;
 pub use latency::LatencyArguments;
@@ -185,7 +187,8 @@ pub struct CollectorArguments {
 }
 
 /// What a list has nothing to do with.
-const ONCE_HAS_NO: [&str; 11] = [
+const ONCE_HAS_NO: [&str; 12] = [
+    "audit_interval",
     "backend",
     "duration",
     "events",
@@ -223,6 +226,11 @@ pub struct TableArguments {
     /// The least time between two dumps of the kernel's table after losses
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "10s", value_parser = parse_time, requires = "mirrored")]
     pub resync_interval: Duration,
+
+    /// How often to compare the mirror with the kernel's table though nothing is known to be wrong: a TIME; auto, as often as
+    /// takes 1 % of the time, but at most every 15 s; or off
+    #[arg(long, value_name = "TIME|auto|off", allow_hyphen_values = true, default_value = "auto", value_parser = audit::parse, requires = "mirrored")]
+    pub audit_interval: AuditInterval,
 }
 
 impl TableArguments {

@@ -2,6 +2,7 @@
 
 mod list;
 mod mirror;
+mod unheard;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use nlring::conntrack::{Expectation, Flow, Group, Repeats};
 use nlring::{Protocol, Resync, Running, Socket, SocketId};
 
-use crate::args::{ConntrackArguments, ConntrackEvent, Field};
+use crate::args::{AuditInterval, ConntrackArguments, ConntrackEvent, Field};
 use crate::collect::{Incoming, Limits, Lines, Missed};
 use crate::conntrack_json::{self, write_expectation, write_flow};
 use crate::conntrack_text::{self, TextOptions, write_line};
@@ -31,11 +32,15 @@ pub fn run(arguments: &ConntrackArguments) -> ExitCode {
     session::run(&collector.common, |session| {
         session.let_recv_buffer_grow(collector)?;
         let mut engine = session.engine()?;
+        let unheard = unheard_warning(arguments);
         let socket = session.listen(
             &Socket::builder(Protocol::NETFILTER).reliable(arguments.reliable),
             collector.recv_buffer_bytes,
             groups(&heard(arguments)),
         )?;
+        if let Some(warning) = unheard {
+            session.console.warn(warning);
+        }
         let flows = engine.add(socket)?;
         let mut lines = FlowLines {
             format: format(arguments, session.console),
@@ -58,6 +63,17 @@ pub fn run(arguments: &ConntrackArguments) -> ExitCode {
         }
         end
     })
+}
+
+/// What flows will not report, if flows are to be shown.
+fn unheard_warning(arguments: &ConntrackArguments) -> Option<String> {
+    let shows_flows = |event: &ConntrackEvent| *event != ConntrackEvent::Expect;
+    let table = &arguments.collector.table;
+    let audits = table.has_mirror() && table.audit_interval != AuditInterval::Off;
+    let mut shown = heard(arguments).into_iter();
+    shown
+        .any(|event| shows_flows(&event))
+        .then(|| unheard::warning(audits))?
 }
 
 fn format(arguments: &ConntrackArguments, console: &mut Console) -> FlowFormat {

@@ -2,8 +2,8 @@
 //! is found out by trying it, as the collectors would; what is only set, and not tried, is said so.
 
 mod conntrack;
-mod host;
-mod listeners;
+pub mod host;
+pub mod listeners;
 mod memory;
 mod receiving;
 mod remedy;

@@ -68,6 +68,7 @@ pub fn write_resync_json(out: &mut Vec<u8>, resync: &Resync) {
     let reason = match resync.reason {
         ResyncReason::Snapshot => "snapshot",
         ResyncReason::Loss => "loss",
+        ResyncReason::Audit => "audit",
         _ => "change",
     };
     let (since, until) = (since_1970_ns(resync.since), since_1970_ns(resync.until));
@@ -114,7 +115,7 @@ pub fn now_ns() -> u64 {
 }
 
 /// In UTC, to the microsecond. A clock set beyond year 9999 is shown at the end of time.
-fn rfc3339(time: SystemTime) -> String {
+pub fn rfc3339(time: SystemTime) -> String {
     format!("{:.6}", Timestamp::try_from(time).unwrap_or(Timestamp::MAX))
 }
 

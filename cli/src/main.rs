@@ -23,6 +23,7 @@ mod latency;
 mod listing;
 mod load;
 mod local_time;
+mod mirror_watch;
 mod namespace;
 mod outcome;
 mod output;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use nlring::{RecvBuffer, Statistics};
+use nlring::{MirrorHealth, RecvBuffer, Statistics};
 use serde::Serialize;
 
 use crate::json;
@@ -41,6 +41,14 @@ pub struct Summary {
     /// Messages received that are about devices (with --mirror also about addresses and nexthop objects), and have no
     /// lines of their own.
     pub other_events: u64,
+    /// With --mirror: how often it compared its table with the kernel's though nothing was known to be wrong.
+    pub audits: u64,
+    /// Entries in which the two differed.
+    pub audit_differences: u64,
+    /// Dumps of the mirror's that came to nothing.
+    pub failed_dumps: u64,
+    /// Why the kernel could not be asked for its table when that was last tried. None: it could.
+    pub mirror_error: Option<String>,
     /// Events written.
     pub events: u64,
     /// Events that could not be written.
@@ -69,6 +77,13 @@ fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S:
 }
 
 impl Summary {
+    pub fn add_health(&mut self, health: &MirrorHealth<'_>) {
+        self.audits += health.audit_count;
+        self.audit_differences += health.audit_difference_count;
+        self.failed_dumps += health.failed_total_count;
+        self.mirror_error = health.error.map(str::to_owned);
+    }
+
     pub fn add(&mut self, statistics: &Statistics) {
         self.received += statistics.received;
         self.dropped += statistics.dropped;
@@ -161,6 +176,9 @@ impl fmt::Display for Summary {
                 "about devices and the like, among those received",
                 self.other_events,
             ),
+            ("audits of the mirror", self.audits),
+            ("differences that audits found", self.audit_differences),
+            ("dumps for the mirror that failed", self.failed_dumps),
         ] {
             if count > 0 {
                 writeln!(f, "{name}: {count}")?;
@@ -273,7 +291,8 @@ mod tests {
             to_value(&summary).unwrap(),
             json!({
                 "received": 0, "dropped": 0, "delivery_failures": 0, "truncated": 0, "malformed": 0, "foreign": 0,
-                "starved": 0, "retried": 0, "unread": 0, "unread_is_incomplete": false, "repeated": 0, "requests": 0, "other_events": 0, "events": 0, "not_written": 0, "not_shown": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
+                "starved": 0, "retried": 0, "unread": 0, "unread_is_incomplete": false, "repeated": 0, "requests": 0, "other_events": 0, "audits": 0, "audit_differences": 0, "failed_dumps": 0,
+                "mirror_error": null, "events": 0, "not_written": 0, "not_shown": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
                 "backend": null, "backend_reason": null,
                 "recv_buffer_requested_bytes": 0, "recv_buffer_granted_bytes": 0,
             })

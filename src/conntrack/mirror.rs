@@ -22,7 +22,11 @@ use super::{EventKind, Flow, Group, Key, Tuple, Zone};
 use crate::engine::{Event, Loss, Notice, StopHandle};
 use crate::error::Result;
 use crate::message::Message;
-use crate::mirror::{INTERVAL, Progress, Resync, Rounds, slice_is_over};
+#[cfg(doc)]
+use crate::mirror::ResyncReason;
+use crate::mirror::{
+    INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, slice_is_over,
+};
 use crate::socket::Socket;
 
 /// The conntrack table, kept from a dump and from the events that go on, and brought together with the kernel's again after
@@ -35,16 +39,23 @@ use crate::socket::Socket;
 ///
 /// - The first changes are the table as the kernel has it; events that came meanwhile are held, up to 64 MiB of them, and
 ///   follow. If there are more, or if some are lost, they are handed out first, and the flows of before come later.
-/// - A dump begins at most once in [`MirrorOptions::resync_interval`], and holds up the events for half a millisecond at a time.
+/// - After losses a dump begins at most once in [`MirrorOptions::resync_interval`]. A dump delays the events by half a
+///   millisecond at a time.
+/// - Some changes make no event: a flow ends, or changes, that began before anybody listened (with
+///   `net.netfilter.nf_conntrack_events` = 2, the default since Linux 5.19) or while that was 0; an nft flowtable takes a flow
+///   or lets it go. So when nothing is known to be wrong, the mirror audits its table: it dumps and merges. A change without
+///   an event is therefore in the mirror within [`MirrorOptions::audit_interval`] and the time of a dump. What an audit
+///   finds is handed out as after a loss, followed by a [`Change::Resynced`] with [`ResyncReason::Audit`]; an audit that finds
+///   nothing hands out nothing, and is only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during an audit. A
+///   loss during an audit makes it a repair.
 /// - Repeats are left out: other programs' reliable sockets have the kernel send a DESTROY again to all. A DESTROY is a repeat
 ///   if the flow's end was handed out before, made up or not: the mirror remembers the last 262,144 ends as
 ///   [`Repeats`](super::Repeats) does, in up to 9 MiB. Any other DESTROY of a flow that is not there begins with an [`EventKind::New`]
 ///   that is made up: so it is where a rule has only the ends of flows told (nftables' `ct event set destroy`). Left out, too,
 ///   are events that come behind their flow's DESTROY, which the kernel does not rule out; where they do not say themselves
 ///   that the flow is over, the kernel is asked.
-/// - Some flows end without an event: those that began before anybody listened, where `net.netfilter.nf_conntrack_events` is 2,
-///   as it is since Linux 5.19. And no event tells that packets have refreshed a timeout. So the kernel is asked about flows
-///   whose time has been over for 2 s. It is asked about 128 of them each 10 ms, and each is found within some 10 s if they
+/// - No event reports that packets have refreshed a timeout, and some flows end without an event. So the kernel is asked about
+///   flows whose time has been over for 2 s. It is asked about 128 of them each 10 ms, and each is found within some 10 s if they
 ///   are fewer than 100,000; a million that are over at the same time take 80 s. A [`EventKind::Destroy`] is never made from
 ///   the clock alone.
 /// - Of a flow it keeps the tuples, zone, id, mark, status, protocol state, and the time that is left: its helper, labels,
@@ -114,21 +125,33 @@ pub struct Mirror {
 /// How a [`Mirror`] is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct MirrorOptions {
-    resync_interval: Duration,
+    intervals: Intervals,
 }
 
 impl MirrorOptions {
     /// The default ones.
     pub fn new() -> Self {
         Self {
-            resync_interval: INTERVAL,
+            intervals: Intervals::new(INTERVAL, INTERVAL),
         }
     }
 
-    /// The least time between the beginnings of two dumps: 10 s, unless it is set.
+    /// The least time between the beginnings of two dumps after losses: 10 s, unless it is set. Where rounds fail one after
+    /// the other, it becomes twice as long each time, up to 8 times. With [`Duration::MAX`] a loss is never repaired.
     #[must_use]
     pub fn resync_interval(mut self, interval: Duration) -> Self {
-        self.resync_interval = interval;
+        (self.intervals.loss, self.intervals.change) = (interval, interval);
+        self
+    }
+
+    /// How often the mirror compares itself with the kernel's table when nothing is known to be wrong: the time between the
+    /// beginnings of two such audits. [`Duration::MAX`] means never.
+    ///
+    /// Unless it is set, the mirror chooses a time by how long its last dump took, so that dumping takes at most 1 % of the
+    /// time, and at least 15 s: about four minutes with a million flows.
+    #[must_use]
+    pub fn audit_interval(mut self, interval: Duration) -> Self {
+        self.intervals.audit = Some(interval);
         self
     }
 }
@@ -159,14 +182,14 @@ pub enum Change<'a> {
 }
 
 impl Mirror {
-    /// The groups that its socket is to be in. They need `CAP_NET_ADMIN` in the network namespace's user namespace.
+    /// The groups that its socket must be in. They need `CAP_NET_ADMIN` in the network namespace's user namespace.
     pub const GROUPS: [Group; 3] = [Group::New, Group::Update, Group::Destroy];
 
     /// A mirror that is empty. The kernel is asked for the table when it is first [advanced](Self::advance).
     pub fn new(options: MirrorOptions) -> Self {
         let now = Instant::now();
         Self {
-            rounds: Rounds::new(options.resync_interval, now),
+            rounds: Rounds::new(options.intervals, now),
             follower: Follower::new(),
             sweep: Sweep::new(now),
             start: now,
@@ -235,8 +258,12 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// The kernel could not be asked, or refused. The mirror goes on, and asks again: for a dump after the interval, about
-    /// flows whose time is over after 10 s, and for an acknowledgement by the events' socket after 1 s.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the socket is not in all of [`GROUPS`](Self::GROUPS), and the
+    /// text names the missing ones. That is looked at once for each socket, when a round begins: it may leave them at its end.
+    ///
+    /// Any other: the kernel could not be asked, or refused. The mirror follows the events all the same, and asks again: for a
+    /// dump after the interval, about flows whose time is over after 10 s, and for an acknowledgement by the events' socket
+    /// after 1 s. [`Mirror::health`] keeps the error until it works.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
         self.set_clock(now);
@@ -304,11 +331,19 @@ impl Mirror {
         if !self.follower.is_merging() {
             self.follower.begin_merge();
         }
-        if self.follower.merge(is_over, f) {
+        let is_merged = self.follower.merge(is_over, f);
+        self.rounds.note_time(start);
+        if is_merged {
             self.sweep.abandon();
-            let mut resync = self.rounds.finish(0, start);
-            self.follower.finish(&mut resync);
-            f(Change::Resynced(resync));
+            let merged = Merged {
+                entry_count: self.len(),
+                found_count: self.follower.finish(),
+                is_open: false,
+            };
+            if let Some(mut resync) = self.rounds.finish(merged, &mut self.follower, start) {
+                self.follower.count_in(&mut resync);
+                f(Change::Resynced(resync));
+            }
         }
     }
 
@@ -326,11 +361,21 @@ impl Mirror {
         if !self.follower.is_cleared() || self.follower.held.is_ending() {
             return Some(now);
         }
-        if !self.is_synced() {
-            return self.rounds.due(now); // no flow is asked about until then
+        let due = self.rounds.due(now);
+        if !self.is_synced() || self.rounds.is_under_way() {
+            return due; // no flow is asked about until then
         }
-        let of_sweep = || self.sweep.due(&self.follower);
-        self.rounds.due(now).or_else(of_sweep)
+        let of_sweep = self.sweep.due(&self.follower);
+        [due, of_sweep].into_iter().flatten().min()
+    }
+
+    /// How right the table is, and what stands in the way of repairing it.
+    pub fn health(&self) -> MirrorHealth<'_> {
+        let health = self.rounds.health();
+        MirrorHealth {
+            error: health.error.or(self.sweep.error.as_deref()),
+            ..health
+        }
     }
 
     /// Whether nothing is known to be missing.
@@ -436,9 +481,8 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_dump_that_never_comes_has_nothing_to_do() {
-        let mut mirror = Mirror::new(MirrorOptions::new().resync_interval(Duration::MAX));
-        let events = Socket::open(crate::Protocol::NETFILTER).unwrap();
-        mirror.advance(&events, |_| ()).unwrap();
+        let options = MirrorOptions::new().resync_interval(Duration::MAX);
+        let mut mirror = Mirror::new(options.audit_interval(Duration::MAX));
         mirror.finish(|_| ()).unwrap();
         assert!(mirror.is_synced() && mirror.follower.clear(&|| false));
         let now = Instant::now();

@@ -14,79 +14,58 @@ use super::{Group, Route, family};
 use crate::engine::{Event, Loss, Notice, StopHandle};
 use crate::error::Result;
 use crate::message::Message;
+#[cfg(doc)]
+use crate::mirror::ResyncReason;
 use crate::mirror::{
-    FIRST_INTERVAL, INTERVAL, Progress, Resync, Rounds, Table as _, slice_is_over,
+    INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, slice_is_over,
 };
 use crate::socket::Socket;
 use fib::Fib;
 use kept::Place;
 use silent::Devices;
 
-/// The least time between the beginnings of two dumps, when no event was lost.
+/// The least time between the beginnings of two dumps after changes that no event reports.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
-/// A dump waits so long for what else belongs to a change: a device going down is several messages.
-const SETTLING: Duration = Duration::from_millis(50);
-
-/// When a round may begin that is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    /// At once.
-    Nothing,
-    Until(Instant),
-    /// Not before there is another reason for one.
-    Forever,
-}
-
-impl Wait {
-    fn is_over(self, now: Instant) -> bool {
-        match self {
-            Self::Nothing => true,
-            Self::Until(at) => now >= at,
-            Self::Forever => false,
-        }
-    }
-
-    /// Of several reasons, the one that is the most urgent counts. `None`: never.
-    fn or(self, until: Option<Instant>) -> Self {
-        match (self, until) {
-            (Self::Until(at), Some(until)) => Self::Until(at.min(until)),
-            (_, Some(until)) => Self::Until(until),
-            (Self::Until(at), None) => Self::Until(at),
-            (_, None) => Self::Forever,
-        }
-    }
-}
 
 /// How a [`Mirror`] is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct MirrorOptions {
-    loss_interval: Duration,
-    change_interval: Duration,
+    intervals: Intervals,
 }
 
 impl MirrorOptions {
     /// The default ones.
     pub fn new() -> Self {
         Self {
-            loss_interval: INTERVAL,
-            change_interval: CHANGE_INTERVAL,
+            intervals: Intervals::new(INTERVAL, CHANGE_INTERVAL),
         }
     }
 
     /// The least time between the beginnings of two dumps after losses: 10 s, unless it is set. A dump takes time that the
-    /// events then lack. It bounds the time after changes, too. One that the clock does not reach, as [`Duration::MAX`], means
-    /// that there is none but the first.
+    /// events then lack. It bounds the time after changes, too. Where rounds fail one after the other, it becomes twice as long
+    /// each time, up to 8 times. With [`Duration::MAX`] a loss is never repaired.
     #[must_use]
     pub fn resync_interval(mut self, interval: Duration) -> Self {
-        self.loss_interval = interval;
-        self.change_interval = self.change_interval.min(interval);
+        self.intervals.loss = interval;
+        self.intervals.change = self.intervals.change.min(interval);
         self
     }
 
-    /// The same after changes that no event tells of: 1 s, unless it is set.
+    /// The least time between the beginnings of two dumps after changes that no event reports: 1 s, unless it is set.
     #[must_use]
     pub fn change_interval(mut self, interval: Duration) -> Self {
-        self.change_interval = interval;
+        self.intervals.change = interval;
+        self
+    }
+
+    /// How often the mirror compares itself with the kernel's tables when nothing is known to be wrong: the time between the
+    /// beginnings of two such audits. [`Duration::MAX`] means never.
+    ///
+    /// Unless it is set, the mirror chooses a time by how long its last dump took, so that dumping takes at most 1 % of the
+    /// time, and at least 15 s.
+    #[must_use]
+    pub fn audit_interval(mut self, interval: Duration) -> Self {
+        self.intervals.audit = Some(interval);
         self
     }
 }
@@ -132,6 +111,14 @@ impl<'a> Change<'a> {
 /// deleted address or nexthop object does the same, or changes them. So the mirror follows devices, addresses and nexthop
 /// objects too ([`Mirror::GROUPS`], all of one socket, so that their order is kept), and asks for a dump when they may have
 /// changed routes: 50 ms later, and at most once a second. After losses it asks at most every 10 s ([`MirrorOptions`]).
+///
+/// Other changes have no sign at all: a router advertisement changes the hop limit, the MTU and the preference of IPv6 routes,
+/// static ones too. So when nothing is known to be wrong, the mirror audits its tables: it dumps and merges. A change without a
+/// sign is therefore in the mirror within [`MirrorOptions::audit_interval`] and the time of a dump. (Where routes are deleted
+/// while an audit's dump is read, it does not prove that others are gone: the next audit decides, and six in a row in any
+/// case.) What an audit finds is handed out as after a loss, followed by a [`Change::Resynced`] with [`ResyncReason::Audit`]; an
+/// audit that finds nothing hands out nothing, and is only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during
+/// an audit. A loss during an audit makes it a repair.
 ///
 /// What it tells can be followed by whoever keeps a copy of their own: a `New` for each route when it comes, another when
 /// something about it has changed, and a `Delete` when it goes. What the kernel says twice is told once, and what it does not
@@ -201,21 +188,10 @@ pub struct Mirror {
     fib: Fib,
     rounds: Rounds,
     devices: Devices,
-    options: MirrorOptions,
-    /// When the last round began.
-    begun_at: Option<Instant>,
-    /// What the next round is to wait for.
-    wait: Wait,
-    /// Events have been lost since the last round ended.
-    is_lossy: bool,
-    /// Something has changed since the round under way began.
-    is_change_held: bool,
-    /// Rounds in a row that have left something open.
-    open_count: u32,
 }
 
 impl Mirror {
-    /// The groups that its socket is to be in. None needs a capability.
+    /// The groups that its socket must be in. None needs a capability.
     pub const GROUPS: [Group; 7] = [
         Group::Ipv4Route,
         Group::Ipv6Route,
@@ -230,17 +206,8 @@ impl Mirror {
     pub fn new(options: MirrorOptions) -> Self {
         Self {
             fib: Fib::new(),
-            rounds: Rounds::new(
-                options.change_interval.min(options.loss_interval),
-                Instant::now(),
-            ),
+            rounds: Rounds::new(options.intervals, Instant::now()),
             devices: Devices::default(),
-            options,
-            begun_at: None,
-            wait: Wait::Nothing,
-            is_lossy: false,
-            is_change_held: false,
-            open_count: 0,
         }
     }
 
@@ -280,68 +247,17 @@ impl Mirror {
 
     /// Events were lost, for those who receive by themselves.
     pub fn note_loss(&mut self, loss: &Loss) {
-        let now = Instant::now();
-        self.rounds.note_loss(loss, &mut self.fib, now);
-        self.delay_for_loss(now);
+        self.rounds.note_loss(loss, &mut self.fib, Instant::now());
     }
 
     /// A datagram could not be read, for those who receive by themselves: it was truncated, or malformed.
     pub fn note_unreadable(&mut self) {
-        let now = Instant::now();
-        self.rounds.note_unreadable(&mut self.fib, now);
-        self.delay_for_loss(now);
+        self.rounds.note_unreadable(&mut self.fib, Instant::now());
     }
 
-    fn delay_for_loss(&mut self, now: Instant) {
-        self.is_lossy = true;
-        let interval = if self.rounds.is_first() {
-            self.options.loss_interval.min(FIRST_INTERVAL)
-        } else {
-            self.options.loss_interval
-        };
-        self.wait = self.wait.or(self.after(interval, now));
-        if self.is_change_held {
-            // The round that was to follow this one.
-            self.is_change_held = false;
-            self.delay_for_change(now);
-        }
-    }
-
-    /// Routes may have changed in a way that no event tells of.
+    /// Routes may have changed in a way that no event reports.
     fn note_change(&mut self) {
-        let now = Instant::now();
-        if self.rounds.is_under_way() {
-            // To begin again at each change might never end. The dump proves nothing about what it does not have now.
-            self.fib.shake();
-            self.is_change_held = true;
-        } else {
-            self.rounds.note_change(&mut self.fib, now);
-            self.delay_for_change(now);
-        }
-    }
-
-    fn delay_for_change(&mut self, now: Instant) {
-        let until = self.after(self.options.change_interval, now + SETTLING);
-        self.wait = self.wait.or(until);
-    }
-
-    /// So long after the last round began, and not before `earliest`. None: the clock does not reach it.
-    fn after(&self, interval: Duration, earliest: Instant) -> Option<Instant> {
-        match self.begun_at {
-            Some(at) => Some(at.checked_add(interval)?.max(earliest)),
-            None => Some(earliest),
-        }
-    }
-
-    /// A round came to nothing. The next one has to wait as it would have.
-    fn delay_for_failure(&mut self, now: Instant) {
-        self.fib.abandon();
-        self.wait = Wait::Nothing;
-        if self.is_lossy || self.rounds.is_first() {
-            self.delay_for_loss(now);
-        } else {
-            self.delay_for_change(now);
-        }
+        self.rounds.note_change(&mut self.fib, Instant::now());
     }
 
     /// Does what is due: asks for a dump, reads it, and merges it, for about half a millisecond, so that the events do not
@@ -349,36 +265,25 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// Opening a socket, asking for a dump or reading it failed. The mirror stays as it is, and tries again after a while.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the socket is not in all of [`GROUPS`](Self::GROUPS), and the
+    /// text names the missing ones. That is looked at once for each socket, when a round begins: it may leave them at its end.
+    ///
+    /// Any other: opening a socket, asking for a dump or reading it failed. The mirror follows the events all the same, and
+    /// tries again after the interval. [`Mirror::health`] keeps the error until it works.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
         let is_over = || slice_is_over(now);
         if !self.fib.clear(&is_over) {
             return Ok(());
         }
-        let is_under_way = self.rounds.is_under_way();
-        if !is_under_way && !self.wait.is_over(now) {
-            return Ok(());
-        }
-        let progress = match self.rounds.advance(&mut self.fib, events, now) {
-            Ok(progress) => progress,
-            Err(error) => {
-                if !is_under_way {
-                    self.begun_at = Some(now); // to ask took as long as to begin
-                }
-                self.delay_for_failure(now);
-                return Err(error);
-            }
-        };
-        if !is_under_way && self.rounds.is_under_way() {
-            (self.begun_at, self.wait) = (Some(now), Wait::Nothing);
-            self.is_change_held = false;
-        }
+        let progress = self.rounds.advance(&mut self.fib, events, now)?;
         if progress == Progress::Merges {
+            let start = Instant::now();
             self.fib.start_merge();
-            if self.fib.merge(&is_over, &mut f) {
-                let resync = self.end_round(now);
-                f(Change::Resynced(resync));
+            let is_merged = self.fib.merge(&is_over, &mut f);
+            self.rounds.note_time(start);
+            if is_merged {
+                self.end_round(now, &mut f);
                 self.fib.clear(&is_over);
             }
         }
@@ -415,55 +320,43 @@ impl Mirror {
         self.rounds.dump_at_end(&mut self.fib, stop)?;
         self.fib.start_merge();
         self.fib.merge(&|| false, &mut f);
-        let resync = self.end_round(Instant::now());
-        f(Change::Resynced(resync));
+        self.end_round(Instant::now(), &mut f);
         Ok(())
     }
 
-    fn end_round(&mut self, now: Instant) -> Resync {
-        let (counts, is_open) = self.fib.finish();
-        let mut resync = self.rounds.finish(self.fib.len(), now);
-        self.is_lossy = false;
-        resync.new_count = counts.new;
-        resync.update_count = counts.update;
-        resync.destroy_count = counts.delete;
-        resync.is_interrupted |= is_open || self.is_change_held;
-        if self.is_change_held {
-            self.is_change_held = false;
-            self.note_change();
+    fn end_round(&mut self, now: Instant, f: &mut impl FnMut(Change<'_>)) {
+        let (found_count, is_open) = self.fib.finish();
+        let merged = Merged {
+            entry_count: self.fib.len(),
+            found_count,
+            is_open,
+        };
+        if let Some(mut resync) = self.rounds.finish(merged, &mut self.fib, now) {
+            let counts = self.fib.take_counts();
+            resync.new_count = counts.new;
+            resync.update_count = counts.update;
+            resync.destroy_count = counts.delete;
+            f(Change::Resynced(resync));
         }
-        if is_open {
-            let options = self.options;
-            let interval = options
-                .change_interval
-                .saturating_mul(2u32.pow(self.open_count.min(8)))
-                .min(options.loss_interval.max(options.change_interval));
-            self.open_count = self.open_count.saturating_add(1);
-            self.rounds.note_change(&mut self.fib, now);
-            self.wait = self.wait.or(self.after(interval, now));
-        } else {
-            self.open_count = 0;
-        }
-        resync
     }
 
     /// When [`advance`](Self::advance) is to be called though no event comes; None: not at all.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        if !self.fib.is_cleared() {
-            return Some(now);
+        if self.fib.is_cleared() {
+            self.rounds.due(now)
+        } else {
+            Some(now)
         }
-        let due = self.rounds.due(now)?;
-        match self.wait {
-            _ if self.rounds.is_under_way() => Some(due),
-            Wait::Nothing => Some(due),
-            Wait::Until(at) => Some(due.max(at)),
-            Wait::Forever => None,
-        }
+    }
+
+    /// How right the table is, and what stands in the way of repairing it.
+    pub fn health(&self) -> MirrorHealth<'_> {
+        self.rounds.health()
     }
 
     /// Whether the routes are the kernel's, as far as is known: no event is missing, and no dump is due.
     pub fn is_synced(&self) -> bool {
-        self.rounds.is_synced() && !self.is_change_held
+        self.rounds.is_synced()
     }
 
     /// Whether the first round is over: before, not all routes of the kernel's are there.

@@ -12,6 +12,7 @@ use crate::conntrack_json::write_entry;
 use crate::console::Console;
 use crate::gap::now_ns;
 use crate::label_names::LabelNames;
+use crate::mirror_watch::MirrorWatch;
 use crate::outcome::Failure;
 use crate::output::Output;
 use crate::session::Session;
@@ -23,6 +24,7 @@ pub struct FlowMirror {
     socket: SocketId,
     shown: Shown,
     table: Option<TableFile>,
+    watch: MirrorWatch,
 }
 
 /// Which changes are shown.
@@ -68,13 +70,18 @@ impl FlowMirror {
         session: &Session<'_>,
     ) -> Result<Self, Failure> {
         let table = &arguments.collector.table;
+        let mut options = MirrorOptions::new().resync_interval(table.resync_interval);
+        if let Some(interval) = table.audit_interval.to_option() {
+            options = options.audit_interval(interval);
+        }
         Ok(Self {
-            mirror: Mirror::new(MirrorOptions::new().resync_interval(table.resync_interval)),
+            mirror: Mirror::new(options),
             socket,
             shown: Shown::of(arguments),
             table: (table.table.as_deref())
                 .map(|path| TableFile::open(path, session))
                 .transpose()?,
+            watch: MirrorWatch::default(),
         })
     }
 
@@ -93,6 +100,7 @@ impl FlowMirror {
     }
 
     pub fn note_missed(&mut self, missed: Missed) {
+        self.watch.note_loss(Instant::now());
         match missed {
             Missed::Lost(loss) => self.mirror.note_loss(&loss),
             Missed::Delayed(loss) => self.mirror.note_delay(&loss),
@@ -137,12 +145,10 @@ impl FlowMirror {
             let advanced = self.mirror.advance(socket, |change| {
                 show(&change, received_ns, format, shown, output);
             });
-            if let Err(error) = advanced {
-                console.warn(format_args!(
-                    "the mirror is not held against the kernel's table now: {error}"
-                ));
-            }
+            drop(advanced); // the mirror keeps the error
         }
+        self.watch
+            .look(&self.mirror.health(), Instant::now(), console);
         if let Err(failure) = self.write_slice() {
             console.warn(failure);
         }
@@ -156,7 +162,7 @@ impl FlowMirror {
         });
         if let Err(error) = finished {
             console.warn(format_args!(
-                "the mirror was not held against the kernel's table at the end: {error}"
+                "the mirror could not be compared with the kernel's table at the end: {error}"
             ));
         }
     }
@@ -164,6 +170,7 @@ impl FlowMirror {
     pub fn add_to(&self, summary: &mut Summary) {
         summary.repeated += self.mirror.repeated_count();
         summary.requests += self.mirror.request_count();
+        summary.add_health(&self.mirror.health());
     }
 
     /// Writes the table, and tells what it is worth.

@@ -10,6 +10,7 @@ use crate::args::{RouteArguments, RouteEvent};
 use crate::collect::Missed;
 use crate::console::Console;
 use crate::gap::now_ns;
+use crate::mirror_watch::MirrorWatch;
 use crate::outcome::Failure;
 use crate::output::Output;
 use crate::session::Session;
@@ -21,6 +22,7 @@ pub struct RouteMirror {
     socket: SocketId,
     shown: Shown,
     table: Option<TableFile>,
+    watch: MirrorWatch,
 }
 
 /// Which changes are shown.
@@ -28,8 +30,10 @@ pub struct RouteMirror {
 struct Shown {
     new: bool,
     delete: bool,
-    /// What the mirror tells: not before the first round is over, unless the table is to be shown.
+    /// What the mirror hands out: not before the first round is over, unless the table is to be shown.
     mirrored: bool,
+    /// The events themselves, until the first round is over: unless the table is to be shown first, and can be.
+    events: bool,
 }
 
 impl Shown {
@@ -38,6 +42,11 @@ impl Shown {
             EventKind::New => self.new,
             EventKind::Delete => self.delete,
         }
+    }
+
+    /// A round failed: if it was the first, the events no longer wait for the table.
+    fn note_failure(&mut self, is_complete: bool) {
+        self.events |= !is_complete;
     }
 }
 
@@ -48,17 +57,23 @@ impl RouteMirror {
         session: &Session<'_>,
     ) -> Result<Self, Failure> {
         let table = &arguments.collector.table;
+        let mut options = MirrorOptions::new().resync_interval(table.resync_interval);
+        if let Some(interval) = table.audit_interval.to_option() {
+            options = options.audit_interval(interval);
+        }
         Ok(Self {
-            mirror: Mirror::new(MirrorOptions::new().resync_interval(table.resync_interval)),
+            mirror: Mirror::new(options),
             socket,
             shown: Shown {
                 new: arguments.events.contains(&RouteEvent::New),
                 delete: arguments.events.contains(&RouteEvent::Delete),
                 mirrored: table.snapshot,
+                events: !table.snapshot,
             },
             table: (table.table.as_deref())
                 .map(|path| TableFile::open(path, session))
                 .transpose()?,
+            watch: MirrorWatch::default(),
         })
     }
 
@@ -71,9 +86,9 @@ impl RouteMirror {
         output: &mut Output,
     ) {
         let shown = &mut self.shown;
-        // Until the first dump is merged the mirror tells nothing: its table is to come first. Where that is not to be shown,
-        // the events need not wait.
-        if !shown.mirrored
+        // Until the first dump is merged the mirror hands out nothing: its table comes first. Where that is not to be shown, or
+        // cannot be read, the events need not wait.
+        if shown.events
             && let Some(route) = &Route::decode(message)
             && shown.shows(route.kind)
         {
@@ -85,6 +100,7 @@ impl RouteMirror {
     }
 
     pub fn note_missed(&mut self, missed: Missed) {
+        self.watch.note_loss(Instant::now());
         match missed {
             Missed::Lost(loss) | Missed::Delayed(loss) => self.mirror.note_loss(&loss),
             Missed::Unreadable => self.mirror.note_unreadable(),
@@ -128,12 +144,13 @@ impl RouteMirror {
             let advanced = self.mirror.advance(socket, |change| {
                 show(&change, received_ns, formatter, shown, output);
             });
-            if let Err(error) = advanced {
-                console.warn(format_args!(
-                    "the mirror is not held against the kernel's table now: {error}"
-                ));
+            if advanced.is_err() {
+                // The mirror keeps the error.
+                self.shown.note_failure(self.mirror.is_complete());
             }
         }
+        self.watch
+            .look(&self.mirror.health(), Instant::now(), console);
         if let Err(failure) = self.write_slice(formatter) {
             console.warn(failure);
         }
@@ -152,13 +169,14 @@ impl RouteMirror {
         });
         if let Err(error) = finished {
             console.warn(format_args!(
-                "the mirror was not held against the kernel's table at the end: {error}"
+                "the mirror could not be compared with the kernel's table at the end: {error}"
             ));
         }
     }
 
     pub fn add_to(&self, summary: &mut Summary) {
         summary.requests += self.mirror.request_count();
+        summary.add_health(&self.mirror.health());
     }
 
     /// Writes the table, and tells what it is worth.
@@ -209,7 +227,7 @@ fn show(
             is_written
         }),
         Change::Resynced(resync) => {
-            shown.mirrored = true;
+            (shown.mirrored, shown.events) = (true, false);
             if is_telling(resync) {
                 output.record(|out| formatter.write_resync(resync, out));
             }

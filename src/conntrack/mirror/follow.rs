@@ -14,13 +14,15 @@
 //! What has ended is remembered, also where the mirror made up the end. By that an event is known that comes again or behind
 //! the end of its flow. Where that may be wrong, the kernel is asked, as about flows whose time is over.
 
-use super::Change;
+use std::mem;
+
 use super::entry::Entry;
 use super::held::Held;
 use super::index::Slot;
 use super::table::{Flows, Found, Kind, bits};
+use super::{Change, Mirror};
 use crate::conntrack::identity::Identity;
-use crate::conntrack::{EventKind, Flow, Repeats, status};
+use crate::conntrack::{EventKind, Flow, Group, Repeats, status};
 use crate::error::Result;
 use crate::message::{Message, flags};
 use crate::mirror::{Resync, Table};
@@ -67,6 +69,12 @@ struct Counts {
     destroy: u64,
 }
 
+impl Counts {
+    fn sum(self) -> u64 {
+        self.new + self.update + self.destroy
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Follower {
     pub flows: Flows,
@@ -83,8 +91,10 @@ pub(super) struct Follower {
     /// Marks, and entries that are not live, are left of the last dump, from this slot on.
     uncleared: Option<Slot>,
     pub held: Held,
-    /// Handed out in place of lost events, since the last merge ended.
+    /// Handed out in place of lost events, since a merge told of them last.
     counts: Counts,
+    /// Of these, what the merge under way has found.
+    found_count: u64,
 }
 
 impl Follower {
@@ -100,6 +110,7 @@ impl Follower {
             uncleared: None,
             held: Held::new(),
             counts: Counts::default(),
+            found_count: 0,
         }
     }
 
@@ -456,6 +467,7 @@ impl Follower {
 
     /// All events that were made before the dump's end have been taken.
     pub(super) fn begin_merge(&mut self) {
+        self.found_count = 0;
         self.phase = Phase::Merging(if self.held.is_holding() {
             Pass::Untouched(0)
         } else {
@@ -468,6 +480,13 @@ impl Follower {
         if !self.end_holding_until(is_over, f) {
             return false;
         }
+        let before = self.counts.sum();
+        let is_merged = self.merge_steps(is_over, f);
+        self.found_count += self.counts.sum() - before;
+        is_merged
+    }
+
+    fn merge_steps(&mut self, is_over: &dyn Fn() -> bool, f: Out<'_>) -> bool {
         let mut count = 0u32;
         while self.merge_step(f) {
             count += 1;
@@ -600,12 +619,16 @@ impl Follower {
             && entry.state != dumped.state
     }
 
-    /// The dump is merged.
-    pub(super) fn finish(&mut self, resync: &mut Resync) {
+    /// The dump is merged. Gives how many differences from the table were found.
+    pub(super) fn finish(&mut self) -> u64 {
         self.phase = Phase::Idle;
         self.uncleared = Some(0);
         self.flows.clear_tombs();
-        resync.entry_count = self.flows.live_count();
+        mem::take(&mut self.found_count)
+    }
+
+    /// Adds what was handed out in place of lost events since this was called last.
+    pub(super) fn count_in(&mut self, resync: &mut Resync) {
         resync.new_count = self.counts.new;
         resync.update_count = self.counts.update;
         resync.destroy_count = self.counts.destroy;
@@ -656,7 +679,10 @@ impl Follower {
 }
 
 impl Table for Follower {
+    type Group = Group;
+
     const PROTOCOL: Protocol = Protocol::NETFILTER;
+    const GROUPS: &'static [Group] = &Mirror::GROUPS;
 
     fn request(&self, requester: &mut Requester) -> Result<Exchange> {
         requester.begin(GET, flags::DUMP, |message| message.bytes(&[0; 4]))

@@ -685,8 +685,9 @@ impl Mirrored {
             self.is_synced = true;
             self.phase = Phase::Idle;
             let mut resync = no_resync();
-            self.follower.finish(&mut resync);
-            assert_eq!(resync.entry_count, self.listener.flows.len());
+            self.follower.finish();
+            self.follower.count_in(&mut resync);
+            assert_eq!(self.follower.flows.live_count(), self.listener.flows.len());
             self.listener.hear(&Change::Resynced(resync));
         }
     }

@@ -51,6 +51,8 @@ pub(super) struct Sweep {
     doubtful: Vec<Doubtful>,
     barrier: Option<Barrier>,
     sequence: u32,
+    /// Why the kernel could not be asked last time. None: it could.
+    pub error: Option<Box<str>>,
     /// Acknowledgements that were asked for.
     pub request_count: u64,
 }
@@ -64,6 +66,7 @@ impl Sweep {
             doubtful: Vec::new(),
             barrier: None,
             sequence: 0,
+            error: None,
             request_count: 0,
         }
     }
@@ -96,6 +99,7 @@ impl Sweep {
                 let overdue = self.next_overdue(follower);
                 self.due = now + pause_after(&overdue);
                 if let Err(error) = self.ask(&overdue, follower, f) {
+                    self.error = Some(error.to_string().into());
                     self.due = now + INTERVAL; // it will hardly be different at once
                     return Err(error);
                 }
@@ -157,6 +161,7 @@ impl Sweep {
             }
         })?;
         follower.doubted.clear();
+        self.error = None;
         self.requests = Some(requests); // after a failure, a new socket is better
         Ok(())
     }

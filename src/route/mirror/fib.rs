@@ -24,14 +24,14 @@
 use std::collections::HashMap;
 use std::mem;
 
-use super::Change;
 use super::kept::{self, Key, Left};
 use super::slots::{Hashes, Kind, Slot, Slots, bits};
+use super::{Change, Mirror};
 use crate::error::Result;
 use crate::message::{Message, flags};
 use crate::mirror::Table;
 use crate::request::{Exchange, Requester};
-use crate::route::{EventKind, ROUTE_FIXED_BYTES, Route, family};
+use crate::route::{EventKind, Group, ROUTE_FIXED_BYTES, Route, family};
 use crate::socket::Protocol;
 
 /// `RTM_GETROUTE`.
@@ -49,12 +49,18 @@ enum Phase {
     Merging,
 }
 
-/// What was handed out that no event told of, since the last merge ended.
+/// What was handed out that no event reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub new: u64,
     pub update: u64,
     pub delete: u64,
+}
+
+impl Counts {
+    fn sum(self) -> u64 {
+        self.new + self.update + self.delete
+    }
 }
 
 #[derive(Debug)]
@@ -73,6 +79,8 @@ pub(super) struct Fib {
     /// Marks, and routes that were never told, are left of the last dump, from this slot on.
     uncleared: Option<Slot>,
     counts: Counts,
+    /// Of these, what the merge under way has found.
+    found_count: u64,
     scratch: Vec<u8>,
     rest: Vec<u8>,
     place: Vec<Slot>,
@@ -108,7 +116,10 @@ impl Replaced {
 type ReplacedKeys = HashMap<Key, Vec<Slot>>;
 
 impl Table for Fib {
+    type Group = Group;
+
     const PROTOCOL: Protocol = Protocol::ROUTE;
+    const GROUPS: &'static [Group] = &Mirror::GROUPS;
 
     /// All families at once. The kernel then makes each piece of the dump under the lock that route and link changes hold
     /// (net/core/rtnetlink.c, `rtnl_dump_all`, `rtnl_dumpit`), and the IPv6 part also under the table's, which is all that
@@ -141,6 +152,10 @@ impl Table for Fib {
             self.phase = Phase::Idle;
         }
     }
+
+    fn shake(&mut self) {
+        self.is_shaken |= self.phase == Phase::Noting;
+    }
 }
 
 impl Fib {
@@ -155,6 +170,7 @@ impl Fib {
             cursor: 0,
             uncleared: None,
             counts: Counts::default(),
+            found_count: 0,
             scratch: Vec::new(),
             rest: Vec::new(),
             place: Vec::new(),
@@ -189,11 +205,6 @@ impl Fib {
         is_told.then(|| kept::route(self.slots.bytes(slot), EventKind::New))?
     }
 
-    /// Something changed that no event tells of: the dump under way proves nothing about what it does not have.
-    pub(super) fn shake(&mut self) {
-        self.is_shaken |= self.phase == Phase::Noting;
-    }
-
     /// The events are ahead of the dump: from here on it is merged.
     pub(super) fn start_merge(&mut self) {
         if self.phase == Phase::Merging {
@@ -204,6 +215,7 @@ impl Fib {
         // A route that the dump has skipped and that is not known here cannot be waited for by itself.
         self.is_open |= self.is_holed;
         self.cursor = 0;
+        self.found_count = 0;
     }
 
     /// Merges until `is_over`. True when all is merged.
@@ -227,11 +239,16 @@ impl Fib {
         true
     }
 
-    /// After the merge: what was handed out that no event told of, and whether the merge leaves something open.
-    pub(super) fn finish(&mut self) -> (Counts, bool) {
+    /// After the merge: how many differences it found, and whether it leaves something open.
+    pub(super) fn finish(&mut self) -> (u64, bool) {
         self.phase = Phase::Idle;
         self.uncleared = Some(0);
-        (mem::take(&mut self.counts), self.is_open)
+        (mem::take(&mut self.found_count), self.is_open)
+    }
+
+    /// What was handed out that no event reported, since this was asked last.
+    pub(super) fn take_counts(&mut self) -> Counts {
+        mem::take(&mut self.counts)
     }
 
     pub(super) fn is_cleared(&self) -> bool {
@@ -515,6 +532,7 @@ impl Fib {
 
     /// Settles all that is at a place. That may be thousands of routes, so each is looked at a few times, whatever is beside it.
     fn settle(&mut self, place_hash: u64, f: &mut impl FnMut(Change<'_>)) {
+        let before = self.counts.sum();
         let mut place = mem::take(&mut self.place);
         place.clear();
         place.extend(self.slots.at(place_hash));
@@ -538,6 +556,7 @@ impl Fib {
             }
         }
         self.place = place;
+        self.found_count += self.counts.sum() - before;
     }
 
     fn replaced_keys(&self, place: &[Slot]) -> ReplacedKeys {

@@ -649,8 +649,11 @@ impl World {
         }
         if is_merged {
             self.is_merging = false;
-            let (counts, is_open) = self.fib.finish();
-            assert_eq!(counts, mem::take(&mut self.follower.resynced));
+            let (_, is_open) = self.fib.finish();
+            assert_eq!(
+                self.fib.take_counts(),
+                mem::take(&mut self.follower.resynced)
+            );
             self.finished_count += 1;
             self.open_count += u64::from(is_open);
             self.is_due |= is_open || self.is_change_held;

@@ -1,0 +1,69 @@
+//! Flows that make no events, of which a user who waits for events should know at once.
+
+use crate::doctor::host::sysctl;
+use crate::doctor::listeners::NetlinkSockets;
+
+const EVENTS: &str = "net.netfilter.nf_conntrack_events";
+const COUNT: &str = "net.netfilter.nf_conntrack_count";
+
+/// What this namespace's flows will not report. To be asked before this program listens itself: from then on flows that begin
+/// make events.
+pub fn warning(audits: bool) -> Option<String> {
+    warning_of(sysctl(EVENTS)?, sysctl(COUNT)?, audits, || {
+        NetlinkSockets::read().conntrack_listener_count()
+    })
+}
+
+/// `audits`: a mirror shows what becomes of such flows.
+fn warning_of(
+    events: i64,
+    flow_count: i64,
+    audits: bool,
+    listener_count: impl FnOnce() -> usize,
+) -> Option<String> {
+    let set = format!("sysctl -w {EVENTS}=1");
+    match events {
+        // net/netfilter/nf_conntrack_ecache.c, nf_ct_ecache_ext_add: but what a rule asks for.
+        0 => Some(format!(
+            "nf_conntrack_events is 0: flows that begin now make no events, except where a rule asks for them (nft's ct event \
+             set); {set} lets those that begin later make events"
+        )),
+        2 if flow_count > 0 && listener_count() == 0 => {
+            let mirror = if audits {
+                "the mirror's audits show what becomes of them"
+            } else {
+                "--mirror shows what becomes of them"
+            };
+            Some(format!(
+                "{flow_count} flows are there already: those that began while no program listened to conntrack events make \
+                 none, not even at their end; {mirror}, and {set} lets every flow that begins later make events"
+            ))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_warns_only_of_flows_that_make_no_events() {
+        for (events, flow_count, listener_count, words) in [
+            (0, 0, 0, Some("nf_conntrack_events is 0")),
+            (0, 5, 3, Some("nf_conntrack_events is 0")),
+            (1, 5, 0, None),
+            (2, 0, 0, None),
+            (2, 5, 1, None),
+            (2, 5, 0, Some("5 flows are there already")),
+        ] {
+            let warning = warning_of(events, flow_count, false, || listener_count);
+            let starts = |words: &str| warning.as_ref().is_some_and(|text| text.starts_with(words));
+            assert_eq!(warning.is_some(), words.is_some(), "{warning:?}");
+            assert!(words.is_none_or(starts), "{warning:?}");
+        }
+        let remedy = |audits| warning_of(2, 5, audits, || 0).unwrap();
+        assert!(remedy(false).contains("; --mirror shows"));
+        assert!(remedy(true).contains("; the mirror's audits show"));
+    }
+}

@@ -1,0 +1,252 @@
+//! When a mirror's rounds begin. It reads no clock and asks no kernel.
+
+use std::time::{Duration, Instant};
+
+use super::ResyncReason;
+
+/// The least time between the beginnings of two rounds after losses, unless another is set.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+/// The same before the first round is complete: until then there is no table at all.
+const FIRST_INTERVAL: Duration = Duration::from_secs(1);
+/// Rounds that fail are tried again after the interval, then after twice that, up to this many times.
+const MOST_BACKOFF: u32 = 8;
+/// Audits that set their own interval begin at most this often,
+const SHORTEST_AUDIT: Duration = Duration::from_secs(15);
+/// and take at most one part in so many of the time.
+const AUDIT_SHARE: u32 = 100;
+
+/// The least time between the beginnings of two rounds, by what they are for. An interval that the clock does not reach, such
+/// as [`Duration::MAX`], means never.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Intervals {
+    /// After losses.
+    pub loss: Duration,
+    /// After changes that no event reports.
+    pub change: Duration,
+    /// Between audits. None: the time that rounds take sets it.
+    pub audit: Option<Duration>,
+}
+
+impl Intervals {
+    pub(crate) const fn new(loss: Duration, change: Duration) -> Self {
+        Self {
+            loss,
+            change,
+            audit: None,
+        }
+    }
+}
+
+/// When the next round may begin.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    intervals: Intervals,
+    /// When the last dump began that was no audit's.
+    begun_at: Option<Instant>,
+    /// When the last dump of any kind began.
+    dumped_at: Option<Instant>,
+    /// How long the receiving thread has worked on that round.
+    spent: Duration,
+    /// When the next round may begin, of those asked for since the last dump began. None: never.
+    earliest: Option<Instant>,
+    /// Rounds in a row that failed.
+    pub failed_count: u32,
+    /// Rounds in a row that were complete, and left something open.
+    open_count: u32,
+}
+
+impl Schedule {
+    pub(super) fn new(intervals: Intervals) -> Self {
+        Self {
+            intervals,
+            begun_at: None,
+            dumped_at: None,
+            spent: Duration::ZERO,
+            earliest: None,
+            failed_count: 0,
+            open_count: 0,
+        }
+    }
+
+    /// Asks for a round. Of several reasons the most urgent one counts.
+    pub(super) fn ask(&mut self, reason: ResyncReason, now: Instant) {
+        let interval = match reason {
+            ResyncReason::Snapshot => self.intervals.loss.min(FIRST_INTERVAL),
+            ResyncReason::Loss => self.intervals.loss,
+            ResyncReason::Change | ResyncReason::Audit => self.intervals.change,
+        };
+        let backoff = match self.failed_count {
+            0 => 1,
+            failed => (1 << (failed - 1).min(16)).min(MOST_BACKOFF),
+        };
+        self.ask_after(interval.saturating_mul(backoff), now);
+    }
+
+    /// Asks for a round because the last one has left something open: later each time, up to the interval of losses.
+    pub(super) fn ask_again(&mut self, now: Instant) {
+        let Intervals { loss, change, .. } = self.intervals;
+        let interval = change.saturating_mul(1 << self.open_count.min(8));
+        self.open_count = self.open_count.saturating_add(1);
+        self.ask_after(interval.min(loss.max(change)), now);
+    }
+
+    fn ask_after(&mut self, interval: Duration, now: Instant) {
+        let earliest = match self.begun_at {
+            Some(at) => at.checked_add(interval),
+            None => Some(now),
+        };
+        self.earliest = match (self.earliest, earliest) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
+    /// When the round that was asked for begins, which waits until events are calm. None: never.
+    pub(super) fn due(&self, calm_at: Instant, now: Instant) -> Option<Instant> {
+        self.earliest.map(|earliest| earliest.max(calm_at).max(now))
+    }
+
+    /// When the next audit begins. None: never.
+    pub(super) fn audit_due(&self, now: Instant) -> Option<Instant> {
+        let of_time = self.spent.saturating_mul(AUDIT_SHARE).max(SHORTEST_AUDIT);
+        let interval = self.intervals.audit.unwrap_or(of_time);
+        let due = self.dumped_at.unwrap_or(now).checked_add(interval)?;
+        Some(due.max(now))
+    }
+
+    /// A dump begins. An audit's does not delay rounds that mend something.
+    pub(super) fn begin(&mut self, is_audit: bool, now: Instant) {
+        if !is_audit {
+            self.begun_at = Some(now);
+        }
+        (self.dumped_at, self.earliest) = (Some(now), None);
+        self.spent = Duration::ZERO;
+    }
+
+    pub(super) fn note_time(&mut self, spent: Duration) {
+        self.spent = self.spent.saturating_add(spent);
+    }
+
+    pub(super) fn note_failure(&mut self) {
+        self.failed_count = self.failed_count.saturating_add(1);
+    }
+
+    /// A round is complete, and leaves nothing open unless that is asked for again.
+    pub(super) fn note_success(&mut self, is_open: bool) {
+        self.failed_count = 0;
+        if !is_open {
+            self.open_count = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn schedule(audit: Option<Duration>) -> Schedule {
+        Schedule::new(Intervals {
+            audit,
+            ..Intervals::new(10 * SECOND, SECOND)
+        })
+    }
+
+    #[test]
+    fn audits_take_a_hundredth_of_the_time_at_most() {
+        let (mut schedule, now) = (schedule(None), Instant::now());
+        schedule.begin(false, now);
+        schedule.note_time(Duration::from_millis(3));
+        assert_eq!(schedule.audit_due(now), Some(now + 15 * SECOND));
+        schedule.begin(true, now);
+        schedule.note_time(SECOND);
+        schedule.note_time(2 * SECOND);
+        assert_eq!(schedule.audit_due(now), Some(now + 300 * SECOND));
+        let later = now + 400 * SECOND;
+        assert_eq!(
+            schedule.audit_due(later),
+            Some(later),
+            "late, not in the past"
+        );
+    }
+
+    #[test]
+    fn an_interval_for_audits_is_kept() {
+        let now = Instant::now();
+        for (interval, due) in [(SECOND, Some(now + SECOND)), (Duration::MAX, None)] {
+            let mut schedule = schedule(Some(interval));
+            schedule.begin(true, now);
+            schedule.note_time(30 * SECOND);
+            assert_eq!(schedule.audit_due(now), due);
+        }
+    }
+
+    #[test]
+    fn an_audit_does_not_delay_a_repair() {
+        let (mut schedule, now) = (schedule(None), Instant::now());
+        schedule.begin(false, now);
+        let later = now + 20 * SECOND;
+        schedule.begin(true, later);
+        schedule.ask(ResyncReason::Loss, later);
+        assert_eq!(schedule.due(later, later), Some(later));
+    }
+
+    #[test]
+    fn rounds_that_fail_are_tried_later_each_time_up_to_a_bound() {
+        let (mut schedule, now) = (schedule(None), Instant::now());
+        let mut interval_after = |failed_count| {
+            schedule.failed_count = failed_count;
+            schedule.begin(false, now);
+            schedule.ask(ResyncReason::Loss, now);
+            schedule.due(now, now).unwrap() - now
+        };
+        let intervals = [0, 1, 2, 3, 4, 5, u32::MAX].map(&mut interval_after);
+        assert_eq!(
+            intervals,
+            [10, 10, 20, 40, 80, 80, 80].map(Duration::from_secs)
+        );
+        schedule.note_success(false);
+        schedule.begin(false, now);
+        schedule.ask(ResyncReason::Loss, now);
+        assert_eq!(schedule.due(now, now), Some(now + 10 * SECOND));
+    }
+
+    #[test]
+    fn the_most_urgent_reason_counts() {
+        let (mut schedule, now) = (schedule(None), Instant::now());
+        schedule.begin(false, now);
+        schedule.ask(ResyncReason::Loss, now);
+        schedule.ask(ResyncReason::Change, now);
+        schedule.ask(ResyncReason::Loss, now);
+        assert_eq!(schedule.due(now, now), Some(now + SECOND));
+        let calm_at = now + 3 * SECOND;
+        assert_eq!(schedule.due(calm_at, now), Some(calm_at));
+    }
+
+    #[test]
+    fn what_is_left_open_is_looked_at_later_each_time() {
+        let (mut schedule, now) = (schedule(None), Instant::now());
+        let intervals = [1, 2, 4, 8, 10, 10].map(|expected| {
+            schedule.begin(false, now);
+            schedule.note_success(true);
+            schedule.ask_again(now);
+            (schedule.due(now, now).unwrap() - now, expected * SECOND)
+        });
+        for (interval, expected) in intervals {
+            assert_eq!(interval, expected);
+        }
+    }
+
+    #[test]
+    fn never_is_not_soon() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(Intervals::new(Duration::MAX, Duration::MAX));
+        schedule.ask(ResyncReason::Loss, now);
+        assert_eq!(schedule.due(now, now), Some(now), "the first is due");
+        schedule.begin(false, now);
+        schedule.ask(ResyncReason::Loss, now);
+        schedule.ask_again(now);
+        assert_eq!(schedule.due(now, now), None);
+    }
+}
