@@ -4,7 +4,9 @@ mod audit;
 mod demo;
 mod flood;
 mod latency;
+mod peers;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +35,18 @@ const SEE_HELP: &str = "\
 nlring <COMMAND> --help explains a command's options.
 nlring demo shows what it does, without set-up and without root.";
 
+impl Arguments {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    ///
+    /// It is wrong, or asks for help or the version.
+    pub fn read() -> Result<Self, clap::Error> {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        Self::try_parse_from(&words).map_err(|error| peers::advise(error, &words))
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     #[command(
@@ -55,7 +69,7 @@ pub enum Command {
 macro_rules! collector_help { () => { "\
 Follows until Ctrl-C (SIGINT or SIGTERM) and then prints a summary on standard error; a second Ctrl-C ends at once.
 A loss is a line of its own: [LOST] N datagrams between T1 and T2; in JSON an object of its own.
-SIZE is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 10s, 5m." }; }
+SIZE is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 0.5s, 5m, 1h, 2d." }; }
 
 #[derive(Args, Debug)]
 #[command(after_help = CONNTRACK_HELP)]

@@ -42,13 +42,11 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Arguments, Command};
 use console::Console;
 
 fn main() -> ExitCode {
-    let command = match Arguments::try_parse() {
+    let command = match Arguments::read() {
         Ok(Arguments { command }) => command,
         Err(error) => return refuse(&error),
     };

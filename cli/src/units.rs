@@ -14,12 +14,16 @@ const SIZE_UNITS: [(&str, u64); 4] = [
     ("MiB", 1 << 20),
     ("GiB", 1 << 30),
 ];
-const TIME_UNITS: [(&str, u64); 4] = [
+const TIME_UNITS: [(&str, u64); 6] = [
     ("us", 1),
     ("ms", 1_000),
     ("s", 1_000_000),
     ("m", 60_000_000),
+    ("h", 3_600_000_000),
+    ("d", 86_400_000_000),
 ];
+const TIME_REMEDY: &str =
+    "give a number and its unit, us, ms, s, m, h or d, such as 100us, 1ms, 0.5s, 10s, 5m, 1h or 2d";
 
 /// Reads a SIZE: bytes, or a whole number of KiB, MiB or GiB.
 pub fn parse_size(text: &str) -> Result<usize, String> {
@@ -40,23 +44,39 @@ pub fn parse_size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "give from 1 byte to 1GiB".to_owned())
 }
 
-/// Reads a TIME: a whole number and its unit.
+/// Reads a TIME: a number, which may have decimals, and its unit. It must be whole microseconds.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split_number(text);
+    let (number, rest) = split_number(text);
+    let (decimals, unit) = match rest.strip_prefix('.') {
+        Some(rest) => split_number(rest),
+        None => ("0", rest),
+    };
     let factor = TIME_UNITS
         .iter()
-        .find_map(|(name, factor)| (*name == unit).then_some(factor));
-    let (Ok(number), Some(factor)) = (number.parse::<u64>(), factor) else {
-        return Err(not_a_number_with_unit(
-            number,
-            "give a whole number and its unit, us, ms, s or m, such as 100us, 1ms, 10s or 5m",
-        ));
+        .find_map(|(name, factor)| (*name == unit).then_some(*factor));
+    let (Ok(whole), false, Some(factor)) = (number.parse::<u64>(), decimals.is_empty(), factor)
+    else {
+        return Err(not_a_number_with_unit(number, TIME_REMEDY));
     };
-    number
-        .checked_mul(*factor)
+    let part = fraction_of(factor, decimals)
+        .ok_or_else(|| "that is finer than a microsecond; give whole microseconds".to_owned())?;
+    whole
+        .checked_mul(factor)
+        .and_then(|whole| whole.checked_add(part))
         .map(Duration::from_micros)
         .filter(|time| (Duration::from_micros(1)..=LONGEST).contains(time))
-        .ok_or_else(|| "give from 1us to a year (525600m)".to_owned())
+        .ok_or_else(|| "give from 1us to a year (365d)".to_owned())
+}
+
+/// `0.decimals` of `factor`. None: it is not whole.
+fn fraction_of(factor: u64, decimals: &str) -> Option<u64> {
+    let decimals = decimals.trim_end_matches('0');
+    let scale = 10_u64.checked_pow(u32::try_from(decimals.len()).ok()?)?;
+    let product = match decimals {
+        "" => 0,
+        decimals => decimals.parse::<u64>().ok()?.checked_mul(factor)?,
+    };
+    product.is_multiple_of(scale).then(|| product / scale)
 }
 
 /// The leading digits, and what follows them.
@@ -164,20 +184,46 @@ mod tests {
             ("10s", Duration::from_secs(10)),
             ("5m", Duration::from_secs(300)),
             ("525600m", LONGEST),
+            ("0.5s", Duration::from_millis(500)),
+            ("1.25ms", Duration::from_micros(1250)),
+            ("1.50m", Duration::from_secs(90)),
+            ("0.000001s", Duration::from_micros(1)),
+            ("10.0us", Duration::from_micros(10)),
+            ("1h", Duration::from_secs(3600)),
+            ("2d", Duration::from_secs(2 * 86_400)),
+            ("0.5d", Duration::from_secs(43_200)),
+            ("365d", LONGEST),
         ] {
             assert_eq!(parse_time(text), Ok(want), "{text}");
         }
-        for text in ["10", "", "s", "10S", "10 s", "1.5s", "-1s", "10min", "1h"] {
+        for text in [
+            "10", "", "s", "10S", "10 s", "1.s", ".5s", "1..5s", "1,5s", "-1s", "10min", "1w",
+            "1.5",
+        ] {
             let error = parse_time(text).unwrap_err();
-            assert!(error.contains("us, ms, s or m"), "{text}: {error}");
+            assert!(error.contains("us, ms, s, m, h or d"), "{text}: {error}");
         }
     }
 
     #[test]
     fn times_of_nothing_or_of_ages_are_refused() {
-        for text in ["0s", "0us", "525601m", "18446744073709551615m"] {
+        for text in [
+            "0s",
+            "0us",
+            "0.0s",
+            "525601m",
+            "366d",
+            "18446744073709551615m",
+        ] {
             let error = parse_time(text).unwrap_err();
             assert!(error.contains("1us to a year"), "{text}: {error}");
+        }
+        for text in ["0.5us", "1.0000001s", "0.00000000000000000000000000001d"] {
+            let error = parse_time(text).unwrap_err();
+            assert!(
+                error.contains("finer than a microsecond"),
+                "{text}: {error}"
+            );
         }
     }
 

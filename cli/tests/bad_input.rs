@@ -38,11 +38,15 @@ fn wrong_usage_names_the_remedy() {
         ("demo --count 1", &["'--count'", "--help"]),
         (
             "conntrack --duration 10",
-            &["'10'", "us, ms, s or m", "10s"],
+            &["'10'", "us, ms, s, m, h or d", "10s"],
         ),
-        ("conntrack --duration 1h", &["us, ms, s or m"]),
+        ("conntrack --duration 1w", &["us, ms, s, m, h or d"]),
+        ("conntrack --duration 0.5us", &["finer than a microsecond"]),
         ("conntrack --duration 0s", &["1us"]),
-        ("conntrack --duration -1s", &["'-1s'", "us, ms, s or m"]),
+        (
+            "conntrack --duration -1s",
+            &["'-1s'", "us, ms, s, m, h or d"],
+        ),
         ("conntrack --duration 99999999999999999999s", &["too large"]),
         ("conntrack --duration 2000000m", &["a year"]),
         ("conntrack --recv-buffer 0", &["'0'", "1 byte to 1GiB"]),
@@ -60,7 +64,7 @@ fn wrong_usage_names_the_remedy() {
             &["auto, prompt, batch:DELAY or spin"],
         ),
         ("conntrack --wait batch", &["batch:1ms"]),
-        ("conntrack --wait batch:5", &["us, ms, s or m"]),
+        ("conntrack --wait batch:5", &["us, ms, s, m, h or d"]),
         ("conntrack --wait spin:1ms", &["only batch"]),
         (
             "conntrack --backend epoll",
@@ -94,6 +98,52 @@ fn wrong_usage_names_the_remedy() {
             "kept\n",
             "nothing begun"
         );
+    }
+}
+
+/// Options of conntrack(8) and ip-monitor(8).
+#[test]
+fn an_option_of_a_peer_names_what_does_the_same() {
+    for (arguments, remedies) in [
+        (
+            "conntrack -p tcp",
+            &["'-p'", "tip: ", r#"select(.proto == "tcp")"#][..],
+        ),
+        (
+            "conntrack -s 192.0.2.1",
+            &["'-s'", "select(.orig.src ==", "jq -c"],
+        ),
+        ("conntrack --orig-src=192.0.2.1", &["select(.orig.src =="]),
+        ("conntrack -n 192.0.2.1", &["select(.nat.src)"]),
+        ("conntrack -E", &["'-E'", "leave it out"]),
+        ("conntrack -E -e NEW", &["'-E'", "leave it out"]),
+        ("-E", &["'-E'", "nlring conntrack"]),
+        ("conntrack -L", &["--snapshot --once"]),
+        ("conntrack -z", &["conntrack -L -z"]),
+        ("conntrack -b 8388608", &["--recv-buffer 8MiB"]),
+        ("conntrack -D -p tcp", &["conntrack(8)"]),
+        (
+            "conntrack -o xml",
+            &["'xml'", "--json", "timestamp, extended"],
+        ),
+        (
+            "conntrack -o timestamp,save",
+            &["'save'", "conntrack -L -o save"],
+        ),
+        ("route -t", &["-o timestamp"]),
+        ("route -6", &[r#"select(.family == "ipv6")"#]),
+        ("route -j", &["--json"]),
+    ] {
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        let output = run(NLRING, &words).expect("nlring");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {errors}");
+        for remedy in remedies {
+            assert!(
+                errors.contains(remedy),
+                "{arguments}: {remedy} in: {errors}"
+            );
+        }
     }
 }
 

@@ -385,7 +385,7 @@ fn wrong_usage_names_the_remedy() {
         ("--rate 1000,fast", "or max"),
         ("--source udp", "usersock"),
         ("--recv-buffer 8MB", "KiB, MiB or GiB"),
-        ("--duration 1", "us, ms, s or m"),
+        ("--duration 1", "us, ms, s, m, h or d"),
         ("--warmup 0s", "1us"),
         ("--repeat 0", "from 1 to 1000"),
         ("--cpu 0", "such as 0,1"),

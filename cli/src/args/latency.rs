@@ -90,7 +90,7 @@ long after it was due the most belated one was made. A figure is the median over
 ratios are of runs of the same repetition. Received, lost and unread together must be what was made: else it warns, and exits
 with 1.
 
-A size is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 10s, 5m.";
+A size is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 0.5s, 5m, 1h, 2d.";
 
 fn parse_receiver(text: &str) -> Result<Receiver, String> {
     match text {

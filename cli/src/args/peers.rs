@@ -1,0 +1,179 @@
+//! Options of conntrack(8) and of ip-monitor(8) that nlring does not have: the error names what does the same.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// What is in place of some options.
+type Advice = (&'static [&'static str], &'static str);
+
+/// Options of `conntrack` that choose flows, and a filter of jq(1) over the lines of `--json` that does the same.
+const FLOW_FILTERS: &[Advice] = &[
+    (&["-p", "--proto", "--protonum"], r#".proto == "tcp""#),
+    (
+        &["-s", "--src", "--orig-src"],
+        r#".orig.src == "192.0.2.1""#,
+    ),
+    (
+        &["-d", "--dst", "--orig-dst"],
+        r#".orig.dst == "192.0.2.1""#,
+    ),
+    (&["-r", "--reply-src"], r#".reply.src == "192.0.2.1""#),
+    (&["-q", "--reply-dst"], r#".reply.dst == "192.0.2.1""#),
+    (&["--sport", "--orig-port-src"], ".orig.sport == 443"),
+    (&["--dport", "--orig-port-dst"], ".orig.dport == 443"),
+    (&["--reply-port-src"], ".reply.sport == 443"),
+    (&["--reply-port-dst"], ".reply.dport == 443"),
+    (&["--icmp-type"], ".orig.type == 8"),
+    (&["--icmp-code"], ".orig.code == 0"),
+    (&["--icmp-id"], ".orig.id == 7"),
+    (&["--srckey"], ".orig.srckey == 7"),
+    (&["--dstkey"], ".orig.dstkey == 7"),
+    (&["--state"], r#".state == "ESTABLISHED""#),
+    (&["-f", "--family"], r#".family == "ipv6""#),
+    (&["-m", "--mark"], ".mark == 7"),
+    (&["-c", "--secmark"], ".secctx"),
+    (&["-l", "--label"], r#".labels // [] | index("web")"#),
+    (&["-u", "--status"], r#".status // [] | index("assured")"#),
+    (&["-t", "--timeout"], ".timeout_s < 60"),
+    (&["-n", "--src-nat"], ".nat.src"),
+    (&["-g", "--dst-nat"], ".nat.dst"),
+    (&["-j", "--any-nat"], ".nat"),
+    (
+        &["-w", "--zone", "--orig-zone", "--reply-zone"],
+        ".zone == 5",
+    ),
+    (&["--tuple-src"], r#".expected.src == "192.0.2.1""#),
+    (&["--tuple-dst"], r#".expected.dst == "192.0.2.1""#),
+];
+
+const CONNTRACK: &[Advice] = &[
+    (
+        &["-E", "--event"],
+        "nlring conntrack follows events by itself: leave it out; -e expect follows expectations",
+    ),
+    (
+        &["--event-mask"],
+        "-e chooses events, such as -e new,destroy",
+    ),
+    (
+        &["-L", "--dump"],
+        "--snapshot --once lists the table, and --snapshot lists it and follows what happens",
+    ),
+    (
+        &[
+            "-G", "--get", "-D", "--delete", "-I", "--create", "-A", "--add", "-U", "--update",
+            "-F", "--flush",
+        ],
+        "nlring looks up and changes no single flow: conntrack(8) does",
+    ),
+    (&["-C"], "nlring doctor shows how many flows there are"),
+    (
+        &["-S"],
+        "conntrack -S shows the kernel's statistics; nlring doctor shows what is lost",
+    ),
+    (
+        &["-z", "--zero"],
+        "nlring changes no counters: conntrack -L -z resets them; destroy events have a flow's own",
+    ),
+    (
+        &["-b", "--buffer-size"],
+        "--recv-buffer sets the receive buffer, such as --recv-buffer 8MiB",
+    ),
+    (
+        &["--output-format", "--xml"],
+        "--json writes an object a line",
+    ),
+];
+
+/// Values of `conntrack -o`.
+const FORMATS: &[Advice] = &[
+    (&["xml"], "--json writes an object a line"),
+    (
+        &["save"],
+        "conntrack -L -o save writes lines for conntrack --load-file",
+    ),
+    (
+        &["userspace"],
+        "--json has the netlink port ID of the program that caused an event (port_id)",
+    ),
+];
+
+const IP_MONITOR: &[Advice] = &[
+    (
+        &["-t", "--timestamp", "--tshort"],
+        "-o timestamp adds the time",
+    ),
+    (&["-j"], "--json writes an object a line"),
+    (&["-d", "--details"], "--json has all that the kernel says"),
+    (
+        &["-n", "--netns", "--all-nsid"],
+        "run it in that namespace: ip netns exec NAME nlring route",
+    ),
+];
+
+/// Options of `ip` that choose routes, as [`FLOW_FILTERS`].
+const ROUTE_FILTERS: &[Advice] = &[
+    (&["-4"], r#".family == "ipv4""#),
+    (&["-6", "-f", "--family"], r#".family == "ipv6""#),
+    (&["-M"], r#".family == "mpls""#),
+];
+
+/// Adds to an error what does the same here, if the option or the value is one of a peer's.
+pub fn advise(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+    let first = words.get(1).and_then(|word| word.to_str());
+    let is_route = first == Some("route");
+    // Without a command, options are most likely those of conntrack.
+    if !is_route && first.is_none_or(|word| word != "conntrack" && !word.starts_with('-')) {
+        return error;
+    }
+    let of = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.split('=').next().unwrap_or_default(),
+        _ => "",
+    };
+    let advice = match error.kind() {
+        ErrorKind::UnknownArgument if is_route => {
+            let option = of(ContextKind::InvalidArg);
+            find(IP_MONITOR, option).or_else(|| filter("route", ROUTE_FILTERS, option))
+        }
+        ErrorKind::UnknownArgument => {
+            let option = of(ContextKind::InvalidArg);
+            find(CONNTRACK, option).or_else(|| filter("conntrack", FLOW_FILTERS, option))
+        }
+        ErrorKind::InvalidValue if !is_route => find(FORMATS, of(ContextKind::InvalidValue)),
+        _ => None,
+    };
+    if let Some(advice) = advice {
+        let advice = ContextValue::StyledStrs(vec![advice.into()]);
+        error.insert(ContextKind::Suggested, advice);
+    }
+    error
+}
+
+fn find(table: &[Advice], name: &str) -> Option<String> {
+    let mut table = table.iter();
+    let (_, advice) = table.find(|(names, _)| names.contains(&name))?;
+    Some((*advice).to_owned())
+}
+
+fn filter(command: &str, table: &[Advice], name: &str) -> Option<String> {
+    let expression = find(table, name)?;
+    Some(format!(
+        "nlring does not filter; jq(1) does: nlring {command} --json | jq -c 'select({expression})'"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_option_has_one_advice() {
+        for tables in [[CONNTRACK, FLOW_FILTERS], [IP_MONITOR, ROUTE_FILTERS]] {
+            let names = tables.into_iter().flatten().flat_map(|(names, _)| *names);
+            let count = names.clone().count();
+            assert_eq!(names.collect::<HashSet<_>>().len(), count);
+        }
+    }
+}
