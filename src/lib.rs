@@ -71,7 +71,7 @@
 //!
 //! No datagram that the kernel built for a socket is lost silently. [`Statistics`] are exact, per socket, in datagrams:
 //! `received + dropped + unread` is what the kernel tried to deliver. `received` includes those that were `truncated`,
-//! `malformed` or `foreign`. `dropped` is the kernel's own counter (`SK_MEMINFO_DROPS`), and each move of it is an
+//! `malformed`, `short` or `foreign`. `dropped` is the kernel's own counter (`SK_MEMINFO_DROPS`), and each move of it is an
 //! [`Event::Lost`] with the two moments between which it happened. `unread` is what was still queued at an end without
 //! delivery. `starved` counts how often the engine's own buffers ran out, by which nothing is lost.
 //!

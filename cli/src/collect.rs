@@ -401,7 +401,10 @@ impl<L: Lines> Taker<'_, L> {
             }
             Event::Notice(
                 socket,
-                Notice::Truncated { .. } | Notice::Malformed(_) | Notice::Retried(_),
+                Notice::Truncated { .. }
+                | Notice::Malformed(_)
+                | Notice::Short { .. }
+                | Notice::Retried(_),
             ) => self.lines.note_missed(socket, Missed::Unreadable),
             Event::Notice(..) => {} // the rest is counted
         }

@@ -26,6 +26,9 @@ pub struct Summary {
     pub delivery_failures: u64,
     pub truncated: u64,
     pub malformed: u64,
+    /// With fewer bytes than a datagram has; no kernel is known to do this.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub short: u64,
     pub foreign: u64,
     pub starved: u64,
     /// System calls that failed and were made again.
@@ -70,6 +73,11 @@ pub struct Summary {
     pub created: Option<u64>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for it
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// In whole microseconds, or a decimal fraction is written with 17 digits.
 fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -90,6 +98,7 @@ impl Summary {
         self.delivery_failures += statistics.delivery_failures;
         self.truncated += statistics.truncated;
         self.malformed += statistics.malformed;
+        self.short += statistics.short;
         self.foreign += statistics.foreign;
         self.starved += statistics.starved;
         self.retried += statistics.retried;
@@ -162,6 +171,7 @@ impl fmt::Display for Summary {
             ),
             ("truncated", self.truncated),
             ("malformed", self.malformed),
+            ("short", self.short),
             ("foreign", self.foreign),
             ("starved (nothing is lost by it)", self.starved),
             ("not written", self.not_written),

@@ -209,7 +209,10 @@ impl Mirror {
             Event::Notice(_, Notice::Delayed(loss)) => self.note_delay(loss),
             Event::Notice(
                 _,
-                Notice::Truncated { .. } | Notice::Malformed(_) | Notice::Retried(_),
+                Notice::Truncated { .. }
+                | Notice::Malformed(_)
+                | Notice::Short { .. }
+                | Notice::Retried(_),
             ) => self.note_unreadable(),
             Event::Notice(..) => {}
         }

@@ -117,7 +117,11 @@ fn next_event<'a>(
     while delivery.notice.is_none() && delivery.next < delivery.taken.len() {
         let slot = delivery.taken[delivery.next].slot;
         let Some(entry) = sockets.in_slot(slot) else {
-            delivery.next += 1; // cannot be: a slot is given up only when nothing of it is in hand
+            debug_assert!(
+                false,
+                "a slot is given up while a datagram of it is in hand"
+            );
+            delivery.next += 1;
             continue;
         };
         let id = entry.id;
@@ -139,8 +143,8 @@ fn next_event<'a>(
     next_pending(sockets)
 }
 
-/// Takes datagrams of one socket into a list, until it is full, or one has to be told of between two lists: a malformed
-/// one ends its list, a truncated one is in none. Counts what it takes.
+/// Takes datagrams of one socket into a list, until it is full, or one has to be reported between two lists: a malformed
+/// one ends its list, a truncated or short one is in none. Counts what it takes.
 fn gather<'a>(
     receive: &'a dyn Receive,
     entry: &mut Entry,
@@ -155,7 +159,11 @@ fn gather<'a>(
         if taken.slot != entry.id.slot {
             break;
         }
-        let (received, bytes) = receive.datagram(taken).unwrap_or_default();
+        let Some((received, bytes)) = receive.datagram(taken) else {
+            delivery.next += 1;
+            delivery.notice = Some((entry.id, entry.note_short(taken.result_bytes)));
+            break;
+        };
         let is_foreign = !entry.accepts(received.sender_port_id);
         let is_truncated = received.real_bytes > bytes.len();
         if is_truncated && !is_foreign && datagram_count > 0 {
@@ -207,4 +215,105 @@ fn next_pending<'a>(sockets: &mut Sockets) -> Option<Event<'a>> {
     }
     sockets.has_pending = false;
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::os::fd::BorrowedFd;
+
+    use super::super::options::AddOptions;
+    use super::super::wait::Plan;
+    use super::*;
+    use crate::error::Result;
+    use crate::message::HEADER_BYTES;
+    use crate::socket::{Protocol, Socket};
+    use crate::sys::buffer_ring::Place;
+
+    /// A backend that only has datagrams: an empty message in each, but for those it finds too short.
+    struct Datagrams {
+        message: Vec<u8>,
+        short: Vec<u16>,
+    }
+
+    impl Receive for Datagrams {
+        fn datagram(&self, taken: Taken) -> Option<(Received, &[u8])> {
+            let received = Received {
+                real_bytes: self.message.len(),
+                ..Received::default()
+            };
+            (!self.short.contains(&taken.place.buffer)).then_some((received, &self.message))
+        }
+
+        fn start(&mut self, _: &StopHandle) -> io::Result<()> {
+            unreachable!()
+        }
+        fn attach(&mut self, _: u16, _: AddOptions) -> io::Result<usize> {
+            unreachable!()
+        }
+        fn arm(&mut self, _: u16, _: BorrowedFd<'_>) -> Result<()> {
+            unreachable!()
+        }
+        fn cancel(&mut self, _: u16, _: BorrowedFd<'_>) -> Result<()> {
+            unreachable!()
+        }
+        fn is_quiet(&self, _: u16) -> bool {
+            unreachable!()
+        }
+        fn detach(&mut self, _: u16) {}
+        fn submit(&mut self) -> Result<()> {
+            unreachable!()
+        }
+        fn wait(&mut self, _: Plan) -> Result<()> {
+            unreachable!()
+        }
+        fn drain(&mut self, _: &mut Sockets, _: &mut Vec<Taken>) {}
+        fn recycle(&mut self, _: &[Taken]) {}
+        fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+        fn set_readable(&self, _: bool) {}
+    }
+
+    #[test]
+    fn a_completion_that_is_shorter_than_a_datagram_is_reported_in_its_place() -> Result<()> {
+        let mut message = vec![0; HEADER_BYTES];
+        message[0] = u8::try_from(HEADER_BYTES).expect("16");
+        let receive = Datagrams {
+            message,
+            short: vec![2, 3, 5],
+        };
+        let mut sockets = Sockets::new();
+        let id = sockets.insert(Socket::open(Protocol::USERSOCK)?, AddOptions::new())?;
+        let taken = (0..6).map(|buffer| Taken {
+            slot: id.slot,
+            place: Place { buffer, offset: 0 },
+            result_bytes: 7,
+        });
+        let mut delivery = Delivery {
+            taken: taken.collect(),
+            ..Delivery::default()
+        };
+        let mut seen = Vec::new();
+        let turn = deliver(
+            &receive,
+            &mut sockets,
+            &mut delivery,
+            &StopHandle::new()?,
+            &mut |event, _| {
+                seen.push(match event {
+                    Event::Messages(_, list) => list.message_count(),
+                    Event::Notice(_, Notice::Short { written_bytes: 7 }) => 0,
+                    event => panic!("{event:?}"),
+                });
+                ControlFlow::<()>::Continue(())
+            },
+        );
+        assert_eq!(turn, Turn::Delivered);
+        assert_eq!(seen, [2, 0, 0, 1, 0], "messages in a list, 0 for a notice");
+        let statistics = sockets.get(id).expect("the socket").statistics;
+        assert_eq!((statistics.received, statistics.short), (6, 3));
+        assert_eq!((statistics.messages, statistics.bytes), (3, 3 * 16 + 3 * 7));
+        Ok(())
+    }
 }

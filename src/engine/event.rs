@@ -44,6 +44,12 @@ pub enum Notice {
     },
     /// A datagram had a bad length inside. The messages before it have just been delivered.
     Malformed(Malformed),
+    /// A receive brought fewer bytes than what the kernel puts before each datagram (`struct io_uring_recvmsg_out`, sender
+    /// and control data). The datagram is gone, and something may be missing. No kernel is known to do this.
+    Short {
+        /// How many bytes there are.
+        written_bytes: usize,
+    },
     /// The engine's buffers ran out since the last turn. Nothing is lost by it.
     Starved,
     /// Datagrams from another sender than the kernel were dropped since the last turn.
@@ -87,6 +93,10 @@ impl fmt::Display for Notice {
                 group.map_or(Ok(()), |group| write!(f, " (group {group})"))
             }
             Self::Malformed(malformed) => write!(f, "a datagram is malformed {malformed}"),
+            Self::Short { written_bytes } => write!(
+                f,
+                "a receive brought {written_bytes} bytes, too few for a datagram, which is gone"
+            ),
             Self::Starved => f.write_str("the engine's buffers ran out; nothing is lost by it"),
             Self::Foreign { count, port_id } => {
                 write!(

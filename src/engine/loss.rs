@@ -11,7 +11,7 @@ use std::time::SystemTime;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// Datagrams handed over, the truncated, malformed and foreign ones included.
+    /// Datagrams handed over, the truncated, malformed, short and foreign ones included.
     pub received: u64,
     /// Datagrams the kernel dropped since the receive queue was full.
     pub dropped: u64,
@@ -22,6 +22,9 @@ pub struct Statistics {
     pub truncated: u64,
     /// Datagrams with a bad length inside; the messages before it were delivered.
     pub malformed: u64,
+    /// Datagrams of which the kernel left fewer bytes than what stands before a datagram, so that not even the sender is
+    /// known: reported, never parsed. No kernel is known to do this.
+    pub short: u64,
     /// Datagrams from another sender than the kernel: dropped, unless they were asked for.
     pub foreign: u64,
     /// How often the engine's buffers ran out. Nothing was lost by it; more buffers would have cost less time.

@@ -52,7 +52,8 @@ pub(super) trait Receive: Send {
     /// Appends what has come to `taken`, in order, and notes in `sockets` which receives have ended and why.
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>);
 
-    /// The bytes of a datagram, and what came with them. None: the kernel left less than a datagram in the buffer.
+    /// The bytes of a datagram, and what came with them. None: the kernel left fewer bytes in the buffer than what stands
+    /// before a datagram.
     fn datagram(&self, taken: Taken) -> Option<(Received, &[u8])>;
 
     /// Takes the buffers of delivered datagrams back into use.

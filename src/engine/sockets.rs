@@ -129,6 +129,16 @@ impl Entry {
         }
     }
 
+    /// Counts a datagram that the kernel left too few bytes of.
+    pub(super) fn note_short(&mut self, written_bytes: u32) -> Notice {
+        self.statistics.received += 1;
+        self.statistics.short += 1;
+        self.statistics.bytes += u64::from(written_bytes);
+        Notice::Short {
+            written_bytes: written_bytes as usize,
+        }
+    }
+
     /// Counts a datagram of a sender that is not wanted.
     pub(super) fn note_foreign(&mut self, port_id: u32) {
         self.statistics.foreign += 1;

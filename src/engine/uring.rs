@@ -78,11 +78,12 @@ impl Uring {
     /// Receives one datagram from the kernel in this mode, on a ring of its own: whether it works here is found out by
     /// trying, since neither versions nor probes tell (a seccomp profile may forbid any of the calls).
     pub(super) fn trial(mode: Mode) -> io::Result<()> {
+        // Before the ring, which on its way out submits what is queued: the descriptor's number must be this socket's still.
+        let socket = Socket::open(Protocol::ROUTE)?;
+        socket.bind(Socket::AUTOPID, 0)?;
         let mut this = Self::new(mode, 16, false)?;
         this.ring.enable()?;
         this.attach(0, AddOptions::new().buffer_count(2).buffer_bytes(512))?;
-        let socket = Socket::open(Protocol::ROUTE)?;
-        socket.bind(Socket::AUTOPID, 0)?;
         this.arm(0, socket.as_fd())?;
         let mut request = Vec::new();
         // Any netlink protocol acknowledges an empty request (net/netlink/af_netlink.c, netlink_rcv_skb).
@@ -127,6 +128,10 @@ impl Uring {
             lent_count: self.ring.lent_count(slot),
         };
         let outcome = facts.judge();
+        debug_assert!(
+            facts.has_buffer || facts.result <= 0,
+            "bytes come in a buffer"
+        );
         if let Some(place) = completion.place {
             if outcome.datagram {
                 taken.push(Taken {
@@ -265,7 +270,8 @@ impl Receive for Uring {
     }
 
     fn detach(&mut self, slot: u16) {
-        self.ring.remove(slot);
+        let is_removed = self.ring.remove(slot);
+        debug_assert!(is_removed, "a slot is freed only when it is quiet");
     }
 
     fn submit(&mut self) -> Result<()> {

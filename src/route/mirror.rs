@@ -223,7 +223,10 @@ impl Mirror {
             Event::Notice(_, Notice::Delayed(loss)) => self.note_loss(&Loss { count: 0, ..*loss }),
             Event::Notice(
                 _,
-                Notice::Truncated { .. } | Notice::Malformed(_) | Notice::Retried(_),
+                Notice::Truncated { .. }
+                | Notice::Malformed(_)
+                | Notice::Short { .. }
+                | Notice::Retried(_),
             ) => self.note_unreadable(),
             Event::Notice(..) => {}
         }

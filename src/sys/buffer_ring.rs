@@ -8,13 +8,24 @@
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::types::BufRingEntry;
-
 use super::mapping::Mapping;
 use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 
-/// Size of `struct io_uring_buf` (include/uapi/linux/io_uring.h), whose ring shares its first entry with the tail.
-const ENTRY_BYTES: usize = size_of::<BufRingEntry>();
+/// What is written to lend a buffer: the fields of `struct io_uring_buf` (include/uapi/linux/io_uring.h) but for the last.
+/// Packed, so that it ends where they do.
+#[repr(C, packed)]
+struct Entry {
+    address: u64,
+    length_bytes: u32,
+    buffer: u16,
+}
+
+/// An entry in the ring, with its last field, which is reserved and not used. In the first entry it is the ring's tail.
+const ENTRY_BYTES: usize = 16;
+/// Where the tail is in `struct io_uring_buf_ring`.
+const TAIL_OFFSET: usize = 14;
+const _: () = assert!(size_of::<Entry>() == TAIL_OFFSET);
+
 /// Size of `struct io_uring_recvmsg_out`: name length, control length, payload length, flags.
 const OUT_BYTES: usize = 16;
 /// What stands before the payload of each datagram.
@@ -142,18 +153,22 @@ impl BufferRing {
         self.commit();
     }
 
-    /// Notes that a completion has named a buffer into which it wrote so many bytes. Returns where they are.
+    /// Notes a completion: it names buffer `id` and reports `written_bytes` written, behind those of the completions before
+    /// it. Returns where they are.
     ///
     /// # Safety
     ///
-    /// It has, and unless `is_lent` still, the kernel is done with the whole buffer.
+    /// The caller holds that completion, and passes each completion once, in the kernel's order. If `is_lent` is false, the
+    /// kernel has finished with the whole buffer; otherwise it may still write behind those bytes, but not to them.
     pub(super) unsafe fn take(
         &mut self,
         id: u16,
         written_bytes: u32,
         is_lent: bool,
     ) -> Option<Place> {
-        let share = self.shares.get_mut(usize::from(id))?;
+        let share = self.shares.get_mut(usize::from(id));
+        debug_assert!(share.is_some(), "the kernel names only buffers it was lent");
+        let share = share?;
         let offset = share.filled_bytes;
         share.filled_bytes = offset.saturating_add(written_bytes);
         share.in_hand_count += 1;
@@ -177,7 +192,7 @@ impl BufferRing {
         }
     }
 
-    /// Puts a buffer, none of whose datagrams is in hand, into the ring.
+    /// Puts a buffer into the ring that is not lent and of which no datagram is in hand. `id` is below the buffer count.
     fn lend(&mut self, id: u16) {
         let index = usize::from(id);
         let (count, buffer_bytes) = (self.shares.len(), self.shape.buffer_bytes);
@@ -187,35 +202,36 @@ impl BufferRing {
             in_hand_count: 0,
         };
         self.lent_count += 1;
+        debug_assert!(self.lent_count <= count, "each buffer is lent once");
         let place = usize::from(self.tail) & (count - 1);
         let buffer = self.buffers.at(index * buffer_bytes, buffer_bytes);
-        let entry = self
-            .entries
-            .at(place * ENTRY_BYTES, ENTRY_BYTES)
-            .cast::<BufRingEntry>();
-        // SAFETY: `entry` is a place in the zeroed, page-aligned ring, and valid as any bytes are. The kernel reads and
-        // writes only entries below the tail it was told, from its head on, and this one is not: with as many entries
-        // as buffers, the place is free while its buffer is ours. The fields written leave the tail, which lies in the
-        // first entry, alone.
-        let entry = unsafe { &mut *entry.as_ptr() };
-        entry.set_addr(buffer.as_ptr().expose_provenance() as u64);
-        entry.set_len(u32::try_from(buffer_bytes).unwrap_or(u32::MAX));
-        entry.set_bid(id);
+        let entry = Entry {
+            address: buffer.as_ptr().expose_provenance() as u64,
+            // Of a longer buffer the kernel uses as much as it can count.
+            length_bytes: u32::try_from(buffer_bytes).unwrap_or(u32::MAX),
+            buffer: id,
+        };
+        let at = self.entries.at(place * ENTRY_BYTES, size_of::<Entry>());
+        // SAFETY: `at` has checked that the place is inside the mapping, and an Entry needs no alignment. Only the entries
+        // between the kernel's head and the tail that `commit` has published are the kernel's to read and write. This place
+        // is not among them: there are as many places as buffers, and this buffer is ours until now. An Entry ends before
+        // the word of the tail, which the kernel reads at any time, and no reference to the entry is made.
+        unsafe { at.cast::<Entry>().write(entry) };
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Tells the kernel of the buffers lent.
+    /// Publishes the buffers that were lent to the kernel.
     pub(super) fn commit(&mut self) {
-        let first = self.entries.at(0, ENTRY_BYTES).cast::<BufRingEntry>();
-        // SAFETY: `first` is the ring's first entry, initialised as it was zeroed, where the tail lies.
-        let tail = unsafe { BufRingEntry::tail(first.as_ptr()) };
-        // SAFETY: the pointer is into our mapping and aligned (offset 14 of a page); the kernel reads the tail
-        // with an acquiring load, and nothing but this writes it.
-        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        let tail = self.entries.at(TAIL_OFFSET, size_of::<AtomicU16>());
+        // SAFETY: `at` has checked that the word is inside the mapping, which lives as long as the borrow of self. It is
+        // aligned (offset 14 of a page) and was zeroed. The kernel reads it with an acquiring load and does not write it, and
+        // of this program nothing else touches it, so all accesses are atomic.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast().as_ptr()) };
         tail.store(self.tail, Ordering::Release);
     }
 
-    /// The datagram in a place that is ours, of which a completion said that so many bytes were written.
+    /// The datagram in a place that is ours, of which a completion said that `written_bytes` were written. None: the place
+    /// is not ours, or the bytes are too few for a datagram.
     pub(super) fn datagram(&self, place: Place, written_bytes: usize) -> Option<(Received, &[u8])> {
         let index = usize::from(place.buffer);
         let share = self.shares.get(index)?;
@@ -227,9 +243,9 @@ impl BufferRing {
         if !is_ours {
             return None;
         }
-        // SAFETY: a completion has named these bytes since the buffer was lent, so the kernel, which goes on behind
-        // them if at all, writes them no more. It stays so while self is borrowed: to lend the buffer again needs
-        // self exclusively.
+        // SAFETY: `take` has counted these bytes as written by a completion since the buffer was lent, and its caller has
+        // vouched that the kernel writes behind them, if at all. One of the buffer's datagrams is in hand, so the buffer was
+        // not lent again. It stays so while self is borrowed, because to lend it again needs self exclusively.
         let datagram = unsafe {
             self.buffers
                 .bytes(index * self.shape.buffer_bytes + offset, written_bytes)

@@ -72,7 +72,10 @@ impl Token {
             }
             2 => Self::Cancel,
             3 => Self::Watch,
-            _ => Self::Alarm,
+            kind => {
+                debug_assert_eq!(kind, 4, "no submission has this token");
+                Self::Alarm
+            }
         }
     }
 }
@@ -252,26 +255,15 @@ impl Ring {
         payload_bytes: usize,
     ) -> io::Result<()> {
         self.require_free(receiver)?;
-        // Before the buffers are registered: a failure behind that would leave their group taken.
-        let header = Mapping::new(size_of::<libc::msghdr>())?;
         let packed = Shape::packed(count, payload_bytes);
+        // Before the buffers are registered: a failure behind that would leave their group taken.
+        let header = template_header()?;
         let mut ring = match packed.map(|shape| self.register_buffers(receiver, shape)) {
             Some(Ok(ring)) => ring,
             Some(Err(error)) if !is_unknown(&error) => return Err(error),
             _ => self.register_buffers(receiver, Shape::plain(count, payload_bytes))?,
         };
         ring.lend_all();
-        // SAFETY: msghdr is integers and pointers, for which all zeroes (null) is a value.
-        let mut template: libc::msghdr = unsafe { std::mem::zeroed() };
-        template.msg_namelen = NAME_BYTES as _;
-        template.msg_controllen = CONTROL_BYTES as _;
-        // SAFETY: the mapping has room for one msghdr, page-aligned, and nobody else knows it yet.
-        unsafe {
-            header
-                .at(0, size_of::<libc::msghdr>())
-                .cast::<libc::msghdr>()
-                .write(template);
-        };
         self.place(receiver, Memory::Buffers { ring, header });
         Ok(())
     }
@@ -293,8 +285,9 @@ impl Ring {
             reserved: [0; 5],
         };
         // SAFETY: the call reads the registration, borrowed for it. The address in it is that of a page-aligned mapping
-        // with room for `entry_count` entries, which lives in `receivers` until `remove` unregisters it or the ring has
-        // been closed; until the caller puts it there no receive can use it.
+        // with room for `entry_count` entries. On success it lives in the BufferRing that is returned. `add_buffers` moves
+        // that into `receivers` and can no longer fail, and there it stays until `remove` has unregistered it or the ring was
+        // closed. Until then no receive names its group.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_register,
@@ -393,6 +386,10 @@ impl Ring {
         for index in 0..SUBMISSION_ENTRIES.min(u16::try_from(count).unwrap_or(u16::MAX)) {
             let is_last = usize::from(index) + 1 == count;
             let Some(entry) = self.link(receiver, index, fd, is_last) else {
+                debug_assert!(
+                    false,
+                    "a slot is ours when none of its receives is in flight"
+                );
                 break;
             };
             // SAFETY: the entry points to a lent slot, whose memory stays until the receive has ended, which `remove` and
@@ -611,11 +608,14 @@ impl Ring {
             return None;
         };
         let ended_count = usize::from(!cqueue::more(flags));
+        debug_assert!(self.in_flight_count >= ended_count, "a receive ends once");
         self.in_flight_count -= ended_count;
-        // A receiver stays while a receive of it is in flight, so this is always the one that was meant.
         let state = self
             .receiver_mut(receiver)
-            .filter(|state| state.generation == generation)?;
+            .filter(|state| state.generation == generation);
+        debug_assert!(state.is_some(), "a receiver stays while its receives do");
+        let state = state?;
+        debug_assert!(state.in_flight_count >= ended_count, "a receive ends once");
         state.in_flight_count -= ended_count;
         match &mut state.memory {
             Memory::Buffers { ring, .. } => {
@@ -710,6 +710,19 @@ impl Ring {
     }
 }
 
+/// The template of a multishot RECVMSG: how much room each datagram's buffer has for name and control.
+fn template_header() -> io::Result<Mapping> {
+    let header = Mapping::new(size_of::<libc::msghdr>())?;
+    // SAFETY: msghdr is integers and pointers, for which all zeroes (null) is a value.
+    let mut template: libc::msghdr = unsafe { std::mem::zeroed() };
+    template.msg_namelen = NAME_BYTES as _;
+    template.msg_controllen = CONTROL_BYTES as _;
+    let place = header.at(0, size_of::<libc::msghdr>());
+    // SAFETY: `at` has checked that the mapping has room for one msghdr; it is page-aligned, and nobody else knows it yet.
+    unsafe { place.cast::<libc::msghdr>().write(template) };
+    Ok(header)
+}
+
 /// `struct io_uring_buf_reg` (include/uapi/linux/io_uring.h, 2026-04); before, `min_left` was reserved and had to be zero.
 #[repr(C)]
 struct BufferRegistration {
@@ -779,5 +792,30 @@ impl Drop for Ring {
         }
         // SAFETY: this is the only place where it is dropped, and nothing uses it afterwards.
         unsafe { ManuallyDrop::drop(&mut self.uring) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_back_as_it_went() {
+        let receive = |receiver, generation, index| Token::Receive {
+            receiver,
+            generation,
+            index,
+        };
+        for token in [
+            receive(0, 0, 0),
+            receive(1, 2, 3),
+            receive(0xfedc, 0xba98, 0x7654),
+            receive(u16::MAX, u16::MAX, u16::MAX),
+            Token::Cancel,
+            Token::Watch,
+            Token::Alarm,
+        ] {
+            assert_eq!(Token::from_bits(token.to_bits()), token);
+        }
     }
 }

@@ -115,12 +115,13 @@ impl Slots {
         Some(self.header(index).as_ptr().cast()) // msg_hdr is mmsghdr's first field
     }
 
-    /// Notes that a completion has named this slot.
+    /// Notes that this slot is ours again.
     ///
     /// # Safety
     ///
-    /// It has: the kernel is done with the slot.
+    /// The completion of this slot's receive has been taken off the queue, so the kernel no longer writes to the slot.
     pub(super) unsafe fn take(&mut self, index: usize) {
+        debug_assert_eq!(self.ours.get(index), Some(&false), "a slot completes once");
         if let Some(ours) = self.ours.get_mut(index) {
             *ours = true;
         }
