@@ -450,13 +450,14 @@ impl Requester {
     /// Receives the kernel's next datagram for an exchange. `deadline` is None at the first of several calls.
     ///
     /// The clock is looked at whenever a datagram, here or before, brought nothing that was wanted: so a stream of such
-    /// datagrams does not prolong anything.
+    /// datagrams does not prolong anything. A stop is looked for at each datagram: so it ends a long dump too.
     fn receive_for(
         &mut self,
         exchange: &mut Exchange,
         patience: Patience,
         deadline: &mut Option<Deadline>,
     ) -> Result<()> {
+        self.check_stop()?;
         match *deadline {
             Some(deadline) => self.check(deadline)?,
             None => *deadline = Some(Deadline::of(patience, self.timeout)),

@@ -14,13 +14,14 @@ use nlring::route::{
     Change, EventKind, Mirror, MirrorOptions, Nexthop, Route, family, protocol, route_flags,
 };
 use nlring::{
-    AddOptions, Backend, Engine, MessageBuilder, Protocol, Resync, ResyncReason, Running, Socket,
-    SocketId, Turn, flags,
+    AddOptions, Backend, Engine, ErrorKind, MessageBuilder, Protocol, Requester, Resync,
+    ResyncReason, Running, Socket, SocketId, StopHandle, Turn, flags,
 };
 
 on_each_backend!(
     a_device_that_goes_down_shows_at_the_end_if_dumps_are_never_due,
     a_round_that_fails_is_tried_again_after_the_interval_of_its_reason,
+    it_goes_on_following_beside_a_route_that_cannot_be_dumped,
     it_is_what_ip_lists_after_several_have_changed_multipath_routes_at_once,
     a_device_that_goes_down_shows_within_a_second,
     it_is_what_ip_lists_after_every_kind_of_change,
@@ -102,16 +103,25 @@ impl Follower {
             Some(due) => due.saturating_duration_since(now).min(longest),
             None => longest,
         };
+        let is_idle = self.receive(timeout);
+        self.advance().expect("advanced");
+        is_idle
+    }
+
+    /// Whether nothing came.
+    fn receive(&mut self, timeout: Duration) -> bool {
         let (mirror, told) = (&mut self.mirror, &mut self.told);
         let turn = self.running.poll(Some(timeout), |event, _| {
             mirror.take(&event, |change| told.take(&change));
             ControlFlow::<()>::Continue(())
         });
-        let turn = turn.expect("a turn");
+        matches!(turn.expect("a turn"), Turn::Idle)
+    }
+
+    fn advance(&mut self) -> nlring::Result<()> {
         let socket = self.running.socket(self.id).expect("its socket");
-        let advanced = mirror.advance(socket, |change| told.take(&change));
-        advanced.expect("advanced");
-        matches!(turn, Turn::Idle)
+        let told = &mut self.told;
+        self.mirror.advance(socket, |change| told.take(&change))
     }
 
     fn turn_for(&mut self, duration: Duration) {
@@ -127,10 +137,14 @@ impl Follower {
     #[track_caller]
     fn await_ip(&mut self, what: &str) -> Duration {
         let start = Instant::now();
+        let mut idle_since = start;
         let mut looked_at = None;
         loop {
             let is_idle = self.turn();
-            let is_late = start.elapsed() > PATIENCE;
+            if !is_idle {
+                idle_since = Instant::now();
+            }
+            let is_late = idle_since.elapsed() > PATIENCE || start.elapsed() > 8 * PATIENCE;
             let is_soon =
                 looked_at.is_some_and(|at: Instant| at.elapsed() < Duration::from_millis(20));
             if (!is_idle || !self.mirror.is_synced() || is_soon) && !is_late {
@@ -693,6 +707,76 @@ fn it_is_what_ip_lists_after_several_have_changed_multipath_routes_at_once(backe
     }
 }
 
+fn it_goes_on_following_beside_a_route_that_cannot_be_dumped(backend: Backend) {
+    own_namespace();
+    if !make_devices() {
+        return skip(
+            "it_goes_on_following_beside_a_route_that_cannot_be_dumped",
+            "no ip",
+        );
+    }
+    let mut follower = Follower::new(backend, 8 << 20, MirrorOptions::new());
+    follower.await_ip("the start");
+    add_route_with_hops(index_of("v0"), 1200);
+    ip("link set v1 mtu 1400"); // asks for a dump
+    let start = Instant::now();
+    let failure = loop {
+        follower.receive(Duration::from_millis(20));
+        match follower.advance() {
+            Err(failure) => break failure,
+            Ok(()) => assert!(start.elapsed() < PATIENCE, "a dump that fails"),
+        }
+    };
+    assert_eq!(failure.kind(), ErrorKind::EntryTooLarge, "{failure}");
+
+    ip("route add 10.77.0.0/16 dev v0");
+    let is_there = |follower: &Follower| {
+        let dst = [10, 77, 0, 0].into();
+        follower.mirror.find(254, dst, 16).count() == 1
+    };
+    while !is_there(&follower) && start.elapsed() < PATIENCE {
+        follower.receive(Duration::from_millis(20));
+    }
+    assert!(is_there(&follower), "a route that was added since");
+    let ended = follower.mirror.finish(|_| ()).unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::EntryTooLarge, "{ended}");
+    ip("-6 route del fd20:1::/64");
+    let stop = StopHandle::new().expect("a handle");
+    stop.stop();
+    let stopped = follower.mirror.finish_until(&stop, |_| ()).unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Stopped, "{stopped}");
+    follower.mirror.finish(|_| ()).expect("a dump");
+    assert!(follower.mirror.is_synced());
+}
+
+/// Adds fd20:1::/64 with many gateways.
+fn add_route_with_hops(device: u32, hop_count: u16) {
+    let mut hops = Vec::new();
+    for number in 0..hop_count {
+        let [high, low] = (0x100 + number).to_be_bytes();
+        hops.extend_from_slice(&multipath_hop(device, [high, low]));
+    }
+    let mut dst = [0; 16];
+    dst[..4].copy_from_slice(&[0xfd, 0x20, 0, 1]);
+    let mut requester = Requester::open(Protocol::ROUTE).expect("a requester");
+    let added = requester.ask(24, flags::CREATE | flags::EXCL, |request| {
+        let request = request.bytes(&[family::INET6, 64, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
+        request.attribute(1, &dst).attribute(9, &hops)
+    });
+    added.expect("a route");
+}
+
+/// `struct rtnexthop` with a gateway in fd00::/64, by its last two bytes.
+fn multipath_hop(device: u32, [high, low]: [u8; 2]) -> Vec<u8> {
+    let mut hop = 28u16.to_ne_bytes().to_vec();
+    hop.extend_from_slice(&[0, 0]);
+    hop.extend_from_slice(&device.to_ne_bytes());
+    hop.extend_from_slice(&20u16.to_ne_bytes());
+    hop.extend_from_slice(&5u16.to_ne_bytes());
+    hop.extend_from_slice(&[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low]);
+    hop
+}
+
 /// Adds a route or hops to it, or deletes all of it, in turn, a few times each of some routes. What the kernel tells of it is in
 /// the wrong order at times.
 fn change_multipath_routes(message_types: [u16; 2], device: u32) {
@@ -706,13 +790,7 @@ fn change_multipath_routes(message_types: [u16; 2], device: u32) {
         };
         let mut hops = Vec::new();
         for host in [number % 3, 3 + number % 4] {
-            hops.extend_from_slice(&28u16.to_ne_bytes());
-            hops.extend_from_slice(&[0, 0]);
-            hops.extend_from_slice(&device.to_ne_bytes());
-            hops.extend_from_slice(&20u16.to_ne_bytes());
-            hops.extend_from_slice(&5u16.to_ne_bytes());
-            let [high, low] = (0x100 + host).to_be_bytes();
-            hops.extend_from_slice(&[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low]);
+            hops.extend(multipath_hop(device, (0x100 + host).to_be_bytes()));
         }
         let [high, low] = (number / 100).to_be_bytes();
         let mut dst = [0; 16];

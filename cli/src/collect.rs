@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nlring::{
     Ended, Engine, Event, Loss, Message, MessageList, Notice, Running, Socket, SocketId,
-    Statistics, Turn,
+    Statistics, StopHandle, Turn,
 };
 
 use crate::console::Console;
@@ -62,7 +62,8 @@ pub trait Lines {
     }
 
     /// The end, after the last event: gives the output what is still to be told.
-    fn finish(&mut self, _output: &mut Output, _console: &mut Console) {}
+    /// A stop ends what waits for the kernel.
+    fn finish(&mut self, _stop: &StopHandle, _output: &mut Output, _console: &mut Console) {}
 
     /// Adds what these lines alone know.
     fn add_to(&self, _summary: &mut Summary) {}
@@ -103,6 +104,7 @@ impl Session<'_> {
         lines: &mut impl Lines,
     ) -> Result<End, Failure> {
         let requests = self.forward_signals(engine.stop_handle())?;
+        let stop = StopHandle::new()?;
         let mut running = engine.start()?;
         self.summary.backend = Some(running.backend().to_string());
         self.summary.backend_reason = Some(running.backend_reason().to_owned());
@@ -132,7 +134,8 @@ impl Session<'_> {
         taker.retries.after_turn(self.console);
         let not_shown_count = taker.not_shown_count;
         if matches!(result, Ok(End::Stopped | End::Due)) {
-            lines.finish(&mut self.output, self.console);
+            self.requests.stop_on_next(stop.clone());
+            lines.finish(&stop, &mut self.output, self.console);
         }
         let written = match self.output.write_out() {
             Ok(()) => Ok(()),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use nlring::conntrack::{Expectation, Flow, Group, Repeats};
-use nlring::{Protocol, Resync, Running, Socket, SocketId};
+use nlring::{Protocol, Resync, Running, Socket, SocketId, StopHandle};
 
 use crate::args::{AuditInterval, ConntrackArguments, ConntrackEvent, Field};
 use crate::collect::{Incoming, Limits, Lines, Missed};
@@ -259,9 +259,9 @@ impl Lines for FlowLines {
         Ok(())
     }
 
-    fn finish(&mut self, output: &mut Output, console: &mut Console) {
+    fn finish(&mut self, stop: &StopHandle, output: &mut Output, console: &mut Console) {
         if let Some(mirror) = &mut self.mirror {
-            mirror.finish(&self.format, output, console);
+            mirror.finish(stop, &self.format, output, console);
         }
     }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use nlring::route::{EventKind, Group, Mirror, Route};
-use nlring::{Protocol, Resync, Running, SocketId};
+use nlring::{Protocol, Resync, Running, SocketId, StopHandle};
 
 use crate::args::{RouteArguments, RouteEvent, RouteField};
 use crate::collect::{Incoming, Limits, Lines, Missed};
@@ -221,9 +221,9 @@ impl Lines for RouteLines {
         Ok(())
     }
 
-    fn finish(&mut self, output: &mut Output, console: &mut Console) {
+    fn finish(&mut self, stop: &StopHandle, output: &mut Output, console: &mut Console) {
         if let Some(mirror) = &mut self.mirror {
-            mirror.finish(&self.formatter, output, console);
+            mirror.finish(stop, &self.formatter, output, console);
         }
     }
 

@@ -31,6 +31,8 @@ pub struct StopRequests(Arc<Requests>);
 struct Requests {
     count: AtomicUsize,
     first_at: OnceLock<Instant>,
+    /// Stopped by each further request, see [`StopRequests::stop_on_next`].
+    on_next: OnceLock<StopHandle>,
 }
 
 impl StopRequests {
@@ -47,6 +49,18 @@ impl StopRequests {
     pub fn add(&self) {
         self.0.first_at.get_or_init(Instant::now);
         self.0.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(stop) = self.0.on_next.get() {
+            stop.stop();
+        }
+    }
+
+    /// Has the next request end what waits for this handle: it is for waits during an orderly end, which the first request
+    /// asks for. The first handle counts.
+    pub fn stop_on_next(&self, stop: StopHandle) {
+        let stop = self.0.on_next.get_or_init(|| stop);
+        if self.stop_at_once() {
+            stop.stop(); // that request came just before
+        }
     }
 
     /// Takes note of the first request only.

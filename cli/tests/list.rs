@@ -5,7 +5,8 @@ mod common;
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use common::{Events, NLRING, json, make_flows, make_routes, must, own_namespace, run};
+use common::{Events, NLRING, Run, json, make_flows, make_routes, must, own_namespace, run};
+use nlring::{flags, route};
 use serde_json::Value;
 
 /// The command's lines, sorted.
@@ -151,4 +152,55 @@ fn what_does_not_go_together_is_refused() {
             assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
         }
     }
+}
+
+/// Adds an IPv6 route that the kernel cannot dump: with its 1,200 next hops it has more than 32 KiB.
+fn add_large_route() {
+    assert!(common::add_device("v0", &["10.0.0.1/8", "fd00::1/64"]));
+    let mut requests = route::Requests::open().expect("a requester");
+    let links = requests.links(|index: &mut u32, link| {
+        if link.name == Some(b"v0") {
+            *index = link.index;
+        }
+    });
+    let device = links.expect("the links").items.to_ne_bytes();
+    let hop = |number: u16| {
+        // struct rtnexthop, and RTA_GATEWAY in fd00::/64.
+        let (length, [high, low]) = (28u16.to_ne_bytes(), number.to_be_bytes());
+        let attribute = [20u16.to_ne_bytes(), 5u16.to_ne_bytes()].concat();
+        let gateway = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low];
+        [&length[..], &[0, 0], &device, &attribute, &gateway].concat()
+    };
+    let hops: Vec<u8> = (2..1202).flat_map(hop).collect();
+    let mut dst = [0; 16];
+    dst[..2].copy_from_slice(&[0xfd, 0x20]);
+    let added = requests
+        .requester()
+        .ask(24, flags::CREATE | flags::EXCL, |request| {
+            // struct rtmsg, RTA_DST and RTA_MULTIPATH.
+            let request = request.bytes(&[10, 64, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0]);
+            request.attribute(1, &dst).attribute(9, &hops)
+        });
+    added.expect("a route");
+}
+
+const TOO_LARGE: &str = "one entry is larger than the 32 KiB that the kernel dumps at a time";
+
+#[test]
+fn a_route_that_cannot_be_dumped_ends_the_list_and_not_the_mirror() {
+    own_namespace();
+    add_large_route();
+    let output = Command::new(NLRING)
+        .args(["route", "--snapshot", "--once"])
+        .output()
+        .expect("nlring runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert_eq!(errors.matches(TOO_LARGE).count(), 1, "{errors}");
+    let lines = sorted(&output.stdout);
+    let is_before = |line: &String| line.starts_with("10.0.0.0/8 dev v0 ");
+    assert!(lines.iter().any(is_before), "{lines:#?}");
+
+    let ended = Run::new("route --snapshot --duration 2s").run_to_end();
+    assert!(ended.errors.contains(TOO_LARGE), "{}", ended.errors);
 }

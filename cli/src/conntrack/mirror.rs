@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use nlring::conntrack::{Change, EventKind, Flow, Mirror, MirrorOptions};
-use nlring::{Message, Running, SocketId};
+use nlring::{Message, Running, SocketId, StopHandle};
 
 use crate::args::{ConntrackArguments, ConntrackEvent};
 use crate::collect::Missed;
@@ -154,10 +154,16 @@ impl FlowMirror {
         }
     }
 
-    /// The last event has come: tells what is held back, and what was missed.
-    pub fn finish(&mut self, format: &FlowFormat, output: &mut Output, console: &mut Console) {
+    /// The last event has come: reports what is held back, and what was missed. A stop ends the wait for the dump that shows it.
+    pub fn finish(
+        &mut self,
+        stop: &StopHandle,
+        format: &FlowFormat,
+        output: &mut Output,
+        console: &mut Console,
+    ) {
         let (shown, received_ns) = (&mut self.shown, now_ns());
-        let finished = self.mirror.finish(|change| {
+        let finished = self.mirror.finish_until(stop, |change| {
             show(&change, received_ns, format, shown, output);
         });
         if let Err(error) = finished {

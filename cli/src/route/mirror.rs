@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use nlring::route::{Change, EventKind, Mirror, MirrorOptions, Route};
-use nlring::{Message, Resync, ResyncReason, Running, SocketId};
+use nlring::{Message, Resync, ResyncReason, Running, SocketId, StopHandle};
 
 use super::RouteFormatter;
 use crate::args::{RouteArguments, RouteEvent};
@@ -156,15 +156,16 @@ impl RouteMirror {
         }
     }
 
-    /// The last event has come: tells what was missed.
+    /// The last event has come: reports what was missed. A stop ends the wait for the dump that shows it.
     pub fn finish(
         &mut self,
+        stop: &StopHandle,
         formatter: &RouteFormatter,
         output: &mut Output,
         console: &mut Console,
     ) {
         let (shown, received_ns) = (&mut self.shown, now_ns());
-        let finished = self.mirror.finish(|change| {
+        let finished = self.mirror.finish_until(stop, |change| {
             show(&change, received_ns, formatter, shown, output);
         });
         if let Err(error) = finished {
