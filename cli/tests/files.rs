@@ -66,7 +66,9 @@ fn await_warning(follower: &Follower, words: &str) {
 fn await_first_round(follower: &Follower) {
     await_that("the first round is over", || {
         let lines = follower.lines();
-        lines.iter().any(|line| line.starts_with(" [RESYNCED] "))
+        lines.iter().any(|line| {
+            line.starts_with(" [RESYNCED] ") || line.starts_with(r#"{"event":"resynced""#)
+        })
     });
 }
 
@@ -518,4 +520,29 @@ fn devices_and_open_files_are_written_to_by_name() {
         &["/dev/null/x", "Not a directory"],
     );
     assert!(started.elapsed() < common::PATIENCE);
+}
+
+/// The command line of the unit in docs/service.md works as it stands there.
+#[test]
+fn the_unit_in_the_manual_starts() {
+    own_namespace();
+    let directory = private();
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/service.md");
+    let manual = read(manual).replace("\\\n", " ");
+    let line = manual.lines().find_map(|line| {
+        let line = line.strip_prefix("ExecStart=")?;
+        line.strip_prefix("/usr/local/bin/nlring ")
+    });
+    let here = directory.0.to_str().expect("UTF-8");
+    let line = line.expect("a command line");
+    let line = ["/var/log/nlring", "/run/nlring"]
+        .into_iter()
+        .fold(line.to_owned(), |line, there| line.replace(there, here));
+    let follower = Run::new(&line).start();
+    await_first_round(&follower);
+    make_flows(0..10);
+    follower.await_lines(11);
+    follower.end().assert_good();
+    let names = ["flows.log", "flows.json", "stats.json"].map(|name| directory.file(name));
+    assert!(names.iter().all(|name| Path::new(name).exists()));
 }
