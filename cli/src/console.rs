@@ -69,13 +69,24 @@ impl Console {
             at: now,
             received_count,
         };
-        // The cursor is left at the line's start: what another program prints there covers it.
         let text = format!("{per_second} events/s, {received_count} in all, {lost_count} lost");
-        // A line that wraps could not be erased.
-        let shown = text
-            .get(..sink.columns().saturating_sub(1))
-            .unwrap_or(&text);
-        let _ = sink.write(format!("{ERASE}{shown}\r").as_bytes()); // a terminal that takes nothing now shows the next one
+        put_line(sink, &text);
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.sink.as_ref().is_some_and(Sink::is_terminal)
+    }
+
+    /// Shows a line in place of the one shown before. Only for a terminal.
+    pub fn show_line(&mut self, text: &str) {
+        if let Some(sink) = &self.sink {
+            put_line(sink, text);
+        }
+    }
+
+    /// Erases the line that was shown.
+    pub fn erase_line(&mut self) {
+        self.show_line("");
     }
 
     /// Prints a warning.
@@ -98,4 +109,14 @@ impl Console {
             self.sink = None; // there is nowhere left to tell this
         }
     }
+}
+
+/// The cursor is left at the line's start: what another program prints there covers it.
+fn put_line(sink: &Sink, text: &str) {
+    // A line that wraps could not be erased.
+    let shown: String = text
+        .chars()
+        .take(sink.columns().saturating_sub(1))
+        .collect();
+    let _ = sink.write(format!("{ERASE}{shown}\r").as_bytes()); // a terminal that takes nothing now shows the next one
 }

@@ -1,5 +1,7 @@
 //! `nlring flood`: makes events at a known rate, for whoever listens, and tells how many.
 
+mod progress;
+
 use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,8 +46,11 @@ fn flood(arguments: &FloodArguments) -> Result<Report, Failure> {
         namespace::enter("flood")?;
     }
     let mut load = Load::open(arguments.source, datagram_bytes, place)?;
-    let schedule = Schedule::new(pace(arguments), load::now_ns());
-    let made = load.run(&schedule, &|| is_over.load(Ordering::Relaxed))?;
+    let (pace, made_count) = (pace(arguments), load.made_count());
+    let made = progress::show(pace, &made_count, || {
+        let schedule = Schedule::new(pace, load::now_ns());
+        load.run(&schedule, &|| is_over.load(Ordering::Relaxed))
+    })?;
     Ok(Report::new(arguments, &made))
 }
 
@@ -144,7 +149,7 @@ impl fmt::Display for Report {
             let late_us = ratio(self.most_late_ns, 1_000);
             write!(
                 f,
-                "; asked for {asked} events/s, at worst {late_us:.1} µs late"
+                " (asked for: {asked} events/s)\nlate: {late_us:.1} µs at worst"
             )?;
         }
         if let (Some(seconds), Some(rate)) = (self.flush_seconds, self.flush_events_per_second) {

@@ -17,6 +17,8 @@ mod usersock;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -99,6 +101,7 @@ trait Source: Send {
 /// Makes the events of a source, and removes what it made: at the end of a run, or when dropped.
 pub struct Load {
     source: Box<dyn Source>,
+    made_count: Arc<AtomicU64>,
 }
 
 /// What a run has made.
@@ -143,7 +146,15 @@ impl Load {
             SourceKind::ConntrackFlush => Box::new(Flush::open()?),
             SourceKind::Route => Box::new(Cycles::new(Routes::open(place)?)),
         };
-        Ok(Self { source })
+        Ok(Self {
+            source,
+            made_count: Arc::default(),
+        })
+    }
+
+    /// How many events of the schedule a run has made so far, for other threads to look at.
+    pub fn made_count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.made_count)
     }
 
     /// Makes the events, each when it is due, until the schedule's end or until `is_over`; then removes what is left.
@@ -164,6 +175,7 @@ impl Load {
                 made.note_lateness(schedule, now_ns);
                 self.source.make(next..end, schedule)?;
                 made.event_count = end;
+                self.made_count.store(end, Ordering::Relaxed);
             } else {
                 wait_towards(schedule.wake_ns(next), &mut cpu);
             }

@@ -14,7 +14,9 @@ use crate::privilege::{Capability, Privilege, Way, from_outside};
 /// `command` is the one to run as root where that is forbidden.
 pub fn enter(command: &str) -> Result<(), Failure> {
     let (user, group) = (geteuid(), getegid());
-    if user.is_root() && unshare(UnshareFlags::NEWNET).is_ok() {
+    // Without CAP_NET_ADMIN root could do nothing in it; in a user namespace of its own it can.
+    let is_able = user.is_root() && Privilege::read().has(Capability::NetAdmin);
+    if is_able && unshare(UnshareFlags::NEWNET).is_ok() {
         return Ok(());
     }
     unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)

@@ -116,6 +116,18 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A time as one says it: `11 s`, `3 min`.
+pub struct Rough(pub Duration);
+
+impl fmt::Display for Rough {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            seconds @ 0..120 => write!(f, "{} s", seconds + 1),
+            seconds => write!(f, "{} min", seconds.div_ceil(60)),
+        }
+    }
+}
+
 /// A quotient of counts, for people; 0 where there is none.
 #[allow(clippy::cast_precision_loss)] // beyond 2^53 no reader sees the difference
 pub fn ratio(count: u64, by: u64) -> f64 {

@@ -1,10 +1,13 @@
 //! `nlring flood` makes as many events as it says, when they are due, and leaves nothing behind.
 
 mod common;
+#[path = "common/terminal.rs"]
+mod terminal;
 
 use std::collections::HashSet;
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use nlring::{Protocol, RecvFlags, Socket};
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,9 +15,10 @@ use rustix::thread::UnshareFlags;
 use serde_json::Value;
 
 use common::{
-    Ended, Follower, NLRING, field_names, is_installed, make_flows, make_routes, must,
+    Ended, Follower, NLRING, await_that, field_names, is_installed, make_flows, make_routes, must,
     own_namespace, run, skip, unshare,
 };
+use terminal::Terminal;
 
 const TRACK: &str = "nft add table inet t; add chain inet t c { type filter hook output priority 0; }; \
                      add rule inet t c ct state new";
@@ -276,6 +280,53 @@ fn what_is_missing_here_is_told_with_its_remedy() {
         "{errors}"
     );
     assert_eq!(left(), (0, 0));
+}
+
+/// Not after a time-out: the kernel answers a batch that it does not permit once, and not for each request.
+#[test]
+fn without_the_capability_it_says_so_at_once() {
+    const NAME: &str = "without_the_capability_it_says_so_at_once";
+    const WITHOUT: &[&str] = &["--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+    let with = |command: &[&str]| run("setpriv", &[WITHOUT, command].concat());
+    if !with(&["true"]).is_some_and(|output| output.status.success()) {
+        return skip(NAME, "no setpriv, or it may not give capabilities up");
+    }
+    own_namespace();
+    for source in ["conntrack", "conntrack-flush", "route"] {
+        let started = Instant::now();
+        let output = with(&[NLRING, "flood", "--here", source, "--count", "200"]);
+        let output = output.expect("setpriv");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{source}: {errors}");
+        for part in ["not permitted", "CAP_NET_ADMIN"] {
+            assert!(errors.contains(part), "{source}: {part} in: {errors}");
+        }
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        // A reply is awaited for 5 s.
+        assert!(started.elapsed() < Duration::from_secs(4), "{source}");
+    }
+}
+
+#[test]
+fn a_terminal_shows_how_far_it_is() {
+    own_namespace();
+    let terminal = Terminal::with_columns(80);
+    let flood = Command::new(NLRING)
+        .args("flood usersock --here --rate 1000 --duration 1m".split(' '))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(terminal.slave())
+        .spawn()
+        .expect("nlring runs");
+    await_that("a line of progress, renewed", || {
+        let screen = terminal.screen();
+        let count = terminal.text().matches(" made, ").count();
+        count >= 2 && screen.len() == 1 && screen[0].contains(" events/s, ")
+    });
+    interrupt(&flood);
+    let output = flood.wait_with_output().expect("its end");
+    assert!(output.status.success());
+    await_that("it is erased", || terminal.screen() == [""]);
 }
 
 #[test]

@@ -1,19 +1,18 @@
 //! How far it is, on standard error: on a terminal a line that is renewed, else one at the start.
 
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use crate::console::Console;
+use crate::units::Rough;
 
 /// What is done sooner needs no words.
 const WORTH_TELLING: Duration = Duration::from_secs(3);
 /// What a run takes beside the time it measures.
 const OVERHEAD: Duration = Duration::from_millis(50);
-/// To the line's start, and erase to its end (ECMA-48 EL).
-const ERASE: &str = "\r\x1b[K";
 
-pub struct Progress {
+pub struct Progress<'a> {
+    console: &'a mut Console,
     total: usize,
     begun: usize,
     started: Instant,
@@ -21,16 +20,17 @@ pub struct Progress {
     is_shown: bool,
 }
 
-impl Progress {
-    pub fn start(total: usize, run_time: Duration, console: &mut Console) -> Self {
+impl<'a> Progress<'a> {
+    pub fn start(total: usize, run_time: Duration, console: &'a mut Console) -> Self {
         let run_time = run_time + OVERHEAD;
         let is_worth_it = times(run_time, total) >= WORTH_TELLING;
-        let is_shown = is_worth_it && io::stderr().is_terminal();
+        let is_shown = is_worth_it && console.is_terminal();
         if is_worth_it && !is_shown {
             let in_all = Rough(times(run_time, total));
             console.say(format_args!("nlring: {total} runs, which take {in_all}"));
         }
         Self {
+            console,
             total,
             begun: 0,
             started: Instant::now(),
@@ -44,11 +44,8 @@ impl Progress {
         if self.is_shown {
             let left = Rough(self.time_left());
             let (number, total) = (self.begun + 1, self.total);
-            // What cannot be shown is no reason to end.
-            let _ = write!(
-                io::stderr(),
-                "{ERASE}run {number} of {total}, {left} left: {way}"
-            );
+            self.console
+                .show_line(&format!("run {number} of {total}, {left} left: {way}"));
         }
         self.begun += 1;
     }
@@ -63,26 +60,14 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for Progress<'_> {
     fn drop(&mut self) {
         if self.is_shown {
-            let _ = write!(io::stderr(), "{ERASE}");
+            self.console.erase_line();
         }
     }
 }
 
 fn times(time: Duration, count: usize) -> Duration {
     time.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
-}
-
-/// A time as one says it.
-struct Rough(Duration);
-
-impl fmt::Display for Rough {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_secs() {
-            seconds @ 0..120 => write!(f, "{} s", seconds + 1),
-            seconds => write!(f, "{} min", seconds.div_ceil(60)),
-        }
-    }
 }
