@@ -46,9 +46,10 @@ fn flood(arguments: &FloodArguments) -> Result<Report, Failure> {
         namespace::enter("flood")?;
     }
     let mut load = Load::open(arguments.source, datagram_bytes, place)?;
-    let (pace, made_count) = (pace(arguments), load.made_count());
-    let made = progress::show(pace, &made_count, || {
-        let schedule = Schedule::new(pace, load::now_ns());
+    let asked = pace(arguments);
+    let made_count = load.made_count();
+    let made = progress::show(asked, &made_count, || {
+        let schedule = Schedule::new(asked, load::now_ns());
         load.run(&schedule, &|| is_over.load(Ordering::Relaxed))
     })?;
     Ok(Report::new(arguments, &made))

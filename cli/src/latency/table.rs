@@ -2,83 +2,104 @@
 
 use std::fmt::Write as _;
 
-use super::plan::{Plan, Setting};
+use super::plan::Plan;
 use super::ratio::{Interval, as_f64};
 use super::report::{Report, Row};
 use super::run::PERCENTILES;
+use crate::fold::fold;
 
-/// A block for each setting: its figures, and how they stand to the reference's.
+/// As wide as the narrowest usual terminal.
+const COLUMNS: usize = 80;
+
+/// A block for each setting: how late the events came, what they cost, and how that stands to the reference's.
 pub fn text(plan: &Plan, report: &Report) -> String {
     let mut text = heading(report);
     for &setting in &plan.settings {
         let is_its = |row: &&Row| row.setting == setting;
         let rows: Vec<&Row> = report.rows.iter().filter(is_its).collect();
-        text.push_str(&setting_heading(setting, &rows));
-        push_table(&mut text, &figures(&rows));
-        let others = rows
-            .iter()
-            .filter(|row| Some(row.way) != plan.reference_way());
-        if let Some(reference) = plan.reference_way()
-            && let Some(confidence) = others
-                .clone()
-                .find_map(|row| row.ratio?.cpu)
-                .map(confidence)
-        {
-            let _ = writeln!(text, "× {reference}: {confidence}");
-            push_table(&mut text, &ratios(others.copied()));
-        }
+        push_folded(&mut text, &format!("\n{setting}"));
+        push_folded(&mut text, &latency_heading(&rows));
+        push_table(&mut text, &latencies(&rows));
+        push_folded(&mut text, "and what an event cost:");
+        push_table(&mut text, &costs(&rows));
+        push_ratios(&mut text, plan, &rows);
     }
     text
 }
 
 fn heading(report: &Report) -> String {
-    let mut text = format!(
-        "Linux {}, received on CPU {}, made on CPU {}; medians of {} × {:?} s after {:?} s\n",
-        report.kernel,
-        report.receiver_cpu,
-        report.generator_cpu,
-        report.repeat,
-        report.duration_s,
-        report.warmup_s
+    let mut text = String::new();
+    push_folded(
+        &mut text,
+        &format!(
+            "Linux {}, received on CPU {}, made on CPU {}; medians of {} × {:?} s after {:?} s",
+            report.kernel,
+            report.receiver_cpu,
+            report.generator_cpu,
+            report.repeat,
+            report.duration_s,
+            report.warmup_s
+        ),
     );
     let chosen = |row: &Row| Some((row.backend_used.clone(), row.backend_reason.clone()?));
     if let Some((backend, reason)) = report.rows.iter().find_map(chosen) {
-        let _ = writeln!(text, "auto is {backend} ({reason})");
+        push_folded(&mut text, &format!("auto is {backend} ({reason})"));
     }
     text
 }
 
-fn setting_heading(setting: Setting, rows: &[&Row]) -> String {
+fn latency_heading(rows: &[&Row]) -> String {
     match rows.iter().find_map(|row| row.clock) {
-        None => format!("\n{setting}: no event told its time\n"),
-        Some(clock) => format!("\n{setting}: µs {clock}\n"),
+        None => "no event told its time, so there are no latencies:".to_owned(),
+        Some(clock) => format!("latency in µs, {clock}:"),
     }
 }
 
-fn figures(rows: &[&Row]) -> Vec<Vec<String>> {
+fn latencies(rows: &[&Row]) -> Vec<Vec<String>> {
     let mut header = vec!["backend", "wait"];
     header.extend(PERCENTILES.map(|(name, _)| name));
-    header.extend([
-        "events/s", "lost", "CPU µs", "switches", "made µs", "late µs",
-    ]);
     let mut table = vec![header.into_iter().map(str::to_owned).collect()];
     table.extend(rows.iter().map(|row| {
         let mut cells = names(row);
         cells.extend(row.latency_ns.map(|latency_ns| match row.measured {
             0 => "-".to_owned(),
-            _ => format!("{:.1}", micros(latency_ns)),
+            _ => short(micros(latency_ns), 1),
         }));
+        cells
+    }));
+    table
+}
+
+fn costs(rows: &[&Row]) -> Vec<Vec<String>> {
+    let header = [
+        "backend", "wait", "events/s", "lost", "CPU µs", "switches", "made µs", "late µs",
+    ];
+    let mut table = vec![header.map(str::to_owned).to_vec()];
+    table.extend(rows.iter().map(|row| {
+        let mut cells = names(row);
         cells.extend([
             row.events_per_s.to_string(),
             row.lost.to_string(),
-            format!("{:.2}", micros(row.cpu_ns_per_event)),
+            short(micros(row.cpu_ns_per_event), 2),
             format!("{:.3}", row.switches_per_event),
-            format!("{:.2}", micros(row.generator_cpu_ns_per_event)),
-            format!("{:.1}", micros(row.generator_most_late_ns)),
+            short(micros(row.generator_cpu_ns_per_event), 2),
+            short(micros(row.generator_most_late_ns), 1),
         ]);
         cells
     }));
     table
+}
+
+fn push_ratios(text: &mut String, plan: &Plan, rows: &[&Row]) {
+    let Some(reference) = plan.reference_way() else {
+        return;
+    };
+    let others = || rows.iter().copied().filter(|row| row.way != reference);
+    if let Some(first) = others().find_map(|row| row.ratio?.cpu) {
+        let confidence = confidence(first);
+        push_folded(text, &format!("× {reference}: {confidence}"));
+        push_table(text, &ratios(others()));
+    }
 }
 
 fn ratios<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<Vec<String>> {
@@ -105,10 +126,11 @@ fn interval(interval: Option<Interval>) -> String {
     else {
         return "-".to_owned();
     };
-    if low < high {
-        format!("{median:.2} ({low:.2}–{high:.2})")
+    let [median, low, high] = [median, low, high].map(|ratio| short(ratio, 2));
+    if low == high {
+        median
     } else {
-        format!("{median:.2}")
+        format!("{median} ({low}–{high})")
     }
 }
 
@@ -129,6 +151,25 @@ fn micros(nanoseconds: u64) -> f64 {
     as_f64(nanoseconds) / 1000.0
 }
 
+/// A number with this many decimals, or fewer where it is large: more digits than four say nothing.
+fn short(number: f64, decimals: usize) -> String {
+    let digits_before = match number {
+        ..10.0 => 1,
+        ..100.0 => 2,
+        ..1000.0 => 3,
+        _ => 4,
+    };
+    let decimals = decimals.min(4 - digits_before);
+    format!("{number:.decimals$}")
+}
+
+fn push_folded(text: &mut String, line: &str) {
+    for line in fold(line, COLUMNS) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+}
+
 /// Adds lines of cells: the first two columns to the left, the others to the right.
 fn push_table(text: &mut String, table: &[Vec<String>]) {
     let column_count = table.first().map_or(0, Vec::len);
@@ -146,5 +187,25 @@ fn push_table(text: &mut String, table: &[Vec<String>]) {
         }
         text.push_str(line.trim_end());
         text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_have_fewer_decimals() {
+        for (number, decimals, want) in [
+            (0.0, 2, "0.00"),
+            (1.234, 2, "1.23"),
+            (12.34, 2, "12.34"),
+            (123.45, 2, "123.5"),
+            (1234.5, 2, "1234"),
+            (312_475.6, 1, "312476"),
+            (53.64, 1, "53.6"),
+        ] {
+            assert_eq!(short(number, decimals), want);
+        }
     }
 }
