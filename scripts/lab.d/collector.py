@@ -31,20 +31,19 @@ class Collector:
         self.child.send_signal(number)
 
     def report(self):
-        """Returns its statistics as of now, and its table, which was written before them."""
-        before = self._stats_identity()
+        """Returns its statistics as of now, and its table, which it writes before them."""
+        self.stats.unlink(missing_ok=True)
         self.signal(signal.SIGUSR1)
-        await_that(f"{self.name} reports", 20, lambda: self.check() or self._stats_identity() != before)
-        stats = json.loads(self.stats.read_text())
+        stats = await_that(f"{self.name} reports", 20, self.read_stats)
         return stats, self.read_table() if self.has_table else None
 
-    def _stats_identity(self):
-        """Each report replaces the file by a new one."""
+    def read_stats(self):
+        """Its statistics, once it has written them: whole, because it replaces the file."""
+        self.check()
         try:
-            status = self.stats.stat()
+            return json.loads(self.stats.read_text())
         except FileNotFoundError:
             return None
-        return status.st_ino, status.st_mtime_ns
 
     def read_table(self):
         with open(self.table) as lines:
@@ -67,28 +66,35 @@ class Collector:
         self.await_events(f"{self.name} follows", 20, lambda event: event["event"] == "resynced")
 
     def check_table(self, kernel_list, row_of, seconds):
-        """Waits until the mirror's table is the kernel's list. An entry that comes or goes meanwhile may be in either state.
+        """Waits until the mirror's table is the kernel's list, and returns the seconds that took.
 
-        Returns the time it took."""
+        Whatever differs at first must be right in a later comparison. What differs only later has changed meanwhile, as a
+        flow that expired; what changes while the two are read may be in either state.
+        """
         begun = time.monotonic()
-        difference = [], []
 
-        def is_same():
-            nonlocal difference
+        def difference():
             before = kernel_list()
             _, table = self.report()
-            after = kernel_list()
             mirrored = {row_of(entry) for entry in table}
+            after = kernel_list()
             if len(mirrored) != len(table):
                 raise Wrong(f"{self.name}: an entry is in the table twice")
-            difference = list((before & after) - mirrored), list(mirrored - (before | after))
-            return difference == ([], [])
+            return (before & after) - mirrored, mirrored - (before | after)
+
+        missing, extra = difference()
+
+        def is_same():
+            nonlocal missing, extra
+            if missing or extra:
+                still_missing, still_extra = difference()
+                missing, extra = missing & still_missing, extra & still_extra
+            return not missing and not extra
         try:
             await_that("the mirror is the kernel's list", seconds, is_same)
         except Wrong as wrong:
-            missing, extra = difference
-            raise Wrong(f"{self.name}: {wrong}: missing {len(missing)}, such as {missing[:3]}; "
-                        f"too many {len(extra)}, such as {extra[:3]}") from None
+            raise Wrong(f"{self.name}: {wrong}: missing {len(missing)}, such as {list(missing)[:3]}; "
+                        f"too many {len(extra)}, such as {list(extra)[:3]}") from None
         return time.monotonic() - begun
 
     def resident_kib(self):
