@@ -59,13 +59,15 @@ impl Shape {
         }
     }
 
-    /// No more memory in fewer, larger buffers. None where there is too little of it.
+    /// No more memory in fewer, larger buffers. None where there is too little of it, or more than can be counted.
     pub(super) fn packed(count: u16, payload_bytes: usize) -> Option<Self> {
         let plain = Self::plain(count, payload_bytes);
         let min_left_bytes = u32::try_from(HEAD_BYTES + payload_bytes).ok()?;
-        let buffer_bytes = PACKED_BYTES.max(PACKED_DATAGRAMS * plain.buffer_bytes);
-        let most_bytes = PACKED_TOTAL_BYTES.max(PACKED_BUFFERS * buffer_bytes);
-        let total_bytes = (usize::from(count) * plain.buffer_bytes).min(most_bytes);
+        let datagrams_bytes = plain.buffer_bytes.checked_mul(PACKED_DATAGRAMS)?;
+        let buffer_bytes = PACKED_BYTES.max(datagrams_bytes);
+        let most_bytes = PACKED_TOTAL_BYTES.max(buffer_bytes.checked_mul(PACKED_BUFFERS)?);
+        let plain_bytes = plain.buffer_bytes.checked_mul(count.into())?;
+        let total_bytes = plain_bytes.min(most_bytes);
         let most = u16::try_from(total_bytes / buffer_bytes).ok()?;
         let buffer_count = 1 << most.checked_ilog2()?;
         (usize::from(buffer_count) >= PACKED_BUFFERS).then_some(Self {
@@ -129,10 +131,6 @@ impl BufferRing {
             lent_count: 0,
             tail: 0,
         })
-    }
-
-    pub(super) fn shape(&self) -> Shape {
-        self.shape
     }
 
     /// How many buffers the kernel may write into.

@@ -95,6 +95,8 @@ pub(crate) struct Completion {
 enum Memory {
     Buffers {
         ring: BufferRing,
+        /// The number that `ring` is registered under.
+        group: u16,
         /// The template of the multishot RECVMSG, in memory that does not move.
         header: Mapping,
     },
@@ -258,24 +260,31 @@ impl Ring {
         let packed = Shape::packed(count, payload_bytes);
         // Before the buffers are registered: a failure behind that would leave their group taken.
         let header = template_header()?;
-        let mut ring = match packed.map(|shape| self.register_buffers(receiver, shape)) {
+        let (mut ring, group) = match packed.map(|shape| self.register_buffers(receiver, shape)) {
             Some(Ok(ring)) => ring,
             Some(Err(error)) if !is_unknown(&error) => return Err(error),
             _ => self.register_buffers(receiver, Shape::plain(count, payload_bytes))?,
         };
         ring.lend_all();
-        self.place(receiver, Memory::Buffers { ring, header });
+        let memory = Memory::Buffers {
+            ring,
+            group,
+            header,
+        };
+        self.place(receiver, memory);
         Ok(())
     }
 
-    /// Registers buffers that none is lent of yet, in a receiver's group. An error: the kernel knows no such shape.
-    fn register_buffers(&self, receiver: u16, shape: Shape) -> io::Result<BufferRing> {
+    /// Registers buffers of which none is lent yet, in a receiver's group, which it returns. An error: the kernel knows no
+    /// such shape.
+    fn register_buffers(&self, receiver: u16, shape: Shape) -> io::Result<(BufferRing, u16)> {
         self.home.require_here()?;
+        let group = buffer_group(receiver, shape).ok_or(io::ErrorKind::QuotaExceeded)?;
         let ring = BufferRing::new(shape)?;
         let registration = BufferRegistration {
             address: ring.address(),
             entry_count: shape.buffer_count.into(),
-            group: buffer_group(receiver, shape),
+            group,
             flags: if shape.min_left_bytes > 0 {
                 PBUF_RING_INC
             } else {
@@ -300,7 +309,7 @@ impl Ring {
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(ring)
+        Ok((ring, group))
     }
 
     /// Gives a receiver `count` slots, for [`arm_chain`](Self::arm_chain).
@@ -344,10 +353,9 @@ impl Ring {
         let Some(state) = self.receiver_mut(receiver) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let Memory::Buffers { ring, header } = &state.memory else {
+        let Memory::Buffers { group, header, .. } = &state.memory else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let group = buffer_group(receiver, ring.shape());
         if state.in_flight_count != 0 {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -357,7 +365,7 @@ impl Ring {
             generation: state.generation,
             index: 0,
         };
-        let entry = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), header, group)
+        let entry = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), header, *group)
             .flags(libc::MSG_TRUNC.unsigned_abs())
             .build()
             .user_data(token.to_bits());
@@ -680,8 +688,7 @@ impl Ring {
         if state.in_flight_count != 0 {
             return false;
         }
-        if let Memory::Buffers { ring, .. } = &state.memory {
-            let group = buffer_group(receiver, ring.shape());
+        if let Memory::Buffers { group, .. } = state.memory {
             let unregistered = self
                 .uring()
                 .and_then(|uring| uring.submitter().unregister_buf_ring(group));
@@ -739,12 +746,17 @@ const REGISTER_PBUF_RING: libc::c_uint = 22;
 /// `IOU_PBUF_RING_INC`, Linux 6.12.
 const PBUF_RING_INC: u16 = 2;
 
-/// The buffer group of a receiver. Old kernels keep the first 64 groups in a table, and there a new ring goes on where the
-/// one before it had ended: the kernel then writes into buffers that are ours (Linux 6.1, io_uring/kbuf.c, BGID_ARRAY and
-/// `head`). So those come last; but kernels that pack have no such table, and find the first group faster than any other.
-fn buffer_group(receiver: u16, shape: Shape) -> u16 {
-    let first = if shape.min_left_bytes > 0 { 0 } else { 64 };
-    receiver.wrapping_add(first)
+/// Kernels that do not pack keep the groups below this one in a table (Linux 6.1, io_uring/kbuf.c, `BGID_ARRAY`).
+const OLD_TABLE_GROUPS: u16 = 64;
+
+/// The buffer group of a receiver; None: there are no more groups than receivers have taken.
+///
+/// In the table of an old kernel a new ring goes on where the one before it had ended (`head`), and the kernel then writes
+/// into buffers that are ours. So a plain ring never has one of those groups. A packed one may, because kernels that pack
+/// have no such table, and they find the first group faster than any other.
+fn buffer_group(receiver: u16, shape: Shape) -> Option<u16> {
+    let is_packed = shape.min_left_bytes > 0;
+    receiver.checked_add(if is_packed { 0 } else { OLD_TABLE_GROUPS })
 }
 
 /// Whether the kernel does not know what it was asked for.
@@ -798,6 +810,17 @@ impl Drop for Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plain_ring_is_in_no_group_of_an_old_kernels_table() {
+        let plain = Shape::plain(4, 64);
+        for receiver in [0, 63, 64, 40_000, u16::MAX - 64] {
+            let group = buffer_group(receiver, plain);
+            assert!(group.is_some_and(|group| group >= OLD_TABLE_GROUPS));
+        }
+        assert_eq!(buffer_group(u16::MAX - 63, plain), None);
+        assert_eq!(buffer_group(u16::MAX, plain), None);
+    }
 
     #[test]
     fn a_token_comes_back_as_it_went() {
