@@ -120,8 +120,8 @@ mod sys;
 pub use attribute::{ATTRIBUTE_HEADER_BYTES, Attribute, Attributes};
 pub use builder::MessageBuilder;
 pub use engine::{
-    AddOptions, Backend, Control, Ended, Engine, EngineBuilder, Event, Finished, Loss, Notice,
-    Running, SocketId, Statistics, StopHandle, Turn, Wait,
+    AddOptions, Backend, Control, Ended, Engine, EngineBuilder, Event, Finished, Loss, Missing,
+    Notice, Running, SocketId, Statistics, StopHandle, Turn, Wait,
 };
 pub use error::{Error, ErrorKind, Malformed, MalformedReason, Result};
 pub use list::{Datagram, Iter, MessageList, Messages};

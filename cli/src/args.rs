@@ -69,7 +69,7 @@ pub enum Command {
 macro_rules! collector_help { () => { "\
 Follows until Ctrl-C (SIGINT or SIGTERM) and then prints a summary on standard error; a second Ctrl-C ends at once.
 SIGHUP opens the file of --output again by its name; SIGUSR1 writes --table and --stats (docs/service.md).
-A loss is a line of its own: [LOST] N datagrams between T1 and T2; in JSON an object of its own.
+What is missing has a line of its own, such as [LOST] N datagrams between T1 and T2; in JSON an object of its own.
 SIZE is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 0.5s, 5m, 1h, 2d." }; }
 
 #[derive(Args, Debug)]

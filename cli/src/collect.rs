@@ -1,5 +1,6 @@
 //! The one loop of all commands: take a turn, write its lines out, look at the clock; and the end, whatever brings it.
 
+mod gaps;
 mod growth;
 mod retries;
 
@@ -7,7 +8,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use nlring::{
-    Ended, Engine, Event, Loss, Message, MessageList, Notice, Running, Socket, SocketId,
+    Ended, Engine, Event, Message, MessageList, Missing, Notice, Running, Socket, SocketId,
     Statistics, StopHandle, Turn,
 };
 
@@ -19,6 +20,7 @@ use crate::output::{Broken, Output};
 use crate::session::Session;
 use crate::signals::{FileRequests, StopRequests};
 use crate::summary::{StatsFile, Summary};
+use gaps::Gaps;
 use growth::Growth;
 use retries::Retries;
 
@@ -31,12 +33,12 @@ pub trait Lines {
     fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output);
 
     /// Appends the line of a gap.
-    fn write_gap(&mut self, gap: Gap, out: &mut Vec<u8>) {
+    fn write_gap(&mut self, gap: &Gap<'_>, out: &mut Vec<u8>) {
         gap::write_text(out, gap);
     }
 
-    /// Something of this socket's stream is missing.
-    fn note_missed(&mut self, _socket: SocketId, _missed: Missed) {}
+    /// Something of the stream is missing.
+    fn note_missing(&mut self, _missing: &Missing) {}
 
     /// Work that must not be done for each event, after a turn's lines are written.
     fn after_turn(
@@ -67,16 +69,6 @@ pub trait Lines {
 
     /// Adds what these lines alone know.
     fn add_to(&self, _summary: &mut Summary) {}
-}
-
-/// What of a socket's stream is missing.
-#[derive(Clone, Copy, Debug)]
-pub enum Missed {
-    Lost(Loss),
-    /// Datagrams that were not delivered when they were due, and some of them not at all.
-    Delayed(Loss),
-    /// One that cannot be read.
-    Unreadable,
 }
 
 /// A message, and where and when it came in.
@@ -118,6 +110,7 @@ impl Session<'_> {
             self.output.truncate()?;
         }
         self.console.start_status(self.output.sink());
+        let gaps = Gaps::new(self.console.is_log_beside(self.output.sink()));
         let mut taker = Taker {
             output: &mut self.output,
             lines,
@@ -126,12 +119,14 @@ impl Session<'_> {
             growth: Growth::up_to(self.recv_buffer_max_bytes),
             not_shown_count: 0,
             retries: Retries::default(),
+            gaps,
         };
         let mut reports = Reports::new(requests, self.stats, self.stats_interval, &account);
 
         let result = take_turns(&mut running, &mut taker, end_at, self.console, &mut reports);
         let (result, sockets) = end(running, &mut taker, result, self.console);
         taker.retries.after_turn(self.console);
+        taker.take_gaps_left(&sockets);
         let not_shown_count = taker.not_shown_count;
         if matches!(result, Ok(End::Stopped | End::Due)) {
             self.requests.stop_on_next(stop.clone());
@@ -294,8 +289,14 @@ fn take_turns<L: Lines>(
         if end_at.is_some_and(|end_at| now >= end_at) {
             return Ok(End::Due);
         }
-        let next = [end_at, console.status_due(), taker.lines.due(), reports.due];
-        let next = next.into_iter().flatten().min();
+        let dues = [
+            end_at,
+            console.status_due(),
+            taker.lines.due(),
+            taker.gaps.due(),
+            reports.due,
+        ];
+        let next = dues.into_iter().flatten().min();
         let timeout = next.map_or(LONGEST_WAIT, |next| {
             next.saturating_duration_since(now).min(LONGEST_WAIT)
         });
@@ -316,6 +317,7 @@ fn take_turns<L: Lines>(
         }
         taker.growth.after_turn(running, console)?;
         taker.retries.after_turn(console);
+        taker.gaps.report(console);
         reports.after_turn(running, taker, console);
         if console
             .status_due()
@@ -385,6 +387,7 @@ struct Taker<'a, L> {
     /// Messages that made no event.
     not_shown_count: u64,
     retries: Retries,
+    gaps: Gaps,
 }
 
 impl<L: Lines> Taker<'_, L> {
@@ -393,23 +396,13 @@ impl<L: Lines> Taker<'_, L> {
     fn take(&mut self, event: Event<'_>) -> ControlFlow<Result<End, Failure>> {
         self.growth.note(&event);
         self.retries.note(&event);
+        self.take_gap(&event);
         match event {
             Event::Messages(socket, list) => self.take_list(socket, &list),
-            Event::Lost(socket, loss) => self.take_gap(socket, Gap::Lost(loss)),
-            Event::Notice(socket, Notice::Delayed(loss)) => {
-                self.take_gap(socket, Gap::Delayed(loss));
-            }
             Event::Notice(_, Notice::Failed(error)) => {
                 return ControlFlow::Break(Err(error.into()));
             }
-            Event::Notice(
-                socket,
-                Notice::Truncated { .. }
-                | Notice::Malformed(_)
-                | Notice::Short { .. }
-                | Notice::Retried(_),
-            ) => self.lines.note_missed(socket, Missed::Unreadable),
-            Event::Notice(..) => {} // the rest is counted
+            Event::Lost(..) | Event::Notice(..) => {} // what is not missing is counted
         }
         if self.requests.stop_at_once() {
             return ControlFlow::Break(Ok(End::AtOnce));
@@ -437,16 +430,29 @@ impl<L: Lines> Taker<'_, L> {
         }
     }
 
-    fn take_gap(&mut self, socket: SocketId, gap: Gap) {
-        let lines = &mut *self.lines;
-        if self.counted.contains(&socket) {
-            self.output.record(|out| lines.write_gap(gap, out));
-        }
-        let missed = match gap {
-            Gap::Lost(loss) => Missed::Lost(loss),
-            Gap::Delayed(loss) => Missed::Delayed(loss),
+    /// Gives what is missing its line, at its place among those of events.
+    fn take_gap(&mut self, event: &Event<'_>) {
+        let (Some(missing), Some(gap)) = (event.missing(), Gap::of(event)) else {
+            return;
         };
-        lines.note_missed(socket, missed);
+        self.gaps.note(&gap);
+        let lines = &mut *self.lines;
+        lines.note_missing(&missing);
+        self.output.record(|out| lines.write_gap(&gap, out));
+    }
+
+    /// At the end: what is missing and has no line yet.
+    fn take_gaps_left(&mut self, sockets: &[Ended]) {
+        let mut summary = Summary::default();
+        let counted = sockets
+            .iter()
+            .filter(|ended| self.counted.contains(&ended.id));
+        counted.for_each(|ended| summary.add(&ended.statistics));
+        for gap in self.gaps.left(&summary) {
+            let lines = &mut *self.lines;
+            lines.note_missing(&Missing::Unreadable);
+            self.output.record_at_end(|out| lines.write_gap(&gap, out));
+        }
     }
 
     fn output_is_over(&mut self) -> Result<End, Failure> {

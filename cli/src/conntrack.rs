@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use nlring::conntrack::{Expectation, Flow, Group, Repeats};
-use nlring::{Protocol, Resync, Running, Socket, SocketId, StopHandle};
+use nlring::{Missing, Protocol, Resync, Running, Socket, StopHandle};
 
 use crate::args::{AuditInterval, ConntrackArguments, ConntrackEvent, Field};
-use crate::collect::{Incoming, Limits, Lines, Missed};
+use crate::collect::{Incoming, Limits, Lines};
 use crate::conntrack_json::{self, write_expectation, write_flow};
 use crate::conntrack_text::{self, TextOptions, write_line};
 use crate::console::Console;
@@ -234,16 +234,16 @@ impl Lines for FlowLines {
         }
     }
 
-    fn write_gap(&mut self, gap: Gap, out: &mut Vec<u8>) {
+    fn write_gap(&mut self, gap: &Gap<'_>, out: &mut Vec<u8>) {
         match self.format {
             FlowFormat::Text(_) => gap::write_text(out, gap),
             FlowFormat::Json(_) => gap::write_json(out, gap),
         }
     }
 
-    fn note_missed(&mut self, _socket: SocketId, missed: Missed) {
+    fn note_missing(&mut self, missing: &Missing) {
         if let Some(mirror) = &mut self.mirror {
-            mirror.note_missed(missed);
+            mirror.note_missing(missing);
         }
     }
 

@@ -47,6 +47,13 @@ impl Console {
         });
     }
 
+    /// Whether this is a log of its own: no terminal, on which the status line has the losses, and no file, pipe or socket
+    /// that the events go to as well, where losses have lines.
+    pub fn is_log_beside(&self, events: &Sink) -> bool {
+        let is_log = |sink: &Sink| !sink.is_terminal() && !sink.is_same(events);
+        self.sink.as_ref().is_some_and(is_log)
+    }
+
     /// When the status line is to be renewed, if there is one.
     pub fn status_due(&self) -> Option<Instant> {
         self.status

@@ -4,41 +4,122 @@ use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use nlring::{Loss, Resync, ResyncReason};
+use nlring::{Event, Loss, Malformed, Notice, Resync, ResyncReason};
 
-/// What the kernel could not deliver when it was due.
+use crate::json;
+use crate::text::write_escaped;
+
+/// Something that is missing in the stream.
 #[derive(Clone, Copy, Debug)]
-pub enum Gap {
-    /// These datagrams are gone.
+pub enum Gap<'a> {
+    /// The kernel dropped these datagrams.
     Lost(Loss),
-    /// So many deliveries failed, and some of them the kernel tries again.
+    /// These deliveries failed, and the kernel tries some of them again.
     Delayed(Loss),
+    /// A datagram of this length was larger than the engine's buffers.
+    Truncated { real_bytes: usize },
+    /// The rest of a datagram cannot be read.
+    Malformed(&'a Malformed),
+    /// These datagrams were still queued at the end, and more where they were not counted to the end.
+    Unread { count: u64, is_incomplete: bool },
+    /// Something else, for this reason.
+    Missing(&'a Notice),
+}
+
+impl<'a> Gap<'a> {
+    /// The gap that an event reports, if it reports one.
+    pub fn of(event: &'a Event<'_>) -> Option<Self> {
+        event.missing()?;
+        match event {
+            Event::Messages(..) => None,
+            Event::Lost(_, loss) => Some(Self::Lost(*loss)),
+            Event::Notice(_, notice) => Some(match notice {
+                Notice::Delayed(loss) => Self::Delayed(*loss),
+                Notice::Truncated { real_bytes, .. } => Self::Truncated {
+                    real_bytes: *real_bytes,
+                },
+                Notice::Malformed(malformed) => Self::Malformed(malformed),
+                notice => Self::Missing(notice),
+            }),
+        }
+    }
 }
 
 /// Appends a gap as a line of its own among those of events.
-pub fn write_text(out: &mut Vec<u8>, gap: Gap) {
-    let (name, of, loss) = match gap {
-        Gap::Lost(loss) => ("LOST", "datagrams", loss),
-        Gap::Delayed(loss) => ("DELAYED", "deliveries", loss),
+pub fn write_text(out: &mut Vec<u8>, gap: &Gap<'_>) {
+    let at = || rfc3339(SystemTime::now());
+    let between = |loss: &Loss| {
+        let (since, until) = (rfc3339(loss.since), rfc3339(loss.until));
+        format!("between {since} and {until}")
     };
-    let (since, until) = (rfc3339(loss.since), rfc3339(loss.until));
-    let count = loss.count;
-    // Writing to memory does not fail.
-    _ = writeln!(out, " [{name}] {count} {of} between {since} and {until}");
+    let line = match gap {
+        Gap::Lost(loss) => format!("[LOST] {} datagrams {}", loss.count, between(loss)),
+        Gap::Delayed(loss) => format!("[DELAYED] {} deliveries {}", loss.count, between(loss)),
+        Gap::Truncated { real_bytes } => {
+            format!("[TRUNCATED] a datagram of {real_bytes} bytes at {}", at())
+        }
+        Gap::Malformed(malformed) => format!("[MALFORMED] a datagram {malformed}, at {}", at()),
+        Gap::Unread {
+            count,
+            is_incomplete,
+        } => {
+            let more = if *is_incomplete { " or more" } else { "" };
+            format!("[UNREAD] {count} datagrams{more} at {}", at())
+        }
+        Gap::Missing(notice) => format!("[MISSING] {notice}, at {}", at()),
+    };
+    out.push(b' ');
+    write_escaped(out, line.as_bytes());
+    out.push(b'\n');
 }
 
 /// Appends a gap as a JSON object.
-pub fn write_json(out: &mut Vec<u8>, gap: Gap) {
-    let (name, loss) = match gap {
-        Gap::Lost(loss) => ("lost", loss),
-        Gap::Delayed(loss) => ("delayed", loss),
+pub fn write_json(out: &mut Vec<u8>, gap: &Gap<'_>) {
+    let between = |out: &mut Vec<u8>, loss: &Loss| {
+        json::number(out, r#""count":"#, loss.count);
+        json::number(out, r#""since_ns":"#, since_1970_ns(loss.since));
+        json::number(out, r#""until_ns":"#, since_1970_ns(loss.until));
     };
-    let (since, until) = (since_1970_ns(loss.since), since_1970_ns(loss.until));
-    let count = loss.count;
-    _ = writeln!(
-        out,
-        r#"{{"event":"{name}","count":{count},"since_ns":{since},"until_ns":{until}}}"#
-    );
+    let at = |out: &mut Vec<u8>, event| {
+        json::word(out, r#""event":"#, event);
+        json::number(out, r#""time_ns":"#, now_ns());
+        json::word(out, r#""time_source":"#, "receive");
+    };
+    out.push(b'{');
+    match gap {
+        Gap::Lost(loss) => {
+            json::word(out, r#""event":"#, "lost");
+            between(out, loss);
+        }
+        Gap::Delayed(loss) => {
+            json::word(out, r#""event":"#, "delayed");
+            between(out, loss);
+        }
+        Gap::Truncated { real_bytes } => {
+            at(out, "truncated");
+            json::number(out, r#""bytes":"#, *real_bytes);
+        }
+        Gap::Malformed(malformed) => {
+            at(out, "malformed");
+            json::number(out, r#""offset_bytes":"#, malformed.offset_bytes);
+            json::name(out, r#""detail":"#, malformed.to_string().as_bytes());
+        }
+        Gap::Unread {
+            count,
+            is_incomplete,
+        } => {
+            at(out, "unread");
+            json::number(out, r#""count":"#, *count);
+            if *is_incomplete {
+                out.extend_from_slice(br#""incomplete":true,"#);
+            }
+        }
+        Gap::Missing(notice) => {
+            at(out, "missing");
+            json::name(out, r#""detail":"#, notice.to_string().as_bytes());
+        }
+    }
+    json::end_line(out);
 }
 
 /// Appends that a mirror's table is right again as a line of its own.
@@ -122,7 +203,129 @@ pub fn rfc3339(time: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ops::ControlFlow;
     use std::time::Duration;
+
+    use nlring::{AddOptions, Engine, MessageBuilder, Protocol, Socket};
+    use serde_json::{Value, json};
+
+    /// The line of text and the object that a gap has.
+    fn written(gap: &Gap<'_>) -> (String, Value) {
+        let (mut text, mut json) = (Vec::new(), Vec::new());
+        write_text(&mut text, gap);
+        write_json(&mut json, gap);
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.starts_with(" [") && text.find('\n') == Some(text.len() - 1));
+        (text, serde_json::from_slice(&json).unwrap())
+    }
+
+    /// From an engine with buffers of 64 bytes, to which another socket sends.
+    #[test]
+    fn what_cannot_be_read_has_a_line_at_its_place() {
+        const USER: Protocol = Protocol::USERSOCK;
+        let [socket, sender] = [0, 1].map(|_| Socket::builder(USER).open().unwrap());
+        let port_id = socket.port_id().unwrap();
+        let mut engine = Engine::builder().build().unwrap();
+        let options = AddOptions::new().accept_any_sender(true).buffer_bytes(64);
+        // Packed buffers would take it all.
+        let options = options.buffer_count(1);
+        engine.add_with(socket, options).unwrap();
+        let mut running = engine.start().unwrap();
+        let message = |length: usize| {
+            let mut bytes = Vec::new();
+            let message = MessageBuilder::new(&mut bytes, 16, 0);
+            message.bytes(&vec![0; length - 16]).finish().unwrap();
+            bytes
+        };
+        let (mut lines, mut objects) = (Vec::new(), Vec::new());
+        for bytes in [
+            message(32),
+            message(4000),
+            [message(32), vec![1; 8]].concat(),
+            message(32),
+        ] {
+            sender.send_to(&bytes, port_id, 0).unwrap();
+            let timeout = Some(Duration::from_secs(10));
+            let _ = running.poll(timeout, |event, _| {
+                let (line, object) = match (Gap::of(&event), &event) {
+                    (Some(gap), _) => written(&gap),
+                    (None, Event::Messages(..)) => ("message\n".to_owned(), Value::Null),
+                    (None, _) => return ControlFlow::Continue(()), // one buffer is soon in use
+                };
+                lines.push(line);
+                objects.push(object);
+                ControlFlow::<()>::Continue(())
+            });
+        }
+        let starts = [
+            "message",
+            " [TRUNCATED] a datagram of 4000 bytes at ",
+            "message",
+            " [MALFORMED] a datagram at byte 32: 8 bytes are left, a message header has 16, at ",
+            "message",
+        ];
+        assert_eq!(lines.len(), starts.len(), "{lines:#?}");
+        for (line, start) in lines.iter().zip(starts) {
+            assert!(line.starts_with(start), "{line}");
+        }
+        let (truncated, malformed) = (&objects[1], &objects[3]);
+        assert_eq!(
+            (&truncated["event"], &truncated["bytes"]),
+            (&json!("truncated"), &json!(4000))
+        );
+        assert_eq!(
+            (&malformed["event"], &malformed["offset_bytes"]),
+            (&json!("malformed"), &json!(32))
+        );
+    }
+
+    #[test]
+    fn each_gap_has_a_line_and_an_object() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        let loss = Loss::new(3, time, time + Duration::from_secs(1));
+        let between = "between 1970-01-01T00:00:01.000000Z and 1970-01-01T00:00:02.000000Z\n";
+        let (text, object) = written(&Gap::Lost(loss));
+        assert_eq!(text, format!(" [LOST] 3 datagrams {between}"));
+        let times = json!({"since_ns": 1_000_000_000, "until_ns": 2_000_000_000_u64, "count": 3});
+        let with_event = |event| {
+            let mut object = times.clone();
+            object["event"] = json!(event);
+            object
+        };
+        assert_eq!(object, with_event("lost"));
+        let (text, object) = written(&Gap::Delayed(loss));
+        assert_eq!(text, format!(" [DELAYED] 3 deliveries {between}"));
+        assert_eq!(object, with_event("delayed"));
+        let unread = |is_incomplete| Gap::Unread {
+            count: 9,
+            is_incomplete,
+        };
+        let (text, object) = written(&unread(true));
+        assert!(
+            text.starts_with(" [UNREAD] 9 datagrams or more at 2"),
+            "{text}"
+        );
+        assert_eq!(object["incomplete"], true);
+        let (text, object) = written(&unread(false));
+        assert!(text.starts_with(" [UNREAD] 9 datagrams at 2"), "{text}");
+        assert_eq!(object.get("incomplete"), None);
+        assert_eq!(
+            (&object["event"], &object["count"]),
+            (&json!("unread"), &json!(9))
+        );
+        let notice = Notice::Starved; // any that has no gap of its own
+        let (text, object) = written(&Gap::Missing(&notice));
+        let words = notice.to_string();
+        assert!(
+            text.starts_with(&format!(" [MISSING] {words}, at 2")),
+            "{text}"
+        );
+        assert_eq!(
+            (&object["event"], &object["detail"]),
+            (&json!("missing"), &json!(words))
+        );
+        assert!(object["time_ns"].is_u64() && object["time_source"] == "receive");
+    }
 
     #[test]
     fn instants_are_rfc_3339_in_utc() {

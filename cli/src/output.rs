@@ -172,9 +172,14 @@ impl Output {
     /// Lets `format` append a line that is no event. Does nothing once it is full.
     pub fn record(&mut self, format: impl FnOnce(&mut Vec<u8>)) {
         if !self.is_full() {
-            format(&mut self.buffer);
-            self.record_ends.push(self.buffer.len());
+            self.record_at_end(format);
         }
+    }
+
+    /// The same after the last event, also when it is full.
+    pub fn record_at_end(&mut self, format: impl FnOnce(&mut Vec<u8>)) {
+        format(&mut self.buffer);
+        self.record_ends.push(self.buffer.len());
     }
 
     /// Writes all that is gathered. What cannot be written is given up, and never counts as written.

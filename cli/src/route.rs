@@ -10,10 +10,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use nlring::route::{EventKind, Group, Mirror, Route};
-use nlring::{Protocol, Resync, Running, SocketId, StopHandle};
+use nlring::{Missing, Protocol, Resync, Running, StopHandle};
 
 use crate::args::{RouteArguments, RouteEvent, RouteField};
-use crate::collect::{Incoming, Limits, Lines, Missed};
+use crate::collect::{Incoming, Limits, Lines};
 use crate::console::Console;
 use crate::devices::Devices;
 use crate::gap::{self, Gap};
@@ -194,17 +194,17 @@ impl Lines for RouteLines {
         }
     }
 
-    fn write_gap(&mut self, gap: Gap, out: &mut Vec<u8>) {
+    fn write_gap(&mut self, gap: &Gap<'_>, out: &mut Vec<u8>) {
         match self.formatter.format {
             RouteFormat::Text(_) => gap::write_text(out, gap),
             RouteFormat::Json => gap::write_json(out, gap),
         }
     }
 
-    fn note_missed(&mut self, _socket: SocketId, missed: Missed) {
+    fn note_missing(&mut self, missing: &Missing) {
         self.formatter.devices.note_missed();
         if let Some(mirror) = &mut self.mirror {
-            mirror.note_missed(missed);
+            mirror.note_missing(missing);
         }
     }
 

@@ -192,6 +192,11 @@ impl Sink {
         self.file_type() == Some(FileType::RegularFile)
             && self.has_identity(place.stat().ok().flatten())
     }
+
+    /// Whether both are one file, pipe, socket or device, under whatever names.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.has_identity(fstat(&other.fd).ok())
+    }
 }
 
 fn may_block(fd: &OwnedFd) -> io::Result<bool> {

@@ -200,3 +200,53 @@ fn delays_are_lines_and_a_plain_collector_has_losses_instead() {
         plain.errors
     );
 }
+
+/// The drop counters of the listeners here.
+fn drops() -> Vec<u64> {
+    let table = fs::read_to_string("/proc/thread-self/net/netlink").expect("netlink sockets");
+    let drops = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_listener = words[3] != "00000000";
+        is_listener.then(|| words[8].parse().expect("a count"))
+    };
+    table.lines().skip(1).filter_map(drops).collect()
+}
+
+/// The kernel sends to all what one of them missed. Where that finds no room, it counts once more.
+#[test]
+fn beside_a_reliable_collector_a_plain_one_counts_failed_deliveries_and_hears_repeats() {
+    own_namespace();
+    let reliable = Follower::start(&format!("conntrack --reliable -e destroy {TINY}"));
+    let plain = Follower::start(&format!("conntrack --json -e destroy {TINY}"));
+    let roomy = Follower::start("conntrack --json -e destroy");
+    make_flows(0..FLOW_COUNT);
+    let slow = [&reliable, &plain];
+    slow.into_iter().for_each(Follower::freeze);
+    flush_flows();
+    await_that("more deliveries fail than there are events", || {
+        let failed = drops();
+        failed
+            .iter()
+            .filter(|&&drops| drops > FLOW_COUNT.into())
+            .count()
+            == slow.len()
+    });
+    slow.into_iter().for_each(Follower::thaw);
+    await_destroys(&reliable, FLOW_COUNT);
+    await_no_flows();
+    let (plain, roomy) = (plain.end(), roomy.end());
+    plain.assert_good();
+    assert!(
+        plain.stat("dropped") > FLOW_COUNT.into(),
+        "{}",
+        plain.errors
+    );
+    let missing = FLOW_COUNT as usize - destroys(&records(&plain)).len();
+    assert!(missing as u64 <= plain.stat("dropped"), "{}", plain.errors);
+    roomy.assert_good();
+    assert_eq!(roomy.stat("dropped"), 0);
+    let records = records(&roomy);
+    let counts = destroys(&records);
+    assert_eq!(counts.len(), FLOW_COUNT as usize);
+    assert!(counts.values().sum::<u32>() > FLOW_COUNT + 1000, "repeats");
+}

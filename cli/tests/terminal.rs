@@ -4,10 +4,11 @@ mod common;
 #[path = "common/terminal.rs"]
 mod terminal;
 
+use std::fs::OpenOptions;
 use std::thread;
 use std::time::Duration;
 
-use common::{Run, await_that, make_routes, own_namespace};
+use common::{Directory, Follower, Run, await_that, make_routes, own_namespace, remove_routes};
 use terminal::Terminal;
 
 #[test]
@@ -61,6 +62,11 @@ fn a_status_line_tells_what_was_lost() {
         lost.is_some_and(|lost| lost > 0)
     });
     let ended = follower.end();
+    assert_eq!(
+        reported_losses(&terminal.text()),
+        0,
+        "the status line has them"
+    );
     let screen = terminal.screen();
     assert_eq!(
         ended.stat("received") + ended.stat("dropped"),
@@ -97,6 +103,61 @@ fn no_status_line_where_the_events_are() {
         screen.iter().all(|line| !line.contains("in all")),
         "{screen:#?}"
     );
+}
+
+/// Lines of losses on standard error.
+fn reported_losses(errors: &str) -> usize {
+    let is_report =
+        |line: &&str| line.starts_with("nlring: warning: ") && line.contains("lost datagrams: ");
+    errors.lines().filter(is_report).count()
+}
+
+/// Loses events again and again, until the follower has reported so many losses in the stream.
+fn lose(follower: &Follower, times: usize, stream: impl Fn() -> String) {
+    for time in 1..=times {
+        follower.freeze();
+        make_routes(0..100);
+        follower.thaw();
+        await_that("a line of a loss", || {
+            stream().matches(" [LOST] ").count() >= time
+        });
+        remove_routes(0..100);
+    }
+}
+
+#[test]
+fn a_log_has_the_first_loss_at_once_and_not_each_one() {
+    own_namespace();
+    let follower = Run::new("route --recv-buffer 1").start();
+    lose(&follower, 1, || follower.lines().join("\n"));
+    await_that("a report", || reported_losses(&follower.errors()) == 1);
+    lose(&follower, 5, || follower.lines().join("\n"));
+    let ended = follower.end();
+    ended.assert_good();
+    assert_eq!(reported_losses(&ended.errors), 1, "{}", ended.errors);
+}
+
+/// Both are one file: the lines of losses are there already.
+#[test]
+fn a_log_with_the_events_in_it_has_each_loss_once() {
+    own_namespace();
+    let mut run = Run::new("route --output - --recv-buffer 1");
+    let directory = Directory::new();
+    let file = directory.file("log");
+    let log = || {
+        let mut options = OpenOptions::new();
+        options
+            .append(true)
+            .create(true)
+            .open(&file)
+            .expect("a file")
+    };
+    run.command.stdout(log());
+    let follower = run.start_with_errors(log());
+    let text = || std::fs::read_to_string(&file).expect("the log");
+    lose(&follower, 3, text);
+    assert_eq!(follower.end().code, Some(0));
+    assert_eq!(reported_losses(&text()), 0, "{}", text());
 }
 
 #[test]

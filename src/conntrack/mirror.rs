@@ -19,7 +19,7 @@ pub(super) use self::index::{Index, Slot};
 use self::sweep::Sweep;
 use super::identity::Identity;
 use super::{EventKind, Flow, Group, Key, Tuple, Zone};
-use crate::engine::{Event, Loss, Notice, StopHandle};
+use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
 use crate::message::Message;
 #[cfg(doc)]
@@ -205,16 +205,20 @@ impl Mirror {
                     self.take_one(&message, &mut f);
                 }
             }
-            Event::Lost(_, loss) => self.note_loss(loss),
-            Event::Notice(_, Notice::Delayed(loss)) => self.note_delay(loss),
-            Event::Notice(
-                _,
-                Notice::Truncated { .. }
-                | Notice::Malformed(_)
-                | Notice::Short { .. }
-                | Notice::Retried(_),
-            ) => self.note_unreadable(),
-            Event::Notice(..) => {}
+            Event::Lost(..) | Event::Notice(..) => {
+                if let Some(missing) = event.missing() {
+                    self.note_missing(&missing);
+                }
+            }
+        }
+    }
+
+    /// Takes note of what is missing of the events, for those who take the messages apart: [`take_message`](Self::take_message).
+    pub fn note_missing(&mut self, missing: &Missing) {
+        match missing {
+            Missing::Lost(loss) => self.note_loss(loss),
+            Missing::Delayed(loss) => self.note_delay(loss),
+            Missing::Unreadable => self.note_unreadable(),
         }
     }
 

@@ -30,6 +30,50 @@ pub enum Event<'a> {
     Notice(SocketId, Notice),
 }
 
+/// What of a socket's stream is missing: see [`Event::missing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Missing {
+    /// The kernel dropped these datagrams.
+    Lost(Loss),
+    /// These deliveries failed, on a socket with
+    /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). The kernel may try some of them again; the others
+    /// are lost, and no counter tells how many.
+    Delayed(Loss),
+    /// A datagram, or the end of one, cannot be read; or something is missing that no counter has. The event says more.
+    Unreadable,
+}
+
+impl Event<'_> {
+    /// What of the socket's stream is missing, if this event reports that. `None` for messages, and for notices by which
+    /// nothing is lost.
+    ///
+    /// This is the one place that decides which events mean missing data. A copy of the kernel's state that is kept from
+    /// events must be compared with the kernel again after each of them, as the mirrors do.
+    pub fn missing(&self) -> Option<Missing> {
+        match self {
+            Self::Messages(..) => None,
+            Self::Lost(_, loss) => Some(Missing::Lost(*loss)),
+            Self::Notice(_, notice) => notice.missing(),
+        }
+    }
+}
+
+impl Notice {
+    /// Without a wildcard: whoever adds a notice has to decide.
+    fn missing(&self) -> Option<Missing> {
+        match self {
+            Self::Delayed(loss) => Some(Missing::Delayed(*loss)),
+            Self::Truncated { .. }
+            | Self::Malformed(_)
+            | Self::Short { .. }
+            | Self::Retried(_)
+            | Self::Failed(_) => Some(Missing::Unreadable),
+            Self::Starved | Self::Foreign { .. } | Self::Stalled(_) | Self::Removed => None,
+        }
+    }
+}
+
 /// What else can happen to a socket.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -129,4 +173,55 @@ pub enum Turn<B> {
     Stopped,
     /// The callback broke off with this value. What was not handed over comes next turn.
     Break(B),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::MalformedReason;
+    use std::time::SystemTime;
+
+    #[test]
+    fn each_event_says_whether_something_is_missing() {
+        let socket = SocketId {
+            slot: 0,
+            generation: 1,
+        };
+        let loss = Loss::new(3, SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
+        let error = || Error::system("receive", std::io::Error::from_raw_os_error(libc::ENOMEM));
+        let malformed = Malformed {
+            offset_bytes: 0,
+            reason: MalformedReason::ShortHeader { left_bytes: 4 },
+        };
+        let truncated = Notice::Truncated {
+            real_bytes: 9000,
+            group: None,
+        };
+        let foreign = Notice::Foreign {
+            count: 1,
+            port_id: 1,
+        };
+        let event = Event::Lost(socket, loss);
+        assert_eq!(event.missing(), Some(Missing::Lost(loss)));
+        let event = Event::Messages(socket, MessageList::new(&[]));
+        assert_eq!(event.missing(), None);
+        for (notice, want) in [
+            (Notice::Delayed(loss), Some(Missing::Delayed(loss))),
+            (truncated, Some(Missing::Unreadable)),
+            (Notice::Malformed(malformed), Some(Missing::Unreadable)),
+            (
+                Notice::Short { written_bytes: 3 },
+                Some(Missing::Unreadable),
+            ),
+            (Notice::Retried(error()), Some(Missing::Unreadable)),
+            (Notice::Failed(error()), Some(Missing::Unreadable)),
+            (Notice::Starved, None),
+            (Notice::Stalled(error()), None),
+            (foreign, None),
+            (Notice::Removed, None),
+        ] {
+            let event = Event::Notice(socket, notice);
+            assert_eq!(event.missing(), want, "{event:?}");
+        }
+    }
 }

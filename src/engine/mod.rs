@@ -22,7 +22,7 @@ use std::fmt;
 
 pub use backend::Backend;
 pub use ending::Finished;
-pub use event::{Event, Notice, SocketId, Turn};
+pub use event::{Event, Missing, Notice, SocketId, Turn};
 pub use loss::{Loss, Statistics};
 pub use options::AddOptions;
 pub use running::Running;

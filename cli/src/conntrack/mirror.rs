@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use nlring::conntrack::{Change, EventKind, Flow, Mirror, MirrorOptions};
-use nlring::{Message, Running, SocketId, StopHandle};
+use nlring::{Message, Missing, Running, SocketId, StopHandle};
 
 use crate::args::{ConntrackArguments, ConntrackEvent};
-use crate::collect::Missed;
 use crate::conntrack::FlowFormat;
 use crate::conntrack_json::write_entry;
 use crate::console::Console;
@@ -99,13 +98,9 @@ impl FlowMirror {
         });
     }
 
-    pub fn note_missed(&mut self, missed: Missed) {
+    pub fn note_missing(&mut self, missing: &Missing) {
         self.watch.note_loss(Instant::now());
-        match missed {
-            Missed::Lost(loss) => self.mirror.note_loss(&loss),
-            Missed::Delayed(loss) => self.mirror.note_delay(&loss),
-            Missed::Unreadable => self.mirror.note_unreadable(),
-        }
+        self.mirror.note_missing(missing);
     }
 
     pub fn due(&self) -> Option<Instant> {

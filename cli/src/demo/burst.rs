@@ -61,8 +61,11 @@ impl Lines {
                         .push(String::from_utf8_lossy(&line).into_owned());
                 }
             }
-            Event::Lost(_, loss) => gap::write_text(&mut self.gaps, Gap::Lost(*loss)),
-            Event::Notice(..) => {}
+            Event::Lost(..) | Event::Notice(..) => {
+                if let Some(gap) = Gap::of(event) {
+                    gap::write_text(&mut self.gaps, &gap);
+                }
+            }
         }
     }
 

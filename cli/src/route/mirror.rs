@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use nlring::route::{Change, EventKind, Mirror, MirrorOptions, Route};
-use nlring::{Message, Resync, ResyncReason, Running, SocketId, StopHandle};
+use nlring::{Message, Missing, Resync, ResyncReason, Running, SocketId, StopHandle};
 
 use super::RouteFormatter;
 use crate::args::{RouteArguments, RouteEvent};
-use crate::collect::Missed;
 use crate::console::Console;
 use crate::gap::now_ns;
 use crate::mirror_watch::MirrorWatch;
@@ -99,12 +98,9 @@ impl RouteMirror {
         });
     }
 
-    pub fn note_missed(&mut self, missed: Missed) {
+    pub fn note_missing(&mut self, missing: &Missing) {
         self.watch.note_loss(Instant::now());
-        match missed {
-            Missed::Lost(loss) | Missed::Delayed(loss) => self.mirror.note_loss(&loss),
-            Missed::Unreadable => self.mirror.note_unreadable(),
-        }
+        self.mirror.note_missing(missing);
     }
 
     pub fn due(&self) -> Option<Instant> {

@@ -177,6 +177,8 @@ impl Documentation {
         let heading = match (object["event"].as_str(), events) {
             (Some("lost"), _) => "Loss",
             (Some("delayed"), _) => "Delay",
+            (Some("truncated" | "malformed" | "missing"), _) => "What cannot be read",
+            (Some("unread"), _) => "Left at the end",
             (Some("resynced"), _) => "A table made right",
             (Some("new" | "update" | "destroy" | "entry"), Events::Conntrack) => "Flows",
             (Some("expect-new" | "expect-destroy"), Events::Conntrack) => "Expectations",

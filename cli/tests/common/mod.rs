@@ -438,7 +438,17 @@ impl Ended {
 
     /// Lines of events.
     pub fn event_count(&self) -> u64 {
-        self.output.lines().filter(|line| !is_loss(line)).count() as u64
+        self.output.lines().filter(|line| !is_gap(line)).count() as u64
+    }
+
+    /// How many datagrams the last line says were left unread; 0 when it says nothing of that.
+    pub fn told_unread(&self) -> u64 {
+        let last = self.output.lines().last().unwrap_or_default();
+        let count = last.strip_prefix(" [UNREAD] ");
+        count.map_or(0, |rest| {
+            let count = rest.split(' ').next().expect("a word");
+            count.parse().expect("a count")
+        })
     }
 
     pub fn losses(&self) -> Vec<Lost> {
@@ -479,6 +489,22 @@ pub struct Lost {
 
 fn is_loss(line: &str) -> bool {
     line.starts_with(" [LOST] ")
+}
+
+/// A line about what is missing, whatever the reason.
+fn is_gap(line: &str) -> bool {
+    let names = [
+        "LOST",
+        "DELAYED",
+        "TRUNCATED",
+        "MALFORMED",
+        "MISSING",
+        "UNREAD",
+    ];
+    let name = line
+        .strip_prefix(" [")
+        .and_then(|rest| rest.split_once(']'));
+    name.is_some_and(|(name, _)| names.contains(&name))
 }
 
 impl Lost {
