@@ -249,7 +249,7 @@ fn the_picture_is_well_formed_and_names_what_it_shows() {
         .descendants()
         .filter(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "text")))
         .filter_map(|node| node.text())
-        .map(str::trim)
+        .map(|text| text.trim().trim_end_matches(" *")) // a rate that was not reached
         .collect();
     let count = |wanted: &str| texts.iter().filter(|text| **text == wanted).count();
     for wanted in [
@@ -268,6 +268,24 @@ fn the_picture_is_well_formed_and_names_what_it_shows() {
             "{way}, in both panels for each rate: {texts:?}"
         );
     }
+}
+
+#[test]
+fn the_picture_marks_a_rate_that_was_not_reached() {
+    let directory = Directory::new();
+    let file = directory.file("latency.svg");
+    measured(&format!(
+        "--rate 100000000 --backend recv --svg {file}" // more than any machine makes
+    ));
+    let text = fs::read_to_string(&file).expect("a file");
+    assert!(text.contains("recv *"), "{text}");
+    assert!(text.contains("The rate was not reached: "), "{text}");
+    measured(&format!("--rate max --backend recv --svg {file}"));
+    let text = fs::read_to_string(&file).expect("a file");
+    assert!(
+        !text.contains("recv *") && !text.contains("not reached"),
+        "{text}"
+    );
 }
 
 #[test]

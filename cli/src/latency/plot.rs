@@ -18,7 +18,7 @@ use super::report::{Report, Row};
 use super::run::Runs;
 use crate::outcome::Failure;
 use crate::text::shown;
-use style::{HEADING_PIXELS, Style, TITLE_PIXELS, text_style};
+use style::{HEADING_PIXELS, LABEL_PIXELS, Style, TITLE_PIXELS, WARNING, text_style};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Error = Box<dyn std::error::Error>;
@@ -29,6 +29,10 @@ const PERCENTILES_WIDTH: u32 = 720;
 const TITLE_HEIGHT: u32 = 40;
 const SETTING_HEIGHT: u32 = 440;
 const HEADING_HEIGHT: u32 = 34;
+/// What a line below the heading takes.
+const NOTE_HEIGHT: u32 = 22;
+/// Behind the name of a way by which the rate was not reached; the note explains it.
+const MISSED_MARK: &str = " *";
 
 /// A way in one setting, as it is drawn.
 struct Series {
@@ -85,7 +89,8 @@ fn draw(plan: &Plan, runs: &[Runs], report: &Report) -> Result<String, Error> {
             let series = timed
                 .iter()
                 .map(|(row, runs)| Series::new(&plan.ways, row, runs));
-            draw_setting(&area, &heading, &series.collect::<Vec<_>>())?;
+            let note = missed_note(setting.rate, &timed);
+            draw_setting(&area, &heading, note, &series.collect::<Vec<_>>())?;
         }
         root.present()?;
     }
@@ -101,9 +106,29 @@ fn draw_title(area: &Area<'_>, report: &Report) -> Result<(), Error> {
     Ok(())
 }
 
-fn draw_setting(area: &Area<'_>, heading: &str, series: &[Series]) -> Result<(), Error> {
-    let (title, panels) = area.split_vertically(HEADING_HEIGHT);
+/// What the mark means, if a way has it.
+fn missed_note(rate: Option<u32>, timed: &[(&Row, &Runs)]) -> Option<String> {
+    let missed = timed.iter().filter_map(|(_, runs)| runs.missed_rate(rate));
+    let slowest = missed.min_by(f64::total_cmp)?;
+    Some(format!(
+        "*  The rate was not reached: {slowest:.0} of {} events/s in the slowest run. The figures are of that.",
+        rate?
+    ))
+}
+
+fn draw_setting(
+    area: &Area<'_>,
+    heading: &str,
+    note: Option<String>,
+    series: &[Series],
+) -> Result<(), Error> {
+    let note_height = note.as_ref().map_or(0, |_| NOTE_HEIGHT);
+    let (title, panels) = area.split_vertically(HEADING_HEIGHT + note_height);
     title.draw_text(heading, &text_style(HEADING_PIXELS), (16, 8))?;
+    if let Some(note) = note {
+        let style = text_style(LABEL_PIXELS).color(&WARNING);
+        title.draw_text(&note, &style, (16, 32))?;
+    }
     if series.is_empty() {
         return Ok(());
     }
@@ -115,7 +140,10 @@ fn draw_setting(area: &Area<'_>, heading: &str, series: &[Series]) -> Result<(),
 impl Series {
     fn new(ways: &[Way], row: &Row, runs: &Runs) -> Self {
         Self {
-            name: row.way.to_string(),
+            name: match runs.missed_rate(row.rate) {
+                Some(_) => format!("{}{MISSED_MARK}", row.way),
+                None => row.way.to_string(),
+            },
             style: Style::of(ways, row.way),
             curve: percentiles::curve(&runs.recorder),
             p99_us: axis::micros(row.p99_ns()),

@@ -22,6 +22,9 @@ const LEAD_NS: u64 = 1_000_000;
 /// Conntrack's events carry the time then, from Linux 6.14 on.
 const EVENT_TIMES: &str = "/proc/sys/net/netfilter/nf_conntrack_timestamp";
 
+/// Below this share of the rate asked for, the rate counts as not reached.
+const RATE_REACHED: f64 = 0.99;
+
 /// What all runs have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Conditions {
@@ -63,6 +66,12 @@ pub struct Runs {
 }
 
 impl Runs {
+    /// The lowest of the rates that were made instead of this one. None: all runs have reached it.
+    pub fn missed_rate(&self, rate: Option<u32>) -> Option<f64> {
+        let missed = self.each.iter().filter_map(|run| run.missed_rate(rate));
+        missed.min_by(f64::total_cmp)
+    }
+
     /// Runs it once more.
     pub fn add(
         &mut self,
@@ -167,6 +176,12 @@ impl Run {
 
     pub fn generator_events_per_second(&self) -> f64 {
         ratio(self.made.event_count, nanoseconds(self.made.time)) * 1e9
+    }
+
+    /// The events per second that were made instead of this rate. None: the rate was reached.
+    pub fn missed_rate(&self, rate: Option<u32>) -> Option<f64> {
+        let wanted = RATE_REACHED * f64::from(rate?);
+        Some(self.generator_events_per_second()).filter(|&made| made < wanted)
     }
 
     pub fn generator_most_late_ns(&self) -> f64 {

@@ -141,10 +141,10 @@ fn confidence(interval: Interval) -> String {
     }
     if percent < 90.0 {
         return format!(
-            "medians of pairs and their range ({percent:.0} % confidence; --repeat 5 gives 90 %)"
+            "medians of pairs (range: {percent:.0} % confidence; --repeat 5 gives 90 %)"
         );
     }
-    format!("medians of pairs and {percent:.0} % intervals by order statistics")
+    format!("medians of pairs ({percent:.0} % intervals by order statistics)")
 }
 
 fn micros(nanoseconds: u64) -> f64 {

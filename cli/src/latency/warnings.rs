@@ -5,9 +5,6 @@ use super::plan::{Plan, Setting, Way, unique, wait_name};
 use super::receiver::{Counts, Setup};
 use super::run::{Run, Runs};
 
-/// Less of the rate asked for is told.
-const RATE_REACHED: f64 = 0.99;
-
 /// Of all runs; each is told once.
 pub fn warnings(plan: &Plan, runs: &[Runs]) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -43,17 +40,16 @@ fn unaccounted(setting: Setting, way: Way, run: &Run) -> Option<String> {
 }
 
 fn too_slow(setting: Setting, runs: &[&Run]) -> Option<String> {
-    let wanted = RATE_REACHED * f64::from(setting.rate?);
-    let rates = runs.iter().map(|run| run.generator_events_per_second());
-    let slow: Vec<f64> = rates.filter(|&rate| rate < wanted).collect();
+    let missed = runs.iter().filter_map(|run| run.missed_rate(setting.rate));
+    let slow: Vec<f64> = missed.collect();
     let slowest = slow.iter().copied().min_by(f64::total_cmp)?;
     let effect = match runs.iter().find_map(|run| run.measured.clock) {
         Some(Clock::Schedule) => "; what was made late counts as latency",
         _ => "",
     };
     Some(format!(
-        "{setting}: in {} of {} runs the rate was not reached, in the slowest only {slowest:.0} events/s{effect}: ask for \
-         a lower --rate, or leave the machine to this",
+        "{setting}: in {} of {} runs the rate was not reached, in the slowest only {slowest:.0} events/s{effect}. Ask for a \
+         lower --rate, or leave the machine to this",
         slow.len(),
         runs.len()
     ))

@@ -16,6 +16,7 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(86, 180, 233),
 ];
 const INK: RGBColor = RGBColor(34, 34, 34);
+pub const WARNING: RGBColor = RGBColor(180, 0, 0);
 pub const FRAME: RGBColor = RGBColor(160, 160, 160);
 pub const FRONTIER: RGBColor = RGBColor(190, 190, 190);
 pub const GRID: RGBColor = RGBColor(226, 226, 226);
