@@ -458,12 +458,12 @@ impl Requester {
         deadline: &mut Option<Deadline>,
     ) -> Result<()> {
         self.check_stop()?;
-        match *deadline {
-            Some(deadline) => self.check(deadline)?,
-            None => *deadline = Some(Deadline::of(patience, self.timeout)),
-        }
-        let Some(deadline) = *deadline else {
-            return Ok(());
+        let deadline = match *deadline {
+            Some(deadline) => {
+                self.check(deadline)?;
+                deadline
+            }
+            None => *deadline.insert(Deadline::of(patience, self.timeout)),
         };
         loop {
             match self.receive()? {
@@ -1007,6 +1007,28 @@ mod tests {
             assert!(matches!(judge(&mut exchange, &ack), Ok(Verdict::Pass)));
             assert_eq!(exchange.is_done, is_done, "{sequence}");
         }
+    }
+
+    #[test]
+    fn the_answer_to_what_was_sent_behind_the_last_request_ends_an_exchange_too() {
+        for (has_barrier, payload) in [
+            (true, refusal(0, &request(8))),
+            (true, refusal(libc::EPERM, &request(8))),
+            (false, refusal(0, &request(8))),
+        ] {
+            let mut exchange = exchange(5, 7);
+            exchange.has_barrier = has_barrier;
+            let verdict = judge(&mut exchange, &message(ERROR, 0, 8, &payload));
+            assert_eq!(matches!(verdict, Ok(Verdict::Pass)), has_barrier);
+            assert_eq!(
+                (exchange.is_done, exchange.is_cut),
+                (has_barrier, has_barrier)
+            );
+        }
+        // It comes too late for an exchange that has ended, and is one of an earlier request for the next.
+        let late = message(ERROR, 0, 8, &refusal(0, &request(8)));
+        let verdict = judge(&mut exchange(9, 9), &late);
+        assert!(matches!(verdict, Ok(Verdict::Pass)));
     }
 
     #[test]

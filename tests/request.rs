@@ -339,6 +339,30 @@ fn what_is_left_of_earlier_replies_is_passed_over() {
 }
 
 #[test]
+fn replies_that_were_lost_are_an_error_and_the_next_request_goes_on() {
+    let mut requester = requester();
+    requester.socket().set_recv_buffer_bytes(1).unwrap(); // the kernel gives 2,304
+    let mut batch = Batch::new();
+    for _ in 0..96 {
+        batch
+            .add(RTM_GETLINK, 0, |request| {
+                request.bytes(&[0; 16]).attribute_str_nul(3, "lo")
+            })
+            .unwrap();
+    }
+    let mut count = 0;
+    let sent = batch.send(&mut requester, |_, _| count += 1);
+    assert_eq!(sent.unwrap_err().kind(), ErrorKind::Overrun);
+    for _ in 0..2 {
+        let missing = requester.ask(RTM_GETLINK, 0, |request| {
+            request.bytes(&[0; 16]).attribute_str_nul(3, "none")
+        });
+        assert_eq!(missing.unwrap_err().raw_os_error(), Some(libc::ENODEV));
+    }
+    assert!(count < 96);
+}
+
+#[test]
 fn replies_end_once_and_stay_at_their_end() {
     let mut requester = requester();
     let mut replies = requester

@@ -147,6 +147,7 @@ fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_lat
     change_route(RTM_NEWROUTE, family::INET, device, MANY_HOPS);
     change_route(RTM_NEWROUTE, family::INET6, device, TOO_MANY_HOPS);
     let mut requests = Requests::open().unwrap();
+    let buffer = requests.requester().socket().set_recv_buffer_bytes(1 << 20);
     for _ in 0..2 {
         let error = dump_hops(&mut requests, all).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EntryTooLarge, "{error}");
@@ -159,6 +160,8 @@ fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_lat
     // Other requests, and dumps that do not meet it.
     let found = requests.get("10.0.0.9".parse().unwrap(), |route| route.oif);
     assert_eq!(found.expect("a route"), Some(Some(device)));
+    let buffer_bytes = requests.requester().socket().recv_buffer_bytes();
+    assert_eq!(buffer_bytes.unwrap(), buffer.unwrap().granted_bytes);
     let many = [usize::from(MANY_HOPS)];
     let hops = dump_hops(&mut requests, family::INET).expect("a dump");
     assert_eq!(hops, many);
