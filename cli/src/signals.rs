@@ -136,3 +136,27 @@ fn is_hangup_ignored() -> bool {
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & 1 << (SIGHUP - 1) != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_request_ends_the_waits_of_an_orderly_end() {
+        // --duration or the first request has begun the end.
+        for before in [0, 1] {
+            let requests = StopRequests::default();
+            (0..before).for_each(|_| requests.add());
+            let stop = StopHandle::new().unwrap();
+            requests.stop_on_next(stop.clone());
+            assert!(!stop.is_stopped(), "{before}");
+            requests.add();
+            assert!(stop.is_stopped(), "{before}");
+        }
+        let requests = StopRequests::default();
+        (0..2).for_each(|_| requests.add());
+        let stop = StopHandle::new().unwrap();
+        requests.stop_on_next(stop.clone());
+        assert!(stop.is_stopped(), "the second one came before");
+    }
+}
