@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::args::FloodArguments;
 use crate::console::Console;
@@ -18,6 +17,7 @@ use crate::json;
 use crate::load::{self, Load, Made, Pace, Place, Schedule, SourceKind};
 use crate::namespace;
 use crate::outcome::{self, Failure};
+use crate::signals;
 use crate::units::{rate, ratio};
 
 /// Without --count and --duration.
@@ -83,7 +83,7 @@ fn pace(arguments: &FloodArguments) -> Pace {
 /// Set by a signal that asks for an end.
 fn watch_signals() -> Result<Arc<AtomicBool>, Failure> {
     let is_over = Arc::new(AtomicBool::new(false));
-    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+    for signal in signals::ends() {
         signal_hook::flag::register(signal, Arc::clone(&is_over))
             .map_err(|error| Failure::Other(format!("handle signals: {error}")))?;
     }

@@ -94,11 +94,10 @@ impl Signals {
     /// Installs the handlers. Starts no thread.
     pub fn install(requests: StopRequests, can_reopen: bool) -> io::Result<Self> {
         let files = FileRequests::default();
-        let mut ends = vec![SIGINT, SIGTERM, SIGQUIT];
+        let mut ends = ends();
         if can_reopen {
             signal_hook::flag::register(SIGHUP, Arc::clone(&files.reopen))?;
-        } else if !is_hangup_ignored() {
-            ends.push(SIGHUP);
+            ends.retain(|&signal| signal != SIGHUP);
         }
         let incoming = Incoming::new(ends)?;
         signal_hook::flag::register(SIGUSR1, Arc::clone(&files.report))?;
@@ -127,6 +126,15 @@ impl Signals {
             .spawn(forward)?;
         Ok(self.files)
     }
+}
+
+/// The signals that ask for an end.
+pub fn ends() -> Vec<i32> {
+    let mut ends = vec![SIGINT, SIGTERM, SIGQUIT];
+    if !is_hangup_ignored() {
+        ends.push(SIGHUP);
+    }
+    ends
 }
 
 /// Whether the process was started to survive its terminal (nohup(1)).

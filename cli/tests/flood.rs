@@ -70,10 +70,10 @@ fn flood(arguments: &str) -> Value {
     report(start_flood(arguments))
 }
 
-fn interrupt(flood: &Child) {
+fn interrupt(flood: &Child, signal: Signal) {
     let id = i32::try_from(flood.id()).expect("a process ID");
     let id = Pid::from_raw(id).expect("a process ID");
-    kill_process(id, Signal::INT).expect("a signal sent");
+    kill_process(id, signal).expect("a signal sent");
 }
 
 /// Runs it where it must fail, and returns what it says.
@@ -207,14 +207,15 @@ fn it_is_never_before_its_time() {
 
 #[test]
 fn interrupted_it_removes_what_it_made_and_says_how_much_that_was() {
-    for (source, command) in HEARD {
+    let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
+    for ((source, command), signal) in HEARD.into_iter().zip(signals.into_iter().cycle()) {
         if !namespace_for(source) {
             continue;
         }
         let collector = Follower::start(command);
         let flood = start_flood(&format!("{source} --here --rate 5000 --duration 1m"));
         collector.await_lines(200);
-        interrupt(&flood);
+        interrupt(&flood, signal);
         let report = report(flood);
         let heard = collector.end();
         assert_heard(&heard, report["events"].as_u64().expect("a count"));
@@ -323,7 +324,7 @@ fn a_terminal_shows_how_far_it_is() {
         let count = terminal.text().matches(" made, ").count();
         count >= 2 && screen.len() == 1 && screen[0].contains(" events/s, ")
     });
-    interrupt(&flood);
+    interrupt(&flood, Signal::INT);
     let output = flood.wait_with_output().expect("its end");
     assert!(output.status.success());
     await_that("it is erased", || terminal.screen() == [""]);
