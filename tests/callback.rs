@@ -291,7 +291,7 @@ fn lists_not_handed_over_come_without_waiting(backend: Backend) {
     for timeout in [Some(Duration::ZERO), None] {
         let (mut running, id) = engine_with_listener(backend, 16 << 20);
         let mut source = Source::new(100);
-        let mut long = Source::new(100_000);
+        let mut long = Source::new(200_000);
         source.send_many(20, None);
         long.send(); // a notice, so that there are two lists
         source.send_many(5, None);
@@ -302,7 +302,7 @@ fn lists_not_handed_over_come_without_waiting(backend: Backend) {
             ControlFlow::Break(())
         });
         assert_eq!(turn.unwrap(), Turn::Break(()));
-        assert_eq!(tally.truncated, [(100_000, None)]);
+        assert_eq!(tally.truncated, [(200_000, None)]);
         let turn = running.poll(timeout, |event, _| {
             tally.note(event);
             ControlFlow::Break(())

@@ -86,7 +86,7 @@ impl Follower {
             .set_recv_buffer_bytes(recv_buffer_bytes)
             .expect("a receive buffer");
         let builder = Engine::builder().backend(backend);
-        let (running, id) = start(&builder, socket, AddOptions::new().buffer_bytes(16 << 10));
+        let (running, id) = start(&builder, socket, AddOptions::new());
         Self {
             running,
             id,

@@ -11,7 +11,7 @@ use common::{
 };
 use nlring::{
     AddOptions, Backend, Engine, Event, MalformedReason, MessageBuilder, Notice, Protocol, Running,
-    Socket, conntrack, route,
+    Socket, conntrack, flags, route,
 };
 
 on_each_backend!(
@@ -19,10 +19,12 @@ on_each_backend!(
     a_datagram_that_just_fits_is_whole,
     datagrams_of_all_sizes_keep_their_bytes,
     malformed_datagrams_give_their_good_messages,
+    a_notice_comes_where_its_datagram_was,
     a_foreign_sender_is_dropped_and_counted,
     a_foreign_sender_that_is_accepted_is_delivered_with_its_port_id,
     the_group_of_each_datagram_is_told,
     a_route_of_64_hops_arrives_whole,
+    a_route_of_as_many_hops_as_there_may_be_arrives_whole,
     a_link_arrives_whole,
     conntrack_events_arrive,
     uevents_arrive_as_raw_datagrams,
@@ -161,10 +163,11 @@ fn datagram(messages: &[(u32, usize)]) -> Vec<u8> {
 }
 
 /// Messages and notices as one sequence: the notice comes right behind the messages of its datagram.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Seen {
     Message(u32),
     Malformed(usize, MalformedReason),
+    Truncated(usize, Option<u32>),
 }
 
 /// The lengths that other libraries get wrong: unaligned, several in a datagram, 0, below the header, beyond the end.
@@ -255,6 +258,55 @@ fn malformed_datagrams_give_their_good_messages(backend: Backend) {
             0
         )
     );
+}
+
+/// What cannot be delivered is reported between the messages before it and those behind it.
+fn a_notice_comes_where_its_datagram_was(backend: Backend) {
+    own_namespace();
+    let socket = listener(16 << 20);
+    socket.set_pktinfo(true).unwrap();
+    let options = any_sender().buffer_bytes(BUFFER_BYTES);
+    let (mut running, id) = start(&Engine::builder().backend(backend), socket, options);
+    let below = MalformedReason::LengthBelowHeader { length_bytes: 0 };
+    let bad = (datagram(&[(20, 20), (0, 64)]), Seen::Malformed(20, below));
+    let long = |bytes| (vec![1; bytes], Seen::Truncated(bytes, Some(1)));
+    let table = [long(700), bad, long(2000), long(800)];
+    let mut source = Source::new(64);
+    let mut due = Vec::new();
+    for (bytes, notice) in table.iter().cycle().take(50 * table.len()) {
+        for _ in 0..source.sent_count % 3 {
+            due.push(Seen::Message(source.sent_count));
+            source.send();
+        }
+        due.extend(matches!(notice, Seen::Malformed(..)).then_some(Seen::Message(1)));
+        source.send_bytes(bytes);
+        due.push(*notice);
+    }
+    let mut seen = Vec::new();
+    common::turn_until_event(&mut running, |event, _| {
+        match event {
+            Event::Messages(_, list) => {
+                seen.extend(list.iter().map(|message| Seen::Message(message.sequence())));
+            }
+            Event::Notice(_, Notice::Malformed(malformed)) => {
+                seen.push(Seen::Malformed(malformed.offset_bytes, malformed.reason));
+            }
+            Event::Notice(_, Notice::Truncated { real_bytes, group }) => {
+                seen.push(Seen::Truncated(real_bytes, group));
+            }
+            event => panic!("{event:?}"),
+        }
+        seen.len() >= due.len()
+    });
+    assert_eq!(seen, due);
+    // Of those that nobody is told of, each counts as one that was not read.
+    let received = running.statistics(id).unwrap().received;
+    assert_eq!(received, u64::from(source.sent_count));
+    for bytes in [10, 5000, 64] {
+        source.send_bytes(&vec![0; bytes]);
+    }
+    let statistics = running.discard()[0].statistics;
+    assert_eq!((statistics.received, statistics.unread), (received, 3));
 }
 
 fn a_foreign_sender_is_dropped_and_counted(backend: Backend) {
@@ -415,6 +467,45 @@ fn a_route_of_64_hops_arrives_whole(backend: Backend) {
             .then(|| (address, gateways.count()))
     });
     assert_eq!(routes, addresses.map(|address| (address, 64)));
+}
+
+/// Next hops are in one attribute, whose length has 16 bits.
+fn a_route_of_as_many_hops_as_there_may_be_arrives_whole(backend: Backend) {
+    own_namespace();
+    if !ip("link set lo up") {
+        let name = "a_route_of_as_many_hops_as_there_may_be_arrives_whole";
+        return skip(name, "needs ip (iproute2)");
+    }
+    ip("link add veth0 type veth peer name veth1");
+    ip("address add 10.0.0.1/8 dev veth0");
+    ip("link set veth0 up");
+    ip("link set veth1 up");
+    let group = route::Group::Ipv4Route.number();
+    let mut running = kernel_events(backend, Protocol::ROUTE, &[group]);
+    let socket = Socket::builder(Protocol::ROUTE).open().unwrap();
+    let device = common::device_index("veth0");
+    for (hop_count, third) in [(1000, 1u8), (4090, 2)] {
+        let mut hops = Vec::new();
+        for hop in 0..hop_count {
+            let gateway = u32::from(std::net::Ipv4Addr::new(10, 0, 0, 2)) + hop;
+            hops.extend(16u16.to_ne_bytes()); // struct rtnexthop
+            hops.extend([0, 0]);
+            hops.extend(device.to_ne_bytes());
+            hops.extend([8u16, 5 /* RTA_GATEWAY */].map(u16::to_ne_bytes).concat());
+            hops.extend(gateway.to_be_bytes());
+        }
+        let header = [2, 24, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]; // struct rtmsg: IPv4, /24, main, unicast
+        let made = common::request(&socket, 24, flags::CREATE, &header, |builder| {
+            let builder = builder.attribute(1 /* RTA_DST */, &[10, 200, third, 0]);
+            builder.attribute(9 /* RTA_MULTIPATH */, &hops)
+        });
+        made.unwrap();
+        let counts = find(&mut running, 1, |message| {
+            let route = route::Route::decode(message)?;
+            Some(route.nexthops.count())
+        });
+        assert_eq!(counts, [hop_count as usize]);
+    }
 }
 
 fn a_link_arrives_whole(backend: Backend) {

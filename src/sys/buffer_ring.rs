@@ -40,14 +40,13 @@ pub(super) struct Shape {
     pub min_left_bytes: u32,
 }
 
-/// A packed ring's buffers have at least this size,
-const PACKED_BYTES: usize = 64 << 10;
-/// and room for so many of the longest datagrams.
-const PACKED_DATAGRAMS: usize = 4;
-/// There are at least so many of them, so that some are lent while others are in hand.
-const PACKED_BUFFERS: usize = 4;
-/// The memory that a packed ring goes through, and that the processor's cache had better hold.
-const PACKED_TOTAL_BYTES: usize = 512 << 10;
+/// How much of each of a packed ring's buffers short datagrams fill. Behind that is room for one of the longest, which is
+/// not touched until one comes.
+const PACKED_BYTES: usize = 48 << 10;
+/// The fewest buffers of a packed ring, so that some are lent while others are in hand.
+const FEWEST_PACKED: u16 = 4;
+/// The most buffers of a packed ring, so that the processor's cache holds what short datagrams fill.
+const MOST_PACKED: u16 = 8;
 
 impl Shape {
     /// A buffer a datagram: `count` of them, a power of two up to 32,768, each with room for `payload_bytes`.
@@ -59,18 +58,16 @@ impl Shape {
         }
     }
 
-    /// No more memory in fewer, larger buffers. None where there is too little of it, or more than can be counted.
+    /// Fewer and larger buffers, with no more memory in all than the plain ones have. None where that is too little, or
+    /// more than can be counted.
     pub(super) fn packed(count: u16, payload_bytes: usize) -> Option<Self> {
         let plain = Self::plain(count, payload_bytes);
         let min_left_bytes = u32::try_from(HEAD_BYTES + payload_bytes).ok()?;
-        let datagrams_bytes = plain.buffer_bytes.checked_mul(PACKED_DATAGRAMS)?;
-        let buffer_bytes = PACKED_BYTES.max(datagrams_bytes);
-        let most_bytes = PACKED_TOTAL_BYTES.max(buffer_bytes.checked_mul(PACKED_BUFFERS)?);
-        let plain_bytes = plain.buffer_bytes.checked_mul(count.into())?;
-        let total_bytes = plain_bytes.min(most_bytes);
-        let most = u16::try_from(total_bytes / buffer_bytes).ok()?;
+        let buffer_bytes = (PACKED_BYTES + plain.buffer_bytes).next_multiple_of(4096); // a page
+        let affordable = plain.buffer_bytes.checked_mul(count.into())? / buffer_bytes;
+        let most = u16::try_from(affordable).map_or(MOST_PACKED, |most| most.min(MOST_PACKED));
         let buffer_count = 1 << most.checked_ilog2()?;
-        (usize::from(buffer_count) >= PACKED_BUFFERS).then_some(Self {
+        (buffer_count >= FEWEST_PACKED).then_some(Self {
             buffer_count,
             buffer_bytes,
             min_left_bytes,
@@ -303,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_packed_buffer_is_lent_again_with_its_last_datagram() {
-        let shape = Shape::packed(256, 16 << 10).unwrap();
+        let shape = Shape::packed(256, 128 << 10).unwrap();
         let mut ring = ring(shape);
         let count = usize::from(shape.buffer_count);
         for (index, offset) in [0, 200, 400].into_iter().enumerate() {
@@ -347,6 +344,7 @@ mod tests {
         assert_eq!(Shape::packed(256, 512), None);
         for (count, payload_bytes) in [
             (256, 16 << 10),
+            (256, 128 << 10),
             (1024, 1 << 10),
             (1 << 15, 32 << 10),
             (16, 256 << 10),
@@ -358,7 +356,9 @@ mod tests {
             let total = |shape: Shape| usize::from(shape.buffer_count) * shape.buffer_bytes;
             assert!(total(packed) <= total(plain), "{packed:?}");
             assert!(packed.buffer_count.is_power_of_two());
-            assert!(packed.min_left_bytes as usize >= HEAD_BYTES + payload_bytes);
+            let left_bytes = packed.min_left_bytes as usize;
+            assert!(left_bytes >= HEAD_BYTES + payload_bytes);
+            assert!(packed.buffer_bytes >= left_bytes + PACKED_BYTES);
         }
     }
 

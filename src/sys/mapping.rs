@@ -4,7 +4,7 @@
 use std::io;
 use std::ptr::{self, NonNull};
 
-/// Zeroed, page-aligned memory of its own, which costs nothing until it is touched.
+/// Zeroed, page-aligned memory of its own, which costs nothing until it is touched, page by page.
 ///
 /// It hands out pointers and, to this module's siblings, slices of parts that the kernel does not write at that time.
 #[derive(Debug)]
@@ -29,6 +29,9 @@ impl Mapping {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
+        // Huge pages would use 2 MiB for the first byte of each. A kernel without them refuses, which is as good.
+        // SAFETY: `start` and `length` are the mapping just made; the call changes nothing of its contents.
+        unsafe { libc::madvise(start, length, libc::MADV_NOHUGEPAGE) };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, length })
     }

@@ -410,6 +410,15 @@ pub fn ip(arguments: &str) -> bool {
     true
 }
 
+/// The number of a device of this thread's namespace.
+pub fn device_index(name: &str) -> u32 {
+    let name = std::ffi::CString::new(name).expect("a name");
+    // SAFETY: the pointer is to a string with a terminating zero that outlives the call, which reads it.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    assert_ne!(index, 0, "{name:?}: {}", std::io::Error::last_os_error());
+    index
+}
+
 /// Gives up, for this thread alone, one capability (its number in include/uapi/linux/capability.h).
 pub fn give_up_capability(number: u32) {
     #[repr(C)]
