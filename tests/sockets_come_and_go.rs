@@ -32,6 +32,7 @@ on_each_backend!(
     a_socket_is_taken_once,
     only_the_engine_receives_from_its_socket,
     options_of_a_lent_socket_do_not_stop_its_engine,
+    many_sockets_with_little_and_with_much_memory,
 );
 
 fn add(running: &mut Running, socket: Socket) -> SocketId {
@@ -591,4 +592,31 @@ fn options_of_a_lent_socket_do_not_stop_its_engine(backend: Backend) {
     source.send_many(10, None);
     turn_until_idle(&mut running, &mut tally);
     assert_all_in_order(&tally.sequences(id), 10);
+}
+
+/// Little memory is used in another way than much, where the kernel packs datagrams.
+fn many_sockets_with_little_and_with_much_memory(backend: Backend) {
+    own_namespace();
+    let mut engine = Engine::builder().backend(backend).build().unwrap();
+    let little = any_sender().buffer_count(2).buffer_bytes(512);
+    let options = (0..140u32).map(|index| {
+        if index.is_multiple_of(3) {
+            little
+        } else {
+            any_sender()
+        }
+    });
+    let ids: Vec<_> = options
+        .map(|options| engine.add_with(listener(4096), options).unwrap())
+        .collect();
+    let mut running = engine.start().unwrap();
+    Source::new(64).send();
+    let mut tally = Tally::default();
+    turn_until(&mut running, &mut tally, |_, tally| {
+        assert!(tally.failed.is_empty(), "{:?}", tally.failed);
+        tally.messages.len() == ids.len()
+    });
+    for id in ids {
+        assert_eq!(tally.sequences(id), [0]);
+    }
 }

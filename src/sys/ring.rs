@@ -279,7 +279,9 @@ impl Ring {
     /// such shape.
     fn register_buffers(&self, receiver: u16, shape: Shape) -> io::Result<(BufferRing, u16)> {
         self.home.require_here()?;
-        let group = buffer_group(receiver, shape).ok_or(io::ErrorKind::QuotaExceeded)?;
+        let group = buffer_group(receiver, shape).ok_or_else(|| {
+            io::Error::other("an engine of this backend receives from up to 32,736 sockets")
+        })?;
         let ring = BufferRing::new(shape)?;
         let registration = BufferRegistration {
             address: ring.address(),
@@ -629,12 +631,13 @@ impl Ring {
             Memory::Buffers { ring, .. } => {
                 let written_bytes = u32::try_from(result).unwrap_or(0);
                 let buffer = cqueue::buffer_select(flags)?;
-                // SAFETY: this completion names the buffer, and says what it wrote and whether it goes on with it.
+                // SAFETY: this completion names the buffer, and reports what was written and whether the kernel goes on with
+                // it. It is taken off the queue here, so it is passed once, and the queue is in the kernel's order.
                 unsafe { ring.take(buffer, written_bytes, cqueue::buffer_more(flags)) }
             }
             Memory::Slots(slots) => {
                 state.head = index + 1;
-                // SAFETY: this completion is that of the slot's receive.
+                // SAFETY: this is the completion of the slot's receive, which was just taken off the queue.
                 unsafe { slots.take(usize::from(index)) };
                 (result >= 0).then_some(Place {
                     buffer: index,
@@ -749,14 +752,19 @@ const PBUF_RING_INC: u16 = 2;
 /// Kernels that do not pack keep the groups below this one in a table (Linux 6.1, io_uring/kbuf.c, `BGID_ARRAY`).
 const OLD_TABLE_GROUPS: u16 = 64;
 
-/// The buffer group of a receiver; None: there are no more groups than receivers have taken.
+/// The buffer group of a receiver, which differs from all others' whatever their shapes. None: there are no more groups.
 ///
 /// In the table of an old kernel a new ring goes on where the one before it had ended (`head`), and the kernel then writes
 /// into buffers that are ours. So a plain ring never has one of those groups. A packed one may, because kernels that pack
-/// have no such table, and they find the first group faster than any other.
+/// have no such table, and they find the first group faster than any other. Behind the table packed rings have the even
+/// groups, and plain ones the odd.
 fn buffer_group(receiver: u16, shape: Shape) -> Option<u16> {
     let is_packed = shape.min_left_bytes > 0;
-    receiver.checked_add(if is_packed { 0 } else { OLD_TABLE_GROUPS })
+    match receiver.checked_sub(OLD_TABLE_GROUPS) {
+        None if is_packed => Some(receiver),
+        Some(behind) if is_packed => behind.checked_mul(2)?.checked_add(OLD_TABLE_GROUPS),
+        _ => receiver.checked_mul(2)?.checked_add(OLD_TABLE_GROUPS + 1),
+    }
 }
 
 /// Whether the kernel does not know what it was asked for.
@@ -783,7 +791,7 @@ impl AsFd for Ring {
     }
 }
 
-/// Cancel, reap, close the ring, free the memory: in this order, since a receive in flight may write into its buffer at
+/// Cancels, reaps, closes the ring and frees the memory, in this order: a receive in flight may write into its buffer at
 /// any moment until its last completion, and closing the ring only begins to end it.
 impl Drop for Ring {
     fn drop(&mut self) {
@@ -812,14 +820,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_ring_is_in_no_group_of_an_old_kernels_table() {
+    fn buffer_groups_are_distinct_and_plain_rings_in_none_of_an_old_kernels_table() {
         let plain = Shape::plain(4, 64);
-        for receiver in [0, 63, 64, 40_000, u16::MAX - 64] {
-            let group = buffer_group(receiver, plain);
-            assert!(group.is_some_and(|group| group >= OLD_TABLE_GROUPS));
+        let packed = Shape::packed(256, 16 << 10).unwrap();
+        let mut seen = std::collections::HashSet::new();
+        let last = 32_735; // room for 32,736 receivers of either kind
+        for receiver in 0..=last {
+            let group = buffer_group(receiver, plain).unwrap();
+            assert!(group >= OLD_TABLE_GROUPS && seen.insert(group));
+            assert!(seen.insert(buffer_group(receiver, packed).unwrap()));
         }
-        assert_eq!(buffer_group(u16::MAX - 63, plain), None);
+        assert_eq!(buffer_group(last + 1, plain), None);
         assert_eq!(buffer_group(u16::MAX, plain), None);
+        assert_eq!(buffer_group(u16::MAX, packed), None);
+        assert_eq!(buffer_group(0, packed), Some(0));
     }
 
     #[test]
