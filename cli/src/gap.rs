@@ -206,7 +206,7 @@ mod tests {
     use std::ops::ControlFlow;
     use std::time::Duration;
 
-    use nlring::{AddOptions, Engine, MessageBuilder, Protocol, Socket};
+    use nlring::{AddOptions, Engine, MalformedReason, MessageBuilder, Protocol, Socket};
     use serde_json::{Value, json};
 
     /// The line of text and the object that a gap has.
@@ -325,6 +325,35 @@ mod tests {
             (&json!("missing"), &json!(words))
         );
         assert!(object["time_ns"].is_u64() && object["time_source"] == "receive");
+    }
+
+    /// The fields of the objects that no test of the whole command brings about.
+    #[test]
+    fn the_documentation_has_every_field() {
+        let documentation = include_str!("../../docs/json.md");
+        let malformed = Malformed {
+            offset_bytes: 148,
+            reason: MalformedReason::ShortHeader { left_bytes: 8 },
+        };
+        for gap in [
+            Gap::Truncated {
+                real_bytes: 131_400,
+            },
+            Gap::Malformed(&malformed),
+            Gap::Missing(&Notice::Starved),
+        ] {
+            let mut json = Vec::new();
+            write_json(&mut json, &gap);
+            let text = String::from_utf8(json).unwrap();
+            let object: Value = serde_json::from_str(&text).unwrap();
+            let kind = object["event"].as_str().unwrap();
+            for name in object.as_object().unwrap().keys() {
+                assert!(documentation.contains(&format!("`{name}`")), "{name}");
+                let key = format!("\"{name}\":");
+                assert_eq!(text.matches(&key).count(), 1, "{name} twice: {text}");
+            }
+            assert!(documentation.contains(&format!("`{kind}`")), "{kind}");
+        }
     }
 
     #[test]

@@ -1,0 +1,130 @@
+//! Every kind of object that `--json` writes: each has a name of its own, docs/json.md has all of its fields, and none stands
+//! twice in it.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::json::objects;
+use common::{
+    Events, Follower, NLRING, await_that, flush_flows, make_flows, make_routes, mark_flows,
+    own_namespace, remove_flows, remove_routes, run,
+};
+
+/// Kinds that other tests are about, as they take more to bring about: json_conntrack/main.rs, and gap.rs of the command.
+const ELSEWHERE: [&str; 5] = [
+    "expect-new",
+    "expect-destroy",
+    "truncated",
+    "malformed",
+    "missing",
+];
+/// No kernel sends it.
+const NEVER: &str = "expect-update";
+
+/// The kinds in docs/json.md.
+fn documented() -> BTreeSet<String> {
+    let text = include_str!("../../docs/json.md");
+    let row = text
+        .lines()
+        .find(|line| line.starts_with("| `event` | what happened"));
+    let words = row
+        .expect("the row of `event`")
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .skip(1);
+    let options = |word: &&str| !word.starts_with("--");
+    words.filter(options).map(str::to_owned).collect()
+}
+
+/// The kinds of the objects in these lines, each of which is as it must be.
+fn kinds(events: Events, lines: &[String]) -> Vec<String> {
+    let kind = |object: &serde_json::Value| object["event"].as_str().expect("its kind").to_owned();
+    objects(events, lines).iter().map(kind).collect()
+}
+
+fn make(events: Events, count: u32) {
+    match events {
+        Events::Conntrack => make_flows(0..count),
+        Events::Route => make_routes(0..count),
+    }
+}
+
+fn remove(events: Events, count: u32) {
+    match events {
+        Events::Conntrack => remove_flows(0..count),
+        Events::Route => remove_routes(0..count),
+    }
+}
+
+/// The kinds of events, of losses, of a table made right, of the end, and of a list.
+fn kinds_of(command: &str, events: Events) -> Vec<String> {
+    own_namespace();
+    let mut lines = Vec::new();
+    let until = |follower: &Follower, part: &str| {
+        await_that(part, || {
+            follower.lines().iter().any(|line| line.contains(part))
+        });
+    };
+    let follower = Follower::start(&format!("{command} --json"));
+    make(events, 1);
+    if events == Events::Conntrack {
+        mark_flows(0..1, 7);
+    }
+    remove(events, 1);
+    until(&follower, r#""event":"de"#);
+    lines.extend(follower.end().output.lines().map(str::to_owned));
+
+    let mirror = "--snapshot --resync-interval 100ms --recv-buffer 1";
+    let mirror = Follower::start(&format!("{command} --json {mirror}"));
+    until(&mirror, r#""reason":"snapshot""#);
+    mirror.freeze();
+    make(events, 200);
+    mirror.thaw();
+    until(&mirror, r#""reason":"loss""#);
+    until(&mirror, r#""resynced":true"#);
+    lines.extend(mirror.end().output.lines().map(str::to_owned));
+
+    let counted = Follower::start(&format!("{command} --json --count 1"));
+    counted.freeze();
+    remove(events, 200);
+    make(events, 200);
+    counted.thaw();
+    let ended = counted.wait();
+    lines.extend(ended.output.lines().map(str::to_owned));
+
+    let list = run(NLRING, &[command, "--json", "--snapshot", "--once"]);
+    let list = String::from_utf8(list.expect("nlring").stdout).expect("UTF-8");
+    lines.extend(list.lines().map(str::to_owned));
+    kinds(events, &lines)
+}
+
+/// The kinds of a reliable collector.
+fn kinds_of_delays() -> Vec<String> {
+    own_namespace();
+    let follower = Follower::start("conntrack --reliable --json -e destroy --recv-buffer 16KiB");
+    make_flows(0..200);
+    follower.freeze();
+    flush_flows();
+    follower.thaw();
+    await_that("all ends", || {
+        let is_end = |line: &&String| line.contains("destroy");
+        follower.lines().iter().filter(is_end).count() >= 200
+    });
+    let ended = follower.end();
+    let lines: Vec<String> = ended.output.lines().map(str::to_owned).collect();
+    kinds(Events::Conntrack, &lines)
+}
+
+#[test]
+fn every_kind_of_object_is_documented_with_all_its_fields_and_none_is_there_twice() {
+    let seen = [
+        kinds_of("conntrack", Events::Conntrack),
+        kinds_of("route", Events::Route),
+        kinds_of_delays(),
+    ];
+    let others = ELSEWHERE.into_iter().chain([NEVER]).map(str::to_owned);
+    let all: BTreeSet<String> = seen.concat().into_iter().chain(others).collect();
+    assert_eq!(all, documented());
+}
