@@ -10,6 +10,7 @@
 //! Rounds repair what is known to be wrong: events were lost, or something happened that no event reports. When nothing is
 //! known to be wrong, rounds that are audits find what changed without any sign.
 
+mod budget;
 mod events_socket;
 mod health;
 mod schedule;
@@ -17,6 +18,7 @@ mod schedule;
 use std::time::{Duration, Instant, SystemTime};
 use std::{fmt, mem};
 
+pub(crate) use self::budget::Budget;
 use self::events_socket::EventsSocket;
 pub use self::health::MirrorHealth;
 use self::schedule::Schedule;
@@ -52,6 +54,8 @@ pub enum ResyncReason {
     Change,
     /// Nothing was known to be wrong, and an audit found a difference.
     Audit,
+    /// Entries had been left out because the mirror's memory is bounded, and there is room again.
+    Room,
 }
 
 /// A mirror's table is the kernel's again.
@@ -240,6 +244,11 @@ impl Rounds {
         self.doubt.is_none() && !self.is_change_held
     }
 
+    /// Whether nothing is known to be wrong, and no dump is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_synced() && !self.is_under_way()
+    }
+
     /// Whether no round has been complete yet.
     pub(crate) fn is_first(&self) -> bool {
         self.doubt
@@ -268,6 +277,8 @@ impl Rounds {
             failed_total_count: self.failures.total_count,
             audit_count: self.audit_count,
             audit_difference_count: self.audit_difference_count,
+            left_out_count: 0,
+            is_full: false,
         }
     }
 
@@ -285,13 +296,13 @@ impl Rounds {
     /// Events are missing: a round under way is abandoned, and another will begin.
     pub(crate) fn note_loss(&mut self, loss: &Loss, table: &mut impl Table, now: Instant) {
         self.note(ResyncReason::Loss, loss.count, loss.since, now);
-        self.begin_again(ResyncReason::Loss, table, now);
+        self.begin_again(table, now);
     }
 
     /// A datagram could not be read.
     pub(crate) fn note_unreadable(&mut self, table: &mut impl Table, now: Instant) {
         self.note(ResyncReason::Loss, 1, SystemTime::now(), now);
-        self.begin_again(ResyncReason::Loss, table, now);
+        self.begin_again(table, now);
     }
 
     /// The kernel's table may have changed in a way that no event reports.
@@ -304,8 +315,16 @@ impl Rounds {
         }
         self.note(ResyncReason::Change, 0, SystemTime::now(), now);
         if matches!(self.phase, Phase::Idle) {
-            self.plan(ResyncReason::Change, now);
+            self.schedule.ask_after_change(now);
+            self.plan(now);
         } // else the dump that has not begun yet has it
+    }
+
+    /// There is room again for entries that were left out.
+    pub(crate) fn note_room(&mut self, since: SystemTime, now: Instant) {
+        self.note(ResyncReason::Room, 0, since, now);
+        self.schedule.ask_for_room(now);
+        self.plan(now);
     }
 
     fn note(&mut self, reason: ResyncReason, lost_count: u64, since: SystemTime, now: Instant) {
@@ -316,22 +335,28 @@ impl Rounds {
             noted_at: now,
         });
         doubt.lost_count = doubt.lost_count.saturating_add(lost_count);
-        if doubt.reason == ResyncReason::Change {
+        if matches!(doubt.reason, ResyncReason::Change | ResyncReason::Room) {
             doubt.reason = reason;
         }
     }
 
-    /// Events are missing, or the round could not go on: it is worth nothing.
-    fn begin_again(&mut self, reason: ResyncReason, table: &mut impl Table, now: Instant) {
+    /// Events are missing: the round under way is worth nothing, and another will begin.
+    fn begin_again(&mut self, table: &mut impl Table, now: Instant) {
         if self.is_under_way() {
             self.note_failure(None);
         }
         self.abandon(table);
+        self.take_held_change(now);
+        self.schedule.ask_after_loss(self.is_first(), now);
+        self.plan(now);
+    }
+
+    /// The round that was to follow this one takes its place.
+    fn take_held_change(&mut self, now: Instant) {
         if mem::take(&mut self.is_change_held) {
             self.note(ResyncReason::Change, 0, self.dumped_since, now);
-            self.plan(ResyncReason::Change, now);
+            self.schedule.ask_after_change(now);
         }
-        self.plan(reason, now);
     }
 
     fn abandon(&mut self, table: &mut impl Table) {
@@ -350,21 +375,14 @@ impl Rounds {
     }
 
     /// Plans the next round.
-    fn plan(&mut self, reason: ResyncReason, now: Instant) {
-        let Some(doubt) = self.doubt else {
-            self.due = self.schedule.audit_due(now);
-            return;
+    fn plan(&mut self, now: Instant) {
+        self.due = match self.doubt {
+            Some(doubt) => {
+                let calm_at = (now + CALM).min(doubt.noted_at + LONGEST_STORM);
+                self.schedule.due(calm_at, now)
+            }
+            None => self.schedule.audit_due(now),
         };
-        let is_first = doubt.reason == ResyncReason::Snapshot;
-        let reason = if is_first { doubt.reason } else { reason };
-        self.schedule.ask(reason, now);
-        self.plan_asked(now);
-    }
-
-    fn plan_asked(&mut self, now: Instant) {
-        let noted_at = self.doubt.map_or(now, |doubt| doubt.noted_at);
-        let calm_at = (now + CALM).min(noted_at + LONGEST_STORM);
-        self.due = self.schedule.due(calm_at, now);
     }
 
     /// Does what is due, for a slice of time at most. `events` is the socket that the events come by.
@@ -382,8 +400,10 @@ impl Rounds {
             }
             self.abandon(table);
             self.note_failure(Some(error));
-            let reason = self.doubt.map_or(ResyncReason::Audit, |doubt| doubt.reason);
-            self.begin_again(reason, table, now);
+            self.take_held_change(now);
+            let reason = self.doubt.map(|doubt| doubt.reason);
+            self.schedule.ask_after_failure(reason, now);
+            self.plan(now);
         }
         if !matches!(self.phase, Phase::Idle | Phase::Opening(_)) {
             self.note_time(now);
@@ -483,7 +503,7 @@ impl Rounds {
             self.phase = Phase::Merging;
         } else {
             self.note(ResyncReason::Loss, 0, self.dumped_since, now);
-            self.begin_again(ResyncReason::Loss, table, now);
+            self.begin_again(table, now);
         }
         Ok(())
     }
@@ -587,7 +607,7 @@ impl Rounds {
         if is_open && doubt.is_some() {
             self.note(ResyncReason::Change, 0, resync.since, now);
             self.schedule.ask_again(now);
-            self.plan_asked(now);
+            self.plan(now);
         }
         (doubt.is_some() || merged.found_count > 0).then_some(resync)
     }

@@ -202,12 +202,13 @@ pub struct CollectorArguments {
 }
 
 /// What a list has nothing to do with.
-const ONCE_HAS_NO: [&str; 12] = [
+const ONCE_HAS_NO: [&str; 13] = [
     "audit_interval",
     "backend",
     "duration",
     "events",
     "mirror",
+    "mirror_memory_bytes",
     "recv_buffer_bytes",
     "recv_buffer_max_bytes",
     "resync_interval",
@@ -246,6 +247,11 @@ pub struct TableArguments {
     /// takes 1 % of the time, but at most every 15 s; or off
     #[arg(long, value_name = "TIME|auto|off", allow_hyphen_values = true, default_value = "auto", value_parser = audit::parse, requires = "mirrored")]
     pub audit_interval: AuditInterval,
+
+    /// How much memory the mirror may take; without it, as much as the kernel's table needs. What finds no room is shown when it
+    /// happens, and not kept
+    #[arg(long = "mirror-memory", value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_size, requires = "mirrored")]
+    pub mirror_memory_bytes: Option<usize>,
 }
 
 impl TableArguments {

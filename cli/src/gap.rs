@@ -150,6 +150,7 @@ pub fn write_resync_json(out: &mut Vec<u8>, resync: &Resync) {
         ResyncReason::Snapshot => "snapshot",
         ResyncReason::Loss => "loss",
         ResyncReason::Audit => "audit",
+        ResyncReason::Room => "room",
         _ => "change",
     };
     let (since, until) = (since_1970_ns(resync.since), since_1970_ns(resync.until));

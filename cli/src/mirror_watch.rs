@@ -18,6 +18,8 @@ pub struct MirrorWatch {
     has_warned: bool,
     /// It was said that the kernel cannot be asked.
     has_told_error: bool,
+    /// It was said that there is no room.
+    has_told_full: bool,
     /// When the table was first seen wrong.
     wrong_from: Option<Instant>,
     /// When events were last lost.
@@ -30,6 +32,7 @@ pub struct MirrorWatch {
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Error,
+    Full,
     Losses,
     RightAgain,
 }
@@ -47,6 +50,10 @@ impl MirrorWatch {
                 "the mirror cannot be compared with the kernel's table: {}; it goes on following events, and tries again",
                 health.error.unwrap_or_default()
             )),
+            Some(Line::Full) => console.warn(
+                "the mirror is full (--mirror-memory): what is new is shown and not kept, so the table is incomplete until there \
+                 is room again; a larger --mirror-memory keeps all",
+            ),
             Some(Line::Losses) => console.warn(losses(health)),
             Some(Line::RightAgain) => console.say("mirror: it is the kernel's table again"),
             None => {}
@@ -65,6 +72,10 @@ impl MirrorWatch {
         if health.error.is_some() && !self.has_told_error {
             (self.has_told_error, self.has_warned) = (true, true);
             return Some(Line::Error);
+        }
+        if health.is_full && !self.has_told_full {
+            (self.has_told_full, self.has_warned) = (true, true);
+            return Some(Line::Full);
         }
         health.wrong_since?;
         let wrong_from = *self.wrong_from.get_or_insert(now);

@@ -52,6 +52,8 @@ pub struct Summary {
     pub failed_dumps: u64,
     /// Why the kernel could not be asked for its table when that was last tried. None: it could.
     pub mirror_error: Option<String>,
+    /// How often an entry found no room in the mirror's memory.
+    pub not_kept: u64,
     /// Events written.
     pub events: u64,
     /// Events that could not be written.
@@ -89,6 +91,7 @@ impl Summary {
         self.audits += health.audit_count;
         self.audit_differences += health.audit_difference_count;
         self.failed_dumps += health.failed_total_count;
+        self.not_kept += health.left_out_count;
         self.mirror_error = health.error.map(str::to_owned);
     }
 
@@ -189,6 +192,10 @@ impl fmt::Display for Summary {
             ("audits of the mirror", self.audits),
             ("differences that audits found", self.audit_differences),
             ("dumps for the mirror that failed", self.failed_dumps),
+            (
+                "entries without room in the mirror (--mirror-memory)",
+                self.not_kept,
+            ),
         ] {
             if count > 0 {
                 writeln!(f, "{name}: {count}")?;
@@ -302,7 +309,7 @@ mod tests {
             json!({
                 "received": 0, "dropped": 0, "delivery_failures": 0, "truncated": 0, "malformed": 0, "foreign": 0,
                 "starved": 0, "retried": 0, "unread": 0, "unread_is_incomplete": false, "repeated": 0, "requests": 0, "other_events": 0, "audits": 0, "audit_differences": 0, "failed_dumps": 0,
-                "mirror_error": null, "events": 0, "not_written": 0, "not_shown": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
+                "mirror_error": null, "not_kept": 0, "events": 0, "not_written": 0, "not_shown": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
                 "backend": null, "backend_reason": null,
                 "recv_buffer_requested_bytes": 0, "recv_buffer_granted_bytes": 0,
             })

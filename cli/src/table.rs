@@ -17,6 +17,8 @@ const SLICE: Duration = Duration::from_micros(500);
 /// Writing looks at the clock after so many entries.
 const LOOK_AT_CLOCK: u32 = 16;
 const BUFFER_BYTES: usize = 64 << 10;
+/// The last line of a table that lacks entries.
+const INCOMPLETE: &[u8] = b"{\"event\":\"incomplete\"}\n";
 
 pub struct TableFile {
     place: Rc<Place>,
@@ -32,6 +34,8 @@ pub enum Worth {
     Nothing,
     /// It may be wrong, for this reason.
     Doubtful(&'static str),
+    /// Entries found no room in the mirror's memory.
+    Incomplete,
     Right,
 }
 
@@ -110,9 +114,7 @@ impl TableFile {
             self.is_wanted = false;
             Writing::begin(&self.place)?
         };
-        if let Worth::Doubtful(doubt) = worth {
-            writing.doubt = Some(doubt);
-        }
+        writing.note_worth(worth);
         let entries = entries(writing.position);
         if writing.write(entries, format, || start.elapsed() >= SLICE)? {
             let doubt = writing.doubt;
@@ -139,6 +141,7 @@ impl TableFile {
             return Ok(());
         }
         let written = Writing::begin(&self.place).and_then(|mut writing| {
+            writing.note_worth(worth);
             writing.write(entries, format, || false)?;
             writing.put_in_place()
         });
@@ -157,6 +160,7 @@ struct Writing {
     position: usize,
     line: Vec<u8>,
     doubt: Option<&'static str>,
+    is_incomplete: bool,
 }
 
 impl Writing {
@@ -166,6 +170,7 @@ impl Writing {
             position: 0,
             line: Vec::new(),
             doubt: None,
+            is_incomplete: false,
         })
     }
 
@@ -190,7 +195,21 @@ impl Writing {
         Ok(true)
     }
 
-    fn put_in_place(self) -> io::Result<()> {
+    fn note_worth(&mut self, worth: Worth) {
+        match worth {
+            Worth::Doubtful(doubt) => self.doubt = Some(doubt),
+            Worth::Incomplete => {
+                self.is_incomplete = true;
+                self.doubt = Some("entries found no room in --mirror-memory");
+            }
+            Worth::Nothing | Worth::Right => {}
+        }
+    }
+
+    fn put_in_place(mut self) -> io::Result<()> {
+        if self.is_incomplete {
+            self.file.write_all(INCOMPLETE)?;
+        }
         self.file.into_inner()?.put_in_place()
     }
 }

@@ -25,7 +25,7 @@ use crate::message::Message;
 #[cfg(doc)]
 use crate::mirror::ResyncReason;
 use crate::mirror::{
-    INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, slice_is_over,
+    Budget, INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, slice_is_over,
 };
 use crate::socket::Socket;
 
@@ -126,6 +126,7 @@ pub struct Mirror {
 #[derive(Clone, Copy, Debug)]
 pub struct MirrorOptions {
     intervals: Intervals,
+    memory_bytes: usize,
 }
 
 impl MirrorOptions {
@@ -133,11 +134,12 @@ impl MirrorOptions {
     pub fn new() -> Self {
         Self {
             intervals: Intervals::new(INTERVAL, INTERVAL),
+            memory_bytes: usize::MAX,
         }
     }
 
-    /// The least time between the beginnings of two dumps after losses: 10 s, unless it is set. Where rounds fail one after
-    /// the other, it becomes twice as long each time, up to 8 times. With [`Duration::MAX`] a loss is never repaired.
+    /// The least time between the beginnings of two dumps after losses: 10 s, unless it is set. While losses go on and rounds fail,
+    /// it becomes twice as long each time, up to 8 times; after the last loss it is the interval again. With [`Duration::MAX`] a loss is never repaired.
     #[must_use]
     pub fn resync_interval(mut self, interval: Duration) -> Self {
         (self.intervals.loss, self.intervals.change) = (interval, interval);
@@ -152,6 +154,22 @@ impl MirrorOptions {
     #[must_use]
     pub fn audit_interval(mut self, interval: Duration) -> Self {
         self.intervals.audit = Some(interval);
+        self
+    }
+
+    /// How much memory the flows may take, with the events that are held for the first dump: about 180 bytes a flow. Beside it
+    /// come up to 9 MiB for the ends that the mirror remembers, and 18 bytes for each flow that ends while a dump is read.
+    ///
+    /// Unless it is set, there is no bound of the mirror's own: the kernel bounds the flows (`net.netfilter.nf_conntrack_max`),
+    /// and a smaller bound would leave some out.
+    ///
+    /// Where it is reached, new flows are not kept. Their events are still handed out as the kernel sends them, and nothing is
+    /// made up for them: so a flow whose NEW was lost may begin with an update. [`Mirror::is_synced`] is false then, and
+    /// [`Mirror::health`] says why. As soon as an eighth of the memory is free again, a round makes the table complete
+    /// ([`ResyncReason::Room`]).
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
         self
     }
 }
@@ -188,9 +206,11 @@ impl Mirror {
     /// A mirror that is empty. The kernel is asked for the table when it is first [advanced](Self::advance).
     pub fn new(options: MirrorOptions) -> Self {
         let now = Instant::now();
+        let mut follower = Follower::new();
+        follower.budget = Budget::new(options.memory_bytes);
         Self {
             rounds: Rounds::new(options.intervals, now),
-            follower: Follower::new(),
+            follower,
             sweep: Sweep::new(now),
             start: now,
         }
@@ -279,6 +299,11 @@ impl Mirror {
         if !self.follower.end_holding_until(&is_over, &mut f) || !self.follower.clear(&is_over) {
             return Ok(());
         }
+        if self.rounds.is_idle()
+            && let Some(since) = self.follower.short_since()
+        {
+            self.rounds.note_room(since, now);
+        }
         let progress = self.rounds.advance(&mut self.follower, events, now)?;
         if progress == Progress::Merges {
             let start = Instant::now();
@@ -320,7 +345,7 @@ impl Mirror {
         if self.follower.held.is_ending() {
             self.follower.end_holding(&mut f); // of before a loss, and therefore before the dump
         }
-        let dumped = if self.is_synced() {
+        let dumped = if self.rounds.is_synced() && self.follower.short_since().is_none() {
             Ok(())
         } else {
             self.rounds.dump_at_end(&mut self.follower, stop)
@@ -368,8 +393,11 @@ impl Mirror {
         if !self.follower.is_cleared() || self.follower.held.is_ending() {
             return Some(now);
         }
+        if self.rounds.is_idle() && self.follower.short_since().is_some() {
+            return Some(now);
+        }
         let due = self.rounds.due(now);
-        if !self.is_synced() || self.rounds.is_under_way() {
+        if !self.rounds.is_synced() || self.rounds.is_under_way() {
             return due; // no flow is asked about until then
         }
         let of_sweep = self.sweep.due(&self.follower);
@@ -381,13 +409,13 @@ impl Mirror {
         let health = self.rounds.health();
         MirrorHealth {
             error: health.error.or(self.sweep.error.as_deref()),
-            ..health
+            ..health.with_budget(&self.follower.budget)
         }
     }
 
     /// Whether nothing is known to be missing.
     pub fn is_synced(&self) -> bool {
-        self.rounds.is_synced()
+        self.rounds.is_synced() && !self.follower.budget.is_short()
     }
 
     /// Whether the first round is over: before, not all flows of the kernel's are there.

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use super::budget::Budget;
+
 /// How right a mirror's table is, and what stands in the way of repairing it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,4 +24,17 @@ pub struct MirrorHealth<'a> {
     pub audit_count: u64,
     /// Entries in which these found the table different from the kernel's.
     pub audit_difference_count: u64,
+    /// Entries are missing because the table's memory is bounded (`MirrorOptions::memory_bytes`).
+    pub is_full: bool,
+    /// How often an entry was not kept for that reason, since the beginning: by its event, and by each dump that had it.
+    pub left_out_count: u64,
+}
+
+impl MirrorHealth<'_> {
+    /// Adds what is known about the table's memory.
+    pub(crate) fn with_budget(mut self, budget: &Budget) -> Self {
+        self.wrong_since = self.wrong_since.or(budget.short_since);
+        (self.is_full, self.left_out_count) = (budget.is_short(), budget.left_out_count);
+        self
+    }
 }

@@ -47,8 +47,10 @@ pub(super) struct Schedule {
     dumped_at: Option<Instant>,
     /// How long the receiving thread has worked on that round.
     spent: Duration,
-    /// When the next round may begin, of those asked for since the last dump began. None: never.
-    earliest: Option<Instant>,
+    /// When a round may begin that was asked for since the last dump began: because of a loss or a failure, the last of which
+    /// counts, and for another reason. None: never.
+    repair_at: Option<Instant>,
+    other_at: Option<Instant>,
     /// Rounds in a row that failed.
     pub failed_count: u32,
     /// Rounds in a row that were complete, and left something open.
@@ -62,24 +64,45 @@ impl Schedule {
             begun_at: None,
             dumped_at: None,
             spent: Duration::ZERO,
-            earliest: None,
+            repair_at: None,
+            other_at: None,
             failed_count: 0,
             open_count: 0,
         }
     }
 
-    /// Asks for a round. Of several reasons the most urgent one counts.
-    pub(super) fn ask(&mut self, reason: ResyncReason, now: Instant) {
+    /// Asks for a round after a loss, at the interval. Rounds that failed are tried again later each time while losses go on,
+    /// and at the interval after the last loss.
+    pub(super) fn ask_after_loss(&mut self, is_first: bool, now: Instant) {
+        let interval = self.repair_interval(is_first);
+        let (base_at, backoff_at) = (
+            self.after(interval, now),
+            self.after(self.backoff(interval), now),
+        );
+        // Never before the base, which is never where that is.
+        self.repair_at = base_at.and_then(|base_at| {
+            let calm_at = now.checked_add(interval).map(|at| at.max(base_at));
+            sooner(backoff_at, calm_at)
+        });
+    }
+
+    /// Asks for a round after one that failed by itself: later each time.
+    pub(super) fn ask_after_failure(&mut self, reason: Option<ResyncReason>, now: Instant) {
         let interval = match reason {
-            ResyncReason::Snapshot => self.intervals.loss.min(FIRST_INTERVAL),
-            ResyncReason::Loss => self.intervals.loss,
-            ResyncReason::Change | ResyncReason::Audit => self.intervals.change,
+            Some(ResyncReason::Change) => self.intervals.change,
+            reason => self.repair_interval(reason == Some(ResyncReason::Snapshot)),
         };
-        let backoff = match self.failed_count {
-            0 => 1,
-            failed => (1 << (failed - 1).min(16)).min(MOST_BACKOFF),
-        };
-        self.ask_after(interval.saturating_mul(backoff), now);
+        self.repair_at = self.after(self.backoff(interval), now);
+    }
+
+    /// Asks for a round because something changed.
+    pub(super) fn ask_after_change(&mut self, now: Instant) {
+        self.other_at = sooner(self.other_at, self.after(self.intervals.change, now));
+    }
+
+    /// Asks for a round because there is room for what is missing.
+    pub(super) fn ask_for_room(&mut self, now: Instant) {
+        self.other_at = sooner(self.other_at, self.after(self.intervals.loss, now));
     }
 
     /// Asks for a round because the last one has left something open: later each time, up to the interval of losses.
@@ -87,23 +110,38 @@ impl Schedule {
         let Intervals { loss, change, .. } = self.intervals;
         let interval = change.saturating_mul(1 << self.open_count.min(8));
         self.open_count = self.open_count.saturating_add(1);
-        self.ask_after(interval.min(loss.max(change)), now);
+        let interval = interval.min(loss.max(change));
+        self.other_at = sooner(self.other_at, self.after(interval, now));
     }
 
-    fn ask_after(&mut self, interval: Duration, now: Instant) {
-        let earliest = match self.begun_at {
+    fn repair_interval(&self, is_first: bool) -> Duration {
+        if is_first {
+            self.intervals.loss.min(FIRST_INTERVAL)
+        } else {
+            self.intervals.loss
+        }
+    }
+
+    fn backoff(&self, interval: Duration) -> Duration {
+        let factor = match self.failed_count {
+            0 => 1,
+            failed => (1 << (failed - 1).min(16)).min(MOST_BACKOFF),
+        };
+        interval.saturating_mul(factor)
+    }
+
+    /// So long after the last round began. None: never.
+    fn after(&self, interval: Duration, now: Instant) -> Option<Instant> {
+        match self.begun_at {
             Some(at) => at.checked_add(interval),
             None => Some(now),
-        };
-        self.earliest = match (self.earliest, earliest) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
+        }
     }
 
     /// When the round that was asked for begins, which waits until events are calm. None: never.
     pub(super) fn due(&self, calm_at: Instant, now: Instant) -> Option<Instant> {
-        self.earliest.map(|earliest| earliest.max(calm_at).max(now))
+        let earliest = sooner(self.repair_at, self.other_at)?;
+        Some(earliest.max(calm_at).max(now))
     }
 
     /// When the next audit begins. None: never.
@@ -119,7 +157,8 @@ impl Schedule {
         if !is_audit {
             self.begun_at = Some(now);
         }
-        (self.dumped_at, self.earliest) = (Some(now), None);
+        self.dumped_at = Some(now);
+        (self.repair_at, self.other_at) = (None, None);
         self.spent = Duration::ZERO;
     }
 
@@ -137,6 +176,14 @@ impl Schedule {
         if !is_open {
             self.open_count = 0;
         }
+    }
+}
+
+/// The sooner of two times, of which None is never.
+fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -188,7 +235,7 @@ mod tests {
         schedule.begin(false, now);
         let later = now + 20 * SECOND;
         schedule.begin(true, later);
-        schedule.ask(ResyncReason::Loss, later);
+        schedule.ask_after_loss(false, later);
         assert_eq!(schedule.due(later, later), Some(later));
     }
 
@@ -198,8 +245,14 @@ mod tests {
         let mut interval_after = |failed_count| {
             schedule.failed_count = failed_count;
             schedule.begin(false, now);
-            schedule.ask(ResyncReason::Loss, now);
-            schedule.due(now, now).unwrap() - now
+            schedule.ask_after_failure(Some(ResyncReason::Loss), now);
+            let by_failure = schedule.due(now, now).unwrap() - now;
+            // Losses that go on are no shorter.
+            for second in 0..100 {
+                schedule.ask_after_loss(false, now + second * SECOND);
+            }
+            assert_eq!(schedule.due(now, now).unwrap() - now, by_failure);
+            by_failure
         };
         let intervals = [0, 1, 2, 3, 4, 5, u32::MAX].map(&mut interval_after);
         assert_eq!(
@@ -208,17 +261,28 @@ mod tests {
         );
         schedule.note_success(false);
         schedule.begin(false, now);
-        schedule.ask(ResyncReason::Loss, now);
+        schedule.ask_after_loss(false, now);
         assert_eq!(schedule.due(now, now), Some(now + 10 * SECOND));
+    }
+
+    #[test]
+    fn the_end_of_losses_ends_the_wait() {
+        let (mut schedule, now) = (schedule(None), Instant::now());
+        schedule.failed_count = 4;
+        schedule.begin(false, now);
+        for (lost_after, begins_after) in [(0, 10), (7, 17), (15, 25), (75, 80)] {
+            schedule.ask_after_loss(false, now + lost_after * SECOND);
+            assert_eq!(schedule.due(now, now), Some(now + begins_after * SECOND));
+        }
     }
 
     #[test]
     fn the_most_urgent_reason_counts() {
         let (mut schedule, now) = (schedule(None), Instant::now());
         schedule.begin(false, now);
-        schedule.ask(ResyncReason::Loss, now);
-        schedule.ask(ResyncReason::Change, now);
-        schedule.ask(ResyncReason::Loss, now);
+        schedule.ask_after_loss(false, now);
+        schedule.ask_after_change(now);
+        schedule.ask_after_loss(false, now);
         assert_eq!(schedule.due(now, now), Some(now + SECOND));
         let calm_at = now + 3 * SECOND;
         assert_eq!(schedule.due(calm_at, now), Some(calm_at));
@@ -242,10 +306,12 @@ mod tests {
     fn never_is_not_soon() {
         let now = Instant::now();
         let mut schedule = Schedule::new(Intervals::new(Duration::MAX, Duration::MAX));
-        schedule.ask(ResyncReason::Loss, now);
+        schedule.ask_after_loss(true, now);
+        schedule.ask_after_loss(false, now);
         assert_eq!(schedule.due(now, now), Some(now), "the first is due");
         schedule.begin(false, now);
-        schedule.ask(ResyncReason::Loss, now);
+        schedule.ask_after_loss(false, now);
+        schedule.ask_after_failure(None, now);
         schedule.ask_again(now);
         assert_eq!(schedule.due(now, now), None);
     }

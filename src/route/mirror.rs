@@ -17,7 +17,7 @@ use crate::message::Message;
 #[cfg(doc)]
 use crate::mirror::ResyncReason;
 use crate::mirror::{
-    INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, slice_is_over,
+    Budget, INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, slice_is_over,
 };
 use crate::socket::Socket;
 use fib::Fib;
@@ -31,6 +31,7 @@ const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub struct MirrorOptions {
     intervals: Intervals,
+    memory_bytes: usize,
 }
 
 impl MirrorOptions {
@@ -38,12 +39,13 @@ impl MirrorOptions {
     pub fn new() -> Self {
         Self {
             intervals: Intervals::new(INTERVAL, CHANGE_INTERVAL),
+            memory_bytes: usize::MAX,
         }
     }
 
     /// The least time between the beginnings of two dumps after losses: 10 s, unless it is set. A dump takes time that the
-    /// events then lack. It bounds the time after changes, too. Where rounds fail one after the other, it becomes twice as long
-    /// each time, up to 8 times. With [`Duration::MAX`] a loss is never repaired.
+    /// events then lack. It bounds the time after changes, too. While losses go on and rounds fail,
+    /// it becomes twice as long each time, up to 8 times; after the last loss it is the interval again. With [`Duration::MAX`] a loss is never repaired.
     #[must_use]
     pub fn resync_interval(mut self, interval: Duration) -> Self {
         self.intervals.loss = interval;
@@ -66,6 +68,21 @@ impl MirrorOptions {
     #[must_use]
     pub fn audit_interval(mut self, interval: Duration) -> Self {
         self.intervals.audit = Some(interval);
+        self
+    }
+
+    /// How much memory the routes may take: some 150 bytes for a simple one. While a dump is read, routes that end are kept beside
+    /// it until it is merged.
+    ///
+    /// Unless it is set, there is no bound of the mirror's own: a smaller one than the kernel's tables need would leave routes
+    /// out.
+    ///
+    /// Where it is reached, new routes are not kept. Their events are still handed out as the kernel sends them, and nothing is
+    /// made up for them. [`Mirror::is_synced`] is false then, and [`Mirror::health`] says why. As soon as an eighth of the
+    /// memory is free again, a round makes the table complete ([`ResyncReason::Room`]).
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
         self
     }
 }
@@ -204,8 +221,10 @@ impl Mirror {
 
     /// An empty mirror, which asks for the first dump when it is advanced. The socket must be in its groups by then.
     pub fn new(options: MirrorOptions) -> Self {
+        let mut fib = Fib::new();
+        fib.budget = Budget::new(options.memory_bytes);
         Self {
-            fib: Fib::new(),
+            fib,
             rounds: Rounds::new(options.intervals, Instant::now()),
             devices: Devices::default(),
         }
@@ -283,6 +302,11 @@ impl Mirror {
         if !self.fib.clear(&is_over) {
             return Ok(());
         }
+        if self.rounds.is_idle()
+            && let Some(since) = self.fib.short_since()
+        {
+            self.rounds.note_room(since, now);
+        }
         let progress = self.rounds.advance(&mut self.fib, events, now)?;
         if progress == Progress::Merges {
             let start = Instant::now();
@@ -321,7 +345,7 @@ impl Mirror {
         stop: Option<&StopHandle>,
         mut f: impl FnMut(Change<'_>),
     ) -> Result<()> {
-        if self.is_synced() {
+        if self.rounds.is_synced() && self.fib.short_since().is_none() {
             return Ok(());
         }
         self.rounds.dump_at_end(&mut self.fib, stop)?;
@@ -349,21 +373,22 @@ impl Mirror {
 
     /// When [`advance`](Self::advance) is to be called though no event comes; None: not at all.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        if self.fib.is_cleared() {
-            self.rounds.due(now)
-        } else {
+        let has_work = self.rounds.is_idle() && self.fib.short_since().is_some();
+        if has_work || !self.fib.is_cleared() {
             Some(now)
+        } else {
+            self.rounds.due(now)
         }
     }
 
     /// How right the table is, and what stands in the way of repairing it.
     pub fn health(&self) -> MirrorHealth<'_> {
-        self.rounds.health()
+        self.rounds.health().with_budget(&self.fib.budget)
     }
 
     /// Whether the routes are the kernel's, as far as is known: no event is missing, and no dump is due.
     pub fn is_synced(&self) -> bool {
-        self.rounds.is_synced()
+        self.rounds.is_synced() && !self.fib.budget.is_short()
     }
 
     /// Whether the first round is over: before, not all routes of the kernel's are there.

@@ -73,6 +73,9 @@ impl FlowMirror {
         if let Some(interval) = table.audit_interval.to_option() {
             options = options.audit_interval(interval);
         }
+        if let Some(bytes) = table.mirror_memory_bytes {
+            options = options.memory_bytes(bytes);
+        }
         Ok(Self {
             mirror: Mirror::new(options),
             socket,
@@ -122,6 +125,8 @@ impl FlowMirror {
             Worth::Nothing
         } else if self.mirror.is_synced() {
             Worth::Right
+        } else if self.mirror.health().is_full {
+            Worth::Incomplete
         } else {
             Worth::Doubtful("events were lost")
         }

@@ -60,6 +60,9 @@ impl RouteMirror {
         if let Some(interval) = table.audit_interval.to_option() {
             options = options.audit_interval(interval);
         }
+        if let Some(bytes) = table.mirror_memory_bytes {
+            options = options.memory_bytes(bytes);
+        }
         Ok(Self {
             mirror: Mirror::new(options),
             socket,
@@ -122,6 +125,8 @@ impl RouteMirror {
             Worth::Nothing
         } else if self.mirror.is_synced() {
             Worth::Right
+        } else if self.mirror.health().is_full {
+            Worth::Incomplete
         } else {
             Worth::Doubtful("events were lost, or routes have changed without one")
         }

@@ -15,6 +15,7 @@
 //! the end of its flow. Where that may be wrong, the kernel is asked, as about flows whose time is over.
 
 use std::mem;
+use std::time::SystemTime;
 
 use super::entry::Entry;
 use super::held::Held;
@@ -25,7 +26,7 @@ use crate::conntrack::identity::Identity;
 use crate::conntrack::{EventKind, Flow, Group, Repeats, status};
 use crate::error::Result;
 use crate::message::{Message, flags};
-use crate::mirror::{Resync, Table};
+use crate::mirror::{Budget, Resync, Table};
 use crate::request::{Exchange, Requester};
 use crate::socket::Protocol;
 
@@ -91,6 +92,7 @@ pub(super) struct Follower {
     /// Marks, and entries that are not live, are left of the last dump, from this slot on.
     uncleared: Option<Slot>,
     pub held: Held,
+    pub budget: Budget,
     /// Handed out in place of lost events, since a merge told of them last.
     counts: Counts,
     /// Of these, what the merge under way has found.
@@ -109,6 +111,7 @@ impl Follower {
             phase: Phase::Idle,
             uncleared: None,
             held: Held::new(),
+            budget: Budget::unlimited(),
             counts: Counts::default(),
             found_count: 0,
         }
@@ -119,7 +122,8 @@ impl Follower {
         let Some(mut flow) = Flow::decode(message) else {
             return;
         };
-        if self.held.is_holding() && !self.held.has_room_for(message) {
+        let has_room = || self.held.has_room_for(message) && self.has_room();
+        if self.held.is_holding() && !has_room() {
             self.held.end();
         }
         if self.held.is_holding() {
@@ -132,6 +136,23 @@ impl Follower {
         } else {
             self.apply(&mut flow, is_synced, f);
         }
+    }
+
+    /// What the table takes, and what is held beside it.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.flows.used_bytes() + self.held.bytes()
+    }
+
+    /// Since when flows are missing, of which a dump would find room for some. None: there are none.
+    pub(super) fn short_since(&self) -> Option<SystemTime> {
+        let since = self.budget.short_since?;
+        self.budget
+            .is_worth_a_dump(self.used_bytes())
+            .then_some(since)
+    }
+
+    fn has_room(&self) -> bool {
+        self.budget.has_room(self.used_bytes())
     }
 
     /// Events are missing: those that were held no longer have to wait, nor may they.
@@ -293,8 +314,13 @@ impl Follower {
         self.hand_out(flow, false, f);
     }
 
-    /// Its New was lost.
+    /// Its New was lost, or it was left out.
     fn apply_unknown_update(&mut self, flow: &mut Flow<'_>, found: Found, f: Out<'_>) {
+        if self.may_be_left_out(found) {
+            self.insert_live(flow, 0);
+            self.hand_out(flow, false, f);
+            return;
+        }
         self.end_other(found, f);
         if let Some(pending) = found.pending {
             let dumped = self.flows.entry(pending);
@@ -305,6 +331,11 @@ impl Follower {
         flow.kind = EventKind::New;
         self.insert_live(flow, 0);
         self.hand_out(flow, true, f);
+    }
+
+    /// Whether an event may be that of a flow that found no room, so that its New was handed out.
+    fn may_be_left_out(&self, found: Found) -> bool {
+        self.budget.is_short() && found.live.is_none() && found.pending.is_none()
     }
 
     /// The Destroy of the flow that had this key was lost, or is late.
@@ -332,6 +363,10 @@ impl Follower {
             self.repeated_count += 1;
             return;
         }
+        if self.may_be_left_out(found) {
+            self.hand_out(flow, false, f);
+            return;
+        }
         if let Some(other) = found.live {
             if !is_dumped && (is_synced || self.is_confirmed(other)) {
                 self.repeated_count += 1; // it ended before that one began
@@ -357,11 +392,19 @@ impl Follower {
 
     fn insert_live(&mut self, flow: &Flow<'_>, bits: u8) {
         let entry = Entry::of(flow, self.now_seconds);
-        self.flows
-            .insert(entry, Kind::Live, self.touch(flow) | bits);
+        self.keep(entry, Kind::Live, self.touch(flow) | bits);
         let identity = &Identity::of(flow);
         if self.ended.forget(identity, flow.id) {
             self.doubt(identity, flow.id); // it may be the event that was late
+        }
+    }
+
+    /// Keeps an entry, if there is room.
+    fn keep(&mut self, entry: Entry, kind: Kind, bits: u8) {
+        if self.has_room() {
+            self.flows.insert(entry, kind, bits);
+        } else {
+            self.budget.note_left_out();
         }
     }
 
@@ -443,7 +486,7 @@ impl Follower {
     }
 
     fn take_found(&mut self, entry: Entry, f: Out<'_>) {
-        self.flows.insert(entry, Kind::Live, 0);
+        self.keep(entry, Kind::Live, 0);
         self.ended.forget(&entry.identity(), entry.id);
         self.hand_out(&entry.to_flow(EventKind::New, self.now_seconds), true, f);
     }
@@ -624,6 +667,7 @@ impl Follower {
         self.phase = Phase::Idle;
         self.uncleared = Some(0);
         self.flows.clear_tombs();
+        self.budget.finish();
         mem::take(&mut self.found_count)
     }
 
@@ -664,16 +708,19 @@ impl Follower {
         if let Some(live) = found.live {
             if self.flows.has(live, bits::TOUCHED) {
                 if self.lacks_state_of(live, &dumped) {
-                    self.flows.insert(dumped, Kind::Pending, 0);
+                    self.keep(dumped, Kind::Pending, 0);
                 }
             } else if self.flows.entry(live).is_same(&dumped) {
                 self.flows.set(live, bits::SEEN);
                 self.flows.change(live, |entry| *entry = dumped);
             } else {
-                self.flows.insert(dumped, Kind::Pending, 0);
+                if !self.has_room() {
+                    self.flows.set(live, bits::SEEN); // the old one stays, as long as there is no room for the new one
+                }
+                self.keep(dumped, Kind::Pending, 0);
             }
         } else if !self.flows.has_ended(identity, dumped.id) {
-            self.flows.insert(dumped, Kind::Pending, 0);
+            self.keep(dumped, Kind::Pending, 0);
         }
     }
 }
@@ -691,6 +738,7 @@ impl Table for Follower {
     fn begin(&mut self) {
         // The flows of events that are held already stay noted: those events are told after the dump.
         self.clear(&|| false);
+        self.budget.begin();
         self.phase = Phase::Noting;
     }
 
@@ -715,6 +763,7 @@ impl Table for Follower {
 mod tests {
     use super::super::model::{Facts, key_of, message_of};
     use super::super::step_count;
+    use super::super::table::FLOW_BYTES;
     use super::*;
     use crate::conntrack::{Key, ProtocolState, Tuple, Zone, ZoneDirection};
     use crate::list::Messages;
@@ -807,6 +856,70 @@ mod tests {
                 told.push((flow.kind, flow.id.unwrap(), is_resynced));
             }
         }
+    }
+
+    /// A flow's NEW, or another event of it.
+    fn take(case: &mut Case, number: usize, kind: EventKind) {
+        let bytes = message_of(&key_of(number), kind, &facts(7, 0), true);
+        let message = Messages::new(&bytes).next().unwrap();
+        let told = &mut case.told;
+        case.follower.take(&message, true, &mut hear(told));
+    }
+
+    #[test]
+    fn flows_that_find_no_room_are_told_and_not_kept() {
+        let mut case = Case::new();
+        case.follower.budget = Budget::new(2 * FLOW_BYTES);
+        for number in 0..4 {
+            take(&mut case, number, NEW);
+        }
+        case.assert_told(&[(NEW, 7, false); 4], (0, 0));
+        assert_eq!(case.follower.flows.live_count(), 2);
+        assert_eq!(case.follower.budget.left_out_count, 2);
+        assert_eq!(case.follower.short_since(), None, "no room yet");
+        take(&mut case, 3, UPDATE);
+        take(&mut case, 3, DESTROY);
+        take(&mut case, 3, DESTROY);
+        case.assert_told(&[(UPDATE, 7, false), (DESTROY, 7, false)], (1, 0));
+        // There is room for the other one, and a dump has it.
+        take(&mut case, 0, DESTROY);
+        assert!(case.follower.short_since().is_some());
+        take(&mut case, 1, DESTROY);
+        case.told.clear();
+        let follower = &mut case.follower;
+        follower.begin();
+        let bytes = message_of(&key_of(2), UPDATE, &facts(7, 0), true);
+        follower.take_dumped(&Messages::new(&bytes).next().unwrap());
+        follower.begin_merge();
+        assert!(follower.merge(&|| false, &mut hear(&mut case.told)));
+        follower.finish();
+        assert!(!follower.budget.is_short());
+        case.assert_told(&[(NEW, 7, RESYNCED)], (1, 0));
+    }
+
+    #[test]
+    fn a_dump_that_finds_no_room_ends_nothing() {
+        let mut case = Case::new();
+        case.follower.budget = Budget::new(2 * FLOW_BYTES);
+        take(&mut case, 0, NEW);
+        take(&mut case, 1, NEW);
+        case.told.clear();
+        let follower = &mut case.follower;
+        follower.begin();
+        for number in 0..4 {
+            let told = Facts {
+                mark: 5,
+                ..facts(7, 0)
+            };
+            let bytes = message_of(&key_of(number), UPDATE, &told, true);
+            follower.take_dumped(&Messages::new(&bytes).next().unwrap());
+        }
+        follower.begin_merge();
+        assert!(follower.merge(&|| false, &mut hear(&mut case.told)));
+        follower.finish();
+        assert!(follower.budget.is_short());
+        assert_eq!(follower.flows.live_count(), 2);
+        case.assert_told(&[], (0, 0));
     }
 
     #[test]

@@ -46,6 +46,11 @@ impl Held {
         self.most_bytes = most_bytes;
     }
 
+    /// What is held now.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_holding(&self) -> bool {
         self.state == State::Holding
     }

@@ -23,13 +23,14 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::time::SystemTime;
 
 use super::kept::{self, Key, Left};
 use super::slots::{Hashes, Kind, Slot, Slots, bits};
 use super::{Change, Mirror};
 use crate::error::Result;
 use crate::message::{Message, flags};
-use crate::mirror::Table;
+use crate::mirror::{Budget, Table};
 use crate::request::{Exchange, Requester};
 use crate::route::{EventKind, Group, ROUTE_FIXED_BYTES, Route, family};
 use crate::socket::Protocol;
@@ -66,6 +67,7 @@ impl Counts {
 #[derive(Debug)]
 pub(super) struct Fib {
     slots: Slots,
+    pub budget: Budget,
     phase: Phase,
     /// The first dump is being merged, or has been: from then on the user is told.
     tells: bool,
@@ -133,6 +135,7 @@ impl Table for Fib {
 
     fn begin(&mut self) {
         self.clear(&|| false);
+        self.budget.begin();
         self.phase = Phase::Noting;
         (self.is_holed, self.is_shaken, self.is_open) = (false, false, false);
     }
@@ -162,6 +165,7 @@ impl Fib {
     pub(super) fn new() -> Self {
         Self {
             slots: Slots::new(),
+            budget: Budget::unlimited(),
             phase: Phase::Idle,
             tells: false,
             is_holed: false,
@@ -179,6 +183,17 @@ impl Fib {
 
     pub(super) fn len(&self) -> usize {
         self.slots.told_count()
+    }
+
+    fn has_room(&self) -> bool {
+        self.budget.has_room(self.slots.used_bytes())
+    }
+
+    /// Since when routes are missing, of which a dump would find room for some. None: there are none.
+    pub(super) fn short_since(&self) -> Option<SystemTime> {
+        let since = self.budget.short_since?;
+        let used_bytes = self.slots.used_bytes();
+        self.budget.is_worth_a_dump(used_bytes).then_some(since)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Route<'_>> {
@@ -243,6 +258,7 @@ impl Fib {
     pub(super) fn finish(&mut self) -> (u64, bool) {
         self.phase = Phase::Idle;
         self.uncleared = Some(0);
+        self.budget.finish();
         (mem::take(&mut self.found_count), self.is_open)
     }
 
@@ -351,10 +367,14 @@ impl Fib {
             (true, Phase::Idle) => bits::TOLD | bits::OLD,
             (true, _) => bits::TOLD,
         };
-        let slot = self
-            .slots
-            .insert(event.hashes, Kind::Live, bits, event.kept);
-        self.touch(slot, is_replace, false);
+        if self.has_room() {
+            let slot = self
+                .slots
+                .insert(event.hashes, Kind::Live, bits, event.kept);
+            self.touch(slot, is_replace, false);
+        } else {
+            self.budget.note_left_out();
+        }
         if self.tells {
             f(Change::of(event.route, false));
         }
@@ -432,6 +452,13 @@ impl Fib {
         let Some(slot) = self.find_live(event) else {
             if self.phase == Phase::Noting {
                 self.bury(event, 0);
+            }
+            if self.budget.is_short() {
+                // It may have found no room.
+                if self.tells {
+                    f(Change::of(event.route, false));
+                }
+                return false;
             }
             // While a dump is under way that says enough.
             return self.phase != Phase::Noting;
@@ -524,7 +551,9 @@ impl Fib {
             }
             None => true, // also one that was ended: whether that counts is seen in the merge
         };
-        if is_pending {
+        if is_pending && !self.has_room() {
+            self.budget.note_left_out();
+        } else if is_pending {
             self.slots
                 .insert(dumped.hashes, Kind::Pending, 0, dumped.kept);
         }

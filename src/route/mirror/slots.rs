@@ -13,6 +13,11 @@ pub(super) type Slot = u32;
 /// The index is so many tables: one that grows hashes all that it holds again, which would hold up the events.
 const SHARDS: usize = 64;
 
+/// What a route takes beside its message: where that is, its neighbours, its mark, its place among the free ones, and its places
+/// in two indexes, of which each takes 5 bytes and is half empty at worst.
+const SLOT_BYTES: usize =
+    size_of::<Box<[u8]>>() + size_of::<Links>() + size_of::<Mark>() + size_of::<Slot>() + 20;
+
 /// What is in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -111,6 +116,8 @@ pub(super) struct Slots {
     /// One for each slot, apart, so that going through all of them is quick.
     marks: Vec<Mark>,
     free: Vec<Slot>,
+    /// Of all kept messages.
+    bytes_count: usize,
     told_count: usize,
     /// Strangers may choose the routes (a peer of a routing daemon), so the hashes are keyed at random.
     hasher: RandomState,
@@ -127,6 +134,7 @@ impl Slots {
             links: Vec::new(),
             marks: Vec::new(),
             free: Vec::new(),
+            bytes_count: 0,
             told_count: 0,
             hasher: RandomState::new(),
             places: Index::new(),
@@ -142,6 +150,11 @@ impl Slots {
     /// Slots there are, the free ones included.
     pub(super) fn slot_count(&self) -> Slot {
         Slot::try_from(self.marks.len()).unwrap_or(Slot::MAX)
+    }
+
+    /// What the routes take that there are.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.bytes_count + (self.marks.len() - self.free.len()) * SLOT_BYTES
     }
 
     pub(super) fn place_hash(&self, place: &Place) -> u64 {
@@ -188,7 +201,8 @@ impl Slots {
 
     /// The route has changed. It may be found by something else then, in its place.
     pub(super) fn set_bytes(&mut self, slot: Slot, identity: u64, bytes: &[u8]) {
-        self.bytes[slot as usize] = bytes.into();
+        self.bytes_count += bytes.len();
+        self.bytes_count -= mem::replace(&mut self.bytes[slot as usize], bytes.into()).len();
         let before = mem::replace(&mut self.links[slot as usize].hashes.identity, identity);
         if before != identity {
             self.identities.exchange(before, slot, None);
@@ -244,6 +258,7 @@ impl Slots {
             bits,
             miss_count: 0,
         };
+        self.bytes_count += bytes.len();
         let slot = (self.free.last().copied()).unwrap_or_else(|| self.slot_count());
         let first = self.first_at(hashes.place);
         let link = self.link(hashes, kind, slot, first);
@@ -304,7 +319,7 @@ impl Slots {
         self.links[previous as usize].next = next;
         self.links[next as usize].previous = previous;
         self.set_kind(slot, Kind::Free, 0);
-        self.bytes[slot as usize] = Box::default();
+        self.bytes_count -= mem::take(&mut self.bytes[slot as usize]).len();
         self.free.push(slot);
     }
 
