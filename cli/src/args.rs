@@ -55,13 +55,13 @@ pub enum Command {
     Conntrack(ConntrackArguments),
     /// Follow route events, in the lines of ip monitor route
     Route(RouteArguments),
-    /// See what nlring does: a tour of a few seconds with real events, in a network namespace of its own
+    /// See what nlring does: a tour of a few seconds, with real events
     Demo(DemoArguments),
-    /// Make events at a known rate, for others to hear: a load generator
+    /// Make events at a known rate, to load a collector with
     Flood(FloodArguments),
-    /// Measure how late events come and what receiving them costs, by backend, wait policy, rate and receive buffer
+    /// Measure how late events come and what receiving them costs
     Latency(LatencyArguments),
-    /// Say what this host offers, what stands in the way of receiving all events, and what to do about it
+    /// Say what stands in the way of receiving events here, and what to do about it
     Doctor(DoctorArguments),
 }
 

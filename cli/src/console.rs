@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use crate::help::fitted;
 use crate::sink::Sink;
 use crate::text::escaped_lines;
 use crate::units::rate;
@@ -111,7 +112,11 @@ impl Console {
             }
             _ => "",
         };
-        let message = format!("{erase}{}\n", escaped_lines(&text.to_string()));
+        let mut text = escaped_lines(&text.to_string());
+        if sink.is_terminal() {
+            text = fitted(&text, sink.columns());
+        }
+        let message = format!("{erase}{}\n", text.trim_end());
         if sink.write_within(message.as_bytes(), PATIENCE).is_err() {
             self.sink = None; // there is nowhere left to tell this
         }

@@ -46,17 +46,17 @@ const READING_NS: u64 = 1_000;
 /// What makes the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum SourceKind {
-    /// Datagrams that this program multicasts (NETLINK_USERSOCK, group 1): for anybody, also without root
+    /// Datagrams that this program multicasts itself (NETLINK_USERSOCK, group 1); needs no root
     Usersock,
-    /// Conntrack entries, made and removed by requests: a NEW and a DESTROY each
+    /// Conntrack entries, made and removed by requests: NEW and DESTROY
     Conntrack,
-    /// UDP datagrams over the loopback device, each of which begins a flow that is then removed: a NEW and a DESTROY each
+    /// UDP flows over the loopback device, each then removed by a request: NEW and DESTROY
     ConntrackFlows,
-    /// TCP connections over the loopback device, made, reset and removed: NEW, three UPDATE and a DESTROY each
+    /// TCP connections over the loopback device, made, reset and removed: NEW, three UPDATE and DESTROY
     ConntrackTcp,
-    /// Conntrack entries, made one by one and then all removed by one request, at the kernel's full speed
+    /// Conntrack entries, made one by one, then all removed by one request at the kernel's full speed
     ConntrackFlush,
-    /// IPv4 routes over the loopback device, added and deleted: an event each
+    /// IPv4 routes over the loopback device, added and deleted
     Route,
 }
 

@@ -17,6 +17,7 @@ mod flood;
 mod fold;
 mod gap;
 mod generator;
+mod help;
 mod json;
 mod label_names;
 mod latency;
@@ -40,10 +41,14 @@ mod table;
 mod text;
 mod units;
 
+use std::io;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use args::{Arguments, Command};
 use console::Console;
+use outcome::conclude;
+use sink::Sink;
 
 fn main() -> ExitCode {
     let command = match Arguments::read() {
@@ -63,8 +68,18 @@ fn main() -> ExitCode {
 /// Help and the version are no errors, and go to standard output. The other messages repeat what was given, whatever that is.
 fn refuse(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        error.exit();
+        return show_help(&error.to_string());
     }
     Console::new().say(error.to_string().trim_end());
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+fn show_help(text: &str) -> ExitCode {
+    let columns = Sink::new(io::stdout().as_fd())
+        .ok()
+        .filter(Sink::is_terminal)
+        .map(|sink| sink.columns());
+    let shown = columns.map(|columns| help::fitted(text, columns));
+    let failure = outcome::report(shown.as_deref().unwrap_or(text)).err();
+    conclude(&mut Console::new(), ExitCode::SUCCESS, failure.as_slice())
 }

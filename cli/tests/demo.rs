@@ -187,8 +187,14 @@ fn a_tour_that_cannot_be_written_is_a_failure_unless_its_reader_has_gone() {
 
 #[test]
 fn what_belongs_to_the_stream_is_refused_without_it() {
-    for option in ["--output", "--stats", "--recv-buffer"] {
-        let output = tour(&[option, "1"]).output().expect("timeout");
+    for options in [
+        &["--output", "x"][..],
+        &["--truncate"],
+        &["--stats", "x"],
+        &["--stats-interval", "1s"],
+        &["--recv-buffer", "1"],
+    ] {
+        let output = tour(options).output().expect("timeout");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{errors}");
         assert!(errors.contains("--events"), "{errors}");

@@ -9,7 +9,9 @@ use crate::units::parse_size;
 #[command(
     after_help = DEMO_HELP,
     mut_arg("output", |argument| argument.requires("events")),
+    mut_arg("truncate", |argument| argument.requires("events")),
     mut_arg("stats", |argument| argument.requires("events")),
+    mut_arg("stats_interval", |argument| argument.requires("events")),
 )]
 pub struct DemoArguments {
     /// Print the events only, 1000 of them, as a collector does
@@ -28,6 +30,6 @@ const DEMO_HELP: &str = "\
 It runs in a network namespace of its own, which ends with it: nothing of this machine is changed. It needs root, or user
 namespaces that are allowed to everybody.
 
---output, --stats and --recv-buffer are for --events.
+Without --events, only --backend and --wait can be given.
 
 Exits with 1 when one of its checks fails; with --events, when what it made is not what it received and lost.";

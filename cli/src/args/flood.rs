@@ -14,15 +14,15 @@ pub struct FloodArguments {
     /// What to make
     pub source: SourceKind,
 
-    /// Make them in this network namespace, not in one of its own
+    /// Make the events in this network namespace, where others can hear them, instead of a private one
     #[arg(long)]
     pub here: bool,
 
-    /// Events a second; without it as fast as it goes
+    /// Events a second; without it, as fast as possible
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_events)]
     pub rate: Option<u32>,
 
-    /// Make N at once, and pause for so much longer
+    /// Make the events in bursts of N; the rate stays the same
     #[arg(long, value_name = "N", allow_hyphen_values = true, requires = "rate", default_value = "1", value_parser = parse_events)]
     pub burst: u32,
 
@@ -30,11 +30,11 @@ pub struct FloodArguments {
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
     pub count: Option<u64>,
 
-    /// End after this time: 10s without --count
+    /// End after this time; without it and --count, after 10s
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_time)]
     pub duration: Option<Duration>,
 
-    /// The size of usersock's datagrams, from 32 bytes to 32KiB: 200 without it
+    /// The size of usersock's datagrams, from 32 bytes to 32KiB [default: 200]
     #[arg(long = "size", value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_datagram_size)]
     pub datagram_bytes: Option<usize>,
 
@@ -48,22 +48,23 @@ pub struct FloodArguments {
 }
 
 const FLOOD_HELP: &str = "\
-To load a collector, both must be in the same network namespace, and --here is it:
+To load a collector, run both in the same network namespace, the flood with --here:
     ip netns add x
     ip netns exec x nlring conntrack --output /dev/null &
     ip netns exec x nlring flood --here conntrack --rate 100000
-With --here nothing is set up: for conntrack-flows and conntrack-tcp a rule must need conntrack (nlring doctor tells), and
-for these and route the loopback device must be up. Without it, in a namespace where nobody listens, it shows how fast the
-kernel is without listeners.
+--here sets nothing up: conntrack-flows and conntrack-tcp need a rule that makes the kernel track flows (nlring doctor says
+how), and they and route need the loopback device to be up. Without --here nobody listens: it shows how fast the kernel makes
+events that nobody hears.
 
-When an event is due does not depend on how the ones before went. What falls behind is made at once, and the report says
-how late the latest was: rate, what was reached; lateness, at worst.
+Each event is due at its own time, however late the events before it were. When the flood falls behind, it makes what is due
+at once, and the report says how late the latest event was, and which rate was reached.
 
-Of conntrack-flush --count is the number of entries, 100000 without it; their removal is as many events again. Of the
-others it is rounded up, to 2 events each or conntrack-tcp's 5: what is made is removed before the next is made.
+--count is rounded up to whole flows or routes, which make 2 events each (conntrack-tcp: 5): each is removed before the next
+is made. For conntrack-flush it is the number of entries [default: 100000]; removing them makes as many events again.
 
-Addresses: conntrack and conntrack-flush make TCP entries from 198.18.0.0/16 to 198.19.0.0/16, conntrack-flows and
-conntrack-tcp flows from 127.0.0.1 to 127.0.0.0/8, route /32 routes in 240.0.0.0/5 with protocol 158. At its end, also by Ctrl-C, it removes
-what it has made, and nothing else. What a kill -9 leaves:
-    conntrack -D -m 0x6e6c0000/0xffff0000      # of conntrack-flush; it ends by itself after ten minutes
+conntrack and conntrack-flush make TCP entries from 198.18.0.0/16 to 198.19.0.0/16, conntrack-flows and conntrack-tcp make
+flows from 127.0.0.1 to 127.0.0.0/8, route makes /32 routes in 240.0.0.0/5 with protocol 158. At its end, also by Ctrl-C,
+flood removes what it has made and nothing else. A kill -9 leaves some behind (entries end by themselves after ten minutes);
+this removes it:
+    conntrack -D -m 0x6e6c0000/0xffff0000      # of conntrack-flush
     ip route flush proto 158                   # of route";

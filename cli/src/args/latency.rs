@@ -14,15 +14,15 @@ use crate::units::{parse_size, parse_time};
 #[derive(Args, Debug)]
 #[command(after_help = LATENCY_HELP)]
 pub struct LatencyArguments {
-    /// How to receive: as elsewhere, and recv, a plain loop over recv(2)
+    /// How to receive: auto, multishot, oneshot[:DEPTH], recvmmsg, or recv, which is a plain loop over recv(2)
     #[arg(long = "backend", value_name = "BACKENDS", value_delimiter = ',', default_value = "auto,recv", value_parser = parse_receiver)]
     pub receivers: Vec<Receiver>,
 
-    /// When to wake for events: auto, prompt, batch:DELAY or spin; recv has no choice
+    /// When to wake for events: auto, prompt, batch:DELAY or spin. recv always wakes at once
     #[arg(long = "wait", value_name = "WAITS", value_delimiter = ',', default_value = "auto,prompt,batch:1ms,spin", value_parser = parse_wait)]
     pub waits: Vec<Wait>,
 
-    /// Events a second; max is as fast as it goes
+    /// Events a second; max is as fast as possible
     #[arg(long = "rate", value_name = "RATES", value_delimiter = ',', allow_hyphen_values = true, default_value = "1000,10000,50000", value_parser = parse_pace)]
     pub rates: Vec<Option<u32>>,
 
@@ -39,7 +39,7 @@ pub struct LatencyArguments {
     #[arg(long = "recv-buffer", value_name = "SIZES", value_delimiter = ',', allow_hyphen_values = true, default_value = "8MiB", value_parser = parse_size)]
     pub recv_buffers: Vec<usize>,
 
-    /// The size of usersock's datagrams, from 32 bytes to 32KiB; 200 when not said
+    /// The size of usersock's datagrams, from 32 bytes to 32KiB [default: 200]
     #[arg(long = "size", value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_datagram_size)]
     pub datagram_bytes: Option<usize>,
 
@@ -47,19 +47,19 @@ pub struct LatencyArguments {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "1s", value_parser = parse_time)]
     pub duration: Duration,
 
-    /// How long each run makes events before that
+    /// How long each run makes events before it measures
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "100ms", value_parser = parse_time)]
     pub warmup: Duration,
 
-    /// How often each is run; ratios have a 90 % interval from 5 on
+    /// How often each way is measured; from 5 on, ratios have a 90 % interval
     #[arg(long = "repeat", value_name = "N", allow_hyphen_values = true, default_value = "3", value_parser = parse_repeat)]
     pub repeat_count: usize,
 
-    /// The CPUs to receive and to make events on, counted from 0; without it the first and the last
+    /// The CPUs to receive and to make events on, counted from 0 [default: the first and the last]
     #[arg(long, value_name = "RECEIVER,GENERATOR", allow_hyphen_values = true, value_parser = parse_cpus)]
     pub cpu: Option<Cpus>,
 
-    /// The way to hold all others against, such as recvmmsg/batch:1ms; without it recv, if that is measured
+    /// The way to compare the others with, such as recvmmsg/batch:1ms [default: recv, if it is measured]
     #[arg(long, value_name = "BACKEND/WAIT", value_parser = parse_way)]
     pub against: Option<Way>,
 
@@ -67,30 +67,30 @@ pub struct LatencyArguments {
     #[arg(long)]
     pub json: bool,
 
-    /// Write each distribution into this directory, in the format of HdrHistogram's plotters
+    /// Write each distribution into this directory, as HdrHistogram's plotters read it
     #[arg(long, value_name = "DIRECTORY")]
     pub hgrm: Option<PathBuf>,
 
-    /// Draw the percentiles, and CPU by latency, into this file
+    /// Draw the percentiles, and CPU time beside latency, into this file
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 }
 
 const LATENCY_HELP: &str = "\
-BACKENDS, WAITS, RATES, SOURCES and SIZES are lists, such as 1000,50000,max: each is measured with each. It all happens in
-a network namespace of its own, events made on one CPU and received on another, and the ways take turns, since a
+BACKENDS, WAITS, RATES, SOURCES and SIZES are lists, such as 1000,50000,max: every combination is measured. It runs in a
+private network namespace, makes events on one CPU and receives them on another. The ways to receive take turns, because a
 machine's speed drifts.
 
-A latency is the time from when an event was due to when the program has it. When it is due does not depend on how
-the ones before went, so what a slow one holds up counts as late too. Conntrack's events tell when they happened from Linux
-6.14 on, and then it is the time from that. The table says which.
+A latency is the time from when an event was due to when the program has it. An event is due at its own time, however late
+the events before it were, so what a slow event holds up counts as late too. From Linux 6.14 on, conntrack's events carry the
+time when they happened, and their latency is counted from that. The table says which of the two it is.
 
-CPU µs and switches are the receiving thread's, for each event; made µs is what an event costs its maker, and late µs how
-long after it was due the most belated one was made. A figure is the median over the repetitions, and a count the sum. The
-ratios are of runs of the same repetition. Received, lost and unread together must be what was made: else it warns, and exits
-with 1.
+CPU µs: CPU time of the receiving thread for each event. switches: its context switches for each event. made µs: CPU time
+for making an event. late µs: how late after it was due the latest event was made. Figures are medians over the repetitions,
+counts are sums, ratios are of runs of the same repetition. Received, lost and unread together must be what was made: else
+it warns, and exits with 1.
 
-A size is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 0.5s, 5m, 1h, 2d.";
+A size is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 0.5s, 5m.";
 
 fn parse_receiver(text: &str) -> Result<Receiver, String> {
     match text {
