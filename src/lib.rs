@@ -67,6 +67,8 @@
 //! # }
 //! ```
 //!
+//! An engine belongs to its process, too: in a fork of it each call is an error ([`Engine`](Engine#fork)).
+//!
 //! # The loss model
 //!
 //! No datagram that the kernel built for a socket is lost silently. [`Statistics`] are exact, per socket, in datagrams:

@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{Source, attach_filter, listener, own_namespace};
-use nlring::{ErrorKind, Protocol, RecvFlags, Socket, option};
+use common::{Source, any_sender, attach_filter, listener, own_namespace, start, turn_until_event};
+use nlring::{Backend, Engine, ErrorKind, Event, Protocol, RecvFlags, Socket, option};
+
+on_each_backend!(more_control_data_than_there_is_room_for);
 
 /// `BPF_RET | BPF_K`: takes a datagram whole.
 const ACCEPT: libc::sock_filter = libc::sock_filter {
@@ -100,4 +102,34 @@ fn no_flag_of_a_receive_is_written_behind_its_buffer() {
         }
         common::sequences_left(&socket);
     }
+}
+
+/// Credentials and security labels come behind the group and the namespace, and find no room.
+fn more_control_data_than_there_is_room_for(backend: Backend) {
+    own_namespace();
+    let socket = listener(1 << 20);
+    socket.set_pktinfo(true).unwrap();
+    socket.set_listen_all_nsid(true).unwrap();
+    for name in [libc::SO_PASSCRED, libc::SO_PASSSEC] {
+        socket
+            .set_option(libc::SOL_SOCKET, name, &1i32.to_ne_bytes())
+            .unwrap();
+    }
+    let (mut running, _) = start(&Engine::builder().backend(backend), socket, any_sender());
+    let mut source = Source::new(200);
+    source.send_many(3, None);
+    let mut sequences = Vec::new();
+    turn_until_event(&mut running, |event, _| {
+        let Event::Messages(_, list) = event else {
+            panic!("{event:?}");
+        };
+        for datagram in list.datagrams() {
+            assert_eq!(datagram.group(), Some(1));
+            assert_eq!(datagram.sender_port_id(), source.port_id());
+            assert_eq!(datagram.bytes().len(), 200);
+        }
+        sequences.extend(list.iter().map(|message| message.sequence()));
+        sequences.len() == 3
+    });
+    assert_eq!(sequences, [0, 1, 2]);
 }

@@ -9,6 +9,9 @@ use crate::sys::event::EventFd;
 
 /// Ends an engine's [`run`](crate::Running::run), or the waits of a [`Requester`](crate::Requester), from another thread or from
 /// a signal handler.
+///
+/// A handle belongs to the process that made it. In a fork of that process [`stop`](Self::stop) changes the fork's copy alone,
+/// and wakes no wait, neither the parent's nor the fork's: make a handle after fork or daemon.
 #[derive(Clone, Debug)]
 pub struct StopHandle(Arc<Stop>);
 
@@ -34,8 +37,7 @@ impl StopHandle {
         })))
     }
 
-    /// Asks for the end. A wait of whoever has the handle ends at once. Stays asked for; asking again changes nothing. In a
-    /// process that was forked after the engine was built this does not reach the engine, which is the parent's.
+    /// Asks for the end. A wait of whoever has the handle ends at once. Stays asked for; asking again changes nothing.
     pub fn stop(&self) {
         self.0.requested.store(true, Ordering::Release);
         self.0.event.signal();
