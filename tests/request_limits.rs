@@ -137,15 +137,17 @@ fn the_first_dump_of_a_socket_has_a_large_entry_too() {
 
 #[test]
 fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_later() {
+    const NAME: &str =
+        "an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_later";
     let Some(device) = device() else {
-        return skip(
-            "an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_later",
-            "no ip",
-        );
+        return skip(NAME, "no ip");
     };
     let all = family::UNSPEC;
     change_route(RTM_NEWROUTE, family::INET, device, MANY_HOPS);
     change_route(RTM_NEWROUTE, family::INET6, device, TOO_MANY_HOPS);
+    if !common::reports_large_routes() {
+        return skip(NAME, "the kernel leaves it out without an error");
+    }
     let mut requests = Requests::open().unwrap();
     let buffer = requests.requester().socket().set_recv_buffer_bytes(1 << 20);
     for _ in 0..2 {

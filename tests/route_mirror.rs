@@ -718,6 +718,12 @@ fn it_goes_on_following_beside_a_route_that_cannot_be_dumped(backend: Backend) {
     let mut follower = Follower::new(backend, 8 << 20, MirrorOptions::new());
     follower.await_ip("the start");
     add_route_with_hops(index_of("v0"), 1200);
+    if !common::reports_large_routes() {
+        return skip(
+            "it_goes_on_following_beside_a_route_that_cannot_be_dumped",
+            "the kernel leaves it out without an error",
+        );
+    }
     ip("link set v1 mtu 1400"); // asks for a dump
     let start = Instant::now();
     let failure = loop {

@@ -190,6 +190,15 @@ const TOO_LARGE: &str = "one entry is larger than the 32 KiB that the kernel dum
 fn a_route_that_cannot_be_dumped_ends_the_list_and_not_the_mirror() {
     own_namespace();
     add_large_route();
+    let dump = route::Requests::open()
+        .expect("a requester")
+        .dump(&route::DumpFilter::new(), |(), _| ());
+    if dump.is_ok() {
+        return common::skip(
+            "a_route_that_cannot_be_dumped_ends_the_list_and_not_the_mirror",
+            "the kernel leaves it out without an error",
+        );
+    }
     let output = Command::new(NLRING)
         .args(["route", "--snapshot", "--once"])
         .output()

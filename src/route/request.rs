@@ -145,8 +145,9 @@ impl Requests {
     /// and addresses): routes that come or go meanwhile may be there or not.
     ///
     /// One route larger than 32 KiB (IPv6: some 1,170 next hops) ends the dump with
-    /// [`ErrorKind::EntryTooLarge`](crate::ErrorKind::EntryTooLarge). There is one exception: if only IPv6 is asked for
-    /// ([`DumpFilter::family`]), the kernel ends the dump before that route and reports no error (seen on Linux 6.18).
+    /// [`ErrorKind::EntryTooLarge`](crate::ErrorKind::EntryTooLarge). There is an exception: the kernel leaves out such a route
+    /// of IPv6, and the IPv6 routes behind it, without an error if only IPv6 is asked for ([`DumpFilter::family`]; seen on
+    /// Linux 6.18), and in any dump on Linux 6.1.
     ///
     /// # Errors
     ///
