@@ -15,6 +15,7 @@ use crate::collect::{Incoming, Limits, Lines};
 use crate::conntrack_json::{self, write_expectation, write_flow};
 use crate::conntrack_text::{self, TextOptions, write_line};
 use crate::console::Console;
+use crate::doctor::listeners::NetlinkSockets;
 use crate::expectation_text;
 use crate::gap::{self, Gap};
 use crate::label_names::LabelNames;
@@ -57,6 +58,10 @@ pub fn run(arguments: &ConntrackArguments) -> ExitCode {
             duration: collector.duration,
         };
         let end = session.collect(engine, &[flows], limits, &mut lines);
+        if session.summary.dropped > 0 {
+            let listeners = NetlinkSockets::read();
+            session.summary.reliable_others = listeners.reliable_conntrack_listeners();
+        }
         if let Some(mirror) = lines.mirror {
             let table = mirror.end(session);
             session.further_failures.extend(table.err());

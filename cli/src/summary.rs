@@ -70,6 +70,9 @@ pub struct Summary {
     pub backend_reason: Option<String>,
     pub recv_buffer_requested_bytes: usize,
     pub recv_buffer_granted_bytes: usize,
+    /// Other programs whose sockets are reliable: for them the kernel sends events again, to this command too.
+    #[serde(skip)]
+    pub reliable_others: Vec<String>,
     /// What the demo made.
     #[serde(skip)]
     pub created: Option<u64>,
@@ -167,6 +170,14 @@ impl fmt::Display for Summary {
             Bytes(self.bytes)
         )?;
         writeln!(f, "lost: {}", self.dropped)?;
+        if !self.reliable_others.is_empty() {
+            writeln!(
+                f,
+                "lost may include copies of DESTROY events, so that fewer are missing: the kernel sends \
+                 them again to all for the reliable socket of {}",
+                self.reliable_others.join(", ")
+            )?;
+        }
         for (name, count) in [
             (
                 "delivery failures (a DESTROY is sent again)",

@@ -65,6 +65,13 @@ impl NetlinkSockets {
         self.conntrack_listeners().count()
     }
 
+    /// The names of conntrack's listeners that are reliable.
+    pub fn reliable_conntrack_listeners(&self) -> Vec<String> {
+        let listeners = self.conntrack_listeners();
+        let reliable = listeners.filter(|socket| socket.is_reliable == Some(true));
+        reliable.map(NetlinkSocket::name).collect()
+    }
+
     fn conntrack_listeners(&self) -> impl Iterator<Item = &NetlinkSocket> {
         self.all().filter(|socket| socket.follows_conntrack())
     }
