@@ -75,7 +75,8 @@
 //! `received + dropped + unread` is what the kernel tried to deliver. `received` includes those that were `truncated`,
 //! `malformed`, `short` or `foreign`. `dropped` is the kernel's own counter (`SK_MEMINFO_DROPS`), and each move of it is an
 //! [`Event::Lost`] with the two moments between which it happened. `unread` is what was still queued at an end without
-//! delivery. `starved` counts how often the engine's own buffers ran out, by which nothing is lost.
+//! delivery; where it could not be counted to the end, `unread_is_incomplete` says so. `retried` counts the system calls that
+//! failed for a moment and were made again. `starved` counts how often the engine's own buffers ran out, by which nothing is lost.
 //!
 //! # State
 //!

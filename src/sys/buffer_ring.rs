@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::mapping::Mapping;
+use super::mapping::{Mapping, spread};
 use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 
 /// What is written to lend a buffer: the fields of `struct io_uring_buf` (include/uapi/linux/io_uring.h) but for the last.
@@ -53,7 +53,7 @@ impl Shape {
     pub(super) fn plain(count: u16, payload_bytes: usize) -> Self {
         Self {
             buffer_count: count,
-            buffer_bytes: (HEAD_BYTES + payload_bytes).next_multiple_of(64), // a cache line
+            buffer_bytes: spread(HEAD_BYTES + payload_bytes),
             min_left_bytes: 0,
         }
     }

@@ -20,6 +20,18 @@ unsafe impl Send for Mapping {}
 // unsafe function, whose caller vouches that nobody writes, on whichever thread.
 unsafe impl Sync for Mapping {}
 
+/// How far apart to lay things of this size, of which only the beginnings are used as a rule: in steps of cache lines, and
+/// where they are larger than a page, of an odd number of pages and a few lines. Beginnings that lie a power of two apart
+/// would share few places in the processor's caches and translation buffers.
+pub(super) fn spread(bytes: usize) -> usize {
+    const LINE: usize = 64;
+    const PAGE: usize = 4096;
+    if bytes <= PAGE {
+        return bytes.next_multiple_of(LINE);
+    }
+    (bytes.div_ceil(PAGE) | 1) * PAGE + 5 * LINE
+}
+
 impl Mapping {
     pub(super) fn new(length: usize) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
-use super::mapping::Mapping;
+use super::mapping::{Mapping, spread};
 use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 
 const HEADER_BYTES: usize = size_of::<libc::mmsghdr>();
@@ -32,7 +32,7 @@ pub(crate) struct Slots {
 
 impl Slots {
     pub(crate) fn new(count: usize, payload_bytes: usize) -> io::Result<Self> {
-        let payload_bytes = payload_bytes.next_multiple_of(64); // a cache line
+        let payload_bytes = spread(payload_bytes);
         let length = count
             .checked_mul(HEADER_BYTES + SIDE_BYTES + payload_bytes)
             .and_then(|length| length.checked_add(4096))
