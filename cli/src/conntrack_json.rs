@@ -5,7 +5,7 @@ use nlring::conntrack::{
     ZoneDirection, protocol_name,
 };
 
-use crate::json::{bits, close, end_line, ip, name, number, optional, word, word_or_number};
+use crate::json::{bits, close, end_line, hex, ip, name, number, optional, word, word_or_number};
 use crate::label_names::LabelNames;
 
 /// `enum ip_conntrack_status`, from the lowest bit on.
@@ -78,6 +78,7 @@ fn write_fields(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames) {
     optional(out, r#""id":"#, flow.id);
     optional(out, r#""use_count":"#, flow.use_count);
     optional(out, r#""start_ns":"#, flow.start_ns);
+    optional(out, r#""observed_start_ns":"#, flow.observed_start_ns);
     optional(out, r#""stop_ns":"#, flow.stop_ns);
     write_names(out, flow, labels);
     if let Some(master) = &flow.master {
@@ -238,7 +239,14 @@ fn write_names(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames) {
             }
         }
         close(out, b']');
+        hex(out, r#""labels_hex":"#, label_value(flow));
     }
+}
+
+/// The 128 bits of the labels, label 0 the lowest.
+fn label_value(flow: &Flow<'_>) -> u128 {
+    let bits = flow.label_bits().filter(|bit| *bit < u128::BITS);
+    bits.fold(0, |value, bit| value | 1 << bit)
 }
 
 #[cfg(all(test, target_endian = "little"))]
@@ -350,7 +358,7 @@ mod tests {
                 "state": "ESTABLISHED", "timeout_s": 30,
                 "status": ["seen-reply", "assured", "src-nat", "dying", "nat-clash", "0x10000"],
                 "mark": u32::MAX, "secmark": 3, "secctx": "a\"b", "zone": 5, "id": 42, "use_count": 1,
-                "start_ns": 1000, "stop_ns": 2000, "helper": "ftp", "labels": ["0", "two words"],
+                "start_ns": 1000, "stop_ns": 2000, "helper": "ftp", "labels": ["0", "two words"], "labels_hex": "0x5",
                 "master": {"src": "10.0.0.5", "dst": "10.0.0.6", "sport": 5, "dport": 6}, "port_id": 9,
             })
         );

@@ -94,6 +94,18 @@ pub fn bits(out: &mut Vec<u8>, key: &str, bits: u32, words: &[&'static str]) {
     close(out, b']');
 }
 
+/// A number as a string, in hexadecimal without zeros in front.
+pub fn hex(out: &mut Vec<u8>, key: &str, number: u128) {
+    let digit_count = (128 - number.leading_zeros()).div_ceil(4).max(1);
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\"0x");
+    for place in (0..digit_count).rev() {
+        let digit = number >> (4 * place) & 0xf;
+        out.push(b"0123456789abcdef"[digit as usize]);
+    }
+    out.extend_from_slice(b"\",");
+}
+
 /// A name from outside, whatever bytes it has. Characters that [steer](is_steering) become `\uNNNN`; bytes that are not
 /// UTF-8 become the text `\xNN`.
 pub fn name(out: &mut Vec<u8>, key: &str, name: &[u8]) {
@@ -165,6 +177,15 @@ fn write_unicode_escape(out: &mut Vec<u8>, character: char) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wide_number_has_no_zeros_in_front() {
+        for number in [0, 1, 0xf, 0x10, 0xabc, 1 << 64, u128::MAX] {
+            let mut out = Vec::new();
+            hex(&mut out, "k:", number);
+            assert_eq!(str::from_utf8(&out).unwrap(), format!("k:\"{number:#x}\","));
+        }
+    }
     use serde_json::Value;
 
     fn parsed(write: impl FnOnce(&mut Vec<u8>)) -> (String, Value) {

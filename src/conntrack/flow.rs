@@ -109,7 +109,10 @@ pub struct Flow<'a> {
     /// When the flow began: `CLOCK_REALTIME`, nanoseconds since 1970. Sent when the flow ends, if
     /// `net.netfilter.nf_conntrack_timestamp` was on when it began.
     pub start_ns: Option<u64>,
-    /// When the flow ended, on the same clock and condition.
+    /// Not from the kernel: when a [`Mirror`](super::Mirror) received the flow's NEW event, on the same clock. Set by
+    /// a mirror alone, for a flow whose `start_ns` the kernel does not say.
+    pub observed_start_ns: Option<u64>,
+    /// When the flow ended, on the same clock and condition as `start_ns`.
     pub stop_ns: Option<u64>,
     /// When this event happened, on the same clock and condition. Available since Linux 6.14.
     pub event_ns: Option<u64>,
@@ -259,6 +262,7 @@ impl<'a> Flow<'a> {
             counters_orig: None,
             counters_reply: None,
             start_ns: None,
+            observed_start_ns: None,
             stop_ns: None,
             event_ns: None,
             labels: None,

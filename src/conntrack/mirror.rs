@@ -1,5 +1,8 @@
 //! A mirror of the conntrack table.
 
+#[cfg(test)]
+mod contents;
+mod details;
 mod entry;
 mod follow;
 mod held;
@@ -10,7 +13,7 @@ mod sweep;
 mod table;
 mod tombs;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use self::follow::{Follower, Out};
 #[cfg(test)]
@@ -58,26 +61,35 @@ use crate::socket::Socket;
 ///   flows whose time has been over for 2 s. It is asked about 128 of them each 10 ms, and each is found within some 10 s if they
 ///   are fewer than 100,000; a million that are over at the same time take 80 s. A [`EventKind::Destroy`] is never made from
 ///   the clock alone.
-/// - Of a flow it keeps the tuples, zone, id, mark, status, protocol state, and the time that is left: its helper, labels,
-///   counters, security context and timestamps are in the kernel's events only. It takes about 170 bytes a flow.
+/// - Of a flow it keeps what a dump has of it: tuples, zone, id, mark, status, protocol state, the time that is left, when it
+///   began, its labels, helper and master, and what it has carried (packets and bytes). Not the security context. What a
+///   flow has carried is as of the last dump that had the flow, because events report it only at the flow's end; an end
+///   that is made up has none. A flow whose start the kernel does not say has
+///   [`observed_start_ns`](Flow::observed_start_ns): when the mirror received its NEW event.
+/// - A flow takes about 180 bytes, and 40 more where `net.netfilter.nf_conntrack_acct` is on. A label, a helper or a master
+///   takes 17, 17 and 44 bytes for each of the 1024 flows that are kept together with one that has it.
 /// - What an event costs does not depend on how often its tuple was used before. A flow that ends while a dump is read takes
 ///   some 10 to 20 bytes until the dump is merged, and a tuple that is used again and again takes them once for each id.
 /// - Two flows can have the same original tuple and zone, after a NAT race ([`Flow::is_nat_clash`]). Both are kept and
-///   handed out, each with its own id and reply tuple. [`get`](Self::get) finds the first of them.
+///   handed out, each with its own id and reply tuple. [`get`](Self::get) finds the first of them,
+///   [`by_reply`](Self::by_reply) both.
 ///
 /// What remains:
 ///
-/// - A lifetime that begins and ends inside a loss is never seen.
-/// - The kernel gives a flow the id of an earlier one of the same tuple if it is given the same memory. Where the NEW of the
-///   later one is not told, by a loss or by a rule, and there are no stop timestamps (`net.netfilter.nf_conntrack_timestamp`),
-///   its DESTROY is taken for a repeat. Where its NEW is told, but the end of the one before was lost, the two are taken for
-///   one, unless the reply tuple is another, or a bit of the status is gone: a NEW that says the same may be that of the
-///   flow that is known, which the kernel sends again with each packet when another program's reliable socket has missed it.
-/// - After a loss, the DESTROY of a flow that is not known, while another one of the same tuple is, ends that one. If it was
-///   sent again, and is that of an earlier flow, the later one begins twice. While nothing is known to be missing, such a
-///   DESTROY is left out.
-/// - What the events of a flow that a rule chooses (`ct event set`) do not tell is missing until the next dump. So is a flow
-///   that a dump misses because `net.netfilter.nf_conntrack_buckets` is changed during it, unless an UPDATE of it comes.
+/// - A flow that begins and ends within a loss is never reported.
+/// - A loser of a NAT race has no NEW event and is in no dump (Linux v6.18). It begins with the first event that comes of it,
+///   with an [`EventKind::New`] that is made up: that can be its DESTROY, a second later.
+/// - The kernel reuses ids: a flow gets the id of an earlier flow of the same tuple when it gets the same memory. Timestamps
+///   tell the two apart (`net.netfilter.nf_conntrack_timestamp`), and so does the NEW of the later one. Without timestamps:
+///   - If the later flow's NEW was lost, or a rule has it not sent, its DESTROY is taken for a repeat of the earlier one's.
+///   - If the earlier flow's DESTROY was lost, the mirror reports one flow in place of two, unless the later one has another
+///     reply tuple or lacks a status bit that the earlier one had. (A NEW alone does not show that a flow is another one:
+///     the kernel sends it again with each packet when another program's reliable socket has missed it.)
+/// - After a loss, a DESTROY of an unknown flow ends a known flow of the same tuple that neither the dump under way nor an
+///   event since it began has confirmed. If it was a repeat, of a flow that had ended earlier, the known flow begins again
+///   with the dump. While nothing is known to be missing, such a DESTROY is left out.
+/// - Where a rule chooses a flow's events (`ct event set`), the mirror learns the rest from the next dump. The same is true of
+///   a flow that a dump misses because `net.netfilter.nf_conntrack_buckets` is changed during it.
 ///
 /// # Example
 ///
@@ -120,6 +132,8 @@ pub struct Mirror {
     sweep: Sweep,
     /// When its clock was 0.
     start: Instant,
+    /// What `CLOCK_REALTIME` said at a moment of late, in nanoseconds: asking it for each event would cost more.
+    noted_time: (Instant, u64),
 }
 
 /// How a [`Mirror`] is kept.
@@ -190,7 +204,7 @@ impl Default for MirrorOptions {
 pub enum Change<'a> {
     /// Of one flow.
     Flow {
-        /// What became of it. Of an event that the kernel sent, everything is there that was in it.
+        /// What became of it. An event that the kernel sent has everything that was in it.
         flow: Flow<'a>,
         /// It stands in for an event that was lost, or that the kernel never sent. It has what the mirror keeps.
         is_resynced: bool,
@@ -213,6 +227,7 @@ impl Mirror {
             follower,
             sweep: Sweep::new(now),
             start: now,
+            noted_time: (now, realtime_ns()),
         }
     }
 
@@ -293,6 +308,7 @@ impl Mirror {
     /// after 1 s. [`Mirror::health`] keeps the error until it works.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
+        self.noted_time = (now, realtime_ns());
         self.set_clock(now);
         let is_over = || slice_is_over(now);
         // A round that began now would take what is still held for younger than its dump.
@@ -381,6 +397,9 @@ impl Mirror {
 
     fn set_clock(&mut self, now: Instant) {
         self.follower.now_seconds = self.seconds(now);
+        let (noted_at, noted_ns) = self.noted_time;
+        let passed = now.saturating_duration_since(noted_at).as_nanos();
+        self.follower.received_ns = noted_ns.saturating_add(u64::try_from(passed).unwrap_or(0));
     }
 
     fn seconds(&self, now: Instant) -> u32 {
@@ -434,27 +453,26 @@ impl Mirror {
     }
 
     /// The flow of a key, as an [`EventKind::Update`].
-    pub fn get(&self, key: &Key) -> Option<Flow<'static>> {
-        let flows = &self.follower.flows;
-        let slot = flows.find(&Identity::from(*key)).live?;
-        Some(self.flow(flows.entry(slot)))
+    pub fn get(&self, key: &Key) -> Option<Flow<'_>> {
+        let slot = self.follower.flows.find(&Identity::from(*key)).live?;
+        Some(self.flow(slot, Instant::now()))
     }
 
     /// The flow with this reply tuple, in a zone.
-    pub fn by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Flow<'static>> {
-        let entry = self.follower.flows.find_by_reply(reply, zone)?;
-        Some(self.flow(entry))
+    pub fn by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Flow<'_>> {
+        let slot = self.follower.flows.find_by_reply(reply, zone)?;
+        Some(self.flow(slot, Instant::now()))
     }
 
     /// The flows with this id: nearly always one at most.
-    pub fn by_id(&self, id: u32) -> impl Iterator<Item = Flow<'static>> {
-        let entries = self.follower.flows.find_by_id(id);
-        entries.map(|entry| self.flow(entry))
+    pub fn by_id(&self, id: u32) -> impl Iterator<Item = Flow<'_>> {
+        let (slots, now) = (self.follower.flows.find_by_id(id), Instant::now());
+        slots.map(move |slot| self.flow(slot, now))
     }
 
     /// All flows, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = Flow<'static>> {
-        self.follower.flows.live().map(|entry| self.flow(entry))
+    pub fn iter(&self) -> impl Iterator<Item = Flow<'_>> {
+        self.iter_from(0).map(|(_, flow)| flow)
     }
 
     /// The same, from a position on, so that it can be left off and gone on with later: going through a large table at once
@@ -481,14 +499,14 @@ impl Mirror {
     ///     // Here events are taken, and the mirror advances.
     /// }
     /// ```
-    pub fn iter_from(&self, position: usize) -> impl Iterator<Item = (usize, Flow<'static>)> {
-        let now_seconds = self.seconds(Instant::now());
-        let entries = self.follower.flows.live_from(position);
-        entries.map(move |(next, entry)| (next, entry.to_flow(EventKind::Update, now_seconds)))
+    pub fn iter_from(&self, position: usize) -> impl Iterator<Item = (usize, Flow<'_>)> {
+        let (slots, now) = (self.follower.flows.live_from(position), Instant::now());
+        slots.map(move |slot| (slot as usize + 1, self.flow(slot, now)))
     }
 
-    fn flow(&self, entry: &entry::Entry) -> Flow<'static> {
-        entry.to_flow(EventKind::Update, self.seconds(Instant::now()))
+    fn flow(&self, slot: Slot, now: Instant) -> Flow<'_> {
+        let flows = &self.follower.flows;
+        flows.flow(slot, EventKind::Update, self.seconds(now))
     }
 
     /// How many acknowledgements the mirror has asked for by the events' socket. Each is a datagram that the socket receives, or
@@ -508,6 +526,12 @@ impl Mirror {
     pub fn late_count(&self) -> u64 {
         self.follower.late_count
     }
+}
+
+/// `CLOCK_REALTIME`, nanoseconds since 1970.
+fn realtime_ns() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since_1970.map_or(0, |passed| u64::try_from(passed.as_nanos()).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct FlowMirror {
     shown: Shown,
     table: Option<TableFile>,
     watch: MirrorWatch,
+    /// For the table.
+    labels: LabelNames,
 }
 
 /// Which changes are shown.
@@ -84,6 +86,10 @@ impl FlowMirror {
                 .map(|path| TableFile::open(path, session))
                 .transpose()?,
             watch: MirrorWatch::default(),
+            labels: match table.table {
+                Some(_) => LabelNames::load().unwrap_or_default(),
+                None => LabelNames::default(),
+            },
         })
     }
 
@@ -184,7 +190,11 @@ impl FlowMirror {
         let worth = self.worth();
         let entries = self.mirror.iter_from(0);
         match self.table {
-            Some(table) => table.end(worth, entries, line_writer(), session.console),
+            Some(table) => {
+                let format =
+                    |line: &mut Vec<u8>, flow: Flow<'_>| write_entry(line, &flow, &self.labels);
+                table.end(worth, entries, format, session.console)
+            }
             None => Ok(()),
         }
     }
@@ -198,19 +208,14 @@ impl FlowMirror {
     }
 
     fn write_slice(&mut self) -> Result<(), Failure> {
-        let (mirror, worth) = (&self.mirror, self.worth());
+        let (mirror, labels, worth) = (&self.mirror, &self.labels, self.worth());
         let Some(table) = &mut self.table else {
             return Ok(());
         };
         let entries = |position| mirror.iter_from(position);
-        table.advance(worth, entries, line_writer())
+        let format = |line: &mut Vec<u8>, flow: Flow<'_>| write_entry(line, &flow, labels);
+        table.advance(worth, entries, format)
     }
-}
-
-/// Writes the lines of the table.
-fn line_writer() -> impl FnMut(&mut Vec<u8>, Flow<'static>) {
-    let labels = LabelNames::default(); // it holds no labels
-    move |line, flow| write_entry(line, &flow, &labels)
 }
 
 fn show(

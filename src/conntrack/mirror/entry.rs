@@ -1,5 +1,7 @@
 //! What is kept of a flow.
 
+use super::details::Details;
+use super::table::bits;
 use crate::conntrack::identity::Identity;
 use crate::conntrack::{EventKind, Flow, Key, ProtocolState, Tuple, Zone, status};
 use crate::route::family;
@@ -7,7 +9,91 @@ use crate::route::family;
 /// Not told, or further away than the clock reaches.
 const NEVER: u32 = u32::MAX;
 
-/// A flow as the mirror keeps it: nothing of it is on the heap by itself.
+/// When a flow began, if that is known: `CLOCK_REALTIME`, nanoseconds since 1970. The highest bit is set when it is not the
+/// kernel that says so, but the mirror that received the flow's NEW event then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start(u64);
+
+impl Start {
+    const UNKNOWN: Self = Self(0);
+    const OBSERVED: u64 = 1 << 63;
+
+    fn of(flow: &Flow<'_>) -> Self {
+        let told = flow.start_ns.filter(|ns| ns & Self::OBSERVED == 0);
+        told.map_or(Self::UNKNOWN, Self)
+    }
+
+    pub(super) fn observed(ns: u64) -> Self {
+        Self(ns | Self::OBSERVED)
+    }
+
+    /// What the kernel says is better than what was observed, and the first observation better than a later one.
+    fn or(self, earlier: Self) -> Self {
+        if self.told_ns().is_some() || earlier == Self::UNKNOWN {
+            self
+        } else {
+            earlier
+        }
+    }
+
+    fn told_ns(self) -> Option<u64> {
+        (self != Self::UNKNOWN && self.0 & Self::OBSERVED == 0).then_some(self.0)
+    }
+
+    pub(super) fn observed_ns(self) -> Option<u64> {
+        (self.0 & Self::OBSERVED != 0).then_some(self.0 & !Self::OBSERVED)
+    }
+}
+
+/// All that the mirror keeps of a flow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub entry: Entry,
+    pub details: Details,
+}
+
+impl Known {
+    #[inline]
+    pub(super) fn of(flow: &Flow<'_>, now_seconds: u32) -> Self {
+        Self {
+            entry: Entry::of(flow, now_seconds),
+            details: Details::of(flow),
+        }
+    }
+
+    pub(super) fn as_flow(&self, kind: EventKind, now_seconds: u32) -> Flow<'_> {
+        let mut flow = self.entry.to_flow(kind, now_seconds);
+        self.details.add_to(&mut flow);
+        flow
+    }
+
+    /// Whether nothing differs that events report.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.entry.is_same(&other.entry) && self.details.is_same(&other.details)
+    }
+
+    /// Takes what a dump says of the same lifetime, without what is in `told`: events have told that since the dump began.
+    pub(super) fn add_untold(&mut self, dumped: &Self, told: u8) {
+        if !self.entry.is_lifetime_of(&dumped.entry) {
+            return;
+        }
+        let (entry, details) = (&mut self.entry, &mut self.details);
+        entry.start = dumped.entry.start.or(entry.start);
+        if told & bits::TOLD_STATE == 0 {
+            entry.state = dumped.entry.state.or(entry.state);
+        }
+        details.counters = dumped.details.counters.or(details.counters);
+        if told & bits::TOLD_LABELS == 0 {
+            details.labels = dumped.details.labels;
+        }
+        if told & bits::TOLD_HELPER == 0 {
+            details.helper = dumped.details.helper;
+        }
+        details.master = dumped.details.master.or(details.master);
+    }
+}
+
+/// What the mirror keeps of each flow: nothing of it is on the heap by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub orig: Tuple,
@@ -19,6 +105,7 @@ pub(super) struct Entry {
     pub state: Option<ProtocolState>,
     /// When it ends, if no packet comes, on the mirror's clock.
     pub expires_seconds: u32,
+    pub start: Start,
 }
 
 impl Entry {
@@ -32,6 +119,7 @@ impl Entry {
             status: flow.status.unwrap_or(0),
             state: flow.state,
             expires_seconds: expiry(flow.timeout_seconds, now_seconds).unwrap_or(NEVER),
+            start: Start::of(flow),
         }
     }
 
@@ -81,20 +169,48 @@ impl Entry {
         self.id == id || self.id.is_none() || id.is_none()
     }
 
-    /// Whether nothing differs but the time that is left, which passes by itself.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        let expires_seconds = self.expires_seconds;
+    /// Whether two entries of one identity may be of the same lifetime, whichever is older: by the id, by what never
+    /// changes, and exactly where the kernel says when each began.
+    pub(super) fn is_lifetime_of(&self, other: &Self) -> bool {
+        let starts = self.start.told_ns().zip(other.start.told_ns());
+        self.is_id(other.id)
+            && !self.has_other_reply_than(other)
+            && starts.is_none_or(|(start, other)| start == other)
+    }
+
+    /// Whether it may be what an earlier entry of its identity has become.
+    pub(super) fn may_follow(&self, earlier: &Self) -> bool {
+        self.is_lifetime_of(earlier) && !self.lacks_status_of(earlier)
+    }
+
+    /// The flow's NEW event came at this time.
+    pub(super) fn observe_start(&mut self, ns: u64) {
+        self.start = Start::observed(ns).or(self.start);
+    }
+
+    /// What the kernel says now of the same lifetime.
+    pub(super) fn correct(&mut self, told: &Self) {
+        let start = told.start.or(self.start);
+        *self = Self { start, ..*told };
+    }
+
+    /// Whether nothing differs that events report. The time that is left passes by itself.
+    fn is_same(&self, other: &Self) -> bool {
+        let (expires_seconds, start) = (self.expires_seconds, self.start);
         *self
             == Self {
                 expires_seconds,
+                start,
                 ..*other
             }
     }
 
     /// Whether it cannot be what an earlier one has become: the kernel takes back no bit of the status (Linux v6.18,
-    /// net/netfilter/nf_conntrack_netlink.c, `ctnetlink_change_status`).
+    /// net/netfilter/nf_conntrack_netlink.c, `ctnetlink_change_status`), except that a flow table lets a flow go
+    /// (net/netfilter/nf_flow_table_core.c, `flow_offload_teardown`).
     pub(super) fn lacks_status_of(&self, earlier: &Self) -> bool {
-        earlier.status & !self.status != 0
+        const TAKEN_BACK: u32 = status::OFFLOAD | status::HW_OFFLOAD;
+        earlier.status & !self.status & !TAKEN_BACK != 0
     }
 
     /// The same by the reply tuple, which never changes.
@@ -131,7 +247,8 @@ impl Entry {
             use_count: None,
             counters_orig: None,
             counters_reply: None,
-            start_ns: None,
+            start_ns: self.start.told_ns(),
+            observed_start_ns: self.start.observed_ns(),
             stop_ns: None,
             event_ns: None,
             labels: None,
@@ -150,6 +267,6 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert!(size_of::<Entry>() <= 112);
+        assert!(size_of::<Entry>() <= 120);
     }
 }

@@ -9,6 +9,8 @@ use crate::message::Message;
 const MOST_BYTES: usize = 64 << 20;
 /// They are allocated in chunks of so many.
 const CHUNK_BYTES: usize = 64 << 10;
+/// In front of each message.
+const TIME_BYTES: usize = size_of::<u64>();
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -21,7 +23,7 @@ enum State {
 
 #[derive(Debug)]
 pub(super) struct Held {
-    /// Messages, each padded to 4 bytes.
+    /// When a message was received, and the message, padded to 4 bytes; and so on.
     chunks: VecDeque<Vec<u8>>,
     /// Of the first chunk, what is before this was handed out.
     next: usize,
@@ -63,9 +65,10 @@ impl Held {
         self.bytes + message.bytes().len() <= self.most_bytes
     }
 
-    pub(super) fn push(&mut self, message: &Message<'_>) {
+    /// Holds a message that was received at this time, in nanoseconds.
+    pub(super) fn push(&mut self, message: &Message<'_>, received_ns: u64) {
         let bytes = message.bytes();
-        let padded_bytes = bytes.len().next_multiple_of(4);
+        let padded_bytes = TIME_BYTES + bytes.len().next_multiple_of(4);
         self.bytes += padded_bytes;
         let has_room = |last: &Vec<u8>| last.len() + padded_bytes <= CHUNK_BYTES;
         if !self.chunks.back().is_some_and(has_room) {
@@ -73,6 +76,7 @@ impl Held {
             self.chunks.push_back(Vec::with_capacity(chunk_bytes));
         }
         if let Some(last) = self.chunks.back_mut() {
+            last.extend_from_slice(&received_ns.to_ne_bytes());
             last.extend_from_slice(bytes);
             last.resize(last.len().next_multiple_of(4), 0);
         }
@@ -120,13 +124,19 @@ pub(super) struct Lent {
 }
 
 impl Lent {
-    pub(super) fn next_message(&mut self) -> Option<Message<'_>> {
+    /// The next message, and when it was received.
+    pub(super) fn next_message(&mut self) -> Option<(u64, Message<'_>)> {
         let rest = self.bytes.get(self.next..).unwrap_or_default();
+        let Some((received_ns, rest)) = rest.split_first_chunk() else {
+            self.next = self.bytes.len();
+            return None;
+        };
+        self.next += TIME_BYTES;
         let message = Messages::new(rest).next();
         let message_bytes = message
             .as_ref()
             .map_or(rest.len(), |message| message.bytes().len());
         self.next += message_bytes.next_multiple_of(4);
-        message
+        Some((u64::from_ne_bytes(*received_ns), message?))
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use super::Change;
-use super::entry::Entry;
+use super::entry::{Entry, Known};
 use super::follow::Follower;
 use crate::builder::MessageBuilder;
 use crate::conntrack::identity::Identity;
@@ -150,6 +150,8 @@ struct Way {
     has_late_updates: bool,
     /// So may a NEW.
     has_late_news: bool,
+    /// Of so many events one is never sent, and not counted as lost; 0: none.
+    silent: u64,
     /// No id is used again.
     has_unique_ids: bool,
     /// A key is used again only when the end of the flow that had it has been delivered.
@@ -232,6 +234,9 @@ impl Kernel {
         random: &mut Random,
     ) -> bool {
         if self.way.only_tells_ends && kind != EventKind::Destroy {
+            return true;
+        }
+        if self.way.silent > 0 && random.one_in(self.way.silent) {
             return true;
         }
         if let Some(flow) = &mut self.flows[number]
@@ -496,10 +501,10 @@ fn name(flow: &Flow<'_>) -> String {
 }
 
 /// What the kernel says of a flow.
-fn entry_of(number: usize, facts: &Facts) -> Entry {
+fn known_of(number: usize, facts: &Facts) -> Known {
     let bytes = message_of(&key_of(number), EventKind::Update, facts, true);
     let message = Messages::new(&bytes).next().unwrap();
-    Entry::of(&Flow::decode(&message).unwrap(), 0)
+    Known::of(&Flow::decode(&message).unwrap(), 0)
 }
 
 impl Listener {
@@ -559,6 +564,8 @@ struct Mirrored {
     told_drops: u64,
     /// NEW events that were received.
     new_event_count: u64,
+    /// Events may never have been sent.
+    may_miss: bool,
 }
 
 impl Mirrored {
@@ -572,6 +579,7 @@ impl Mirrored {
             sequence: 0,
             told_drops: 0,
             new_event_count: 0,
+            may_miss: false,
         }
     }
 
@@ -699,20 +707,22 @@ impl Mirrored {
         let mut f = |change: Change<'_>| listener.hear(&change);
         for (identity, id) in std::mem::take(&mut self.follower.doubted) {
             let told = (0..FLOWS).find_map(|number| {
-                let told = entry_of(number, &kernel.flows[number]?.facts);
-                told.has_identity(&identity).then_some(told)
+                let told = known_of(number, &kernel.flows[number]?.facts);
+                told.entry.has_identity(&identity).then_some(told)
             });
             match (self.follower.flows.find(&identity).live, told) {
                 (Some(slot), told) => {
-                    let id = self.follower.flows.entry(slot).id;
+                    let live = self.follower.flows.entry(slot);
                     match told {
-                        Some(told) if told.is_id(id) => {
-                            self.follower.take_answer(slot, told, &mut f);
+                        Some(told) if told.entry.may_follow(live) => {
+                            self.follower.take_answer(slot, &told, &mut f);
                         }
-                        successor => self.follower.take_end(slot, successor, &mut f),
+                        successor => self.follower.take_end(slot, successor.as_ref(), &mut f),
                     }
                 }
-                (None, Some(told)) if told.is_id(id) => self.follower.take_revived(told, &mut f),
+                (None, Some(told)) if told.entry.is_id(id) => {
+                    self.follower.take_revived(&told, &mut f);
+                }
                 (None, _) => {}
             }
         }
@@ -727,11 +737,11 @@ impl Mirrored {
         let mirrored: BTreeMap<_, _> = flows.live().map(named).collect();
         let truth = (0..FLOWS).filter_map(|number| {
             let flow = kernel.flows[number]?;
-            let (name, facts) = named(&entry_of(number, &flow.facts));
+            let (name, facts) = named(&known_of(number, &flow.facts).entry);
             // What has no place in a dump may be missing if an event was lost, and is if it had none.
             let is_known = match (is_clash(number), kernel.drops) {
                 (false, _) => true,
-                (true, 0) => flow.is_heard,
+                (true, 0) if !self.may_miss => flow.is_heard,
                 (true, _) => mirrored.contains_key(&name),
             };
             is_known.then_some((name, facts))
@@ -750,8 +760,9 @@ impl Mirrored {
         let found = flows.find(&entry.identity());
         assert!(found.live.is_some() && found.pending.is_none());
         let by_reply = flows.find_by_reply(&entry.reply.unwrap(), entry.zone);
-        assert_eq!(by_reply.map(|found| found.reply), Some(entry.reply));
+        assert_eq!(by_reply.map(|slot| flows.entry(slot)), Some(entry));
         let by_id: Vec<_> = flows.find_by_id(entry.id.unwrap()).collect();
+        let by_id: Vec<_> = by_id.iter().map(|slot| flows.entry(*slot)).collect();
         assert!(by_id.contains(&entry) && by_id.iter().all(|found| found.id == entry.id));
     }
 }
@@ -765,7 +776,7 @@ fn some_steps(random: &mut Random) -> impl Fn() -> bool {
     }
 }
 
-fn no_resync() -> Resync {
+pub(super) fn no_resync() -> Resync {
     Resync {
         reason: ResyncReason::Loss,
         lost_count: 0,
@@ -786,6 +797,7 @@ fn run(seed: u64, way: Way) -> (Kernel, Mirrored) {
     kernel.way.has_unique_ids = way.has_unique_ids;
     kernel.live_before(&mut random);
     let mut mirrored = Mirrored::new();
+    mirrored.may_miss = way.silent > 0;
     mirrored.listener.begun = way.has_unique_ids.then(BTreeSet::new);
     if let Some(bytes) = way.holds_bytes {
         mirrored.follower.held.set_most_bytes(bytes);
@@ -814,12 +826,18 @@ fn run(seed: u64, way: Way) -> (Kernel, Mirrored) {
 }
 
 fn make_quiet(kernel: &mut Kernel, mirrored: &mut Mirrored, random: &mut Random) {
-    kernel.way.loss = 0;
+    let is_silent = kernel.way.silent > 0;
+    (kernel.way.loss, kernel.way.silent) = (0, 0);
     kernel.settle(random);
     while mirrored.receive(kernel) {}
     mirrored.hear_of_loss(kernel);
-    while !mirrored.is_synced || mirrored.phase != Phase::Idle {
+    let mut more_rounds = u32::from(is_silent); // what was never sent, a round that begins now mends
+    while !mirrored.is_synced || mirrored.phase != Phase::Idle || more_rounds > 0 {
+        let was_at_rest = mirrored.is_synced && mirrored.phase == Phase::Idle;
         mirrored.advance(kernel, random);
+        if was_at_rest && mirrored.phase == Phase::Opening {
+            more_rounds = more_rounds.saturating_sub(1);
+        }
         mirrored.receive(kernel);
     }
     while !mirrored.follower.clear(&some_steps(random)) {}
@@ -878,6 +896,18 @@ fn it_is_also_where_ends_are_told_again_and_events_come_behind_them() {
             };
             run_all(0..1500, way, |_, _| {});
         }
+    }
+}
+
+#[test]
+fn a_round_mends_what_was_never_sent() {
+    for (silent, loss) in [(3, 0), (10, 0), (5, 10)] {
+        let way = Way {
+            loss,
+            silent,
+            ..Way::default()
+        };
+        run_all(0..1500, way, |_, _| {});
     }
 }
 

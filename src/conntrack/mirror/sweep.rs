@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::entry::Entry;
+use super::entry::Known;
 use super::follow::{Follower, Out};
 use super::index::Slot;
 use super::table::{Kind, bits};
@@ -39,7 +39,7 @@ struct Barrier {
 #[derive(Debug)]
 struct Doubtful {
     slot: Slot,
-    successor: Option<Entry>,
+    successor: Option<Known>,
 }
 
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl Sweep {
             None => Requests::open()?,
         };
         requests.ask_about(&keys, |index, flow| {
-            let told = flow.map(|flow| Entry::of(flow, follower.now_seconds));
+            let told = flow.map(|flow| Known::of(flow, follower.now_seconds));
             match overdue.get(index) {
                 Some(slot) => self.take_answer(*slot, told, follower, f),
                 None => self.take_resolution(doubted[index - overdue.len()], told, follower, f),
@@ -170,33 +170,37 @@ impl Sweep {
     fn take_resolution(
         &mut self,
         (identity, id): (Identity, Option<u32>),
-        told: Option<Entry>,
+        told: Option<Known>,
         follower: &mut Follower,
         f: Out<'_>,
     ) {
-        let is_it =
-            |told: &Entry| told.has_identity(&identity) && told.is_id(id) && !told.is_dying();
+        let is_it = |told: &Known| {
+            let told = &told.entry;
+            told.has_identity(&identity) && told.is_id(id) && !told.is_dying()
+        };
         if let Some(slot) = follower.flows.find(&identity).live {
             self.take_answer(slot, told, follower, f);
         } else if let Some(told) = told.filter(is_it) {
-            follower.take_revived(told, f);
+            follower.take_revived(&told, f);
         }
     }
 
     fn take_answer(
         &mut self,
         slot: Slot,
-        told: Option<Entry>,
+        told: Option<Known>,
         follower: &mut Follower,
         f: Out<'_>,
     ) {
         let live = follower.flows.entry(slot);
         // The kernel finds flows by either tuple, so this may be another one than was asked about.
         let identity = live.identity();
-        let told = told.filter(|told| told.has_identity(&identity));
+        let told = told.filter(|told| told.entry.has_identity(&identity));
         match told {
-            Some(told) if told.is_dying() => {} // its event comes; else it is asked about again
-            Some(told) if live.is_id(told.id) => follower.take_answer(slot, told, f),
+            Some(told) if told.entry.is_dying() => {} // its event comes; else it is asked about again
+            Some(told) if told.entry.may_follow(live) => {
+                follower.take_answer(slot, &told, f);
+            }
             successor => {
                 follower.flows.set(slot, bits::DOUBTFUL);
                 self.doubtful.push(Doubtful { slot, successor });
@@ -238,7 +242,7 @@ impl Sweep {
         for Doubtful { slot, successor } in self.doubtful.drain(..) {
             // An event that ended it has freed its place, and any other took the mark away.
             if follower.flows.has(slot, bits::DOUBTFUL) {
-                follower.take_end(slot, successor, f);
+                follower.take_end(slot, successor.as_ref(), f);
             }
         }
     }
@@ -281,10 +285,10 @@ mod tests {
         message_of(&key, kind, &facts, false)
     }
 
-    fn entry(id: u32, mark: u32) -> Entry {
+    fn entry(id: u32, mark: u32) -> Known {
         let bytes = message(EventKind::Update, id, mark);
         let message = Messages::new(&bytes).next().unwrap();
-        Entry::of(&Flow::decode(&message).unwrap(), 100)
+        Known::of(&Flow::decode(&message).unwrap(), 100)
     }
 
     impl Case {
@@ -309,7 +313,7 @@ mod tests {
                 .take(&message, true, &mut |change| told.extend(heard(&change)));
         }
 
-        fn answer(&mut self, answer: Option<Entry>) {
+        fn answer(&mut self, answer: Option<Known>) {
             let (sweep, told) = (&mut self.sweep, &mut self.told);
             let mut f = |change: Change<'_>| told.extend(heard(&change));
             sweep.take_answer(0, answer, &mut self.follower, &mut f);
@@ -376,11 +380,11 @@ mod tests {
         case.answer(Some(later));
         assert_eq!(case.meet_barrier(), []);
         let expires_seconds = case.follower.flows.entry(0).expires_seconds;
-        assert_eq!(expires_seconds, later.expires_seconds);
+        assert_eq!(expires_seconds, later.entry.expires_seconds);
         case.answer(Some(entry(7, 5)));
         assert_eq!(case.meet_barrier(), [(EventKind::Update, 7, true)]);
         let mut dying = entry(7, 5);
-        dying.status |= status::DYING;
+        dying.entry.status |= status::DYING;
         case.answer(Some(dying));
         assert_eq!(case.meet_barrier().len(), 1);
     }
@@ -434,7 +438,7 @@ mod tests {
     #[test]
     fn what_events_contradict_is_as_the_kernel_says() {
         let identity = Identity::from(key_of(1));
-        let resolve = |case: &mut Case, told: Option<Entry>| {
+        let resolve = |case: &mut Case, told: Option<Known>| {
             let (sweep, heard_of) = (&mut case.sweep, &mut case.told);
             let mut f = |change: Change<'_>| heard_of.extend(heard(&change));
             sweep.take_resolution((identity, Some(7)), told, &mut case.follower, &mut f);
@@ -449,7 +453,7 @@ mod tests {
         resolve(&mut case, None);
         resolve(&mut case, Some(entry(8, 0)));
         let mut dying = entry(7, 0);
-        dying.status |= status::DYING;
+        dying.entry.status |= status::DYING;
         resolve(&mut case, Some(dying));
         assert_eq!(case.meet_barrier().len(), 1);
         resolve(&mut case, Some(entry(7, 0)));

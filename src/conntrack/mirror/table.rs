@@ -2,11 +2,12 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 
-use super::entry::Entry;
+use super::details::{Beside, Details};
+use super::entry::{Entry, Known};
 use super::index::{Index, Slot};
 use super::tombs::Tombs;
 use crate::conntrack::identity::{Identity, fold, hash_tuple};
-use crate::conntrack::{Tuple, Zone};
+use crate::conntrack::{EventKind, Flow, Tuple, Zone};
 
 /// So many entries are allocated at a time. None is ever moved: that would hold up the events.
 const CHUNK: usize = 1024;
@@ -40,6 +41,10 @@ pub(super) mod bits {
     pub const DOUBTFUL: u8 = 1 << 3;
     /// Its own NEW event has come. This one stays when a dump is merged.
     pub const BEGUN: u8 = 1 << 4;
+    /// Such an event told its labels too.
+    pub const TOLD_LABELS: u8 = 1 << 5;
+    /// Such an event told its helper too.
+    pub const TOLD_HELPER: u8 = 1 << 6;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +63,7 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Flows {
     chunks: Vec<Vec<Entry>>,
+    beside: Beside,
     /// One for each entry, apart, so that going through all of them is quick.
     marks: Vec<Mark>,
     free: Vec<Slot>,
@@ -78,6 +84,7 @@ impl Flows {
     pub(super) fn new() -> Self {
         Self {
             chunks: Vec::new(),
+            beside: Beside::default(),
             marks: Vec::new(),
             free: Vec::new(),
             live_count: 0,
@@ -100,7 +107,9 @@ impl Flows {
 
     /// What the flows take that there are, and what is noted while a dump is read.
     pub(super) fn used_bytes(&self) -> usize {
-        (self.marks.len() - self.free.len()) * FLOW_BYTES + self.tombs.count() * TOMB_BYTES
+        (self.marks.len() - self.free.len()) * FLOW_BYTES
+            + self.beside.bytes()
+            + self.tombs.count() * TOMB_BYTES
     }
 
     pub(super) fn kind(&self, slot: Slot) -> Kind {
@@ -109,6 +118,10 @@ impl Flows {
 
     pub(super) fn has(&self, slot: Slot, bits: u8) -> bool {
         self.marks[slot as usize].bits & bits != 0
+    }
+
+    pub(super) fn bits(&self, slot: Slot) -> u8 {
+        self.marks[slot as usize].bits
     }
 
     pub(super) fn set(&mut self, slot: Slot, bits: u8) {
@@ -121,6 +134,28 @@ impl Flows {
 
     pub(super) fn entry(&self, slot: Slot) -> &Entry {
         entry(&self.chunks, slot)
+    }
+
+    /// All that is kept of a flow.
+    pub(super) fn known(&self, slot: Slot) -> Known {
+        Known {
+            entry: *self.entry(slot),
+            details: self.beside.get(slot),
+        }
+    }
+
+    /// The same, as an event. The end of a flow has no counters: what they were at the last dump is not what they became.
+    pub(super) fn flow(&self, slot: Slot, kind: EventKind, now_seconds: u32) -> Flow<'_> {
+        let mut flow = self.entry(slot).to_flow(kind, now_seconds);
+        self.beside.add_to(slot, &mut flow);
+        if kind == EventKind::Destroy {
+            (flow.counters_orig, flow.counters_reply) = (None, None);
+        }
+        flow
+    }
+
+    pub(super) fn set_details(&mut self, slot: Slot, details: &Details) {
+        self.beside.set(slot, details);
     }
 
     pub(super) fn find(&self, identity: &Identity) -> Found {
@@ -171,32 +206,36 @@ impl Flows {
         self.tombs.count()
     }
 
-    pub(super) fn find_by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<&Entry> {
+    pub(super) fn find_by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Slot> {
         let hash = fold(hash_tuple(&self.hasher, reply, zone));
-        let mut entries = self.by_reply.with_hash(hash).map(|slot| self.entry(slot));
-        entries.find(|entry| entry.reply == Some(*reply) && entry.zone == zone)
+        self.by_reply.with_hash(hash).find(|slot| {
+            let entry = self.entry(*slot);
+            entry.reply == Some(*reply) && entry.zone == zone
+        })
     }
 
-    pub(super) fn find_by_id(&self, id: u32) -> impl Iterator<Item = &Entry> {
+    pub(super) fn find_by_id(&self, id: u32) -> impl Iterator<Item = Slot> {
         let slots = self.by_id.with_hash(hash_of_id(&self.hasher, id));
-        let entries = slots.map(|slot| self.entry(slot));
-        entries.filter(move |entry| entry.id == Some(id))
+        slots.filter(move |slot| self.entry(*slot).id == Some(id))
     }
 
+    #[cfg(test)]
     pub(super) fn live(&self) -> impl Iterator<Item = &Entry> {
-        self.live_from(0).map(|(_, entry)| entry)
+        self.live_from(0).map(|slot| self.entry(slot))
     }
 
-    /// The live entries in the slots from this one on, each with the number of the slot behind it.
-    pub(super) fn live_from(&self, first: usize) -> impl Iterator<Item = (usize, &Entry)> {
+    /// The slots of the live entries, from this slot on.
+    pub(super) fn live_from(&self, first: usize) -> impl Iterator<Item = Slot> {
         let marks = self.marks.get(first..).unwrap_or_default();
-        let slots = (first..).zip(marks);
+        let slots = (first..self.marks.len()).zip(marks);
         let live = slots.filter(|(_, mark)| mark.kind == Kind::Live);
-        live.map(|(place, _)| (place + 1, &self.chunks[place / CHUNK][place % CHUNK]))
+        live.map(|(place, _)| Slot::try_from(place).unwrap_or(Slot::MAX)) // there are no more
     }
 
-    pub(super) fn insert(&mut self, entry: Entry, kind: Kind, bits: u8) -> Slot {
-        let slot = self.put(entry, Mark { kind, bits });
+    pub(super) fn insert(&mut self, known: &Known, kind: Kind, bits: u8) -> Slot {
+        let Known { entry, details } = known;
+        let slot = self.put(*entry, Mark { kind, bits });
+        self.beside.set(slot, details);
         let hash = fold(entry.identity().hash(&self.hasher));
         self.by_identity.insert(slot, hash);
         if kind == Kind::Live {
