@@ -46,6 +46,7 @@ impl Recvmmsg {
     /// Empties one socket into its slots. False when it may have more.
     fn drain_socket(&mut self, slot: u16, sockets: &mut Sockets, taken: &mut Vec<Taken>) -> bool {
         let Some(Some(slots)) = self.members.get_mut(usize::from(slot)) else {
+            debug_assert!(false, "an armed slot has memory");
             return true;
         };
         let Some(entry) = sockets.in_slot(slot) else {

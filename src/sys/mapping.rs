@@ -6,7 +6,8 @@ use std::ptr::{self, NonNull};
 
 /// Zeroed, page-aligned memory of its own, which costs nothing until it is touched, page by page.
 ///
-/// It hands out pointers and, to this module's siblings, slices of parts that the kernel does not write at that time.
+/// It hands out pointers and, to this module's siblings, slices of parts that the kernel does not write at that time. A forked
+/// child has a copy of its own, with what was there at the fork; the kernel goes on writing into the parent's.
 #[derive(Debug)]
 pub(super) struct Mapping {
     start: NonNull<u8>,
