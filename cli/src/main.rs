@@ -37,6 +37,7 @@ mod session;
 mod signals;
 mod sink;
 mod summary;
+mod sysctl;
 mod table;
 mod text;
 mod units;

@@ -14,6 +14,7 @@ use crate::output::Output;
 use crate::place::Place;
 use crate::signals::{FileRequests, Signals, StopRequests};
 use crate::summary::{StatsFile, Summary};
+use crate::sysctl;
 use crate::units::Bytes;
 
 /// The exit code that a shell makes of SIGINT; it stands for a second one.
@@ -179,13 +180,7 @@ impl<'a> Session<'a> {
 
     fn warn_if_clamped(&mut self, buffer: RecvBuffer) {
         if buffer.is_clamped() {
-            // The kernel reads back twice what it took.
-            let (took, asked) = (buffer.granted_bytes / 2, buffer.requested_bytes);
-            self.console.warn(format_args!(
-                "the kernel cut the receive buffer from {asked} to {took} bytes: raise \
-                 net.core.rmem_max (sysctl -w net.core.rmem_max={asked}), run as root, or ask for \
-                 less with --recv-buffer"
-            ));
+            self.console.warn(sysctl::clamped(buffer));
         }
     }
 

@@ -4,6 +4,7 @@ use nlring::{Event, Notice, Running, Socket, SocketId};
 
 use crate::console::Console;
 use crate::outcome::Failure;
+use crate::sysctl::LargerBuffer;
 use crate::units::Bytes;
 
 /// Doubles the receive buffers of sockets that have overrun, once a turn.
@@ -65,8 +66,8 @@ impl Growth {
         if buffer.is_clamped() && !self.has_told_limit {
             self.has_told_limit = true;
             console.warn(format_args!(
-                "the kernel lets the receive buffer grow no further: raise net.core.rmem_max (sysctl -w \
-                 net.core.rmem_max={max_bytes}), or run as root"
+                "the kernel lets the receive buffer grow no further: {}",
+                LargerBuffer(max_bytes)
             ));
         }
         Ok(())

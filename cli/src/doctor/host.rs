@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::remedy::sysctl_path;
 use super::report::{Check, State};
+use crate::sysctl;
 
 /// What newer kernels brought that is used here. For telling only: whether it works is tried, since distributions take
 /// features over into older kernels.
@@ -47,7 +47,7 @@ fn brought_after(version: (u32, u32)) -> Vec<String> {
 
 /// A number under /proc/sys, by its dotted name. None: this kernel or namespace does not have it, or not for us.
 pub fn sysctl(name: &str) -> Option<i64> {
-    fs::read_to_string(sysctl_path(name))
+    fs::read_to_string(sysctl::path(name))
         .ok()?
         .trim()
         .parse()

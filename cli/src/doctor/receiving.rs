@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::host::{seccomp_mode, sysctl};
 use super::report::{Check, State};
+use crate::sysctl::RMEM_MAX;
 use crate::units::Bytes;
 
 /// The default of --recv-buffer.
@@ -202,7 +203,7 @@ pub fn backends(trials: &Trials) -> Check {
 
 pub fn receive_buffer() -> Check {
     const NAME: &str = "receive_buffer";
-    let rmem_max = sysctl("net.core.rmem_max");
+    let rmem_max = sysctl(RMEM_MAX);
     let asked = Bytes(RECV_BUFFER_BYTES as u64);
     let granted = Socket::open(Protocol::ROUTE)
         .and_then(|socket| socket.set_recv_buffer_bytes(RECV_BUFFER_BYTES));
@@ -217,8 +218,7 @@ pub fn receive_buffer() -> Check {
                 let detail = format!(
                     "{took} of {asked}, cut by net.core.rmem_max, which binds all but root of the host: {room}"
                 );
-                Check::new(NAME, State::Limit, detail)
-                    .set_sysctl("net.core.rmem_max", RECV_BUFFER_BYTES)
+                Check::new(NAME, State::Limit, detail).set_sysctl(RMEM_MAX, RECV_BUFFER_BYTES)
             } else {
                 Check::new(NAME, State::Ok, format!("{asked} are granted: {room}"))
             };

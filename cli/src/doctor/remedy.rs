@@ -1,13 +1,12 @@
 //! What mends a finding. A command is printed only where it can work: in a container or a namespace some settings are the
 //! host's, and then the words say so.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::report::Check;
 use crate::privilege::{Capability, Privilege, Way};
+use crate::sysctl::can_root_set;
 
 /// Where settings stand that are to survive a restart (sysctl.d(5), modules-load.d(5)).
 const SYSCTL_FILE: &str = "/etc/sysctl.d/90-nlring.conf";
@@ -26,7 +25,7 @@ impl Check {
     /// Adds how to set a sysctl, by its dotted name.
     pub fn set_sysctl(self, name: &str, value: impl std::fmt::Display) -> Self {
         let command = format!("sysctl -w {name}={value}");
-        if can_root_write(&sysctl_path(name)) {
+        if can_root_set(name) {
             let lasting = lasting(name, &value.to_string());
             return self.remedy(command).advice(lasting);
         }
@@ -96,25 +95,6 @@ pub fn is_initial_namespace() -> bool {
     Path::new(INITIAL_ONLY).exists()
 }
 
-/// A sysctl's file, by its dotted name.
-pub fn sysctl_path(name: &str) -> PathBuf {
-    Path::new("/proc/sys").join(name.replace('.', "/"))
-}
-
-/// Whether this process can write a setting, or root could who runs the remedy.
-fn can_root_write(path: &Path) -> bool {
-    if OpenOptions::new().write(true).open(path).is_ok() {
-        return true;
-    }
-    let privilege = Privilege::read();
-    let (Ok(metadata), Ok(mount)) = (fs::metadata(path), statvfs(path)) else {
-        return false;
-    };
-    let is_read_only =
-        metadata.permissions().readonly() || mount.f_flag.contains(StatVfsMountFlags::RDONLY);
-    !privilege.is_root() && !privilege.is_nested() && !is_read_only
-}
-
 fn is_loaded_module(name: &str) -> bool {
     let modules = fs::read_to_string("/proc/modules").unwrap_or_default();
     modules
@@ -159,8 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_cannot_be_written() {
-        assert!(!can_root_write(&sysctl_path("net.core.no_such_setting")));
+    fn programs_are_looked_for_in_the_path() {
         assert!(!is_installed("no-such-program"));
         assert!(is_installed("sh"));
     }

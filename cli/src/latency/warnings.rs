@@ -4,6 +4,7 @@ use super::meter::Clock;
 use super::plan::{Plan, Setting, Way, unique, wait_name};
 use super::receiver::{Counts, Setup};
 use super::run::{Run, Runs};
+use crate::sysctl;
 
 /// Of all runs; each is told once.
 pub fn warnings(plan: &Plan, runs: &[Runs]) -> Vec<String> {
@@ -78,14 +79,7 @@ fn set_clock(setting: Setting, runs: &[Runs]) -> Option<String> {
 
 fn clamped(runs: &[&Run]) -> Option<String> {
     let buffer = runs.last()?.setup.recv_buffer;
-    // The kernel reads back twice what it took.
-    let (took, asked) = (buffer.granted_bytes / 2, buffer.requested_bytes);
-    buffer.is_clamped().then(|| {
-        format!(
-            "the kernel cut the receive buffer from {asked} to {took} bytes: raise net.core.rmem_max \
-             (sysctl -w net.core.rmem_max={asked}), run as root, or ask for less with --recv-buffer"
-        )
-    })
+    buffer.is_clamped().then(|| sysctl::clamped(buffer))
 }
 
 fn cut_delay(setting: Setting, way: Way, setup: &Setup) -> Option<String> {
