@@ -9,6 +9,10 @@ import time
 from hosts import Wrong, await_that
 
 
+# Flows expire within this time, and then nothing is lost any more.
+SETTLED_SECONDS = 180
+
+
 class Collector:
     def __init__(self, start, binary, directory, name, arguments):
         """`start` starts a program where the collector is to run: a host's, or that of this process."""
@@ -68,34 +72,31 @@ class Collector:
     def check_table(self, kernel_list, row_of, seconds):
         """Waits until the mirror's table is the kernel's list, and returns the seconds that took.
 
-        Whatever differs at first must be right in a later comparison. What differs only later has changed meanwhile, as a
-        flow that expired; what changes while the two are read may be in either state.
+        It has so many seconds after its last loss: flows that expire many at once can overrun it though nothing else happens.
+        Whatever differs at first, or after such a loss, must be right in a later comparison. What differs only later has changed
+        meanwhile, as a flow that expired; what changes while the two are read may be in either state.
         """
         begun = time.monotonic()
-
-        def difference():
+        missing, extra, dropped = set(), set(), None
+        while True:
             before = kernel_list()
-            _, table = self.report()
+            stats, table = self.report()
             mirrored = {row_of(entry) for entry in table}
             after = kernel_list()
             if len(mirrored) != len(table):
                 raise Wrong(f"{self.name}: an entry is in the table twice")
-            return (before & after) - mirrored, mirrored - (before | after)
-
-        missing, extra = difference()
-
-        def is_same():
-            nonlocal missing, extra
-            if missing or extra:
-                still_missing, still_extra = difference()
-                missing, extra = missing & still_missing, extra & still_extra
-            return not missing and not extra
-        try:
-            await_that("the mirror is the kernel's list", seconds, is_same)
-        except Wrong as wrong:
-            raise Wrong(f"{self.name}: {wrong}: missing {len(missing)}, such as {list(missing)[:3]}; "
-                        f"too many {len(extra)}, such as {list(extra)[:3]}") from None
-        return time.monotonic() - begun
+            now_missing, now_extra = (before & after) - mirrored, mirrored - (before | after)
+            if stats["dropped"] == dropped:
+                missing, extra = missing & now_missing, extra & now_extra
+            else:
+                missing, extra, dropped = now_missing, now_extra, stats["dropped"]
+                deadline = min(time.monotonic() + seconds, begun + SETTLED_SECONDS)
+            if not missing and not extra:
+                return time.monotonic() - begun
+            if time.monotonic() > deadline:
+                raise Wrong(f"{self.name}: the mirror is not the kernel's list {seconds} s after its last loss: missing "
+                            f"{len(missing)}, such as {list(missing)[:3]}; too many {len(extra)}, such as {list(extra)[:3]}")
+            time.sleep(0.05)
 
     def resident_kib(self):
         status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
