@@ -539,6 +539,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_socket_without_its_groups_is_refused() {
+        let mut mirror = Mirror::new(MirrorOptions::new());
+        let events = Socket::open(crate::Protocol::NETFILTER).unwrap();
+        let error = mirror.advance(&events, |_| ()).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::InvalidInput);
+        let text = error.to_string();
+        assert!(text.contains("groups New, Update, Destroy; "), "{text}");
+        assert!(!mirror.is_complete() && mirror.health().error == Some(&text));
+        assert!(
+            mirror
+                .due(Instant::now())
+                .is_some_and(|due| due > Instant::now())
+        );
+    }
+
+    #[test]
     fn who_waits_for_a_dump_that_never_comes_has_nothing_to_do() {
         let options = MirrorOptions::new().resync_interval(Duration::MAX);
         let mut mirror = Mirror::new(options.audit_interval(Duration::MAX));

@@ -10,9 +10,9 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// Rounds that fail are tried again after the interval, then after twice that, up to this many times.
 const MOST_BACKOFF: u32 = 8;
-/// Audits that set their own interval begin at most this often,
+/// The least time between the beginnings of two audits, unless another is set.
 const SHORTEST_AUDIT: Duration = Duration::from_secs(15);
-/// and take at most one part in so many of the time.
+/// Audits take at most one part in this many of the time, unless their interval is set.
 const AUDIT_SHARE: u32 = 100;
 
 /// The least time between the beginnings of two rounds, by what they are for. An interval that the clock does not reach, such
@@ -100,9 +100,14 @@ impl Schedule {
         self.other_at = sooner(self.other_at, self.after(self.intervals.change, now));
     }
 
-    /// Asks for a round because there is room for what is missing.
+    /// Asks for a round because there is room for what is missing. A table that is too large for its memory may ask again and
+    /// again: such rounds take no more of the time than audits.
     pub(super) fn ask_for_room(&mut self, now: Instant) {
-        self.other_at = sooner(self.other_at, self.after(self.intervals.loss, now));
+        let interval = self
+            .intervals
+            .loss
+            .max(self.spent.saturating_mul(AUDIT_SHARE));
+        self.other_at = sooner(self.other_at, self.after(interval, now));
     }
 
     /// Asks for a round because the last one has left something open: later each time, up to the interval of losses.
@@ -286,6 +291,17 @@ mod tests {
         assert_eq!(schedule.due(now, now), Some(now + SECOND));
         let calm_at = now + 3 * SECOND;
         assert_eq!(schedule.due(calm_at, now), Some(calm_at));
+    }
+
+    #[test]
+    fn rounds_for_room_take_a_hundredth_of_the_time_at_most() {
+        let (mut schedule, now) = (schedule(None), Instant::now());
+        for (spent, interval) in [(Duration::ZERO, 10), (SECOND, 100)] {
+            schedule.begin(false, now);
+            schedule.note_time(spent);
+            schedule.ask_for_room(now);
+            assert_eq!(schedule.due(now, now), Some(now + interval * SECOND));
+        }
     }
 
     #[test]
