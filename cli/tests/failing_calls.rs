@@ -103,14 +103,18 @@ fn a_passing_failure_does_not_choose_the_backend() {
     }
 }
 
-/// The command ends after ten events with 3,000 in the queue, and a receive that counts the rest fails.
+/// Routes that are made, and then removed: two events each. Few enough that an emulated machine counts them within the
+/// second that the engine takes for it.
+const ROUTES: u32 = 500;
+
+/// The command ends after ten events with all others in the queue, and a receive that counts the rest fails.
 fn end_after_10(failures: &str, backend: &str) -> common::Ended {
     let arguments = format!("route --count 10 --backend {backend}");
     let follower = with_failures(failures, &arguments).start();
     follower.signal(Signal::STOP);
     await_that("it stops", || matches!(follower.state(), Some('T' | 't')));
-    make_routes(0..1_500);
-    remove_routes(0..1_500);
+    make_routes(0..ROUTES);
+    remove_routes(0..ROUTES);
     follower.thaw();
     let ended = follower.wait();
     ended.assert_good();
@@ -134,8 +138,12 @@ fn a_count_of_the_unread_goes_on_after_a_failure() {
         let ended = end_after_10(&failures, backend);
         let (received, unread) = (ended.stat("received"), ended.stat("unread"));
         let counted = received + unread + ended.stat("dropped");
-        assert_eq!(counted, 3_000, "{backend}, {failures}: {ended:#?}");
-        assert!(unread > 1_000, "{backend}, {failures}: {ended:#?}");
+        assert_eq!(
+            counted,
+            u64::from(2 * ROUTES),
+            "{backend}, {failures}: {ended:#?}"
+        );
+        assert!(unread > 300, "{backend}, {failures}: {ended:#?}");
         assert_eq!(ended.stats["unread_is_incomplete"], false, "{ended:#?}");
     }
 }
@@ -147,7 +155,7 @@ fn a_count_of_the_unread_that_cannot_be_finished_says_so() {
     }
     own_namespace();
     let ended = end_after_10("recvmmsg:error=ENOMEM:when=2+1", "multishot");
-    assert!(ended.stat("received") + ended.stat("unread") < 3_000);
+    assert!(ended.stat("received") + ended.stat("unread") < u64::from(2 * ROUTES));
     assert_eq!(ended.stats["unread_is_incomplete"], true, "{ended:#?}");
     assert!(
         ended.errors.contains("(not counted to the end)"),

@@ -527,8 +527,7 @@ fn devices_and_open_files_are_written_to_by_name() {
 fn the_unit_in_the_manual_starts() {
     own_namespace();
     let directory = private();
-    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/service.md");
-    let manual = read(manual).replace("\\\n", " ");
+    let manual = include_str!("../../docs/service.md").replace("\\\n", " ");
     let line = manual.lines().find_map(|line| {
         let line = line.strip_prefix("ExecStart=")?;
         line.strip_prefix("/usr/local/bin/nlring ")

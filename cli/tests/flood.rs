@@ -276,8 +276,10 @@ fn what_is_missing_here_is_told_with_its_remedy() {
         );
     }
     let errors = failure("conntrack-flush --here --count 100000000", 1);
+    // What is full first depends on the host's settings: the table, or a chain of it.
     assert!(
-        errors.contains("net.netfilter.nf_conntrack_max"),
+        errors.contains("net.netfilter.nf_conntrack_max")
+            || errors.contains("net.netfilter.nf_conntrack_buckets"),
         "{errors}"
     );
     assert_eq!(left(), (0, 0));

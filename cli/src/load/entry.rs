@@ -20,6 +20,11 @@ pub const REMEDIES: Remedies = &[
         "another program has made the same one: end it first",
     ),
     (
+        // Linux v6.18, net/netfilter/nf_conntrack_core.c, `nf_conntrack_hash_check_insert`.
+        Errno::NOSPC,
+        "a chain of the conntrack table is full: raise net.netfilter.nf_conntrack_buckets in the initial namespace",
+    ),
+    (
         Errno::NOMEM,
         "the conntrack table is full: raise net.netfilter.nf_conntrack_max in the initial namespace",
     ),
