@@ -104,7 +104,7 @@ fn a_passing_failure_does_not_choose_the_backend() {
 }
 
 /// Routes that are made, and then removed: two events each. Few enough that an emulated machine counts them within the
-/// second that the engine takes for it.
+/// half second that the engine takes for it.
 const ROUTES: u32 = 500;
 
 /// The command ends after ten events with all others in the queue, and a receive that counts the rest fails.

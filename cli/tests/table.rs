@@ -110,7 +110,7 @@ fn events_are_not_lost_while_a_large_table_is_written() {
             }
         });
         if writes {
-            assert!(exists(&file), "written meanwhile");
+            await_that("the table is written", || exists(&file));
             assert!(read_table(&file).len() >= MANY as usize);
         }
         let ended = follower.end();
