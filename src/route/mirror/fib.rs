@@ -66,7 +66,7 @@ impl Counts {
 
 #[derive(Debug)]
 pub(super) struct Fib {
-    slots: Slots,
+    pub(super) slots: Slots,
     pub budget: Budget,
     phase: Phase,
     /// The first dump is being merged, or has been: from then on the user is told.
@@ -438,7 +438,15 @@ impl Fib {
         match self.phase {
             Phase::Noting => {
                 let bits = self.slots.bits(slot) & !bits::TOLD | bits::TOUCHED | bits::REPLACED;
-                self.slots.set_kind(slot, Kind::Dead, bits);
+                let Hashes { identity, .. } = self.slots.hashes(slot);
+                // One dead entry for each route, however often it is replaced while a dump is read.
+                match self.find_same(identity, self.slots.bytes(slot), Kind::Dead) {
+                    Some(dead) => {
+                        self.slots.take_over(dead, slot);
+                        self.slots.set(dead, bits);
+                    }
+                    None => self.slots.set_kind(slot, Kind::Dead, bits),
+                }
             }
             Phase::Idle | Phase::Merging => self.slots.remove(slot),
         }

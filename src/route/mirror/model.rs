@@ -841,6 +841,32 @@ fn a_crowd_at_one_place_takes_no_more_work_for_each_than_a_few() {
     }
 }
 
+/// How many routes are looked at, per event, while two routes replace each other and a dump is read.
+fn steps_per_replacement(count: u32) -> u64 {
+    let mut fib = Fib::new();
+    let routes: Vec<_> = crowd(family::INET, 2).collect();
+    fib.begin();
+    fib.take_dumped(&one(&routes[0]));
+    fib.start_merge();
+    fib.merge(&|| false, &mut |_| {});
+    fib.finish();
+    fib.clear(&|| false);
+    fib.begin();
+    kept::STEP_COUNT.set(0);
+    for route in routes.iter().rev().cycle().take(count as usize) {
+        let event = with_flags(route.clone(), 24, flags::REPLACE);
+        fib.take_event(&one(&event), &mut |_| {});
+    }
+    assert!(fib.slots.slot_count() <= 4, "{}", fib.slots.slot_count());
+    kept::STEP_COUNT.get() / u64::from(count)
+}
+
+#[test]
+fn routes_that_replace_each_other_take_no_more_work_the_longer_they_do() {
+    let [few, many] = [10, 4000].map(steps_per_replacement);
+    assert!(few > 2 && many <= few + 2, "{few} {many}");
+}
+
 #[test]
 fn what_is_abandoned_is_cleared_a_little_at_a_time() {
     let mut fib = Fib::new();
