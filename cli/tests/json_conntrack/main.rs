@@ -27,7 +27,14 @@ const LAST: &str = "udp -s 203.0.113.1 -d 203.0.113.2 --sport 65001 --dport 6500
 const OSPF: Protocol = Protocol::from_raw(NonZeroU32::new(89).expect("not 0"));
 
 /// What conntrack's XML lacks of a flow. The tests look at these themselves.
-const ONLY_OURS: [&str; 5] = ["time_ns", "time_source", "nat", "master", "status"];
+const ONLY_OURS: [&str; 6] = [
+    "time_ns",
+    "time_source",
+    "nat",
+    "master",
+    "status",
+    "labels_hex",
+];
 /// And of a tuple of ICMP's: it has nothing for these.
 const ONLY_OURS_OF_ICMP: [&str; 3] = ["type", "code", "id"];
 /// And of an expectation.
@@ -601,10 +608,14 @@ fn labels_by_name_and_by_number() {
     }) else {
         return;
     };
-    for (port, labels) in [
-        (4001, Some(json!(["three words", "5", "64", "last one"]))),
-        (4002, Some(json!(["8"]))),
-        (4003, None),
+    for (port, labels, value) in [
+        (
+            4001,
+            Some(json!(["three words", "5", "64", "last one"])),
+            Some(json!("0x80000000000000010000000000000028")),
+        ),
+        (4002, Some(json!(["8"])), Some(json!("0x100"))),
+        (4003, None, None),
     ] {
         let is_it = |flow: &&Value| flow["orig"]["dport"] == port && flow["event"] == "new";
         let flow = told
@@ -612,6 +623,7 @@ fn labels_by_name_and_by_number() {
             .find(is_it)
             .unwrap_or_else(|| panic!("{port}: {told:#?}"));
         assert_eq!(flow.get("labels"), labels.as_ref(), "{flow}");
+        assert_eq!(flow.get("labels_hex"), value.as_ref(), "{flow}");
     }
 }
 
