@@ -1,5 +1,4 @@
-//! What a mirror's user is told about how right its table is: that it cannot be repaired, since when and why, and that it is
-//! right again.
+//! Messages about the state of a mirror's table: it cannot be repaired, since when and why; and it is right again.
 
 use std::fmt;
 use std::time::{Duration, Instant};

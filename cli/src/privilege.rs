@@ -51,7 +51,7 @@ pub struct Privilege {
 pub enum Way {
     /// By becoming root.
     Sudo,
-    /// By whoever started it: a container's runtime, or systemd.
+    /// From the program that started it: a container's runtime, or systemd.
     FromOutside,
     /// It has the capability, but only in its own user namespace, and what it asks for belongs to another.
     OtherNamespace,

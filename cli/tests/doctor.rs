@@ -439,7 +439,7 @@ fn sudo_is_for_those_whom_it_helps() {
     diagnosis.assert_advice_only("conntrack_events", "--cap-add NET_ADMIN");
 }
 
-/// A user namespace's root is not the host's: what it is told is to be true for it.
+/// The root of a user namespace is not the host's: each remedy must work for it.
 #[test]
 fn in_a_user_namespace_the_remedies_are_its_own() {
     const NAME: &str = "in_a_user_namespace_the_remedies_are_its_own";

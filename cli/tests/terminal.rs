@@ -112,7 +112,7 @@ fn reported_losses(errors: &str) -> usize {
     errors.lines().filter(is_report).count()
 }
 
-/// Loses events again and again, until the follower has reported so many losses in the stream.
+/// Makes the follower lose events until it has reported `times` losses in the stream.
 fn lose(follower: &Follower, times: usize, stream: impl Fn() -> String) {
     for time in 1..=times {
         follower.freeze();

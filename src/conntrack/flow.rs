@@ -189,8 +189,8 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Whether this flow lost a NAT race: another flow has the same [`key`](Self::key). Such flows are told apart by their
-    /// reply tuples.
+    /// Whether this flow lost a NAT race: another flow has the same [`key`](Self::key), and only
+    /// their reply tuples differ.
     ///
     /// When two packets of one UDP socket begin flows at the same moment, NAT can give each another reply tuple. The
     /// kernel keeps both flows. The second ends after one second, or with its first answer; its end has an event, its

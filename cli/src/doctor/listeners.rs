@@ -29,7 +29,7 @@ struct NetlinkSocket {
     groups_mask: u32,
     drops: u64,
     inode: u64,
-    /// Whether its drops are failed deliveries, of which some were made good. None: it cannot be told.
+    /// Whether its drops are failed deliveries, some of which succeeded later. None: this kernel does not say.
     is_reliable: Option<bool>,
     owner: Option<Owner>,
 }

@@ -61,8 +61,8 @@ fn with_remedy(check: Check, limit: Rlimit) -> Check {
         ))
 }
 
-/// Whether an engine works with this limit, which is then taken back. False: it may not be set. A shell's `ulimit -l` raises
-/// both limits likewise.
+/// Whether an engine works with this limit. The former limit is restored afterwards. False: this process may not set it. It
+/// raises the soft and the hard limit, as a shell's `ulimit -l` does.
 fn is_enough(bytes: u64, limit: Rlimit) -> bool {
     let raised = Rlimit {
         current: Some(bytes),

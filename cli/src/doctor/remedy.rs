@@ -13,7 +13,7 @@ const SYSCTL_FILE: &str = "/etc/sysctl.d/90-nlring.conf";
 const MODULES_FILE: &str = "/etc/modules-load.d/nlring.conf";
 /// Only the initial network namespace has it.
 const INITIAL_ONLY: &str = "/proc/sys/net/core/netdev_max_backlog";
-/// The settings of conntrack, which each network namespace has for itself, but for those of the table's size.
+/// The settings of conntrack. Each network namespace has its own, except those of the table's size.
 const CONNTRACK: &str = "net.netfilter.nf_conntrack_";
 const OF_ALL_NAMESPACES: [&str; 3] = [
     "net.netfilter.nf_conntrack_max",

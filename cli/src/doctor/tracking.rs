@@ -140,7 +140,7 @@ fn receive(socket: &UdpSocket) -> io::Result<usize> {
     }
 }
 
-/// None: it cannot be told.
+/// Whether this namespace's loopback device is up. None: the kernel did not answer.
 fn is_loopback_up() -> Option<bool> {
     let mut requester = Requester::open(Protocol::ROUTE).ok()?;
     // struct ifinfomsg: family and type, index, flags, mask of the flags to change
