@@ -5,8 +5,9 @@
 use std::error::Error;
 use std::io;
 
+use nlring::message::flags;
 use nlring::route::Link;
-use nlring::{Content, ErrorKind, MessageBuilder, Protocol, RecvFlags, Socket, flags};
+use nlring::{Content, ErrorKind, MessageBuilder, Protocol, RecvFlags, Socket};
 
 /// include/uapi/linux/rtnetlink.h
 const RTM_GETLINK: u16 = 18;

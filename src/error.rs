@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 
 use crate::message::{ErrorMessage, Message, flags};
-use crate::socket::NET_ADMIN;
+
+pub(crate) const NET_ADMIN: &str =
+    "it needs CAP_NET_ADMIN in this network namespace: run as root or grant the capability";
 
 /// The result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -104,38 +104,31 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("netlink is Linux's: nlring builds for Linux only");
 
-mod attribute;
-mod builder;
 pub mod conntrack;
 mod engine;
 mod error;
+pub mod family;
 #[cfg(feature = "latency")]
 pub mod latency;
-mod list;
-mod message;
+pub mod message;
 mod mirror;
-mod not_netlink;
 mod request;
 pub mod route;
 mod socket;
 mod sys;
 
-pub use attribute::{ATTRIBUTE_HEADER_BYTES, Attribute, Attributes};
-pub use builder::MessageBuilder;
 pub use engine::{
     AddOptions, Backend, Control, Ended, Engine, EngineBuilder, Event, Finished, Loss, Missing,
     Notice, Running, SocketId, Statistics, StopHandle, Turn, Wait,
 };
 pub use error::{Error, ErrorKind, Malformed, MalformedReason, Result};
-pub use list::{Datagram, Iter, MessageList, Messages};
 pub use message::{
-    Content, DONE, ERROR, ErrorMessage, HEADER_BYTES, Header, MIN_TYPE, Message, NOOP, OVERRUN,
-    flags,
+    Attribute, Attributes, Content, Datagram, ErrorMessage, Header, Message, MessageBuilder,
+    MessageList, Messages,
 };
 pub use mirror::{MirrorHealth, Resync, ResyncReason};
-pub use not_netlink::NotNetlink;
 pub use request::{Batch, Dump, Replies, Requester};
-pub use socket::{Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, option};
+pub use socket::{NotNetlink, Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, option};
 
 /// The example of the README is compiled with the documentation's.
 #[cfg(doctest)]

@@ -91,7 +91,7 @@ impl Racer {
     fn release(&self, number: u32) {
         let mut bytes = Vec::new();
         let verdict = [NF_ACCEPT.to_be_bytes(), number.to_be_bytes()].concat();
-        nlring::MessageBuilder::new(&mut bytes, QUEUE_VERDICT, nlring::flags::REQUEST)
+        nlring::MessageBuilder::new(&mut bytes, QUEUE_VERDICT, nlring::message::flags::REQUEST)
             .bytes(&[0, 0, 0, 7])
             .attribute(2, &verdict)
             .finish()

@@ -9,7 +9,8 @@ use nlring::conntrack::{
     DumpFilter, Flow, FlowChange, Key, Layer4, NewFlow, ProtocolState, Requests, Tuple, Zone,
     ZoneDirection, status,
 };
-use nlring::{Batch, ErrorKind, Message, MessageBuilder, flags};
+use nlring::message::flags;
+use nlring::{Batch, ErrorKind, Message, MessageBuilder};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

@@ -8,9 +8,10 @@ use std::process::{self, Command};
 use std::thread;
 use std::time::Duration;
 
+use nlring::message::{NOOP, flags};
 use nlring::{
-    Backend, Engine, Error, ErrorKind, Event, MessageBuilder, NOOP, Protocol, Running, Socket,
-    StopHandle, Turn, flags,
+    Backend, Engine, Error, ErrorKind, Event, MessageBuilder, Protocol, Running, Socket,
+    StopHandle, Turn,
 };
 
 /// Tells a run of this program that it is one test's, and free to go to the background.

@@ -4,9 +4,9 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use nlring::message::{NOOP, flags};
 use nlring::{
-    AddOptions, Backend, Engine, Event, MessageBuilder, NOOP, Protocol, Requester, Socket, Wait,
-    flags, route,
+    AddOptions, Backend, Engine, Event, MessageBuilder, Protocol, Requester, Socket, Wait, route,
 };
 
 const BACKENDS: [Backend; 4] = [

@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
-use nlring::{Backend, Engine, MessageBuilder, NOOP, Protocol, RecvFlags, Running, Socket, flags};
+use nlring::message::{NOOP, flags};
+use nlring::{Backend, Engine, MessageBuilder, Protocol, RecvFlags, Running, Socket};
 
 const BACKENDS: [Backend; 3] = [
     Backend::Multishot,

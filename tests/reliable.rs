@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Tally, own_namespace, request, turn_until_idle};
 use nlring::conntrack::{EventKind, Flow, Group};
-use nlring::{Backend, Engine, Event, MessageBuilder, Protocol, Running, Socket, SocketId, flags};
+use nlring::message::flags;
+use nlring::{Backend, Engine, Event, MessageBuilder, Protocol, Running, Socket, SocketId};
 
 on_each_backend!(
     every_destroy_reaches_a_reliable_socket,

@@ -5,8 +5,9 @@ mod common;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use nlring::message::flags;
 use nlring::{
-    Batch, ErrorKind, MessageBuilder, Protocol, RecvFlags, Requester, Socket, flags, route::Route,
+    Batch, ErrorKind, MessageBuilder, Protocol, RecvFlags, Requester, Socket, route::Route,
 };
 
 const RTM_NEWLINK: u16 = 16;
@@ -283,7 +284,7 @@ fn replies_that_others_forge_do_not_arrive() {
     let forger = Socket::builder(Protocol::ROUTE).open().unwrap();
     let mut replies = Vec::new();
     for sequence in 2..5 {
-        MessageBuilder::new(&mut replies, nlring::ERROR, 0)
+        MessageBuilder::new(&mut replies, nlring::message::ERROR, 0)
             .sequence(sequence)
             .port_id(port_id)
             .bytes(&[0; 20])

@@ -7,8 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{CAP_NET_ADMIN, PATIENCE, give_up_capability, own_namespace, skip};
+use nlring::message::flags;
 use nlring::route::{DumpFilter, Requests, family};
-use nlring::{Batch, ErrorKind, Protocol, Requester, Socket, StopHandle, conntrack, flags};
+use nlring::{Batch, ErrorKind, Protocol, Requester, Socket, StopHandle, conntrack};
 
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWROUTE: u16 = 24;
@@ -189,7 +190,7 @@ fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_lat
 fn drop_acknowledgements(socket: &Socket) {
     let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     // The message's type, which is in host order, as the filter loads it: in network order.
-    let error = u32::from(u16::from_be_bytes(nlring::ERROR.to_ne_bytes()));
+    let error = u32::from(u16::from_be_bytes(nlring::message::ERROR.to_ne_bytes()));
     let program = [
         instruction(0x28, 0, 0, 4),        // BPF_LD | BPF_H | BPF_ABS
         instruction(0x15, 0, 1, error),    // BPF_JMP | BPF_JEQ | BPF_K

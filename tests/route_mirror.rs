@@ -10,12 +10,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{ip, own_namespace, run, skip, start};
+use nlring::message::flags;
 use nlring::route::{
     Change, EventKind, Mirror, MirrorOptions, Nexthop, Route, family, protocol, route_flags,
 };
 use nlring::{
     AddOptions, Backend, Engine, ErrorKind, MessageBuilder, Protocol, Requester, Resync,
-    ResyncReason, Running, Socket, SocketId, StopHandle, Turn, flags,
+    ResyncReason, Running, Socket, SocketId, StopHandle, Turn,
 };
 
 on_each_backend!(

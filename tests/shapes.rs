@@ -9,9 +9,10 @@ use common::{
     Source, Tally, any_sender, engine_with_listener, ip, listener, own_namespace, run,
     set_loopback, skip, start, turn_until, turn_until_event, turn_until_idle,
 };
+use nlring::message::flags;
 use nlring::{
     AddOptions, Backend, Engine, Event, MalformedReason, MessageBuilder, Notice, Protocol, Running,
-    Socket, conntrack, flags, route,
+    Socket, conntrack, route,
 };
 
 on_each_backend!(

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use common::{
     CAP_NET_ADMIN, SOON, Source, give_up_capability, listener, own_namespace, sequences_left, skip,
 };
+use nlring::message::flags;
 use nlring::{
-    Content, ErrorKind, MessageBuilder, MessageList, Protocol, RecvFlags, Socket, conntrack, flags,
-    option,
+    Content, ErrorKind, MessageBuilder, MessageList, Protocol, RecvFlags, Socket, conntrack, option,
 };
 
 fn route() -> Socket {
@@ -21,10 +21,14 @@ fn route() -> Socket {
 /// A request that every protocol acknowledges.
 fn noop(sequence: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
-    MessageBuilder::new(&mut bytes, nlring::NOOP, flags::REQUEST | flags::ACK)
-        .sequence(sequence)
-        .finish()
-        .unwrap();
+    MessageBuilder::new(
+        &mut bytes,
+        nlring::message::NOOP,
+        flags::REQUEST | flags::ACK,
+    )
+    .sequence(sequence)
+    .finish()
+    .unwrap();
     bytes
 }
 

@@ -10,7 +10,8 @@ use crate::tally::{DATA, END, nanoseconds_since};
 const DATAGRAM_BYTES: usize = 200;
 
 /// Where the payload begins, and the time in it.
-const TIME: std::ops::Range<usize> = nlring::HEADER_BYTES..nlring::HEADER_BYTES + 8;
+const TIME: std::ops::Range<usize> =
+    nlring::message::HEADER_BYTES..nlring::message::HEADER_BYTES + 8;
 
 pub struct Source {
     socket: Socket,
@@ -77,7 +78,7 @@ impl Source {
 fn datagram(message_type: u16) -> Vec<u8> {
     let mut datagram = Vec::new();
     MessageBuilder::new(&mut datagram, message_type, 0)
-        .bytes(&[0; DATAGRAM_BYTES - nlring::HEADER_BYTES])
+        .bytes(&[0; DATAGRAM_BYTES - nlring::message::HEADER_BYTES])
         .finish()
         .expect("a short message");
     datagram

@@ -1,6 +1,7 @@
 //! Messages as the kernel makes them.
 
-use nlring::{MessageBuilder, flags};
+use nlring::MessageBuilder;
+use nlring::message::flags;
 
 /// A datagram of equal messages without meaning.
 pub fn messages(count: u32, message_bytes: usize) -> Vec<u8> {
@@ -8,7 +9,7 @@ pub fn messages(count: u32, message_bytes: usize) -> Vec<u8> {
     for sequence in 0..count {
         MessageBuilder::new(&mut datagram, 100, 0)
             .sequence(sequence)
-            .bytes(&vec![0; message_bytes - nlring::HEADER_BYTES])
+            .bytes(&vec![0; message_bytes - nlring::message::HEADER_BYTES])
             .finish()
             .expect("a short message");
     }

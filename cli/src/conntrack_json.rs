@@ -252,7 +252,8 @@ fn label_value(flow: &Flow<'_>) -> u128 {
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::*;
-    use nlring::{MessageBuilder, MessageList, flags};
+    use nlring::message::flags;
+    use nlring::{MessageBuilder, MessageList};
     use serde_json::{Value, json};
 
     fn tuple(

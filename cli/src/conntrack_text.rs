@@ -266,7 +266,8 @@ pub fn write_name(out: &mut Vec<u8>, label: &[u8], name: Option<&[u8]>) {
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::*;
-    use nlring::{MessageBuilder, MessageList, flags};
+    use nlring::message::flags;
+    use nlring::{MessageBuilder, MessageList};
 
     // The end of a TCP connection by `conntrack -F`.
     const TCP_DESTROY: &str = "\

@@ -61,7 +61,8 @@ fn write_flags(out: &mut Vec<u8>, flags: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nlring::{MessageBuilder, MessageList, flags};
+    use nlring::message::flags;
+    use nlring::{MessageBuilder, MessageList};
 
     /// A tuple between these hosts of 192.0.2.0/24, with these ports.
     fn tuple(

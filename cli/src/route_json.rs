@@ -1,6 +1,6 @@
 //! A route as a JSON object. docs/json.md says what the names mean.
 
-use nlring::flags;
+use nlring::message::flags;
 use nlring::route::{
     Address, CacheInfo, EventKind, Hop, Labels, MetricValue, Metrics, Nexthop, Route, encap_name,
     family, metric_name, protocol_name, route_type_name, scope_name,

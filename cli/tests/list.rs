@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use common::{Events, NLRING, Run, json, make_flows, make_routes, must, own_namespace, run};
-use nlring::{flags, route};
+use nlring::message::flags;
+use nlring::route;
 use serde_json::Value;
 
 /// The command's lines, sorted.

@@ -4,7 +4,8 @@ mod common;
 
 use std::ops::Range;
 
-use nlring::{MessageBuilder, Protocol, Socket, flags};
+use nlring::message::flags;
+use nlring::{MessageBuilder, Protocol, Socket};
 
 use common::{
     Ended, Events, Follower, Groups, await_that, flush_flows, is_real_root, make_flows,

@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nlring::{Attributes, HEADER_BYTES, MessageList};
+use nlring::{Attributes, MessageList};
+use nlring::message::HEADER_BYTES;
 
 fuzz_target!(|bytes: &[u8]| {
     let list = MessageList::new(bytes);

@@ -2,8 +2,7 @@
 
 use super::tuple::Tuple;
 use super::{EventKind, FIXED_BYTES};
-use crate::attribute::Attribute;
-use crate::message::Message;
+use crate::message::{Attribute, Message};
 
 /// `NFNL_SUBSYS_CTNETLINK_EXP`, the upper byte of the message type.
 const SUBSYSTEM: u16 = 2;
@@ -44,7 +43,8 @@ pub mod expectation_flags {
 ///
 /// ```
 /// use nlring::conntrack::{EventKind, Expectation};
-/// use nlring::{MessageBuilder, MessageList, flags};
+/// use nlring::{MessageBuilder, MessageList};
+/// use nlring::message::flags;
 ///
 /// // A TCP connection to 192.0.2.1 is expected: message type 0x200, struct nfgenmsg, then attributes.
 /// let mut bytes = Vec::new();

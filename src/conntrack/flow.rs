@@ -4,8 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
 use super::{EventKind, FIXED_BYTES, name_in};
-use crate::attribute::{Attribute, Attributes};
-use crate::message::Message;
+use crate::message::{Attribute, Attributes, Message};
 
 /// `NFNL_SUBSYS_CTNETLINK`, the upper byte of the message type.
 const SUBSYSTEM: u16 = 1;
@@ -42,7 +41,8 @@ mod cta {
 ///
 /// ```
 /// use nlring::conntrack::{EventKind, Flow};
-/// use nlring::{MessageBuilder, MessageList, flags};
+/// use nlring::{MessageBuilder, MessageList};
+/// use nlring::message::flags;
 ///
 /// // What the kernel sends for a first UDP packet: message type 0x100, struct nfgenmsg, then attributes.
 /// let mut bytes = Vec::new();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::status;
 use super::tuple::{Key, Tuple, Zone, ZoneDirection};
-use crate::builder::MessageBuilder;
+use crate::message::MessageBuilder;
 
 /// `enum ctattr_type`.
 mod cta {

@@ -214,7 +214,8 @@ mod tests {
     use super::super::mirror::step_count;
     use super::*;
     use crate::conntrack::{Key, Layer4, Tuple};
-    use crate::{MessageBuilder, MessageList, flags};
+    use crate::message::flags;
+    use crate::{MessageBuilder, MessageList};
 
     const DESTROY: (u16, u16) = (0x102, 0);
     const NEW: (u16, u16) = (0x100, flags::CREATE | flags::EXCL);

@@ -5,9 +5,8 @@ use super::flow::Flow;
 use super::new_flow::{FlowChange, NewFlow};
 use super::statistics::{CpuStatistics, TableStatistics};
 use super::tuple::Key;
-use crate::builder::MessageBuilder;
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Message, flags};
+use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Requester};
 use crate::socket::Protocol;
 

@@ -1,6 +1,6 @@
 //! Messages as Linux 6.18 sent them to a little-endian machine, for the tests beside.
 
-use crate::HEADER_BYTES;
+use crate::message::HEADER_BYTES;
 
 /// The end of a TCP connection, with counters, timestamps and a mark.
 pub const TCP_DESTROY: &str = "\

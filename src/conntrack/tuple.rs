@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::attribute::{Attributes, NESTED};
-use crate::builder::MessageBuilder;
+use crate::message::{Attributes, MessageBuilder, NESTED};
 
 /// One direction of a flow: who sends to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

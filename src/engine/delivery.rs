@@ -7,7 +7,7 @@ use super::event::{Event, Notice, SocketId, Turn};
 use super::receive::{Receive, Taken};
 use super::sockets::{Control, Entry, PendingEvent, Sockets};
 use super::stop::StopHandle;
-use crate::list::{Datagram, MessageList, Walk, walk};
+use crate::message::{Datagram, MessageList, Walk, walk};
 use crate::sys::socket::Received;
 
 /// A list holds up to this many datagrams, so that it can be built on the stack.

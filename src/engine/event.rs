@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::loss::Loss;
 use crate::error::{Error, Malformed};
-use crate::list::MessageList;
+use crate::message::MessageList;
 
 /// Names a socket of an engine. An id is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

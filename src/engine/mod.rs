@@ -49,7 +49,8 @@ use sockets::Sockets;
 ///
 /// ```
 /// use std::ops::ControlFlow;
-/// use nlring::{Engine, Event, MessageBuilder, Protocol, Socket, flags};
+/// use nlring::{Engine, Event, MessageBuilder, Protocol, Socket};
+/// use nlring::message::flags;
 ///
 /// let socket = Socket::builder(Protocol::ROUTE).open()?;
 /// let mut request = Vec::new();

@@ -14,9 +14,8 @@ use super::retry::persist;
 use super::sockets::{Sockets, note_end};
 use super::stop::StopHandle;
 use super::wait::{Plan, SPIN_SLICE, WAKE_COST};
-use crate::builder::MessageBuilder;
 use crate::error::{Error, Result};
-use crate::message::{ERROR, flags};
+use crate::message::{ERROR, MessageBuilder, flags};
 use crate::socket::{Protocol, Socket};
 use crate::sys::event::{Pollable, Readable, wait_readable};
 use crate::sys::ring::{Completion, Ring, SUBMISSION_ENTRIES, Token};
@@ -100,7 +99,7 @@ impl Uring {
         let answer = completion
             .place
             .and_then(|place| this.ring.datagram(0, place, result_bytes));
-        let message = answer.and_then(|(_, bytes)| crate::list::Messages::new(bytes).next());
+        let message = answer.and_then(|(_, bytes)| crate::message::Messages::new(bytes).next());
         match message {
             Some(message) if message.message_type() == ERROR => Ok(()),
             _ => Err(io::ErrorKind::InvalidData.into()),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::address::{Address, Via, ip};
 use super::rta;
-use crate::attribute::{Attribute, Attributes};
+use crate::message::{Attribute, Attributes};
 
 /// Size of `struct rtnexthop`.
 const NEXTHOP_FIXED_BYTES: usize = 8;
@@ -95,7 +95,7 @@ impl<'a> Iterator for Nexthops<'a> {
         let attributes = self.left.get(NEXTHOP_FIXED_BYTES..length)?;
         self.left = self
             .left
-            .get(crate::attribute::align(length)..)
+            .get(crate::message::align(length)..)
             .unwrap_or_default();
         let mut hop = Hop::default();
         for attribute in Attributes::new(attributes) {

@@ -3,7 +3,7 @@
 use std::iter::FusedIterator;
 
 use super::metric;
-use crate::attribute::{Attribute, Attributes};
+use crate::message::{Attribute, Attributes};
 
 /// What the kernel says of a route's age (`struct rta_cacheinfo`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use super::{family, protocol, route_type, rta, scope, table};
-use crate::attribute::put_attribute;
-use crate::builder::MessageBuilder;
+use crate::message::{MessageBuilder, put_attribute};
 
 /// `RT_TABLE_COMPAT`: a table whose number does not fit `struct rtmsg`.
 const TABLE_COMPAT: u8 = 252;

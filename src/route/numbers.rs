@@ -1,25 +1,5 @@
 //! The numbers in routes, and their names.
 
-/// Address families (include/linux/socket.h), as far as routes use them.
-pub mod family {
-    /// `AF_UNSPEC`: in a [`Link`](super::super::Link), the device itself.
-    pub const UNSPEC: u8 = 0;
-    /// `AF_INET`.
-    pub const INET: u8 = 2;
-    /// `AF_BRIDGE`: in a [`Link`](super::super::Link), the device as a bridge's port.
-    pub const BRIDGE: u8 = 7;
-    /// `AF_INET6`.
-    pub const INET6: u8 = 10;
-    /// `AF_PACKET`: a link-layer address.
-    pub const PACKET: u8 = 17;
-    /// `AF_MPLS`.
-    pub const MPLS: u8 = 28;
-    /// `RTNL_FAMILY_IPMR`: an IPv4 multicast route (include/uapi/linux/rtnetlink.h).
-    pub const IPMR: u8 = 128;
-    /// `RTNL_FAMILY_IP6MR`: an IPv6 multicast route (include/uapi/linux/rtnetlink.h).
-    pub const IP6MR: u8 = 129;
-}
-
 /// Bits of [`Route::flags`](super::Route::flags) and [`Nexthop::flags`](super::Nexthop::flags): `RTNH_F_*`, and from `NOTIFY` on `RTM_F_*`, which stand in
 /// a route only.
 pub mod route_flags {

@@ -6,9 +6,8 @@ use super::interface_address::InterfaceAddress;
 use super::link::Link;
 use super::new_route::{NewRoute, family_of, put_ip};
 use super::{DELETE_ROUTE, NEW_ROUTE, Route, rta};
-use crate::builder::MessageBuilder;
 use crate::error::{Error, Result};
-use crate::message::{Message, flags};
+use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Requester};
 use crate::socket::Protocol;
 

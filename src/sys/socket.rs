@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 
 use super::options::require_plain;
-use crate::list::Datagram;
+use crate::message::Datagram;
 
 /// Room for an address, `struct sockaddr_nl`: family, padding, port ID, groups mask.
 pub(crate) const NAME_BYTES: usize = size_of::<libc::sockaddr_nl>();

@@ -8,9 +8,10 @@ use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
+use nlring::message::flags;
 use nlring::{
     AddOptions, Backend, Content, Control, Engine, EngineBuilder, Event, Loss, Malformed,
-    MessageBuilder, Notice, Protocol, RecvFlags, Running, Socket, SocketId, flags,
+    MessageBuilder, Notice, Protocol, RecvFlags, Running, Socket, SocketId,
 };
 
 pub const ONESHOT: Backend = Backend::Oneshot { depth: 32 };

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use nlring::conntrack::Flow;
-use nlring::{Protocol, Requester, flags};
+use nlring::message::flags;
+use nlring::{Protocol, Requester};
 
 use super::format;
 use crate::args::ConntrackArguments;

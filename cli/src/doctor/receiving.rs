@@ -4,10 +4,9 @@ use std::ops::ControlFlow;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nlring::message::{NOOP, flags};
 use nlring::route::Group;
-use nlring::{
-    Backend, Engine, ErrorKind, Event, MessageBuilder, NOOP, Notice, Protocol, Socket, Turn, flags,
-};
+use nlring::{Backend, Engine, ErrorKind, Event, MessageBuilder, Notice, Protocol, Socket, Turn};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 

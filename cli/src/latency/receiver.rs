@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use nlring::message::NOOP;
 use nlring::{
-    AddOptions, Backend, Engine, ErrorKind, Event, MessageBuilder, NOOP, Notice, Protocol,
-    RecvBuffer, RecvFlags, Running, Socket, StopHandle, Turn, Wait, conntrack, route,
+    AddOptions, Backend, Engine, ErrorKind, Event, MessageBuilder, Notice, Protocol, RecvBuffer,
+    RecvFlags, Running, Socket, StopHandle, Turn, Wait, conntrack, route,
 };
 
 use super::meter::Meter;

@@ -2,7 +2,8 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use nlring::{HEADER_BYTES, MIN_TYPE, Message, MessageBuilder, Protocol, Socket};
+use nlring::message::{HEADER_BYTES, MIN_TYPE};
+use nlring::{Message, MessageBuilder, Protocol, Socket};
 use rustix::io::Errno;
 
 use super::{Schedule, Source, clock};

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use nlring::message::flags;
 use nlring::route::{Route, family};
-use nlring::{Protocol, Requester, flags};
+use nlring::{Protocol, Requester};
 
 use super::{RouteFormatter, format};
 use crate::args::RouteArguments;

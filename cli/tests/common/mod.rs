@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nlring::{Content, MessageBuilder, Protocol, RecvFlags, Socket, flags};
+use nlring::message::flags;
+use nlring::{Content, MessageBuilder, Protocol, RecvFlags, Socket};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::UnshareFlags;
 use serde_json::Value;

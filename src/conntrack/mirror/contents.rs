@@ -2,11 +2,9 @@
 
 use super::Change;
 use super::follow::Follower;
-use super::model::key_of;
-use crate::builder::MessageBuilder;
+use super::model_tests::key_of;
 use crate::conntrack::{Counters, EventKind, Flow, status};
-use crate::list::Messages;
-use crate::message::flags;
+use crate::message::{MessageBuilder, Messages, flags};
 use crate::mirror::Table as _;
 
 const ID: u32 = 7;
@@ -159,7 +157,7 @@ impl Case {
         self.follower.begin_merge();
         let all = &mut self.told;
         while !(self.follower).merge(&|| false, &mut |change| hear(all, &change)) {}
-        let mut resync = super::model::no_resync();
+        let mut resync = super::model_tests::no_resync();
         let found_count = self.follower.finish();
         self.follower.count_in(&mut resync);
         self.counts = [resync.new_count, resync.update_count, resync.destroy_count];

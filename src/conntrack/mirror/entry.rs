@@ -4,7 +4,7 @@ use super::details::Details;
 use super::table::bits;
 use crate::conntrack::identity::Identity;
 use crate::conntrack::{EventKind, Flow, Key, ProtocolState, Tuple, Zone, status};
-use crate::route::family;
+use crate::family;
 
 /// Not told, or further away than the clock reaches.
 const NEVER: u32 = u32::MAX;

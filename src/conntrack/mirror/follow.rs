@@ -808,12 +808,12 @@ impl Table for Follower {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{Facts, key_of, message_of};
+    use super::super::model_tests::{Facts, key_of, message_of};
     use super::super::step_count;
     use super::super::table::FLOW_BYTES;
     use super::*;
     use crate::conntrack::{Key, ProtocolState, Tuple, Zone, ZoneDirection};
-    use crate::list::Messages;
+    use crate::message::Messages;
 
     const NEW: EventKind = EventKind::New;
     const UPDATE: EventKind = EventKind::Update;

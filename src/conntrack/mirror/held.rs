@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::list::Messages;
-use crate::message::Message;
+use crate::message::{Message, Messages};
 
 /// So many bytes of messages are held: some 350,000 events.
 const MOST_BYTES: usize = 64 << 20;

@@ -259,10 +259,10 @@ fn pause_after(overdue: &[Slot]) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::super::Change;
-    use super::super::model::{Facts, key_of, message_of};
+    use super::super::model_tests::{Facts, key_of, message_of};
     use super::*;
     use crate::conntrack::{EventKind, Flow, status};
-    use crate::list::Messages;
+    use crate::message::Messages;
     use crate::request::Requester;
     use crate::socket::Protocol;
 

@@ -3,10 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
-use crate::attribute::{Attribute, align};
-use crate::builder::MessageBuilder;
-use crate::list::Messages;
-use crate::message::Message;
+use crate::message::{Attribute, Message, MessageBuilder, Messages, align};
 use crate::route::{
     Address, EventKind, NEW_ROUTE, Nexthops, ROUTE_FIXED_BYTES, Route, family, protocol,
     route_flags, rta, table,

@@ -28,8 +28,7 @@ pub use request::{DumpFilter, Requests};
 pub use statistics::{CpuStatistics, TableStatistics};
 pub use tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
 
-use crate::attribute::Attribute;
-use crate::message::{Message, flags};
+use crate::message::{Attribute, Message, flags};
 
 /// Size of `struct nfgenmsg` (include/uapi/linux/netfilter/nfnetlink.h).
 const FIXED_BYTES: usize = 4;

@@ -4,12 +4,11 @@ use std::ops::{ControlFlow, Range};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use crate::attribute::align;
-use crate::builder::{MessageBuilder, build};
 use crate::engine::StopHandle;
 use crate::error::{Error, ErrorKind, Result};
-use crate::list::Messages;
-use crate::message::{Content, Header, Message, NOOP, flags};
+use crate::message::{
+    Content, Header, Message, MessageBuilder, Messages, NOOP, align, build, flags,
+};
 use crate::socket::{Protocol, RecvFlags, Socket, truncated};
 use crate::sys::event::{Readable, wait_readable};
 
@@ -47,7 +46,8 @@ const EMPTY_DATAGRAMS: u32 = 16;
 /// [stop](Self::set_stop) is requested.
 ///
 /// ```
-/// use nlring::{Protocol, Requester, flags, route::Link};
+/// use nlring::{Protocol, Requester, route::Link};
+/// use nlring::message::flags;
 ///
 /// let mut requester = Requester::open(Protocol::ROUTE)?;
 /// // RTM_GETLINK with a struct ifinfomsg of zeros: all links.

@@ -6,9 +6,10 @@ use std::mem;
 use super::Change;
 use super::fib::{Counts, Fib};
 use super::kept;
+use crate::message::flags;
 use crate::mirror::Table as _;
 use crate::route::{EventKind, Route, family, route_flags};
-use crate::{Message, MessageBuilder, MessageList, flags};
+use crate::{Message, MessageBuilder, MessageList};
 
 /// A xorshift generator: the same numbers for the same seed.
 struct Random(u64);

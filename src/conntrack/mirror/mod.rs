@@ -8,7 +8,7 @@ mod follow;
 mod held;
 mod index;
 #[cfg(test)]
-mod model;
+mod model_tests;
 mod sweep;
 mod table;
 mod tombs;

@@ -8,13 +8,11 @@ use std::time::SystemTime;
 use super::Change;
 use super::entry::{Entry, Known};
 use super::follow::Follower;
-use crate::builder::MessageBuilder;
 use crate::conntrack::identity::Identity;
 use crate::conntrack::{
     EventKind, Flow, Key, Layer4, ProtocolState, Tuple, Zone, ZoneDirection, status,
 };
-use crate::list::Messages;
-use crate::message::flags;
+use crate::message::{MessageBuilder, Messages, flags};
 use crate::mirror::{Resync, ResyncReason, Table as _};
 
 /// Flows there may be at a time.

@@ -6,9 +6,8 @@ use std::iter::FusedIterator;
 use std::slice;
 use std::time::SystemTime;
 
-use crate::attribute::align;
+use super::{HEADER_BYTES, Header, Message, align};
 use crate::error::{Malformed, MalformedReason};
-use crate::message::{HEADER_BYTES, Header, Message};
 
 /// The messages of one stretch of bytes, in order. Made by [`Datagram::messages`] and [`MessageList::iter`].
 ///

@@ -1,12 +1,15 @@
 //! A netlink socket, usable by itself: open, bind, options, send, receive.
 
+mod not_netlink;
+
+pub use not_netlink::NotNetlink;
+
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::{Duration, SystemTime};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::list::MessageList;
-use crate::not_netlink::NotNetlink;
+use crate::error::{Error, ErrorKind, NET_ADMIN, Result};
+use crate::message::MessageList;
 use crate::sys::socket as sys;
 
 /// A netlink protocol, the bus a socket is on: `NETLINK_*` in include/uapi/linux/netlink.h.
@@ -127,7 +130,8 @@ impl RecvBuffer {
 /// [`Engine::add`](crate::Engine::add) turns `NETLINK_NO_ENOBUFS` on and counts losses instead.
 ///
 /// ```
-/// use nlring::{Content, MessageBuilder, Protocol, Socket, flags};
+/// use nlring::{Content, MessageBuilder, Protocol, Socket};
+/// use nlring::message::flags;
 ///
 /// let socket = Socket::open(Protocol::ROUTE)?;
 /// socket.bind(Socket::AUTOPID, 0)?;
@@ -649,10 +653,6 @@ pub(crate) fn truncated(received: &sys::Received) -> Error {
     let real_bytes = received.real_bytes;
     Error::with_kind(RECEIVE, ErrorKind::Truncated { real_bytes })
 }
-
-pub(crate) const NET_ADMIN: &str =
-    "it needs CAP_NET_ADMIN in this network namespace: run as root or grant the capability";
-
 /// Takes the descriptor of a netlink socket over. Drops before this are not counted.
 ///
 /// # Errors

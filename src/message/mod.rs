@@ -3,7 +3,16 @@
 //! Nothing here does I/O or allocates while reading, and no input makes it panic: these types can be used on bytes
 //! from anywhere, such as a capture file.
 
-use crate::attribute::{Attributes, align};
+mod attribute;
+mod builder;
+mod list;
+
+pub use attribute::{ATTRIBUTE_HEADER_BYTES, Attribute, Attributes};
+pub(crate) use attribute::{NESTED, align, put_attribute};
+pub use builder::MessageBuilder;
+pub(crate) use builder::build;
+pub use list::{Datagram, Iter, MessageList, Messages};
+pub(crate) use list::{Walk, walk};
 
 /// Size of `struct nlmsghdr` (include/uapi/linux/netlink.h).
 pub const HEADER_BYTES: usize = 16;

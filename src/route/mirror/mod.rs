@@ -3,7 +3,7 @@
 mod fib;
 mod kept;
 #[cfg(test)]
-mod model;
+mod model_tests;
 mod silent;
 mod slots;
 

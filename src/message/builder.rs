@@ -1,6 +1,6 @@
 //! Messages built for sending: requests, and what tests need.
 
-use crate::attribute::{NESTED, align, put_attribute};
+use super::{NESTED, align, put_attribute};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Writes one message to the end of a buffer: header, the protocol's own fixed header, attributes.
@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// before [`finish`](Self::finish), or whose `finish` fails, leaves the buffer as it was before this message.
 ///
 /// ```
-/// use nlring::{MessageBuilder, MessageList, flags};
+/// use nlring::{MessageBuilder, MessageList};
+/// use nlring::message::flags;
 ///
 /// let mut request = Vec::new();
 /// MessageBuilder::new(&mut request, 18 /* RTM_GETLINK */, flags::REQUEST)
@@ -243,7 +244,8 @@ impl Drop for MessageBuilder<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Messages, flags};
+    use crate::Messages;
+    use crate::message::flags;
 
     #[test]
     fn what_is_built_is_read_back_and_lengths_do_not_count_padding() {

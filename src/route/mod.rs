@@ -25,15 +25,15 @@ pub use metrics::{CacheInfo, Metric, MetricValue, Metrics};
 pub use mirror::{Change, Mirror, MirrorOptions};
 pub use new_route::{NewHop, NewRoute};
 pub use numbers::{
-    encap, encap_name, family, metric, metric_name, protocol, protocol_name, route_flags,
-    route_type, route_type_name, scope, scope_name, table, table_name,
+    encap, encap_name, metric, metric_name, protocol, protocol_name, route_flags, route_type,
+    route_type_name, scope, scope_name, table, table_name,
 };
 pub use request::{DumpFilter, Requests};
 
 use std::net::IpAddr;
 
-use crate::attribute::Attribute;
-use crate::message::Message;
+pub use crate::family;
+use crate::message::{Attribute, Message};
 use address::ip;
 
 /// `RTM_NEWROUTE`, `RTM_DELROUTE`.
@@ -151,7 +151,7 @@ pub enum EventKind {
 pub struct Route<'a> {
     /// What became of it.
     pub kind: EventKind,
-    /// The message's [`flags`](crate::flags). In an event `REPLACE` says that it took another's place, `APPEND` that it
+    /// The message's [`flags`](crate::message::flags). In an event `REPLACE` says that it took another's place, `APPEND` that it
     /// was put behind others with the same destination, `CREATE` that it was added.
     pub message_flags: u16,
     /// The port ID of the message: whose request caused it, 0 for the kernel itself.
@@ -304,7 +304,8 @@ impl<'a> Route<'a> {
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::*;
-    use crate::{HEADER_BYTES, MessageList};
+    use crate::MessageList;
+    use crate::message::HEADER_BYTES;
 
     // 10.3.1.0/24 metric 7 nexthop via 10.0.0.2 dev v0 onlink nexthop dev br0.
     const MULTIPATH: &str = "\
