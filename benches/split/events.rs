@@ -4,6 +4,7 @@ use nlring::MessageBuilder;
 use nlring::message::flags;
 
 /// A datagram of equal messages without meaning.
+#[allow(dead_code)] // the bench of formatting sends none
 pub fn messages(count: u32, message_bytes: usize) -> Vec<u8> {
     let mut datagram = Vec::new();
     for sequence in 0..count {

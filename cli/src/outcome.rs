@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use nlring::ErrorKind;
 
-use crate::console::Console;
+use crate::write::console::Console;
 
 /// How a run ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use nlring::conntrack::Flow;
 use nlring::message::flags;
 use nlring::{Protocol, Requester};
+use nlring_print::gap::now_ns;
 
 use super::format;
 use crate::args::ConntrackArguments;
-use crate::gap::now_ns;
-use crate::listing;
+use crate::follow::listing;
 
 /// Subsystem 1 (`NFNL_SUBSYS_CTNETLINK`), message `IPCTNL_MSG_CT_GET`.
 const CT_GET: u16 = 0x101;

@@ -4,19 +4,19 @@ use std::time::Instant;
 
 use nlring::conntrack::{Change, EventKind, Flow, Mirror, MirrorOptions};
 use nlring::{Message, Missing, Running, SocketId, StopHandle};
+use nlring_print::conntrack::json::write_entry;
+use nlring_print::conntrack::label_names::LabelNames;
+use nlring_print::gap::now_ns;
 
 use crate::args::{ConntrackArguments, ConntrackEvent};
 use crate::conntrack::FlowFormat;
-use crate::conntrack_json::write_entry;
-use crate::console::Console;
-use crate::gap::now_ns;
-use crate::label_names::LabelNames;
-use crate::mirror_watch::MirrorWatch;
+use crate::follow::keeper::MirrorWatch;
+use crate::follow::session::Session;
+use crate::follow::summary::Summary;
+use crate::follow::table_file::{TableFile, Worth};
 use crate::outcome::Failure;
-use crate::output::Output;
-use crate::session::Session;
-use crate::summary::Summary;
-use crate::table::{TableFile, Worth};
+use crate::write::console::Console;
+use crate::write::output::Output;
 
 pub struct FlowMirror {
     mirror: Mirror,

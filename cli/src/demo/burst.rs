@@ -2,12 +2,12 @@
 
 use nlring::conntrack::{Flow, Group};
 use nlring::{Event, Protocol};
+use nlring_print::conntrack::text::{TextOptions, write_line};
+use nlring_print::gap::{self, Gap, now_ns};
 
 use super::flows::Flows;
 use super::follower::{Follower, How, listen};
 use super::stage::Stage;
-use crate::conntrack_text::{TextOptions, write_line};
-use crate::gap::{self, Gap, now_ns};
 use crate::outcome::Failure;
 
 /// The kernel grants twice as much, which has room for some dozens of events.

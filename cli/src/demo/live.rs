@@ -6,14 +6,14 @@ use std::time::Duration;
 use nlring::conntrack::{Flow, Group};
 use nlring::route::{self, Route, protocol};
 use nlring::{ErrorKind, Event, Protocol, SocketId};
+use nlring_print::conntrack::json::write_flow;
+use nlring_print::conntrack::label_names::LabelNames;
+use nlring_print::conntrack::text::{TextOptions, write_line};
+use nlring_print::gap::now_ns;
 
 use super::flows::{Flows, connection};
 use super::follower::{Follower, How, listen};
 use super::stage::Stage;
-use crate::conntrack_json::write_flow;
-use crate::conntrack_text::{TextOptions, write_line};
-use crate::gap::now_ns;
-use crate::label_names::LabelNames;
 use crate::load::entry;
 use crate::load::route::{loopback_up, over_loopback};
 use crate::outcome::Failure;

@@ -8,12 +8,12 @@ use nlring::SocketId;
 use nlring::conntrack::{
     Change, DumpFilter, Flow, Key, Mirror, MirrorOptions, ProtocolState, Tuple,
 };
+use nlring_print::gap;
 
 use super::burst::SMALL_BUFFER_BYTES;
 use super::flows::Flows;
 use super::follower::{Counts, Follower, How, listen};
 use super::stage::Stage;
-use crate::gap;
 use crate::outcome::Failure;
 
 /// The connections that are there at first, those that end in the burst, and those that begin in it.

@@ -10,14 +10,14 @@ use nlring::route::Route;
 use nlring::{Engine, Protocol, SocketId, conntrack, route};
 
 use crate::args::DemoArguments;
-use crate::collect::{Incoming, Limits, Lines};
 use crate::conntrack::FlowLines;
-use crate::generator::Generator;
-use crate::namespace;
+use crate::demo::generator::Generator;
+use crate::follow::collect::{Incoming, Limits, Lines};
+use crate::follow::session::{self, Session};
+use crate::host::namespace;
 use crate::outcome::{End, Failure};
-use crate::output::Output;
 use crate::route::{RouteFormat, RouteFormatter};
-use crate::session::{self, Session};
+use crate::write::output::Output;
 
 pub fn run(arguments: &DemoArguments) -> ExitCode {
     session::run(&arguments.common, |session| {

@@ -10,9 +10,9 @@ use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::fold::{fold, fold_json};
 use crate::outcome::Failure;
-use crate::sink::Sink;
+use crate::write::fold::{fold, fold_json};
+use crate::write::sink::Sink;
 
 /// Wider lines are hard to read.
 const MOST_COLUMNS: usize = 120;

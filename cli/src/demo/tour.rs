@@ -7,9 +7,9 @@ use super::follower::{Follower, How};
 use super::stage::{Colour, Stage};
 use super::{burst, cost, live, mirror};
 use crate::args::DemoArguments;
-use crate::console::Console;
-use crate::namespace;
+use crate::host::namespace;
 use crate::outcome::{Failure, conclude};
+use crate::write::console::Console;
 
 type Part = fn(&mut Stage, How) -> Result<(), Failure>;
 

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::host::sysctl;
 use super::report::{Check, State};
 use super::tracking::Trial;
-use crate::privilege::Capability;
+use crate::host::privilege::Capability;
 
 const EVENTS: &str = "net.netfilter.nf_conntrack_events";
 const COUNT: &str = "net.netfilter.nf_conntrack_count";

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::report::{Check, State};
-use crate::sysctl;
+use crate::host::sysctl;
 
 /// What newer kernels brought that is used here. For telling only: whether it works is tried, since distributions take
 /// features over into older kernels.

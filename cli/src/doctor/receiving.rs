@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::host::{seccomp_mode, sysctl};
 use super::report::{Check, State};
-use crate::sysctl::RMEM_MAX;
+use crate::host::sysctl::RMEM_MAX;
 use crate::units::Bytes;
 
 /// The default of --recv-buffer.

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::report::Check;
-use crate::privilege::{Capability, Privilege, Way};
-use crate::sysctl::can_root_set;
+use crate::host::privilege::{Capability, Privilege, Way};
+use crate::host::sysctl::can_root_set;
 
 /// Where settings stand that are to survive a restart (sysctl.d(5), modules-load.d(5)).
 const SYSCTL_FILE: &str = "/etc/sysctl.d/90-nlring.conf";

@@ -2,12 +2,12 @@
 
 use std::iter::once;
 
+use nlring_print::json;
+use nlring_print::text::escaped;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::fold::fold;
-use crate::json;
-use crate::text::escaped;
+use crate::write::fold::fold;
 
 /// Before each line of advice.
 const ADVICE_MARGIN: &str = "         ";

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crate::console::{Console, STATUS_INTERVAL};
 use crate::load::Pace;
 use crate::outcome::Failure;
 use crate::units::{Rough, rate};
+use crate::write::console::{Console, STATUS_INTERVAL};
 
 /// Runs `job` and shows meanwhile how many events are made, of which `made_count` has the number.
 pub fn show<T>(

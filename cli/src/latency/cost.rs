@@ -6,7 +6,7 @@ use super::cores;
 use super::plan::{Setting, Way};
 use super::ratio::median;
 use super::run::{Conditions, Run, Runs};
-use crate::cpu::pin_to_cpu;
+use crate::host::cpu::pin_to_cpu;
 use crate::load::{DEFAULT_DATAGRAM_BYTES, SourceKind};
 use crate::outcome::Failure;
 

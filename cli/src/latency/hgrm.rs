@@ -5,11 +5,11 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use nlring::latency::Recorder;
+use nlring_print::text::shown;
 
 use super::plan::{Plan, Setting, Way};
 use super::run::Runs;
 use crate::outcome::Failure;
-use crate::text::shown;
 
 pub struct Directory(PathBuf);
 

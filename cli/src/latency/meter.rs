@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use nlring::Message;
 use nlring::conntrack::Flow;
 use nlring::latency::Recorder;
+use nlring_print::gap::since_1970_ns;
 use serde::Serialize;
 
 use super::plan::Setting;
 use super::usage::Usage;
-use crate::gap::since_1970_ns;
 use crate::load::{self, Schedule, SourceKind};
 use crate::outcome::Failure;
 

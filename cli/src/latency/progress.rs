@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::console::Console;
 use crate::units::Rough;
+use crate::write::console::Console;
 
 /// What is done sooner needs no words.
 const WORTH_TELLING: Duration = Duration::from_secs(3);

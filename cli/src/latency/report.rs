@@ -2,6 +2,7 @@
 
 use std::array;
 
+use nlring_print::json;
 use serde::{Serialize, Serializer};
 
 use super::cores::Cpus;
@@ -10,7 +11,6 @@ use super::plan::{Plan, Setting, Way, wait_name};
 use super::ratio::{Interval, as_f64, in_short, median, ratio_interval};
 use super::run::{P50, P99, PERCENTILES, Run, Runs};
 use crate::args::LatencyArguments;
-use crate::json;
 use crate::outcome::Failure;
 
 #[derive(Debug, Serialize)]

@@ -11,7 +11,7 @@ use super::meter::{Measured, Meter};
 use super::plan::{Setting, Way};
 use super::ratio::as_f64;
 use super::receiver::{Counts, Setup, Stopper, receive};
-use crate::cpu::pin_to_cpu;
+use crate::host::cpu::pin_to_cpu;
 use crate::load::{self, Load, Made, Pace, Place, Schedule};
 use crate::outcome::Failure;
 use crate::units::ratio;

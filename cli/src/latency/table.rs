@@ -6,7 +6,7 @@ use super::plan::Plan;
 use super::ratio::{Interval, as_f64};
 use super::report::{Report, Row};
 use super::run::PERCENTILES;
-use crate::fold::fold;
+use crate::write::fold::fold;
 
 /// As wide as the narrowest usual terminal.
 const COLUMNS: usize = 80;

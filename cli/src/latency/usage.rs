@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use crate::cpu::thread_cpu;
+use crate::host::cpu::thread_cpu;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {

@@ -4,7 +4,7 @@ use super::meter::Clock;
 use super::plan::{Plan, Setting, Way, unique, wait_name};
 use super::receiver::{Counts, Setup};
 use super::run::{Run, Runs};
-use crate::sysctl;
+use crate::host::sysctl;
 
 /// Of all runs; each is told once.
 pub fn warnings(plan: &Plan, runs: &[Runs]) -> Vec<String> {

@@ -5,8 +5,8 @@ use std::io;
 use nlring::{Error, ErrorKind, Protocol, Requester};
 use rustix::io::Errno;
 
+use crate::host::privilege::{Capability, Privilege};
 use crate::outcome::Failure;
-use crate::privilege::{Capability, Privilege};
 
 /// What to do about a refusal.
 pub type Remedies = &'static [(Errno, &'static str)];

@@ -8,7 +8,7 @@ use nlring::{Protocol, Requester};
 
 use super::{RouteFormatter, format};
 use crate::args::RouteArguments;
-use crate::listing;
+use crate::follow::listing;
 
 /// `RTM_GETROUTE`.
 const GET_ROUTE: u16 = 26;

@@ -4,17 +4,17 @@ use std::time::Instant;
 
 use nlring::route::{Change, EventKind, Mirror, MirrorOptions, Route};
 use nlring::{Message, Missing, Resync, ResyncReason, Running, SocketId, StopHandle};
+use nlring_print::gap::now_ns;
 
 use super::RouteFormatter;
 use crate::args::{RouteArguments, RouteEvent};
-use crate::console::Console;
-use crate::gap::now_ns;
-use crate::mirror_watch::MirrorWatch;
+use crate::follow::keeper::MirrorWatch;
+use crate::follow::session::Session;
+use crate::follow::summary::Summary;
+use crate::follow::table_file::{TableFile, Worth};
 use crate::outcome::Failure;
-use crate::output::Output;
-use crate::session::Session;
-use crate::summary::Summary;
-use crate::table::{TableFile, Worth};
+use crate::write::console::Console;
+use crate::write::output::Output;
 
 pub struct RouteMirror {
     mirror: Mirror,

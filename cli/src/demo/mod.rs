@@ -1,0 +1,27 @@
+//! `nlring demo`: what nlring does, shown with real events of this kernel in a network namespace of its own.
+//!
+//! Without options it is a tour in four parts, each of which checks what it shows. `--events` is the plain stream: it
+//! makes events, follows them as a collector does, and compares the counts.
+
+mod burst;
+mod cost;
+mod flows;
+mod follower;
+mod generator;
+mod live;
+mod mirror;
+mod plain;
+mod stage;
+mod tour;
+
+use std::process::ExitCode;
+
+use crate::args::DemoArguments;
+
+pub fn run(arguments: &DemoArguments) -> ExitCode {
+    if arguments.events {
+        plain::run(arguments)
+    } else {
+        tour::run(arguments)
+    }
+}

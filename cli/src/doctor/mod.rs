@@ -1,0 +1,83 @@
+//! `nlring doctor`: what this host offers to a collector, and what stands in its way, each with its remedy. Everything
+//! is found out by trying it, as the collectors would; what is only set, and not tried, is said so.
+
+mod conntrack;
+pub mod host;
+pub mod listeners;
+mod memory;
+mod receiving;
+mod remedy;
+mod report;
+mod socket_flags;
+mod tracking;
+
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use crate::args::DoctorArguments;
+use crate::write::console::Console;
+use crate::write::sink::Sink;
+use listeners::NetlinkSockets;
+use receiving::Trials;
+use report::{Check, Report};
+use tracking::Trial;
+
+/// Exits with 1 when conntrack or route events cannot be received here, or the report cannot be written.
+pub fn run(arguments: &DoctorArguments) -> ExitCode {
+    let report = Report { checks: examine() };
+    let text = if arguments.json {
+        report.json()
+    } else {
+        report.text(terminal_columns())
+    };
+    match tell(&text) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let message = format!("nlring: write the report to standard output: {error}");
+            Console::new().say(message);
+            ExitCode::FAILURE
+        }
+        _ if report.is_impossible() => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn examine() -> Vec<Check> {
+    // Before our own sockets and flows are among them.
+    let sockets = NetlinkSockets::read();
+    let flow_count = conntrack::flow_count();
+    let trials = Trials::run();
+    let mut checks = vec![
+        host::kernel(),
+        receiving::io_uring(&trials),
+        receiving::backends(&trials),
+        memory::locked_memory(&trials),
+        receiving::receive_buffer(),
+        receiving::route_events(),
+        conntrack::events(),
+        receiving::other_namespaces(),
+    ];
+    let trial = Trial::run();
+    checks.extend([
+        tracking::tracking(&trial, flow_count),
+        conntrack::flows(flow_count, sockets.conntrack_listener_count()),
+        conntrack::table(flow_count),
+        conntrack::counters(),
+        conntrack::event_time(&trial),
+        listeners::listeners(&sockets),
+        listeners::drops(&sockets),
+    ]);
+    checks
+}
+
+/// How wide the text may be, where somebody looks at it; a program gets a line a check.
+fn terminal_columns() -> Option<usize> {
+    let sink = Sink::new(io::stdout().as_fd()).ok()?;
+    sink.is_terminal().then(|| sink.columns())
+}
+
+fn tell(text: &[u8]) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text)?;
+    output.flush()
+}

@@ -1,0 +1,197 @@
+//! What is missing, summed up: for standard error while it runs, and for the end.
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime};
+
+use nlring::{Loss, Notice};
+use nlring_print::gap::Gap;
+
+use crate::follow::summary::Summary;
+use crate::write::console::Console;
+
+/// The least time between two reports on standard error.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The gaps of the counted sockets.
+pub struct Gaps {
+    all: Sum,
+    /// Not yet on standard error.
+    unreported: Sum,
+    /// Whether they are reported there at all.
+    has_log: bool,
+    reported_at: Option<Instant>,
+    /// No report before this.
+    report_at: Instant,
+    /// Up to when losses have lines.
+    until: SystemTime,
+}
+
+/// How much is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    lost: u64,
+    delayed: u64,
+    /// Truncated or malformed datagrams, and what no counter has.
+    unreadable: u64,
+}
+
+impl Gaps {
+    pub fn new(has_log: bool) -> Self {
+        Self {
+            all: Sum::default(),
+            unreported: Sum::default(),
+            has_log,
+            reported_at: None,
+            report_at: Instant::now(),
+            until: SystemTime::now(),
+        }
+    }
+
+    /// Takes note of a gap that gets its line.
+    pub fn note(&mut self, gap: &Gap<'_>) {
+        if let Gap::Lost(loss) | Gap::Delayed(loss) = gap {
+            self.until = loss.until;
+        }
+        self.all.add(gap);
+        if self.has_log {
+            self.unreported.add(gap);
+        }
+    }
+
+    /// When [`report`](Self::report) is due.
+    pub fn due(&self) -> Option<Instant> {
+        (self.unreported != Sum::default()).then_some(self.report_at)
+    }
+
+    /// Reports the sum of what is missing on standard error: the first time at once, then at most once a minute. A
+    /// service's log has it this way, whatever becomes of the events.
+    pub fn report(&mut self, console: &mut Console) {
+        let now = Instant::now();
+        if self.due().is_none_or(|due| now < due) {
+            return;
+        }
+        self.report_at = now + REPORT_INTERVAL;
+        let sum = std::mem::take(&mut self.unreported);
+        match self.reported_at.replace(now) {
+            None => console.warn(format_args!(
+                "{sum}{} (further reports: at most one a minute)",
+                sum.remedy()
+            )),
+            Some(before) => {
+                let seconds = now.duration_since(before).as_secs();
+                console.warn(format_args!("in the last {seconds} s: {sum}"));
+            }
+        }
+    }
+
+    /// The gaps at the end that have no line yet: what the kernel dropped after the last event was delivered, and what
+    /// was left unread.
+    pub fn left(&self, summary: &Summary) -> impl Iterator<Item = Gap<'static>> + use<> {
+        let since_then = |count| Loss::new(count, self.until, SystemTime::now());
+        let lost = summary.dropped.saturating_sub(self.all.lost);
+        let delayed = summary.delivery_failures.saturating_sub(self.all.delayed);
+        let (count, is_incomplete) = (summary.unread, summary.unread_is_incomplete);
+        let unread = Gap::Unread {
+            count,
+            is_incomplete,
+        };
+        [
+            (lost > 0).then(|| Gap::Lost(since_then(lost))),
+            (delayed > 0).then(|| Gap::Delayed(since_then(delayed))),
+            (count > 0 || is_incomplete).then_some(unread),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+impl Sum {
+    fn add(&mut self, gap: &Gap<'_>) {
+        match gap {
+            Gap::Lost(loss) => self.lost += loss.count,
+            Gap::Delayed(loss) => self.delayed += loss.count,
+            // The former has a warning of its own, and the latter is in the summary.
+            Gap::Missing(Notice::Retried(_)) | Gap::Unread { .. } => {}
+            Gap::Truncated { .. } | Gap::Malformed(_) | Gap::Missing(_) => self.unreadable += 1,
+        }
+    }
+
+    fn remedy(self) -> &'static str {
+        if self.lost + self.delayed > 0 {
+            "; a larger --recv-buffer, or --recv-buffer-max, holds more"
+        } else {
+            ""
+        }
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (what, count) in [
+            ("lost datagrams", self.lost),
+            ("failed deliveries", self.delayed),
+            ("unreadable datagrams", self.unreadable),
+        ] {
+            if count > 0 {
+                write!(f, "{separator}{what}: {count}")?;
+                separator = ", ";
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(count: u64) -> Gap<'static> {
+        Gap::Lost(Loss::new(count, SystemTime::UNIX_EPOCH, SystemTime::now()))
+    }
+
+    #[test]
+    fn the_first_gap_is_reported_at_once_and_the_next_ones_together() {
+        let mut gaps = Gaps::new(true);
+        assert_eq!(gaps.due(), None);
+        gaps.note(&lost(2));
+        gaps.note(&Gap::Truncated { real_bytes: 9000 });
+        assert_eq!(
+            gaps.unreported.to_string(),
+            "lost datagrams: 2, unreadable datagrams: 1"
+        );
+        assert!(gaps.due().unwrap() <= Instant::now());
+        gaps.report(&mut Console::new());
+        assert_eq!(gaps.due(), None, "nothing new");
+        gaps.note(&lost(3));
+        gaps.note(&lost(4));
+        let reported_at = gaps.reported_at.unwrap();
+        assert_eq!(gaps.due(), Some(reported_at + REPORT_INTERVAL));
+        assert_eq!(gaps.unreported.to_string(), "lost datagrams: 7");
+        gaps.report(&mut Console::new());
+        assert_eq!(gaps.unreported.lost, 7, "too early");
+    }
+
+    #[test]
+    fn without_a_log_nothing_is_due() {
+        let mut gaps = Gaps::new(false);
+        gaps.note(&lost(2));
+        assert_eq!(gaps.due(), None);
+    }
+
+    #[test]
+    fn what_has_no_line_yet_is_left_for_the_end() {
+        let mut summary = Summary::default();
+        let mut gaps = Gaps::new(false);
+        gaps.note(&lost(2));
+        (summary.dropped, summary.unread) = (2, 0);
+        assert_eq!(gaps.left(&summary).count(), 0);
+        (summary.dropped, summary.unread) = (5, 7);
+        let left: Vec<_> = gaps.left(&summary).collect();
+        let [Gap::Lost(loss), Gap::Unread { count: 7, .. }] = left[..] else {
+            panic!("{left:?}");
+        };
+        assert_eq!(loss.count, 3);
+        assert!(loss.since <= loss.until);
+    }
+}

@@ -1,0 +1,212 @@
+//! A command from its options to its exit code: what it works with, and what is told at its end.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nlring::{
+    Backend, Engine, Protocol, RecvBuffer, Running, Socket, SocketBuilder, StopHandle, Wait,
+};
+
+use crate::args::{CollectorArguments, CommonArguments};
+use crate::follow::summary::{StatsFile, Summary};
+use crate::host::signals::{FileRequests, Signals, StopRequests};
+use crate::host::sysctl;
+use crate::outcome::{End, Failure, conclude};
+use crate::units::Bytes;
+use crate::write::console::Console;
+use crate::write::output::Output;
+use crate::write::place::Place;
+
+/// The exit code that a shell makes of SIGINT; it stands for a second one.
+const INTERRUPTED: u8 = 130;
+
+/// Runs a command from its options to its exit code. However `job` ends, the summary is printed and written, and every
+/// failure is reported.
+pub fn run(
+    arguments: &CommonArguments,
+    job: impl FnOnce(&mut Session) -> Result<End, Failure>,
+) -> ExitCode {
+    let mut console = Console::new();
+    let mut summary = Summary::default();
+    let mut failures = Vec::new();
+    let stats = match arguments.stats.as_deref().map(StatsFile::open).transpose() {
+        Ok(stats) => stats,
+        Err(failure) => return conclude(&mut console, ExitCode::FAILURE, &[failure]),
+    };
+    let mut further_failures = Vec::new();
+    let opened = Session::open(
+        arguments,
+        stats.as_ref(),
+        &mut console,
+        &mut summary,
+        &mut further_failures,
+    );
+    let mut code = ExitCode::SUCCESS;
+    match opened.and_then(|mut session| job(&mut session)) {
+        Ok(End::AtOnce) => code = ExitCode::from(INTERRUPTED),
+        Ok(_) => {}
+        Err(failure) => failures.push(failure),
+    }
+    failures.append(&mut further_failures);
+    if summary.backend.is_some() {
+        console.say(&summary);
+    }
+    let is_usage = matches!(failures.first(), Some(Failure::Usage(_)));
+    // After wrong usage nothing has run, and the file may be another than was meant.
+    if let Some(stats) = stats.filter(|_| !is_usage) {
+        failures.extend(stats.write(&summary).err());
+    }
+    conclude(&mut console, code, &failures)
+}
+
+/// What a command works with.
+pub struct Session<'a> {
+    pub console: &'a mut Console,
+    pub summary: &'a mut Summary,
+    /// What else has failed beside the job, to be reported after it.
+    pub further_failures: &'a mut Vec<Failure>,
+    pub output: Output,
+    signals: Option<Signals>,
+    pub requests: StopRequests,
+    pub stats: Option<&'a StatsFile>,
+    pub stats_interval: Option<Duration>,
+    /// Whether --output's file is emptied before the first line.
+    pub truncates: bool,
+    /// Up to where losses have receive buffers grow. None: they stay as they are.
+    pub recv_buffer_max_bytes: Option<usize>,
+    backend: Backend,
+    wait: Wait,
+}
+
+impl<'a> Session<'a> {
+    fn open(
+        arguments: &CommonArguments,
+        stats: Option<&'a StatsFile>,
+        console: &'a mut Console,
+        summary: &'a mut Summary,
+        further_failures: &'a mut Vec<Failure>,
+    ) -> Result<Self, Failure> {
+        let requests = StopRequests::default();
+        let output = Output::open(&arguments.output, requests.clone())?;
+        if let Some(place) = stats.and_then(StatsFile::place)
+            && output.sink().is_file_of(place)
+        {
+            return Err(Failure::Usage(
+                "--output and --stats name the same file; give each its own".to_owned(),
+            ));
+        }
+        // Only now: opening a named pipe waits for its reader, and a signal must be able to end that.
+        let signals = Signals::install(requests.clone(), output.can_reopen())
+            .map_err(|error| Failure::Other(format!("handle signals: {error}")))?;
+        Ok(Self {
+            console,
+            summary,
+            further_failures,
+            output,
+            signals: Some(signals),
+            requests,
+            stats,
+            stats_interval: arguments.stats_interval,
+            truncates: arguments.truncate,
+            recv_buffer_max_bytes: None,
+            backend: arguments.backend,
+            wait: arguments.wait,
+        })
+    }
+
+    /// The option that has this file too, under whatever name.
+    pub fn option_of_file(&self, place: &Place) -> Option<&'static str> {
+        let stats = self.stats.and_then(StatsFile::place);
+        if self.output.sink().is_file_of(place) {
+            Some("--output")
+        } else if stats.is_some_and(|stats| stats.is_same(place)) {
+            Some("--stats")
+        } else {
+            None
+        }
+    }
+
+    /// Builds the engine that the options ask for.
+    pub fn engine(&self) -> Result<Engine, Failure> {
+        Ok(Engine::builder()
+            .backend(self.backend)
+            .wait(self.wait)
+            .build()?)
+    }
+
+    /// Takes --recv-buffer-max over.
+    pub fn let_recv_buffer_grow(&mut self, collector: &CollectorArguments) -> Result<(), Failure> {
+        let (from, up_to) = (collector.recv_buffer_bytes, collector.recv_buffer_max_bytes);
+        if let Some(most) = up_to.filter(|&most| most < from) {
+            let bytes = |bytes: usize| Bytes(bytes as u64);
+            return Err(Failure::Usage(format!(
+                "--recv-buffer-max ({}) is less than --recv-buffer ({}); give it at least as much",
+                bytes(most),
+                bytes(from)
+            )));
+        }
+        self.recv_buffer_max_bytes = up_to;
+        Ok(())
+    }
+
+    /// Opens a socket in its groups, and warns when its receive buffer is smaller than asked for.
+    pub fn socket(
+        &mut self,
+        protocol: Protocol,
+        recv_buffer_bytes: usize,
+        groups: impl IntoIterator<Item = impl Into<u32>>,
+    ) -> Result<Socket, Failure> {
+        self.listen(&Socket::builder(protocol), recv_buffer_bytes, groups)
+    }
+
+    /// The same, with the options of a builder.
+    pub fn listen(
+        &mut self,
+        builder: &SocketBuilder,
+        recv_buffer_bytes: usize,
+        groups: impl IntoIterator<Item = impl Into<u32>>,
+    ) -> Result<Socket, Failure> {
+        let socket = builder.open()?;
+        let buffer = socket.set_recv_buffer_bytes(recv_buffer_bytes)?;
+        for group in groups {
+            socket.add_membership(group)?;
+        }
+        if self.summary.recv_buffer_requested_bytes == 0 {
+            self.summary.set_recv_buffer(buffer);
+            self.warn_if_clamped(buffer);
+        }
+        Ok(socket)
+    }
+
+    fn warn_if_clamped(&mut self, buffer: RecvBuffer) {
+        if buffer.is_clamped() {
+            self.console.warn(sysctl::clamped(buffer));
+        }
+    }
+
+    /// Lets signals end the engine from now on. Gives what else they ask for.
+    pub fn forward_signals(&mut self, stop: StopHandle) -> Result<FileRequests, Failure> {
+        let Some(signals) = self.signals.take() else {
+            return Ok(FileRequests::default());
+        };
+        signals
+            .forward_to(stop)
+            .map_err(|error| Failure::Other(format!("start the thread for signals: {error}")))
+    }
+
+    /// Warns when the delay of --wait is longer than the receive buffer can absorb.
+    pub fn warn_if_delay_is_cut(&mut self, running: &Running) {
+        if let (Wait::Batch(asked), Some(longest)) = (self.wait, running.longest_delay())
+            && longest < asked
+        {
+            let left = match longest {
+                Duration::ZERO => "nothing".to_owned(),
+                longest => format!("{longest:?}"),
+            };
+            self.console.warn(format_args!(
+                "--wait batch:{asked:?} was cut to {left}, which is what the receive buffer can absorb; \
+                 a larger --recv-buffer allows more"
+            ));
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What a run came to: as text for people, and as JSON for --stats.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nlring::{MirrorHealth, RecvBuffer, Statistics};
+use nlring_print::json;
+use nlring_print::text::shown;
+use serde::Serialize;
+
+use crate::outcome::Failure;
+use crate::units::{Bytes, rate, ratio};
+use crate::write::place::{Kind, Place};
+use crate::write::sink::Sink;
+
+/// All counts are of datagrams unless they say otherwise.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    pub received: u64,
+    pub dropped: u64,
+    /// With --reliable: also those that were made good.
+    pub delivery_failures: u64,
+    pub truncated: u64,
+    pub malformed: u64,
+    /// With fewer bytes than a datagram has; no kernel is known to do this.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub short: u64,
+    pub foreign: u64,
+    pub starved: u64,
+    /// System calls that failed and were made again.
+    pub retried: u64,
+    pub unread: u64,
+    /// More may have been unread than were counted.
+    pub unread_is_incomplete: bool,
+    /// With --reliable: ends of flows that were told before, and are left out.
+    pub repeated: u64,
+    /// With --mirror: its own questions by the events' socket, each of which brings an answer among `received` (or
+    /// `dropped`) that is no event.
+    pub requests: u64,
+    /// Messages received that are about devices (with --mirror also about addresses and nexthop objects), and have no
+    /// lines of their own.
+    pub other_events: u64,
+    /// With --mirror: how often it compared its table with the kernel's though nothing was known to be wrong.
+    pub audits: u64,
+    /// Entries in which the two differed.
+    pub audit_differences: u64,
+    /// Dumps of the mirror's that came to nothing.
+    pub failed_dumps: u64,
+    /// Why the kernel could not be asked for its table when that was last tried. None: it could.
+    pub mirror_error: Option<String>,
+    /// How often an entry found no room in the mirror's memory.
+    pub not_kept: u64,
+    /// Events written.
+    pub events: u64,
+    /// Events that could not be written.
+    pub not_written: u64,
+    /// Messages that made no event of their own when they came: not chosen, or left to the mirror.
+    pub not_shown: u64,
+    /// Real lengths, also of what was truncated.
+    pub bytes: u64,
+    #[serde(rename = "seconds", serialize_with = "as_seconds")]
+    pub time: Duration,
+    /// User and system time of the receiving thread by received datagrams.
+    pub cpu_ns_per_event: Option<u64>,
+    pub backend: Option<String>,
+    pub backend_reason: Option<String>,
+    pub recv_buffer_requested_bytes: usize,
+    pub recv_buffer_granted_bytes: usize,
+    /// Other programs whose sockets are reliable: for them the kernel sends events again, to this command too.
+    #[serde(skip)]
+    pub reliable_others: Vec<String>,
+    /// What the demo made.
+    #[serde(skip)]
+    pub created: Option<u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for it
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// In whole microseconds, or a decimal fraction is written with 17 digits.
+fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    serializer.serialize_f64(ratio(micros, 1_000_000))
+}
+
+impl Summary {
+    pub fn add_health(&mut self, health: &MirrorHealth<'_>) {
+        self.audits += health.audit_count;
+        self.audit_differences += health.audit_difference_count;
+        self.failed_dumps += health.failed_total_count;
+        self.not_kept += health.left_out_count;
+        self.mirror_error = health.error.map(str::to_owned);
+    }
+
+    pub fn add(&mut self, statistics: &Statistics) {
+        self.received += statistics.received;
+        self.dropped += statistics.dropped;
+        self.delivery_failures += statistics.delivery_failures;
+        self.truncated += statistics.truncated;
+        self.malformed += statistics.malformed;
+        self.short += statistics.short;
+        self.foreign += statistics.foreign;
+        self.starved += statistics.starved;
+        self.retried += statistics.retried;
+        self.unread += statistics.unread;
+        self.unread_is_incomplete |= statistics.unread_is_incomplete;
+        self.bytes += statistics.bytes;
+    }
+
+    pub fn set_recv_buffer(&mut self, buffer: RecvBuffer) {
+        self.recv_buffer_requested_bytes = buffer.requested_bytes;
+        self.recv_buffer_granted_bytes = buffer.granted_bytes;
+    }
+
+    /// Takes over what a socket's receive buffer has grown to.
+    pub fn note_granted(&mut self, granted_bytes: usize) {
+        self.recv_buffer_granted_bytes = self.recv_buffer_granted_bytes.max(granted_bytes);
+    }
+
+    /// What became of the events when they could not be written, for a message.
+    pub fn fate_of_events(&self) -> String {
+        let Self {
+            events,
+            not_written,
+            ..
+        } = self;
+        format!(
+            "events received but not written: {not_written}, written: {events}, datagrams left unread: {}",
+            self.unread_text()
+        )
+    }
+
+    /// The number of unread datagrams, and whether it is all of them.
+    pub fn unread_text(&self) -> String {
+        let reserve = if self.unread_is_incomplete {
+            " (not counted to the end)"
+        } else {
+            ""
+        };
+        format!("{}{reserve}", self.unread)
+    }
+
+    pub fn set_cpu(&mut self, cpu: Duration) {
+        let cpu_ns = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        self.cpu_ns_per_event = cpu_ns.checked_div(self.received.saturating_sub(self.requests));
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(created) = self.created {
+            writeln!(f, "created: {created}")?;
+        }
+        let (seconds, per_second) = (self.time.as_secs_f64(), rate(self.events, self.time));
+        writeln!(
+            f,
+            "events: {} in {seconds:.2} s, {per_second} events/s",
+            self.events
+        )?;
+        writeln!(
+            f,
+            "received: {} datagrams, {}",
+            self.received,
+            Bytes(self.bytes)
+        )?;
+        writeln!(f, "lost: {}", self.dropped)?;
+        if !self.reliable_others.is_empty() {
+            writeln!(
+                f,
+                "lost may include copies of DESTROY events, so that fewer are missing: the kernel sends \
+                 them again to all for the reliable socket of {}",
+                self.reliable_others.join(", ")
+            )?;
+        }
+        for (name, count) in [
+            (
+                "delivery failures (a DESTROY is sent again)",
+                self.delivery_failures,
+            ),
+            ("truncated", self.truncated),
+            ("malformed", self.malformed),
+            ("short", self.short),
+            ("foreign", self.foreign),
+            ("starved (nothing is lost by it)", self.starved),
+            ("not written", self.not_written),
+            ("received, and not shown", self.not_shown),
+            (
+                "retried (calls that failed and were made again)",
+                self.retried,
+            ),
+            ("repeated (and left out)", self.repeated),
+            ("answers to the mirror, among those received", self.requests),
+            (
+                "about devices and the like, among those received",
+                self.other_events,
+            ),
+            ("audits of the mirror", self.audits),
+            ("differences that audits found", self.audit_differences),
+            ("dumps for the mirror that failed", self.failed_dumps),
+            (
+                "entries without room in the mirror (--mirror-memory)",
+                self.not_kept,
+            ),
+        ] {
+            if count > 0 {
+                writeln!(f, "{name}: {count}")?;
+            }
+        }
+        if self.unread > 0 || self.unread_is_incomplete {
+            writeln!(f, "unread: {}", self.unread_text())?;
+        }
+        if let (Some(backend), Some(reason)) = (&self.backend, &self.backend_reason) {
+            writeln!(f, "backend: {backend} ({reason})")?;
+        }
+        if let Some(cpu_ns) = self.cpu_ns_per_event {
+            writeln!(
+                f,
+                "CPU per event: {:.2} µs (receiving thread, user + system)",
+                ratio(cpu_ns, 1000)
+            )?;
+        }
+        let bytes = |bytes: usize| Bytes(bytes as u64);
+        write!(
+            f,
+            "receive buffer: {} requested, {} granted",
+            bytes(self.recv_buffer_requested_bytes),
+            bytes(self.recv_buffer_granted_bytes)
+        )
+    }
+}
+
+/// Where --stats goes. A name that cannot be written to is reported at the start, before any event is missed.
+pub enum StatsFile {
+    /// A file, which is replaced whole each time: a reader never finds a part of it.
+    File(Rc<Place>),
+    /// Standard output, a device or a named pipe.
+    Stream(Sink, PathBuf),
+}
+
+/// How long a reader that does not read can hold up the writing.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+impl StatsFile {
+    /// Makes sure that it can be written; `-` is standard output.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        Self::try_open(path)
+            .map_err(|error| Failure::Other(format!("open {} for --stats: {error}", shown(path))))
+    }
+
+    fn try_open(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::Stream(
+                Sink::new(io::stdout().as_fd())?,
+                path.to_owned(),
+            ));
+        }
+        let place = Rc::new(Place::find(path)?);
+        if place.kind()? == Kind::Other || place.is_kernels() {
+            let sink = Sink::of_own_file(&place.append()?)?;
+            return Ok(Self::Stream(sink, path.to_owned()));
+        }
+        place.begin_replacement()?; // removed at once
+        Ok(Self::File(place))
+    }
+
+    /// The file that it replaces, if it is one.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::File(place) => Some(place),
+            Self::Stream(..) => None,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(place) => place.path(),
+            Self::Stream(_, path) => path,
+        }
+    }
+
+    pub fn write(&self, summary: &Summary) -> Result<(), Failure> {
+        self.try_write(summary).map_err(|error| {
+            Failure::Other(format!("write --stats to {}: {error}", shown(self.path())))
+        })
+    }
+
+    fn try_write(&self, summary: &Summary) -> io::Result<()> {
+        let text = json::to_string_pretty(summary)? + "\n";
+        match self {
+            Self::File(place) => {
+                let mut file = place.begin_replacement()?;
+                file.write_all(text.as_bytes())?;
+                file.put_in_place()
+            }
+            Self::Stream(sink, _) => sink.write_within(text.as_bytes(), PATIENCE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json, to_value};
+
+    #[test]
+    fn the_json_has_these_fields_and_no_others() {
+        let summary = Summary {
+            created: Some(1),
+            time: Duration::from_millis(1500),
+            ..Summary::default()
+        };
+        assert_eq!(
+            to_value(&summary).unwrap(),
+            json!({
+                "received": 0, "dropped": 0, "delivery_failures": 0, "truncated": 0, "malformed": 0, "foreign": 0,
+                "starved": 0, "retried": 0, "unread": 0, "unread_is_incomplete": false, "repeated": 0, "requests": 0, "other_events": 0, "audits": 0, "audit_differences": 0, "failed_dumps": 0,
+                "mirror_error": null, "not_kept": 0, "events": 0, "not_written": 0, "not_shown": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
+                "backend": null, "backend_reason": null,
+                "recv_buffer_requested_bytes": 0, "recv_buffer_granted_bytes": 0,
+            })
+        );
+    }
+
+    #[test]
+    fn cpu_is_by_received_and_null_at_none() {
+        let mut summary = Summary::default();
+        summary.set_cpu(Duration::from_micros(10));
+        assert_eq!(to_value(&summary).unwrap()["cpu_ns_per_event"], Value::Null);
+        summary.received = 4;
+        summary.set_cpu(Duration::from_micros(10));
+        assert_eq!(summary.cpu_ns_per_event, Some(2500));
+    }
+
+    #[test]
+    fn the_text_shows_what_is_not_zero() {
+        let mut summary = Summary {
+            events: 10,
+            received: 10,
+            time: Duration::from_secs(2),
+            ..Summary::default()
+        };
+        let text = summary.to_string();
+        assert!(
+            text.contains("events: 10 in 2.00 s, 5 events/s\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("lost: 0\n")
+                && ["unread", "failures", "repeated"].map(|name| text.contains(name)) == [false; 3],
+            "{text}"
+        );
+        summary.unread_is_incomplete = true;
+        let text = summary.to_string();
+        assert!(
+            text.contains("unread: 0 (not counted to the end)\n"),
+            "{text}"
+        );
+        summary.unread_is_incomplete = false;
+        (summary.unread, summary.delivery_failures, summary.repeated) = (3, 4, 5);
+        let text = summary.to_string();
+        for line in [
+            "unread: 3\n",
+            "delivery failures (a DESTROY is sent again): 4\n",
+            "repeated (and left out): 5\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}

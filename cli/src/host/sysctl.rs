@@ -1,0 +1,82 @@
+//! Settings under /proc/sys: whether they can be set from here. In a container or a namespace some are the host's.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use nlring::RecvBuffer;
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
+use crate::host::privilege::{Capability, Privilege, Way};
+
+/// The limit of receive buffers, for those without `CAP_NET_ADMIN` over the host.
+pub const RMEM_MAX: &str = "net.core.rmem_max";
+
+/// A setting's file, by its dotted name.
+pub fn path(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name.replace('.', "/"))
+}
+
+/// Whether this process can write a setting, or root could in its place.
+pub fn can_root_set(name: &str) -> bool {
+    let path = path(name);
+    if OpenOptions::new().write(true).open(&path).is_ok() {
+        return true;
+    }
+    let privilege = Privilege::read();
+    let (Ok(metadata), Ok(mount)) = (fs::metadata(&path), statvfs(&path)) else {
+        return false;
+    };
+    let is_read_only =
+        metadata.permissions().readonly() || mount.f_flag.contains(StatVfsMountFlags::RDONLY);
+    !privilege.is_root() && !privilege.is_nested() && !is_read_only
+}
+
+/// How a receive buffer of these bytes can be had, as the end of a sentence.
+pub struct LargerBuffer(pub usize);
+
+impl fmt::Display for LargerBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = if can_root_set(RMEM_MAX) {
+            ""
+        } else {
+            " on the host"
+        };
+        write!(
+            f,
+            "raise {RMEM_MAX}{place} (sysctl -w {RMEM_MAX}={})",
+            self.0
+        )?;
+        match Privilege::read().way_to(Capability::NetAdmin) {
+            Way::Sudo => f.write_str(", or run as root"),
+            Way::FromOutside | Way::OtherNamespace => Ok(()),
+        }
+    }
+}
+
+/// The warning of a receive buffer that the kernel has cut.
+pub fn clamped(buffer: RecvBuffer) -> String {
+    // The kernel reads back twice what it took.
+    let (took, asked) = (buffer.granted_bytes / 2, buffer.requested_bytes);
+    format!(
+        "the kernel cut the receive buffer from {asked} to {took} bytes: {}, or ask for less with --recv-buffer",
+        LargerBuffer(asked)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_cannot_be_set() {
+        assert!(!can_root_set("net.core.no_such_setting"));
+        assert_eq!(path("kernel.ostype"), Path::new("/proc/sys/kernel/ostype"));
+    }
+
+    #[test]
+    fn a_larger_buffer_names_the_setting_and_its_value() {
+        let text = LargerBuffer(123).to_string();
+        assert!(text.contains("sysctl -w net.core.rmem_max=123"), "{text}");
+    }
+}

@@ -1,0 +1,115 @@
+//! `nlring latency`: measures how late events come, and what receiving them costs, by all ways asked for.
+
+mod cores;
+mod cost;
+mod hgrm;
+mod meter;
+mod plan;
+mod plot;
+mod progress;
+mod ratio;
+mod receiver;
+mod report;
+mod run;
+mod table;
+mod usage;
+mod warnings;
+
+use std::process::ExitCode;
+
+use crate::args::LatencyArguments;
+use crate::host::cpu::pin_to_cpu;
+use crate::host::namespace;
+use crate::load::DEFAULT_DATAGRAM_BYTES;
+use crate::outcome::{self, Failure};
+use crate::write::console::Console;
+use hgrm::Directory;
+use plan::Plan;
+use progress::Progress;
+use report::Report;
+use run::{Conditions, Run, Runs};
+
+pub use cores::Cpus;
+pub use cost::{Cost, Measurement, costs};
+pub use plan::{Receiver, Way};
+
+/// Exits with 1 also when events are unaccounted for.
+pub fn run(arguments: &LatencyArguments) -> ExitCode {
+    let mut console = Console::new();
+    match latency(arguments, &mut console) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => outcome::conclude(&mut console, ExitCode::FAILURE, &[failure]),
+    }
+}
+
+/// Returns whether every event is accounted for.
+fn latency(arguments: &LatencyArguments, console: &mut Console) -> Result<bool, Failure> {
+    let plan = Plan::new(arguments)?;
+    let cpus = arguments.cpu.map_or_else(cores::choose, Ok)?;
+    if cpus.receiver == cpus.generator {
+        console.warn(format_args!(
+            "events are made and received on one CPU, {}, so each waits for the other: the latencies are of that",
+            cpus.receiver
+        ));
+    }
+    // Before an hour has passed, rather than after.
+    let directory = arguments
+        .hgrm
+        .as_deref()
+        .map(Directory::create)
+        .transpose()?;
+    let picture = arguments.svg.as_deref().map(plot::create).transpose()?;
+    let conditions = Conditions {
+        duration: arguments.duration,
+        warmup: arguments.warmup,
+        datagram_bytes: arguments.datagram_bytes.unwrap_or(DEFAULT_DATAGRAM_BYTES),
+        receiver_cpu: cpus.receiver,
+    };
+    pin_to_cpu(cpus.receiver)?; // so that a wrong one is told before anything is measured
+    pin_to_cpu(cpus.generator)?;
+    namespace::enter("latency")?;
+    let runs = run_all(&plan, arguments.repeat_count, conditions, console)?;
+
+    let report = Report::new(&plan, &runs, arguments, cpus);
+    outcome::report(&if arguments.json {
+        report.json()?
+    } else {
+        table::text(&plan, &report)
+    })?;
+    if let Some(directory) = directory {
+        directory.write(&plan, &runs)?;
+    }
+    if let Some(picture) = picture {
+        picture.write(&plan, &runs, &report)?;
+    }
+    for warning in warnings::warnings(&plan, &runs) {
+        console.warn(warning);
+    }
+    let mut runs = runs.iter().flat_map(|runs| &runs.each);
+    Ok(runs.all(Run::is_exact))
+}
+
+/// Runs all, as often as asked. Those of a setting and a way stand at `setting × ways + way`.
+fn run_all(
+    plan: &Plan,
+    repeat_count: usize,
+    conditions: Conditions,
+    console: &mut Console,
+) -> Result<Vec<Runs>, Failure> {
+    let mut runs: Vec<Runs> = Vec::new();
+    runs.resize_with(plan.run_count(), Runs::default);
+    let time = conditions.warmup + conditions.duration;
+    let mut progress = Progress::start(plan.run_count() * repeat_count, time, console);
+    for repetition in 0..repeat_count {
+        for (setting, way) in plan.order(repetition) {
+            progress.next(&plan.ways[way]);
+            runs[setting * plan.ways.len() + way].add(
+                plan.settings[setting],
+                plan.ways[way],
+                conditions,
+            )?;
+        }
+    }
+    Ok(runs)
+}

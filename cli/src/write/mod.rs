@@ -1,0 +1,7 @@
+//! Where lines and messages go.
+
+pub mod console;
+pub mod fold;
+pub mod output;
+pub mod place;
+pub mod sink;

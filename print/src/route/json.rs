@@ -1,0 +1,448 @@
+//! A route as a JSON object. docs/json.md says what the names mean.
+
+use nlring::message::flags;
+use nlring::route::{
+    Address, CacheInfo, EventKind, Hop, Labels, MetricValue, Metrics, Nexthop, Route, encap_name,
+    family, metric_name, protocol_name, route_type_name, scope_name,
+};
+
+use crate::json::{bits, close, end_line, ip, name, number, optional, word, word_or_number};
+use crate::route::device_names::DeviceNames;
+use crate::text::{write_decimal, write_hex, write_ip};
+
+/// `RTNH_F_*` and `RTM_F_*`, from the lowest bit on; empty for bits that have no name.
+#[rustfmt::skip]
+const FLAGS: [&str; 30] = [
+    "dead", "pervasive", "onlink", "offload", "linkdown", "unresolved", "trap", "",
+    "notify", "cloned", "equalize", "prefix", "lookup-table", "fib-match", "route-offload", "route-trap",
+    "", "", "", "", "", "", "", "",
+    "", "", "", "", "", "route-offload-failed",
+];
+
+/// Appends the route's line.
+pub fn write_route(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames, received_ns: u64) {
+    out.extend_from_slice(match route.kind {
+        EventKind::New => br#"{"event":"new","time_ns":"#,
+        EventKind::Delete => br#"{"event":"delete","time_ns":"#,
+    });
+    write_decimal(out, received_ns);
+    out.extend_from_slice(br#","time_source":"receive","#);
+    write_fields(out, route, devices);
+    write_origin(out, route);
+    end_line(out);
+}
+
+/// Appends the line of an entry of the table.
+pub fn write_entry(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames) {
+    out.extend_from_slice(br#"{"event":"entry","#);
+    write_fields(out, route, devices);
+    end_line(out);
+}
+
+fn write_fields(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames) {
+    write_family(out, route.family);
+    word_or_number(
+        out,
+        r#""type":"#,
+        route_type_name(route.route_type),
+        route.route_type.into(),
+    );
+    write_prefix(
+        out,
+        r#""dst":""#,
+        route.family,
+        route.dst,
+        route.dst_prefix_len,
+    );
+    if route.src.is_some() || route.src_prefix_len != 0 {
+        write_prefix(
+            out,
+            r#""src":""#,
+            route.family,
+            route.src,
+            route.src_prefix_len,
+        );
+    }
+    write_selectors(out, route);
+    write_hop(out, &route.hop);
+    write_device(out, devices, route.oif);
+    optional(out, r#""iif":"#, route.iif);
+    write_nexthops(out, route, devices);
+    write_rest(out, route);
+}
+
+fn write_family(out: &mut Vec<u8>, family: u8) {
+    let known = match family {
+        family::INET => Some("ipv4"),
+        family::INET6 => Some("ipv6"),
+        family::MPLS => Some("mpls"),
+        family::IPMR => Some("ipv4-multicast"),
+        family::IP6MR => Some("ipv6-multicast"),
+        _ => None,
+    };
+    word_or_number(out, r#""family":"#, known, family.into());
+}
+
+/// An address and its length; the default route's is `0.0.0.0/0` or `::/0`. Labels have no length.
+fn write_prefix(out: &mut Vec<u8>, key: &str, family: u8, address: Option<Address<'_>>, len: u8) {
+    out.extend_from_slice(key.as_bytes());
+    match address {
+        Some(address) => write_address(out, address),
+        None if matches!(family, family::INET6 | family::IP6MR) => out.extend_from_slice(b"::"),
+        None => out.extend_from_slice(b"0.0.0.0"),
+    }
+    if !matches!(address, Some(Address::Mpls(_))) {
+        out.push(b'/');
+        write_decimal(out, len);
+    }
+    out.extend_from_slice(b"\",");
+}
+
+fn write_address(out: &mut Vec<u8>, address: Address<'_>) {
+    match address {
+        Address::Ip(ip) => write_ip(out, ip),
+        Address::Mpls(labels) => write_labels(out, labels),
+        Address::Other(bytes) => {
+            for byte in bytes {
+                write_hex(out, u64::from(byte >> 4));
+                write_hex(out, u64::from(byte & 15));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The outermost first, as ip writes them.
+fn write_labels(out: &mut Vec<u8>, labels: Labels<'_>) {
+    for (index, label) in labels.enumerate() {
+        if index > 0 {
+            out.push(b'/');
+        }
+        write_decimal(out, label);
+    }
+}
+
+/// What, beside its destination, tells a route from others, and who made it.
+fn write_selectors(out: &mut Vec<u8>, route: &Route<'_>) {
+    optional(out, r#""tos":"#, (route.tos != 0).then_some(route.tos));
+    number(out, r#""table":"#, route.table);
+    optional(out, r#""priority":"#, route.priority);
+    word_or_number(
+        out,
+        r#""protocol":"#,
+        protocol_name(route.protocol),
+        route.protocol.into(),
+    );
+    word_or_number(
+        out,
+        r#""scope":"#,
+        scope_name(route.scope),
+        route.scope.into(),
+    );
+    if let Some(address) = route.prefsrc {
+        ip(out, r#""prefsrc":"#, address);
+    }
+}
+
+fn write_hop(out: &mut Vec<u8>, hop: &Hop<'_>) {
+    if let Some(gateway) = hop.gateway {
+        ip(out, r#""gateway":"#, gateway);
+    }
+    if let Some(via) = hop.via {
+        out.extend_from_slice(br#""via":{"#);
+        write_family(out, via.family);
+        out.extend_from_slice(br#""address":""#);
+        write_address(out, via.address);
+        out.extend_from_slice(b"\"},");
+    }
+    if let Some(new_dst) = hop.new_dst {
+        out.extend_from_slice(br#""as":""#);
+        write_address(out, new_dst);
+        out.extend_from_slice(b"\",");
+    }
+    if let Some(encap_type) = hop.encap_type {
+        word_or_number(
+            out,
+            r#""encap":"#,
+            encap_name(encap_type),
+            encap_type.into(),
+        );
+    }
+    if let Some(realms) = hop.realms {
+        number(out, r#""realm_from":"#, realms >> 16);
+        number(out, r#""realm_to":"#, realms & 0xffff);
+    }
+}
+
+fn write_device(out: &mut Vec<u8>, devices: &DeviceNames, index: Option<u32>) {
+    optional(out, r#""oif":"#, index);
+    if let Some(device) = index.and_then(|index| devices.get(index)) {
+        name(out, r#""dev":"#, device);
+    }
+}
+
+fn write_nexthops(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames) {
+    optional(out, r#""nexthop_id":"#, route.nexthop_id);
+    if route.nexthops.is_empty() {
+        return;
+    }
+    out.extend_from_slice(br#""nexthops":["#);
+    for Nexthop {
+        oif,
+        weight,
+        flags,
+        hop,
+        ..
+    } in route.nexthops
+    {
+        out.push(b'{');
+        write_hop(out, &hop);
+        write_device(out, devices, (oif != 0).then_some(oif));
+        number(out, r#""weight":"#, weight);
+        write_flags(out, flags);
+        close(out, b'}');
+    }
+    close(out, b']');
+}
+
+fn write_rest(out: &mut Vec<u8>, route: &Route<'_>) {
+    if { route.metrics }.next().is_some() {
+        write_metrics(out, route.metrics);
+    }
+    if let Some(pref) = route.pref.filter(|&pref| pref != 0) {
+        let known = match pref {
+            1 => Some("high"),
+            3 => Some("low"),
+            _ => None,
+        };
+        word_or_number(out, r#""pref":"#, known, pref.into());
+    }
+    write_flags(out, route.flags);
+    if let Some(info) = route.cache_info {
+        write_cache_info(out, info);
+    }
+    optional(out, r#""mark":"#, route.mark);
+    optional(out, r#""uid":"#, route.uid);
+    optional(
+        out,
+        r#""ttl_propagate":"#,
+        route.ttl_propagate.map(u8::from),
+    );
+}
+
+/// How the kernel took it in, and who asked for that.
+fn write_origin(out: &mut Vec<u8>, route: &Route<'_>) {
+    if route.kind == EventKind::New {
+        write_message_flags(out, route.message_flags);
+    }
+    optional(
+        out,
+        r#""port_id":"#,
+        (route.port_id != 0).then_some(route.port_id),
+    );
+}
+
+fn write_flags(out: &mut Vec<u8>, flags: u32) {
+    if flags != 0 {
+        bits(out, r#""flags":"#, flags, &FLAGS);
+    }
+}
+
+/// By name, and the names of those that are locked.
+fn write_metrics(out: &mut Vec<u8>, metrics: Metrics<'_>) {
+    out.extend_from_slice(br#""metrics":{"#);
+    for metric in metrics {
+        out.push(b'"');
+        match metric_name(metric.number) {
+            Some(known) => out.extend_from_slice(known.as_bytes()),
+            None => write_decimal(out, metric.number),
+        }
+        match metric.value {
+            MetricValue::Number(value) => number(out, "\":", value),
+            MetricValue::Name(value) => name(out, "\":", value),
+            _ => out.extend_from_slice(b"\":null,"),
+        }
+    }
+    let lock_mask = metrics.lock_mask();
+    if lock_mask != 0 {
+        out.extend_from_slice(br#""lock":["#);
+        for metric in (0..32).filter(|bit| lock_mask >> bit & 1 != 0) {
+            word_or_number(out, "", metric_name(metric), metric.into());
+        }
+        close(out, b']');
+    }
+    close(out, b'}');
+}
+
+/// What says something of it.
+fn write_cache_info(out: &mut Vec<u8>, info: CacheInfo) {
+    optional(out, r#""expires_s":"#, info.expires_seconds());
+    let errno = info.error.cast_signed().wrapping_neg();
+    optional(out, r#""errno":"#, (errno != 0).then_some(errno));
+    optional(
+        out,
+        r#""used_count":"#,
+        (info.used_count != 0).then_some(info.used_count),
+    );
+}
+
+/// What the one who asked for it said.
+fn write_message_flags(out: &mut Vec<u8>, message_flags: u16) {
+    let all = [
+        (flags::CREATE, "create"),
+        (flags::EXCL, "excl"),
+        (flags::REPLACE, "replace"),
+        (flags::APPEND, "append"),
+    ];
+    if all.iter().any(|(flag, _)| message_flags & flag != 0) {
+        out.extend_from_slice(br#""message_flags":["#);
+        for (_, known) in all.iter().filter(|(flag, _)| message_flags & flag != 0) {
+            word(out, "", known);
+        }
+        close(out, b']');
+    }
+}
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+    use nlring::route::Link;
+    use nlring::{MessageBuilder, MessageList};
+    use serde_json::{Value, json};
+
+    /// Device 3, with a name that could break a line.
+    fn devices() -> DeviceNames {
+        let mut fixed = [0; 16];
+        fixed[4] = 3;
+        let mut bytes = Vec::new();
+        let message = MessageBuilder::new(&mut bytes, 16, 0).bytes(&fixed);
+        message.attribute(3, b"a\"\x1b\xff\0").finish().unwrap();
+        let mut names = DeviceNames::default();
+        for message in &MessageList::new(&bytes) {
+            names.apply(&Link::decode(&message).unwrap());
+        }
+        names
+    }
+
+    fn parsed(
+        kind: u16,
+        message_flags: u16,
+        fixed: [u8; 12],
+        attributes: impl FnOnce(MessageBuilder<'_>) -> MessageBuilder<'_>,
+    ) -> Value {
+        let mut bytes = Vec::new();
+        let message = MessageBuilder::new(&mut bytes, kind, message_flags);
+        attributes(message.bytes(&fixed)).finish().unwrap();
+        let (list, devices) = (MessageList::new(&bytes), devices());
+        let route = Route::decode(&list.iter().next().unwrap()).unwrap();
+        let mut out = Vec::with_capacity(4096);
+        let allocations =
+            allocation_counter::measure(|| write_route(&mut out, &route, &devices, 77));
+        assert_eq!(allocations.count_total, 0, "formatting allocates nothing");
+        assert!(out.ends_with(b"\n"));
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn all_that_the_kernel_says_is_there() {
+        let fixed = [2, 24, 8, 4, 252, 188, 253, 1, 4, 0, 0, 0x20];
+        let route = parsed(24, 0x700, fixed, |message| {
+            message
+                .port_id(9)
+                .attribute(1, &[10, 1, 2, 0])
+                .attribute(2, &[11, 0, 0, 0])
+                .attribute_u32(3, 8)
+                .attribute_u32(4, 3)
+                .attribute_u32(6, 20)
+                .attribute(7, &[10, 0, 0, 1])
+                .nested(8, |metrics| {
+                    let lock = metrics.attribute_u32(1, 1 << 2 | 1 << 31);
+                    lock.attribute_u32(2, 1400)
+                        .attribute_str_nul(16, "cubic")
+                        .attribute_u32(40, 5)
+                })
+                .attribute_u32(11, 3 << 16 | 4)
+                .attribute(
+                    12,
+                    &[
+                        [0; 4],
+                        [0; 4],
+                        1500_u32.to_ne_bytes(),
+                        113_u32.wrapping_neg().to_ne_bytes(),
+                        6_u32.to_ne_bytes(),
+                        [0; 4],
+                        [0; 4],
+                        [0; 4],
+                    ]
+                    .concat(),
+                )
+                .attribute_u32(15, 1000)
+                .attribute_u32(16, 12)
+                .attribute(
+                    18,
+                    &[10, 0, 0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5],
+                )
+                .attribute_u8(20, 3)
+                .attribute(21, &[1, 0])
+                .attribute_u32(25, 1000)
+                .attribute_u8(26, 1)
+                .attribute_u32(30, 7)
+        });
+        let want = json!({
+            "event": "new", "time_ns": 77, "time_source": "receive", "family": "ipv4", "type": "unicast",
+            "dst": "10.1.2.0/24", "src": "11.0.0.0/8", "tos": 4, "table": 1000, "priority": 20,
+            "protocol": "ospf", "scope": "link", "prefsrc": "10.0.0.1",
+            "via": {"family": "ipv6", "address": "fe80::5"}, "encap": "mpls", "realm_from": 3, "realm_to": 4,
+            "oif": 3, "dev": "a\"\u{1b}\\xff", "iif": 8, "nexthop_id": 7,
+            "metrics": {"mtu": 1400, "congctl": "cubic", "40": 5, "lock": ["mtu", "31"]},
+            "pref": "low", "flags": ["onlink", "route-offload-failed"],
+            "expires_s": 15, "errno": 113, "used_count": 6, "mark": 12, "uid": 1000, "ttl_propagate": 1,
+            "message_flags": ["create", "excl", "replace"], "port_id": 9,
+        });
+        assert_eq!(route, want);
+    }
+
+    #[test]
+    fn a_default_route_has_a_destination_too_and_labels_have_no_length() {
+        let dst = |family, len, dst: Option<&[u8]>| {
+            let fixed = [family, len, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+            parsed(25, 0x100, fixed, |message| match dst {
+                Some(dst) => message.attribute(1, dst),
+                None => message,
+            })
+        };
+        let route = dst(2, 0, None);
+        assert_eq!(
+            (&route["event"], &route["dst"]),
+            (&json!("delete"), &json!("0.0.0.0/0"))
+        );
+        assert_eq!(route["message_flags"], Value::Null, "not a delete's");
+        assert_eq!(dst(10, 0, None)["dst"], "::/0");
+        assert_eq!(dst(28, 20, Some(&[0, 6, 0x41, 0]))["dst"], "100");
+        assert_eq!(dst(77, 8, Some(&[1, 0xab]))["dst"], "01ab/8");
+        assert_eq!(dst(77, 8, None)["family"], "77");
+    }
+
+    #[test]
+    fn each_hop_of_many_has_its_own() {
+        let fixed = [2, 24, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+        let hops = [
+            &[16, 0, 4, 0, 3, 0, 0, 0, 8, 0, 5, 0, 10, 0, 0, 2][..],
+            &[8, 0, 0x41, 9, 4, 0, 0, 0],
+            &[8, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        let route = parsed(24, 0, fixed, |message| {
+            message
+                .attribute(1, &[10, 1, 2, 0])
+                .attribute(9, &hops.concat())
+        });
+        assert_eq!(
+            route["nexthops"],
+            json!([
+                {"gateway": "10.0.0.2", "oif": 3, "dev": "a\"\u{1b}\\xff", "weight": 1, "flags": ["onlink"]},
+                {"oif": 4, "weight": 10, "flags": ["dead", "trap"]},
+                {"weight": 1},
+            ])
+        );
+    }
+}

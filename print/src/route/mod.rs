@@ -1,0 +1,6 @@
+//! Routes as lines.
+
+pub mod device_names;
+mod encap;
+pub mod json;
+pub mod text;

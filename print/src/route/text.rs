@@ -1,0 +1,763 @@
+//! A route as the line that `ip monitor route` (iproute2 6.1) prints for it: with a blank at its end where ip has one,
+//! and on several lines where a route has several hops.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use nlring::route::{
+    Address, CacheInfo, EventKind, Hop, MetricValue, Metrics, Nexthop, Route, Via, family, metric,
+    metric_name, protocol, protocol_name, route_flags, route_type, route_type_name, scope,
+    scope_name, table, table_name,
+};
+
+use crate::local_time::LocalTime;
+use crate::route::device_names::DeviceNames;
+use crate::text::{escaped, write_decimal, write_escaped, write_hex, write_ip};
+
+/// Names of tables, protocols and the like: iproute2's own, and those of its configuration, [escaped](escaped) as they
+/// are written.
+#[derive(Debug)]
+pub struct Names {
+    pub(super) tables: HashMap<u32, String>,
+    protocols: HashMap<u32, String>,
+    scopes: HashMap<u32, String>,
+    realms: HashMap<u32, String>,
+    dsfields: HashMap<u32, String>,
+}
+
+impl Names {
+    /// Those that iproute2 has without its configuration.
+    pub fn built_in() -> Self {
+        let bytes = || 0..=u8::MAX;
+        let of = |name: fn(u8) -> Option<&'static str>| {
+            let named = bytes().filter_map(|id| Some((u32::from(id), name(id)?.to_owned())));
+            named.collect()
+        };
+        Self {
+            tables: of(|id| table_name(u32::from(id))),
+            protocols: of(protocol_name),
+            scopes: of(scope_name),
+            realms: HashMap::from([(0, "unknown".to_owned())]),
+            dsfields: HashMap::from([(0, "0".to_owned())]),
+        }
+    }
+
+    /// The same, and those of /etc/iproute2 or, for a file that is not there, /usr/share/iproute2. To be read once: ip
+    /// does not look again either.
+    pub fn load() -> Self {
+        let mut names = Self::built_in();
+        load_table(&mut names.tables, "rt_tables");
+        load_table(&mut names.protocols, "rt_protos");
+        load_table(&mut names.scopes, "rt_scopes");
+        load_table(&mut names.realms, "rt_realms");
+        load_table(&mut names.dsfields, "rt_dsfield");
+        names
+    }
+}
+
+/// One file, and the `*.conf` in the directory beside it.
+fn load_table(names: &mut HashMap<u32, String>, file: &str) {
+    let directories = ["/etc/iproute2", "/usr/share/iproute2"].map(Path::new);
+    let text = |directory: &Path| fs::read(directory.join(file)).ok();
+    if let Some(text) = directories.iter().copied().find_map(text) {
+        read_table(names, &text);
+    }
+    for directory in directories.iter().rev() {
+        let Ok(entries) = fs::read_dir(directory.join(format!("{file}.d"))) else {
+            continue;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "conf")
+                && let Ok(text) = fs::read(path)
+            {
+                read_table(names, &text);
+            }
+        }
+    }
+}
+
+/// Lines of a number and a name; the last one for a number holds. As in ip, a line that is neither this nor
+/// a comment ends the table. The names are kept as they are written out: escaped.
+fn read_table(names: &mut HashMap<u32, String>, text: &[u8]) {
+    for line in text.split(|&byte| byte == b'\n') {
+        let is_blank = u8::is_ascii_whitespace;
+        let mut words = line.split(is_blank).filter(|word| !word.is_empty());
+        let Some(number) = words.next().filter(|word| !word.starts_with(b"#")) else {
+            continue;
+        };
+        let (Some(id), Some(name)) = (parse_id(number), words.next()) else {
+            return;
+        };
+        names.insert(id, escaped(name));
+    }
+}
+
+/// In decimal, or with `0x` in hexadecimal.
+fn parse_id(number: &[u8]) -> Option<u32> {
+    let number = str::from_utf8(number).ok()?;
+    match number.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => number.parse().ok(),
+    }
+}
+
+/// How routes are shown.
+#[derive(Debug)]
+pub struct TextOptions {
+    /// The names of tables, protocols and the like.
+    pub names: Names,
+    /// Whether to show when the event was received, and the zone to show it in, as with `ip -ts`.
+    pub timestamp: Option<LocalTime>,
+}
+
+impl TextOptions {
+    /// With the names of iproute2's configuration on this host.
+    pub fn load(has_timestamp: bool) -> Self {
+        Self {
+            names: Names::load(),
+            timestamp: has_timestamp.then(LocalTime::system),
+        }
+    }
+}
+
+/// Appends the route's line or lines. Nothing for an entry of the route cache, which `ip monitor` leaves out.
+pub fn write_line(
+    out: &mut Vec<u8>,
+    route: &Route<'_>,
+    devices: &DeviceNames,
+    options: &TextOptions,
+    received_ns: u64,
+) {
+    if route.is_cloned() {
+        return;
+    }
+    if let Some(zone) = &options.timestamp {
+        out.push(b'[');
+        zone.write_iso(out, received_ns);
+        out.extend_from_slice(b"] ");
+    }
+    let mut line = Line {
+        out,
+        devices,
+        names: &options.names,
+    };
+    line.destination(route);
+    line.path(route);
+    line.attributes(route);
+    line.details(route);
+    for nexthop in route.nexthops {
+        line.nexthop(route.family, &nexthop);
+    }
+    line.text("\n");
+}
+
+/// A line in the making. Each method appends what one part of ip's `print_route` does.
+pub(super) struct Line<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    devices: &'a DeviceNames,
+    pub(super) names: &'a Names,
+}
+
+impl Line<'_> {
+    pub(super) fn text(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// A label, a number, a blank.
+    pub(super) fn number(&mut self, label: &str, value: impl itoa::Integer) {
+        self.text(label);
+        write_decimal(self.out, value);
+        self.text(" ");
+    }
+
+    fn hex(&mut self, label: &str, value: u64) {
+        self.text(label);
+        write_hex(self.out, value);
+        self.text(" ");
+    }
+
+    /// A label, the name of a number or else the number itself, a blank.
+    pub(super) fn name(&mut self, label: &str, names: &HashMap<u32, String>, id: u32) {
+        match names.get(&id) {
+            Some(name) => {
+                self.text(label);
+                self.text(name);
+                self.text(" ");
+            }
+            None => self.number(label, id),
+        }
+    }
+
+    pub(super) fn device(&mut self, label: &str, index: u32) {
+        self.text(label);
+        match self.devices.get(index) {
+            _ if index == 0 => self.text("*"),
+            Some(name) => write_escaped(self.out, name),
+            None => {
+                self.text("if");
+                write_decimal(self.out, index);
+            }
+        }
+        self.text(" ");
+    }
+
+    pub(super) fn address(&mut self, family: u8, address: &Address<'_>) {
+        match address {
+            Address::Ip(ip) => write_ip(self.out, *ip),
+            Address::Mpls(labels) => self.labels(*labels),
+            Address::Other(bytes) if family == family::PACKET => self.hardware_address(bytes),
+            _ => self.text("???"),
+        }
+    }
+
+    fn labels(&mut self, labels: nlring::route::Labels<'_>) {
+        for (index, label) in labels.enumerate() {
+            if index != 0 {
+                self.text("/");
+            }
+            write_decimal(self.out, label);
+        }
+    }
+
+    fn hardware_address(&mut self, bytes: &[u8]) {
+        for (index, byte) in bytes.iter().enumerate() {
+            let colon = if index == 0 { "" } else { ":" };
+            let _ = write!(self.out, "{colon}{byte:02x}"); // a Vec takes all
+        }
+    }
+
+    /// What happens to packets for whom.
+    fn destination(&mut self, route: &Route<'_>) {
+        if route.kind == EventKind::Delete {
+            self.text("Deleted ");
+        }
+        if route.route_type != route_type::UNICAST {
+            match route_type_name(route.route_type) {
+                Some(name) => self.text(name),
+                None => write_decimal(self.out, route.route_type),
+            }
+            self.text(" ");
+        }
+        match &route.dst {
+            Some(dst) => self.prefix(route.family, dst, route.dst_prefix_len),
+            None if route.dst_prefix_len != 0 => self.number("0/", route.dst_prefix_len),
+            None => self.text("default"),
+        }
+        self.text(" ");
+        match &route.src {
+            Some(src) => {
+                self.text("from ");
+                self.prefix(route.family, src, route.src_prefix_len);
+                self.text(" ");
+            }
+            None if route.src_prefix_len != 0 => self.number("from 0/", route.src_prefix_len),
+            None => {}
+        }
+    }
+
+    /// An address, and its prefix length unless that is all of it.
+    fn prefix(&mut self, family: u8, address: &Address<'_>, prefix_len: u8) {
+        self.address(family, address);
+        let whole = match family {
+            family::INET => 32,
+            family::INET6 => 128,
+            family::MPLS => 20,
+            _ => 0,
+        };
+        if prefix_len != whole {
+            self.text("/");
+            write_decimal(self.out, prefix_len);
+        }
+    }
+
+    /// The way they take.
+    fn path(&mut self, route: &Route<'_>) {
+        let Hop {
+            gateway,
+            via,
+            encap,
+            ..
+        } = route.hop;
+        if let Some(id) = route.nexthop_id {
+            self.number("nhid ", id);
+        }
+        if let Some(new_dst) = &route.hop.new_dst {
+            self.new_destination(route.family, new_dst);
+        }
+        if let Some(encap) = encap {
+            self.encap(route.hop.encap_type, encap);
+        }
+        if route.tos != 0 {
+            self.tos(route.tos);
+        }
+        if let Some(gateway) = gateway {
+            self.gateway(gateway);
+        }
+        if let Some(via) = &via {
+            self.via(via);
+        }
+        if let Some(oif) = route.oif {
+            self.device("dev ", oif);
+        }
+    }
+
+    fn tos(&mut self, tos: u8) {
+        match self.names.dsfields.get(&u32::from(tos)) {
+            Some(name) => {
+                self.text("tos ");
+                self.text(name);
+            }
+            None => {
+                let _ = write!(self.out, "tos 0x{tos:02x}"); // a Vec takes all
+            }
+        }
+        self.text(" ");
+    }
+
+    fn new_destination(&mut self, family: u8, address: &Address<'_>) {
+        self.text("as to ");
+        self.address(family, address);
+        self.text(" ");
+    }
+
+    fn gateway(&mut self, gateway: std::net::IpAddr) {
+        self.text("via ");
+        write_ip(self.out, gateway);
+        self.text(" ");
+    }
+
+    fn via(&mut self, via: &Via<'_>) {
+        self.text(match via.family {
+            family::INET => "via inet ",
+            family::INET6 => "via inet6 ",
+            family::PACKET => "via link ",
+            family::MPLS => "via mpls ",
+            family::BRIDGE => "via bridge ",
+            _ => "via ??? ",
+        });
+        self.address(via.family, &via.address);
+        self.text(" ");
+    }
+
+    /// Where the route stands among others.
+    fn attributes(&mut self, route: &Route<'_>) {
+        let names = self.names;
+        if route.table != 0 && route.table != table::MAIN {
+            self.name("table ", &names.tables, route.table);
+        }
+        if route.protocol != protocol::BOOT {
+            self.name("proto ", &names.protocols, u32::from(route.protocol));
+        }
+        if route.scope != scope::UNIVERSE {
+            self.name("scope ", &names.scopes, u32::from(route.scope));
+        }
+        if let Some(prefsrc) = route.prefsrc {
+            self.text("src ");
+            write_ip(self.out, prefsrc);
+            self.text(" ");
+        }
+        if let Some(priority) = route.priority {
+            self.number("metric ", priority);
+        }
+        self.flags(route.flags);
+    }
+
+    fn flags(&mut self, flags: u32) {
+        let names = [
+            (route_flags::DEAD, "dead "),
+            (route_flags::ONLINK, "onlink "),
+            (route_flags::PERVASIVE, "pervasive "),
+            (route_flags::OFFLOAD, "offload "),
+            (route_flags::TRAP, "trap "),
+            (route_flags::NOTIFY, "notify "),
+            (route_flags::LINKDOWN, "linkdown "),
+            (route_flags::UNRESOLVED, "unresolved "),
+            (route_flags::ROUTE_OFFLOAD, "rt_offload "),
+            (route_flags::ROUTE_TRAP, "rt_trap "),
+            (route_flags::ROUTE_OFFLOAD_FAILED, "rt_offload_failed "),
+        ];
+        for (_, name) in names.iter().filter(|(bit, _)| flags & bit != 0) {
+            self.text(name);
+        }
+    }
+
+    /// What is left. Neither the preference nor the TTL's propagation has a blank behind it, and both stay so.
+    fn details(&mut self, route: &Route<'_>) {
+        match route.mark.unwrap_or(0) {
+            0 => {}
+            mark @ 1..16 => self.number("mark ", mark),
+            mark => self.hex("mark 0x", u64::from(mark)),
+        }
+        if let Some(realms) = route.hop.realms {
+            self.realms(realms);
+        }
+        if let Some(uid) = route.uid {
+            self.number("uid ", uid);
+        }
+        if let Some(info) = &route.cache_info
+            && [family::INET, family::INET6].contains(&route.family)
+        {
+            self.cache_info(info);
+        }
+        self.metrics(route.metrics);
+        if let Some(iif) = route.iif {
+            self.device("iif ", iif);
+        }
+        match route.pref {
+            Some(0) => self.text("pref medium"),
+            Some(1) => self.text("pref high"),
+            Some(3) => self.text("pref low"),
+            Some(pref) => write_decimal(self.out, pref),
+            None => {}
+        }
+        match route.ttl_propagate {
+            Some(true) => self.text("ttl-propogate enabled"), // ip's own spelling
+            Some(false) => self.text("ttl-propogate disabled"),
+            None => {}
+        }
+    }
+
+    fn realms(&mut self, realms: u32) {
+        let names = &self.names.realms;
+        let (from, to) = (realms >> 16, realms & 0xffff);
+        if from == 0 {
+            self.name("realm ", names, to);
+        } else {
+            self.name("realms ", names, from);
+            self.out.pop();
+            self.name("/", names, to);
+        }
+    }
+
+    fn cache_info(&mut self, info: &CacheInfo) {
+        if let Some(seconds) = info.expires_seconds() {
+            self.text("expires ");
+            write_decimal(self.out, seconds);
+            self.text("sec ");
+        }
+        if info.error != 0 {
+            self.number("error ", info.error);
+        }
+        if info.id != 0 {
+            let _ = write!(self.out, "ipid 0x{:04x} ", info.id); // a Vec takes all
+        }
+        if info.ts != 0 || info.ts_age_seconds != 0 {
+            let (ts, age) = (info.ts, info.ts_age_seconds);
+            let _ = write!(self.out, "ts 0x{ts:x}tsage {age}sec "); // a Vec takes all
+        }
+    }
+
+    /// By number, each once; a locked metric is there even without a value.
+    fn metrics(&mut self, metrics: Metrics<'_>) {
+        let mut values = [None; metric::FASTOPEN_NO_COOKIE as usize + 1];
+        for metric in metrics {
+            if let Some(value) = values.get_mut(usize::from(metric.number)) {
+                *value = value.or(Some(metric.value));
+            }
+        }
+        let locks = metrics.lock_mask();
+        for number in metric::MTU..=metric::FASTOPEN_NO_COOKIE {
+            let value = values[usize::from(number)];
+            let is_locked = locks & (1 << number) != 0;
+            if value.is_some() || is_locked {
+                self.metric(number, value.unwrap_or(MetricValue::Number(0)), is_locked);
+            }
+        }
+    }
+
+    fn metric(&mut self, number: u16, value: MetricValue<'_>, is_locked: bool) {
+        if number == metric::HOPLIMIT && value == MetricValue::Number(u32::MAX) {
+            return; // the system's default
+        }
+        self.text(metric_name(number).unwrap_or("metric"));
+        self.text(if is_locked { " lock " } else { " " });
+        match (number, value) {
+            (_, MetricValue::Name(name)) => {
+                write_escaped(self.out, name);
+                self.text(" ");
+            }
+            (metric::FEATURES, MetricValue::Number(bits)) => self.features(bits),
+            (metric::RTT, MetricValue::Number(value)) => self.milliseconds(value / 8),
+            (metric::RTTVAR, MetricValue::Number(value)) => self.milliseconds(value / 4),
+            (metric::RTO_MIN, MetricValue::Number(value)) => self.milliseconds(value),
+            (_, MetricValue::Number(value)) => self.number("", value),
+            _ => {}
+        }
+    }
+
+    /// ip knows one bit by name, and shows all when there are others.
+    fn features(&mut self, bits: u32) {
+        if bits & 1 != 0 {
+            self.text("ecn ");
+        }
+        if bits & !1 != 0 {
+            self.hex("0x", u64::from(bits));
+        }
+    }
+
+    /// From a second on as C's `%g` has it: six digits that count, without zeros at the end, and from a million seconds
+    /// on with an exponent.
+    fn milliseconds(&mut self, milliseconds: u32) {
+        if milliseconds < 1000 {
+            write_decimal(self.out, milliseconds);
+            self.text("ms ");
+            return;
+        }
+        let is_large = milliseconds >= 999_999_500; // rounds to a million seconds
+        let (value, decimals) = if is_large {
+            (f64::from(divide_evenly(milliseconds, 10_000)) / 1e5, 5)
+        } else {
+            let whole_digits = (milliseconds / 1000).ilog10() as usize;
+            (f64::from(milliseconds) / 1e3, 5 - whole_digits)
+        };
+        let _ = write!(self.out, "{value:.decimals$}"); // a Vec takes all
+        while decimals > 0 && self.out.last() == Some(&b'0') {
+            self.out.pop();
+        }
+        if self.out.last() == Some(&b'.') {
+            self.out.pop();
+        }
+        self.text(if is_large { "e+06s " } else { "s " });
+    }
+
+    /// One hop of several, on a line of its own.
+    fn nexthop(&mut self, family: u8, nexthop: &Nexthop<'_>) {
+        let hop = &nexthop.hop;
+        self.text("\n\tnexthop ");
+        if let Some(encap) = hop.encap {
+            self.encap(hop.encap_type, encap);
+        }
+        if let Some(new_dst) = &hop.new_dst {
+            self.new_destination(family, new_dst);
+        }
+        if let Some(gateway) = hop.gateway {
+            self.gateway(gateway);
+        }
+        if let Some(via) = &hop.via {
+            self.via(via);
+        }
+        if let Some(realms) = hop.realms {
+            self.realms(realms);
+        }
+        self.device("dev ", nexthop.oif);
+        if family != family::MPLS {
+            self.number("weight ", nexthop.weight);
+        }
+        self.flags(nexthop.flags);
+    }
+}
+
+/// A quotient, rounded; a half to the even neighbour.
+fn divide_evenly(value: u32, divisor: u32) -> u32 {
+    let (quotient, doubled) = (value / divisor, u64::from(value % divisor) * 2);
+    let is_up = match doubled.cmp(&u64::from(divisor)) {
+        Ordering::Less => false,
+        Ordering::Equal => quotient % 2 == 1,
+        Ordering::Greater => true,
+    };
+    quotient + u32::from(is_up)
+}
+
+/// Bytes that Linux 6.18 sent to a little-endian machine, and the lines that ip 6.1 printed for them.
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+    use nlring::route::Link;
+    use nlring::{MessageBuilder, MessageList};
+
+    const BROADCAST: &str = "\
+        3c00000018000006000000000000000002200000ff02fd030000000008000f00ff000000080001007fffffff080007007f000001\
+        0800040001000000";
+    const UNREACHABLE: &str = "\
+        34000000180000068b48056b0027000002100000fe0300070000000008000f00fe000000080001000a07000008000600ffffffff";
+    const DELETED: &str = "\
+        3c000000190000008c48056b4027000002100000fc0300011000000008000f00e8030000080001000a040000080005000a000002\
+        0800040003000000";
+    const MULTIPATH: &str = "\
+        50000000180000068b48056bfd26000002180000fe0300010000000008000f00fe000000080001000a0301000800060007000000\
+        1c0009001000040003000000080005000a0000020800000004000000";
+    const NEXTHOP_GROUP: &str = "\
+        58000000180000068b48056b2127000002100000fe0300010000000008000f00fe000000080001000a15000008001e000b000000\
+        240009001000000003000000080005000a0000021000000103000000080005000a000003";
+    const METRICS: &str = "\
+        cc000000180000068b48056b0527000002200000fe0300010000000008000f00fe000000080001000a0a00019000080008000100\
+        84200000080002007805000008000300f401000008000400e02e000008000500e02e000008000600070000000800070009000000\
+        0800080014050000080009000400000008000a000900000008000b000a00000008000c000100000008000d00c800000008000e00\
+        0b00000008000f00010000000a00100063756269630000000800110001000000080005000a0000020800040003000000";
+    const VIA_INET6: &str = "\
+        4c000000180000068b48056b0827000002100000fe0300010000000008000f00fe000000080001000a0c0000160012000a00fe80\
+        000000000000000000000000000500000800040003000000";
+    const ENCAP_IP: &str = "\
+        7c000000180000068b48056b1127000002100000fe0300010000000008000f00fe000000080001000a100000080005000a000002\
+        0800040003000000380016000c000100000000000000006408000200010101010800030002020202050005000400000005000400\
+        0900000006000600000d00000600150002000000";
+    const ENCAP_SEG6: &str = "\
+        b0000000180000068b48056b142700000a400000fe0300010000000008000f00fe00000014000100fc0100000000000000000000\
+        00000000080006000004000008000400030000003400160030000100010000000004040101000000fc0000000000000000000000\
+        00000003fc000000000000000000000000000002060015000500000024000c000000000000000000000000000000000000000000\
+        0000000000000000000000000500140000000000";
+    const EXPIRES: &str = "\
+        88000000180000068b48056b252700000a400000fe0300010000000008000f00fe00000014000100fd0100000000000000000000\
+        00000000080006000004000014000500fe800000000000000000000000000002080004000300000024000c000000000000000000\
+        3075000000000000000000000000000000000000000000000500140000000000";
+    const FROM: &str = "\
+        9c000000180000068b48056b2e2700000a403000fe0300010000000008000f00fe00000014000100fd0700000000000000000000\
+        0000000014000200fd090000000000000000000000000000080006000004000014000500fe800000000000000000000000000002\
+        080004000300000024000c0000000000000000000000000000000000000000000000000000000000000000000500140000000000";
+
+    fn unhex(digits: &str) -> Vec<u8> {
+        let digit = |byte: &u8| u8::try_from(char::from(*byte).to_digit(16).unwrap()).unwrap();
+        let pairs = digits.as_bytes().chunks(2);
+        pairs
+            .map(|pair| digit(&pair[0]) << 4 | digit(&pair[1]))
+            .collect()
+    }
+
+    fn line(bytes: &[u8], devices: &DeviceNames) -> String {
+        let options = TextOptions {
+            names: Names::built_in(),
+            timestamp: None,
+        };
+        let mut out = Vec::with_capacity(4096);
+        for message in &MessageList::new(bytes) {
+            let route = Route::decode(&message).unwrap();
+            let allocations = allocation_counter::measure(|| {
+                write_line(&mut out, &route, devices, &options, 0);
+            });
+            assert_eq!(allocations.count_total, 0, "formatting allocates nothing");
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    fn devices(names: &[(u32, &str)]) -> DeviceNames {
+        let mut devices = DeviceNames::default();
+        for (index, name) in names {
+            let mut bytes = Vec::new();
+            let index = index.to_ne_bytes();
+            MessageBuilder::new(&mut bytes, 16, 0)
+                .bytes(&[[0; 4], index, [0; 4], [0; 4]].concat())
+                .attribute_str_nul(3, name)
+                .finish()
+                .unwrap();
+            for message in &MessageList::new(&bytes) {
+                devices.apply(&Link::decode(&message).unwrap());
+            }
+        }
+        devices
+    }
+
+    #[test]
+    fn lines_are_those_of_ip() {
+        let devices = devices(&[(1, "lo"), (3, "v0"), (4, "br0")]);
+        let lines = [
+            (
+                BROADCAST,
+                "broadcast 127.255.255.255 dev lo table local proto kernel scope link src 127.0.0.1 \n",
+            ),
+            (UNREACHABLE, "unreachable 10.7.0.0/16 metric 4294967295 \n"),
+            (
+                DELETED,
+                "Deleted 10.4.0.0/16 via 10.0.0.2 dev v0 table 1000 linkdown \n",
+            ),
+            (
+                MULTIPATH,
+                "10.3.1.0/24 metric 7 \n\tnexthop via 10.0.0.2 dev v0 weight 1 onlink \n\tnexthop dev br0 \
+                 weight 1 \n",
+            ),
+            (
+                NEXTHOP_GROUP,
+                "10.21.0.0/16 nhid 11 \n\tnexthop via 10.0.0.2 dev v0 weight 1 \n\tnexthop via 10.0.0.3 dev v0 \
+                 weight 2 \n",
+            ),
+            (
+                METRICS,
+                "10.10.0.1 via 10.0.0.2 dev v0 mtu lock 1400 window 500 rtt 1.5s rttvar 3s ssthresh 7 cwnd lock \
+                 9 advmss 1300 reordering 4 hoplimit 9 initcwnd 10 features ecn rto_min lock 200ms initrwnd 11 \
+                 quickack 1 congctl cubic fastopen_no_cookie 1 \n",
+            ),
+            (VIA_INET6, "10.12.0.0/16 via inet6 fe80::5 dev v0 \n"),
+            (
+                ENCAP_IP,
+                "10.16.0.0/16  encap ip id 100 src 2.2.2.2 dst 1.1.1.1 ttl 9 tos 4 key csum seq via 10.0.0.2 \
+                 dev v0 \n",
+            ),
+            (
+                ENCAP_SEG6,
+                "fc01::/64  encap seg6 mode encap segs 2 [ fc00::2 fc00::3 ] dev v0 metric 1024 pref medium\n",
+            ),
+            (
+                EXPIRES,
+                "fd01::/64 via fe80::2 dev v0 metric 1024 expires 300sec pref medium\n",
+            ),
+            (
+                FROM,
+                "fd07::/64 from fd09::/48 via fe80::2 dev v0 metric 1024 pref medium\n",
+            ),
+        ];
+        for (digits, want) in lines {
+            assert_eq!(line(&unhex(digits), &devices), want);
+        }
+    }
+
+    #[test]
+    fn an_unknown_device_is_its_index_and_a_name_cannot_break_the_line() {
+        let bytes = unhex(DELETED);
+        let unknown = line(&bytes, &DeviceNames::default());
+        assert!(unknown.contains(" dev if3 table 1000 "), "{unknown}");
+        let named = line(&bytes, &devices(&[(3, "\x1b[2J")]));
+        assert!(named.contains(" dev \\x1b[2J table 1000 "), "{named}");
+    }
+
+    #[test]
+    fn the_route_cache_is_left_out() {
+        let mut bytes = unhex(BROADCAST);
+        bytes[25] |= 2; // RTM_F_CLONED
+        assert_eq!(line(&bytes, &DeviceNames::default()), "");
+    }
+
+    #[test]
+    fn seconds_have_six_digits_that_count() {
+        let times = [
+            (999, "999ms "),
+            (1000, "1s "),
+            (1500, "1.5s "),
+            (1_234_567, "1234.57s "),
+            (100_000, "100s "),
+            (120_030, "120.03s "),
+            (999_999_499, "999999s "),
+            (999_999_500, "1e+06s "),
+            (1_234_565_000, "1.23456e+06s "),
+            (1_234_575_000, "1.23458e+06s "),
+            (u32::MAX, "4.29497e+06s "),
+        ];
+        for (milliseconds, want) in times {
+            let mut out = Vec::new();
+            Line {
+                out: &mut out,
+                devices: &DeviceNames::default(),
+                names: &Names::built_in(),
+            }
+            .milliseconds(milliseconds);
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn a_configuration_adds_names_until_a_line_makes_no_sense() {
+        let mut names = HashMap::from([(4, "static".to_owned())]);
+        read_table(
+            &mut names,
+            b"# reserved\n\n 4 fixed # ours\n0x10\tten\n7 se\x1b[2Jven\xff\nx y\n8 eight\n",
+        );
+        let of = |id: u32| names.get(&id).map(String::as_str);
+        assert_eq!(
+            [of(4), of(16), of(7), of(8)],
+            [Some("fixed"), Some("ten"), Some(r"se\x1b[2Jven\xff"), None]
+        );
+    }
+}
