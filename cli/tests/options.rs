@@ -307,8 +307,7 @@ fn output_is_standard_output_by_a_dash_and_by_default() {
 /// That the statistics have the names and types of docs/json.md, all of them and no others.
 #[track_caller]
 fn assert_is_documented(stats: &Value) {
-    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/json.md");
-    let manual = fs::read_to_string(manual).expect("the manual");
+    let manual = include_str!("../../docs/json.md");
     let rows = manual
         .lines()
         .skip_while(|line| !line.starts_with("## What a run came to"))
