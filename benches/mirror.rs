@@ -191,7 +191,7 @@ impl Mirrored {
         let (mirror, change_count) = (&mut self.mirror, &mut self.change_count);
         let _ = self.running.poll(Some(timeout), |event, _| {
             let start = Instant::now();
-            mirror.take(&event, |_| *change_count += 1);
+            mirror.feed(&event, |_| *change_count += 1);
             let took = start.elapsed();
             if let Event::Messages(_, list) = event {
                 self.message_count += list.message_count() as u64;

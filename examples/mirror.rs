@@ -26,7 +26,7 @@ fn main() -> Result<()> {
             .map_or(tell_at, |due| due.min(tell_at));
         let timeout = next.saturating_duration_since(Instant::now());
         let _ = running.poll(Some(timeout), |event, _| {
-            mirror.take(&event, note);
+            mirror.feed(&event, note);
             ControlFlow::<()>::Continue(())
         })?;
         if let Some(socket) = running.socket(id) {

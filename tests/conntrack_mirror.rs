@@ -147,7 +147,7 @@ impl Setup {
                     listener.dropped_count += loss.count;
                     listener.lost_at = Some(Instant::now());
                 }
-                mirror.take(&event, |change| listener.hear(&change));
+                mirror.feed(&event, |change| listener.hear(&change));
                 ControlFlow::<()>::Continue(())
             })
             .expect("a turn");
@@ -505,10 +505,10 @@ fn zones_keep_equal_tuples_apart(backend: Backend) {
         assert_eq!((flow.mark, flow.zone), (Some(mark), zone));
         let same = setup
             .mirror
-            .by_reply(&flow.reply.unwrap(), zone)
+            .get_by_reply(&flow.reply.unwrap(), zone)
             .expect("by reply");
         assert_eq!(same.mark, Some(mark));
-        let with_id: Vec<_> = setup.mirror.by_id(flow.id.unwrap()).collect();
+        let with_id: Vec<_> = setup.mirror.find_by_id(flow.id.unwrap()).collect();
         assert!(with_id.iter().any(|flow| flow.key() == key));
         assert!(
             flow.timeout_seconds

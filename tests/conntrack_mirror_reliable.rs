@@ -86,7 +86,7 @@ impl Setup {
                 if let Event::Notice(_, Notice::Delayed(delay)) = &event {
                     *failure_count += delay.count;
                 }
-                mirror.take(&event, &mut hear);
+                mirror.feed(&event, &mut hear);
                 thread::sleep(*pause);
                 ControlFlow::<()>::Continue(())
             })

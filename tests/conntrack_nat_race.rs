@@ -187,7 +187,7 @@ struct Setup {
 impl Setup {
     /// Whether the mirror has the flow with this reply tuple.
     fn has(&self, reply: &Tuple) -> bool {
-        self.mirror.by_reply(reply, None).is_some()
+        self.mirror.get_by_reply(reply, None).is_some()
     }
 
     fn of(&self, reply: &Tuple) -> Vec<&Lifetime> {
@@ -252,7 +252,7 @@ impl Setup {
         let mirror = &mut self.mirror;
         let most = Duration::from_millis(20);
         let _ = self.running.poll(Some(most), |event, _| {
-            mirror.take(&event, &mut hear);
+            mirror.feed(&event, &mut hear);
             ControlFlow::<()>::Continue(())
         });
         let events = self.running.socket(self.id).unwrap();

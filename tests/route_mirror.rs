@@ -113,7 +113,7 @@ impl Follower {
     fn receive(&mut self, timeout: Duration) -> bool {
         let (mirror, told) = (&mut self.mirror, &mut self.told);
         let turn = self.running.poll(Some(timeout), |event, _| {
-            mirror.take(&event, |change| told.take(&change));
+            mirror.feed(&event, |change| told.take(&change));
             ControlFlow::<()>::Continue(())
         });
         matches!(turn.expect("a turn"), Turn::Idle)
@@ -661,7 +661,7 @@ fn a_round_that_fails_is_tried_again_after_the_interval_of_its_reason(backend: B
                 let event = follower.running.poll(Some(PATIENCE), |event, _| {
                     follower
                         .mirror
-                        .take(&event, |change| follower.told.take(&change));
+                        .feed(&event, |change| follower.told.take(&change));
                     ControlFlow::<()>::Continue(())
                 });
                 let _ = event.expect("a turn");

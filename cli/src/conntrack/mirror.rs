@@ -102,7 +102,7 @@ impl FlowMirror {
         output: &mut Output,
     ) {
         let shown = &mut self.shown;
-        self.mirror.take_message(message, |change| {
+        self.mirror.feed_message(message, |change| {
             show(&change, received_ns, format, shown, output);
         });
     }

@@ -108,7 +108,7 @@ impl Show {
     fn take(&mut self, count: u64) -> Result<Counts, Failure> {
         let mirror = &mut self.mirror;
         self.follower
-            .take(count, |event| mirror.take(event, |_| ()))
+            .take(count, |event| mirror.feed(event, |_| ()))
     }
 
     /// Lets the mirror do its work until it is the kernel's table. Returns the lines that it writes about that.

@@ -96,7 +96,7 @@ impl RouteMirror {
         {
             output.event(|out| formatter.write(route, received_ns, out));
         }
-        self.mirror.take_message(message, |change| {
+        self.mirror.feed_message(message, |change| {
             show(&change, received_ns, formatter, shown, output);
         });
     }

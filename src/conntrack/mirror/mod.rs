@@ -72,7 +72,7 @@ use crate::socket::Socket;
 ///   some 10 to 20 bytes until the dump is merged, and a tuple that is used again and again takes them once for each id.
 /// - Two flows can have the same original tuple and zone, after a NAT race ([`Flow::is_nat_clash`]). Both are kept and
 ///   handed out, each with its own id and reply tuple. [`get`](Self::get) finds the first of them,
-///   [`by_reply`](Self::by_reply) both.
+///   [`get_by_reply`](Self::get_by_reply) both.
 ///
 /// What remains:
 ///
@@ -117,7 +117,7 @@ use crate::socket::Socket;
 ///     let now = Instant::now();
 ///     let timeout = mirror.due(now).map(|due| due.saturating_duration_since(now));
 ///     let _ = running.poll(timeout, |event, _| {
-///         mirror.take(&event, print);
+///         mirror.feed(&event, print);
 ///         ControlFlow::<()>::Continue(())
 ///     })?;
 ///     mirror.advance(running.socket(id).expect("it is not removed"), print)?;
@@ -232,7 +232,7 @@ impl Mirror {
     }
 
     /// Takes an event of the socket that is mirrored. Those of other sockets must not be passed in.
-    pub fn take(&mut self, event: &Event<'_>, mut f: impl FnMut(Change<'_>)) {
+    pub fn feed(&mut self, event: &Event<'_>, mut f: impl FnMut(Change<'_>)) {
         match event {
             Event::Messages(_, list) => {
                 self.set_clock(Instant::now());
@@ -248,7 +248,7 @@ impl Mirror {
         }
     }
 
-    /// Takes note of what is missing of the events, for those who take the messages apart: [`take_message`](Self::take_message).
+    /// Takes note of what is missing of the events, for those who take the messages apart: [`feed_message`](Self::feed_message).
     pub fn note_missing(&mut self, missing: &Missing) {
         match missing {
             Missing::Lost(loss) => self.note_loss(loss),
@@ -259,7 +259,7 @@ impl Mirror {
 
     /// Takes a message of the socket that is mirrored: for those who receive without an [`Engine`](crate::Engine). The
     /// kernel's acknowledgements (`NLMSG_ERROR`) are to be passed in too.
-    pub fn take_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
+    pub fn feed_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
         self.set_clock(Instant::now());
         self.take_one(message, &mut f);
     }
@@ -459,13 +459,13 @@ impl Mirror {
     }
 
     /// The flow with this reply tuple, in a zone.
-    pub fn by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Flow<'_>> {
+    pub fn get_by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Flow<'_>> {
         let slot = self.follower.flows.find_by_reply(reply, zone)?;
         Some(self.flow(slot, Instant::now()))
     }
 
     /// The flows with this id: nearly always one at most.
-    pub fn by_id(&self, id: u32) -> impl Iterator<Item = Flow<'_>> {
+    pub fn find_by_id(&self, id: u32) -> impl Iterator<Item = Flow<'_>> {
         let (slots, now) = (self.follower.flows.find_by_id(id), Instant::now());
         slots.map(move |slot| self.flow(slot, now))
     }

@@ -190,7 +190,7 @@ impl<'a> Change<'a> {
 ///     let now = Instant::now();
 ///     let timeout = mirror.due(now).map(|due| due.saturating_duration_since(now));
 ///     let _ = running.poll(timeout, |event, _| {
-///         mirror.take(&event, &mut tell);
+///         mirror.feed(&event, &mut tell);
 ///         ControlFlow::<()>::Continue(())
 ///     })?;
 ///     if let Some(socket) = running.socket(id) {
@@ -231,11 +231,11 @@ impl Mirror {
     }
 
     /// Takes what an engine tells of the mirror's socket. Events of other sockets must not be given to it.
-    pub fn take(&mut self, event: &Event<'_>, mut f: impl FnMut(Change<'_>)) {
+    pub fn feed(&mut self, event: &Event<'_>, mut f: impl FnMut(Change<'_>)) {
         match event {
             Event::Messages(_, list) => {
                 for message in list {
-                    self.take_message(&message, &mut f);
+                    self.feed_message(&message, &mut f);
                 }
             }
             Event::Lost(..) | Event::Notice(..) => {
@@ -246,7 +246,7 @@ impl Mirror {
         }
     }
 
-    /// Takes note of what is missing of the events, for those who take the messages apart: [`take_message`](Self::take_message).
+    /// Takes note of what is missing of the events, for those who take the messages apart: [`feed_message`](Self::feed_message).
     pub fn note_missing(&mut self, missing: &Missing) {
         match missing {
             Missing::Lost(loss) => self.note_loss(loss),
@@ -257,7 +257,7 @@ impl Mirror {
 
     /// Takes a message, for those who receive by themselves: each message of the socket, in order, also those that are no
     /// events.
-    pub fn take_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
+    pub fn feed_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
         if self.rounds.take_barrier(message) {
             return; // the next advance begins to merge
         }
@@ -439,7 +439,7 @@ impl Mirror {
     }
 
     /// The route of an MPLS label.
-    pub fn find_label(&self, label: u32) -> Option<Route<'_>> {
+    pub fn get_by_label(&self, label: u32) -> Option<Route<'_>> {
         let place = Place::new(family::MPLS, super::table::MAIN, kept::label_bytes(label));
         self.fib.at(place).next()
     }
