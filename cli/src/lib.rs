@@ -55,7 +55,7 @@ fn show_help(text: &str) -> ExitCode {
         .ok()
         .filter(Sink::is_terminal)
         .map(|sink| sink.columns());
-    let shown = columns.map(|columns| args::help::fitted(text, columns));
+    let shown = columns.map(|columns| write::help::fitted(text, columns));
     let failure = outcome::report(shown.as_deref().unwrap_or(text)).err();
     conclude(&mut Console::new(), ExitCode::SUCCESS, failure.as_slice())
 }

@@ -3,7 +3,6 @@
 mod audit;
 mod demo;
 mod flood;
-pub mod help;
 mod latency;
 mod peers;
 
@@ -416,6 +415,38 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_fits_but_for_commands_and_keeps_its_words() {
+        use crate::write::help;
+        let words = |text: &str| {
+            let words = text.split_whitespace().map(str::to_owned);
+            words.collect::<Vec<_>>()
+        };
+        let mut root = Arguments::command();
+        root.build();
+        let names: Vec<String> = root
+            .get_subcommands()
+            .map(|command| command.get_name().to_owned())
+            .collect();
+        for name in names {
+            let command = root.find_subcommand_mut(&name).unwrap();
+            for help in [command.render_help(), command.render_long_help()] {
+                let help = help.to_string();
+                for columns in [60, 80, 100, 200] {
+                    let fitted = help::fitted(&help, columns);
+                    assert_eq!(words(&fitted), words(&help), "{name}");
+                    let too_wide =
+                        |line: &&str| line.chars().count() > columns && !line.starts_with("    ");
+                    let wide: Vec<&str> = fitted.lines().filter(too_wide).collect();
+                    assert!(
+                        wide.is_empty() || columns < 80,
+                        "{name} {columns}: {wide:#?}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -16,10 +16,10 @@ use nlring_print::gap::{self, Gap};
 use nlring_print::local_time::LocalTime;
 
 use crate::args::{AuditInterval, ConntrackArguments, ConntrackEvent, Field};
-use crate::doctor::listeners::NetlinkSockets;
 use crate::follow::collect::{Incoming, Limits, Lines};
 use crate::follow::session;
 use crate::follow::summary::Summary;
+use crate::host::listeners::NetlinkSockets;
 use crate::outcome::Failure;
 use crate::write::console::Console;
 use crate::write::output::Output;

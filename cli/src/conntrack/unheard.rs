@@ -1,7 +1,7 @@
 //! Flows that make no events, of which a user who waits for events should know at once.
 
-use crate::doctor::host::sysctl;
-use crate::doctor::listeners::NetlinkSockets;
+use crate::host::listeners::NetlinkSockets;
+use crate::host::sysctl;
 
 const EVENTS: &str = "net.netfilter.nf_conntrack_events";
 const COUNT: &str = "net.netfilter.nf_conntrack_count";
@@ -9,7 +9,7 @@ const COUNT: &str = "net.netfilter.nf_conntrack_count";
 /// What this namespace's flows will not report. To be asked before this program listens itself: from then on flows that begin
 /// make events.
 pub fn warning(audits: bool) -> Option<String> {
-    warning_of(sysctl(EVENTS)?, sysctl(COUNT)?, audits, || {
+    warning_of(sysctl::read(EVENTS)?, sysctl::read(COUNT)?, audits, || {
         NetlinkSockets::read().conntrack_listener_count()
     })
 }

@@ -1,16 +1,15 @@
 //! Conntrack in this namespace: whether its events can be received, what they carry, and how full its table is.
 
-use nlring::conntrack::{Group, Requests};
+use nlring::conntrack::Requests;
 use nlring::{ErrorKind, Protocol, Socket};
 use rustix::io::Errno;
 
-use super::host::sysctl;
 use super::report::{Check, State};
-use super::tracking::Trial;
+use super::tracking::{GROUPS, Trial};
 use crate::host::privilege::Capability;
+use crate::host::sysctl;
 
 const EVENTS: &str = "net.netfilter.nf_conntrack_events";
-const COUNT: &str = "net.netfilter.nf_conntrack_count";
 const MAX: &str = "net.netfilter.nf_conntrack_max";
 const ACCT: &str = "net.netfilter.nf_conntrack_acct";
 const TIMESTAMP: &str = "net.netfilter.nf_conntrack_timestamp";
@@ -18,15 +17,8 @@ const TIMESTAMP: &str = "net.netfilter.nf_conntrack_timestamp";
 /// What brings ctnetlink: the module, and its option.
 const CTNETLINK: (&str, &str) = ("nf_conntrack_netlink", "CONFIG_NF_CT_NETLINK");
 
-/// The groups that a collector joins.
-pub const GROUPS: [Group; 3] = [Group::New, Group::Update, Group::Destroy];
-
-pub fn flow_count() -> Option<i64> {
-    sysctl(COUNT)
-}
-
 pub fn events() -> Check {
-    let setting = sysctl(EVENTS);
+    let setting = sysctl::read(EVENTS);
     let fail = |detail: &str| Check::new("conntrack_events", State::Fail, detail);
     let without_ctnetlink = |detail: &str| fail(detail).load_module(CTNETLINK.0, CTNETLINK.1);
     let check = match try_events() {
@@ -78,7 +70,7 @@ fn try_events() -> nlring::Result<bool> {
 /// What there is already, of which some may never make an event.
 pub fn flows(count: Option<i64>, listener_count: usize) -> Check {
     const NAME: &str = "flows";
-    let setting = sysctl(EVENTS);
+    let setting = sysctl::read(EVENTS);
     let check = match (count, setting) {
         (None, _) => Check::new(NAME, State::Unknown, "the table's count cannot be read"),
         (Some(0), _) => Check::new(NAME, State::Ok, "none yet"),
@@ -105,7 +97,7 @@ pub fn flows(count: Option<i64>, listener_count: usize) -> Check {
 }
 
 pub fn table(count: Option<i64>) -> Check {
-    fill(count, sysctl(MAX))
+    fill(count, sysctl::read(MAX))
 }
 
 /// From nine tenths on, the table counts as nearly full.
@@ -129,7 +121,7 @@ fn fill(count: Option<i64>, max: Option<i64>) -> Check {
 
 pub fn counters() -> Check {
     const NAME: &str = "counters";
-    let setting = sysctl(ACCT);
+    let setting = sysctl::read(ACCT);
     let check = match setting {
         None => Check::new(NAME, State::Unknown, "nf_conntrack_acct cannot be read"),
         Some(0) => Check::new(
@@ -149,7 +141,7 @@ pub fn counters() -> Check {
 
 pub fn event_time(trial: &Trial) -> Check {
     const NAME: &str = "event_time";
-    let setting = sysctl(TIMESTAMP);
+    let setting = sysctl::read(TIMESTAMP);
     let has_time = trial.event_has_time();
     let check = match (setting, has_time) {
         (None, _) => Check::new(

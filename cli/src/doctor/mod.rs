@@ -2,13 +2,12 @@
 //! is found out by trying it, as the collectors would; what is only set, and not tried, is said so.
 
 mod conntrack;
-pub mod host;
-pub mod listeners;
+mod kernel;
+mod listeners;
 mod memory;
 mod receiving;
 mod remedy;
 mod report;
-mod socket_flags;
 mod tracking;
 
 use std::io::{self, ErrorKind, Write as _};
@@ -16,9 +15,9 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use crate::args::DoctorArguments;
+use crate::host::listeners::NetlinkSockets;
 use crate::write::console::Console;
 use crate::write::sink::Sink;
-use listeners::NetlinkSockets;
 use receiving::Trials;
 use report::{Check, Report};
 use tracking::Trial;
@@ -45,10 +44,10 @@ pub fn run(arguments: &DoctorArguments) -> ExitCode {
 fn examine() -> Vec<Check> {
     // Before our own sockets and flows are among them.
     let sockets = NetlinkSockets::read();
-    let flow_count = conntrack::flow_count();
+    let flow_count = tracking::flow_count();
     let trials = Trials::run();
     let mut checks = vec![
-        host::kernel(),
+        kernel::kernel(),
         receiving::io_uring(&trials),
         receiving::backends(&trials),
         memory::locked_memory(&trials),

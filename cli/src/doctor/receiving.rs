@@ -10,9 +10,9 @@ use nlring::{Backend, Engine, ErrorKind, Event, MessageBuilder, Notice, Protocol
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::host::{seccomp_mode, sysctl};
+use super::kernel::seccomp_mode;
 use super::report::{Check, State};
-use crate::host::sysctl::RMEM_MAX;
+use crate::host::sysctl::{self, RMEM_MAX};
 use crate::units::Bytes;
 
 /// The default of --recv-buffer.
@@ -139,7 +139,7 @@ fn receive_with(backend: Backend) -> Result<Works, Broken> {
 
 pub fn io_uring(trials: &Trials) -> Check {
     const NAME: &str = "io_uring";
-    let disabled = sysctl("kernel.io_uring_disabled");
+    let disabled = sysctl::read("kernel.io_uring_disabled");
     let check = match (&trials.multishot, &trials.oneshot, &trials.auto) {
         (Ok(_), ..) => Check::new(NAME, State::Ok, "multishot receives work"),
         (Err(broken), Ok(_), _) => {
@@ -157,7 +157,7 @@ pub fn io_uring(trials: &Trials) -> Check {
     };
     check
         .value("disabled", disabled)
-        .value("group", sysctl("kernel.io_uring_group"))
+        .value("group", sysctl::read("kernel.io_uring_group"))
         .value("seccomp", seccomp_mode())
 }
 
@@ -202,7 +202,7 @@ pub fn backends(trials: &Trials) -> Check {
 
 pub fn receive_buffer() -> Check {
     const NAME: &str = "receive_buffer";
-    let rmem_max = sysctl(RMEM_MAX);
+    let rmem_max = sysctl::read(RMEM_MAX);
     let asked = Bytes(RECV_BUFFER_BYTES as u64);
     let granted = Socket::open(Protocol::ROUTE)
         .and_then(|socket| socket.set_recv_buffer_bytes(RECV_BUFFER_BYTES));

@@ -6,15 +6,20 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use nlring::conntrack::{Flow, Key, Layer4, Requests, Tuple};
+use nlring::conntrack::{Flow, Group, Key, Layer4, Requests, Tuple};
 use nlring::route::Link;
 use nlring::{Protocol, RecvFlags, Requester, Socket};
 
-use super::conntrack::GROUPS;
 use super::remedy::{is_initial_namespace, is_installed};
 use super::report::{Check, State};
+use crate::host::sysctl;
 
 const NAME: &str = "tracking";
+
+/// The groups that a collector of conntrack events joins.
+pub const GROUPS: [Group; 3] = [Group::New, Group::Update, Group::Destroy];
+
+const COUNT: &str = "net.netfilter.nf_conntrack_count";
 /// The loopback device delivers at once; its events are queued before.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// A table of its own, with a rule that only looks.
@@ -60,6 +65,11 @@ enum Seen {
         /// Whether its event carried the kernel's time, if one came.
         has_time: Option<bool>,
     },
+}
+
+/// How many flows this namespace's table has.
+pub fn flow_count() -> Option<i64> {
+    sysctl::read(COUNT)
 }
 
 impl Trial {

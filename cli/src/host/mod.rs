@@ -1,7 +1,9 @@
-//! The host: signals, CPUs, namespaces, capabilities, sysctls.
+//! The host: signals, CPUs, namespaces, capabilities, sysctls, and the programs that listen to the same events.
 
 pub mod cpu;
+pub mod listeners;
 pub mod namespace;
 pub mod privilege;
 pub mod signals;
+mod socket_flags;
 pub mod sysctl;

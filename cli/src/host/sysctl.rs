@@ -17,6 +17,11 @@ pub fn path(name: &str) -> PathBuf {
     Path::new("/proc/sys").join(name.replace('.', "/"))
 }
 
+/// The number that a setting has, by its dotted name. None: this kernel or namespace does not have it, or does not show it.
+pub fn read(name: &str) -> Option<i64> {
+    fs::read_to_string(path(name)).ok()?.trim().parse().ok()
+}
+
 /// Whether this process can write a setting, or root could in its place.
 pub fn can_root_set(name: &str) -> bool {
     let path = path(name);

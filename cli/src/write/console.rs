@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use nlring_print::text::escaped_lines;
 
-use crate::args::help::fitted;
 use crate::units::rate;
+use crate::write::help::fitted;
 use crate::write::sink::Sink;
 
 /// How often the status line is renewed.

@@ -2,6 +2,7 @@
 
 pub mod console;
 pub mod fold;
+pub mod help;
 pub mod output;
 pub mod place;
 pub mod sink;

@@ -1,9 +1,8 @@
-//! The kernel: its release, and its settings under /proc/sys.
+//! The kernel: its release, and what later releases bring.
 
 use std::fs;
 
 use super::report::{Check, State};
-use crate::host::sysctl;
 
 /// What newer kernels brought that is used here. For telling only: whether it works is tried, since distributions take
 /// features over into older kernels.
@@ -43,15 +42,6 @@ fn brought_after(version: (u32, u32)) -> Vec<String> {
     later
         .map(|((major, minor), what)| format!("{what} ({major}.{minor})"))
         .collect()
-}
-
-/// A number under /proc/sys, by its dotted name. None: this kernel or namespace does not have it, or not for us.
-pub fn sysctl(name: &str) -> Option<i64> {
-    fs::read_to_string(sysctl::path(name))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
 }
 
 /// How this process is filtered: 0 not at all, 1 strictly, 2 by filters (proc_pid_status(5)).

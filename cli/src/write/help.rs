@@ -83,38 +83,6 @@ fn width(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Arguments;
-    use clap::CommandFactory;
-
-    #[test]
-    fn every_help_fits_but_for_commands_and_keeps_its_words() {
-        let words = |text: &str| {
-            let words = text.split_whitespace().map(str::to_owned);
-            words.collect::<Vec<_>>()
-        };
-        let mut root = Arguments::command();
-        root.build();
-        let names: Vec<String> = root
-            .get_subcommands()
-            .map(|command| command.get_name().to_owned())
-            .collect();
-        for name in names {
-            let command = root.find_subcommand_mut(&name).unwrap();
-            for help in [command.render_help(), command.render_long_help()] {
-                let help = help.to_string();
-                for columns in [60, 80, 100, 200] {
-                    let fitted = fitted(&help, columns);
-                    assert_eq!(words(&fitted), words(&help), "{name}");
-                    let too_wide = |line: &&str| width(line) > columns && !line.starts_with("    ");
-                    let wide: Vec<&str> = fitted.lines().filter(too_wide).collect();
-                    assert!(
-                        wide.is_empty() || columns < 80,
-                        "{name} {columns}: {wide:#?}"
-                    );
-                }
-            }
-        }
-    }
 
     #[test]
     fn prose_is_filled_and_descriptions_keep_their_column() {

@@ -1,11 +1,11 @@
-//! Which netlink sockets are reliable (`NETLINK_BROADCAST_ERROR`): for those the kernel's drop counter counts failed
-//! deliveries, also of what was delivered later, and not losses. /proc/net/netlink does not show it, sock_diag(7) does.
+//! Which netlink sockets are reliable (`NETLINK_BROADCAST_ERROR`). The kernel's drop counter of a reliable socket counts
+//! failed deliveries, some of which succeeded later, instead of losses. sock_diag(7) reports it, /proc/net/netlink does not.
 
 use std::collections::HashMap;
 
 use nlring::{Message, Protocol, Requester};
 
-/// Whether each socket is reliable, by its inode. Empty where the kernel cannot be asked (`CONFIG_NETLINK_DIAG`, Linux 4.6).
+/// Whether each socket is reliable, by its inode. Empty if the kernel does not answer (`CONFIG_NETLINK_DIAG`, Linux 4.6).
 pub fn reliable_by_inode() -> HashMap<u64, bool> {
     let dump = || {
         let mut requester = Requester::open(Protocol::SOCK_DIAG)?;
