@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use nlring::conntrack::{self, Flow};
-use nlring::{ErrorKind, route};
+use nlring::{ErrorKind, Family, route};
 
 fn main() -> ExitCode {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1".to_owned());
@@ -51,7 +51,11 @@ fn show_way(address: IpAddr) -> nlring::Result<()> {
 
 fn show_flows(address: IpAddr) -> nlring::Result<()> {
     let mut requests = conntrack::Requests::open()?;
-    let of_family = conntrack::DumpFilter::new().family(if address.is_ipv4() { 2 } else { 10 });
+    let of_family = conntrack::DumpFilter::new().family(if address.is_ipv4() {
+        Family::INET
+    } else {
+        Family::INET6
+    });
     let take = |lines: &mut Vec<String>, flow: &Flow<'_>| {
         if flow.orig.dst == address {
             let (state, seconds) = (

@@ -163,7 +163,7 @@ impl Error {
     pub(crate) fn ended(errno: i32, done: &Message<'_>) -> Self {
         let extended = |attribute_type| {
             let has_words = done.flags() & flags::ACK_TLVS != 0;
-            has_words.then(|| done.attributes(4).find(attribute_type))?
+            has_words.then(|| done.attributes(4).get(attribute_type))?
         };
         let words = Words {
             text: extended(1).and_then(|text| text.as_str().map(str::to_owned)),

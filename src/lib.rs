@@ -107,7 +107,7 @@ compile_error!("netlink is Linux's: nlring builds for Linux only");
 pub mod conntrack;
 mod engine;
 mod error;
-pub mod family;
+mod family;
 #[cfg(feature = "latency")]
 pub mod latency;
 pub mod message;
@@ -122,13 +122,14 @@ pub use engine::{
     Notice, Running, SocketId, Statistics, StopHandle, Turn, Wait,
 };
 pub use error::{Error, ErrorKind, Malformed, MalformedReason, Result};
+pub use family::Family;
 pub use message::{
     Attribute, Attributes, Content, Datagram, ErrorMessage, Header, Message, MessageBuilder,
     MessageList, Messages,
 };
 pub use mirror::{MirrorHealth, Resync, ResyncReason};
 pub use request::{Batch, Dump, Replies, Requester};
-pub use socket::{NotNetlink, Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, option};
+pub use socket::{NotNetlink, Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, sockopt};
 
 /// The example of the README is compiled with the documentation's.
 #[cfg(doctest)]

@@ -10,7 +10,7 @@ use nlring::conntrack::{
     ZoneDirection, status,
 };
 use nlring::message::flags;
-use nlring::{Batch, ErrorKind, Message, MessageBuilder};
+use nlring::{Batch, ErrorKind, Family, Message, MessageBuilder};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -155,9 +155,9 @@ fn a_dump_brings_what_conntrack_lists() {
     let mut requests = requests();
     create_some_of_each(&mut requests);
     // conntrack(8) lists one family at a time.
-    let v4 = dumped(&mut requests, &DumpFilter::new().family(2));
+    let v4 = dumped(&mut requests, &DumpFilter::new().family(Family::INET));
     assert_eq!(v4, listed("-L -f ipv4 -o id"));
-    let v6 = dumped(&mut requests, &DumpFilter::new().family(10));
+    let v6 = dumped(&mut requests, &DumpFilter::new().family(Family::INET6));
     assert_eq!(v6, listed("-L -f ipv6 -o id"));
     assert_eq!((v4.len(), v6.len()), (7, 3));
     let mut all = [v4, v6].concat();
@@ -178,11 +178,11 @@ fn each_filter_brings_those_it_picks_and_no_other() {
         (all().zone(6), 1),
         (all().zone(0), 7),
         (all().zone(7), 0),
-        (all().zone(5).family(2), 1),
+        (all().zone(5).family(Family::INET), 1),
         (all().mark(0x17, u32::MAX), 2),
         (all().mark(0x07, 0x0f), 3),
         (all().mark(0, u32::MAX), 7),
-        (all().mark(0x17, u32::MAX).family(10), 1),
+        (all().mark(0x17, u32::MAX).family(Family::INET6), 1),
         (all().mark(0x27, 0xff).zone(6), 1),
         (all().status(assured, assured), 1),
         (all().status(0, status::ASSURED), 9),
@@ -192,10 +192,13 @@ fn each_filter_brings_those_it_picks_and_no_other() {
     }
     // The same that conntrack(8) picks.
     for (filter, arguments) in [
-        (all().family(2).zone(5), "-L -f ipv4 -w 5 -o id"),
-        (all().family(2).mark(0x07, 0x0f), "-L -f ipv4 -m 7/15 -o id"),
+        (all().family(Family::INET).zone(5), "-L -f ipv4 -w 5 -o id"),
         (
-            all().family(2).status(2, 2),
+            all().family(Family::INET).mark(0x07, 0x0f),
+            "-L -f ipv4 -m 7/15 -o id",
+        ),
+        (
+            all().family(Family::INET).status(2, 2),
             "-L -f ipv4 -u SEEN_REPLY -o id",
         ),
     ] {
@@ -427,9 +430,12 @@ fn a_flush_removes_what_its_filter_picks() {
         all
     };
     assert_eq!(left(DumpFilter::new()), 0);
-    assert_eq!(left(DumpFilter::new().family(10)), 7);
+    assert_eq!(left(DumpFilter::new().family(Family::INET6)), 7);
     assert_eq!(left(DumpFilter::new().mark(0x07, 0x0f)), 7);
-    assert_eq!(left(DumpFilter::new().mark(0x17, u32::MAX).family(2)), 9);
+    assert_eq!(
+        left(DumpFilter::new().mark(0x17, u32::MAX).family(Family::INET)),
+        9
+    );
     if kernel() >= (6, 8) {
         assert_eq!(left(DumpFilter::new().zone(5)), 8);
         assert_eq!(left(DumpFilter::new().zone(0)), 3);
@@ -560,7 +566,7 @@ fn helpers_and_expectations_are_told_as_conntrack_tells_them() {
                   master-src=10.0.0.1 master-dst=10.0.0.2 sport=40000 dport=21";
     assert!(shown.contains(wanted), "{shown}");
     let dump = requests
-        .expectations(0, |found: &mut Vec<_>, expectation| {
+        .expectations(Family::UNSPEC, |found: &mut Vec<_>, expectation| {
             found.push((
                 expectation.tuple,
                 expectation.mask,
@@ -575,7 +581,7 @@ fn helpers_and_expectations_are_told_as_conntrack_tells_them() {
     assert_eq!(master, Some(control));
     let shown: u32 = shown.split_whitespace().next().unwrap().parse().unwrap();
     assert!((shown - 5..=shown).contains(&timeout_seconds.unwrap()));
-    let none = requests.expectations(10, |count: &mut usize, _| *count += 1);
+    let none = requests.expectations(Family::INET6, |count: &mut usize, _| *count += 1);
     assert_eq!(none.unwrap().items, 0);
 }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Source, any_sender, attach_filter, listener, own_namespace, start, turn_until_event};
-use nlring::{Backend, Engine, ErrorKind, Event, Protocol, RecvFlags, Socket, option};
+use nlring::{Backend, Engine, ErrorKind, Event, Protocol, RecvFlags, Socket, sockopt};
 
 on_each_backend!(more_control_data_than_there_is_room_for);
 
@@ -25,7 +25,7 @@ fn no_option_is_written_behind_its_slice() {
     let socket = listener(1 << 20);
     attach_filter(&socket, &[ACCEPT; 64]);
     let mut answered = Vec::new();
-    for level in [libc::SOL_SOCKET, option::SOL_NETLINK, libc::IPPROTO_TCP] {
+    for level in [libc::SOL_SOCKET, sockopt::SOL_NETLINK, libc::IPPROTO_TCP] {
         for name in -1..128 {
             for length in [0, 1, 4, LENT_BYTES] {
                 let mut value = [CANARY; ALL_BYTES];
@@ -46,9 +46,9 @@ fn no_option_is_written_behind_its_slice() {
         (libc::SOL_SOCKET, libc::SO_RCVBUF),
         (libc::SOL_SOCKET, libc::SO_MEMINFO),
         (libc::SOL_SOCKET, libc::SO_ERROR),
-        (option::SOL_NETLINK, option::PKTINFO),
-        (option::SOL_NETLINK, option::NO_ENOBUFS),
-        (option::SOL_NETLINK, option::LIST_MEMBERSHIPS),
+        (sockopt::SOL_NETLINK, sockopt::PKTINFO),
+        (sockopt::SOL_NETLINK, sockopt::NO_ENOBUFS),
+        (sockopt::SOL_NETLINK, sockopt::LIST_MEMBERSHIPS),
     ] {
         assert!(answered.contains(&needed), "{needed:?}: {answered:?}");
     }
@@ -64,7 +64,7 @@ fn an_option_that_is_not_plain_bytes_is_refused_and_the_error_names_the_way() {
             .set_option(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &[1; 16])
             .map(|()| 0),
         socket.option(libc::IPPROTO_TCP, 35, &mut [0; 64]), // TCP_ZEROCOPY_RECEIVE
-        socket.option(option::SOL_NETLINK, 6, &mut [0; 64]), // NETLINK_RX_RING
+        socket.option(sockopt::SOL_NETLINK, 6, &mut [0; 64]), // NETLINK_RX_RING
     ]
     .map(|result| {
         let error = result.unwrap_err();

@@ -80,7 +80,7 @@ fn dump_addresses(
         |request| request.bytes(&[2, 0, 0, 0, 0, 0, 0, 0]),
         |addresses: &mut Vec<_>, message| {
             meanwhile(addresses.len());
-            let address = message.attributes(8).find(2).expect("IFA_LOCAL");
+            let address = message.attributes(8).get(2).expect("IFA_LOCAL");
             addresses.push(address.bytes().to_vec());
         },
     );

@@ -7,8 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{CAP_NET_ADMIN, PATIENCE, give_up_capability, own_namespace, skip};
+use nlring::Family;
 use nlring::message::flags;
-use nlring::route::{DumpFilter, Requests, family};
+use nlring::route::{DumpFilter, Requests};
 use nlring::{Batch, ErrorKind, Protocol, Requester, Socket, StopHandle, conntrack};
 
 const RTM_GETLINK: u16 = 18;
@@ -47,8 +48,8 @@ fn device() -> Option<u32> {
 }
 
 /// The first of a network's addresses that are gateways, and the prefix of a route.
-fn addresses(family: u8) -> (Vec<u8>, u8, Vec<u8>) {
-    if family == family::INET {
+fn addresses(family: Family) -> (Vec<u8>, u8, Vec<u8>) {
+    if family == Family::INET {
         (vec![10, 0, 0, 0], 24, vec![192, 168, 7, 0])
     } else {
         let network = |second: u8| {
@@ -61,7 +62,7 @@ fn addresses(family: u8) -> (Vec<u8>, u8, Vec<u8>) {
 }
 
 /// Adds or deletes a route with many gateways.
-fn change_route(message_type: u16, family: u8, device: u32, hop_count: u16) {
+fn change_route(message_type: u16, family: Family, device: u32, hop_count: u16) {
     let (network, prefix_len, dst) = addresses(family);
     let mut hops = Vec::new();
     for number in 2..hop_count + 2 {
@@ -84,7 +85,7 @@ fn change_route(message_type: u16, family: u8, device: u32, hop_count: u16) {
     };
     let asked = requester.ask(message_type, more_flags, |request| {
         let request = request
-            .bytes(&[family, prefix_len, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0])
+            .bytes(&[family.into(), prefix_len, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0])
             .attribute(1, &dst); // RTA_DST
         if message_type == RTM_NEWROUTE {
             request.attribute(9, &hops) // RTA_MULTIPATH
@@ -96,7 +97,7 @@ fn change_route(message_type: u16, family: u8, device: u32, hop_count: u16) {
 }
 
 /// The hops of all routes of a family with more than one.
-fn dump_hops(requests: &mut Requests, family: u8) -> nlring::Result<Vec<usize>> {
+fn dump_hops(requests: &mut Requests, family: Family) -> nlring::Result<Vec<usize>> {
     let filter = DumpFilter::new().family(family);
     let dump = requests.dump(&filter, |hops: &mut Vec<_>, route| {
         hops.extend(Some(route.nexthops.count()).filter(|count| *count > 0));
@@ -109,7 +110,7 @@ fn the_first_dump_of_a_socket_has_a_large_entry_too() {
     let Some(device) = device() else {
         return skip("the_first_dump_of_a_socket_has_a_large_entry_too", "no ip");
     };
-    for family in [family::INET, family::INET6] {
+    for family in [Family::INET, Family::INET6] {
         change_route(RTM_NEWROUTE, family, device, MANY_HOPS);
         let mut requests = Requests::open().unwrap();
         let hops = dump_hops(&mut requests, family).expect("a dump");
@@ -118,7 +119,7 @@ fn the_first_dump_of_a_socket_has_a_large_entry_too() {
         // A dump that a user asks for, in a batch and by itself.
         let mut requester = Requester::open(Protocol::ROUTE).unwrap();
         let mut batch = Batch::new();
-        let rtmsg = [family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let rtmsg = [family.into(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         batch
             .add(RTM_GETROUTE, flags::DUMP, |request| request.bytes(&rtmsg))
             .unwrap();
@@ -143,9 +144,9 @@ fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_lat
     let Some(device) = device() else {
         return skip(NAME, "no ip");
     };
-    let all = family::UNSPEC;
-    change_route(RTM_NEWROUTE, family::INET, device, MANY_HOPS);
-    change_route(RTM_NEWROUTE, family::INET6, device, TOO_MANY_HOPS);
+    let all = Family::UNSPEC;
+    change_route(RTM_NEWROUTE, Family::INET, device, MANY_HOPS);
+    change_route(RTM_NEWROUTE, Family::INET6, device, TOO_MANY_HOPS);
     if !common::reports_large_routes() {
         return skip(NAME, "the kernel leaves it out without an error");
     }
@@ -166,21 +167,21 @@ fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_lat
     let buffer_bytes = requests.requester().socket().recv_buffer_bytes();
     assert_eq!(buffer_bytes.unwrap(), buffer.unwrap().granted_bytes);
     let many = [usize::from(MANY_HOPS)];
-    let hops = dump_hops(&mut requests, family::INET).expect("a dump");
+    let hops = dump_hops(&mut requests, Family::INET).expect("a dump");
     assert_eq!(hops, many);
     // A dump that is left before it comes to that entry.
     let requester = requests.requester();
     let left = requester.send(RTM_GETROUTE, flags::DUMP, |request| request.bytes(&[0; 12]));
     assert!(left.unwrap().next_message().unwrap().is_some());
-    let hops = dump_hops(&mut requests, family::INET).expect("a dump");
+    let hops = dump_hops(&mut requests, Family::INET).expect("a dump");
     assert_eq!(hops, many);
 
     assert!(dump_hops(&mut requests, all).is_err());
-    change_route(RTM_DELROUTE, family::INET6, device, 0);
+    change_route(RTM_DELROUTE, Family::INET6, device, 0);
     assert_eq!(dump_hops(&mut requests, all).expect("a dump"), many);
     // The kernel's own error for an IPv4 route.
-    change_route(RTM_DELROUTE, family::INET, device, 0);
-    change_route(RTM_NEWROUTE, family::INET, device, TOO_MANY_IPV4_HOPS);
+    change_route(RTM_DELROUTE, Family::INET, device, 0);
+    change_route(RTM_NEWROUTE, Family::INET, device, TOO_MANY_IPV4_HOPS);
     let error = dump_hops(&mut requests, all).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::EntryTooLarge, "{error}");
     assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));

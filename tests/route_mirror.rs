@@ -10,9 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{ip, own_namespace, run, skip, start};
+use nlring::Family;
 use nlring::message::flags;
 use nlring::route::{
-    Change, EventKind, Mirror, MirrorOptions, Nexthop, Route, family, protocol, route_flags,
+    Change, EventKind, Mirror, MirrorOptions, Nexthop, Route, protocol, route_flags,
 };
 use nlring::{
     AddOptions, Backend, Engine, ErrorKind, MessageBuilder, Protocol, Requester, Resync,
@@ -201,7 +202,7 @@ fn follow(routes: &mut BTreeMap<String, String>, route: &Route<'_>) -> bool {
 fn identity(route: &Route<'_>, line: &str) -> String {
     let is_learned = [protocol::REDIRECT, 9 /* ra */].contains(&route.protocol);
     let has_gateways = route.hop.gateway.is_some() && !is_learned || !route.nexthops.is_empty();
-    if route.family == family::INET6 && has_gateways && route.nexthop_id.is_none() {
+    if route.family == Family::INET6 && has_gateways && route.nexthop_id.is_none() {
         return format!(
             "{:?}/{} metric {:?} table {} gateways",
             route.dst, route.dst_prefix_len, route.priority, route.table
@@ -338,7 +339,7 @@ fn line(route: &Route<'_>) -> String {
 }
 
 fn destination(route: &Route<'_>) -> String {
-    let host_len = if route.family == family::INET {
+    let host_len = if route.family == Family::INET {
         32
     } else {
         128
@@ -767,7 +768,7 @@ fn add_route_with_hops(device: u32, hop_count: u16) {
     dst[..4].copy_from_slice(&[0xfd, 0x20, 0, 1]);
     let mut requester = Requester::open(Protocol::ROUTE).expect("a requester");
     let added = requester.ask(24, flags::CREATE | flags::EXCL, |request| {
-        let request = request.bytes(&[family::INET6, 64, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
+        let request = request.bytes(&[Family::INET6.into(), 64, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
         request.attribute(1, &dst).attribute(9, &hops)
     });
     added.expect("a route");
@@ -805,7 +806,7 @@ fn change_multipath_routes(message_types: [u16; 2], device: u32) {
         let mut request = Vec::new();
         let mut builder =
             MessageBuilder::new(&mut request, message_type, flags::REQUEST | more_flags)
-                .bytes(&[family::INET6, 64, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0])
+                .bytes(&[Family::INET6.into(), 64, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0])
                 .attribute(1, &dst);
         if message_type == 24 {
             builder = builder.attribute(9, &hops);
@@ -901,7 +902,7 @@ fn flood(device: u32) {
 fn put(requests: &mut Vec<u8>, message_type: u16, more_flags: u16, index: u32, device: u32) {
     let [_, a, b, c] = index.to_be_bytes();
     let new = MessageBuilder::new(requests, message_type, flags::REQUEST | more_flags);
-    new.bytes(&[family::INET, 24, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0])
+    new.bytes(&[Family::INET.into(), 24, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0])
         .attribute(1, &[16 + a, b, c, 0])
         .attribute(5, &[10, 0, 0, 2])
         .attribute_u32(4, device)
@@ -915,7 +916,7 @@ fn put(requests: &mut Vec<u8>, message_type: u16, more_flags: u16, index: u32, d
         address
     };
     let new = MessageBuilder::new(requests, message_type, flags::REQUEST | more_flags);
-    new.bytes(&[family::INET6, 64, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0])
+    new.bytes(&[Family::INET6.into(), 64, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0])
         .attribute(1, &ipv6([0x80, a, b, c], 0))
         .attribute(5, &ipv6([0, 0, 0, 0], 2))
         .attribute_u32(4, device)

@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use nlring::Family;
 use nlring::route::{
-    DumpFilter, InterfaceAddress, NewHop, NewRoute, Requests, Route, family, protocol, route_type,
-    scope, table,
+    DumpFilter, InterfaceAddress, NewHop, NewRoute, Requests, Route, protocol, route_type, scope,
+    table,
 };
 use nlring::{Batch, Message};
 
@@ -46,7 +47,7 @@ fn requests(name: &str) -> Option<Requests> {
 /// The kernel adds some of IPv6's routes a moment later: those that come when it has found a device's carrier, and an
 /// address to be free.
 fn is_settled(requests: &mut Requests) -> bool {
-    let lines = dumped(requests, &DumpFilter::new().family(family::INET6));
+    let lines = dumped(requests, &DumpFilter::new().family(Family::INET6));
     let starts = [
         "5 ff00::/8 dev v0",
         "5 ff00::/8 dev v1",
@@ -84,7 +85,7 @@ fn names(requests: &mut Requests) -> HashMap<u32, String> {
 /// A line of `ip -N -d route show table all`.
 fn written(route: &Route<'_>, names: &HashMap<u32, String>) -> String {
     let mut line = route.route_type.to_string();
-    let host_bits = if route.family == family::INET {
+    let host_bits = if route.family == Family::INET {
         32
     } else {
         128
@@ -278,15 +279,15 @@ fn each_filter_brings_those_it_picks_and_no_other() {
         assert!(!of_it.is_empty() && of_it.len() < every.len(), "{wanted}");
         assert_eq!(dumped(&mut requests, &filter), of_it, "{filter:?}");
     }
-    let [v4, v6] = [family::INET, family::INET6].map(|family| all().family(family));
+    let [v4, v6] = [Family::INET, Family::INET6].map(|family| all().family(family));
     let (v4, v6) = (dumped(&mut requests, &v4), dumped(&mut requests, &v6));
     assert_eq!(v4.len() + v6.len(), every.len());
     assert!(v4.iter().any(|line| line.contains("10.9.0.0")) && v4.len() > 10);
     let blackholes = all().route_type(route_type::BLACKHOLE);
     assert_eq!(dumped(&mut requests, &blackholes).len(), 1);
-    let both = all().family(family::INET6).table(1000);
+    let both = all().family(Family::INET6).table(1000);
     assert_eq!(dumped(&mut requests, &both).len(), 1);
-    for family in [0, family::INET, family::INET6] {
+    for family in [Family::UNSPEC, Family::INET, Family::INET6] {
         let missing = all().family(family).table(77);
         assert_eq!(dumped(&mut requests, &missing), [""; 0], "{family}");
     }
@@ -477,7 +478,7 @@ fn addresses_and_devices_are_those_that_ip_lists() {
         );
     }
     let written = |address: &InterfaceAddress<'_>| {
-        let inet = if address.family == family::INET {
+        let inet = if address.family == Family::INET {
             "inet"
         } else {
             "inet6"
@@ -496,7 +497,11 @@ fn addresses_and_devices_are_those_that_ip_lists() {
         }
         line
     };
-    for (family, option) in [(family::INET, "-4"), (family::INET6, "-6"), (0, "")] {
+    for (family, option) in [
+        (Family::INET, "-4"),
+        (Family::INET6, "-6"),
+        (Family::UNSPEC, ""),
+    ] {
         let dump = requests.addresses(family, |lines: &mut Vec<_>, address| {
             lines.push(written(address));
         });

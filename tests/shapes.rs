@@ -514,7 +514,7 @@ fn a_link_arrives_whole(backend: Backend) {
     let mut running = kernel_events(backend, Protocol::ROUTE, &[route::Group::Link.number()]);
     set_loopback(&Socket::builder(Protocol::ROUTE).open().unwrap(), true);
     let links = find(&mut running, 1, |message| {
-        let name = message.attributes(16).find(3)?.as_str()?.to_owned(); // IFLA_IFNAME
+        let name = message.attributes(16).get(3)?.as_str()?.to_owned(); // IFLA_IFNAME
         // The last attributes are there, and they fill the message to its last byte.
         let attributes_bytes: usize = message
             .attributes(16)

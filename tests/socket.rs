@@ -11,7 +11,8 @@ use common::{
 };
 use nlring::message::flags;
 use nlring::{
-    Content, ErrorKind, MessageBuilder, MessageList, Protocol, RecvFlags, Socket, conntrack, option,
+    Content, ErrorKind, MessageBuilder, MessageList, Protocol, RecvFlags, Socket, conntrack,
+    sockopt,
 };
 
 fn route() -> Socket {
@@ -400,7 +401,7 @@ fn an_overrun_has_a_kind_of_its_own() {
 
 fn read_flag(socket: &Socket, name: i32) -> Option<bool> {
     let mut value = [0; 4];
-    match socket.option(option::SOL_NETLINK, name, &mut value) {
+    match socket.option(sockopt::SOL_NETLINK, name, &mut value) {
         Ok(4) => Some(i32::from_ne_bytes(value) != 0),
         Ok(length) => panic!("option {name} has {length} bytes"),
         Err(error) => {
@@ -417,13 +418,13 @@ fn each_named_option_is_set_and_read_back() {
     own_namespace();
     let socket = route();
     let options: [(i32, Set, bool); 7] = [
-        (option::PKTINFO, Socket::set_pktinfo, true),
-        (option::BROADCAST_ERROR, Socket::set_broadcast_error, true),
-        (option::NO_ENOBUFS, Socket::set_no_enobufs, true),
-        (option::LISTEN_ALL_NSID, Socket::set_listen_all_nsid, false), // newer kernels only
-        (option::CAP_ACK, Socket::set_cap_ack, true),
-        (option::EXT_ACK, Socket::set_ext_ack, true),
-        (option::GET_STRICT_CHK, Socket::set_get_strict_check, true),
+        (sockopt::PKTINFO, Socket::set_pktinfo, true),
+        (sockopt::BROADCAST_ERROR, Socket::set_broadcast_error, true),
+        (sockopt::NO_ENOBUFS, Socket::set_no_enobufs, true),
+        (sockopt::LISTEN_ALL_NSID, Socket::set_listen_all_nsid, false), // newer kernels only
+        (sockopt::CAP_ACK, Socket::set_cap_ack, true),
+        (sockopt::EXT_ACK, Socket::set_ext_ack, true),
+        (sockopt::GET_STRICT_CHK, Socket::set_get_strict_check, true),
     ];
     for (name, set, is_readable) in options {
         let before = read_flag(&socket, name);
@@ -445,7 +446,7 @@ fn each_named_option_is_set_and_read_back() {
 fn the_builder_sets_what_it_is_told() {
     own_namespace();
     let plain = route();
-    let names = [option::PKTINFO, option::NO_ENOBUFS, option::EXT_ACK];
+    let names = [sockopt::PKTINFO, sockopt::NO_ENOBUFS, sockopt::EXT_ACK];
     assert_eq!(names.map(|name| read_flag(&plain, name)), [Some(false); 3]);
     let builder = Socket::builder(Protocol::ROUTE)
         .nonblocking(true)
@@ -467,29 +468,29 @@ fn raw_options_work_both_ways() {
     let socket = route();
     socket
         .set_option(
-            option::SOL_NETLINK,
-            option::ADD_MEMBERSHIP,
+            sockopt::SOL_NETLINK,
+            sockopt::ADD_MEMBERSHIP,
             &7u32.to_ne_bytes(),
         )
         .unwrap();
     assert_eq!(socket.groups().unwrap(), [7]);
     socket
         .set_option(
-            option::SOL_NETLINK,
-            option::DROP_MEMBERSHIP,
+            sockopt::SOL_NETLINK,
+            sockopt::DROP_MEMBERSHIP,
             &7u32.to_ne_bytes(),
         )
         .unwrap();
     let length = socket
-        .option(option::SOL_NETLINK, option::LIST_MEMBERSHIPS, &mut [])
+        .option(sockopt::SOL_NETLINK, sockopt::LIST_MEMBERSHIPS, &mut [])
         .unwrap();
     assert!(length >= 4, "the full length, whatever was stored");
     let error = socket
-        .option(option::SOL_NETLINK, 9999, &mut [0; 4])
+        .option(sockopt::SOL_NETLINK, 9999, &mut [0; 4])
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     let error = socket
-        .set_option(option::SOL_NETLINK, 9999, &[0; 4])
+        .set_option(sockopt::SOL_NETLINK, 9999, &[0; 4])
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }

@@ -2,6 +2,7 @@
 
 use super::tuple::Tuple;
 use super::{EventKind, FIXED_BYTES};
+use crate::Family;
 use crate::message::{Attribute, Message};
 
 /// `NFNL_SUBSYS_CTNETLINK_EXP`, the upper byte of the message type.
@@ -78,7 +79,7 @@ pub struct Expectation<'a> {
     /// The port ID of the message: whose request caused it, 0 for the kernel itself.
     pub port_id: u32,
     /// Address family: 2 (`AF_INET`) or 10 (`AF_INET6`).
-    pub family: u8,
+    pub family: Family,
     /// The original tuple of the connection that is expected, where `mask` has bits.
     pub tuple: Tuple,
     /// Which bits of `tuple` must fit: a source port of 0 is any.
@@ -117,8 +118,8 @@ impl ExpectedNat {
     fn decode(attribute: Attribute<'_>) -> Option<Self> {
         let nested = attribute.nested();
         Some(Self {
-            is_reply: nested.find(cta::NAT_DIR)?.as_be32()? != 0,
-            tuple: tuple_in(nested.find(cta::NAT_TUPLE)?)?,
+            is_reply: nested.get(cta::NAT_DIR)?.as_be32()? != 0,
+            tuple: tuple_in(nested.get(cta::NAT_TUPLE)?)?,
         })
     }
 }
@@ -138,8 +139,8 @@ impl<'a> Expectation<'a> {
         let mut expectation = Self {
             kind,
             port_id: message.port_id(),
-            family: message.payload().first().copied().unwrap_or(0),
-            tuple: tuple_in(attributes.find(cta::TUPLE)?)?,
+            family: (message.payload().first()).map_or(Family::UNSPEC, |&number| number.into()),
+            tuple: tuple_in(attributes.get(cta::TUPLE)?)?,
             mask: None,
             master: None,
             nat: None,
@@ -189,7 +190,10 @@ mod tests {
     fn an_ftp_data_connection_is_decoded_whole() {
         let bytes = unhex(EXPECT_NEW);
         let expected = decode(&bytes).unwrap();
-        assert_eq!((expected.kind, expected.family), (EventKind::New, 2));
+        assert_eq!(
+            (expected.kind, expected.family),
+            (EventKind::New, Family::INET)
+        );
         assert_eq!(expected.tuple.dst.to_string(), "127.0.0.1");
         assert_eq!(expected.tuple.ports(), Some((0, 40001)));
         assert_eq!(expected.mask.unwrap().ports(), Some((0, 0xffff)));

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
 use super::{EventKind, FIXED_BYTES, name_in};
+use crate::Family;
 use crate::message::{Attribute, Attributes, Message};
 
 /// `NFNL_SUBSYS_CTNETLINK`, the upper byte of the message type.
@@ -77,7 +78,7 @@ pub struct Flow<'a> {
     /// The port ID of the message: whose request caused it, 0 for the kernel itself.
     pub port_id: u32,
     /// Address family: 2 (`AF_INET`) or 10 (`AF_INET6`).
-    pub family: u8,
+    pub family: Family,
     /// The direction of the first packet.
     pub orig: Tuple,
     /// The direction of answers; other than the reverse of `orig` when addresses or ports are translated.
@@ -241,7 +242,7 @@ impl<'a> Flow<'a> {
         Self {
             kind,
             port_id: message.port_id(),
-            family: message.payload().first().copied().unwrap_or(0),
+            family: (message.payload().first()).map_or(Family::UNSPEC, |&number| number.into()),
             orig: Tuple {
                 src: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                 dst: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -368,7 +369,7 @@ impl ProtocolState {
     #[inline]
     fn decode(attributes: Attributes<'_>) -> Option<Self> {
         let protocol = { attributes }.next()?;
-        let state = || protocol.nested().find(1)?.as_u8();
+        let state = || protocol.nested().get(1)?.as_u8();
         match protocol.attribute_type() {
             1 => state().map(Self::Tcp),
             2 => state().map(Self::Dccp),
@@ -464,7 +465,7 @@ mod tests {
     fn the_end_of_a_connection_is_decoded_whole() {
         let bytes = unhex(TCP_DESTROY);
         let flow = decode(&bytes).unwrap();
-        assert_eq!((flow.kind, flow.family), (EventKind::Destroy, 2));
+        assert_eq!((flow.kind, flow.family), (EventKind::Destroy, Family::INET));
         assert_eq!(
             (flow.orig.src, flow.orig.dst),
             (ip("127.0.0.1"), ip("127.0.0.1"))
@@ -525,7 +526,7 @@ mod tests {
         };
         assert_eq!(
             (flow.family, flow.protocol(), flow.orig.ports()),
-            (10, 58, None)
+            (Family::INET6, 58, None)
         );
         assert_eq!(
             (flow.orig.src, flow.orig.dst),

@@ -157,5 +157,5 @@ pub fn protocol_name(protocol: u8) -> Option<&'static str> {
 
 /// The name in `enum ctattr_help` or `enum ctattr_secctx`.
 fn name_in(attribute: Attribute<'_>) -> Option<&[u8]> {
-    Some(attribute.nested().find(1)?.as_str_bytes())
+    Some(attribute.nested().get(1)?.as_str_bytes())
 }

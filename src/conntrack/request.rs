@@ -5,6 +5,7 @@ use super::flow::Flow;
 use super::new_flow::{FlowChange, NewFlow};
 use super::statistics::{CpuStatistics, TableStatistics};
 use super::tuple::Key;
+use crate::Family;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Requester};
@@ -73,7 +74,7 @@ pub struct Requests {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct DumpFilter {
-    family: u8,
+    family: Family,
     zone: Option<u16>,
     mark: Option<(u32, u32)>,
     status: Option<(u32, u32)>,
@@ -86,7 +87,7 @@ impl DumpFilter {
     }
 
     /// Those of an address family: 2 (`AF_INET`) or 10 (`AF_INET6`).
-    pub fn family(mut self, family: u8) -> Self {
+    pub fn family(mut self, family: Family) -> Self {
         self.family = family;
         self
     }
@@ -113,7 +114,7 @@ impl DumpFilter {
 
     /// Appends `struct nfgenmsg` and what to pick by. A flush looks at the family only where the version is not 0.
     fn put<'a>(&self, message: MessageBuilder<'a>, version: u8) -> MessageBuilder<'a> {
-        let mut message = message.bytes(&[self.family, version, 0, 0]);
+        let mut message = message.bytes(&[self.family.into(), version, 0, 0]);
         if let Some((mark, mask)) = self.mark {
             message = message
                 .attribute_be32(cta::MARK, mark)
@@ -135,7 +136,7 @@ impl DumpFilter {
         let is = |value: Option<u32>, wanted: Option<(u32, u32)>| {
             wanted.is_none_or(|(wanted, mask)| value.unwrap_or(0) & mask == wanted)
         };
-        (self.family == 0 || self.family == flow.family)
+        (self.family == Family::UNSPEC || self.family == flow.family)
             && (self.zone).is_none_or(|zone| flow.zone.map_or(0, |zone| zone.id) == zone)
             && is(flow.mark, self.mark)
             && is(flow.status, self.status)
@@ -147,8 +148,8 @@ impl DumpFilter {
 }
 
 /// `struct nfgenmsg`.
-fn fixed(family: u8) -> [u8; 4] {
-    [family, 0, 0, 0]
+fn fixed(family: Family) -> [u8; 4] {
+    [family.into(), 0, 0, 0]
 }
 
 impl Requests {
@@ -326,7 +327,7 @@ impl Requests {
         let take = |all: &mut Vec<_>, message: &Message<'_>| {
             all.extend(CpuStatistics::decode(message));
         };
-        let fill = fixed(0);
+        let fill = fixed(Family::UNSPEC);
         let dump = self
             .requester
             .dump(CT_GET_STATS_CPU, |message| message.bytes(&fill), take)?;
@@ -340,9 +341,9 @@ impl Requests {
     /// As [`Requester::ask`].
     pub fn table_statistics(&mut self) -> Result<TableStatistics> {
         const OPERATION: &str = "ask how full the conntrack table is";
-        let mut replies = self
-            .requester
-            .send(CT_GET_STATS, 0, |message| message.bytes(&fixed(0)))?;
+        let mut replies = self.requester.send(CT_GET_STATS, 0, |message| {
+            message.bytes(&fixed(Family::UNSPEC))
+        })?;
         let mut statistics = None;
         while let Some(message) = replies
             .next_message()
@@ -360,7 +361,7 @@ impl Requests {
     /// As [`Requester::dump`].
     pub fn expectations<T: Default>(
         &mut self,
-        family: u8,
+        family: Family,
         mut take: impl FnMut(&mut T, &Expectation<'_>),
     ) -> Result<Dump<T>> {
         let take = |items: &mut T, message: &Message<'_>| {

@@ -96,8 +96,8 @@ impl TableStatistics {
     pub(super) fn decode(message: &Message<'_>) -> Option<Self> {
         let attributes = message.attributes(FIXED_BYTES);
         Some(Self {
-            entry_count: attributes.find(1)?.as_be32()?,
-            max_entry_count: attributes.find(2).and_then(|max| max.as_be32()),
+            entry_count: attributes.get(1)?.as_be32()?,
+            max_entry_count: attributes.get(2).and_then(|max| max.as_be32()),
         })
     }
 }

@@ -146,7 +146,7 @@ impl<'a> Attribute<'a> {
 /// let mut bytes = 5u16.to_ne_bytes().to_vec();
 /// bytes.extend_from_slice(&1u16.to_ne_bytes());
 /// bytes.extend_from_slice(&[42, 0, 0, 0]);
-/// let attribute = Attributes::new(&bytes).find(1).expect("it is there");
+/// let attribute = Attributes::new(&bytes).get(1).expect("it is there");
 /// assert_eq!(attribute.as_u8(), Some(42));
 /// assert_eq!(attribute.as_u16(), None);
 /// ```
@@ -169,7 +169,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// The first attribute of this type.
-    pub fn find(mut self, attribute_type: u16) -> Option<Attribute<'a>> {
+    pub fn get(mut self, attribute_type: u16) -> Option<Attribute<'a>> {
         Iterator::find(&mut self, |attribute| {
             attribute.attribute_type() == attribute_type
         })
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn flags_are_not_part_of_the_type() {
         let bytes = raw(8, 3 | NESTED | NET_BYTE_ORDER, &1u32.to_be_bytes());
-        let attribute = Attributes::new(&bytes).find(3).unwrap();
+        let attribute = Attributes::new(&bytes).get(3).unwrap();
         assert!(attribute.is_nested() && attribute.is_net_byte_order());
         assert_eq!(attribute.as_be32(), Some(1));
     }

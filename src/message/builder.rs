@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// let list = MessageList::new(&request);
 /// let link = list.iter().next().expect("one message");
-/// let name = link.attributes(16).find(3).expect("IFLA_IFNAME");
+/// let name = link.attributes(16).get(3).expect("IFLA_IFNAME");
 /// assert_eq!(name.as_str(), Some("lo"));
 /// # Ok::<(), nlring::Error>(())
 /// ```
@@ -267,10 +267,10 @@ mod tests {
         );
         let message = Messages::new(&bytes).next().unwrap();
         assert_eq!(message.header().length_bytes as usize, bytes.len());
-        let nested = message.attributes(4).find(2).unwrap();
+        let nested = message.attributes(4).get(2).unwrap();
         assert!(nested.is_nested());
-        assert_eq!(nested.nested().find(1).unwrap().as_be16(), Some(443));
-        assert_eq!(nested.nested().find(2).unwrap().as_str(), Some("abc"));
+        assert_eq!(nested.nested().get(1).unwrap().as_be16(), Some(443));
+        assert_eq!(nested.nested().get(2).unwrap().as_str(), Some("abc"));
     }
 
     #[test]

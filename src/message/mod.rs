@@ -260,7 +260,7 @@ impl<'a> ErrorMessage<'a> {
             align(usize::try_from(self.request()?.length_bytes).ok()?)
         };
         let start = request_bytes.checked_add(4)?;
-        Attributes::new(self.message.payload().get(start..)?).find(attribute_type)
+        Attributes::new(self.message.payload().get(start..)?).get(attribute_type)
     }
 }
 

@@ -1,9 +1,8 @@
 //! Addresses in routes, of whatever family.
 
+use crate::Family;
 use std::iter::FusedIterator;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use super::family;
 
 /// An address of whatever family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +19,9 @@ pub enum Address<'a> {
 impl<'a> Address<'a> {
     /// Reads an address of a family.
     #[inline]
-    pub fn new(family: u8, bytes: &'a [u8]) -> Self {
+    pub fn new(family: Family, bytes: &'a [u8]) -> Self {
         match family {
-            family::MPLS => Self::Mpls(Labels { left: bytes }),
+            Family::MPLS => Self::Mpls(Labels { left: bytes }),
             _ => ip(family, bytes).map_or(Self::Other(bytes), Self::Ip),
         }
     }
@@ -39,13 +38,13 @@ impl<'a> Address<'a> {
 
 /// An IPv4 or IPv6 address, when the size fits.
 #[inline]
-pub(super) fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(family: Family, bytes: &[u8]) -> Option<IpAddr> {
     match family {
-        family::INET | family::IPMR => <[u8; 4]>::try_from(bytes)
+        Family::INET | Family::IPMR => <[u8; 4]>::try_from(bytes)
             .ok()
             .map(Ipv4Addr::from)
             .map(IpAddr::V4),
-        family::INET6 | family::IP6MR => <[u8; 16]>::try_from(bytes)
+        Family::INET6 | Family::IP6MR => <[u8; 16]>::try_from(bytes)
             .ok()
             .map(Ipv6Addr::from)
             .map(IpAddr::V6),
@@ -85,7 +84,7 @@ impl FusedIterator for Labels<'_> {}
 #[non_exhaustive]
 pub struct Via<'a> {
     /// The address's family, see [`family`]. Values beyond 255, which no family has, read as 0.
-    pub family: u8,
+    pub family: Family,
     /// The address.
     pub address: Address<'a>,
 }
@@ -94,7 +93,7 @@ impl<'a> Via<'a> {
     #[inline]
     pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (family, address) = bytes.split_first_chunk()?;
-        let family = u8::try_from(u16::from_ne_bytes(*family)).unwrap_or(family::UNSPEC);
+        let family = u8::try_from(u16::from_ne_bytes(*family)).map_or(Family::UNSPEC, Family::from);
         Some(Self {
             family,
             address: Address::new(family, address),
@@ -109,7 +108,7 @@ mod tests {
     #[test]
     fn labels_end_at_the_bottom_of_the_stack() {
         let stack = [0, 0x06, 0x40, 0, 0, 0x0c, 0x81, 0, 0, 0x12, 0xc0, 0];
-        let Address::Mpls(labels) = Address::new(family::MPLS, &stack) else {
+        let Address::Mpls(labels) = Address::new(Family::MPLS, &stack) else {
             panic!("it is of the family")
         };
         assert_eq!(labels.collect::<Vec<_>>(), [100, 200]);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::address::{Address, Via, ip};
 use super::rta;
+use crate::Family;
 use crate::message::{Attribute, Attributes};
 
 /// Size of `struct rtnexthop`.
@@ -30,7 +31,7 @@ pub struct Hop<'a> {
 
 impl<'a> Hop<'a> {
     #[inline]
-    pub(super) fn set(&mut self, family: u8, attribute: Attribute<'a>) {
+    pub(super) fn set(&mut self, family: Family, attribute: Attribute<'a>) {
         match attribute.attribute_type() {
             rta::GATEWAY => self.gateway = ip(family, attribute.bytes()),
             rta::VIA => self.via = Via::decode(attribute.bytes()),
@@ -62,14 +63,14 @@ pub struct Nexthop<'a> {
 /// Ends at the first one whose length cannot be right (below 8, or beyond the end), as the kernel's `rtnh_ok` does.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nexthops<'a> {
-    family: u8,
+    family: Family,
     left: &'a [u8],
 }
 
 impl<'a> Nexthops<'a> {
     /// Of the bytes in `RTA_MULTIPATH`.
     #[inline]
-    pub(super) fn new(family: u8, left: &'a [u8]) -> Self {
+    pub(super) fn new(family: Family, left: &'a [u8]) -> Self {
         Self { family, left }
     }
 

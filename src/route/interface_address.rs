@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::EventKind;
 use super::address::ip;
+use crate::Family;
 use crate::message::Message;
 
 /// `RTM_NEWADDR`, `RTM_DELADDR`.
@@ -42,7 +43,7 @@ pub struct InterfaceAddress<'a> {
     /// What became of it.
     pub kind: EventKind,
     /// Address family, see [`family`](super::family).
-    pub family: u8,
+    pub family: Family,
     /// The device's index.
     pub index: u32,
     /// Leading bits that the device's network has in common.
@@ -71,6 +72,7 @@ impl<'a> InterfaceAddress<'a> {
         };
         let fixed = message.payload().first_chunk::<ADDRESS_FIXED_BYTES>()?;
         let (&[family, prefix_len, flags, scope], index) = fixed.split_first_chunk()?;
+        let family = Family::from(family);
         let mut this = Self {
             kind,
             family,

@@ -1,6 +1,7 @@
 //! Devices, as far as routes need them.
 
-use super::{EventKind, family};
+use super::EventKind;
+use crate::Family;
 use crate::message::Message;
 
 /// `RTM_NEWLINK`, `RTM_DELLINK`.
@@ -35,9 +36,9 @@ const IFLA_IFNAME: u16 = 3;
 pub struct Link<'a> {
     /// What became of it.
     pub kind: EventKind,
-    /// [`family::UNSPEC`] for the device itself. Others tell of its part in something else: a Delete with
-    /// [`family::BRIDGE`] says that it left a bridge, not that it is gone.
-    pub family: u8,
+    /// [`Family::UNSPEC`] for the device itself. Others tell of its part in something else: a Delete with
+    /// [`Family::BRIDGE`] says that it left a bridge, not that it is gone.
+    pub family: Family,
     /// Hardware type (`ARPHRD_*`, `include/uapi/linux/if_arp.h`).
     pub link_type: u16,
     /// Its index.
@@ -62,10 +63,10 @@ impl<'a> Link<'a> {
         let (&[family, _, type_low, type_high], rest) = fixed.split_first_chunk()?;
         let (index, rest) = rest.split_first_chunk()?;
         let (flags, _change_mask) = rest.split_first_chunk()?;
-        let name = message.attributes(LINK_FIXED_BYTES).find(IFLA_IFNAME);
+        let name = message.attributes(LINK_FIXED_BYTES).get(IFLA_IFNAME);
         Some(Self {
             kind,
-            family,
+            family: family.into(),
             link_type: u16::from_ne_bytes([type_low, type_high]),
             index: u32::from_ne_bytes(*index),
             flags: u32::from_ne_bytes(*flags),
@@ -76,6 +77,6 @@ impl<'a> Link<'a> {
     /// Whether the device itself is gone.
     #[inline]
     pub fn is_deleted(&self) -> bool {
-        self.kind == EventKind::Delete && self.family == family::UNSPEC
+        self.kind == EventKind::Delete && self.family == Family::UNSPEC
     }
 }

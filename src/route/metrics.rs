@@ -72,7 +72,7 @@ impl<'a> Metrics<'a> {
 
     /// The metrics that path MTU discovery and TCP may not change: bit `1 << number`.
     pub fn lock_mask(&self) -> u32 {
-        let lock = self.left.find(metric::LOCK);
+        let lock = self.left.get(metric::LOCK);
         lock.and_then(|lock| lock.as_u32()).unwrap_or(0)
     }
 }

@@ -32,7 +32,7 @@ pub use request::{DumpFilter, Requests};
 
 use std::net::IpAddr;
 
-pub use crate::family;
+use crate::Family;
 use crate::message::{Attribute, Message};
 use address::ip;
 
@@ -157,7 +157,7 @@ pub struct Route<'a> {
     /// The port ID of the message: whose request caused it, 0 for the kernel itself.
     pub port_id: u32,
     /// Address family, see [`family`].
-    pub family: u8,
+    pub family: Family,
     /// The routing table, beyond 255 too.
     pub table: u32,
     /// Who made it, see [`protocol`].
@@ -247,7 +247,7 @@ impl<'a> Route<'a> {
             kind,
             message_flags: message.flags(),
             port_id: message.port_id(),
-            family,
+            family: family.into(),
             table: u32::from(table),
             protocol,
             scope,
@@ -406,7 +406,7 @@ mod tests {
         let via = decode(&bytes).unwrap().hop.via.unwrap();
         assert_eq!(
             (via.family, via.address),
-            (family::INET6, Address::Ip(ip("fe80::5")))
+            (Family::INET6, Address::Ip(ip("fe80::5")))
         );
     }
 
@@ -445,21 +445,21 @@ mod tests {
         let bytes = unhex(ENCAP);
         let hop = decode(&bytes).unwrap().hop;
         assert_eq!(hop.encap_type, Some(encap::IP));
-        let id = hop.encap.unwrap().find(1).unwrap();
+        let id = hop.encap.unwrap().get(1).unwrap();
         assert_eq!(id.as_be64(), Some(100));
     }
 
     #[test]
     fn leaving_a_bridge_is_not_the_end_of_a_device() {
-        let link_of = |family| {
+        let link_of = |family: Family| {
             let mut bytes = unhex(TABLE);
             bytes[4] = 17;
-            bytes[16] = family;
+            bytes[16] = family.into();
             let list = MessageList::new(&bytes);
             let link = list.iter().find_map(|message| Link::decode(&message));
             link.unwrap().is_deleted()
         };
-        assert!(link_of(family::UNSPEC) && !link_of(family::BRIDGE));
+        assert!(link_of(Family::UNSPEC) && !link_of(Family::BRIDGE));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{family, protocol, route_type, rta, scope, table};
+use super::{protocol, route_type, rta, scope, table};
+use crate::Family;
 use crate::message::{MessageBuilder, put_attribute};
 
 /// `RT_TABLE_COMPAT`: a table whose number does not fit `struct rtmsg`.
@@ -139,7 +140,7 @@ impl<'a> NewRoute<'a> {
         self.put(message, protocol, scope, self.route_type.unwrap_or(0))
     }
 
-    fn family(&self) -> u8 {
+    fn family(&self) -> Family {
         family_of(self.dst)
     }
 
@@ -166,7 +167,14 @@ impl<'a> NewRoute<'a> {
         let (family, prefix_len, tos) = (self.family(), self.prefix_len, self.tos);
         let table = u8::try_from(self.table).unwrap_or(TABLE_COMPAT);
         let fixed = [
-            family, prefix_len, 0, tos, table, protocol, scope, route_type,
+            family.into(),
+            prefix_len,
+            0,
+            tos,
+            table,
+            protocol,
+            scope,
+            route_type,
         ];
         let message = message.bytes(&fixed).bytes(&[0; 4]);
         let mut message = message.attribute_u32(rta::TABLE, self.table);
@@ -267,7 +275,7 @@ impl NewHop {
     }
 
     /// Appends `struct rtnexthop` and its attributes.
-    fn put(&self, family: u8, hops: &mut Vec<u8>) {
+    fn put(&self, family: Family, hops: &mut Vec<u8>) {
         let start = hops.len();
         let hop_count = u8::try_from(self.weight - 1).unwrap_or(u8::MAX);
         hops.extend_from_slice(&[0, 0, self.flags, hop_count]);
@@ -282,10 +290,10 @@ impl NewHop {
     }
 }
 
-pub(super) fn family_of(address: IpAddr) -> u8 {
+pub(super) fn family_of(address: IpAddr) -> Family {
     match address {
-        IpAddr::V4(_) => family::INET,
-        IpAddr::V6(_) => family::INET6,
+        IpAddr::V4(_) => Family::INET,
+        IpAddr::V6(_) => Family::INET6,
     }
 }
 
@@ -301,7 +309,7 @@ pub(super) fn put_ip(
 }
 
 /// `RTA_GATEWAY`, or for a gateway of another family `RTA_VIA` with `struct rtvia`.
-fn gateway_attribute(family: u8, gateway: IpAddr) -> (u16, Vec<u8>) {
+fn gateway_attribute(family: Family, gateway: IpAddr) -> (u16, Vec<u8>) {
     let octets = match gateway {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -309,7 +317,7 @@ fn gateway_attribute(family: u8, gateway: IpAddr) -> (u16, Vec<u8>) {
     if family_of(gateway) == family {
         (rta::GATEWAY, octets)
     } else {
-        let family = u16::from(family_of(gateway)).to_ne_bytes();
+        let family = u16::from(family_of(gateway).number()).to_ne_bytes();
         (rta::VIA, [&family[..], &octets].concat())
     }
 }

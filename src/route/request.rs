@@ -6,6 +6,7 @@ use super::interface_address::InterfaceAddress;
 use super::link::Link;
 use super::new_route::{NewRoute, family_of, put_ip};
 use super::{DELETE_ROUTE, NEW_ROUTE, Route, rta};
+use crate::Family;
 use crate::error::{Error, Result};
 use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Requester};
@@ -26,7 +27,7 @@ const SKIP_STATS: u32 = 1 << 3;
 /// use nlring::route::{DumpFilter, Requests, family, table};
 ///
 /// let mut requests = Requests::open()?;
-/// let own_addresses = DumpFilter::new().family(family::INET).table(table::LOCAL);
+/// let own_addresses = DumpFilter::new().family(Family::INET).table(table::LOCAL);
 /// let routes = requests.dump(&own_addresses, |count: &mut usize, _route| *count += 1)?;
 /// println!("{} routes to itself", routes.items);
 ///
@@ -49,7 +50,7 @@ pub struct Requests {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct DumpFilter {
-    family: u8,
+    family: Family,
     table: Option<u32>,
     protocol: Option<u8>,
     route_type: Option<u8>,
@@ -63,7 +64,7 @@ impl DumpFilter {
     }
 
     /// Those of an address family, see [`family`](super::family).
-    pub fn family(mut self, family: u8) -> Self {
+    pub fn family(mut self, family: Family) -> Self {
         self.family = family;
         self
     }
@@ -96,7 +97,7 @@ impl DumpFilter {
     fn put<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
         let (protocol, route_type) = (self.protocol.unwrap_or(0), self.route_type.unwrap_or(0));
         let mut message = message
-            .bytes(&[self.family, 0, 0, 0, 0, protocol, 0, route_type])
+            .bytes(&[self.family.into(), 0, 0, 0, 0, protocol, 0, route_type])
             .bytes(&[0; 4]);
         for (attribute, value) in [(rta::TABLE, self.table), (rta::OIF, self.oif)] {
             if let Some(value) = value {
@@ -110,7 +111,7 @@ impl DumpFilter {
         let is_over = |index| {
             route.oif == Some(index) || { route.nexthops }.any(|nexthop| nexthop.oif == index)
         };
-        (self.family == 0 || self.family == route.family)
+        (self.family == Family::UNSPEC || self.family == route.family)
             && self.table.is_none_or(|table| table == route.table)
             && self
                 .protocol
@@ -182,7 +183,7 @@ impl Requests {
     pub fn get<T>(&mut self, dst: IpAddr, f: impl FnOnce(&Route<'_>) -> T) -> Result<Option<T>> {
         let prefix_len = if dst.is_ipv4() { 32 } else { 128 };
         let mut replies = self.requester.send(GET_ROUTE, 0, |message| {
-            let message = message.bytes(&[family_of(dst), prefix_len, 0, 0]);
+            let message = message.bytes(&[family_of(dst).into(), prefix_len, 0, 0]);
             put_ip(message.bytes(&[0; 8]), rta::DST, dst)
         })?;
         let (mut f, mut found) = (Some(f), None);
@@ -286,7 +287,7 @@ impl Requests {
     /// As [`Requester::dump`].
     pub fn addresses<T: Default>(
         &mut self,
-        family: u8,
+        family: Family,
         mut take: impl FnMut(&mut T, &InterfaceAddress<'_>),
     ) -> Result<Dump<T>> {
         let take = |items: &mut T, message: &Message<'_>| {
@@ -294,7 +295,7 @@ impl Requests {
                 take(items, &address);
             }
         };
-        let fixed = [family, 0, 0, 0, 0, 0, 0, 0]; // struct ifaddrmsg
+        let fixed = [family.into(), 0, 0, 0, 0, 0, 0, 0]; // struct ifaddrmsg
         self.requester
             .dump(GET_ADDRESS, |message| message.bytes(&fixed), take)
     }

@@ -54,7 +54,7 @@ impl Protocol {
 }
 
 /// Names for [`Socket::option`] and [`Socket::set_option`]: `SOL_NETLINK` and its options, include/uapi/linux/netlink.h.
-pub mod option {
+pub mod sockopt {
     /// The level of netlink's own options.
     pub const SOL_NETLINK: i32 = 270;
     /// Join a multicast group.
@@ -252,8 +252,8 @@ impl Socket {
         loop {
             match sys::option(
                 self.fd.as_fd(),
-                option::SOL_NETLINK,
-                option::LIST_MEMBERSHIPS,
+                sockopt::SOL_NETLINK,
+                sockopt::LIST_MEMBERSHIPS,
                 &mut bytes,
             ) {
                 Ok(length) if length > bytes.len() => bytes.resize(length, 0),
@@ -404,7 +404,7 @@ impl Socket {
     }
 
     /// Reads a socket option into `value` and returns its full length in bytes, which can be more than was stored.
-    /// Netlink's own are in [`option`], at level [`option::SOL_NETLINK`]; socket(7) lists those of `SOL_SOCKET`.
+    /// Netlink's own are in [`sockopt`], at level [`sockopt::SOL_NETLINK`]; socket(7) lists those of `SOL_SOCKET`.
     ///
     /// Only options whose value is plain bytes are passed to the kernel. It counts some others in larger units than bytes,
     /// and follows pointers in some, so it could write outside `value`.
@@ -432,13 +432,13 @@ impl Socket {
     }
 
     fn set_netlink(&self, operation: &'static str, name: i32, value: u32) -> Result<()> {
-        self.set_option(option::SOL_NETLINK, name, &value.to_ne_bytes())
+        self.set_option(sockopt::SOL_NETLINK, name, &value.to_ne_bytes())
             .map_err(|error| error.during(operation))
     }
 
     fn netlink_flag(&self, name: i32) -> Result<bool> {
         let mut value = [0; 4];
-        self.option(option::SOL_NETLINK, name, &mut value)?;
+        self.option(sockopt::SOL_NETLINK, name, &mut value)?;
         Ok(u32::from_ne_bytes(value) != 0)
     }
 
@@ -451,7 +451,7 @@ impl Socket {
     pub fn add_membership(&self, group: impl Into<u32>) -> Result<()> {
         self.set_netlink(
             "join a multicast group",
-            option::ADD_MEMBERSHIP,
+            sockopt::ADD_MEMBERSHIP,
             group.into(),
         )
         .map_err(|error| match error.raw_os_error() {
@@ -470,7 +470,7 @@ impl Socket {
     pub fn drop_membership(&self, group: impl Into<u32>) -> Result<()> {
         self.set_netlink(
             "leave a multicast group",
-            option::DROP_MEMBERSHIP,
+            sockopt::DROP_MEMBERSHIP,
             group.into(),
         )
     }
@@ -481,7 +481,7 @@ impl Socket {
     ///
     /// None known.
     pub fn set_pktinfo(&self, on: bool) -> Result<()> {
-        self.set_netlink("set NETLINK_PKTINFO", option::PKTINFO, on.into())
+        self.set_netlink("set NETLINK_PKTINFO", sockopt::PKTINFO, on.into())
     }
 
     /// A sender learns that a datagram could not be delivered here. Conntrack then keeps DESTROY events and sends them
@@ -493,7 +493,7 @@ impl Socket {
     pub fn set_broadcast_error(&self, on: bool) -> Result<()> {
         self.set_netlink(
             "set NETLINK_BROADCAST_ERROR",
-            option::BROADCAST_ERROR,
+            sockopt::BROADCAST_ERROR,
             on.into(),
         )
     }
@@ -505,7 +505,7 @@ impl Socket {
     ///
     /// None known.
     pub fn set_no_enobufs(&self, on: bool) -> Result<()> {
-        self.set_netlink("set NETLINK_NO_ENOBUFS", option::NO_ENOBUFS, on.into())
+        self.set_netlink("set NETLINK_NO_ENOBUFS", sockopt::NO_ENOBUFS, on.into())
     }
 
     /// Also hears the groups of all namespaces that have an nsid in this one
@@ -517,7 +517,7 @@ impl Socket {
     pub fn set_listen_all_nsid(&self, on: bool) -> Result<()> {
         self.set_netlink(
             "set NETLINK_LISTEN_ALL_NSID",
-            option::LISTEN_ALL_NSID,
+            sockopt::LISTEN_ALL_NSID,
             on.into(),
         )
         .map_err(|error| {
@@ -533,7 +533,7 @@ impl Socket {
     ///
     /// [`ErrorKind::Unsupported`] before that.
     pub fn set_cap_ack(&self, on: bool) -> Result<()> {
-        self.set_netlink("set NETLINK_CAP_ACK", option::CAP_ACK, on.into())
+        self.set_netlink("set NETLINK_CAP_ACK", sockopt::CAP_ACK, on.into())
     }
 
     /// Acknowledgements explain errors ([`ErrorMessage::text`](crate::ErrorMessage::text)). Available since Linux 4.12.
@@ -542,7 +542,7 @@ impl Socket {
     ///
     /// [`ErrorKind::Unsupported`] before that.
     pub fn set_ext_ack(&self, on: bool) -> Result<()> {
-        self.set_netlink("set NETLINK_EXT_ACK", option::EXT_ACK, on.into())
+        self.set_netlink("set NETLINK_EXT_ACK", sockopt::EXT_ACK, on.into())
     }
 
     /// Get requests are checked strictly, and their fields filter dumps. Available since Linux 4.20.
@@ -553,7 +553,7 @@ impl Socket {
     pub fn set_get_strict_check(&self, on: bool) -> Result<()> {
         self.set_netlink(
             "set NETLINK_GET_STRICT_CHK",
-            option::GET_STRICT_CHK,
+            sockopt::GET_STRICT_CHK,
             on.into(),
         )
     }
@@ -564,7 +564,7 @@ impl Socket {
     ///
     /// [`ErrorKind::Unsupported`] before that.
     pub fn get_strict_check(&self) -> Result<bool> {
-        self.netlink_flag(option::GET_STRICT_CHK)
+        self.netlink_flag(sockopt::GET_STRICT_CHK)
     }
 
     /// Asks for a receive buffer of this many bytes: beyond `net.core.rmem_max` when the process may
@@ -642,7 +642,7 @@ impl Socket {
 
     /// Whether senders learn of failed deliveries, see [`set_broadcast_error`](Self::set_broadcast_error).
     pub(crate) fn broadcast_error(&self) -> bool {
-        self.netlink_flag(option::BROADCAST_ERROR).unwrap_or(false)
+        self.netlink_flag(sockopt::BROADCAST_ERROR).unwrap_or(false)
     }
 }
 

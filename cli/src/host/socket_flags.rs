@@ -28,7 +28,7 @@ fn decode(message: &Message<'_>) -> Option<(u64, bool)> {
     let inode = message.payload().get(kernel::INODE)?;
     let inode = u32::from_ne_bytes(inode.try_into().ok()?);
     let attributes = message.attributes(kernel::DIAG_BYTES);
-    let flags = attributes.find(kernel::NETLINK_DIAG_FLAGS)?.as_u32()?;
+    let flags = attributes.get(kernel::NETLINK_DIAG_FLAGS)?.as_u32()?;
     let is_reliable = flags & kernel::NDIAG_FLAG_BROADCAST_ERROR != 0;
     Some((inode.into(), is_reliable))
 }

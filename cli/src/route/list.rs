@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use nlring::Family;
 use nlring::message::flags;
-use nlring::route::{Route, family};
+use nlring::route::Route;
 use nlring::{Protocol, Requester};
 
 use super::{RouteFormatter, format};
@@ -22,7 +23,7 @@ pub fn run(arguments: &RouteArguments) -> ExitCode {
         let replies = requester.send(GET_ROUTE, flags::DUMP, |request| request.bytes(&[0; 12]))?;
         listing.start(collector.count)?;
         listing.take(replies, |message, out| match &Route::decode(message) {
-            Some(route) if !matches!(route.family, family::IPMR | family::IP6MR) => {
+            Some(route) if !matches!(route.family, Family::IPMR | Family::IP6MR) => {
                 formatter.look_for_devices(route);
                 formatter.write_entry(route, out)
             }

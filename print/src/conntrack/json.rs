@@ -1,5 +1,6 @@
 //! A flow or an expectation as a JSON object. docs/json.md says what the names mean.
 
+use nlring::Family;
 use nlring::conntrack::{
     Counters, Endpoint, EventKind, Expectation, ExpectedNat, Flow, Layer4, Nat, Tuple,
     ZoneDirection, protocol_name,
@@ -145,13 +146,13 @@ fn write_time(out: &mut Vec<u8>, event_ns: Option<u64>, received_ns: u64) {
     });
 }
 
-fn write_protocol(out: &mut Vec<u8>, family: u8, protocol: u8) {
+fn write_protocol(out: &mut Vec<u8>, family: Family, protocol: u8) {
     let family_name = match family {
-        2 => Some("ipv4"),
-        10 => Some("ipv6"),
+        Family::INET => Some("ipv4"),
+        Family::INET6 => Some("ipv6"),
         _ => None,
     };
-    word_or_number(out, r#""family":"#, family_name, family.into());
+    word_or_number(out, r#""family":"#, family_name, family.number().into());
     word_or_number(out, r#""proto":"#, protocol_name(protocol), protocol.into());
 }
 

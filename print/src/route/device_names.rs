@@ -85,14 +85,14 @@ impl DeviceNames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nlring::{MessageBuilder, MessageList};
+    use nlring::{Family, MessageBuilder, MessageList};
 
     const NEW: u16 = 16;
     const DELETE: u16 = 17;
 
-    fn apply(names: &mut DeviceNames, message_type: u16, family: u8, index: u32, name: &str) {
+    fn apply(names: &mut DeviceNames, message_type: u16, family: Family, index: u32, name: &str) {
         let mut fixed = [0; 16];
-        fixed[0] = family;
+        fixed[0] = family.into();
         fixed[4..8].copy_from_slice(&index.to_ne_bytes());
         let mut bytes = Vec::new();
         MessageBuilder::new(&mut bytes, message_type, 0)
@@ -107,7 +107,7 @@ mod tests {
 
     /// Device 7.
     fn take(names: &mut DeviceNames, message_type: u16, name: &str) {
-        apply(names, message_type, 0, 7, name);
+        apply(names, message_type, Family::UNSPEC, 7, name);
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
         take(&mut names, NEW, "eth1"); // its index is in use again
         let later = 8..8 + u32::try_from(MOST_DELETED).unwrap();
         for index in later.clone() {
-            apply(&mut names, DELETE, 0, index, "veth");
+            apply(&mut names, DELETE, Family::UNSPEC, index, "veth");
         }
         assert_eq!(names.get(7), Some(&b"eth1"[..]));
         assert_eq!(names.get(8), Some(&b"veth"[..]));
@@ -144,8 +144,8 @@ mod tests {
     #[test]
     fn leaving_a_bridge_is_no_deletion() {
         let mut names = DeviceNames::default();
-        apply(&mut names, NEW, 0, 7, "eth0");
-        apply(&mut names, DELETE, 7, 7, "eth0");
+        apply(&mut names, NEW, Family::UNSPEC, 7, "eth0");
+        apply(&mut names, DELETE, Family::BRIDGE, 7, "eth0");
         assert!(names.deleted.is_empty());
     }
 
@@ -153,10 +153,10 @@ mod tests {
     fn a_dump_brings_new_names_and_deletes_what_it_lacks() {
         let (mut names, mut dump) = (DeviceNames::default(), DeviceNames::default());
         for (index, name) in [(1, "lo"), (2, "eth0"), (3, "eth1")] {
-            apply(&mut names, NEW, 0, index, name);
+            apply(&mut names, NEW, Family::UNSPEC, index, name);
         }
         for (index, name) in [(1, "lo"), (2, "wan"), (4, "eth2")] {
-            apply(&mut dump, NEW, 0, index, name);
+            apply(&mut dump, NEW, Family::UNSPEC, index, name);
         }
         for _ in 0..2 {
             names.apply_dump(&dump);

@@ -6,7 +6,8 @@
 use std::io::Write as _;
 use std::net::Ipv6Addr;
 
-use nlring::route::{Address, encap, family};
+use nlring::Family;
+use nlring::route::{Address, encap};
 use nlring::{Attribute, Attributes};
 
 use crate::route::text::Line;
@@ -34,9 +35,9 @@ impl Line<'_> {
         });
         match encap_type {
             encap::MPLS => self.mpls(attributes),
-            encap::IP => self.tunnel(family::INET, attributes),
+            encap::IP => self.tunnel(Family::INET, attributes),
             encap::ILA => self.ila(attributes),
-            encap::IP6 => self.tunnel(family::INET6, attributes),
+            encap::IP6 => self.tunnel(Family::INET6, attributes),
             encap::SEG6 => self.seg6(attributes),
             encap::BPF => self.bpf(attributes),
             encap::SEG6_LOCAL => self.seg6_local(attributes),
@@ -50,11 +51,11 @@ impl Line<'_> {
     }
 
     fn mpls(&mut self, attributes: Attributes<'_>) {
-        self.encap_address(" ", family::MPLS, attributes.find(1));
-        self.encap_byte("ttl ", attributes.find(2));
+        self.encap_address(" ", Family::MPLS, attributes.get(1));
+        self.encap_byte("ttl ", attributes.get(2));
     }
 
-    fn encap_address(&mut self, label: &str, family: u8, attribute: Option<Attribute<'_>>) {
+    fn encap_address(&mut self, label: &str, family: Family, attribute: Option<Attribute<'_>>) {
         if let Some(attribute) = attribute {
             self.text(label);
             self.address(family, &Address::new(family, attribute.bytes()));
@@ -70,21 +71,21 @@ impl Line<'_> {
 
     /// `enum lwtunnel_ip_t` and `enum lwtunnel_ip6_t`: the latter has other names for the time to live and the type of
     /// service.
-    fn tunnel(&mut self, family: u8, attributes: Attributes<'_>) {
-        if let Some(id) = attributes.find(1).and_then(|id| id.as_be64()) {
+    fn tunnel(&mut self, family: Family, attributes: Attributes<'_>) {
+        if let Some(id) = attributes.get(1).and_then(|id| id.as_be64()) {
             self.number("id ", id);
         }
-        self.encap_address("src ", family, attributes.find(3));
-        self.encap_address("dst ", family, attributes.find(2));
+        self.encap_address("src ", family, attributes.get(3));
+        self.encap_address("dst ", family, attributes.get(2));
         let [ttl, tos] = match family {
-            family::INET6 => ["hoplimit ", "tc "],
+            Family::INET6 => ["hoplimit ", "tc "],
             _ => ["ttl ", "tos "],
         };
-        self.encap_byte(ttl, attributes.find(4));
-        self.encap_byte(tos, attributes.find(5));
-        let flags = attributes.find(6).and_then(|flags| flags.as_u16());
+        self.encap_byte(ttl, attributes.get(4));
+        self.encap_byte(tos, attributes.get(5));
+        let flags = attributes.get(6).and_then(|flags| flags.as_u16());
         self.tunnel_flags(flags.unwrap_or(0));
-        if let Some(options) = attributes.find(8) {
+        if let Some(options) = attributes.get(8) {
             self.tunnel_options(options.nested());
         }
     }
@@ -101,13 +102,13 @@ impl Line<'_> {
 
     /// Those of one kind of tunnel, on a line of their own.
     fn tunnel_options(&mut self, options: Attributes<'_>) {
-        if let Some(geneve) = options.find(1) {
+        if let Some(geneve) = options.get(1) {
             self.geneve(geneve.nested());
-        } else if let Some(vxlan) = options.find(2) {
-            if let Some(policy) = vxlan.nested().find(1).and_then(|policy| policy.as_u32()) {
+        } else if let Some(vxlan) = options.get(2) {
+            if let Some(policy) = vxlan.nested().get(1).and_then(|policy| policy.as_u32()) {
                 self.number("\n\tvxlan_opts ", policy);
             }
-        } else if let Some(erspan) = options.find(3) {
+        } else if let Some(erspan) = options.get(3) {
             self.erspan(erspan.nested());
         }
     }
@@ -135,14 +136,10 @@ impl Line<'_> {
 
     /// Version 1 has an index, version 2 a direction and a hardware ID.
     fn erspan(&mut self, options: Attributes<'_>) {
-        let byte = |attribute_type| options.find(attribute_type)?.as_u8();
+        let byte = |attribute_type| options.get(attribute_type)?.as_u8();
         let version = byte(1).unwrap_or(0);
         let (index, direction, hardware) = match version {
-            1 => (
-                options.find(2).and_then(|index| index.as_be32()),
-                None,
-                None,
-            ),
+            1 => (options.get(2).and_then(|index| index.as_be32()), None, None),
             _ => (None, byte(3), byte(4)),
         };
         let index = index.unwrap_or(0);
@@ -155,7 +152,7 @@ impl Line<'_> {
     }
 
     fn ila(&mut self, attributes: Attributes<'_>) {
-        if let Some(locator) = attributes.find(1).and_then(|locator| locator.as_be64()) {
+        if let Some(locator) = attributes.get(1).and_then(|locator| locator.as_be64()) {
             for (index, shift) in [48, 32, 16, 0].into_iter().enumerate() {
                 self.text(if index == 0 { " " } else { ":" });
                 write_hex(self.out, locator >> shift & 0xffff);
@@ -183,7 +180,7 @@ impl Line<'_> {
             (" hook-type ", 9, hook_types),
         ] {
             if let Some(value) = attributes
-                .find(attribute_type)
+                .get(attribute_type)
                 .and_then(|value| value.as_u8())
             {
                 let name = match (attribute_type, value) {
@@ -198,7 +195,7 @@ impl Line<'_> {
     }
 
     fn seg6(&mut self, attributes: Attributes<'_>) {
-        let info = attributes.find(1);
+        let info = attributes.get(1);
         let Some((mode, header)) = info.and_then(|info| info.bytes().split_first_chunk()) else {
             return;
         };
@@ -242,14 +239,14 @@ impl Line<'_> {
     }
 
     fn seg6_local(&mut self, attributes: Attributes<'_>) {
-        let number = |attribute_type| attributes.find(attribute_type)?.as_u32();
+        let number = |attribute_type| attributes.get(attribute_type)?.as_u32();
         let Some(action) = number(1) else {
             return;
         };
         self.text("action ");
         self.text(seg6_action_name(action));
         self.text(" ");
-        if let Some(header) = attributes.find(2) {
+        if let Some(header) = attributes.get(2) {
             self.segment_header(header.bytes());
         }
         for (label, attribute_type) in [("table ", 3), ("vrftable ", 9)] {
@@ -257,24 +254,24 @@ impl Line<'_> {
                 self.name(label, &self.names.tables, id);
             }
         }
-        self.encap_address("nh4 ", family::INET, attributes.find(4));
-        self.encap_address("nh6 ", family::INET6, attributes.find(5));
+        self.encap_address("nh4 ", Family::INET, attributes.get(4));
+        self.encap_address("nh6 ", Family::INET6, attributes.get(5));
         for (label, attribute_type) in [("iif ", 6), ("oif ", 7)] {
             if let Some(index) = number(attribute_type) {
                 self.device(label, index);
             }
         }
-        if let Some(program) = attributes.find(8) {
+        if let Some(program) = attributes.get(8) {
             self.program("endpoint ", program);
         }
-        if let Some(flavors) = attributes.find(11) {
+        if let Some(flavors) = attributes.get(11) {
             self.seg6_flavors(flavors.nested());
         }
     }
 
     /// `SEG6_LOCAL_FLV_*` (`include/uapi/linux/seg6_local.h`).
     fn seg6_flavors(&mut self, attributes: Attributes<'_>) {
-        if let Some(flavors) = attributes.find(1).and_then(|flavors| flavors.as_u32()) {
+        if let Some(flavors) = attributes.get(1).and_then(|flavors| flavors.as_u32()) {
             let mut separator = "flavors ";
             for (number, name) in [(1, "psp"), (2, "usp"), (3, "usd"), (4, "next-csid")] {
                 if flavors & (1 << number) != 0 {
@@ -285,13 +282,13 @@ impl Line<'_> {
             }
             self.text(if separator == "," { " " } else { "flavors  " });
         }
-        self.encap_byte("lblen ", attributes.find(2));
-        self.encap_byte("nflen ", attributes.find(3));
+        self.encap_byte("lblen ", attributes.get(2));
+        self.encap_byte("nflen ", attributes.get(3));
     }
 
     /// `struct ipv6_rpl_sr_hdr` (include/uapi/linux/rpl.h): 8 bytes, then the segments.
     fn rpl(&mut self, attributes: Attributes<'_>) {
-        let header = attributes.find(1);
+        let header = attributes.get(1);
         let header = header.and_then(|header| header.bytes().split_first_chunk::<8>());
         if let Some(([_, _, _, segments_left, ..], segments)) = header {
             self.segments(usize::from(*segments_left), segments);
@@ -301,11 +298,11 @@ impl Line<'_> {
     /// None when something is missing that ip wants to see.
     fn ioam6(&mut self, attributes: Attributes<'_>) -> Option<()> {
         const INLINE: u8 = 1;
-        let number = |attribute_type| attributes.find(attribute_type)?.as_u32();
-        let (mode, trace) = (attributes.find(1)?.as_u8()?, attributes.find(3)?);
+        let number = |attribute_type| attributes.get(attribute_type)?.as_u32();
+        let (mode, trace) = (attributes.get(1)?.as_u8()?, attributes.get(3)?);
         let (of, every) = (number(4)?, number(5)?);
         let _ = write!(self.out, "freq {of}/{every} "); // a Vec takes all
-        let dst = attributes.find(2).filter(|_| mode != INLINE);
+        let dst = attributes.get(2).filter(|_| mode != INLINE);
         if dst.is_none() && mode != INLINE {
             return None;
         }
@@ -315,7 +312,7 @@ impl Line<'_> {
             3 => "mode auto ",
             _ => "mode <unknown> ",
         });
-        self.encap_address("tundst ", family::INET6, dst);
+        self.encap_address("tundst ", Family::INET6, dst);
         // struct ioam6_trace_hdr (include/uapi/linux/ioam6.h)
         let &[ns_high, ns_low, _, left, kinds @ ..] = trace.bytes().first_chunk::<8>()?;
         let kinds = u32::from_be_bytes(kinds) >> 8;
@@ -331,11 +328,11 @@ impl Line<'_> {
 
     fn bpf(&mut self, attributes: Attributes<'_>) {
         for (label, attribute_type) in [("in ", 1), ("out ", 2), ("xmit ", 3)] {
-            if let Some(program) = attributes.find(attribute_type) {
+            if let Some(program) = attributes.get(attribute_type) {
                 self.program(label, program);
             }
         }
-        if let Some(headroom) = attributes.find(4).and_then(|headroom| headroom.as_u32()) {
+        if let Some(headroom) = attributes.get(4).and_then(|headroom| headroom.as_u32()) {
             self.number(" ", headroom);
         }
     }
@@ -343,17 +340,17 @@ impl Line<'_> {
     /// A BPF program, by the name in it.
     fn program(&mut self, label: &str, program: Attribute<'_>) {
         self.text(label);
-        if let Some(name) = program.nested().find(2) {
+        if let Some(name) = program.nested().get(2) {
             write_escaped(self.out, name.as_str_bytes());
             self.text(" ");
         }
     }
 
     fn xfrm(&mut self, attributes: Attributes<'_>) {
-        if let Some(id) = attributes.find(1).and_then(|id| id.as_u32()) {
+        if let Some(id) = attributes.get(1).and_then(|id| id.as_u32()) {
             self.number("if_id ", id);
         }
-        if let Some(index) = attributes.find(2).and_then(|index| index.as_u32()) {
+        if let Some(index) = attributes.get(2).and_then(|index| index.as_u32()) {
             self.device("link_dev ", index);
         }
     }

@@ -1,9 +1,10 @@
 //! A route as a JSON object. docs/json.md says what the names mean.
 
+use nlring::Family;
 use nlring::message::flags;
 use nlring::route::{
     Address, CacheInfo, EventKind, Hop, Labels, MetricValue, Metrics, Nexthop, Route, encap_name,
-    family, metric_name, protocol_name, route_type_name, scope_name,
+    metric_name, protocol_name, route_type_name, scope_name,
 };
 
 use crate::json::{bits, close, end_line, ip, name, number, optional, word, word_or_number};
@@ -71,24 +72,30 @@ fn write_fields(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames) {
     write_rest(out, route);
 }
 
-fn write_family(out: &mut Vec<u8>, family: u8) {
+fn write_family(out: &mut Vec<u8>, family: Family) {
     let known = match family {
-        family::INET => Some("ipv4"),
-        family::INET6 => Some("ipv6"),
-        family::MPLS => Some("mpls"),
-        family::IPMR => Some("ipv4-multicast"),
-        family::IP6MR => Some("ipv6-multicast"),
+        Family::INET => Some("ipv4"),
+        Family::INET6 => Some("ipv6"),
+        Family::MPLS => Some("mpls"),
+        Family::IPMR => Some("ipv4-multicast"),
+        Family::IP6MR => Some("ipv6-multicast"),
         _ => None,
     };
-    word_or_number(out, r#""family":"#, known, family.into());
+    word_or_number(out, r#""family":"#, known, family.number().into());
 }
 
 /// An address and its length; the default route's is `0.0.0.0/0` or `::/0`. Labels have no length.
-fn write_prefix(out: &mut Vec<u8>, key: &str, family: u8, address: Option<Address<'_>>, len: u8) {
+fn write_prefix(
+    out: &mut Vec<u8>,
+    key: &str,
+    family: Family,
+    address: Option<Address<'_>>,
+    len: u8,
+) {
     out.extend_from_slice(key.as_bytes());
     match address {
         Some(address) => write_address(out, address),
-        None if matches!(family, family::INET6 | family::IP6MR) => out.extend_from_slice(b"::"),
+        None if matches!(family, Family::INET6 | Family::IP6MR) => out.extend_from_slice(b"::"),
         None => out.extend_from_slice(b"0.0.0.0"),
     }
     if !matches!(address, Some(Address::Mpls(_))) {
@@ -404,23 +411,23 @@ mod tests {
 
     #[test]
     fn a_default_route_has_a_destination_too_and_labels_have_no_length() {
-        let dst = |family, len, dst: Option<&[u8]>| {
-            let fixed = [family, len, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+        let dst = |family: Family, len, dst: Option<&[u8]>| {
+            let fixed = [u8::from(family), len, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
             parsed(25, 0x100, fixed, |message| match dst {
                 Some(dst) => message.attribute(1, dst),
                 None => message,
             })
         };
-        let route = dst(2, 0, None);
+        let route = dst(Family::INET, 0, None);
         assert_eq!(
             (&route["event"], &route["dst"]),
             (&json!("delete"), &json!("0.0.0.0/0"))
         );
         assert_eq!(route["message_flags"], Value::Null, "not a delete's");
-        assert_eq!(dst(10, 0, None)["dst"], "::/0");
-        assert_eq!(dst(28, 20, Some(&[0, 6, 0x41, 0]))["dst"], "100");
-        assert_eq!(dst(77, 8, Some(&[1, 0xab]))["dst"], "01ab/8");
-        assert_eq!(dst(77, 8, None)["family"], "77");
+        assert_eq!(dst(Family::INET6, 0, None)["dst"], "::/0");
+        assert_eq!(dst(Family::MPLS, 20, Some(&[0, 6, 0x41, 0]))["dst"], "100");
+        assert_eq!(dst(77.into(), 8, Some(&[1, 0xab]))["dst"], "01ab/8");
+        assert_eq!(dst(77.into(), 8, None)["family"], "77");
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
+use nlring::Family;
 use nlring::route::{
-    Address, CacheInfo, EventKind, Hop, MetricValue, Metrics, Nexthop, Route, Via, family, metric,
+    Address, CacheInfo, EventKind, Hop, MetricValue, Metrics, Nexthop, Route, Via, metric,
     metric_name, protocol, protocol_name, route_flags, route_type, route_type_name, scope,
     scope_name, table, table_name,
 };
@@ -206,11 +207,11 @@ impl Line<'_> {
         self.text(" ");
     }
 
-    pub(super) fn address(&mut self, family: u8, address: &Address<'_>) {
+    pub(super) fn address(&mut self, family: Family, address: &Address<'_>) {
         match address {
             Address::Ip(ip) => write_ip(self.out, *ip),
             Address::Mpls(labels) => self.labels(*labels),
-            Address::Other(bytes) if family == family::PACKET => self.hardware_address(bytes),
+            Address::Other(bytes) if family == Family::PACKET => self.hardware_address(bytes),
             _ => self.text("???"),
         }
     }
@@ -261,12 +262,12 @@ impl Line<'_> {
     }
 
     /// An address, and its prefix length unless that is all of it.
-    fn prefix(&mut self, family: u8, address: &Address<'_>, prefix_len: u8) {
+    fn prefix(&mut self, family: Family, address: &Address<'_>, prefix_len: u8) {
         self.address(family, address);
         let whole = match family {
-            family::INET => 32,
-            family::INET6 => 128,
-            family::MPLS => 20,
+            Family::INET => 32,
+            Family::INET6 => 128,
+            Family::MPLS => 20,
             _ => 0,
         };
         if prefix_len != whole {
@@ -319,7 +320,7 @@ impl Line<'_> {
         self.text(" ");
     }
 
-    fn new_destination(&mut self, family: u8, address: &Address<'_>) {
+    fn new_destination(&mut self, family: Family, address: &Address<'_>) {
         self.text("as to ");
         self.address(family, address);
         self.text(" ");
@@ -333,11 +334,11 @@ impl Line<'_> {
 
     fn via(&mut self, via: &Via<'_>) {
         self.text(match via.family {
-            family::INET => "via inet ",
-            family::INET6 => "via inet6 ",
-            family::PACKET => "via link ",
-            family::MPLS => "via mpls ",
-            family::BRIDGE => "via bridge ",
+            Family::INET => "via inet ",
+            Family::INET6 => "via inet6 ",
+            Family::PACKET => "via link ",
+            Family::MPLS => "via mpls ",
+            Family::BRIDGE => "via bridge ",
             _ => "via ??? ",
         });
         self.address(via.family, &via.address);
@@ -400,7 +401,7 @@ impl Line<'_> {
             self.number("uid ", uid);
         }
         if let Some(info) = &route.cache_info
-            && [family::INET, family::INET6].contains(&route.family)
+            && [Family::INET, Family::INET6].contains(&route.family)
         {
             self.cache_info(info);
         }
@@ -526,7 +527,7 @@ impl Line<'_> {
     }
 
     /// One hop of several, on a line of its own.
-    fn nexthop(&mut self, family: u8, nexthop: &Nexthop<'_>) {
+    fn nexthop(&mut self, family: Family, nexthop: &Nexthop<'_>) {
         let hop = &nexthop.hop;
         self.text("\n\tnexthop ");
         if let Some(encap) = hop.encap {
@@ -545,7 +546,7 @@ impl Line<'_> {
             self.realms(realms);
         }
         self.device("dev ", nexthop.oif);
-        if family != family::MPLS {
+        if family != Family::MPLS {
             self.number("weight ", nexthop.weight);
         }
         self.flags(nexthop.flags);

@@ -2,9 +2,9 @@
 
 use super::details::Details;
 use super::table::bits;
+use crate::Family;
 use crate::conntrack::identity::Identity;
 use crate::conntrack::{EventKind, Flow, Key, ProtocolState, Tuple, Zone, status};
-use crate::family;
 
 /// Not told, or further away than the clock reaches.
 const NEVER: u32 = u32::MAX;
@@ -229,9 +229,9 @@ impl Entry {
             kind,
             port_id: 0,
             family: if self.orig.src.is_ipv4() {
-                family::INET
+                Family::INET
             } else {
-                family::INET6
+                Family::INET6
             },
             orig: self.orig,
             reply: self.reply,

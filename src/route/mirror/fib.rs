@@ -28,11 +28,12 @@ use std::time::SystemTime;
 use super::kept::{self, Key, Left};
 use super::slots::{Hashes, Kind, Slot, Slots, bits};
 use super::{Change, Mirror};
+use crate::Family;
 use crate::error::Result;
 use crate::message::{Message, flags};
 use crate::mirror::{Budget, Table};
 use crate::request::{Exchange, Requester};
-use crate::route::{EventKind, Group, ROUTE_FIXED_BYTES, Route, family};
+use crate::route::{EventKind, Group, ROUTE_FIXED_BYTES, Route};
 use crate::socket::Protocol;
 
 /// `RTM_GETROUTE`.
@@ -409,7 +410,7 @@ impl Fib {
     /// with IPv6 the first that has gateways if it has, and has none if it has none, else the first (net/ipv6/ip6_fib.c,
     /// `fib6_add_rt2node`).
     fn replaceable(&self, event: &Candidate<'_>, same: Option<Slot>) -> Replaced {
-        let is_ipv6 = event.route.family == family::INET6;
+        let is_ipv6 = event.route.family == Family::INET6;
         let has_gateways = is_ipv6 && kept::has_gateways(event.kept);
         if has_gateways && same.is_some() {
             return Replaced::None;
@@ -456,7 +457,7 @@ impl Fib {
     fn delete(&mut self, event: &Candidate<'_>, f: &mut impl FnMut(Change<'_>)) -> bool {
         let has_gateways = kept::has_gateways(event.kept);
         // With IPv4, one that a dump may skip has the ended one beside it.
-        self.is_holed |= self.phase == Phase::Noting && event.route.family == family::INET6;
+        self.is_holed |= self.phase == Phase::Noting && event.route.family == Family::INET6;
         let Some(slot) = self.find_live(event) else {
             if self.phase == Phase::Noting {
                 self.bury(event, 0);
@@ -691,7 +692,8 @@ impl Fib {
     fn may_be_skipped(&self, slot: Slot) -> bool {
         let is_ipv6 = || {
             let message = kept::message(self.slots.bytes(slot));
-            message.is_some_and(|message| message.payload().first() == Some(&family::INET6))
+            message
+                .is_some_and(|message| message.payload().first() == Some(&Family::INET6.number()))
         };
         self.is_shaken || self.is_holed && is_ipv6()
     }

@@ -3,10 +3,11 @@
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
+use crate::Family;
 use crate::message::{Attribute, Message, MessageBuilder, Messages, align};
 use crate::route::{
-    Address, EventKind, NEW_ROUTE, Nexthops, ROUTE_FIXED_BYTES, Route, family, protocol,
-    route_flags, rta, table,
+    Address, EventKind, NEW_ROUTE, Nexthops, ROUTE_FIXED_BYTES, Route, protocol, route_flags, rta,
+    table,
 };
 
 /// Size of `struct rtnexthop`.
@@ -38,7 +39,7 @@ pub(super) struct Key {
 /// dump may skip on an IPv4 route's account (the leaf of the kernel's trie, which the tables local and main may share).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
-    family: u8,
+    family: Family,
     table: u32,
     dst: [u8; 16],
 }
@@ -71,8 +72,8 @@ pub(super) enum Left {
 }
 
 impl Place {
-    pub(super) fn new(family: u8, table: u32, dst: [u8; 16]) -> Self {
-        let shares_trie = family == family::INET && table == table::LOCAL;
+    pub(super) fn new(family: Family, table: u32, dst: [u8; 16]) -> Self {
+        let shares_trie = family == Family::INET && table == table::LOCAL;
         Self {
             family,
             table: if shares_trie { table::MAIN } else { table },
@@ -132,7 +133,7 @@ pub(super) fn count_step() {
 
 /// Whether a mirror keeps such routes: those of multicast and of the cache are in other tables.
 pub(super) fn is_kept(route: &Route<'_>) -> bool {
-    matches!(route.family, family::INET | family::INET6 | family::MPLS) && !route.is_cloned()
+    matches!(route.family, Family::INET | Family::INET6 | Family::MPLS) && !route.is_cloned()
 }
 
 /// The message in the bytes of a kept route.
@@ -154,7 +155,7 @@ pub(super) fn keep(message: &Message<'_>, kept: &mut Vec<u8>) {
     let Some(fixed) = message.payload().first_chunk::<ROUTE_FIXED_BYTES>() else {
         return;
     };
-    let (mut fixed, is_ipv6) = (*fixed, fixed[0] == family::INET6);
+    let (mut fixed, is_ipv6) = (*fixed, fixed[0] == Family::INET6.number());
     let flags = flags_of(&fixed) & !(route_flags::NOTIFY | route_flags::CLONED);
     set_flags(&mut fixed, flags);
     let mut builder = MessageBuilder::new(kept, NEW_ROUTE, 0).bytes(&fixed);
@@ -194,7 +195,7 @@ fn is_same_with_key(one: &[u8], other: &[u8]) -> bool {
     match kind {
         Kind::Label => true,
         Kind::Gateways => route_type(&one) == route_type(&other),
-        Kind::Object if family(&one) == Some(family::INET6) => is_eq(&one, &other, |attribute| {
+        Kind::Object if family(&one) == Some(Family::INET6) => is_eq(&one, &other, |attribute| {
             attribute.attribute_type() == rta::NH_ID
         }),
         // The route's type and flags are the object's too.
@@ -219,7 +220,7 @@ pub(super) fn hash_identity(bytes: &[u8], state: &mut impl Hasher) {
     match kind {
         Kind::Label => {}
         Kind::Gateways => route.route_type.hash(state),
-        Kind::Object if route.family == family::INET6 => route.nexthop_id.hash(state),
+        Kind::Object if route.family == Family::INET6 => route.nexthop_id.hash(state),
         Kind::Object => {
             protocol_and_scope(&message).hash(state);
             hash_attributes(&message, |attribute| !is_hop(attribute), state);
@@ -256,7 +257,7 @@ pub(super) fn has_gateways(bytes: &[u8]) -> bool {
 
 /// Whether it may be one of several that a router has advertised, or one with several hops: the two look alike.
 pub(super) fn is_unclear(route: &Route<'_>) -> bool {
-    route.family == family::INET6
+    route.family == Family::INET6
         && route.protocol == PROTOCOL_RA
         && route.nexthop_id.is_none()
         && !route.nexthops.is_empty()
@@ -287,11 +288,11 @@ pub(super) fn without_hop(bytes: &[u8], gone: &Route<'_>, rest: &mut Vec<u8>) ->
         let is_it = route.oif == gone.oif && route.hop.gateway == gone.hop.gateway;
         return if is_it { Left::Nothing } else { Left::All };
     }
-    let Some(multipath) = message.attributes(ROUTE_FIXED_BYTES).find(rta::MULTIPATH) else {
+    let Some(multipath) = message.attributes(ROUTE_FIXED_BYTES).get(rta::MULTIPATH) else {
         return Left::All;
     };
     let is_gone = |hop: &&[u8]| {
-        Nexthops::new(family::INET6, hop)
+        Nexthops::new(Family::INET6, hop)
             .next()
             .is_some_and(|hop| Some(hop.oif) == gone.oif && hop.hop.gateway == gone.hop.gateway)
     };
@@ -356,10 +357,10 @@ fn kind_of(message: &Message<'_>) -> Option<Kind> {
 
 fn kind_of_route(route: &Route<'_>) -> Kind {
     match route.family {
-        family::MPLS => Kind::Label,
+        Family::MPLS => Kind::Label,
         _ if route.nexthop_id.is_some() => Kind::Object,
-        family::INET6 if !route.nexthops.is_empty() => Kind::Gateways,
-        family::INET6 => {
+        Family::INET6 if !route.nexthops.is_empty() => Kind::Gateways,
+        Family::INET6 => {
             // Those that a router has advertised, or redirected to, stay apart.
             let is_learned = matches!(route.protocol, PROTOCOL_RA | protocol::REDIRECT);
             match route.hop.gateway {
@@ -428,8 +429,8 @@ fn is_hop(attribute: &Attribute<'_>) -> bool {
     )
 }
 
-fn family(message: &Message<'_>) -> Option<u8> {
-    message.payload().first().copied()
+fn family(message: &Message<'_>) -> Option<Family> {
+    message.payload().first().map(|&number| number.into())
 }
 
 fn protocol_and_scope<'a>(message: &Message<'a>) -> Option<&'a [u8]> {

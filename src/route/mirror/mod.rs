@@ -10,7 +10,8 @@ mod slots;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Group, Route, family};
+use super::{Group, Route};
+use crate::Family;
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
 use crate::message::Message;
@@ -429,8 +430,8 @@ impl Mirror {
     /// ones. It is no longest match: that is the kernel's to say.
     pub fn find(&self, table: u32, dst: IpAddr, prefix_len: u8) -> impl Iterator<Item = Route<'_>> {
         let family = match dst {
-            IpAddr::V4(_) => family::INET,
-            IpAddr::V6(_) => family::INET6,
+            IpAddr::V4(_) => Family::INET,
+            IpAddr::V6(_) => Family::INET6,
         };
         let place = Place::new(family, table, kept::ip_bytes(dst));
         self.fib
@@ -440,7 +441,7 @@ impl Mirror {
 
     /// The route of an MPLS label.
     pub fn get_by_label(&self, label: u32) -> Option<Route<'_>> {
-        let place = Place::new(family::MPLS, super::table::MAIN, kept::label_bytes(label));
+        let place = Place::new(Family::MPLS, super::table::MAIN, kept::label_bytes(label));
         self.fib.at(place).next()
     }
 }

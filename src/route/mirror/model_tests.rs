@@ -6,9 +6,10 @@ use std::mem;
 use super::Change;
 use super::fib::{Counts, Fib};
 use super::kept;
+use crate::Family;
 use crate::message::flags;
 use crate::mirror::Table as _;
-use crate::route::{EventKind, Route, family, route_flags};
+use crate::route::{EventKind, Route, route_flags};
 use crate::{Message, MessageBuilder, MessageList};
 
 /// A xorshift generator: the same numbers for the same seed.
@@ -30,7 +31,7 @@ impl Random {
 /// What a mirror's user sees of a route.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct View {
-    family: u8,
+    family: Family,
     table: u32,
     dst: Option<std::net::IpAddr>,
     prefix_len: u8,
@@ -70,7 +71,7 @@ impl View {
     /// What makes it this route and no other, by the manual of `Mirror`.
     fn identity(&self) -> Self {
         let mut identity = self.clone();
-        if self.family == family::INET6 && self.hops.iter().any(|hop| hop.1.is_some()) {
+        if self.family == Family::INET6 && self.hops.iter().any(|hop| hop.1.is_some()) {
             identity.protocol = 0;
             identity.hops = vec![(0, Some([0; 4].into()), 0)];
         }
@@ -151,8 +152,15 @@ impl Kernel {
         }
     }
 
-    fn message(&self, family: u8, dst: u8, entry: &Entry, kind: EventKind, flags: u16) -> Vec<u8> {
-        let is_ipv6 = family == family::INET6;
+    fn message(
+        &self,
+        family: Family,
+        dst: u8,
+        entry: &Entry,
+        kind: EventKind,
+        flags: u16,
+    ) -> Vec<u8> {
+        let is_ipv6 = family == Family::INET6;
         let address = |net: u8, host: u8| {
             if is_ipv6 {
                 vec![0xfd, 0, net, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]
@@ -176,7 +184,7 @@ impl Kernel {
         }
         let [a, b, c, d] = states;
         let fixed = [
-            family,
+            family.into(),
             entry.prefix_len,
             0,
             0,
@@ -222,12 +230,12 @@ impl Kernel {
         bytes
     }
 
-    fn tell(&mut self, random: &mut Random, family: u8, dst: u8, entry: &Entry, flags: u16) {
+    fn tell(&mut self, random: &mut Random, family: Family, dst: u8, entry: &Entry, flags: u16) {
         let message = self.message(family, dst, entry, EventKind::New, flags);
         self.send(random, Queued::Event(message));
     }
 
-    fn tell_end(&mut self, random: &mut Random, family: u8, dst: u8, entry: &Entry) {
+    fn tell_end(&mut self, random: &mut Random, family: Family, dst: u8, entry: &Entry) {
         let message = self.message(family, dst, entry, EventKind::Delete, 0);
         self.send(random, Queued::Event(message));
     }
@@ -272,7 +280,7 @@ impl Kernel {
             if leaf.is_empty() {
                 self.ipv4.remove(&dst);
             }
-            self.tell_end(random, family::INET, dst, &entry);
+            self.tell_end(random, Family::INET, dst, &entry);
             return;
         }
         let device = u8::try_from(1 + random.below(3)).unwrap();
@@ -315,7 +323,7 @@ impl Kernel {
             self.ipv4.remove(&dst);
         }
         if let Some(flags) = sent_flags {
-            self.tell(random, family::INET, dst, &entry, flags);
+            self.tell(random, Family::INET, dst, &entry, flags);
         }
     }
 
@@ -364,7 +372,7 @@ impl Kernel {
                 node.insert(end, entry.clone());
                 flags::CREATE | flags::EXCL
             };
-            self.tell(random, family::INET6, dst, &entry, flags);
+            self.tell(random, Family::INET6, dst, &entry, flags);
             return;
         }
         let group = alike.filter(|_| has_gateways);
@@ -379,14 +387,14 @@ impl Kernel {
             entry = node[index].clone();
             let count = entry.hops.len();
             entry.hops.rotate_right(new.len() % count);
-            self.tell(random, family::INET6, dst, &entry, flags::CREATE);
+            self.tell(random, Family::INET6, dst, &entry, flags::CREATE);
         } else if !node
             .iter()
             .any(|other| other.is_key(&entry) && other.hops == entry.hops)
         {
             let end = node.partition_point(|other| other.priority <= entry.priority);
             node.insert(end, entry.clone());
-            self.tell(random, family::INET6, dst, &entry, flags::CREATE);
+            self.tell(random, Family::INET6, dst, &entry, flags::CREATE);
         }
     }
 
@@ -405,7 +413,7 @@ impl Kernel {
         if node.is_empty() {
             self.ipv6.remove(&dst);
         }
-        self.tell_end(random, family::INET6, dst, &gone);
+        self.tell_end(random, Family::INET6, dst, &gone);
     }
 
     /// The next entries of a dump, as `fib_table_dump` and `fib6_dump_table` choose them.
@@ -424,7 +432,7 @@ impl Kernel {
                         (cursor.ipv4_key, cursor.ipv4_index) = (dst, index);
                         return entries;
                     }
-                    entries.push(self.message(family::INET, dst, entry, new, flags::MULTI));
+                    entries.push(self.message(Family::INET, dst, entry, new, flags::MULTI));
                 }
                 (cursor.ipv4_key, cursor.ipv4_index) = (dst + 1, 0);
             }
@@ -441,7 +449,7 @@ impl Kernel {
                 return entries;
             }
             for entry in node {
-                entries.push(self.message(family::INET6, dst, entry, new, flags::MULTI));
+                entries.push(self.message(Family::INET6, dst, entry, new, flags::MULTI));
             }
             cursor.ipv6_after = Some(dst);
             cursor.ipv6_count += 1;
@@ -451,7 +459,7 @@ impl Kernel {
     }
 
     fn views(&self) -> Vec<(View, u64)> {
-        let all = |family: u8, routes: &BTreeMap<u8, Vec<Entry>>| {
+        let all = |family: Family, routes: &BTreeMap<u8, Vec<Entry>>| {
             let mut views = Vec::new();
             for (&dst, entries) in routes {
                 for entry in entries {
@@ -463,8 +471,8 @@ impl Kernel {
             }
             views
         };
-        let mut views = all(family::INET, &self.ipv4);
-        views.extend(all(family::INET6, &self.ipv6));
+        let mut views = all(Family::INET, &self.ipv4);
+        views.extend(all(Family::INET6, &self.ipv6));
         views
     }
 }
@@ -758,7 +766,7 @@ fn an_event_of_every_length_and_with_every_byte_changed_comes_to_something() {
         hops,
         made_at: 0,
     };
-    let bytes = kernel.message(family::INET6, 1, &entry, EventKind::New, flags::REPLACE);
+    let bytes = kernel.message(Family::INET6, 1, &entry, EventKind::New, flags::REPLACE);
     let mut fib = Fib::new();
     fib.begin();
     for index in 4..bytes.len() {
@@ -779,19 +787,19 @@ fn an_event_of_every_length_and_with_every_byte_changed_comes_to_something() {
 }
 
 /// Routes with the same key: each device has its `fe80::/64`, and IPv4 ones may be appended without end.
-fn crowd(family: u8, count: u32) -> impl Iterator<Item = Vec<u8>> {
+fn crowd(family: Family, count: u32) -> impl Iterator<Item = Vec<u8>> {
     (1..=count).map(move |number| {
         let mut bytes = Vec::new();
         let (prefix_len, dst): (u8, &[u8]) = match family {
-            family::INET6 => (64, &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Family::INET6 => (64, &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             _ => (16, &[10, 1, 0, 0]),
         };
         let mut builder = MessageBuilder::new(&mut bytes, 24, 0)
-            .bytes(&[family, prefix_len, 0, 0, 254, 2, 0, 1, 0, 0, 0, 0])
+            .bytes(&[family.into(), prefix_len, 0, 0, 254, 2, 0, 1, 0, 0, 0, 0])
             .attribute_u32(15, 254)
             .attribute(1, dst)
             .attribute_u32(6, 256);
-        if family == family::INET {
+        if family == Family::INET {
             builder = builder.attribute(5, &number.to_be_bytes());
         }
         builder.attribute_u32(4, number).finish().unwrap();
@@ -806,7 +814,7 @@ fn with_flags(mut bytes: Vec<u8>, message_type: u16, flags: u16) -> Vec<u8> {
 }
 
 /// How many routes are looked at, per route, while a crowd of them is dumped twice amid events, and merged.
-fn steps_per_route(family: u8, count: u32) -> u64 {
+fn steps_per_route(family: Family, count: u32) -> u64 {
     kept::STEP_COUNT.set(0);
     let mut fib = Fib::new();
     let mut told_count = 0;
@@ -836,7 +844,7 @@ fn steps_per_route(family: u8, count: u32) -> u64 {
 
 #[test]
 fn a_crowd_at_one_place_takes_no_more_work_for_each_than_a_few() {
-    for family in [family::INET, family::INET6] {
+    for family in [Family::INET, Family::INET6] {
         let [few, many] = [10, 4000].map(|count| steps_per_route(family, count));
         assert!(few > 2 && many <= few + 2, "{few} {many}");
     }
@@ -845,7 +853,7 @@ fn a_crowd_at_one_place_takes_no_more_work_for_each_than_a_few() {
 /// How many routes are looked at, per event, while two routes replace each other and a dump is read.
 fn steps_per_replacement(count: u32) -> u64 {
     let mut fib = Fib::new();
-    let routes: Vec<_> = crowd(family::INET, 2).collect();
+    let routes: Vec<_> = crowd(Family::INET, 2).collect();
     fib.begin();
     fib.take_dumped(&one(&routes[0]));
     fib.start_merge();
@@ -872,7 +880,7 @@ fn routes_that_replace_each_other_take_no_more_work_the_longer_they_do() {
 fn what_is_abandoned_is_cleared_a_little_at_a_time() {
     let mut fib = Fib::new();
     fib.begin();
-    for bytes in crowd(family::INET, 1000) {
+    for bytes in crowd(Family::INET, 1000) {
         fib.take_dumped(&one(&bytes));
     }
     kept::STEP_COUNT.set(0);
@@ -897,10 +905,10 @@ fn the_hash_is_of_what_makes_a_route_the_same() {
     let mut random = Random(1);
     let mut routes = Vec::new();
     for _ in 0..120 {
-        let family = [family::INET, family::INET6][random.below(2) as usize];
-        let gateway = (random.chance(50) || family == family::INET).then_some(1);
+        let family = [Family::INET, Family::INET6][random.below(2) as usize];
+        let gateway = (random.chance(50) || family == Family::INET).then_some(1);
         let hop = (u8::try_from(random.below(2)).unwrap(), gateway);
-        let hop_count = if family == family::INET6 && gateway.is_some() {
+        let hop_count = if family == Family::INET6 && gateway.is_some() {
             1 + random.below(2)
         } else {
             1
@@ -954,7 +962,7 @@ fn doubts(events: &[(EventKind, u16, &[u8])]) -> Vec<bool> {
             hops: gateways.iter().map(|gateway| (1, Some(*gateway))).collect(),
             made_at: 0,
         };
-        let bytes = kernel.message(family::INET6, 1, &entry, kind, flags);
+        let bytes = kernel.message(Family::INET6, 1, &entry, kind, flags);
         fib.take_event(&one(&bytes), &mut |_| {})
     });
     doubts.collect()

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use crate::Family;
 use crate::message::{Message, flags};
-use crate::route::{Link, family};
+use crate::route::Link;
 
 /// `RTM_NEWLINK`, `RTM_DELLINK`.
 const NEW_LINK: u16 = 16;
@@ -44,7 +45,7 @@ impl Devices {
         match message.message_type() {
             NEW_LINK | DELETE_LINK => self.is_link_change(message),
             // An IPv4 address brings hops back that had died without one (`fib_inetaddr_event`).
-            NEW_ADDRESS => message.payload().first() == Some(&family::INET),
+            NEW_ADDRESS => message.payload().first() == Some(&Family::INET.number()),
             DELETE_ADDRESS | DELETE_NEXTHOP => true,
             // It changes routes unless it is new.
             NEW_NEXTHOP => message.flags() & (flags::CREATE | flags::REPLACE) != flags::CREATE,
@@ -53,7 +54,7 @@ impl Devices {
     }
 
     fn is_link_change(&mut self, message: &Message<'_>) -> bool {
-        let Some(link) = Link::decode(message).filter(|link| link.family == family::UNSPEC) else {
+        let Some(link) = Link::decode(message).filter(|link| link.family == Family::UNSPEC) else {
             return false;
         };
         if link.is_deleted() {
@@ -61,7 +62,7 @@ impl Devices {
             return true;
         }
         let attribute = |attribute_type| {
-            let found = message.attributes(LINK_FIXED_BYTES).find(attribute_type);
+            let found = message.attributes(LINK_FIXED_BYTES).get(attribute_type);
             found.and_then(|found| found.as_u32())
         };
         let device = Device {
