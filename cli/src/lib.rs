@@ -21,41 +21,52 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use args::{Arguments, Command};
-use outcome::conclude;
+use outcome::Outcome;
 use write::console::Console;
 use write::sink::Sink;
 
-/// Runs the command that the process's arguments ask for.
+/// Runs the command that the process's arguments ask for, and prints its failures.
 pub fn run() -> ExitCode {
-    let command = match Arguments::read() {
-        Ok(Arguments { command }) => command,
-        Err(error) => return refuse(&error),
+    let mut console = Console::new();
+    let outcome = match Arguments::read() {
+        Ok(Arguments { command }) => run_command(&command, &mut console),
+        Err(error) => refuse(&error, &mut console),
     };
+    outcome.unwrap_or_else(|failures| {
+        for failure in failures.iter() {
+            console.say(format_args!("nlring: {failure}"));
+        }
+        failures.exit_code()
+    })
+}
+
+fn run_command(command: &Command, console: &mut Console) -> Outcome {
     match command {
-        Command::Conntrack(arguments) => conntrack::run(&arguments),
-        Command::Route(arguments) => route::run(&arguments),
-        Command::Demo(arguments) => demo::run(&arguments),
-        Command::Flood(arguments) => flood::run(&arguments),
-        Command::Latency(arguments) => latency::run(&arguments),
-        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Conntrack(arguments) => conntrack::run(arguments, console),
+        Command::Route(arguments) => route::run(arguments, console),
+        Command::Demo(arguments) => demo::run(arguments, console),
+        Command::Flood(arguments) => flood::run(arguments),
+        Command::Latency(arguments) => latency::run(arguments, console),
+        Command::Doctor(arguments) => doctor::run(arguments),
     }
 }
 
-/// Help and the version are no errors, and go to standard output. The other messages repeat what was given, whatever that is.
-fn refuse(error: &clap::Error) -> ExitCode {
+/// Prints what clap has to say instead of running a command: help and the version, which are no errors, on standard output,
+/// and errors, with clap's own exit code, on standard error.
+fn refuse(error: &clap::Error, console: &mut Console) -> Outcome {
     if !error.use_stderr() {
         return show_help(&error.to_string());
     }
-    Console::new().say(error.to_string().trim_end());
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    console.say(error.to_string().trim_end());
+    Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)))
 }
 
-fn show_help(text: &str) -> ExitCode {
+fn show_help(text: &str) -> Outcome {
     let columns = Sink::new(io::stdout().as_fd())
         .ok()
         .filter(Sink::is_terminal)
         .map(|sink| sink.columns());
     let shown = columns.map(|columns| write::help::fitted(text, columns));
-    let failure = outcome::report(shown.as_deref().unwrap_or(text)).err();
-    conclude(&mut Console::new(), ExitCode::SUCCESS, failure.as_slice())
+    outcome::report(shown.as_deref().unwrap_or(text))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! How a run ends: well, in one of several ways, or with words for the user why not.
+//! How a command ends: well, or with failures that say why not.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -6,29 +6,70 @@ use std::process::ExitCode;
 
 use nlring::ErrorKind;
 
-use crate::write::console::Console;
-
-/// How a run ended that did not fail.
+/// What ended a run that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// A signal, or the stop handle.
     Stopped,
-    /// --duration.
+    /// --duration is over.
     Due,
-    /// --count.
+    /// --count events are written.
     Counted,
-    /// The reader of standard output has gone, as `head` does.
+    /// The reader of standard output, such as `head`, has closed it.
     Closed,
     /// A second signal.
     AtOnce,
 }
 
-/// Something that did not go well. A run may have several.
+/// What a command returns. Only `nlring_cli::run` prints failures.
+pub type Outcome = Result<ExitCode, Failures>;
+
+/// The failures of a command, of which there is at least one.
+#[derive(Debug)]
+pub struct Failures {
+    first: Failure,
+    others: Vec<Failure>,
+}
+
+impl Failures {
+    /// All of them, or `code` if there are none.
+    pub fn or(code: ExitCode, failures: impl IntoIterator<Item = Failure>) -> Outcome {
+        let mut failures = failures.into_iter();
+        match failures.next() {
+            None => Ok(code),
+            Some(first) => Err(Self {
+                first,
+                others: failures.collect(),
+            }),
+        }
+    }
+
+    /// In the order in which they happened.
+    pub fn iter(&self) -> impl Iterator<Item = &Failure> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// That of the first failure.
+    pub fn exit_code(&self) -> ExitCode {
+        self.first.exit_code()
+    }
+}
+
+impl From<Failure> for Failures {
+    fn from(first: Failure) -> Self {
+        Self {
+            first,
+            others: Vec::new(),
+        }
+    }
+}
+
+/// Why a command, or a part of it, did not succeed.
 #[derive(Debug)]
 pub enum Failure {
     /// The options cannot be used together: exit code 2, as for all wrong usage.
     Usage(String),
-    /// Events could not be written. At the end the counts of them are added to the text.
+    /// Events could not be written. At the end their counts are added to the text.
     Output(String),
     /// The process lacks a capability.
     Denied(String),
@@ -37,24 +78,16 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 2 for wrong usage, as clap has it, and 1 for all else.
+    /// 2 for wrong usage, which is clap's code for it, and 1 for everything else.
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(if matches!(self, Self::Usage(_)) { 2 } else { 1 })
     }
 }
 
-/// Reports every failure, and gives the exit code of the first. There are none: `code`.
-pub fn conclude(console: &mut Console, code: ExitCode, failures: &[Failure]) -> ExitCode {
-    for failure in failures {
-        console.say(format_args!("nlring: {failure}"));
-    }
-    failures.first().map_or(code, Failure::exit_code)
-}
-
-/// Writes a report to standard output. That its reader has gone is no failure.
-pub fn report(text: &str) -> Result<(), Failure> {
+/// Writes a report to standard output. A reader that has closed it is no failure.
+pub fn report(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes());
+    let written = stdout.write_all(text.as_ref());
     match written.and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Other(format!(
             "write the report to standard output: {error}"

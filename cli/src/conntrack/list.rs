@@ -1,7 +1,5 @@
 //! `nlring conntrack --snapshot --once`: the flows that there are, in the lines of conntrack -L.
 
-use std::process::ExitCode;
-
 use nlring::conntrack::Flow;
 use nlring::message::flags;
 use nlring::{Protocol, Requester};
@@ -10,13 +8,15 @@ use nlring_print::gap::now_ns;
 use super::format;
 use crate::args::ConntrackArguments;
 use crate::follow::listing;
+use crate::outcome::Outcome;
+use crate::write::console::Console;
 
 /// Subsystem 1 (`NFNL_SUBSYS_CTNETLINK`), message `IPCTNL_MSG_CT_GET`.
 const CT_GET: u16 = 0x101;
 
-pub fn run(arguments: &ConntrackArguments) -> ExitCode {
+pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
-    listing::run(&collector.common, |listing| {
+    listing::run(&collector.common, console, |listing| {
         let format = format(arguments, listing.console);
         let mut requester = Requester::open(Protocol::NETFILTER)?;
         // struct nfgenmsg of zeros: all families.

@@ -4,7 +4,6 @@ mod list;
 mod mirror;
 mod unheard;
 
-use std::process::ExitCode;
 use std::time::Instant;
 
 use nlring::conntrack::{Expectation, Flow, Group, Repeats};
@@ -20,17 +19,17 @@ use crate::follow::collect::{Incoming, Limits, Lines};
 use crate::follow::session;
 use crate::follow::summary::Summary;
 use crate::host::listeners::NetlinkSockets;
-use crate::outcome::Failure;
+use crate::outcome::{Failure, Outcome};
 use crate::write::console::Console;
 use crate::write::output::Output;
 use mirror::FlowMirror;
 
-pub fn run(arguments: &ConntrackArguments) -> ExitCode {
+pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
     if collector.table.once {
-        return list::run(arguments);
+        return list::run(arguments, console);
     }
-    session::run(&collector.common, |session| {
+    session::run(&collector.common, console, |session| {
         session.let_recv_buffer_grow(collector)?;
         let mut engine = session.engine()?;
         let unheard = unheard_warning(arguments);

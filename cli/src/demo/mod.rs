@@ -14,13 +14,13 @@ mod plain;
 mod stage;
 mod tour;
 
-use std::process::ExitCode;
-
 use crate::args::DemoArguments;
+use crate::outcome::Outcome;
+use crate::write::console::Console;
 
-pub fn run(arguments: &DemoArguments) -> ExitCode {
+pub fn run(arguments: &DemoArguments, console: &mut Console) -> Outcome {
     if arguments.events {
-        plain::run(arguments)
+        plain::run(arguments, console)
     } else {
         tour::run(arguments)
     }

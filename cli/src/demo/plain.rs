@@ -1,7 +1,6 @@
 //! `nlring demo --events`: makes events in a namespace of its own, follows them as a collector does, and compares the
 //! counts.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -15,12 +14,13 @@ use crate::demo::generator::Generator;
 use crate::follow::collect::{Incoming, Limits, Lines};
 use crate::follow::session::{self, Session};
 use crate::host::namespace;
-use crate::outcome::{End, Failure};
+use crate::outcome::{End, Failure, Outcome};
 use crate::route::{RouteFormat, RouteFormatter};
+use crate::write::console::Console;
 use crate::write::output::Output;
 
-pub fn run(arguments: &DemoArguments) -> ExitCode {
-    session::run(&arguments.common, |session| {
+pub fn run(arguments: &DemoArguments, console: &mut Console) -> Outcome {
+    session::run(&arguments.common, console, |session| {
         let engine = session.engine()?;
         namespace::enter("demo")?;
         let demo = Demo::open(session, engine, arguments.recv_buffer_bytes);

@@ -8,16 +8,15 @@ use super::stage::{Colour, Stage};
 use super::{burst, cost, live, mirror};
 use crate::args::DemoArguments;
 use crate::host::namespace;
-use crate::outcome::{Failure, conclude};
-use crate::write::console::Console;
+use crate::outcome::{Failure, Outcome};
 
 type Part = fn(&mut Stage, How) -> Result<(), Failure>;
 
 const PARTS: [Part; 4] = [live::show, burst::show, mirror::show, cost::show];
 
-pub fn run(arguments: &DemoArguments) -> ExitCode {
-    let failure = show(How::of(&arguments.common)).err();
-    conclude(&mut Console::new(), ExitCode::SUCCESS, failure.as_slice())
+pub fn run(arguments: &DemoArguments) -> Outcome {
+    show(How::of(&arguments.common))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(how: How) -> Result<(), Failure> {

@@ -10,35 +10,32 @@ mod remedy;
 mod report;
 mod tracking;
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use crate::args::DoctorArguments;
 use crate::host::listeners::NetlinkSockets;
-use crate::write::console::Console;
+use crate::outcome::{self, Outcome};
 use crate::write::sink::Sink;
 use receiving::Trials;
 use report::{Check, Report};
 use tracking::Trial;
 
 /// Exits with 1 when conntrack or route events cannot be received here, or the report cannot be written.
-pub fn run(arguments: &DoctorArguments) -> ExitCode {
+pub fn run(arguments: &DoctorArguments) -> Outcome {
     let report = Report { checks: examine() };
     let text = if arguments.json {
         report.json()
     } else {
         report.text(terminal_columns())
     };
-    match tell(&text) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let message = format!("nlring: write the report to standard output: {error}");
-            Console::new().say(message);
-            ExitCode::FAILURE
-        }
-        _ if report.is_impossible() => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
-    }
+    outcome::report(&text)?;
+    Ok(if report.is_impossible() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn examine() -> Vec<Check> {
@@ -73,10 +70,4 @@ fn examine() -> Vec<Check> {
 fn terminal_columns() -> Option<usize> {
     let sink = Sink::new(io::stdout().as_fd()).ok()?;
     sink.is_terminal().then(|| sink.columns())
-}
-
-fn tell(text: &[u8]) -> io::Result<()> {
-    let mut output = io::stdout().lock();
-    output.write_all(text)?;
-    output.flush()
 }

@@ -16,19 +16,18 @@ use crate::host::cpu;
 use crate::host::namespace;
 use crate::host::signals;
 use crate::load::{self, Load, Made, Pace, Place, Schedule, SourceKind};
-use crate::outcome::{self, Failure};
+use crate::outcome::{self, Failure, Outcome};
 use crate::units::{rate, ratio};
-use crate::write::console::Console;
 
 /// Without --count and --duration.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 /// The same, where a duration would fill the table.
 const DEFAULT_FLUSH_COUNT: u64 = 100_000;
 
-pub fn run(arguments: &FloodArguments) -> ExitCode {
-    let result = flood(arguments).and_then(|report| tell(&report, arguments.json));
-    let failure = result.err();
-    outcome::conclude(&mut Console::new(), ExitCode::SUCCESS, failure.as_slice())
+pub fn run(arguments: &FloodArguments) -> Outcome {
+    let report = flood(arguments)?;
+    tell(&report, arguments.json)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn flood(arguments: &FloodArguments) -> Result<Report, Failure> {
@@ -175,5 +174,5 @@ fn tell(report: &Report, as_json: bool) -> Result<(), Failure> {
     } else {
         report.to_string()
     };
-    outcome::report(&format!("{text}\n"))
+    outcome::report(format!("{text}\n"))
 }

@@ -6,18 +6,40 @@ use nlring::Replies;
 
 use crate::args::CommonArguments;
 use crate::host::signals::StopRequests;
-use crate::outcome::{Failure, conclude};
+use crate::outcome::{Failure, Failures, Outcome};
 use crate::write::console::Console;
 use crate::write::output::Output;
 
-/// Lets `list` fill the output, and comes to an exit code.
+/// Lets `list` fill the output, and writes it out.
 pub fn run(
     arguments: &CommonArguments,
+    console: &mut Console,
     list: impl FnOnce(&mut Listing<'_>) -> Result<(), Failure>,
-) -> ExitCode {
-    let mut console = Console::new();
-    let failures = write(arguments, &mut console, list);
-    conclude(&mut console, ExitCode::SUCCESS, &failures)
+) -> Outcome {
+    let mut listing = Listing {
+        console,
+        output: Output::open(&arguments.output, StopRequests::default())?,
+        truncates: arguments.truncate,
+    };
+    let listed = list(&mut listing);
+    let written = write_out(listing.output);
+    Failures::or(
+        ExitCode::SUCCESS,
+        [listed, written].into_iter().filter_map(Result::err),
+    )
+}
+
+fn write_out(mut output: Output) -> Result<(), Failure> {
+    match output.write_out() {
+        Err(broken) if !output.is_good_end(&broken) => {
+            let (written, not_written) = (output.written_count(), output.not_written_count());
+            Err(Failure::Output(format!(
+                "{}; entries read but not written: {not_written}, written: {written}",
+                output.failure(&broken)
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Where a list goes.
@@ -25,34 +47,6 @@ pub struct Listing<'a> {
     pub console: &'a mut Console,
     output: Output,
     truncates: bool,
-}
-
-fn write(
-    arguments: &CommonArguments,
-    console: &mut Console,
-    list: impl FnOnce(&mut Listing<'_>) -> Result<(), Failure>,
-) -> Vec<Failure> {
-    let output = match Output::open(&arguments.output, StopRequests::default()) {
-        Ok(output) => output,
-        Err(failure) => return vec![failure],
-    };
-    let mut listing = Listing {
-        console,
-        output,
-        truncates: arguments.truncate,
-    };
-    let mut failures = Vec::from_iter(list(&mut listing).err());
-    let Listing { mut output, .. } = listing;
-    if let Err(broken) = output.write_out()
-        && !output.is_good_end(&broken)
-    {
-        let (written, not_written) = (output.written_count(), output.not_written_count());
-        failures.push(Failure::Output(format!(
-            "{}; entries read but not written: {not_written}, written: {written}",
-            output.failure(&broken)
-        )));
-    }
-    failures
 }
 
 impl Listing<'_> {

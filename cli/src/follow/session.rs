@@ -11,7 +11,7 @@ use crate::args::{CollectorArguments, CommonArguments};
 use crate::follow::summary::{StatsFile, Summary};
 use crate::host::signals::{FileRequests, Signals, StopRequests};
 use crate::host::sysctl;
-use crate::outcome::{End, Failure, conclude};
+use crate::outcome::{End, Failure, Failures, Outcome};
 use crate::units::Bytes;
 use crate::write::console::Console;
 use crate::write::output::Output;
@@ -24,20 +24,18 @@ const INTERRUPTED: u8 = 130;
 /// failure is reported.
 pub fn run(
     arguments: &CommonArguments,
+    console: &mut Console,
     job: impl FnOnce(&mut Session) -> Result<End, Failure>,
-) -> ExitCode {
-    let mut console = Console::new();
+) -> Outcome {
     let mut summary = Summary::default();
     let mut failures = Vec::new();
-    let stats = match arguments.stats.as_deref().map(StatsFile::open).transpose() {
-        Ok(stats) => stats,
-        Err(failure) => return conclude(&mut console, ExitCode::FAILURE, &[failure]),
-    };
+    let stats = arguments.stats.as_deref().map(StatsFile::open);
+    let stats = stats.transpose()?;
     let mut further_failures = Vec::new();
     let opened = Session::open(
         arguments,
         stats.as_ref(),
-        &mut console,
+        console,
         &mut summary,
         &mut further_failures,
     );
@@ -56,7 +54,7 @@ pub fn run(
     if let Some(stats) = stats.filter(|_| !is_usage) {
         failures.extend(stats.write(&summary).err());
     }
-    conclude(&mut console, code, &failures)
+    Failures::or(code, failures)
 }
 
 /// What a command works with.

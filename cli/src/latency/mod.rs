@@ -21,7 +21,7 @@ use crate::args::LatencyArguments;
 use crate::host::cpu::pin_to_cpu;
 use crate::host::namespace;
 use crate::load::DEFAULT_DATAGRAM_BYTES;
-use crate::outcome::{self, Failure};
+use crate::outcome::{self, Failure, Outcome};
 use crate::write::console::Console;
 use hgrm::Directory;
 use plan::Plan;
@@ -34,13 +34,13 @@ pub use cost::{Cost, Measurement, costs};
 pub use plan::{Receiver, Way};
 
 /// Exits with 1 also when events are unaccounted for.
-pub fn run(arguments: &LatencyArguments) -> ExitCode {
-    let mut console = Console::new();
-    match latency(arguments, &mut console) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(failure) => outcome::conclude(&mut console, ExitCode::FAILURE, &[failure]),
-    }
+pub fn run(arguments: &LatencyArguments, console: &mut Console) -> Outcome {
+    let is_exact = latency(arguments, console)?;
+    Ok(if is_exact {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Returns whether every event is accounted for.

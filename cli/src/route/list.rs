@@ -1,7 +1,5 @@
 //! `nlring route --snapshot --once`: the routes that there are, of all tables, in the lines of ip route.
 
-use std::process::ExitCode;
-
 use nlring::Family;
 use nlring::message::flags;
 use nlring::route::Route;
@@ -10,13 +8,15 @@ use nlring::{Protocol, Requester};
 use super::{RouteFormatter, format};
 use crate::args::RouteArguments;
 use crate::follow::listing;
+use crate::outcome::Outcome;
+use crate::write::console::Console;
 
 /// `RTM_GETROUTE`.
 const GET_ROUTE: u16 = 26;
 
-pub fn run(arguments: &RouteArguments) -> ExitCode {
+pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
-    listing::run(&collector.common, |listing| {
+    listing::run(&collector.common, console, |listing| {
         let mut formatter = RouteFormatter::load(format(arguments))?;
         let mut requester = Requester::open(Protocol::ROUTE)?;
         // struct rtmsg of zeros: all families.

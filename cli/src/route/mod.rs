@@ -7,7 +7,6 @@ pub mod devices;
 mod list;
 mod mirror;
 
-use std::process::ExitCode;
 use std::time::Instant;
 
 use nlring::route::{EventKind, Group, Mirror, Route};
@@ -20,7 +19,7 @@ use crate::args::{RouteArguments, RouteEvent, RouteField};
 use crate::follow::collect::{Incoming, Limits, Lines};
 use crate::follow::session;
 use crate::follow::summary::Summary;
-use crate::outcome::Failure;
+use crate::outcome::{Failure, Outcome};
 use crate::route::devices::Devices;
 use crate::write::console::Console;
 use crate::write::output::Output;
@@ -38,13 +37,13 @@ const ROUTE_MESSAGES: [u16; 2] = [24, 25];
 /// `NLMSG_ERROR` (include/uapi/linux/netlink.h): an answer to the mirror.
 const ANSWER: u16 = 2;
 
-pub fn run(arguments: &RouteArguments) -> ExitCode {
+pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
     if collector.table.once {
-        return list::run(arguments);
+        return list::run(arguments, console);
     }
     let recv_buffer_bytes = collector.recv_buffer_bytes;
-    session::run(&collector.common, |session| {
+    session::run(&collector.common, console, |session| {
         session.let_recv_buffer_grow(collector)?;
         let mut engine = session.engine()?;
         let groups: &[Group] = if collector.table.has_mirror() {
