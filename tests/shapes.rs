@@ -295,6 +295,7 @@ fn a_notice_comes_where_its_datagram_was(backend: Backend) {
             Event::Notice(_, Notice::Truncated { real_bytes, group }) => {
                 seen.push(Seen::Truncated(real_bytes, group));
             }
+            Event::Notice(_, Notice::Starved) => {} // a slow machine: nothing is lost
             event => panic!("{event:?}"),
         }
         seen.len() >= due.len()
