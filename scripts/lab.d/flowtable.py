@@ -49,7 +49,8 @@ def run(nlring, directory, options):
         start_stream(client, directory, "first")
         mirror.await_events("the flow begins", 20, lambda event: event["event"] == "new")
         yield f"before it is taken: {same(mirror, gateway, False)}"
-        gateway.run("nft", "add", "rule", "ip", "t", "forward", "ip", "protocol", "tcp", "flow", "add", "@f")
+        # Before the rule that accepts: what is accepted goes no further.
+        gateway.run("nft", "insert", "rule", "ip", "t", "forward", "ip", "protocol", "tcp", "flow", "add", "@f")
         yield f"taken by the flowtable: {same(mirror, gateway, True)}"
         late = start_mirror(gateway, nlring, directory, "began-later", options)
         yield f"a mirror that began after that: {same(late, gateway, True)}"
