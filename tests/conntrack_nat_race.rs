@@ -185,6 +185,12 @@ struct Setup {
 }
 
 impl Setup {
+    /// How often the kernel let two flows with one original tuple pass.
+    fn clash_count(&mut self) -> u32 {
+        let statistics = self.requests.statistics().unwrap();
+        statistics.iter().filter_map(|cpu| cpu.clash_resolve).sum()
+    }
+
     /// Whether the mirror has the flow with this reply tuple.
     fn has(&self, reply: &Tuple) -> bool {
         self.mirror.get_by_reply(reply, None).is_some()
@@ -277,6 +283,14 @@ fn both_flows_of_a_nat_race_are_kept_and_each_ends_once() {
         let mut setup = Setup::new();
         for is_lossy in [false, true] {
             let silent = racer.race(false);
+            if setup.clash_count() == 0 {
+                // On Linux 6.1 a held packet takes over the flow that was made meanwhile (net/netfilter/
+                // nf_conntrack_core.c, nf_conntrack_update), so NFQUEUE cannot bring this race about.
+                return skip(
+                    NAME,
+                    "this kernel gives a held packet another packet's flow",
+                );
+            }
             setup.turn_until(|this| this.mirror.get(&silent.key()).is_some());
             assert!(
                 !setup.has(&silent.loser()),
