@@ -229,7 +229,7 @@ impl Mirrored {
         for start in (0..some).step_by(BATCH as usize) {
             for number in start..(start + BATCH).min(some) {
                 key_of(number).delete_in(&mut batch, None)?;
-                flow_of(number).create_in(&mut batch)?;
+                flow_of(number).add_in(&mut batch)?;
             }
             batch.send(requests.requester(), refuse)?;
             let made = u64::from((start + BATCH).min(some)) * 2;
@@ -296,7 +296,7 @@ fn make(requests: &mut Requests, flow_count: u32) -> Result<()> {
     let mut batch = Batch::new();
     for start in (0..flow_count).step_by(BATCH as usize) {
         for number in start..(start + BATCH).min(flow_count) {
-            flow_of(number).create_in(&mut batch)?;
+            flow_of(number).add_in(&mut batch)?;
         }
         batch.send(requests.requester(), refuse)?;
     }

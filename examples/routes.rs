@@ -5,7 +5,8 @@
 use std::error::Error;
 use std::ops::ControlFlow::{Break, Continue};
 
-use nlring::route::{EventKind, Group, Route};
+use nlring::EventKind;
+use nlring::route::{Group, Route};
 use nlring::{Engine, Event, Protocol, Socket};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -42,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn print(route: &Route<'_>) {
     let sign = match route.kind {
-        EventKind::New => '+',
+        EventKind::New | EventKind::Update | EventKind::Entry => '+',
         EventKind::Delete => '-',
     };
     match route.dst.and_then(|dst| dst.ip()) {

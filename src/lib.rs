@@ -107,6 +107,7 @@ compile_error!("netlink is Linux's: nlring builds for Linux only");
 pub mod conntrack;
 mod engine;
 mod error;
+mod event_kind;
 mod family;
 #[cfg(feature = "latency")]
 pub mod latency;
@@ -122,6 +123,7 @@ pub use engine::{
     Notice, Running, SocketId, Statistics, StopHandle, Turn, Wait,
 };
 pub use error::{Error, ErrorKind, Malformed, MalformedReason, Result};
+pub use event_kind::EventKind;
 pub use family::Family;
 pub use message::{
     Attribute, Attributes, Content, Datagram, ErrorMessage, Header, Message, MessageBuilder,

@@ -11,9 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{own_namespace, run, run_or_skip, skip};
+use nlring::EventKind;
 use nlring::conntrack::{
-    Change, DumpFilter, EventKind, Flow, FlowChange, Group, Key, Layer4, Mirror, MirrorOptions,
-    NewFlow, ProtocolState, Requests, Tuple, Zone, ZoneDirection, status,
+    Change, DumpFilter, Flow, FlowChange, Group, Key, Layer4, Mirror, MirrorOptions, NewFlow,
+    ProtocolState, Requests, Tuple, Zone, ZoneDirection, status,
 };
 use nlring::{
     Backend, Batch, Engine, Event, MessageBuilder, Protocol, Resync, ResyncReason, Running, Socket,
@@ -91,7 +92,7 @@ impl Listener {
                     ..Facts::of(flow)
                 };
             }
-            (EventKind::Destroy, Some(known)) => {
+            (EventKind::Delete, Some(known)) => {
                 assert_eq!(known.id, flow.id);
                 self.flows.remove(&key);
                 if is_resynced {
@@ -341,7 +342,7 @@ impl Maker {
             if flow.key().orig.protocol == 6 {
                 flow = flow.tcp_state(ESTABLISHED);
             }
-            flow.create_in(&mut self.batch).expect("added");
+            flow.add_in(&mut self.batch).expect("added");
         }
         self.send();
     }
@@ -496,7 +497,7 @@ fn zones_keep_equal_tuples_apart(backend: Backend) {
         if zone == zones[2] {
             flow = flow.reply(translated);
         }
-        requests.create(&flow).expect("made");
+        requests.add(&flow).expect("made");
         setup.turn_until_quiet();
     }
     for (zone, mark) in zones.into_iter().zip(1..) {
@@ -576,14 +577,14 @@ fn silent_ends_are_found_out_and_silent_refreshes_are_no_ends() {
         if key.orig.protocol == 6 {
             flow = flow.tcp_state(ESTABLISHED);
         }
-        requests.create(&flow).expect("made");
+        requests.add(&flow).expect("made");
     }
     let refreshed = keys[7];
     set_events(true);
     // Events tell of the ends of these, though the kernel may remove them only when it is asked about them.
     let told: Vec<Key> = (1000..1100).map(key_of).collect();
     for key in &told {
-        requests.create(&NewFlow::new(key.orig, 3)).expect("made");
+        requests.add(&NewFlow::new(key.orig, 3)).expect("made");
     }
     let mut setup = Setup::new(Backend::Auto, 1 << 20, MirrorOptions::new());
     setup.turn_until_quiet();

@@ -10,9 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{own_namespace, run, run_or_skip, skip};
+use nlring::EventKind;
 use nlring::conntrack::{
-    Change, DumpFilter, EventKind, Group, Key, Layer4, Mirror, MirrorOptions, NewFlow, Requests,
-    Tuple,
+    Change, DumpFilter, Group, Key, Layer4, Mirror, MirrorOptions, NewFlow, Requests, Tuple,
 };
 use nlring::{AddOptions, Engine, Event, Notice, Protocol, Running, Socket, SocketId};
 
@@ -70,8 +70,10 @@ impl Setup {
                 let told = told.entry((flow.key(), flow.id)).or_default();
                 let (event, made_up) = match flow.kind {
                     EventKind::New => (&mut told.new.0, &mut told.new.1),
-                    EventKind::Update => (&mut told.update.0, &mut told.update.1),
-                    EventKind::Destroy => (&mut told.destroy.0, &mut told.destroy.1),
+                    EventKind::Update | EventKind::Entry => {
+                        (&mut told.update.0, &mut told.update.1)
+                    }
+                    EventKind::Delete => (&mut told.destroy.0, &mut told.destroy.1),
                 };
                 *(if is_resynced { made_up } else { event }) += 1;
             }
@@ -158,7 +160,7 @@ fn ends_that_come_again_after_a_dump_has_told_them_are_left_out() {
     let mut requests = Requests::open().expect("requests");
     setup.turn_until("the first dump", |this| this.mirror.is_synced());
     for number in 0..FLOW_COUNT {
-        requests.create(&flow_of(number)).expect("made");
+        requests.add(&flow_of(number)).expect("made");
         if number.is_multiple_of(8) {
             setup.turn();
         }
@@ -279,7 +281,7 @@ fn a_beginning_that_is_told_again_is_that_of_the_same_flow() {
             .expect("a socket that nobody reads");
         let mut requests = Requests::open().expect("requests");
         for number in 0..FLOW_COUNT {
-            let _ = requests.create(&flow_of(number)); // until its buffer is full
+            let _ = requests.add(&flow_of(number)); // until its buffer is full
         }
         assert!(stuck.drops().expect("its counter") > 0);
         let talk = Talk::new();

@@ -11,9 +11,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{own_namespace, run_or_skip, skip};
-use nlring::conntrack::{
-    Change, EventKind, Key, Layer4, Mirror, MirrorOptions, Requests, Tuple, status,
-};
+use nlring::EventKind;
+use nlring::conntrack::{Change, Key, Layer4, Mirror, MirrorOptions, Requests, Tuple, status};
 use nlring::{AddOptions, Engine, Protocol, RecvFlags, Running, Socket, SocketId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -250,8 +249,8 @@ impl Setup {
                 lifetime.status |= flow.status.unwrap_or(0);
                 match flow.kind {
                     EventKind::New => lifetime.new.push(is_resynced),
-                    EventKind::Update => {}
-                    EventKind::Destroy => lifetime.destroy.push(is_resynced),
+                    EventKind::Update | EventKind::Entry => {}
+                    EventKind::Delete => lifetime.destroy.push(is_resynced),
                 }
             }
         };

@@ -10,7 +10,7 @@ use nlring::conntrack::{
     ZoneDirection, status,
 };
 use nlring::message::flags;
-use nlring::{Batch, ErrorKind, Family, Message, MessageBuilder};
+use nlring::{Batch, ErrorKind, EventKind, Family, Message, MessageBuilder};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -137,7 +137,10 @@ fn values_of(line: &str) -> String {
 }
 
 fn dumped(requests: &mut Requests, filter: &DumpFilter) -> Vec<String> {
-    let dump = requests.dump(filter, |lines: &mut Vec<_>, flow| lines.push(written(flow)));
+    let dump = requests.dump(filter, |lines: &mut Vec<_>, flow| {
+        assert_eq!(flow.kind, EventKind::Entry);
+        lines.push(written(flow));
+    });
     let mut lines = dump.expect("a dump").items;
     lines.sort();
     lines
@@ -145,7 +148,7 @@ fn dumped(requests: &mut Requests, filter: &DumpFilter) -> Vec<String> {
 
 fn create_some_of_each(requests: &mut Requests) {
     for flow in some_of_each() {
-        requests.create(&flow).expect("made");
+        requests.add(&flow).expect("made");
     }
 }
 
@@ -243,8 +246,9 @@ fn flows_are_looked_up_one_by_one_and_many_at_once() {
     create_some_of_each(&mut requests);
     let flows = some_of_each();
     for flow in &flows {
-        let found = requests.get(&flow.key(), |found| (found.key(), found.id));
-        let (found, id) = found.unwrap().expect("a flow");
+        let found = requests.get(&flow.key(), |found| (found.kind, found.key(), found.id));
+        let (kind, found, id) = found.unwrap().expect("a flow");
+        assert_eq!(kind, EventKind::Entry);
         assert_eq!(found, flow.key());
         assert!(id.is_some());
     }
@@ -263,7 +267,7 @@ fn flows_are_looked_up_one_by_one_and_many_at_once() {
     let mut batch = Batch::new();
     for port in (0..6000).step_by(3) {
         let flow = NewFlow::new(udp(10_000 + port), 600);
-        flow.create_in(&mut batch).expect("built");
+        flow.add_in(&mut batch).expect("built");
     }
     let refused = |index, reply: nlring::Result<Message<'_>>| panic!("{index}: {reply:?}");
     batch.send(requests.requester(), refused).expect("made");
@@ -304,7 +308,7 @@ fn what_is_made_is_as_it_was_asked_for() {
         .tcp_state(ESTABLISHED)
         .status(status::SEEN_REPLY | status::ASSURED)
         .mark(9);
-    requests.create(&flow).expect("made");
+    requests.add(&flow).expect("made");
     let line = conntrack("-L").unwrap();
     assert!(line.starts_with("tcp      6 "), "{line}");
     let timeout: u32 = line.split_whitespace().nth(2).unwrap().parse().unwrap();
@@ -313,7 +317,7 @@ fn what_is_made_is_as_it_was_asked_for() {
                  src=10.0.0.2 dst=10.0.0.1 sport=443 dport=40000 [ASSURED] mark=9";
     assert!(line.contains(shown), "{line}");
 
-    let again = requests.create(&flow).unwrap_err();
+    let again = requests.add(&flow).unwrap_err();
     assert_eq!(again.raw_os_error(), Some(libc::EEXIST));
     assert!(
         again.to_string().starts_with("make a conntrack entry: "),
@@ -321,7 +325,7 @@ fn what_is_made_is_as_it_was_asked_for() {
     );
     // An ICMP answer begins no flow.
     let answer = NewFlow::new(tuple("10.0.0.1", "10.0.0.2", ICMP, echo(3)), 5);
-    let refused = requests.create(&answer).unwrap_err();
+    let refused = requests.add(&answer).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
 }
 
@@ -329,7 +333,7 @@ fn what_is_made_is_as_it_was_asked_for() {
 fn conntrack_finds_and_removes_what_was_made_and_so_do_we() {
     needs_conntrack!("conntrack_finds_and_removes_what_was_made_and_so_do_we");
     let mut requests = requests();
-    requests.create(&NewFlow::new(udp(1), 600)).expect("made");
+    requests.add(&NewFlow::new(udp(1), 600)).expect("made");
     let of_one = "-p udp --orig-src 10.0.0.1 --orig-dst 10.0.0.2 --sport 1 --dport 53";
     let found = listed(&format!("-G {of_one} -o id"));
     let ours = requests.get(&key(udp(1)), written).unwrap();
@@ -356,7 +360,7 @@ fn conntrack_finds_and_removes_what_was_made_and_so_do_we() {
 #[test]
 fn an_id_keeps_another_flow_of_the_same_tuple_from_being_removed() {
     let mut requests = requests();
-    requests.create(&NewFlow::new(udp(1), 600)).expect("made");
+    requests.add(&NewFlow::new(udp(1), 600)).expect("made");
     let id = requests.get(&key(udp(1)), |flow| flow.id.unwrap()).unwrap();
     let id = id.unwrap();
     assert!(!requests.delete(&key(udp(1)), Some(id ^ 1)).unwrap());
@@ -366,7 +370,7 @@ fn an_id_keeps_another_flow_of_the_same_tuple_from_being_removed() {
     // Of two that differ in their zones only the one goes.
     for zone in [1, 2] {
         let flow = NewFlow::new(udp(1), 600).zone(Zone::new(zone, ZoneDirection::Both));
-        requests.create(&flow).expect("made");
+        requests.add(&flow).expect("made");
     }
     let of_zone = |id| Key {
         zone: Some(Zone::new(id, ZoneDirection::Both)),
@@ -382,7 +386,7 @@ fn a_flow_is_changed_in_what_was_asked_for_alone() {
     let mut requests = requests();
     let tcp = tuple("10.0.0.1", "10.0.0.2", TCP, ports(1, 80));
     let flow = NewFlow::new(tcp, 100).tcp_state(1).mark(0xff);
-    requests.create(&flow).expect("made");
+    requests.add(&flow).expect("made");
     let change = FlowChange::new()
         .timeout_seconds(5000)
         .mark(0x01, 0x0f)
@@ -462,7 +466,7 @@ fn translated_flows_are_made_with_the_reply_that_fits() {
     let public: IpAddr = "192.0.2.1".parse().unwrap();
     let server: IpAddr = "10.0.0.9".parse().unwrap();
     let flow = NewFlow::new(udp(1), 600).src_nat(public, Some(6000));
-    match requests.create(&flow) {
+    match requests.add(&flow) {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
             return common::skip("translated_flows", "this kernel has no NAT");
         }
@@ -475,14 +479,14 @@ fn translated_flows_are_made_with_the_reply_that_fits() {
     assert_ne!(bits.unwrap() & status::SRC_NAT, 0);
 
     let flow = NewFlow::new(udp(2), 600).dst_nat(server, None);
-    requests.create(&flow).expect("made");
+    requests.add(&flow).expect("made");
     let dst = requests.get(&key(udp(2)), |flow| flow.nat().and_then(|nat| nat.dst));
     let dst = dst.unwrap().flatten().expect("a translated destination");
     assert_eq!((dst.address, dst.port), (server, Some(53)));
     // Told by the reply's tuple.
     let reply = tuple("10.0.0.2", "10.0.0.7", UDP, ports(53, 3));
     requests
-        .create(&NewFlow::new(udp(3), 600).reply(reply))
+        .add(&NewFlow::new(udp(3), 600).reply(reply))
         .expect("made");
     let found = requests.get(&key(udp(3)), |flow| flow.reply).unwrap();
     assert_eq!(found, Some(Some(reply)));
@@ -502,7 +506,7 @@ fn labels_are_set_and_cleared_where_a_rule_uses_some() {
         Some(_) => {}
     }
     let flow = NewFlow::new(udp(1), 600).label(3).label(127).label(128);
-    requests.create(&flow).expect("made");
+    requests.add(&flow).expect("made");
     let labels = |requests: &mut Requests| {
         let labels = requests.get(&key(udp(1)), |flow| flow.label_bits().collect::<Vec<_>>());
         labels.unwrap().expect("a flow")
@@ -540,7 +544,7 @@ fn helpers_and_expectations_are_told_as_conntrack_tells_them() {
     let flow = NewFlow::new(control, 600)
         .tcp_state(ESTABLISHED)
         .helper("ftp");
-    match requests.create(&flow) {
+    match requests.add(&flow) {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
             return common::skip("helpers_and_expectations", "this kernel has no FTP helper");
         }
@@ -548,7 +552,7 @@ fn helpers_and_expectations_are_told_as_conntrack_tells_them() {
     }
     let helper = requests.get(&key(control), |flow| flow.helper.map(<[u8]>::to_vec));
     assert_eq!(helper.unwrap().unwrap().as_deref(), Some(&b"ftp"[..]));
-    let refused = requests.create(&NewFlow::new(udp(1), 600).helper("no such helper"));
+    let refused = requests.add(&NewFlow::new(udp(1), 600).helper("no such helper"));
     assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
 
     let data = tuple("10.0.0.2", "10.0.0.1", TCP, ports(0, 5000));
@@ -567,6 +571,7 @@ fn helpers_and_expectations_are_told_as_conntrack_tells_them() {
     assert!(shown.contains(wanted), "{shown}");
     let dump = requests
         .expectations(Family::UNSPEC, |found: &mut Vec<_>, expectation| {
+            assert_eq!(expectation.kind, EventKind::Entry);
             found.push((
                 expectation.tuple,
                 expectation.mask,

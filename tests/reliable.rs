@@ -9,7 +9,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Tally, own_namespace, request, turn_until_idle};
-use nlring::conntrack::{EventKind, Flow, Group};
+use nlring::EventKind;
+use nlring::conntrack::{Flow, Group};
 use nlring::message::flags;
 use nlring::{Backend, Engine, Event, MessageBuilder, Protocol, Running, Socket, SocketId};
 
@@ -36,7 +37,7 @@ impl Heard {
         if let Event::Messages(_, list) = &event {
             for message in list {
                 let flow = Flow::decode(&message).expect("a flow");
-                assert_eq!(flow.kind, EventKind::Destroy);
+                assert_eq!(flow.kind, EventKind::Delete);
                 let std::net::IpAddr::V4(src) = flow.orig.src else {
                     panic!("{flow:?}");
                 };

@@ -10,11 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{ip, own_namespace, run, skip, start};
+use nlring::EventKind;
 use nlring::Family;
 use nlring::message::flags;
-use nlring::route::{
-    Change, EventKind, Mirror, MirrorOptions, Nexthop, Route, protocol, route_flags,
-};
+use nlring::route::{Change, Mirror, MirrorOptions, Nexthop, Route, protocol, route_flags};
 use nlring::{
     AddOptions, Backend, Engine, ErrorKind, MessageBuilder, Protocol, Requester, Resync,
     ResyncReason, Running, Socket, SocketId, StopHandle, Turn,
@@ -185,7 +184,7 @@ impl Follower {
 fn follow(routes: &mut BTreeMap<String, String>, route: &Route<'_>) -> bool {
     let line = line(route);
     match route.kind {
-        EventKind::New => {
+        EventKind::New | EventKind::Update | EventKind::Entry => {
             let before = routes.insert(identity(route, &line), line.clone());
             assert_ne!(before.as_ref(), Some(&line), "told twice");
             before.is_some()

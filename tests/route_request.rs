@@ -12,7 +12,7 @@ use nlring::route::{
     DumpFilter, InterfaceAddress, NewHop, NewRoute, Requests, Route, protocol, route_type, scope,
     table,
 };
-use nlring::{Batch, Message};
+use nlring::{Batch, EventKind, Message};
 
 /// Two devices, with addresses of each kind.
 const DEVICES: &str = "\
@@ -77,6 +77,7 @@ fn ip_lines(arguments: &str) -> Vec<String> {
 fn names(requests: &mut Requests) -> HashMap<u32, String> {
     let dump = requests.links(|names: &mut HashMap<_, _>, link| {
         let name = String::from_utf8_lossy(link.name.expect("a name"));
+        assert_eq!(link.kind, EventKind::Entry);
         names.insert(link.index, name.into_owned());
     });
     dump.expect("a dump").items
@@ -134,6 +135,7 @@ fn put_gateway(line: &mut String, hop: &nlring::route::Hop<'_>) {
 fn dumped(requests: &mut Requests, filter: &DumpFilter) -> Vec<String> {
     let names = names(requests);
     let dump = requests.dump(filter, |lines: &mut Vec<_>, route| {
+        assert_eq!(route.kind, EventKind::Entry, "{route:?}");
         lines.push(written(route, &names));
     });
     let dump = dump.expect("a dump");
@@ -422,6 +424,7 @@ fn a_lookup_tells_where_a_packet_goes() {
     assert_eq!(requests.get(address("fd02::1"), |_| ()).unwrap(), None);
     add_some_of_each(&mut requests);
     let look = |route: &Route<'_>| {
+        assert_eq!(route.kind, EventKind::Entry);
         (
             route.hop.gateway,
             route.oif,
@@ -503,6 +506,7 @@ fn addresses_and_devices_are_those_that_ip_lists() {
         (Family::UNSPEC, ""),
     ] {
         let dump = requests.addresses(family, |lines: &mut Vec<_>, address| {
+            assert_eq!(address.kind, EventKind::Entry);
             lines.push(written(address));
         });
         let mut lines = dump.expect("a dump").items;

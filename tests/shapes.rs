@@ -11,8 +11,8 @@ use common::{
 };
 use nlring::message::flags;
 use nlring::{
-    AddOptions, Backend, Engine, Event, MalformedReason, MessageBuilder, Notice, Protocol, Running,
-    Socket, conntrack, route,
+    AddOptions, Backend, Engine, Event, EventKind, MalformedReason, MessageBuilder, Notice,
+    Protocol, Running, Socket, conntrack, route,
 };
 
 on_each_backend!(
@@ -549,13 +549,7 @@ fn conntrack_events_arrive(backend: Backend) {
         Some((flow.kind, flow.orig.ports()))
     });
     let ports = Some((1234, 443));
-    assert_eq!(
-        flows,
-        [
-            (conntrack::EventKind::New, ports),
-            (conntrack::EventKind::Destroy, ports)
-        ]
-    );
+    assert_eq!(flows, [(EventKind::New, ports), (EventKind::Delete, ports)]);
 }
 
 fn uevents_arrive_as_raw_datagrams(backend: Backend) {

@@ -1,8 +1,9 @@
 //! Expectations, decoded from their messages.
 
 use super::tuple::Tuple;
-use super::{EventKind, FIXED_BYTES};
+use super::{FIXED_BYTES, kind_of};
 use crate::Family;
+use crate::event_kind::EventKind;
 use crate::message::{Attribute, Message};
 
 /// `NFNL_SUBSYS_CTNETLINK_EXP`, the upper byte of the message type.
@@ -43,7 +44,8 @@ pub mod expectation_flags {
 /// # Example
 ///
 /// ```
-/// use nlring::conntrack::{EventKind, Expectation};
+/// use nlring::EventKind;
+/// use nlring::conntrack::Expectation;
 /// use nlring::{MessageBuilder, MessageList};
 /// use nlring::message::flags;
 ///
@@ -134,7 +136,7 @@ impl<'a> Expectation<'a> {
     /// None when the message is no expectation: neither `IPCTNL_MSG_EXP_NEW` nor `IPCTNL_MSG_EXP_DELETE`. None too when
     /// it has no tuple with both addresses, since nothing then says what is expected.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
-        let kind = EventKind::of(message, SUBSYSTEM)?;
+        let kind = kind_of(message, SUBSYSTEM)?;
         let attributes = message.attributes(FIXED_BYTES);
         let mut expectation = Self {
             kind,
@@ -233,7 +235,7 @@ mod tests {
             .unwrap();
         let expected = decode(&bytes).unwrap();
         let nat = expected.nat.unwrap();
-        assert_eq!((expected.kind, nat.is_reply), (EventKind::Destroy, true));
+        assert_eq!((expected.kind, nat.is_reply), (EventKind::Delete, true));
         assert_eq!(
             (expected.tuple.ports(), nat.tuple.ports()),
             (Some((7, 0)), Some((9, 0)))

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
-use super::{EventKind, FIXED_BYTES, name_in};
+use super::{FIXED_BYTES, kind_of, name_in};
 use crate::Family;
+use crate::event_kind::EventKind;
 use crate::message::{Attribute, Attributes, Message};
 
 /// `NFNL_SUBSYS_CTNETLINK`, the upper byte of the message type.
@@ -41,7 +42,8 @@ mod cta {
 /// # Example
 ///
 /// ```
-/// use nlring::conntrack::{EventKind, Flow};
+/// use nlring::EventKind;
+/// use nlring::conntrack::Flow;
 /// use nlring::{MessageBuilder, MessageList};
 /// use nlring::message::flags;
 ///
@@ -159,7 +161,7 @@ impl<'a> Flow<'a> {
     /// `IPCTNL_MSG_CT_NEW` nor `IPCTNL_MSG_CT_DELETE`, or netlink's own. None too when it has no original tuple with
     /// both addresses, since nothing then says which flow it is.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
-        let kind = EventKind::of(message, SUBSYSTEM)?;
+        let kind = kind_of(message, SUBSYSTEM)?;
         let mut flow = Self::without_attributes(kind, message);
         let mut orig = None;
         for attribute in message.attributes(FIXED_BYTES) {
@@ -465,7 +467,7 @@ mod tests {
     fn the_end_of_a_connection_is_decoded_whole() {
         let bytes = unhex(TCP_DESTROY);
         let flow = decode(&bytes).unwrap();
-        assert_eq!((flow.kind, flow.family), (EventKind::Destroy, Family::INET));
+        assert_eq!((flow.kind, flow.family), (EventKind::Delete, Family::INET));
         assert_eq!(
             (flow.orig.src, flow.orig.dst),
             (ip("127.0.0.1"), ip("127.0.0.1"))
@@ -539,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn new_is_told_from_update_by_flags_and_other_messages_are_no_flows() {
+    fn flags_tell_new_update_and_entry_apart_and_other_messages_are_no_flows() {
         let kind_of = |message_type: u16, flags: u16| {
             let mut bytes = unhex(UDP_NEW);
             bytes[4..6].copy_from_slice(&message_type.to_ne_bytes());
@@ -550,8 +552,9 @@ mod tests {
             kind_of(0x100, flags::CREATE | flags::EXCL),
             Some(EventKind::New)
         );
-        assert_eq!(kind_of(0x100, flags::MULTI), Some(EventKind::Update));
-        assert_eq!(kind_of(0x102, 0), Some(EventKind::Destroy));
+        assert_eq!(kind_of(0x100, 0), Some(EventKind::Update));
+        assert_eq!(kind_of(0x100, flags::MULTI), Some(EventKind::Entry));
+        assert_eq!(kind_of(0x102, 0), Some(EventKind::Delete));
         for other in [0, 2, 3, 0x101, 0x103, 0x200, 0x202, 0x302] {
             assert_eq!(kind_of(other, 0), None, "type {other:#x}");
         }

@@ -28,6 +28,7 @@ pub use request::{DumpFilter, Requests};
 pub use statistics::{CpuStatistics, TableStatistics};
 pub use tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
 
+use crate::event_kind::EventKind;
 use crate::message::{Attribute, Message, flags};
 
 /// Size of `struct nfgenmsg` (include/uapi/linux/netfilter/nfnetlink.h).
@@ -67,32 +68,22 @@ impl From<Group> for u32 {
     }
 }
 
-/// What became of a flow or an expectation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventKind {
-    /// It began.
-    New,
-    /// It changed; a flow only. The entries of a dump read as this too: they say what is, not what happened.
-    Update,
-    /// It ended.
-    Destroy,
-}
-
-impl EventKind {
-    /// New and Update share a message type; only a new entry's event has `NLM_F_CREATE | NLM_F_EXCL` (Linux v6.18,
-    /// `net/netfilter/nf_conntrack_netlink.c`, `ctnetlink_conntrack_event`). One of the two is enough, as it is for
-    /// conntrack(8).
-    #[inline]
-    fn of(message: &Message<'_>, subsystem: u16) -> Option<Self> {
-        // `IPCTNL_MSG_CT_NEW` and `IPCTNL_MSG_CT_DELETE`, with the same numbers for expectations.
-        const NEW: u16 = 0;
-        const DELETE: u16 = 2;
-        match message.message_type() ^ subsystem << 8 {
-            NEW if message.flags() & (flags::CREATE | flags::EXCL) != 0 => Some(Self::New),
-            NEW => Some(Self::Update),
-            DELETE => Some(Self::Destroy),
-            _ => None,
-        }
+/// What a message of a subsystem says; None for a message that is neither about a flow nor about an expectation.
+///
+/// Three kinds share a message type (Linux v6.18, `net/netfilter/nf_conntrack_netlink.c`): the event of a new entry has
+/// `NLM_F_CREATE | NLM_F_EXCL` (`ctnetlink_conntrack_event`); one of the two is enough, as it is for conntrack(8). An entry
+/// of a dump and the answer to a request have `NLM_F_MULTI` (`ctnetlink_fill_info`, `ctnetlink_exp_fill_info`).
+#[inline]
+fn kind_of(message: &Message<'_>, subsystem: u16) -> Option<EventKind> {
+    // `IPCTNL_MSG_CT_NEW` and `IPCTNL_MSG_CT_DELETE`, with the same numbers for expectations.
+    const NEW: u16 = 0;
+    const DELETE: u16 = 2;
+    match message.message_type() ^ subsystem << 8 {
+        NEW if message.flags() & (flags::CREATE | flags::EXCL) != 0 => Some(EventKind::New),
+        NEW if message.flags() & flags::MULTI != 0 => Some(EventKind::Entry),
+        NEW => Some(EventKind::Update),
+        DELETE => Some(EventKind::Delete),
+        _ => None,
     }
 }
 

@@ -25,7 +25,7 @@ mod cta {
 /// `NF_CT_LABELS_MAX_SIZE`), in words of 32.
 const LABEL_WORDS: usize = 4;
 
-/// A flow to be made, by [`Requests::create`](super::Requests::create).
+/// A flow to be made, by [`Requests::add`](super::Requests::add).
 ///
 /// ```
 /// use nlring::conntrack::{Layer4, NewFlow, Tuple, status};

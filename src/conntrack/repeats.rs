@@ -4,7 +4,8 @@ use std::hash::RandomState;
 
 use super::identity::{Identity, fold};
 use super::mirror::{Index, Slot};
-use super::{EventKind, Flow, status};
+use super::{Flow, status};
+use crate::event_kind::EventKind;
 
 /// Remembers recent DESTROY events, to recognise those that the kernel sends again.
 ///
@@ -112,8 +113,8 @@ impl Repeats {
     pub fn is_repeated(&mut self, flow: &Flow<'_>) -> bool {
         let identity = Identity::of(flow);
         match flow.kind {
-            EventKind::Destroy => !self.note_end(&identity, flow.id, flow.stop_ns),
-            EventKind::New | EventKind::Update => {
+            EventKind::Delete => !self.note_end(&identity, flow.id, flow.stop_ns),
+            EventKind::New | EventKind::Update | EventKind::Entry => {
                 if flow.status.unwrap_or(0) & status::DYING == 0 {
                     self.forget(&identity, flow.id);
                 }

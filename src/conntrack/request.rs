@@ -250,7 +250,7 @@ impl Requests {
     ///
     /// As [`Requester::ask`]: `EEXIST` where a flow has one of its tuples, `ENOMEM` where the table is full, `EOPNOTSUPP` for a
     /// helper that the kernel does not have.
-    pub fn create(&mut self, flow: &NewFlow<'_>) -> Result<()> {
+    pub fn add(&mut self, flow: &NewFlow<'_>) -> Result<()> {
         let flags = flags::CREATE | flags::EXCL;
         let asked = self
             .requester
@@ -393,12 +393,12 @@ fn put_deletion<'a>(message: MessageBuilder<'a>, key: &Key, id: Option<u32>) -> 
 }
 
 impl NewFlow<'_> {
-    /// Adds the request to make this flow to a batch; see [`Requests::create`].
+    /// Adds the request to make this flow to a batch; see [`Requests::add`].
     ///
     /// # Errors
     ///
     /// As [`Batch::add`].
-    pub fn create_in(&self, batch: &mut Batch) -> Result<()> {
+    pub fn add_in(&self, batch: &mut Batch) -> Result<()> {
         let flags = flags::CREATE | flags::EXCL;
         batch.add(CT_NEW, flags, |message| self.put(message))
     }

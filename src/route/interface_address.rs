@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::EventKind;
 use super::address::ip;
+use super::kind_of;
 use crate::Family;
+use crate::event_kind::EventKind;
 use crate::message::Message;
 
 /// `RTM_NEWADDR`, `RTM_DELADDR`.
@@ -19,7 +20,8 @@ const ADDRESS_FIXED_BYTES: usize = 8;
 /// [`Ipv6Address`](super::Group::Ipv6Address).
 ///
 /// ```
-/// use nlring::route::{EventKind, InterfaceAddress};
+/// use nlring::EventKind;
+/// use nlring::route::InterfaceAddress;
 /// use nlring::{MessageBuilder, MessageList};
 ///
 /// let mut bytes = Vec::new();
@@ -65,11 +67,7 @@ impl<'a> InterfaceAddress<'a> {
     ///
     /// None when the message is neither `RTM_NEWADDR` nor `RTM_DELADDR`, or too short for `struct ifaddrmsg`.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
-        let kind = match message.message_type() {
-            NEW_ADDRESS => EventKind::New,
-            DELETE_ADDRESS => EventKind::Delete,
-            _ => return None,
-        };
+        let kind = kind_of(message, NEW_ADDRESS, DELETE_ADDRESS)?;
         let fixed = message.payload().first_chunk::<ADDRESS_FIXED_BYTES>()?;
         let (&[family, prefix_len, flags, scope], index) = fixed.split_first_chunk()?;
         let family = Family::from(family);

@@ -1,7 +1,8 @@
 //! Devices, as far as routes need them.
 
-use super::EventKind;
+use super::kind_of;
 use crate::Family;
+use crate::event_kind::EventKind;
 use crate::message::Message;
 
 /// `RTM_NEWLINK`, `RTM_DELLINK`.
@@ -15,7 +16,8 @@ const IFLA_IFNAME: u16 = 3;
 /// A device, as one message tells of it: no more than its name needs.
 ///
 /// ```
-/// use nlring::route::{EventKind, Link};
+/// use nlring::EventKind;
+/// use nlring::route::Link;
 /// use nlring::{MessageBuilder, MessageList};
 ///
 /// let mut bytes = Vec::new();
@@ -54,11 +56,7 @@ impl<'a> Link<'a> {
     ///
     /// None when the message is neither `RTM_NEWLINK` nor `RTM_DELLINK`, or too short for `struct ifinfomsg`.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
-        let kind = match message.message_type() {
-            NEW_LINK => EventKind::New,
-            DELETE_LINK => EventKind::Delete,
-            _ => return None,
-        };
+        let kind = kind_of(message, NEW_LINK, DELETE_LINK)?;
         let fixed = message.payload().first_chunk::<LINK_FIXED_BYTES>()?;
         let (&[family, _, type_low, type_high], rest) = fixed.split_first_chunk()?;
         let (index, rest) = rest.split_first_chunk()?;

@@ -33,7 +33,8 @@ pub use request::{DumpFilter, Requests};
 use std::net::IpAddr;
 
 use crate::Family;
-use crate::message::{Attribute, Message};
+use crate::event_kind::EventKind;
+use crate::message::{Attribute, Message, flags};
 use address::ip;
 
 /// `RTM_NEWROUTE`, `RTM_DELROUTE`.
@@ -108,13 +109,17 @@ impl From<Group> for u32 {
     }
 }
 
-/// What became of a route or link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventKind {
-    /// It is there: added, changed, or an entry of a dump.
-    New,
-    /// It is gone.
-    Delete,
+/// What a message says whose type is one of these two; None for any other. The kernel marks the entries of a dump with
+/// `NLM_F_MULTI` (Linux v6.18, net/ipv4/fib_trie.c, `fn_trie_dump_leaf`; net/ipv6/route.c, `rt6_dump_route`;
+/// net/core/rtnetlink.c, `rtnl_dump_ifinfo`).
+#[inline]
+fn kind_of(message: &Message<'_>, new: u16, delete: u16) -> Option<EventKind> {
+    match message.message_type() {
+        message_type if message_type == delete => Some(EventKind::Delete),
+        message_type if message_type != new => None,
+        _ if message.flags() & flags::MULTI != 0 => Some(EventKind::Entry),
+        _ => Some(EventKind::New),
+    }
 }
 
 /// A route, as one message tells of it.
@@ -122,7 +127,8 @@ pub enum EventKind {
 /// # Example
 ///
 /// ```
-/// use nlring::route::{EventKind, Route, protocol, table};
+/// use nlring::EventKind;
+/// use nlring::route::{Route, protocol, table};
 /// use nlring::{MessageBuilder, MessageList};
 ///
 /// // 10.0.0.0/8 via 192.0.2.1 dev 2, in table 1000: message type 24, struct rtmsg, then attributes.
@@ -211,11 +217,7 @@ impl<'a> Route<'a> {
     ///
     /// None when the message is neither `RTM_NEWROUTE` nor `RTM_DELROUTE`, or too short for `struct rtmsg`.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
-        let kind = match message.message_type() {
-            NEW_ROUTE => EventKind::New,
-            DELETE_ROUTE => EventKind::Delete,
-            _ => return None,
-        };
+        let kind = kind_of(message, NEW_ROUTE, DELETE_ROUTE)?;
         let mut route = Self::without_attributes(kind, message)?;
         for attribute in message.attributes(ROUTE_FIXED_BYTES) {
             route.set(attribute);

@@ -8,6 +8,7 @@ use super::new_route::{NewRoute, family_of, put_ip};
 use super::{DELETE_ROUTE, NEW_ROUTE, Route, rta};
 use crate::Family;
 use crate::error::{Error, Result};
+use crate::event_kind::EventKind;
 use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Requester};
 use crate::socket::Protocol;
@@ -190,7 +191,8 @@ impl Requests {
         loop {
             match replies.next_message() {
                 Ok(Some(message)) => {
-                    if let (Some(route), Some(f)) = (Route::decode(&message), f.take()) {
+                    if let (Some(mut route), Some(f)) = (Route::decode(&message), f.take()) {
+                        route.kind = EventKind::Entry;
                         found = Some(f(&route));
                     }
                 }

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use nlring::conntrack::{Change, EventKind, Flow, Mirror, MirrorOptions};
+use nlring::EventKind;
+use nlring::conntrack::{Change, Flow, Mirror, MirrorOptions};
 use nlring::{Message, Missing, Running, SocketId, StopHandle};
 use nlring_print::conntrack::json::write_entry;
 use nlring_print::conntrack::label_names::LabelNames;
@@ -57,8 +58,8 @@ impl Shown {
     fn shows(self, kind: EventKind, is_resynced: bool) -> bool {
         let shows_kind = match kind {
             EventKind::New => self.new,
-            EventKind::Update => self.update,
-            EventKind::Destroy => self.destroy,
+            EventKind::Update | EventKind::Entry => self.update,
+            EventKind::Delete => self.destroy,
         };
         shows_kind && (self.resynced || !is_resynced)
     }

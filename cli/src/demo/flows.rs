@@ -25,7 +25,7 @@ impl Flows {
 
     /// Makes an entry, which is one event.
     pub fn make(&mut self, flow: &NewFlow<'_>) -> Result<(), Failure> {
-        Ok(self.requests.create(flow)?)
+        Ok(self.requests.add(flow)?)
     }
 
     /// Removes an entry, which is one event.

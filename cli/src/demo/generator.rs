@@ -86,7 +86,7 @@ impl Generator {
         let dst = (Ipv4Addr::new(198, 18, 128, 1), 443);
         let key = entry::key(kernel::IPPROTO_TCP, src, dst);
         match doing {
-            Doing::Make => Ok(self.flows.create(&entry::connection(&key))?),
+            Doing::Make => Ok(self.flows.add(&entry::connection(&key))?),
             Doing::Remove => removed(self.flows.delete(&key, None)?, "conntrack entry"),
         }
     }

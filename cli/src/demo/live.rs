@@ -86,7 +86,7 @@ impl Live {
         let translated = connection(OTHER_CLIENT);
         let to = (INNER_SERVER.0.into(), Some(INNER_SERVER.1));
         let flow = entry::connection(&translated).dst_nat(to.0, to.1);
-        match self.flows.requests().create(&flow) {
+        match self.flows.requests().add(&flow) {
             Ok(()) => {
                 stage.say(
                     "Another one begins, which NAT passes on to 10.0.0.5: the second half of the line is what the \

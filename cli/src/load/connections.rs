@@ -4,7 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use nlring::conntrack::{EventKind, Flow, ProtocolState};
+use nlring::EventKind;
+use nlring::conntrack::{Flow, ProtocolState};
 use nlring::{Message, Protocol};
 use rustix::net::sockopt::set_socket_linger;
 
@@ -101,7 +102,7 @@ pub fn index_of(message: &Message<'_>) -> Option<u64> {
     }
     let first = Connections::EVENTS * loopback::number_of(flow.orig.dst)?;
     Some(match (flow.kind, flow.state) {
-        (EventKind::Destroy, _) => first + REMOVE,
+        (EventKind::Delete, _) => first + REMOVE,
         (EventKind::Update, Some(ProtocolState::Tcp(kernel::TCP_CONNTRACK_CLOSE))) => first + RESET,
         _ => first + CONNECT,
     })

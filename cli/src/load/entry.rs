@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use nlring::conntrack::{EventKind, Flow, Key, Layer4, NewFlow, Tuple};
+use nlring::EventKind;
+use nlring::conntrack::{Flow, Key, Layer4, NewFlow, Tuple};
 use nlring::{Message, Protocol};
 use rustix::io::Errno;
 
@@ -91,8 +92,8 @@ fn is_of(address: Ipv4Addr, network: [u8; 2]) -> bool {
 pub fn index_of(message: &Message<'_>) -> Option<u64> {
     match number_of(message)? {
         (EventKind::New, number) => Some(Entries::EVENTS * number),
-        (EventKind::Destroy, number) => Some(Entries::EVENTS * number + 1),
-        (EventKind::Update, _) => None,
+        (EventKind::Delete, number) => Some(Entries::EVENTS * number + 1),
+        (EventKind::Update | EventKind::Entry, _) => None,
     }
 }
 
@@ -118,7 +119,7 @@ impl Cycle for Entries {
         let key = self.numbered.key(number);
         let requests = self.batch.requests();
         match step {
-            0 => connection(&key).create_in(requests)?,
+            0 => connection(&key).add_in(requests)?,
             _ => key.delete_in(requests, None)?,
         }
         Ok(())
@@ -147,7 +148,7 @@ mod tests {
         for number in [0, 1, 65_535, 65_536, u64::from(u32::MAX)] {
             let mut batch = nlring::Batch::new();
             let key = numbered.key(number);
-            connection(&key).create_in(&mut batch).unwrap();
+            connection(&key).add_in(&mut batch).unwrap();
             key.delete_in(&mut batch, None).unwrap();
             let indexes: Vec<_> = batch.requests().map(|message| index_of(&message)).collect();
             assert_eq!(indexes, [Some(2 * number), Some(2 * number + 1)]);
@@ -159,7 +160,7 @@ mod tests {
         let mut key = Numbered::new().key(7);
         key.orig.dst = Ipv4Addr::new(192, 0, 2, 1).into();
         let mut batch = nlring::Batch::new();
-        connection(&key).create_in(&mut batch).unwrap();
+        connection(&key).add_in(&mut batch).unwrap();
         let mut requests = batch.requests();
         assert_eq!(requests.find_map(|message| index_of(&message)), None);
     }

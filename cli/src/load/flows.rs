@@ -4,7 +4,8 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, UdpSocket};
 
-use nlring::conntrack::{EventKind, Flow};
+use nlring::EventKind;
+use nlring::conntrack::Flow;
 use nlring::{Message, Protocol};
 
 use super::Place;
@@ -96,7 +97,7 @@ pub fn index_of(message: &Message<'_>) -> Option<u64> {
     let first = Flows::EVENTS * loopback::number_of(flow.orig.dst)?;
     match flow.kind {
         EventKind::New => Some(first),
-        EventKind::Destroy => Some(first + 1),
-        EventKind::Update => None,
+        EventKind::Delete => Some(first + 1),
+        EventKind::Update | EventKind::Entry => None,
     }
 }

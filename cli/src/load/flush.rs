@@ -5,7 +5,8 @@
 use std::fs;
 use std::ops::Range;
 
-use nlring::conntrack::{DumpFilter, EventKind, Requests};
+use nlring::EventKind;
+use nlring::conntrack::{DumpFilter, Requests};
 use nlring::{Message, Protocol};
 
 use super::batch::Batch;
@@ -91,7 +92,7 @@ impl Source for Flush {
         for index in indexes {
             self.check_room()?;
             let flow = entry::connection(&self.numbered.key(index)).mark(self.mark);
-            flow.create_in(self.batch.requests())?;
+            flow.add_in(self.batch.requests())?;
             self.left_count += 1;
         }
         self.batch.send()?;

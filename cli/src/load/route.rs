@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use nlring::route::{EventKind, NewRoute, Route};
+use nlring::EventKind;
+use nlring::route::{NewRoute, Route};
 use nlring::{Message, Protocol, Requester};
 use rustix::io::Errno;
 
@@ -69,7 +70,7 @@ pub fn index_of(message: &Message<'_>) -> Option<u64> {
     }
     let number = u64::from(address.to_bits() % NUMBERS);
     Some(match route.kind {
-        EventKind::New => Routes::EVENTS * number,
+        EventKind::New | EventKind::Update | EventKind::Entry => Routes::EVENTS * number,
         EventKind::Delete => Routes::EVENTS * number + 1,
     })
 }

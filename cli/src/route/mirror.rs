@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use nlring::route::{Change, EventKind, Mirror, MirrorOptions, Route};
+use nlring::EventKind;
+use nlring::route::{Change, Mirror, MirrorOptions, Route};
 use nlring::{Message, Missing, Resync, ResyncReason, Running, SocketId, StopHandle};
 use nlring_print::gap::now_ns;
 
@@ -38,7 +39,7 @@ struct Shown {
 impl Shown {
     fn shows(self, kind: EventKind) -> bool {
         match kind {
-            EventKind::New => self.new,
+            EventKind::New | EventKind::Update | EventKind::Entry => self.new,
             EventKind::Delete => self.delete,
         }
     }

@@ -9,7 +9,8 @@ mod mirror;
 
 use std::time::Instant;
 
-use nlring::route::{EventKind, Group, Mirror, Route};
+use nlring::EventKind;
+use nlring::route::{Group, Mirror, Route};
 use nlring::{Missing, Protocol, Resync, Running, StopHandle};
 use nlring_print::gap::{self, Gap};
 use nlring_print::route::json::{write_entry, write_route};
@@ -173,7 +174,7 @@ struct RouteLines {
 impl RouteLines {
     fn shows(&self, kind: EventKind) -> bool {
         match kind {
-            EventKind::New => self.shows_new,
+            EventKind::New | EventKind::Update | EventKind::Entry => self.shows_new,
             EventKind::Delete => self.shows_delete,
         }
     }

@@ -1,9 +1,10 @@
 //! A flow or an expectation as a JSON object. docs/json.md says what the names mean.
 
+use nlring::EventKind;
 use nlring::Family;
 use nlring::conntrack::{
-    Counters, Endpoint, EventKind, Expectation, ExpectedNat, Flow, Layer4, Nat, Tuple,
-    ZoneDirection, protocol_name,
+    Counters, Endpoint, Expectation, ExpectedNat, Flow, Layer4, Nat, Tuple, ZoneDirection,
+    protocol_name,
 };
 
 use crate::conntrack::label_names::LabelNames;
@@ -40,7 +41,8 @@ pub fn write_flow(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames, recei
     out.extend_from_slice(match flow.kind {
         EventKind::New => br#"{"event":"new","#,
         EventKind::Update => br#"{"event":"update","#,
-        EventKind::Destroy => br#"{"event":"destroy","#,
+        EventKind::Delete => br#"{"event":"destroy","#,
+        EventKind::Entry => br#"{"event":"entry","#,
     });
     write_time(out, flow.event_ns, received_ns);
     write_fields(out, flow, labels);
@@ -92,7 +94,8 @@ pub fn write_expectation(out: &mut Vec<u8>, expectation: &Expectation<'_>, recei
     out.extend_from_slice(match expectation.kind {
         EventKind::New => br#"{"event":"expect-new","#,
         EventKind::Update => br#"{"event":"expect-update","#,
-        EventKind::Destroy => br#"{"event":"expect-destroy","#,
+        EventKind::Delete => br#"{"event":"expect-destroy","#,
+        EventKind::Entry => br#"{"event":"expect-entry","#,
     });
     write_time(out, None, received_ns);
     write_protocol(out, expectation.family, expectation.tuple.protocol);

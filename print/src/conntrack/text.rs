@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use nlring::EventKind;
 use nlring::conntrack::{
-    Counters, EventKind, Flow, Layer4, ProtocolState, Tuple, ZoneDirection, protocol_name, status,
+    Counters, Flow, Layer4, ProtocolState, Tuple, ZoneDirection, protocol_name, status,
 };
 
 use crate::conntrack::label_names::LabelNames;
@@ -82,7 +83,8 @@ pub(super) fn kind_label(kind: EventKind) -> &'static [u8] {
     match kind {
         EventKind::New => b"    [NEW] ",
         EventKind::Update => b" [UPDATE] ",
-        EventKind::Destroy => b"[DESTROY] ",
+        EventKind::Delete => b"[DESTROY] ",
+        EventKind::Entry => b"",
     }
 }
 

@@ -1,10 +1,11 @@
 //! A route as a JSON object. docs/json.md says what the names mean.
 
+use nlring::EventKind;
 use nlring::Family;
 use nlring::message::flags;
 use nlring::route::{
-    Address, CacheInfo, EventKind, Hop, Labels, MetricValue, Metrics, Nexthop, Route, encap_name,
-    metric_name, protocol_name, route_type_name, scope_name,
+    Address, CacheInfo, Hop, Labels, MetricValue, Metrics, Nexthop, Route, encap_name, metric_name,
+    protocol_name, route_type_name, scope_name,
 };
 
 use crate::json::{bits, close, end_line, ip, name, number, optional, word, word_or_number};
@@ -25,6 +26,8 @@ pub fn write_route(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames, 
     out.extend_from_slice(match route.kind {
         EventKind::New => br#"{"event":"new","time_ns":"#,
         EventKind::Delete => br#"{"event":"delete","time_ns":"#,
+        EventKind::Update => br#"{"event":"update","time_ns":"#,
+        EventKind::Entry => br#"{"event":"entry","time_ns":"#,
     });
     write_decimal(out, received_ns);
     out.extend_from_slice(br#","time_source":"receive","#);

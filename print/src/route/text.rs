@@ -7,11 +7,12 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
+use nlring::EventKind;
 use nlring::Family;
 use nlring::route::{
-    Address, CacheInfo, EventKind, Hop, MetricValue, Metrics, Nexthop, Route, Via, metric,
-    metric_name, protocol, protocol_name, route_flags, route_type, route_type_name, scope,
-    scope_name, table, table_name,
+    Address, CacheInfo, Hop, MetricValue, Metrics, Nexthop, Route, Via, metric, metric_name,
+    protocol, protocol_name, route_flags, route_type, route_type_name, scope, scope_name, table,
+    table_name,
 };
 
 use crate::local_time::LocalTime;

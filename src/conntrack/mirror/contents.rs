@@ -3,7 +3,8 @@
 use super::Change;
 use super::follow::Follower;
 use super::model_tests::key_of;
-use crate::conntrack::{Counters, EventKind, Flow, status};
+use crate::conntrack::{Counters, Flow, status};
+use crate::event_kind::EventKind;
 use crate::message::{MessageBuilder, Messages, flags};
 use crate::mirror::Table as _;
 
@@ -45,7 +46,8 @@ fn message(kind: EventKind, said: Said) -> Vec<u8> {
     let (message_type, flags) = match kind {
         EventKind::New => (0x100, flags::CREATE),
         EventKind::Update => (0x100, 0),
-        EventKind::Destroy => (0x102, 0),
+        EventKind::Delete => (0x102, 0),
+        EventKind::Entry => (0x100, flags::MULTI),
     };
     let (orig, mut bytes) = (key_of(1).orig, Vec::new());
     let reply = orig.reversed().unwrap();
@@ -187,7 +189,7 @@ fn ftp() -> String {
 
 #[test]
 fn all_that_a_dump_says_is_kept_and_reported() {
-    use EventKind::{Destroy, New, Update};
+    use EventKind::{Delete, New, Update};
 
     let mut case = Case::new();
     case.round(Some(WHOLE), |_| {});
@@ -208,7 +210,7 @@ fn all_that_a_dump_says_is_kept_and_reported() {
     assert_eq!(case.kept().2, Some(6));
     // It is not there any more. What it had carried in the end is not known.
     case.round(None, |_| {});
-    let ended = (Destroy, true, None, start, None, Some(3), Some(ftp()));
+    let ended = (Delete, true, None, start, None, Some(3), Some(ftp()));
     assert_eq!((case.take_told(), case.counts), (vec![ended], [0, 0, 1]));
 }
 
@@ -301,7 +303,7 @@ fn what_an_event_says_during_a_dump_is_newer() {
 
 #[test]
 fn another_start_is_another_lifetime_though_the_id_is_the_same() {
-    use EventKind::{Destroy, New};
+    use EventKind::{Delete, New};
 
     let mut case = Case::new();
     case.round(Some(WHOLE), |_| {});
@@ -312,7 +314,7 @@ fn another_start_is_another_lifetime_though_the_id_is_the_same() {
     };
     case.round(Some(successor), |_| {});
     let kinds: Vec<_> = case.told.iter().map(|told| (told.0, told.3)).collect();
-    assert_eq!(kinds, [(Destroy, Some(1000)), (New, Some(2000))]);
+    assert_eq!(kinds, [(Delete, Some(1000)), (New, Some(2000))]);
     // A bit of the status that is never taken back says the same.
     case.told.clear();
     let mut plain = Case::new();
@@ -323,7 +325,7 @@ fn another_start_is_another_lifetime_though_the_id_is_the_same() {
     plain.round(Some(answered), |_| {});
     plain.round(Some(PLAIN), |_| {});
     let kinds: Vec<_> = plain.told.iter().map(|told| told.0).collect();
-    assert_eq!(kinds, [New, Destroy, New]);
+    assert_eq!(kinds, [New, Delete, New]);
 }
 
 #[test]
@@ -334,7 +336,7 @@ fn an_end_says_when_the_mirror_saw_the_flow_begin() {
     case.follower.received_ns = 60;
     case.take(EventKind::New, PLAIN); // the kernel sends it again for another program
     case.round(Some(PLAIN), |_| {});
-    case.take(EventKind::Destroy, PLAIN);
+    case.take(EventKind::Delete, PLAIN);
     assert_eq!(case.told.last().unwrap().4, Some(50));
     // The kernel's own time is better.
     case.take(EventKind::New, PLAIN);
@@ -343,15 +345,15 @@ fn an_end_says_when_the_mirror_saw_the_flow_begin() {
         stop_ns: Some(70),
         ..PLAIN
     };
-    case.take(EventKind::Destroy, ended);
+    case.take(EventKind::Delete, ended);
     let last = case.told.last().unwrap();
     assert_eq!((last.3, last.4), (Some(40), None));
     // A flow that was there before has no such time.
     case.round(Some(PLAIN), |_| {});
-    case.take(EventKind::Destroy, Said { id: 9, ..PLAIN });
-    case.take(EventKind::Destroy, PLAIN);
+    case.take(EventKind::Delete, Said { id: 9, ..PLAIN });
+    case.take(EventKind::Delete, PLAIN);
     let last = case.told.last().unwrap();
-    assert_eq!((last.0, last.3, last.4), (EventKind::Destroy, None, None));
+    assert_eq!((last.0, last.3, last.4), (EventKind::Delete, None, None));
 }
 
 #[test]
@@ -365,8 +367,8 @@ fn an_event_that_was_held_has_the_time_when_it_was_received() {
     case.take(EventKind::New, PLAIN);
     case.follower.received_ns = 90;
     case.round(Some(PLAIN), |_| {});
-    case.take(EventKind::Destroy, PLAIN);
+    case.take(EventKind::Delete, PLAIN);
     let told: Vec<_> = case.told.iter().map(|told| (told.0, told.4)).collect();
-    let both = [(EventKind::New, None), (EventKind::Destroy, Some(50))];
+    let both = [(EventKind::New, None), (EventKind::Delete, Some(50))];
     assert_eq!(told, both);
 }

@@ -4,7 +4,8 @@ use super::details::Details;
 use super::table::bits;
 use crate::Family;
 use crate::conntrack::identity::Identity;
-use crate::conntrack::{EventKind, Flow, Key, ProtocolState, Tuple, Zone, status};
+use crate::conntrack::{Flow, Key, ProtocolState, Tuple, Zone, status};
+use crate::event_kind::EventKind;
 
 /// Not told, or further away than the clock reaches.
 const NEVER: u32 = u32::MAX;

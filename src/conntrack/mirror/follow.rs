@@ -23,8 +23,9 @@ use super::index::Slot;
 use super::table::{Flows, Found, Kind, bits};
 use super::{Change, Mirror};
 use crate::conntrack::identity::Identity;
-use crate::conntrack::{EventKind, Flow, Group, Repeats, status};
+use crate::conntrack::{Flow, Group, Repeats, status};
 use crate::error::Result;
+use crate::event_kind::EventKind;
 use crate::message::{Message, flags};
 use crate::mirror::{Budget, Resync, Table};
 use crate::request::{Exchange, Requester};
@@ -79,8 +80,8 @@ impl Counts {
         if is_resynced {
             let count = match flow.kind {
                 EventKind::New => &mut self.new,
-                EventKind::Update => &mut self.update,
-                EventKind::Destroy => &mut self.destroy,
+                EventKind::Update | EventKind::Entry => &mut self.update,
+                EventKind::Delete => &mut self.destroy,
             };
             *count += 1;
         }
@@ -237,11 +238,11 @@ impl Follower {
         let is_dying = flow.status.unwrap_or(0) & status::DYING != 0;
         match (flow.kind, found.live.filter(is_same)) {
             (EventKind::New, Some(slot)) => self.apply_new_again(slot, flow, f),
-            (EventKind::Update, Some(slot)) => {
+            (EventKind::Update | EventKind::Entry, Some(slot)) => {
                 self.update(slot, flow);
                 self.counts.hand_out(flow, false, f);
             }
-            (EventKind::Destroy, Some(slot)) => {
+            (EventKind::Delete, Some(slot)) => {
                 self.ended.note_end(identity, flow.id, flow.stop_ns);
                 if flow.start_ns.is_none() {
                     flow.observed_start_ns = self.flows.entry(slot).start.observed_ns();
@@ -250,16 +251,20 @@ impl Follower {
                 self.counts.hand_out(flow, false, f);
             }
             // Its Destroy has overtaken it, or tells of it soon.
-            (EventKind::New | EventKind::Update, None) if is_dying => self.late_count += 1,
-            (EventKind::New | EventKind::Update, None)
+            (EventKind::New | EventKind::Update | EventKind::Entry, None) if is_dying => {
+                self.late_count += 1;
+            }
+            (EventKind::New | EventKind::Update | EventKind::Entry, None)
                 if self.is_late(flow, identity, found, is_synced) =>
             {
                 self.late_count += 1;
                 self.doubt(identity, flow.id);
             }
             (EventKind::New, None) => self.begin_flow(flow, found, f),
-            (EventKind::Update, None) => self.apply_unknown_update(flow, found, f),
-            (EventKind::Destroy, None) => {
+            (EventKind::Update | EventKind::Entry, None) => {
+                self.apply_unknown_update(flow, found, f);
+            }
+            (EventKind::Delete, None) => {
                 self.apply_unknown_destroy(flow, identity, found, is_synced, f);
             }
         }
@@ -288,7 +293,7 @@ impl Follower {
             EventKind::New => found
                 .live
                 .is_some_and(|other| is_synced || self.is_confirmed(other)),
-            EventKind::Update | EventKind::Destroy => true,
+            EventKind::Update | EventKind::Delete | EventKind::Entry => true,
         };
         // When nothing is missing, one of the same id that the dump met begins with a New that is still to come.
         let is_another = !is_synced && self.is_dumped(identity, flow.id, found);
@@ -493,7 +498,7 @@ impl Follower {
     fn make_up_end(&mut self, slot: Slot, f: Out<'_>) {
         let entry = self.flows.entry(slot);
         self.ended.note_made_up_end(&entry.identity(), entry.id);
-        self.hand_out(slot, EventKind::Destroy, f);
+        self.hand_out(slot, EventKind::Delete, f);
     }
 
     /// What the kernel says now of a live flow. It is of the same lifetime.
@@ -817,7 +822,7 @@ mod tests {
 
     const NEW: EventKind = EventKind::New;
     const UPDATE: EventKind = EventKind::Update;
-    const DESTROY: EventKind = EventKind::Destroy;
+    const DESTROY: EventKind = EventKind::Delete;
     /// Whether it is made up.
     const RESYNCED: bool = true;
 

@@ -21,9 +21,10 @@ pub(super) use self::index::step_count;
 pub(super) use self::index::{Index, Slot};
 use self::sweep::Sweep;
 use super::identity::Identity;
-use super::{EventKind, Flow, Group, Key, Tuple, Zone};
+use super::{Flow, Group, Key, Tuple, Zone};
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
+use crate::event_kind::EventKind;
 use crate::message::Message;
 #[cfg(doc)]
 use crate::mirror::ResyncReason;
@@ -37,7 +38,7 @@ use crate::socket::Socket;
 ///
 /// It takes the events of one socket that is in the groups of [`GROUPS`](Self::GROUPS), without a filter, and hands out
 /// changes. By these alone a table can be kept too: a flow's lifetime begins with one [`EventKind::New`], nothing of it comes
-/// before, and it ends with one [`EventKind::Destroy`]. The changes are the kernel's events, and what stands in for those that
+/// before, and it ends with one [`EventKind::Delete`]. The changes are the kernel's events, and what stands in for those that
 /// are missing ([`Change::Flow`], `is_resynced`). After a loss the table is the kernel's again when [`Change::Resynced`] comes.
 ///
 /// - The first changes are the table as the kernel has it; events that came meanwhile are held, up to 64 MiB of them, and
@@ -59,7 +60,7 @@ use crate::socket::Socket;
 ///   that the flow is over, the kernel is asked.
 /// - No event reports that packets have refreshed a timeout, and some flows end without an event. So the kernel is asked about
 ///   flows whose time has been over for 2 s. It is asked about 128 of them each 10 ms, and each is found within some 10 s if they
-///   are fewer than 100,000; a million that are over at the same time take 80 s. A [`EventKind::Destroy`] is never made from
+///   are fewer than 100,000; a million that are over at the same time take 80 s. A [`EventKind::Delete`] is never made from
 ///   the clock alone.
 /// - Of a flow it keeps what a dump has of it: tuples, zone, id, mark, status, protocol state, the time that is left, when it
 ///   began, its labels, helper and master, and what it has carried (packets and bytes). Not the security context. What a
@@ -452,7 +453,7 @@ impl Mirror {
         self.len() == 0
     }
 
-    /// The flow of a key, as an [`EventKind::Update`].
+    /// The flow of a key, as an [`EventKind::Entry`].
     pub fn get(&self, key: &Key) -> Option<Flow<'_>> {
         let slot = self.follower.flows.find(&Identity::from(*key)).live?;
         Some(self.flow(slot, Instant::now()))
@@ -506,7 +507,7 @@ impl Mirror {
 
     fn flow(&self, slot: Slot, now: Instant) -> Flow<'_> {
         let flows = &self.follower.flows;
-        flows.flow(slot, EventKind::Update, self.seconds(now))
+        flows.flow(slot, EventKind::Entry, self.seconds(now))
     }
 
     /// How many acknowledgements the mirror has asked for by the events' socket. Each is a datagram that the socket receives, or

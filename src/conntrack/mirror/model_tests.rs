@@ -9,9 +9,8 @@ use super::Change;
 use super::entry::{Entry, Known};
 use super::follow::Follower;
 use crate::conntrack::identity::Identity;
-use crate::conntrack::{
-    EventKind, Flow, Key, Layer4, ProtocolState, Tuple, Zone, ZoneDirection, status,
-};
+use crate::conntrack::{Flow, Key, Layer4, ProtocolState, Tuple, Zone, ZoneDirection, status};
+use crate::event_kind::EventKind;
 use crate::message::{MessageBuilder, Messages, flags};
 use crate::mirror::{Resync, ResyncReason, Table as _};
 
@@ -98,7 +97,8 @@ pub(super) fn message_of(key: &Key, kind: EventKind, facts: &Facts, has_state: b
     let (message_type, flags) = match kind {
         EventKind::New => (0x100, flags::CREATE | flags::EXCL),
         EventKind::Update => (0x100, 0),
-        EventKind::Destroy => (0x102, 0),
+        EventKind::Delete => (0x102, 0),
+        EventKind::Entry => (0x100, flags::MULTI),
     };
     let orig_zone = key
         .zone
@@ -231,7 +231,7 @@ impl Kernel {
         has_state: bool,
         random: &mut Random,
     ) -> bool {
-        if self.way.only_tells_ends && kind != EventKind::Destroy {
+        if self.way.only_tells_ends && kind != EventKind::Delete {
             return true;
         }
         if self.way.silent > 0 && random.one_in(self.way.silent) {
@@ -241,7 +241,7 @@ impl Kernel {
             && is_clash(number)
             && !flow.is_heard
             && flow.facts.id == facts.id
-            && (kind == EventKind::Destroy || facts.status & status::DYING == 0)
+            && (kind == EventKind::Delete || facts.status & status::DYING == 0)
         {
             flow.is_heard = true;
             self.begun += 1;
@@ -276,7 +276,7 @@ impl Kernel {
             let (number, facts) = self
                 .undelivered
                 .swap_remove(usize::try_from(index).unwrap());
-            let is_delivered = self.send(number, EventKind::Destroy, &facts, true, random);
+            let is_delivered = self.send(number, EventKind::Delete, &facts, true, random);
             let is_missed = match self.way.resends {
                 Resends::Own => !is_delivered,
                 _ => random.one_in(3),
@@ -400,7 +400,7 @@ impl Kernel {
         let facts = flow.facts;
         if !flow.is_end_told {
             flow.is_end_told = true;
-            let is_delivered = self.queue_event(number, EventKind::Destroy, true, random);
+            let is_delivered = self.queue_event(number, EventKind::Delete, true, random);
             let is_missed = match self.way.resends {
                 Resends::Never => false,
                 Resends::OfOthers => random.one_in(2),
@@ -414,7 +414,7 @@ impl Kernel {
             }
             // Another program's reliable socket could not take it, so it is sent again.
             if self.way.resends != Resends::Own && random.one_in(10) {
-                self.queue_event(number, EventKind::Destroy, true, random);
+                self.queue_event(number, EventKind::Delete, true, random);
             }
         }
         self.send_late(number, random);
@@ -530,7 +530,7 @@ impl Listener {
                     ..Facts::of(flow)
                 };
             }
-            (EventKind::Destroy, Some(known)) => {
+            (EventKind::Delete, Some(known)) => {
                 assert_eq!(known.id, flow.id.unwrap());
                 self.destroy_count += 1;
                 self.flows.remove(&name(flow));

@@ -261,7 +261,8 @@ mod tests {
     use super::super::Change;
     use super::super::model_tests::{Facts, key_of, message_of};
     use super::*;
-    use crate::conntrack::{EventKind, Flow, status};
+    use crate::conntrack::{Flow, status};
+    use crate::event_kind::EventKind;
     use crate::message::Messages;
     use crate::request::Requester;
     use crate::socket::Protocol;
@@ -339,7 +340,7 @@ mod tests {
         let mut case = Case::new(7);
         case.answer(None);
         assert_eq!((case.told.len(), case.follower.flows.live_count()), (0, 1));
-        assert_eq!(case.meet_barrier(), [(EventKind::Destroy, 7, true)]);
+        assert_eq!(case.meet_barrier(), [(EventKind::Delete, 7, true)]);
         assert_eq!(case.follower.flows.live_count(), 0);
     }
 
@@ -347,7 +348,7 @@ mod tests {
     fn another_flow_of_the_same_key_takes_its_place() {
         let mut case = Case::new(7);
         case.answer(Some(entry(8, 0)));
-        let both = [(EventKind::Destroy, 7, true), (EventKind::New, 8, true)];
+        let both = [(EventKind::Delete, 7, true), (EventKind::New, 8, true)];
         assert_eq!(case.meet_barrier(), both);
         assert_eq!(case.follower.flows.entry(0).id, Some(8));
     }
@@ -361,15 +362,15 @@ mod tests {
 
         let mut case = Case::new(7);
         case.answer(None);
-        case.take(EventKind::Destroy, 7);
-        assert_eq!(case.meet_barrier(), [(EventKind::Destroy, 7, false)]);
+        case.take(EventKind::Delete, 7);
+        assert_eq!(case.meet_barrier(), [(EventKind::Delete, 7, false)]);
 
         // The place is another flow's by then.
         let mut case = Case::new(7);
         case.answer(Some(entry(8, 0)));
-        case.take(EventKind::Destroy, 7);
+        case.take(EventKind::Delete, 7);
         case.take(EventKind::New, 8);
-        let events = [(EventKind::Destroy, 7, false), (EventKind::New, 8, false)];
+        let events = [(EventKind::Delete, 7, false), (EventKind::New, 8, false)];
         assert_eq!(case.meet_barrier(), events);
     }
 
@@ -448,7 +449,7 @@ mod tests {
         resolve(&mut case, Some(entry(7, 0)));
         assert_eq!(case.meet_barrier(), []);
         resolve(&mut case, None);
-        assert_eq!(case.meet_barrier(), [(EventKind::Destroy, 7, true)]);
+        assert_eq!(case.meet_barrier(), [(EventKind::Delete, 7, true)]);
         // It is there again, or it is not, or another one is, of which events tell.
         resolve(&mut case, None);
         resolve(&mut case, Some(entry(8, 0)));
@@ -460,7 +461,7 @@ mod tests {
         assert_eq!(case.meet_barrier()[1..], [(EventKind::New, 7, true)]);
         // What the mirror has instead has ended.
         resolve(&mut case, Some(entry(9, 0)));
-        let last = [(EventKind::Destroy, 7, true), (EventKind::New, 9, true)];
+        let last = [(EventKind::Delete, 7, true), (EventKind::New, 9, true)];
         assert_eq!(case.meet_barrier()[2..], last);
     }
 }

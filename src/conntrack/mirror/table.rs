@@ -7,7 +7,8 @@ use super::entry::{Entry, Known};
 use super::index::{Index, Slot};
 use super::tombs::Tombs;
 use crate::conntrack::identity::{Identity, fold, hash_tuple};
-use crate::conntrack::{EventKind, Flow, Tuple, Zone};
+use crate::conntrack::{Flow, Tuple, Zone};
+use crate::event_kind::EventKind;
 
 /// So many entries are allocated at a time. None is ever moved: that would hold up the events.
 const CHUNK: usize = 1024;
@@ -148,7 +149,7 @@ impl Flows {
     pub(super) fn flow(&self, slot: Slot, kind: EventKind, now_seconds: u32) -> Flow<'_> {
         let mut flow = self.entry(slot).to_flow(kind, now_seconds);
         self.beside.add_to(slot, &mut flow);
-        if kind == EventKind::Destroy {
+        if kind == EventKind::Delete {
             (flow.counters_orig, flow.counters_reply) = (None, None);
         }
         flow

@@ -30,10 +30,11 @@ use super::slots::{Hashes, Kind, Slot, Slots, bits};
 use super::{Change, Mirror};
 use crate::Family;
 use crate::error::Result;
+use crate::event_kind::EventKind;
 use crate::message::{Message, flags};
 use crate::mirror::{Budget, Table};
 use crate::request::{Exchange, Requester};
-use crate::route::{EventKind, Group, ROUTE_FIXED_BYTES, Route};
+use crate::route::{Group, ROUTE_FIXED_BYTES, Route};
 use crate::socket::Protocol;
 
 /// `RTM_GETROUTE`.
@@ -145,7 +146,7 @@ impl Table for Fib {
         let Some(route) = Route::decode(message).filter(kept::is_kept) else {
             return;
         };
-        if route.kind == EventKind::New {
+        if route.kind != EventKind::Delete {
             self.with_candidate(message, &route, Self::note_dumped);
         }
     }
@@ -218,7 +219,7 @@ impl Fib {
 
     fn told(&self, slot: Slot) -> Option<Route<'_>> {
         let is_told = self.slots.kind(slot) == Kind::Live && self.slots.has(slot, bits::TOLD);
-        is_told.then(|| kept::route(self.slots.bytes(slot), EventKind::New))?
+        is_told.then(|| kept::route(self.slots.bytes(slot), EventKind::Entry))?
     }
 
     /// The events are ahead of the dump: from here on it is merged.
@@ -305,7 +306,7 @@ impl Fib {
                 fib.settle(candidate.hashes.place, f);
             }
             let is_doubtful = match route.kind {
-                EventKind::New => fib.add(candidate, f),
+                EventKind::New | EventKind::Update | EventKind::Entry => fib.add(candidate, f),
                 EventKind::Delete => fib.delete(candidate, f),
             };
             is_doubtful || kept::is_unclear(&route)

@@ -4,10 +4,10 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use crate::Family;
+use crate::event_kind::EventKind;
 use crate::message::{Attribute, Message, MessageBuilder, Messages, align};
 use crate::route::{
-    Address, EventKind, NEW_ROUTE, Nexthops, ROUTE_FIXED_BYTES, Route, protocol, route_flags, rta,
-    table,
+    Address, NEW_ROUTE, Nexthops, ROUTE_FIXED_BYTES, Route, protocol, route_flags, rta, table,
 };
 
 /// Size of `struct rtnexthop`.

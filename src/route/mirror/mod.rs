@@ -173,7 +173,8 @@ impl<'a> Change<'a> {
 /// ```no_run
 /// use std::ops::ControlFlow;
 /// use std::time::Instant;
-/// use nlring::route::{Change, EventKind, Mirror, MirrorOptions};
+/// use nlring::EventKind;
+/// use nlring::route::{Change, Mirror, MirrorOptions};
 /// use nlring::{Engine, Protocol, Socket};
 ///
 /// let socket = Socket::builder(Protocol::ROUTE).groups(Mirror::GROUPS).recv_buffer_bytes(8 << 20).open()?;

@@ -7,9 +7,10 @@ use super::Change;
 use super::fib::{Counts, Fib};
 use super::kept;
 use crate::Family;
+use crate::event_kind::EventKind;
 use crate::message::flags;
 use crate::mirror::Table as _;
-use crate::route::{EventKind, Route, route_flags};
+use crate::route::{Route, route_flags};
 use crate::{Message, MessageBuilder, MessageList};
 
 /// A xorshift generator: the same numbers for the same seed.
@@ -503,6 +504,7 @@ impl Follower {
                 EventKind::New if is_known => self.resynced.update += 1,
                 EventKind::New => self.resynced.new += 1,
                 EventKind::Delete => self.resynced.delete += 1,
+                EventKind::Update | EventKind::Entry => panic!("not by a mirror: {route:?}"),
             }
         }
         match route.kind {
@@ -516,6 +518,7 @@ impl Follower {
                 assert!(before.is_some(), "never told of, and gone: {view:?}");
                 Some(view)
             }
+            EventKind::Update | EventKind::Entry => panic!("not by a mirror: {route:?}"),
         }
     }
 }
