@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::CommonArguments;
+use super::collector::CommonArguments;
 use crate::units::parse_size;
 
 #[derive(Args, Debug)]
@@ -14,22 +14,22 @@ use crate::units::parse_size;
     mut_arg("stats_interval", |argument| argument.requires("events")),
 )]
 pub struct DemoArguments {
-    /// Print the events only, 1000 of them, as a collector does
+    /// Skip the tour: print 1000 events as a collector does, and compare the counts
     #[arg(long)]
     pub events: bool,
 
     #[command(flatten)]
     pub common: CommonArguments,
 
-    /// Each socket's receive buffer: so small that every process may have it
+    /// Size of each socket's receive buffer; the default is small enough for any process
     #[arg(long = "recv-buffer", value_name = "SIZE", allow_hyphen_values = true, default_value = "208KiB", requires = "events", value_parser = parse_size)]
     pub recv_buffer_bytes: usize,
 }
 
 const DEMO_HELP: &str = "\
-It runs in a network namespace of its own, which ends with it: nothing of this machine is changed. It needs root, or user
-namespaces that are allowed to everybody.
+The demo runs in a network namespace of its own, which ends with it, and changes nothing of this machine. It needs root, or
+user namespaces that every user may create.
 
 Without --events, only --backend and --wait can be given.
 
-Exits with 1 when one of its checks fails; with --events, when what it made is not what it received and lost.";
+Exits with 1 if one of its checks fails; with --events, if what it received and lost is not what it made.";

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{parse_count, parse_cpu, parse_datagram_size, parse_events};
-use crate::load::SourceKind;
+use super::source::SourceKind;
+use super::values::{parse_count, parse_cpu, parse_datagram_size, parse_events};
 use crate::units::parse_time;
 
 #[derive(Args, Debug)]
 #[command(after_help = FLOOD_HELP)]
 pub struct FloodArguments {
-    /// What to make
+    /// Which events to make, and how
     pub source: SourceKind,
 
-    /// Make the events in this network namespace, where others can hear them, instead of a private one
+    /// Make the events in this network namespace, where others hear them, instead of a private one
     #[arg(long)]
     pub here: bool,
 
-    /// Events a second; without it, as fast as possible
+    /// Events per second [default: unlimited]
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_events)]
     pub rate: Option<u32>,
 
@@ -30,11 +30,11 @@ pub struct FloodArguments {
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
     pub count: Option<u64>,
 
-    /// End after this time; without it and --count, after 10s
+    /// End after this time [default: 10s, unless --count is given]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_time)]
     pub duration: Option<Duration>,
 
-    /// The size of usersock's datagrams, from 32 bytes to 32KiB [default: 200]
+    /// Size of usersock's datagrams, from 32 bytes to 32KiB [default: 200]
     #[arg(long = "size", value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_datagram_size)]
     pub datagram_bytes: Option<usize>,
 
@@ -48,23 +48,23 @@ pub struct FloodArguments {
 }
 
 const FLOOD_HELP: &str = "\
-To load a collector, run both in the same network namespace, the flood with --here:
+To load a collector, run both in the same network namespace, and flood with --here:
     ip netns add x
     ip netns exec x nlring conntrack --output /dev/null &
     ip netns exec x nlring flood --here conntrack --rate 100000
---here sets nothing up: conntrack-flows and conntrack-tcp need a rule that makes the kernel track flows (nlring doctor says
-how), and they and route need the loopback device to be up. Without --here nobody listens: it shows how fast the kernel makes
-events that nobody hears.
+With --here nothing is set up: conntrack-flows and conntrack-tcp need a firewall rule that makes the kernel track flows
+(nlring doctor shows one), and they and route need the loopback device to be up. Without --here nobody listens: that shows
+how fast the kernel makes events that nobody receives.
 
-Each event is due at its own time, however late the events before it were. When the flood falls behind, it makes what is due
-at once, and the report says how late the latest event was, and which rate was reached.
+Each event is due at a fixed time, no matter how late the events before it were. If flood falls behind, it makes all due
+events at once. The report says how late the latest event was, and which rate was reached.
 
---count is rounded up to whole flows or routes, which make 2 events each (conntrack-tcp: 5): each is removed before the next
-is made. For conntrack-flush it is the number of entries [default: 100000]; removing them makes as many events again.
+--count is rounded up to whole flows or routes, because each is removed before the next is made: 2 events each, 5 for
+conntrack-tcp. For conntrack-flush it is the number of entries [default: 100000]; removing them makes as many events again.
 
 conntrack and conntrack-flush make TCP entries from 198.18.0.0/16 to 198.19.0.0/16, conntrack-flows and conntrack-tcp make
 flows from 127.0.0.1 to 127.0.0.0/8, route makes /32 routes in 240.0.0.0/5 with protocol 158. At its end, also by Ctrl-C,
-flood removes what it has made and nothing else. A kill -9 leaves some behind (entries end by themselves after ten minutes);
-this removes it:
+flood removes what it has made and nothing else. After a kill -9 some of it remains. Entries time out after ten minutes;
+these commands remove it at once:
     conntrack -D -m 0x6e6c0000/0xffff0000      # of conntrack-flush
     ip route flush proto 158                   # of route";

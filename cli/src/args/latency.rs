@@ -6,27 +6,27 @@ use std::time::Duration;
 use clap::Args;
 use nlring::Wait;
 
-use super::{parse_backend, parse_cpu, parse_datagram_size, parse_events, parse_wait};
-use crate::latency::{Cpus, Receiver, Way};
-use crate::load::SourceKind;
+use super::source::SourceKind;
+use super::values::{parse_cpu, parse_datagram_size, parse_events, parse_wait};
+use super::way::{Receiver, Way, parse_receiver, parse_way};
 use crate::units::{parse_size, parse_time};
 
 #[derive(Args, Debug)]
 #[command(after_help = LATENCY_HELP)]
 pub struct LatencyArguments {
-    /// How to receive: auto, multishot, oneshot[:DEPTH], recvmmsg, or recv, which is a plain loop over recv(2)
+    /// How to receive: auto, multishot, oneshot[:DEPTH], recvmmsg, or recv, a plain loop over recv(2)
     #[arg(long = "backend", value_name = "BACKENDS", value_delimiter = ',', default_value = "auto,recv", value_parser = parse_receiver)]
     pub receivers: Vec<Receiver>,
 
-    /// When to wake for events: auto, prompt, batch:DELAY or spin. recv always wakes at once
+    /// When to wake up for events: auto, prompt, batch:DELAY or spin; recv always wakes up at once
     #[arg(long = "wait", value_name = "WAITS", value_delimiter = ',', default_value = "auto,prompt,batch:1ms,spin", value_parser = parse_wait)]
     pub waits: Vec<Wait>,
 
-    /// Events a second; max is as fast as possible
-    #[arg(long = "rate", value_name = "RATES", value_delimiter = ',', allow_hyphen_values = true, default_value = "1000,10000,50000", value_parser = parse_pace)]
+    /// Events per second; max is as fast as possible
+    #[arg(long = "rate", value_name = "RATES", value_delimiter = ',', allow_hyphen_values = true, default_value = "1000,10000,50000", value_parser = parse_rate)]
     pub rates: Vec<Option<u32>>,
 
-    /// What makes the events
+    /// Which events to make, and how
     #[arg(
         long = "source",
         value_name = "SOURCES",
@@ -35,11 +35,11 @@ pub struct LatencyArguments {
     )]
     pub sources: Vec<SourceKind>,
 
-    /// The socket's receive buffer, in which events wait to be read
+    /// Size of the socket's receive buffer, where events wait to be read
     #[arg(long = "recv-buffer", value_name = "SIZES", value_delimiter = ',', allow_hyphen_values = true, default_value = "8MiB", value_parser = parse_size)]
     pub recv_buffers: Vec<usize>,
 
-    /// The size of usersock's datagrams, from 32 bytes to 32KiB [default: 200]
+    /// Size of usersock's datagrams, from 32 bytes to 32KiB [default: 200]
     #[arg(long = "size", value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_datagram_size)]
     pub datagram_bytes: Option<usize>,
 
@@ -51,7 +51,7 @@ pub struct LatencyArguments {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "100ms", value_parser = parse_time)]
     pub warmup: Duration,
 
-    /// How often each way is measured; from 5 on, ratios have a 90 % interval
+    /// How many times to measure each combination; from 5 on, ratios have a 90 % interval
     #[arg(long = "repeat", value_name = "N", allow_hyphen_values = true, default_value = "3", value_parser = parse_repeat)]
     pub repeat_count: usize,
 
@@ -59,7 +59,7 @@ pub struct LatencyArguments {
     #[arg(long, value_name = "RECEIVER,GENERATOR", allow_hyphen_values = true, value_parser = parse_cpus)]
     pub cpu: Option<Cpus>,
 
-    /// The way to compare the others with, such as recvmmsg/batch:1ms [default: recv, if it is measured]
+    /// What to compare the others with, such as recvmmsg/batch:1ms [default: recv, if it is measured]
     #[arg(long, value_name = "BACKEND/WAIT", value_parser = parse_way)]
     pub against: Option<Way>,
 
@@ -67,53 +67,40 @@ pub struct LatencyArguments {
     #[arg(long)]
     pub json: bool,
 
-    /// Write each distribution into this directory, as HdrHistogram's plotters read it
+    /// Write each distribution to a file in this directory, in the format of HdrHistogram's plotters
     #[arg(long, value_name = "DIRECTORY")]
     pub hgrm: Option<PathBuf>,
 
-    /// Draw the percentiles, and CPU time beside latency, into this file
+    /// Draw the percentiles, and CPU time against latency, into this file
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 }
 
 const LATENCY_HELP: &str = "\
-BACKENDS, WAITS, RATES, SOURCES and SIZES are lists, such as 1000,50000,max: every combination is measured. It runs in a
-private network namespace, makes events on one CPU and receives them on another. The ways to receive take turns, because a
-machine's speed drifts.
+BACKENDS, WAITS, RATES, SOURCES and SIZES are lists, such as 1000,50000,max: every combination is measured. The events are
+made on one CPU and received on another, in a private network namespace. A machine's speed drifts, so backends and waits
+take turns.
 
-A latency is the time from when an event was due to when the program has it. An event is due at its own time, however late
-the events before it were, so what a slow event holds up counts as late too. From Linux 6.14 on, conntrack's events carry the
-time when they happened, and their latency is counted from that. The table says which of the two it is.
+A latency is the time from when an event was due to when the program has it. Each event is due at a fixed time, no matter
+how late the events before it were, so an event that a slow one holds up counts as late too. From Linux 6.14 on, conntrack's
+events carry the time when they happened, and their latency counts from then. The table says which of the two it is.
 
-CPU µs: CPU time of the receiving thread for each event. switches: its context switches for each event. made µs: CPU time
-for making an event. late µs: how late after it was due the latest event was made. Figures are medians over the repetitions,
-counts are sums, ratios are of runs of the same repetition. Received, lost and unread together must be what was made: else
-it warns, and exits with 1.
+CPU µs is the receiving thread's CPU time per event, and switches its context switches per event. made µs is the CPU time to
+make an event, and late µs how long after its due time the latest event was made. Figures are medians over the repetitions,
+counts are sums, and ratios compare runs of the same repetition. Events received, lost and unread must add up to those made.
+If they do not, nlring prints a warning and exits with 1.
 
 A size is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit: 100us, 1ms, 0.5s, 5m.";
 
-fn parse_receiver(text: &str) -> Result<Receiver, String> {
-    match text {
-        "recv" => Ok(Receiver::Recv),
-        _ => parse_backend(text)
-            .map(Receiver::Engine)
-            .map_err(|remedy| format!("{remedy}, or recv")),
-    }
+/// One CPU to receive on, one to make events on.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpus {
+    pub receiver: usize,
+    pub generator: usize,
 }
 
-fn parse_way(text: &str) -> Result<Way, String> {
-    let (receiver, wait) = match text.split_once('/') {
-        None => (text, None),
-        Some((receiver, wait)) => (receiver, Some(parse_wait(wait)?)),
-    };
-    let receiver = parse_receiver(receiver)?;
-    if (receiver == Receiver::Recv) == wait.is_some() {
-        return Err("give BACKEND/WAIT, such as recvmmsg/batch:1ms, or recv alone".to_owned());
-    }
-    Ok(Way { receiver, wait })
-}
-
-fn parse_pace(text: &str) -> Result<Option<u32>, String> {
+/// None: as fast as possible.
+fn parse_rate(text: &str) -> Result<Option<u32>, String> {
     match text {
         "0" | "max" => Ok(None),
         _ => parse_events(text)
@@ -144,38 +131,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_are_named_as_they_are_shown() {
-        for text in [
-            "recv",
-            "auto/auto",
-            "oneshot:4/spin",
-            "recvmmsg/batch:1ms",
-            "multishot/batch:1500us",
-        ] {
-            assert_eq!(
-                parse_way(text).map(|way| way.to_string()),
-                Ok(text.to_owned())
-            );
-        }
-        for bad in [
-            "auto",
-            "recv/auto",
-            "recv/",
-            "/auto",
-            "epoll/auto",
-            "auto/fast",
-            "",
-        ] {
-            assert!(parse_way(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_rate_may_have_no_bound() {
-        assert_eq!(parse_pace("max"), Ok(None));
-        assert_eq!(parse_pace("0"), Ok(None));
-        assert_eq!(parse_pace("1000"), Ok(Some(1000)));
-        assert!(parse_pace("fast").unwrap_err().ends_with("or max"));
+    fn a_rate_may_be_unlimited() {
+        assert_eq!(parse_rate("max"), Ok(None));
+        assert_eq!(parse_rate("0"), Ok(None));
+        assert_eq!(parse_rate("1000"), Ok(Some(1000)));
+        assert!(parse_rate("fast").unwrap_err().ends_with("or max"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use nlring_print::conntrack::{expectation, json, text};
 use nlring_print::gap::{self, Gap};
 use nlring_print::local_time::LocalTime;
 
-use crate::args::{AuditInterval, ConntrackArguments, ConntrackEvent, Field};
+use crate::args::{AuditInterval, ConntrackArguments, ConntrackEvent, ConntrackField};
 use crate::follow::collect::{Incoming, Limits, Lines};
 use crate::follow::session;
 use crate::follow::summary::Summary;
@@ -86,7 +86,7 @@ fn format(arguments: &ConntrackArguments, console: &mut Console) -> FlowFormat {
         return FlowFormat::Json(LabelNames::load().unwrap_or_default());
     }
     let mut options = text_options(&arguments.fields);
-    if arguments.fields.contains(&Field::Labels) {
+    if arguments.fields.contains(&ConntrackField::Labels) {
         match LabelNames::load() {
             Ok(names) => options.labels = Some(names),
             Err(reason) => console.warn(format_args!("labels are not shown: {reason}")),
@@ -96,13 +96,13 @@ fn format(arguments: &ConntrackArguments, console: &mut Console) -> FlowFormat {
 }
 
 /// The labels' names have to be given beside.
-fn text_options(fields: &[Field]) -> TextOptions {
+fn text_options(fields: &[ConntrackField]) -> TextOptions {
     let has = |field| fields.contains(&field);
     TextOptions {
-        timestamp: has(Field::Timestamp),
-        extended: has(Field::Extended),
-        id: has(Field::Id),
-        ktimestamp: has(Field::Ktimestamp).then(LocalTime::system),
+        timestamp: has(ConntrackField::Timestamp),
+        extended: has(ConntrackField::Extended),
+        id: has(ConntrackField::Id),
+        ktimestamp: has(ConntrackField::Ktimestamp).then(LocalTime::system),
         labels: None,
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::follower::How;
 use super::stage::Stage;
-use crate::latency::{self, Cost, Receiver, Way};
-use crate::load::SourceKind;
+use crate::args::{Receiver, SourceKind, Way};
+use crate::latency::{self, Cost};
 use crate::outcome::Failure;
 use crate::units::ratio;
 

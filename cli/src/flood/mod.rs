@@ -11,11 +11,11 @@ use std::time::Duration;
 use nlring_print::json;
 use serde::Serialize;
 
-use crate::args::FloodArguments;
+use crate::args::{FloodArguments, SourceKind};
 use crate::host::cpu;
 use crate::host::namespace;
 use crate::host::signals;
-use crate::load::{self, Load, Made, Pace, Place, Schedule, SourceKind};
+use crate::load::{self, Load, Made, Pace, Place, Schedule};
 use crate::outcome::{self, Failure, Outcome};
 use crate::units::{rate, ratio};
 

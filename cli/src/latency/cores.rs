@@ -2,14 +2,8 @@
 
 use rustix::thread::{CpuSet, sched_getaffinity};
 
+use crate::args::Cpus;
 use crate::outcome::Failure;
-
-/// One CPU to receive on, one to make events on.
-#[derive(Clone, Copy, Debug)]
-pub struct Cpus {
-    pub receiver: usize,
-    pub generator: usize,
-}
 
 /// The first and the last that this process may run on: neighbours may be two threads of one core.
 pub fn choose() -> Result<Cpus, Failure> {

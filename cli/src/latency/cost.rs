@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::cores;
-use super::plan::{Setting, Way};
+use super::plan::Setting;
 use super::ratio::median;
 use super::run::{Conditions, Run, Runs};
+use crate::args::{SourceKind, Way};
 use crate::host::cpu::pin_to_cpu;
-use crate::load::{DEFAULT_DATAGRAM_BYTES, SourceKind};
+use crate::load::DEFAULT_DATAGRAM_BYTES;
 use crate::outcome::Failure;
 
 const RECV_BUFFER_BYTES: usize = 8 << 20;

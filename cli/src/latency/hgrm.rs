@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use nlring::latency::Recorder;
 use nlring_print::text::shown;
 
-use super::plan::{Plan, Setting, Way};
+use super::plan::{Plan, Setting};
 use super::run::Runs;
+use crate::args::Way;
 use crate::outcome::Failure;
 
 pub struct Directory(PathBuf);

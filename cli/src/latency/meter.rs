@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use super::plan::Setting;
 use super::usage::Usage;
-use crate::load::{self, Schedule, SourceKind};
+use crate::args::SourceKind;
+use crate::load::{self, Schedule};
 use crate::outcome::Failure;
 
 /// What says when an event happened.

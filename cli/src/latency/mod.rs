@@ -29,9 +29,7 @@ use progress::Progress;
 use report::Report;
 use run::{Conditions, Run, Runs};
 
-pub use cores::Cpus;
 pub use cost::{Cost, Measurement, costs};
-pub use plan::{Receiver, Way};
 
 /// Exits with 1 also when events are unaccounted for.
 pub fn run(arguments: &LatencyArguments, console: &mut Console) -> Outcome {

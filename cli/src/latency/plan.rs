@@ -1,28 +1,9 @@
 //! What is measured, and in which order.
 
 use std::fmt;
-use std::time::Duration;
 
-use nlring::{Backend, Wait};
-
-use crate::args::LatencyArguments;
-use crate::load::SourceKind;
+use crate::args::{LatencyArguments, Receiver, SourceKind, Way};
 use crate::outcome::Failure;
-
-/// What to receive with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receiver {
-    /// A plain loop over recv(2), to compare with.
-    Recv,
-    Engine(Backend),
-}
-
-/// A way to receive: by what, and when to wake. A recv loop has no choice about that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
-    pub receiver: Receiver,
-    pub wait: Option<Wait>,
-}
 
 /// What all ways are measured with, each with each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,24 +21,6 @@ pub struct Plan {
     pub ways: Vec<Way>,
     /// The way that the others are held against, if it is among them.
     pub reference: Option<usize>,
-}
-
-impl fmt::Display for Receiver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Recv => f.write_str("recv"),
-            Self::Engine(backend) => backend.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.wait {
-            None => self.receiver.fmt(f),
-            Some(wait) => write!(f, "{}/{}", self.receiver, wait_name(wait)),
-        }
-    }
 }
 
 impl fmt::Display for Setting {
@@ -153,27 +116,6 @@ pub fn unique<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
         }
     }
     unique
-}
-
-/// As --wait takes it.
-pub fn wait_name(wait: Wait) -> String {
-    match wait {
-        Wait::Prompt => "prompt".to_owned(),
-        Wait::Spin => "spin".to_owned(),
-        Wait::Batch(delay) => format!("batch:{}", delay_name(delay)),
-        _ => "auto".to_owned(),
-    }
-}
-
-fn delay_name(delay: Duration) -> String {
-    let micros = delay.as_micros();
-    if micros.is_multiple_of(1_000_000) {
-        format!("{}s", micros / 1_000_000)
-    } else if micros.is_multiple_of(1000) {
-        format!("{}ms", micros / 1000)
-    } else {
-        format!("{micros}us")
-    }
 }
 
 #[cfg(test)]

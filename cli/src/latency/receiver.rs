@@ -10,8 +10,9 @@ use nlring::{
 };
 
 use super::meter::Meter;
-use super::plan::{Receiver, Setting, Way};
-use crate::load::{SourceKind, USERSOCK_GROUP};
+use super::plan::Setting;
+use crate::args::{Receiver, SourceKind, Way};
+use crate::load::USERSOCK_GROUP;
 use crate::outcome::Failure;
 
 /// As long as a datagram of `usersock` may be; events are shorter.

@@ -5,12 +5,11 @@ use std::array;
 use nlring_print::json;
 use serde::{Serialize, Serializer};
 
-use super::cores::Cpus;
 use super::meter::Clock;
-use super::plan::{Plan, Setting, Way, wait_name};
+use super::plan::{Plan, Setting};
 use super::ratio::{Interval, as_f64, in_short, median, ratio_interval};
 use super::run::{P50, P99, PERCENTILES, Run, Runs};
-use crate::args::LatencyArguments;
+use crate::args::{Cpus, LatencyArguments, Way, wait_name};
 use crate::outcome::Failure;
 
 #[derive(Debug, Serialize)]

@@ -8,9 +8,10 @@ use std::time::Duration;
 use nlring::latency::Recorder;
 
 use super::meter::{Measured, Meter};
-use super::plan::{Setting, Way};
+use super::plan::Setting;
 use super::ratio::as_f64;
 use super::receiver::{Counts, Setup, Stopper, receive};
+use crate::args::Way;
 use crate::host::cpu::pin_to_cpu;
 use crate::load::{self, Load, Made, Pace, Place, Schedule};
 use crate::outcome::Failure;

@@ -1,9 +1,10 @@
 //! What stands in the way of believing the figures.
 
 use super::meter::Clock;
-use super::plan::{Plan, Setting, Way, unique, wait_name};
+use super::plan::{Plan, Setting, unique};
 use super::receiver::{Counts, Setup};
 use super::run::{Run, Runs};
+use crate::args::{Way, wait_name};
 use crate::host::sysctl;
 
 /// Of all runs; each is told once.

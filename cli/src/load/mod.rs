@@ -15,15 +15,14 @@ pub mod route;
 mod schedule;
 mod usersock;
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use clap::ValueEnum;
 use nlring::Message;
 
+use crate::args::SourceKind;
 use crate::host::cpu::CpuMeter;
 use crate::outcome::Failure;
 use connections::Connections;
@@ -36,49 +35,12 @@ use usersock::Usersock;
 
 pub use clock::now_ns;
 pub use schedule::{Pace, Schedule};
-pub use usersock::{DATAGRAM_BYTES, DEFAULT_DATAGRAM_BYTES, GROUP as USERSOCK_GROUP};
+pub use usersock::{DEFAULT_DATAGRAM_BYTES, GROUP as USERSOCK_GROUP};
 
 /// So many events at most are made between two looks at the clock.
 const MOST_AT_ONCE: u64 = 64;
 /// To read the thread's own clock takes less.
 const READING_NS: u64 = 1_000;
-
-/// What makes the events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
-pub enum SourceKind {
-    /// Datagrams that this program multicasts itself (NETLINK_USERSOCK, group 1); needs no root
-    Usersock,
-    /// Conntrack entries, made and removed by requests: NEW and DESTROY
-    Conntrack,
-    /// UDP flows over the loopback device, each then removed by a request: NEW and DESTROY
-    ConntrackFlows,
-    /// TCP connections over the loopback device, made, reset and removed: NEW, three UPDATE and DESTROY
-    ConntrackTcp,
-    /// Conntrack entries, made one by one, then all removed by one request at the kernel's full speed
-    ConntrackFlush,
-    /// IPv4 routes over the loopback device, added and deleted
-    Route,
-}
-
-impl SourceKind {
-    /// As on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Usersock => "usersock",
-            Self::Conntrack => "conntrack",
-            Self::ConntrackFlows => "conntrack-flows",
-            Self::ConntrackTcp => "conntrack-tcp",
-            Self::ConntrackFlush => "conntrack-flush",
-            Self::Route => "route",
-        }
-    }
-}
-
-impl fmt::Display for SourceKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// Where events are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

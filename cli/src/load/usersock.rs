@@ -1,12 +1,13 @@
 //! Datagrams multicast by this program, each with its index and the time it was due.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use nlring::message::{HEADER_BYTES, MIN_TYPE};
 use nlring::{Message, MessageBuilder, Protocol, Socket};
 use rustix::io::Errno;
 
 use super::{Schedule, Source, clock};
+use crate::args::DATAGRAM_BYTES;
 use crate::outcome::Failure;
 
 /// The group that they are sent to.
@@ -19,8 +20,10 @@ const DATA: u16 = MIN_TYPE;
 const INDEX: Range<usize> = HEADER_BYTES..HEADER_BYTES + 8;
 const DUE: Range<usize> = INDEX.end..INDEX.end + 8;
 
-/// How large they may be.
-pub const DATAGRAM_BYTES: RangeInclusive<usize> = DUE.end..=32 << 10;
+const _: () = assert!(
+    *DATAGRAM_BYTES.start() == DUE.end,
+    "the smallest datagram holds both"
+);
 /// As large as a conntrack event.
 pub const DEFAULT_DATAGRAM_BYTES: usize = 200;
 

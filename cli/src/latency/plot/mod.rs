@@ -14,9 +14,10 @@ use nlring_print::text::shown;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::plan::{Plan, Way};
+use super::plan::Plan;
 use super::report::{Report, Row};
 use super::run::Runs;
+use crate::args::Way;
 use crate::outcome::Failure;
 use style::{HEADING_PIXELS, LABEL_PIXELS, Style, TITLE_PIXELS, WARNING, text_style};
 

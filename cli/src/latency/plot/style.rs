@@ -4,7 +4,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::{Area, Error};
-use crate::latency::plan::{Way, unique};
+use crate::args::Way;
+use crate::latency::plan::unique;
 
 /// Told apart also by the colour-blind, and on white (Okabe and Ito; without their yellow).
 const COLOURS: [RGBColor; 6] = [
