@@ -4,21 +4,21 @@
 //! `cargo bench --bench mirror -- [--flows N]`, as root, in a network namespace of its own; 1,000,000 flows unless another
 //! number is given. As many must fit `net.netfilter.nf_conntrack_max` of the initial namespace. Without `--bench`, as `cargo test
 //! --benches` runs it, with few flows, to see that it works.
-#![allow(unsafe_code)] // an allocator, and what std does not wrap
+#![allow(unsafe_code)] // the clock of the process
 #![allow(
     clippy::cast_precision_loss,
     reason = "counts and times here are far from any limit"
 )]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nlring::conntrack::{
     DumpFilter, Group, Key, Layer4, Mirror, MirrorOptions, NewFlow, Requests, Tuple, status,
 };
 use nlring::{AddOptions, Batch, Engine, Event, Protocol, Result, Running, Socket, SocketId};
+use nlring_testing::allocator::{Counting, allocated_bytes};
+use nlring_testing::own_namespace;
 
 const FLOW_COUNT: u32 = 1_000_000;
 /// Of those that are only to show that it works.
@@ -28,33 +28,6 @@ const BATCH: u32 = 5000;
 const RECV_BUFFER_BYTES: usize = 64 << 20;
 /// Holds a few events.
 const TINY_BYTES: usize = 4096;
-
-/// Counts the bytes that are allocated.
-struct Counting;
-
-static ALLOCATED_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: the system's allocator does all; counting touches only a number.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        ALLOCATED_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        ALLOCATED_BYTES.fetch_add(new_size, Ordering::Relaxed);
-        ALLOCATED_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.realloc(pointer, layout, new_size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -69,10 +42,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             _ => {}
         }
     }
-    // SAFETY: unshare(2) takes a number and touches no memory.
-    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
+    own_namespace();
     Ok(measure(flow_count)?)
 }
 
@@ -123,18 +93,18 @@ fn measure(flow_count: u32) -> Result<()> {
     timer.tell(&format!("{} dumped and decoded alone", dump.items));
 
     let mut mirrored = Mirrored::open()?;
-    let before_bytes = ALLOCATED_BYTES.load(Ordering::Relaxed);
+    let before_bytes = allocated_bytes();
     let mut most_bytes = before_bytes;
     let timer = Timer::new();
     mirrored.turn_until(|mirrored| {
-        most_bytes = most_bytes.max(ALLOCATED_BYTES.load(Ordering::Relaxed));
+        most_bytes = most_bytes.max(allocated_bytes());
         mirrored.mirror.is_synced()
     })?;
     timer.tell(&format!("{} mirrored", mirrored.mirror.len()));
     let a_flow = |bytes: usize| (bytes - before_bytes) as f64 / f64::from(flow_count);
     println!(
         "bytes a flow: {:.1}, at most {:.1}",
-        a_flow(ALLOCATED_BYTES.load(Ordering::Relaxed)),
+        a_flow(allocated_bytes()),
         a_flow(most_bytes)
     );
     mirrored.tell_longest("mirroring");

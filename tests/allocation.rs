@@ -1,46 +1,16 @@
 //! Nothing is allocated after the start: a million messages through each backend, with an allocator that counts.
-#![allow(unsafe_code)] // an allocator
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{Source, any_sender, listener, own_namespace, start};
 use nlring::{Backend, Engine, Event, Turn};
+use nlring_testing::allocator::{Counting, allocation_count, count_allocations};
 
 on_each_backend!(receiving_allocates_nothing, losing_allocates_nothing);
-
-thread_local! {
-    /// Allocations of this thread.
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: the system's allocator does all; counting touches only a thread-local number, which needs no allocation and
-// has no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.realloc(pointer, layout, new_size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -51,9 +21,7 @@ const AHEAD: u64 = 20_000;
 
 #[test]
 fn the_allocator_counts() {
-    let before = COUNT.get();
-    drop(std::hint::black_box(vec![1, 2, 3]));
-    assert_eq!(COUNT.get(), before + 1);
+    assert_eq!(count_allocations(|| drop(std::hint::black_box(vec![1]))), 1);
 }
 
 fn receiving_allocates_nothing(backend: Backend) {
@@ -81,7 +49,7 @@ fn receiving_allocates_nothing(backend: Backend) {
         let turn = running.poll(Some(common::PATIENCE), |event, _| {
             match event {
                 Event::Messages(_, list) => {
-                    at_first.get_or_insert_with(|| COUNT.get());
+                    at_first.get_or_insert_with(|| allocation_count());
                     for message in &list {
                         assert_eq!(u64::from(message.sequence()), message_count);
                         message_count += 1;
@@ -96,7 +64,7 @@ fn receiving_allocates_nothing(backend: Backend) {
         });
         assert_ne!(turn.unwrap(), Turn::Stopped);
     }
-    let allocation_count = COUNT.get() - at_first.unwrap();
+    let allocation_count = allocation_count() - at_first.unwrap();
     sender.join().unwrap();
     assert_eq!(sum as u64, MESSAGES * 84);
     assert_eq!(allocation_count, 0);
@@ -123,7 +91,7 @@ fn losing_allocates_nothing(backend: Backend) {
         }
     });
     let mut kinds = [0u64; 3];
-    let before = COUNT.get();
+    let before = allocation_count();
     while !sender.is_finished() {
         let turn = running.poll(Some(std::time::Duration::from_millis(10)), |event, _| {
             kinds[match event {
@@ -139,7 +107,7 @@ fn losing_allocates_nothing(backend: Backend) {
         });
         let _ = turn.unwrap();
     }
-    assert_eq!(COUNT.get() - before, 0);
+    assert_eq!(allocation_count() - before, 0);
     sender.join().unwrap();
     assert!(kinds.iter().all(|&count| count > 0), "{kinds:?}");
     let statistics = running.statistics(id).unwrap();

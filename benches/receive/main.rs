@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use multishot::Waking;
 use nlring::{Backend, Protocol, Socket, Wait};
+use nlring_testing::{cpu_time, own_namespace, skip};
 use ratio::{Ratio, median};
 use source::Source;
 use tally::Tally;
@@ -197,7 +198,7 @@ fn main() {
                     Ok(run) => done.push(run),
                     Err(error) => {
                         if options.is_test {
-                            skip(&ways[index].0, &error);
+                            skip(&ways[index].0, &error.to_string());
                         }
                         runs[index] = Err(error);
                     }
@@ -211,13 +212,6 @@ fn main() {
             "\ntest received + unread + lost = sent ... ok (the figures above are too short to mean much)"
         );
     }
-}
-
-/// Says that a way was not tested; where it must be (`NLRING_STRICT=1`), that is a failure.
-fn skip(name: &str, error: &io::Error) {
-    let is_strict = std::env::var("NLRING_STRICT").as_deref() == Ok("1");
-    assert!(!is_strict, "{name}: {error}");
-    eprintln!("SKIP {name}: {error}");
 }
 
 /// Prints one rate's table: medians, and ratios by pairs of one repetition.
@@ -291,11 +285,11 @@ fn measure(build: &Build, cores: [usize; 2], rate: u32, seconds: f64) -> io::Res
             pin(cores[0]);
             let mut way = build(listener())?;
             let _ = is_ready.send(());
-            let start_ns = thread_cpu_ns();
+            let start = cpu_time();
             while !tally.has_ended() {
                 way.turn(&mut tally)?;
             }
-            let cpu_ns = thread_cpu_ns() - start_ns;
+            let cpu_ns = cpu_time().saturating_sub(start).as_nanos();
             has_ended.store(true, Ordering::Release);
             let _ = all_sent.recv();
             Ok((tally, cpu_ns, way.finish()?))
@@ -334,19 +328,6 @@ fn listener() -> Socket {
     socket.expect("a listener in a namespace of its own")
 }
 
-/// Moves the process into a network namespace of its own; without privileges, by way of a user namespace.
-fn own_namespace() {
-    let unshare = |flags| {
-        // SAFETY: unshare(2) takes a number and touches no memory.
-        unsafe { libc::unshare(flags) }
-    };
-    assert!(
-        unshare(libc::CLONE_NEWNET) == 0 || unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET) == 0,
-        "no network namespace of its own, run as root: {}",
-        io::Error::last_os_error()
-    );
-}
-
 /// Binds this thread to a core.
 fn pin(core: usize) {
     // SAFETY: cpu_set_t is integers, for which all zeroes, the empty set, is a value.
@@ -376,16 +357,4 @@ fn two_cores() -> [usize; 2] {
         eprintln!("one core only: the source and the receiver share it");
     }
     [first, last]
-}
-
-/// User and system time of this thread.
-fn thread_cpu_ns() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the pointer is to a local that outlives the call; any integers are valid in it.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(result, 0, "CPU time: {}", io::Error::last_os_error());
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

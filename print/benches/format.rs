@@ -1,6 +1,4 @@
 //! How fast a decoded event becomes a line of JSON.
-#[path = "../../benches/split/events.rs"]
-mod events;
 
 use std::hint::black_box;
 
@@ -11,6 +9,7 @@ use nlring::route::Route;
 
 use nlring_print::conntrack::label_names::LabelNames;
 use nlring_print::route::device_names::DeviceNames;
+use nlring_testing::events;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();

@@ -6,3 +6,7 @@ pub mod json;
 pub mod local_time;
 pub mod route;
 pub mod text;
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: nlring_testing::allocator::Counting = nlring_testing::allocator::Counting;

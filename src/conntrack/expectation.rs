@@ -179,7 +179,9 @@ impl<'a> Expectation<'a> {
 
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
-    use super::super::samples::{EXPECT_NEW, UDP_NEW, for_each_spoiled, unhex};
+    use nlring_testing::datagrams::conntrack::{EXPECT_NEW, UDP_NEW};
+    use nlring_testing::datagrams::for_each_damaged;
+
     use super::*;
     use crate::{MessageBuilder, MessageList};
 
@@ -190,8 +192,7 @@ mod tests {
 
     #[test]
     fn an_ftp_data_connection_is_decoded_whole() {
-        let bytes = unhex(EXPECT_NEW);
-        let expected = decode(&bytes).unwrap();
+        let expected = decode(EXPECT_NEW).unwrap();
         assert_eq!(
             (expected.kind, expected.family),
             (EventKind::New, Family::INET)
@@ -249,13 +250,13 @@ mod tests {
 
     #[test]
     fn flows_are_no_expectations() {
-        assert_eq!(decode(&unhex(UDP_NEW)), None);
+        assert_eq!(decode(UDP_NEW), None);
     }
 
     #[test]
     fn no_bytes_make_it_panic() {
         let mut count = 0;
-        for_each_spoiled(EXPECT_NEW, |bytes| {
+        for_each_damaged(EXPECT_NEW, |bytes| {
             count += usize::from(decode(bytes).is_some());
         });
         assert!(count > 0);

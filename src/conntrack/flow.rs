@@ -446,9 +446,9 @@ impl Counters {
 /// On bytes as Linux 6.18 sent them to a little-endian machine.
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
-    use super::super::samples::{
-        ICMPV6_NEW, TCP_DESTROY, TCP_NEW, UDP_NEW, for_each_spoiled, unhex,
-    };
+    use nlring_testing::datagrams::conntrack::{ICMPV6_NEW, TCP_DESTROY, TCP_NEW, UDP_NEW};
+    use nlring_testing::datagrams::for_each_damaged;
+
     use super::super::status;
     use super::*;
     use crate::message::flags;
@@ -465,8 +465,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_connection_is_decoded_whole() {
-        let bytes = unhex(TCP_DESTROY);
-        let flow = decode(&bytes).unwrap();
+        let flow = decode(TCP_DESTROY).unwrap();
         assert_eq!((flow.kind, flow.family), (EventKind::Delete, Family::INET));
         assert_eq!(
             (flow.orig.src, flow.orig.dst),
@@ -491,8 +490,7 @@ mod tests {
 
     #[test]
     fn a_zone_knows_its_direction() {
-        let bytes = unhex(UDP_NEW);
-        let flow = decode(&bytes).unwrap();
+        let flow = decode(UDP_NEW).unwrap();
         assert_eq!((flow.kind, flow.port_id), (EventKind::New, 0));
         assert_eq!(
             (flow.orig.src, flow.orig.dst),
@@ -508,8 +506,7 @@ mod tests {
 
     #[test]
     fn a_helper_is_named() {
-        let bytes = unhex(TCP_NEW);
-        let flow = decode(&bytes).unwrap();
+        let flow = decode(TCP_NEW).unwrap();
         assert_eq!(
             (flow.kind, flow.helper),
             (EventKind::New, Some(&b"ftp"[..]))
@@ -519,8 +516,7 @@ mod tests {
 
     #[test]
     fn icmp_has_no_ports() {
-        let bytes = unhex(ICMPV6_NEW);
-        let flow = decode(&bytes).unwrap();
+        let flow = decode(ICMPV6_NEW).unwrap();
         let echo = |icmp_type| Layer4::Icmp {
             icmp_type,
             code: 0,
@@ -543,7 +539,7 @@ mod tests {
     #[test]
     fn flags_tell_new_update_and_entry_apart_and_other_messages_are_no_flows() {
         let kind_of = |message_type: u16, flags: u16| {
-            let mut bytes = unhex(UDP_NEW);
+            let mut bytes = UDP_NEW.to_vec();
             bytes[4..6].copy_from_slice(&message_type.to_ne_bytes());
             bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
             decode(&bytes).map(|flow| flow.kind)
@@ -673,7 +669,7 @@ mod tests {
     #[test]
     fn labels_are_numbered_from_the_lowest_bit() {
         let labels = |bits: &[u8]| {
-            let mut bytes = unhex(UDP_NEW);
+            let mut bytes = UDP_NEW.to_vec();
             let length = u32::try_from(bytes.len() + 4 + bits.len()).unwrap();
             bytes[..4].copy_from_slice(&length.to_ne_bytes());
             bytes.extend_from_slice(&u16::try_from(4 + bits.len()).unwrap().to_ne_bytes());
@@ -686,15 +682,14 @@ mod tests {
         (bits[0], bits[5], bits[15]) = (0x81, 2, 0x80);
         assert_eq!(labels(&bits), [0, 7, 41, 127]);
         assert_eq!(labels(&[1, 0, 0, 0, 1]), [0], "not a whole word");
-        let bytes = unhex(UDP_NEW);
-        assert_eq!(decode(&bytes).unwrap().label_bits().count(), 0);
+        assert_eq!(decode(UDP_NEW).unwrap().label_bits().count(), 0);
     }
 
     #[test]
     fn no_bytes_make_it_panic() {
         let mut count = 0;
         for digits in [TCP_DESTROY, UDP_NEW, TCP_NEW, ICMPV6_NEW] {
-            for_each_spoiled(digits, |bytes| {
+            for_each_damaged(digits, |bytes| {
                 let flow = decode(bytes);
                 count += usize::from(flow.is_some());
                 flow.map(|flow| (flow.nat(), flow.label_bits().count()));

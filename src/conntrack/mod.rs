@@ -14,8 +14,6 @@ mod mirror;
 mod new_flow;
 mod repeats;
 mod request;
-#[cfg(all(test, target_endian = "little"))]
-mod samples;
 mod statistics;
 mod tuple;
 

@@ -305,69 +305,13 @@ impl<'a> Route<'a> {
 /// On bytes as Linux 6.18 sent them to a little-endian machine; v0 is device 3, br0 device 4.
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
+    use nlring_testing::datagrams::for_each_damaged;
+    use nlring_testing::datagrams::route::{
+        ENCAP_IP, EXPIRES, METRICS, MULTIPATH, TABLE_1000, VIA_INET6,
+    };
+
     use super::*;
     use crate::MessageList;
-    use crate::message::HEADER_BYTES;
-
-    // 10.3.1.0/24 metric 7 nexthop via 10.0.0.2 dev v0 onlink nexthop dev br0.
-    const MULTIPATH: &str = "\
-        50000000180000068b48056bfd26000002180000fe0300010000000008000f00fe000000080001000a0301000800060007000000\
-        1c0009001000040003000000080005000a0000020800000004000000";
-
-    // 10.12.0.0/16 via inet6 fe80::5 dev v0.
-    const VIA_INET6: &str = "\
-        4c000000180000068b48056b0827000002100000fe0300010000000008000f00fe000000080001000a0c0000160012000a00fe80\
-        000000000000000000000000000500000800040003000000";
-
-    // 10.10.0.1 via 10.0.0.2 dev v0 mtu lock 1400 ... congctl cubic.
-    const METRICS: &str = "\
-        cc000000180000068b48056b0527000002200000fe0300010000000008000f00fe000000080001000a0a00019000080008000100\
-        84200000080002007805000008000300f401000008000400e02e000008000500e02e000008000600070000000800070009000000\
-        0800080014050000080009000400000008000a000900000008000b000a00000008000c000100000008000d00c800000008000e00\
-        0b00000008000f00010000000a00100063756269630000000800110001000000080005000a0000020800040003000000";
-
-    // fd01::/64 via fe80::2 dev v0 expires 300sec.
-    const EXPIRES: &str = "\
-        88000000180000068b48056b252700000a400000fe0300010000000008000f00fe00000014000100fd0100000000000000000000\
-        00000000080006000004000014000500fe800000000000000000000000000002080004000300000024000c000000000000000000\
-        3075000000000000000000000000000000000000000000000500140000000000";
-
-    // 10.4.0.0/16 via 10.0.0.2 dev v0 table 1000.
-    const TABLE: &str = "\
-        3c000000180000068b48056bfe26000002100000fc0300010000000008000f00e8030000080001000a040000080005000a000002\
-        0800040003000000";
-
-    // 10.16.0.0/16 encap ip id 100 ... via 10.0.0.2 dev v0.
-    const ENCAP: &str = "\
-        7c000000180000068b48056b1127000002100000fe0300010000000008000f00fe000000080001000a100000080005000a000002\
-        0800040003000000380016000c000100000000000000006408000200010101010800030002020202050005000400000005000400\
-        0900000006000600000d00000600150002000000";
-
-    /// A captured datagram's bytes.
-    fn unhex(digits: &str) -> Vec<u8> {
-        let digit = |byte: &u8| u8::try_from(char::from(*byte).to_digit(16).unwrap()).unwrap();
-        let pairs = digits.as_bytes().chunks(2);
-        pairs
-            .map(|pair| digit(&pair[0]) << 4 | digit(&pair[1]))
-            .collect()
-    }
-
-    /// Every way to cut it short, and every byte changed: whatever comes out, it must come out.
-    fn for_each_spoiled(digits: &str, mut look: impl FnMut(&[u8])) {
-        let bytes = unhex(digits);
-        for length in HEADER_BYTES..bytes.len() {
-            let mut cut = bytes[..length].to_vec();
-            cut[..4].copy_from_slice(&u32::try_from(length).unwrap().to_ne_bytes());
-            look(&cut);
-        }
-        for index in 4..bytes.len() {
-            for change in [0x01, 0x80, 0xff] {
-                let mut changed = bytes.clone();
-                changed[index] ^= change;
-                look(&changed);
-            }
-        }
-    }
 
     /// Decodes the only message in the bytes.
     fn decode(bytes: &[u8]) -> Option<Route<'_>> {
@@ -380,8 +324,7 @@ mod tests {
 
     #[test]
     fn a_table_beyond_255_is_its_attribute() {
-        let bytes = unhex(TABLE);
-        let route = decode(&bytes).unwrap();
+        let route = decode(TABLE_1000).unwrap();
         assert_eq!((route.kind, route.table), (EventKind::New, 1000));
         assert_eq!(route.dst, Some(Address::Ip(ip("10.4.0.0"))));
         assert_eq!((route.dst_prefix_len, route.oif), (16, Some(3)));
@@ -392,8 +335,7 @@ mod tests {
 
     #[test]
     fn each_hop_has_its_own_flags_and_weight() {
-        let bytes = unhex(MULTIPATH);
-        let route = decode(&bytes).unwrap();
+        let route = decode(MULTIPATH).unwrap();
         assert_eq!((route.priority, route.oif), (Some(7), None));
         let hops: Vec<_> = route.nexthops.collect();
         let gateways = [Some(ip("10.0.0.2")), None];
@@ -404,8 +346,7 @@ mod tests {
 
     #[test]
     fn a_gateway_may_be_of_another_family() {
-        let bytes = unhex(VIA_INET6);
-        let via = decode(&bytes).unwrap().hop.via.unwrap();
+        let via = decode(VIA_INET6).unwrap().hop.via.unwrap();
         assert_eq!(
             (via.family, via.address),
             (Family::INET6, Address::Ip(ip("fe80::5")))
@@ -414,8 +355,7 @@ mod tests {
 
     #[test]
     fn metrics_come_by_number_and_tell_their_locks() {
-        let bytes = unhex(METRICS);
-        let metrics = decode(&bytes).unwrap().metrics;
+        let metrics = decode(METRICS).unwrap().metrics;
         let lock = |number: u16| 1_u32 << number;
         let locked = lock(metric::MTU) | lock(metric::CWND) | lock(metric::RTO_MIN);
         assert_eq!(metrics.lock_mask(), locked);
@@ -435,8 +375,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_route_has_age_and_preference() {
-        let bytes = unhex(EXPIRES);
-        let route = decode(&bytes).unwrap();
+        let route = decode(EXPIRES).unwrap();
         assert_eq!(route.dst, Some(Address::Ip(ip("fd01::"))));
         assert_eq!(route.cache_info.unwrap().expires_seconds(), Some(300));
         assert_eq!((route.pref, route.priority), (Some(0), Some(1024)));
@@ -444,8 +383,7 @@ mod tests {
 
     #[test]
     fn an_encapsulation_keeps_its_attributes() {
-        let bytes = unhex(ENCAP);
-        let hop = decode(&bytes).unwrap().hop;
+        let hop = decode(ENCAP_IP).unwrap().hop;
         assert_eq!(hop.encap_type, Some(encap::IP));
         let id = hop.encap.unwrap().get(1).unwrap();
         assert_eq!(id.as_be64(), Some(100));
@@ -454,7 +392,7 @@ mod tests {
     #[test]
     fn leaving_a_bridge_is_not_the_end_of_a_device() {
         let link_of = |family: Family| {
-            let mut bytes = unhex(TABLE);
+            let mut bytes = TABLE_1000.to_vec();
             bytes[4] = 17;
             bytes[16] = family.into();
             let list = MessageList::new(&bytes);
@@ -467,8 +405,8 @@ mod tests {
     #[test]
     fn no_bytes_make_it_panic() {
         let mut count = 0;
-        for digits in [MULTIPATH, VIA_INET6, METRICS, EXPIRES, TABLE, ENCAP] {
-            for_each_spoiled(digits, |bytes| {
+        for datagram in [MULTIPATH, VIA_INET6, METRICS, EXPIRES, TABLE_1000, ENCAP_IP] {
+            for_each_damaged(datagram, |bytes| {
                 let message = MessageList::new(bytes).datagrams()[0].messages().next();
                 count += usize::from(message.as_ref().and_then(Link::decode).is_some());
                 if let Some(route) = message.as_ref().and_then(Route::decode) {

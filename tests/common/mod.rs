@@ -1,11 +1,9 @@
 //! What the tests share: namespaces of their own, and sources of datagrams whose number is known.
-#![allow(dead_code)] // each test binary uses a part
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 #![allow(unsafe_code)] // what std does not wrap
 
-use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use nlring::message::flags;
@@ -13,12 +11,12 @@ use nlring::{
     AddOptions, Backend, Content, Control, Engine, EngineBuilder, Event, Loss, Malformed,
     MessageBuilder, Notice, Protocol, RecvFlags, Running, Socket, SocketId,
 };
+use nlring_testing::cannot_run;
+pub use nlring_testing::{PATIENCE, own_namespace, run, run_or_skip, skip};
 
 pub const ONESHOT: Backend = Backend::Oneshot { depth: 32 };
 pub const BACKENDS: [Backend; 3] = [Backend::Multishot, ONESHOT, Backend::Recvmmsg];
 
-/// Nothing is awaited for longer.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 /// For things that take milliseconds: no machine is so busy that they take this long.
 pub const SOON: Duration = Duration::from_secs(5);
 
@@ -29,69 +27,22 @@ macro_rules! on_each_backend {
         mod multishot {
             $(#[test] fn $name() {
                 let test = || super::$name(nlring::Backend::Multishot);
-                $crate::common::run_or_skip(concat!("multishot::", stringify!($name)), test);
+                nlring_testing::run_or_skip(concat!("multishot::", stringify!($name)), test);
             })+
         }
         mod oneshot {
             $(#[test] fn $name() {
                 let test = || super::$name($crate::common::ONESHOT);
-                $crate::common::run_or_skip(concat!("oneshot::", stringify!($name)), test);
+                nlring_testing::run_or_skip(concat!("oneshot::", stringify!($name)), test);
             })+
         }
         mod recvmmsg {
             $(#[test] fn $name() {
                 let test = || super::$name(nlring::Backend::Recvmmsg);
-                $crate::common::run_or_skip(concat!("recvmmsg::", stringify!($name)), test);
+                nlring_testing::run_or_skip(concat!("recvmmsg::", stringify!($name)), test);
             })+
         }
     };
-}
-
-/// Says that a test did not run, aloud; where it must run (`NLRING_STRICT=1`), that is a failure.
-pub fn skip(name: &str, reason: &str) {
-    assert_ne!(
-        std::env::var("NLRING_STRICT").as_deref(),
-        Ok("1"),
-        "{name} must run, and cannot: {reason}"
-    );
-    // Not eprintln!, which the test runner shows only of tests that fail.
-    let _ = writeln!(std::io::stderr(), "SKIP {name}: {reason}");
-}
-
-/// What a host lacks that a test needs.
-struct Missing(String);
-
-/// Runs a test that may find, in [`listener`], that it cannot run here.
-pub fn run_or_skip(name: &str, test: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(test)) {
-        match payload.downcast::<Missing>() {
-            Ok(missing) => skip(name, &missing.0),
-            Err(failure) => resume_unwind(failure),
-        }
-    }
-}
-
-/// The processor time that this thread has used.
-pub fn thread_cpu() -> Duration {
-    // SAFETY: timespec is integers, for which all zeroes is a value.
-    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a local that outlives the call.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-    let nanos = time.tv_nsec.try_into().expect("less than a second");
-    Duration::new(time.tv_sec.try_into().expect("a time"), nanos)
-}
-
-/// Moves this thread, and those it starts, into a network namespace of its own.
-pub fn own_namespace() {
-    // SAFETY: unshare(2) takes a number and touches no memory.
-    let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-    assert_eq!(
-        result,
-        0,
-        "a network namespace of its own: {}; run the tests as root or under `unshare -Urn`",
-        std::io::Error::last_os_error()
-    );
 }
 
 /// Multicasts numbered datagrams to group 1 of `NETLINK_USERSOCK`: a message each, with the number as its sequence.
@@ -181,9 +132,9 @@ pub fn listener(recv_buffer_bytes: usize) -> Socket {
         .set_recv_buffer_bytes(recv_buffer_bytes)
         .expect("a receive buffer");
     if granted.is_clamped() && recv_buffer_bytes > 1 << 20 {
-        resume_unwind(Box::new(Missing(format!(
+        cannot_run(format!(
             "needs a receive buffer of {recv_buffer_bytes} bytes: run it as root, or raise net.core.rmem_max"
-        ))));
+        ));
     }
     socket
 }
@@ -387,15 +338,6 @@ pub fn set_loopback(socket: &Socket, up: bool) {
     header[8..12].copy_from_slice(&u32::from(up).to_ne_bytes()); // IFF_UP
     header[12..16].copy_from_slice(&1u32.to_ne_bytes());
     request(socket, 16, 0, &header, |builder| builder).expect("the loopback interface set");
-}
-
-/// Runs a program, quietly. None: it is not here.
-pub fn run(program: &str, arguments: &[&str]) -> Option<std::process::Output> {
-    match std::process::Command::new(program).args(arguments).output() {
-        Ok(output) => Some(output),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => panic!("{program}: {error}"),
-    }
 }
 
 /// Runs `ip` with arguments that are separated by spaces. False: there is no such program.

@@ -1,12 +1,11 @@
 //! What the tests of the command share: network namespaces of their own, the real binary in them, and events whose
 //! number is known.
-#![allow(dead_code)] // each test binary uses a part
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
 pub mod json;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{Write as _, stderr};
 use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
@@ -19,37 +18,21 @@ use std::time::{Duration, Instant};
 
 use nlring::message::flags;
 use nlring::{Content, MessageBuilder, Protocol, RecvFlags, Socket};
+use nlring_testing::raise_loopback;
+pub use nlring_testing::{PATIENCE, await_that, best_of_3, must, run, skip};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::UnshareFlags;
 use serde_json::Value;
 
 pub const NLRING: &str = env!("CARGO_BIN_EXE_nlring");
 
-/// Nothing is awaited for longer.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Within this time every end comes, however it is asked for.
 pub const END_LIMIT: Duration = Duration::from_secs(2);
 
-/// Says that a test did not run, aloud; where it must run (`NLRING_STRICT=1`), that is a failure.
-pub fn skip(name: &str, reason: &str) {
-    let is_strict = std::env::var("NLRING_STRICT").is_ok_and(|strict| strict == "1");
-    assert!(!is_strict, "{name} must run, and cannot: {reason}");
-    // Not by eprintln!, whose text cargo hides where a test passes.
-    _ = writeln!(stderr(), "SKIP {name}: {reason}");
-}
-
-/// Moves this thread, and what it starts, into a network namespace of its own, with its loopback device up.
+/// Moves this thread, and what it starts, into a network namespace of its own with its loopback device up.
 pub fn own_namespace() {
-    if let Err(error) = unshare(UnshareFlags::NEWNET) {
-        panic!("a network namespace: {error}; run the tests as root or under `unshare -Urn`");
-    }
-    let mut up = [0; 16]; // struct ifinfomsg
-    up[4..8].copy_from_slice(&1_i32.to_ne_bytes()); // a namespace's first device
-    up[8..12].copy_from_slice(&1_u32.to_ne_bytes()); // IFF_UP
-    up[12..16].copy_from_slice(&1_u32.to_ne_bytes());
-    let mut requests = Requests::new(Protocol::ROUTE);
-    requests.add(16, 0, |message| message.bytes(&up)); // RTM_NEWLINK
-    requests.send();
+    nlring_testing::own_namespace();
+    raise_loopback();
 }
 
 #[expect(
@@ -65,29 +48,6 @@ pub fn is_real_root() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let map: Vec<&str> = map.split_whitespace().collect();
     rustix::process::geteuid().is_root() && map == ["0", "0", "4294967295"]
-}
-
-/// Waits until it is so.
-#[track_caller]
-pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Something about time, which a busy machine may spoil once or twice, but not three times.
-#[track_caller]
-pub fn best_of_3(attempt: impl Fn() -> Result<(), String>) {
-    let mut failures = Vec::new();
-    for _ in 0..3 {
-        match attempt() {
-            Ok(()) => return,
-            Err(failure) => failures.push(failure),
-        }
-    }
-    panic!("three times: {failures:#?}");
 }
 
 /// A directory that is removed at its end. Everybody may write to it, as to /tmp.
@@ -113,28 +73,6 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// Runs a program to its end. None: it is not installed.
-pub fn run(program: &str, arguments: &[&str]) -> Option<std::process::Output> {
-    match Command::new(program).args(arguments).output() {
-        Ok(output) => Some(output),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => panic!("{program}: {error}"),
-    }
-}
-
-/// Runs a line of words, which must succeed.
-#[track_caller]
-pub fn must(line: &str) {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let output =
-        run(words[0], &words[1..]).unwrap_or_else(|| panic!("{}: not installed", words[0]));
-    assert!(
-        output.status.success(),
-        "{line}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 pub fn is_installed(program: &str) -> bool {

@@ -258,6 +258,7 @@ mod tests {
     use super::*;
     use nlring::message::flags;
     use nlring::{MessageBuilder, MessageList};
+    use nlring_testing::allocator::count_allocations;
     use serde_json::{Value, json};
 
     fn tuple(
@@ -332,14 +333,14 @@ mod tests {
         );
         let list = MessageList::new(bytes);
         let message = list.iter().next().unwrap();
-        let allocations = allocation_counter::measure(|| {
+        let allocations = count_allocations(|| {
             if let Some(flow) = Flow::decode(&message) {
                 write_flow(&mut out, &flow, &labels, 77);
             } else {
                 write_expectation(&mut out, &Expectation::decode(&message).unwrap(), 77);
             }
         });
-        assert_eq!(allocations.count_total, 0, "formatting allocates nothing");
+        assert_eq!(allocations, 0, "formatting allocates nothing");
         let line = String::from_utf8(out).unwrap();
         assert!(line.ends_with('\n') && line.lines().count() == 1);
         line

@@ -252,65 +252,23 @@ pub(super) fn write_name(out: &mut Vec<u8>, label: &[u8], name: Option<&[u8]>) {
 /// Bytes that Linux 6.18 sent to a little-endian machine, and the lines that conntrack 1.4.7 printed for them.
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
-    use super::*;
     use nlring::message::flags;
+    use nlring_testing::allocator::count_allocations;
+    use nlring_testing::datagrams::conntrack::{
+        GRE_NEW, ICMPV6_NEW, TCP_DESTROY, TCP_NEW, UDP_NEW,
+    };
+
+    use super::*;
     use nlring::{MessageBuilder, MessageList};
-
-    // The end of a TCP connection by `conntrack -F`.
-    const TCP_DESTROY: &str = "\
-        0c01000002010000000000000f150000020000003400018014000180080001007f000001080002007f0000011c00028005000100\
-        0600000006000200b830000006000300232800003400028014000180080001007f000001080002007f0000011c00028005000100\
-        06000000060002002328000006000300b830000008000c00feb95b55080003000000038e08000700000000771c0009800c000100\
-        00000000000000060c00020000000000000001411c000a800c00010000000000000000040c00020000000000000000dd1c001480\
-        0c00010018eaecb9d0adb9dd0c00020018eaecba02c64e8d100004800c000180050001000700000008000800000000070c001b00\
-        18eaecba02c64eab";
-
-    // A first UDP packet, in a zone of its direction.
-    const UDP_NEW: &str = "\
-        a8000000000100060000000000000000020000003c00018014000180080001000a010101080002000a0101021c00028005000100\
-        1100000006000200c71d0000060003001b5a000006000300004e00003400028014000180080001000a010102080002000a010101\
-        1c0002800500010011000000060002001b5a000006000300c71d000008000c002ac1c65e0800030000000188080007000000001e\
-        0c001b0018eaecb9d0c95403";
-
-    // A first TCP packet, with a helper.
-    const TCP_NEW: &str = "\
-        dc000000000100060000000000000000020000003400018014000180080001007f000001080002007f0000011c00028005000100\
-        0600000006000200ebd2000006000300084900003400028014000180080001007f000001080002007f0000011c00028005000100\
-        06000000060002000849000006000300ebd2000008000c0093f4321008000300000021880800070000000078300004802c000180\
-        0500010001000000050002000a0000000500030000000000060004000300000006000500000000000c0005800800010066747000\
-        0c001b0018eaecb9d0ba8c5c";
-
-    // An ICMPv6 echo request.
-    const ICMPV6_NEW: &str = "\
-        e00000000001000600000000000000000a000000540001802c00018014000300fd00000000000000000000000000000114000400\
-        fd00000000000000000000000000000224000280050001003a000000060007001235000005000800800000000500090000000000\
-        540002802c00018014000300fd00000000000000000000000000000214000400fd00000000000000000000000000000124000280\
-        050001003a00000006000700123500000500080081000000050009000000000008000c00986abd5c080003000000018808000700\
-        0000001e0c001b0018eaecb9d0e4b850";
-
-    // A first packet of PPTP.
-    const GRE_NEW: &str = "\
-        a0000000000100060000000000000000020000003400018014000180080001000a010101080002000a0101021c00028005000100\
-        2f000000060002000000000006000300123400003400028014000180080001000a010102080002000a0101011c00028005000100\
-        2f0000000600020012340000060003000000000008000c0093b2f6360800030000000188080007000000001e0c001b0018eaecb9\
-        d0de2b97";
-
-    fn unhex(digits: &str) -> Vec<u8> {
-        let digit = |byte: &u8| u8::try_from(char::from(*byte).to_digit(16).unwrap()).unwrap();
-        let pairs = digits.as_bytes().chunks(2);
-        pairs
-            .map(|pair| digit(&pair[0]) << 4 | digit(&pair[1]))
-            .collect()
-    }
 
     fn line(bytes: &[u8], options: &TextOptions) -> String {
         let mut out = Vec::with_capacity(4096);
         for message in &MessageList::new(bytes) {
             let flow = Flow::decode(&message).unwrap();
-            let allocations = allocation_counter::measure(|| {
+            let allocations = count_allocations(|| {
                 write_line(&mut out, &flow, options, 1_795_516_804_000_042_999);
             });
-            assert_eq!(allocations.count_total, 0, "formatting allocates nothing");
+            assert_eq!(allocations, 0, "formatting allocates nothing");
         }
         String::from_utf8(out).unwrap()
     }
@@ -345,19 +303,18 @@ mod tests {
                  src=10.1.1.2 dst=10.1.1.1 srckey=0x1234 dstkey=0x0\n",
             ),
         ];
-        for (digits, want) in lines {
-            assert_eq!(line(&unhex(digits), &TextOptions::default()), want);
+        for (datagram, want) in lines {
+            assert_eq!(line(datagram, &TextOptions::default()), want);
         }
     }
 
     #[test]
     fn the_id_stands_last() {
-        let bytes = unhex(ICMPV6_NEW);
         let options = TextOptions {
             id: true,
             ..TextOptions::default()
         };
-        assert!(line(&bytes, &options).ends_with(" code=0 id=4661 id=2557132124\n"));
+        assert!(line(ICMPV6_NEW, &options).ends_with(" code=0 id=4661 id=2557132124\n"));
     }
 
     #[test]
@@ -369,7 +326,7 @@ mod tests {
             ..TextOptions::default()
         };
         assert_eq!(
-            line(&unhex(ICMPV6_NEW), &options),
+            line(ICMPV6_NEW, &options),
             "[1795516804.000042]\t    [NEW] ipv6     10 icmpv6   58 30 src=fd00::1 dst=fd00::2 type=128 code=0 \
              id=4661 [UNREPLIED] src=fd00::2 dst=fd00::1 type=129 code=0 id=4661 id=2557132124\n"
         );
@@ -377,7 +334,7 @@ mod tests {
             ktimestamp: Some(LocalTime::system()),
             ..TextOptions::default()
         };
-        let line = line(&unhex(TCP_DESTROY), &options);
+        let line = line(TCP_DESTROY, &options);
         let (_, times) = line.split_once(" delta-time=1 [start=").unwrap();
         let (start, stop) = times.split_once("] [stop=").unwrap();
         assert_eq!((start.len(), stop.find(']')), (24, Some(24)), "{line}");

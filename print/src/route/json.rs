@@ -318,6 +318,7 @@ mod tests {
     use super::*;
     use nlring::route::Link;
     use nlring::{MessageBuilder, MessageList};
+    use nlring_testing::allocator::count_allocations;
     use serde_json::{Value, json};
 
     /// Device 3, with a name that could break a line.
@@ -346,9 +347,8 @@ mod tests {
         let (list, devices) = (MessageList::new(&bytes), devices());
         let route = Route::decode(&list.iter().next().unwrap()).unwrap();
         let mut out = Vec::with_capacity(4096);
-        let allocations =
-            allocation_counter::measure(|| write_route(&mut out, &route, &devices, 77));
-        assert_eq!(allocations.count_total, 0, "formatting allocates nothing");
+        let allocations = count_allocations(|| write_route(&mut out, &route, &devices, 77));
+        assert_eq!(allocations, 0, "formatting allocates nothing");
         assert!(out.ends_with(b"\n"));
         serde_json::from_slice(&out).unwrap()
     }

@@ -568,57 +568,15 @@ fn divide_evenly(value: u32, divisor: u32) -> u32 {
 /// Bytes that Linux 6.18 sent to a little-endian machine, and the lines that ip 6.1 printed for them.
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
-    use super::*;
     use nlring::route::Link;
+    use nlring_testing::allocator::count_allocations;
+    use nlring_testing::datagrams::route::{
+        BROADCAST, DELETED, ENCAP_IP, ENCAP_SEG6, EXPIRES, METRICS, MULTIPATH, NEXTHOP_GROUP,
+        UNREACHABLE, VIA_INET6, WITH_SOURCE,
+    };
+
+    use super::*;
     use nlring::{MessageBuilder, MessageList};
-
-    const BROADCAST: &str = "\
-        3c00000018000006000000000000000002200000ff02fd030000000008000f00ff000000080001007fffffff080007007f000001\
-        0800040001000000";
-    const UNREACHABLE: &str = "\
-        34000000180000068b48056b0027000002100000fe0300070000000008000f00fe000000080001000a07000008000600ffffffff";
-    const DELETED: &str = "\
-        3c000000190000008c48056b4027000002100000fc0300011000000008000f00e8030000080001000a040000080005000a000002\
-        0800040003000000";
-    const MULTIPATH: &str = "\
-        50000000180000068b48056bfd26000002180000fe0300010000000008000f00fe000000080001000a0301000800060007000000\
-        1c0009001000040003000000080005000a0000020800000004000000";
-    const NEXTHOP_GROUP: &str = "\
-        58000000180000068b48056b2127000002100000fe0300010000000008000f00fe000000080001000a15000008001e000b000000\
-        240009001000000003000000080005000a0000021000000103000000080005000a000003";
-    const METRICS: &str = "\
-        cc000000180000068b48056b0527000002200000fe0300010000000008000f00fe000000080001000a0a00019000080008000100\
-        84200000080002007805000008000300f401000008000400e02e000008000500e02e000008000600070000000800070009000000\
-        0800080014050000080009000400000008000a000900000008000b000a00000008000c000100000008000d00c800000008000e00\
-        0b00000008000f00010000000a00100063756269630000000800110001000000080005000a0000020800040003000000";
-    const VIA_INET6: &str = "\
-        4c000000180000068b48056b0827000002100000fe0300010000000008000f00fe000000080001000a0c0000160012000a00fe80\
-        000000000000000000000000000500000800040003000000";
-    const ENCAP_IP: &str = "\
-        7c000000180000068b48056b1127000002100000fe0300010000000008000f00fe000000080001000a100000080005000a000002\
-        0800040003000000380016000c000100000000000000006408000200010101010800030002020202050005000400000005000400\
-        0900000006000600000d00000600150002000000";
-    const ENCAP_SEG6: &str = "\
-        b0000000180000068b48056b142700000a400000fe0300010000000008000f00fe00000014000100fc0100000000000000000000\
-        00000000080006000004000008000400030000003400160030000100010000000004040101000000fc0000000000000000000000\
-        00000003fc000000000000000000000000000002060015000500000024000c000000000000000000000000000000000000000000\
-        0000000000000000000000000500140000000000";
-    const EXPIRES: &str = "\
-        88000000180000068b48056b252700000a400000fe0300010000000008000f00fe00000014000100fd0100000000000000000000\
-        00000000080006000004000014000500fe800000000000000000000000000002080004000300000024000c000000000000000000\
-        3075000000000000000000000000000000000000000000000500140000000000";
-    const FROM: &str = "\
-        9c000000180000068b48056b2e2700000a403000fe0300010000000008000f00fe00000014000100fd0700000000000000000000\
-        0000000014000200fd090000000000000000000000000000080006000004000014000500fe800000000000000000000000000002\
-        080004000300000024000c0000000000000000000000000000000000000000000000000000000000000000000500140000000000";
-
-    fn unhex(digits: &str) -> Vec<u8> {
-        let digit = |byte: &u8| u8::try_from(char::from(*byte).to_digit(16).unwrap()).unwrap();
-        let pairs = digits.as_bytes().chunks(2);
-        pairs
-            .map(|pair| digit(&pair[0]) << 4 | digit(&pair[1]))
-            .collect()
-    }
 
     fn line(bytes: &[u8], devices: &DeviceNames) -> String {
         let options = TextOptions {
@@ -628,10 +586,10 @@ mod tests {
         let mut out = Vec::with_capacity(4096);
         for message in &MessageList::new(bytes) {
             let route = Route::decode(&message).unwrap();
-            let allocations = allocation_counter::measure(|| {
+            let allocations = count_allocations(|| {
                 write_line(&mut out, &route, devices, &options, 0);
             });
-            assert_eq!(allocations.count_total, 0, "formatting allocates nothing");
+            assert_eq!(allocations, 0, "formatting allocates nothing");
         }
         String::from_utf8(out).unwrap()
     }
@@ -697,27 +655,26 @@ mod tests {
                 "fd01::/64 via fe80::2 dev v0 metric 1024 expires 300sec pref medium\n",
             ),
             (
-                FROM,
+                WITH_SOURCE,
                 "fd07::/64 from fd09::/48 via fe80::2 dev v0 metric 1024 pref medium\n",
             ),
         ];
-        for (digits, want) in lines {
-            assert_eq!(line(&unhex(digits), &devices), want);
+        for (datagram, want) in lines {
+            assert_eq!(line(datagram, &devices), want);
         }
     }
 
     #[test]
     fn an_unknown_device_is_its_index_and_a_name_cannot_break_the_line() {
-        let bytes = unhex(DELETED);
-        let unknown = line(&bytes, &DeviceNames::default());
+        let unknown = line(DELETED, &DeviceNames::default());
         assert!(unknown.contains(" dev if3 table 1000 "), "{unknown}");
-        let named = line(&bytes, &devices(&[(3, "\x1b[2J")]));
+        let named = line(DELETED, &devices(&[(3, "\x1b[2J")]));
         assert!(named.contains(" dev \\x1b[2J table 1000 "), "{named}");
     }
 
     #[test]
     fn the_route_cache_is_left_out() {
-        let mut bytes = unhex(BROADCAST);
+        let mut bytes = BROADCAST.to_vec();
         bytes[25] |= 2; // RTM_F_CLONED
         assert_eq!(line(&bytes, &DeviceNames::default()), "");
     }

@@ -1,7 +1,5 @@
 //! How fast bytes become messages, attributes, flows and routes, from cache.
 
-mod events;
-
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
@@ -9,7 +7,7 @@ use nlring::MessageList;
 use nlring::conntrack::Flow;
 use nlring::route::Route;
 
-use events::{flow_begins, flow_ends, messages, route};
+use nlring_testing::events::{flow_begins, flow_ends, messages, route};
 
 /// Few enough to stay in the first-level cache.
 const DATAGRAM_COUNT: usize = 64;
@@ -63,7 +61,7 @@ fn attributes(criterion: &mut Criterion) {
     });
 }
 
-/// From a datagram's bytes to what it tells.
+/// From a datagram's bytes to flows and routes.
 fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
     group.throughput(Throughput::Elements(1));

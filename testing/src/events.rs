@@ -1,23 +1,29 @@
-//! Messages as the kernel makes them.
+//! Events that are built, not captured: in this machine's byte order, and as long as a bench wants them.
 
 use nlring::MessageBuilder;
-use nlring::message::flags;
+use nlring::message::{HEADER_BYTES, flags};
 
-/// A datagram of equal messages without meaning.
-#[allow(dead_code)] // the bench of formatting sends none
+/// A datagram of `count` messages with consecutive sequence numbers and a payload of zeros.
+///
+/// # Panics
+///
+/// If `message_bytes` is less than a header's.
+#[must_use]
 pub fn messages(count: u32, message_bytes: usize) -> Vec<u8> {
     let mut datagram = Vec::new();
     for sequence in 0..count {
         MessageBuilder::new(&mut datagram, 100, 0)
             .sequence(sequence)
-            .bytes(&vec![0; message_bytes - nlring::message::HEADER_BYTES])
+            .bytes(&vec![0; message_bytes - HEADER_BYTES])
             .finish()
             .expect("a short message");
     }
     datagram
 }
 
-/// The start of a TCP connection, as ctnetlink tells of it.
+/// A NEW event of a TCP connection, as ctnetlink sends it.
+#[must_use]
+#[allow(clippy::missing_panics_doc)] // the message is short
 pub fn flow_begins() -> Vec<u8> {
     let mut buffer = Vec::new();
     let builder = MessageBuilder::new(&mut buffer, 0x100, flags::CREATE | flags::EXCL);
@@ -28,7 +34,9 @@ pub fn flow_begins() -> Vec<u8> {
     buffer
 }
 
-/// Its end, with all that the kernel can be told to add.
+/// The DESTROY event of the same connection, with everything that the kernel adds if it is configured to.
+#[must_use]
+#[allow(clippy::missing_panics_doc)] // the message is short
 pub fn flow_ends() -> Vec<u8> {
     let mut buffer = Vec::new();
     let builder = flow(MessageBuilder::new(&mut buffer, 0x102, 0), 7);
@@ -55,7 +63,7 @@ fn counters(builder: MessageBuilder<'_>, number: u16, packets: u64) -> MessageBu
     })
 }
 
-/// What all events of a TCP connection have.
+/// The attributes that all events of a TCP connection have.
 fn flow(builder: MessageBuilder<'_>, state: u8) -> MessageBuilder<'_> {
     let (client, server) = ([10, 0, 0, 2], [192, 0, 2, 1]);
     builder
@@ -76,7 +84,7 @@ fn flow(builder: MessageBuilder<'_>, state: u8) -> MessageBuilder<'_> {
         })
 }
 
-/// The inside of one direction's attribute.
+/// The content of a tuple's attribute.
 fn tuple(
     builder: MessageBuilder<'_>,
     addresses: [[u8; 4]; 2],
@@ -94,7 +102,9 @@ fn tuple(
         })
 }
 
-/// A route through so many gateways, as rtnetlink tells of it.
+/// A NEW event of a route through `hop_count` gateways, as rtnetlink sends it.
+#[must_use]
+#[allow(clippy::missing_panics_doc)] // the message is short
 pub fn route(hop_count: u8) -> Vec<u8> {
     let mut buffer = Vec::new();
     let builder = MessageBuilder::new(&mut buffer, 24, flags::CREATE)

@@ -1,0 +1,23 @@
+//! What the tests and benches of this workspace share.
+//!
+//! `nlring` itself uses this package for its tests, and this package uses `nlring`. Cargo allows that, because the arrow
+//! back is a dev-dependency. For the files in `tests/` and `benches/` nothing is special. The unit tests inside
+//! `nlring/src` however see two copies of each type of `nlring`: their own, and the one that this package uses. They can
+//! use everything here that speaks in bytes and numbers: [`datagrams`], [`Random`], [`skip`], the waits.
+
+pub mod allocator;
+pub mod datagrams;
+pub mod events;
+mod namespace;
+mod program;
+mod random;
+mod skip;
+mod thread;
+mod wait;
+
+pub use namespace::{own_namespace, raise_loopback};
+pub use program::{must, run};
+pub use random::Random;
+pub use skip::{cannot_run, run_or_skip, skip};
+pub use thread::{ThreadId, cpu_time};
+pub use wait::{PATIENCE, await_that, best_of_3};

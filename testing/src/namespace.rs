@@ -1,0 +1,52 @@
+//! A network namespace for each test.
+
+use nix::sched::{CloneFlags, unshare};
+use nlring::message::flags;
+use nlring::{Content, MessageBuilder, Protocol, RecvFlags, Socket};
+
+/// Moves the calling thread, and the threads and programs that it starts from now on, into a new network namespace.
+///
+/// Without root's rights it creates a user namespace too, which only a process of one thread can do: a bench, not a test.
+///
+/// # Panics
+///
+/// If the kernel refuses both.
+#[track_caller]
+pub fn own_namespace() {
+    let network = CloneFlags::CLONE_NEWNET;
+    if let Err(error) = unshare(network) {
+        let as_user = unshare(network | CloneFlags::CLONE_NEWUSER);
+        assert!(
+            as_user.is_ok(),
+            "no network namespace: {error}; run the tests as root or under `unshare -Urn`"
+        );
+    }
+}
+
+/// Sets the loopback device of this namespace up.
+///
+/// # Panics
+///
+/// If the kernel refuses.
+#[track_caller]
+pub fn raise_loopback() {
+    let socket = Socket::open(Protocol::ROUTE).expect("a route socket");
+    let mut header = [0; 16]; // struct ifinfomsg
+    header[4..8].copy_from_slice(&1_i32.to_ne_bytes()); // the first device of a namespace
+    header[8..12].copy_from_slice(&1_u32.to_ne_bytes()); // IFF_UP
+    header[12..16].copy_from_slice(&1_u32.to_ne_bytes()); // the flags to change
+    let mut datagram = Vec::new();
+    MessageBuilder::new(&mut datagram, 16, flags::REQUEST | flags::ACK) // RTM_NEWLINK
+        .bytes(&header)
+        .finish()
+        .expect("a request");
+    socket.send(&datagram).expect("the request sent");
+    let mut answer = [0; 1024];
+    let list = socket
+        .recv(&mut answer, RecvFlags::NONE)
+        .expect("an answer");
+    let is_acknowledged = list
+        .iter()
+        .any(|message| matches!(message.content(), Content::Ack(_)));
+    assert!(is_acknowledged, "the loopback device is up");
+}
