@@ -32,8 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             Event::Messages(_, list) => {
                 for flow in list.iter().filter_map(|message| Flow::decode(&message)) {
                     seen += 1;
-                    match flow.event_ns {
-                        Some(event_ns) => recorder.record_between(event_ns, realtime_ns()),
+                    match flow.event_time {
+                        Some(time) => recorder.record_between(ns(time), ns(SystemTime::now())),
                         None => untimed += 1,
                     }
                 }
@@ -64,8 +64,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The clock of the kernel's event times.
-fn realtime_ns() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+/// Nanoseconds since 1970.
+fn ns(time: SystemTime) -> u64 {
+    let since_1970 = time.duration_since(UNIX_EPOCH);
     since_1970.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -1,9 +1,10 @@
 //! Flows, decoded from their messages.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::SystemTime;
 
 use super::tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
-use super::{FIXED_BYTES, kind_of, name_in};
+use super::{FIXED_BYTES, kind_of, name_in, time};
 use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::{Attribute, Attributes, Message};
@@ -109,16 +110,18 @@ pub struct Flow<'a> {
     pub counters_orig: Option<Counters>,
     /// What the reply direction has carried.
     pub counters_reply: Option<Counters>,
-    /// When the flow began: `CLOCK_REALTIME`, nanoseconds since 1970. Sent when the flow ends, if
-    /// `net.netfilter.nf_conntrack_timestamp` was on when it began.
-    pub start_ns: Option<u64>,
-    /// Not from the kernel: when a [`Mirror`](super::Mirror) received the flow's NEW event, on the same clock. Set by
-    /// a mirror alone, for a flow whose `start_ns` the kernel does not say.
-    pub observed_start_ns: Option<u64>,
-    /// When the flow ended, on the same clock and condition as `start_ns`.
-    pub stop_ns: Option<u64>,
-    /// When this event happened, on the same clock and condition. Available since Linux 6.14.
-    pub event_ns: Option<u64>,
+    /// When the flow began, by `CLOCK_REALTIME`. Sent when the flow ends and in dumps, if
+    /// `net.netfilter.nf_conntrack_timestamp` was 1 when the flow began.
+    pub start: Option<SystemTime>,
+    /// When a [`Mirror`](super::Mirror) received the flow's NEW event, by `CLOCK_REALTIME`. The kernel does not send this:
+    /// only a mirror sets it, for a flow without a `start`.
+    pub observed_start: Option<SystemTime>,
+    /// When the flow ended, by `CLOCK_REALTIME`. Sent when the flow ends, if `net.netfilter.nf_conntrack_timestamp` was 1
+    /// when the flow began.
+    pub stop: Option<SystemTime>,
+    /// When this event happened, by `CLOCK_REALTIME`. Sent if `net.netfilter.nf_conntrack_timestamp` was 1 when the flow
+    /// began. Available since Linux 6.14.
+    pub event_time: Option<SystemTime>,
     /// The labels, one bit each, the lowest first. Sent when they changed.
     pub labels: Option<&'a [u8]>,
     /// The helper's name, such as `ftp`. Sent when it was attached.
@@ -264,10 +267,10 @@ impl<'a> Flow<'a> {
             use_count: None,
             counters_orig: None,
             counters_reply: None,
-            start_ns: None,
-            observed_start_ns: None,
-            stop_ns: None,
-            event_ns: None,
+            start: None,
+            observed_start: None,
+            stop: None,
+            event_time: None,
             labels: None,
             helper: None,
         }
@@ -312,7 +315,7 @@ impl<'a> Flow<'a> {
             cta::SECCTX => self.secctx = name_in(attribute),
             cta::TIMESTAMP => self.set_timestamps(attribute.nested()),
             cta::LABELS => self.labels = Some(attribute.bytes()),
-            cta::TIMESTAMP_EVENT => self.event_ns = attribute.as_be64(),
+            cta::TIMESTAMP_EVENT => self.event_time = instant(attribute),
             _ => {}
         }
     }
@@ -321,12 +324,18 @@ impl<'a> Flow<'a> {
     fn set_timestamps(&mut self, attributes: Attributes<'_>) {
         for attribute in attributes {
             match attribute.attribute_type() {
-                1 => self.start_ns = attribute.as_be64(),
-                2 => self.stop_ns = attribute.as_be64(),
+                1 => self.start = instant(attribute),
+                2 => self.stop = instant(attribute),
                 _ => {}
             }
         }
     }
+}
+
+/// An instant, as the kernel gives it.
+#[inline]
+fn instant(attribute: Attribute<'_>) -> Option<SystemTime> {
+    attribute.as_be64().map(time::from_ns)
 }
 
 /// Where a connection stands, as the kernel's tracker of its protocol sees it.
@@ -483,7 +492,7 @@ mod tests {
         let counters = |packets, bytes| Some(Counters { packets, bytes });
         assert_eq!(flow.counters_orig, counters(6, 321));
         assert_eq!(flow.counters_reply, counters(4, 221));
-        assert!(flow.start_ns < flow.stop_ns && flow.stop_ns <= flow.event_ns);
+        assert!(flow.start < flow.stop && flow.stop <= flow.event_time);
         assert!(flow.id.is_some() && flow.port_id != 0);
         assert_eq!((flow.zone, flow.helper, flow.labels), (None, None, None));
     }
@@ -499,7 +508,7 @@ mod tests {
         let direction = ZoneDirection::Orig;
         assert_eq!(flow.zone, Some(Zone { id: 78, direction }));
         assert_eq!(
-            (flow.state, flow.counters_orig, flow.stop_ns),
+            (flow.state, flow.counters_orig, flow.stop),
             (None, None, None)
         );
     }

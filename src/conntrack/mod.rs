@@ -15,6 +15,7 @@ mod new_flow;
 mod repeats;
 mod request;
 mod statistics;
+mod time;
 mod tuple;
 
 pub use expectation::{Expectation, ExpectedNat, expectation_flags};

@@ -4,6 +4,7 @@ use std::hash::RandomState;
 
 use super::identity::{Identity, fold};
 use super::mirror::{Index, Slot};
+use super::time::to_ns;
 use super::{Flow, status};
 use crate::event_kind::EventKind;
 
@@ -113,7 +114,7 @@ impl Repeats {
     pub fn is_repeated(&mut self, flow: &Flow<'_>) -> bool {
         let identity = Identity::of(flow);
         match flow.kind {
-            EventKind::Delete => !self.note_end(&identity, flow.id, flow.stop_ns),
+            EventKind::Delete => !self.note_end(&identity, flow.id, flow.stop.map(to_ns)),
             EventKind::New | EventKind::Update | EventKind::Entry => {
                 if flow.status.unwrap_or(0) & status::DYING == 0 {
                     self.forget(&identity, flow.id);
@@ -265,7 +266,7 @@ mod tests {
             .find_map(|message| Flow::decode(&message))
             .unwrap();
         assert_eq!(
-            (flow.id, flow.stop_ns, flow.zone.map(|zone| zone.id)),
+            (flow.id, flow.stop.map(to_ns), flow.zone.map(|zone| zone.id)),
             (Some(told.id), told.stop_ns, told.zone)
         );
         repeats.is_repeated(&flow)

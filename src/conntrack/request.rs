@@ -8,7 +8,7 @@ use super::tuple::Key;
 use crate::Family;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, MessageBuilder, flags};
-use crate::request::{Batch, Dump, Requester};
+use crate::request::{Batch, Dump, Replies, Requester};
 use crate::socket::Protocol;
 
 /// `NFNL_SUBSYS_CTNETLINK` in the upper byte, and of `enum cntl_msg_types`.
@@ -131,8 +131,9 @@ impl DumpFilter {
         }
     }
 
-    /// What the kernel ought to have seen to.
-    fn matches(&self, flow: &Flow<'_>) -> bool {
+    /// Whether the filter picks a flow: the kernel's own choice, made once more for kernels that know less to pick by.
+    #[must_use]
+    pub fn matches(&self, flow: &Flow<'_>) -> bool {
         let is = |value: Option<u32>, wanted: Option<(u32, u32)>| {
             wanted.is_none_or(|(wanted, mask)| value.unwrap_or(0) & mask == wanted)
         };
@@ -187,6 +188,34 @@ impl Requests {
         };
         let requester = &mut self.requester;
         requester.dump(CT_GET, |message| filter.put(message, 0), take)
+    }
+
+    /// Begins a dump of the flows and returns the replies, to be read one by one: for a table that is not to be kept whole.
+    /// [`dump`](Self::dump) does the rest by itself.
+    ///
+    /// Of each reply [`Flow::decode`] reads the flow, and [`DumpFilter::matches`] says whether the filter picks it, because
+    /// an older kernel may send more.
+    ///
+    /// ```no_run
+    /// use nlring::conntrack::{DumpFilter, Flow, Requests};
+    ///
+    /// let mut requests = Requests::open()?;
+    /// let filter = DumpFilter::new().zone(5);
+    /// let mut replies = requests.dump_replies(&filter)?;
+    /// while let Some(message) = replies.next_message()? {
+    ///     if let Some(flow) = Flow::decode(&message).filter(|flow| filter.matches(flow)) {
+    ///         println!("{} -> {}", flow.orig.src, flow.orig.dst);
+    ///     }
+    /// }
+    /// # Ok::<(), nlring::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::send`]. What the kernel makes of the request is in the replies.
+    pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
+        let requester = &mut self.requester;
+        requester.send(CT_GET, flags::DUMP, |message| filter.put(message, 0))
     }
 
     /// Looks a flow up. None: there is none.

@@ -10,7 +10,7 @@ use crate::Family;
 use crate::error::{Error, Result};
 use crate::event_kind::EventKind;
 use crate::message::{Message, MessageBuilder, flags};
-use crate::request::{Batch, Dump, Requester};
+use crate::request::{Batch, Dump, Replies, Requester};
 use crate::socket::Protocol;
 
 /// `RTM_GETLINK`, `RTM_GETADDR`, `RTM_GETROUTE`.
@@ -108,7 +108,10 @@ impl DumpFilter {
         message
     }
 
-    fn matches(&self, route: &Route<'_>) -> bool {
+    /// Whether the filter picks a route: the kernel's own choice, made once more for kernels that know less to pick by. An
+    /// entry of the route cache is never picked.
+    #[must_use]
+    pub fn matches(&self, route: &Route<'_>) -> bool {
         let is_over = |index| {
             route.oif == Some(index) || { route.nexthops }.any(|nexthop| nexthop.oif == index)
         };
@@ -173,6 +176,36 @@ impl Requests {
             }),
             dump => dump,
         }
+    }
+
+    /// Begins a dump of routes and returns the replies, to be read one by one: for a table that is not to be kept whole.
+    /// [`dump`](Self::dump) does the rest by itself.
+    ///
+    /// Of each reply [`Route::decode`] reads the route, and [`DumpFilter::matches`] says whether the filter picks it, because
+    /// an older kernel may send more.
+    ///
+    /// ```
+    /// use nlring::Family;
+    /// use nlring::route::{DumpFilter, Requests, Route};
+    ///
+    /// let mut requests = Requests::open()?;
+    /// let filter = DumpFilter::new().family(Family::INET);
+    /// let mut replies = requests.dump_replies(&filter)?;
+    /// while let Some(message) = replies.next_message()? {
+    ///     if let Some(route) = Route::decode(&message).filter(|route| filter.matches(route)) {
+    ///         println!("table {}, {} bits", route.table, route.dst_prefix_len);
+    ///     }
+    /// }
+    /// # Ok::<(), nlring::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Requester::send`]. What the kernel makes of the request is in the replies: for a table that does not exist the
+    /// first one is the error `ENOENT`.
+    pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
+        let requester = &mut self.requester;
+        requester.send(GET_ROUTE, flags::DUMP, |message| filter.put(message))
     }
 
     /// Looks up the route that packets from this machine to an address take. None: there is none (`ENETUNREACH`).

@@ -159,7 +159,7 @@ impl Twice {
 
     fn leaves_out(&mut self, flow: &Flow<'_>) -> bool {
         // Otherwise the end of another flow, between the same ends, could look the same.
-        let can_tell = self.hears_new || flow.stop_ns.is_some();
+        let can_tell = self.hears_new || flow.stop.is_some();
         let is_repeated = can_tell && self.repeats.is_repeated(flow);
         self.left_out_count += u64::from(is_repeated);
         is_repeated

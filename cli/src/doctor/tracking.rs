@@ -187,7 +187,7 @@ fn event_time(listener: &Socket, address: IpAddr, ports: (u16, u16)) -> Option<b
         let mut flows = list.iter().filter_map(|message| Flow::decode(&message));
         let ours = |flow: &Flow<'_>| flow.orig.src == address && flow.orig.ports() == Some(ports);
         if let Some(flow) = flows.find(ours) {
-            return Some(flow.event_ns.is_some());
+            return Some(flow.event_time.is_some());
         }
     }
     None

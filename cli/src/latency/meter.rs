@@ -136,7 +136,7 @@ impl<'a> Meter<'a> {
             SourceKind::Conntrack
             | SourceKind::ConntrackFlows
             | SourceKind::ConntrackTcp
-            | SourceKind::ConntrackFlush => Flow::decode(message)?.event_ns,
+            | SourceKind::ConntrackFlush => Flow::decode(message)?.event_time.map(since_1970_ns),
         }
     }
 

@@ -1,5 +1,7 @@
 //! A flow or an expectation as a JSON object. docs/json.md says what the names mean.
 
+use std::time::SystemTime;
+
 use nlring::EventKind;
 use nlring::Family;
 use nlring::conntrack::{
@@ -8,6 +10,7 @@ use nlring::conntrack::{
 };
 
 use crate::conntrack::label_names::LabelNames;
+use crate::gap::since_1970_ns;
 use crate::json::{bits, close, end_line, hex, ip, name, number, optional, word, word_or_number};
 
 /// `enum ip_conntrack_status`, from the lowest bit on.
@@ -44,7 +47,7 @@ pub fn write_flow(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames, recei
         EventKind::Delete => br#"{"event":"destroy","#,
         EventKind::Entry => br#"{"event":"entry","#,
     });
-    write_time(out, flow.event_ns, received_ns);
+    write_time(out, flow.event_time, received_ns);
     write_fields(out, flow, labels);
     optional(
         out,
@@ -80,9 +83,13 @@ fn write_fields(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames) {
     write_marks(out, flow);
     optional(out, r#""id":"#, flow.id);
     optional(out, r#""use_count":"#, flow.use_count);
-    optional(out, r#""start_ns":"#, flow.start_ns);
-    optional(out, r#""observed_start_ns":"#, flow.observed_start_ns);
-    optional(out, r#""stop_ns":"#, flow.stop_ns);
+    optional(out, r#""start_ns":"#, flow.start.map(since_1970_ns));
+    optional(
+        out,
+        r#""observed_start_ns":"#,
+        flow.observed_start.map(since_1970_ns),
+    );
+    optional(out, r#""stop_ns":"#, flow.stop.map(since_1970_ns));
     write_names(out, flow, labels);
     if let Some(master) = &flow.master {
         write_direction(out, r#""master":{"#, master, None);
@@ -141,7 +148,8 @@ pub fn write_expectation(out: &mut Vec<u8>, expectation: &Expectation<'_>, recei
 }
 
 /// When it happened, by the kernel where it says so.
-fn write_time(out: &mut Vec<u8>, event_ns: Option<u64>, received_ns: u64) {
+fn write_time(out: &mut Vec<u8>, event_time: Option<SystemTime>, received_ns: u64) {
+    let event_ns = event_time.map(since_1970_ns);
     number(out, r#""time_ns":"#, event_ns.unwrap_or(received_ns));
     out.extend_from_slice(match event_ns {
         Some(_) => br#""time_source":"kernel","#,

@@ -1,6 +1,7 @@
 //! A flow as the line that `conntrack -E` (conntrack-tools 1.4.7) prints for it.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use nlring::EventKind;
 use nlring::conntrack::{
@@ -8,6 +9,7 @@ use nlring::conntrack::{
 };
 
 use crate::conntrack::label_names::LabelNames;
+use crate::gap::since_1970_ns;
 use crate::local_time::LocalTime;
 use crate::text::{write_decimal, write_escaped, write_hex, write_ip, write_padded};
 
@@ -119,8 +121,8 @@ fn write_tail(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, receive
     write_zone(out, flow, ZoneDirection::Both, b"zone=");
     write_field(out, b"delta-time=", lifetime_seconds(flow, received_ns));
     if let Some(zone) = &options.ktimestamp {
-        write_kernel_time(out, b"[start=", flow.start_ns, zone);
-        write_kernel_time(out, b"[stop=", flow.stop_ns, zone);
+        write_kernel_time(out, b"[start=", flow.start, zone);
+        write_kernel_time(out, b"[stop=", flow.stop, zone);
     }
     write_name(out, b"helper=", flow.helper);
     write_field(out, b"use=", flow.use_count);
@@ -132,8 +134,8 @@ fn write_tail(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, receive
     }
 }
 
-fn write_kernel_time(out: &mut Vec<u8>, label: &[u8], ns: Option<u64>, zone: &LocalTime) {
-    if let Some(ns) = ns {
+fn write_kernel_time(out: &mut Vec<u8>, label: &[u8], time: Option<SystemTime>, zone: &LocalTime) {
+    if let Some(ns) = time.map(since_1970_ns) {
         out.extend_from_slice(label);
         zone.write_ctime(out, ns / 1_000_000_000);
         out.extend_from_slice(b"] ");
@@ -154,8 +156,8 @@ fn write_labels<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a [u8]>) {
 /// as old as it is now.
 fn lifetime_seconds(flow: &Flow<'_>, received_ns: u64) -> Option<u64> {
     let seconds = |ns: u64| ns / 1_000_000_000;
-    let start = seconds(flow.start_ns?);
-    let stop = flow.stop_ns.filter(|&stop| stop != 0);
+    let start = seconds(since_1970_ns(flow.start?));
+    let stop = flow.stop.map(since_1970_ns).filter(|&stop| stop != 0);
     Some(seconds(stop.unwrap_or(received_ns)).wrapping_sub(start))
 }
 

@@ -3,6 +3,7 @@
 use super::Change;
 use super::follow::Follower;
 use super::model_tests::key_of;
+use crate::conntrack::time::to_ns;
 use crate::conntrack::{Counters, Flow, status};
 use crate::event_kind::EventKind;
 use crate::message::{MessageBuilder, Messages, flags};
@@ -112,8 +113,8 @@ fn told(flow: &Flow<'_>, is_resynced: bool) -> Told {
         flow.kind,
         is_resynced,
         packets(flow.counters_orig),
-        flow.start_ns,
-        flow.observed_start_ns,
+        flow.start.map(to_ns),
+        flow.observed_start.map(to_ns),
         flow.labels.map(|labels| labels[0]),
         flow.helper
             .map(|helper| String::from_utf8(helper.to_vec()).unwrap()),

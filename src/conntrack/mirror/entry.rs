@@ -1,9 +1,12 @@
 //! What is kept of a flow.
 
+use std::time::SystemTime;
+
 use super::details::Details;
 use super::table::bits;
 use crate::Family;
 use crate::conntrack::identity::Identity;
+use crate::conntrack::time::{from_ns, to_ns};
 use crate::conntrack::{Flow, Key, ProtocolState, Tuple, Zone, status};
 use crate::event_kind::EventKind;
 
@@ -20,11 +23,11 @@ impl Start {
     const OBSERVED: u64 = 1 << 63;
 
     fn of(flow: &Flow<'_>) -> Self {
-        let told = flow.start_ns.filter(|ns| ns & Self::OBSERVED == 0);
+        let told = flow.start.map(to_ns).filter(|ns| ns & Self::OBSERVED == 0);
         told.map_or(Self::UNKNOWN, Self)
     }
 
-    pub(super) fn observed(ns: u64) -> Self {
+    fn observed_at(ns: u64) -> Self {
         Self(ns | Self::OBSERVED)
     }
 
@@ -41,8 +44,8 @@ impl Start {
         (self != Self::UNKNOWN && self.0 & Self::OBSERVED == 0).then_some(self.0)
     }
 
-    pub(super) fn observed_ns(self) -> Option<u64> {
-        (self.0 & Self::OBSERVED != 0).then_some(self.0 & !Self::OBSERVED)
+    pub(super) fn observed(self) -> Option<SystemTime> {
+        (self.0 & Self::OBSERVED != 0).then_some(from_ns(self.0 & !Self::OBSERVED))
     }
 }
 
@@ -186,7 +189,7 @@ impl Entry {
 
     /// The flow's NEW event came at this time.
     pub(super) fn observe_start(&mut self, ns: u64) {
-        self.start = Start::observed(ns).or(self.start);
+        self.start = Start::observed_at(ns).or(self.start);
     }
 
     /// What the kernel says now of the same lifetime.
@@ -248,10 +251,10 @@ impl Entry {
             use_count: None,
             counters_orig: None,
             counters_reply: None,
-            start_ns: self.start.told_ns(),
-            observed_start_ns: self.start.observed_ns(),
-            stop_ns: None,
-            event_ns: None,
+            start: self.start.told_ns().map(from_ns),
+            observed_start: self.start.observed(),
+            stop: None,
+            event_time: None,
             labels: None,
             helper: None,
         }

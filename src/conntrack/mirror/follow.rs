@@ -23,6 +23,7 @@ use super::index::Slot;
 use super::table::{Flows, Found, Kind, bits};
 use super::{Change, Mirror};
 use crate::conntrack::identity::Identity;
+use crate::conntrack::time::to_ns;
 use crate::conntrack::{Flow, Group, Repeats, status};
 use crate::error::Result;
 use crate::event_kind::EventKind;
@@ -243,9 +244,9 @@ impl Follower {
                 self.counts.hand_out(flow, false, f);
             }
             (EventKind::Delete, Some(slot)) => {
-                self.ended.note_end(identity, flow.id, flow.stop_ns);
-                if flow.start_ns.is_none() {
-                    flow.observed_start_ns = self.flows.entry(slot).start.observed_ns();
+                self.ended.note_end(identity, flow.id, flow.stop.map(to_ns));
+                if flow.start.is_none() {
+                    flow.observed_start = self.flows.entry(slot).start.observed();
                 }
                 self.end(slot);
                 self.counts.hand_out(flow, false, f);
@@ -327,7 +328,7 @@ impl Follower {
         let is_changed = self.update(slot, flow);
         if !self.flows.has(slot, bits::BEGUN) {
             self.flows.set(slot, bits::BEGUN);
-            let received_ns = flow.event_ns.unwrap_or(self.received_ns);
+            let received_ns = flow.event_time.map_or(self.received_ns, to_ns);
             self.flows
                 .change(slot, |entry| entry.observe_start(received_ns));
         }
@@ -345,7 +346,7 @@ impl Follower {
             self.flows.remove(pending);
         }
         let mut known = Known::of(flow, self.now_seconds);
-        let received_ns = flow.event_ns.unwrap_or(self.received_ns);
+        let received_ns = flow.event_time.map_or(self.received_ns, to_ns);
         known.entry.observe_start(received_ns);
         self.insert_live(&known, self.touch(flow) | bits::BEGUN);
         self.counts.hand_out(flow, false, f);
@@ -367,7 +368,7 @@ impl Follower {
         self.insert_live(&known, told);
         let begun = Flow {
             secctx: flow.secctx,
-            event_ns: flow.event_ns,
+            event_time: flow.event_time,
             port_id: flow.port_id,
             ..known.as_flow(EventKind::New, self.now_seconds)
         };
@@ -400,7 +401,7 @@ impl Follower {
             // Should the dump have met it: it is over, or another one's New will come.
             self.flows.note_ended(identity, flow.id);
         }
-        if !self.ended.note_end(identity, flow.id, flow.stop_ns) {
+        if !self.ended.note_end(identity, flow.id, flow.stop.map(to_ns)) {
             self.repeated_count += 1;
             return;
         }

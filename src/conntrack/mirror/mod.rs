@@ -21,6 +21,7 @@ pub(super) use self::index::step_count;
 pub(super) use self::index::{Index, Slot};
 use self::sweep::Sweep;
 use super::identity::Identity;
+use super::time::to_ns;
 use super::{Flow, Group, Key, Tuple, Zone};
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
@@ -66,7 +67,7 @@ use crate::socket::Socket;
 ///   began, its labels, helper and master, and what it has carried (packets and bytes). Not the security context. What a
 ///   flow has carried is as of the last dump that had the flow, because events report it only at the flow's end; an end
 ///   that is made up has none. A flow whose start the kernel does not say has
-///   [`observed_start_ns`](Flow::observed_start_ns): when the mirror received its NEW event.
+///   [`observed_start`](Flow::observed_start): when the mirror received its NEW event.
 /// - A flow takes about 180 bytes, and 40 more where `net.netfilter.nf_conntrack_acct` is on. A label, a helper or a master
 ///   takes 17, 17 and 44 bytes for each of the 1024 flows that are kept together with one that has it.
 /// - What an event costs does not depend on how often its tuple was used before. A flow that ends while a dump is read takes
@@ -531,8 +532,7 @@ impl Mirror {
 
 /// `CLOCK_REALTIME`, nanoseconds since 1970.
 fn realtime_ns() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since_1970.map_or(0, |passed| u64::try_from(passed.as_nanos()).unwrap_or(0))
+    to_ns(SystemTime::now())
 }
 
 #[cfg(test)]
