@@ -7,8 +7,8 @@ use nlring::MessageList;
 use nlring::conntrack::Flow;
 use nlring::route::Route;
 
-use nlring_print::conntrack::label_names::LabelNames;
-use nlring_print::route::device_names::DeviceNames;
+use nlring_print::conntrack::{FlowFormat, LabelNames};
+use nlring_print::route::{DeviceNames, RouteFormat};
 use nlring_testing::events;
 
 fn main() {
@@ -19,7 +19,7 @@ fn main() {
 }
 
 fn flows(criterion: &mut Criterion) {
-    let labels = LabelNames::default();
+    let format = FlowFormat::Json(LabelNames::default());
     let mut group = criterion.benchmark_group("JSON of a flow");
     for (name, event) in [
         ("that begins", events::flow_begins()),
@@ -33,7 +33,7 @@ fn flows(criterion: &mut Criterion) {
         let mut out = Vec::new();
         let mut write = || {
             out.clear();
-            nlring_print::conntrack::json::write_flow(&mut out, black_box(&flow), &labels, 0);
+            format.write_event(&mut out, black_box(&flow), 0);
             out.len()
         };
         group.throughput(Throughput::Bytes(write() as u64));
@@ -56,7 +56,7 @@ fn routes(criterion: &mut Criterion) {
         let mut out = Vec::new();
         let mut write = || {
             out.clear();
-            nlring_print::route::json::write_route(&mut out, black_box(&route), &devices, 0);
+            RouteFormat::Json.write_event(&mut out, black_box(&route), &devices, 0);
             out.len()
         };
         group.throughput(Throughput::Bytes(write() as u64));

@@ -1,41 +1,40 @@
-//! Gaps in the stream of events, as records in it.
+//! Gaps in the stream of events, as lines of their own among those of events.
 
-use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use jiff::Timestamp;
-use nlring::{Event, Loss, Malformed, Notice, Resync, ResyncReason};
+use nlring::{Event, Loss, Malformed, Notice};
 
+use crate::clock::{realtime_now_ns, rfc3339, since_1970_ns};
 use crate::json;
 use crate::text::write_escaped;
 
-/// Something that is missing in the stream.
+/// Something that is missing in the stream of events. [`Style::write_gap`](crate::Style::write_gap) writes it.
 #[derive(Clone, Copy, Debug)]
 pub enum Gap<'a> {
-    /// The kernel dropped these datagrams.
+    /// The kernel dropped datagrams.
     Lost(Loss),
-    /// These deliveries failed, and the kernel tries some of them again.
+    /// Deliveries to a reliable socket failed. The kernel repeats those of DESTROY events.
     Delayed(Loss),
-    /// A datagram of this length was larger than the engine's buffers.
+    /// A datagram was larger than the engine's buffers.
     Truncated {
-        /// Its full length.
+        /// The datagram's full length.
         real_bytes: usize,
     },
     /// The rest of a datagram cannot be read.
     Malformed(&'a Malformed),
-    /// These datagrams were still queued at the end, and more where they were not counted to the end.
+    /// Datagrams were still queued at the end, and were not delivered.
     Unread {
-        /// Datagrams counted.
+        /// How many datagrams were counted.
         count: u64,
-        /// There were more.
+        /// Whether there may have been more than were counted.
         is_incomplete: bool,
     },
-    /// Something else, for this reason.
+    /// Something else is missing, which the notice describes.
     Missing(&'a Notice),
 }
 
 impl<'a> Gap<'a> {
-    /// The gap that an event reports, if it reports one.
+    /// The gap that an event of the engine reports. `None` if nothing is missing.
     pub fn of(event: &'a Event<'_>) -> Option<Self> {
         event.missing()?;
         match event {
@@ -53,8 +52,8 @@ impl<'a> Gap<'a> {
     }
 }
 
-/// Appends a gap as a line of its own among those of events.
-pub fn write_text(out: &mut Vec<u8>, gap: &Gap<'_>) {
+/// Appends a gap as a line that begins with a blank and a word in brackets, such as ` [LOST]`.
+pub(crate) fn write_text(out: &mut Vec<u8>, gap: &Gap<'_>) {
     let at = || rfc3339(SystemTime::now());
     let between = |loss: &Loss| {
         let (since, until) = (rfc3339(loss.since), rfc3339(loss.until));
@@ -82,7 +81,7 @@ pub fn write_text(out: &mut Vec<u8>, gap: &Gap<'_>) {
 }
 
 /// Appends a gap as a JSON object.
-pub fn write_json(out: &mut Vec<u8>, gap: &Gap<'_>) {
+pub(crate) fn write_json(out: &mut Vec<u8>, gap: &Gap<'_>) {
     let between = |out: &mut Vec<u8>, loss: &Loss| {
         json::number(out, r#""count":"#, loss.count);
         json::number(out, r#""since_ns":"#, since_1970_ns(loss.since));
@@ -90,7 +89,7 @@ pub fn write_json(out: &mut Vec<u8>, gap: &Gap<'_>) {
     };
     let at = |out: &mut Vec<u8>, event| {
         json::word(out, r#""event":"#, event);
-        json::number(out, r#""time_ns":"#, now_ns());
+        json::number(out, r#""time_ns":"#, realtime_now_ns());
         json::word(out, r#""time_source":"#, "receive");
     };
     out.push(b'{');
@@ -130,85 +129,6 @@ pub fn write_json(out: &mut Vec<u8>, gap: &Gap<'_>) {
     json::end_line(out);
 }
 
-/// Appends that a mirror's table is right again as a line of its own.
-pub fn write_resync_text(out: &mut Vec<u8>, resync: &Resync) {
-    let (since, until) = (rfc3339(resync.since), rfc3339(resync.until));
-    let Resync {
-        entry_count,
-        new_count,
-        update_count,
-        destroy_count,
-        ..
-    } = resync;
-    _ = write!(
-        out,
-        " [RESYNCED] {entry_count} entries: {new_count} new, {update_count} changed, {destroy_count} gone, between \
-         {since} and {until}"
-    );
-    out.extend_from_slice(if resync.is_interrupted {
-        b"; the dump was interrupted, another follows\n"
-    } else {
-        b"\n"
-    });
-}
-
-/// Appends that a mirror's table is right again as a JSON object.
-pub fn write_resync_json(out: &mut Vec<u8>, resync: &Resync) {
-    let reason = match resync.reason {
-        ResyncReason::Snapshot => "snapshot",
-        ResyncReason::Loss => "loss",
-        ResyncReason::Audit => "audit",
-        ResyncReason::Room => "room",
-        _ => "change",
-    };
-    let (since, until) = (since_1970_ns(resync.since), since_1970_ns(resync.until));
-    let Resync {
-        lost_count,
-        entry_count,
-        new_count,
-        update_count,
-        destroy_count,
-        ..
-    } = resync;
-    let interrupted = if resync.is_interrupted {
-        r#","interrupted":true"#
-    } else {
-        ""
-    };
-    _ = writeln!(
-        out,
-        r#"{{"event":"resynced","reason":"{reason}","lost":{lost_count},"entries":{entry_count},"new":{new_count},"update":{update_count},"destroy":{destroy_count}{interrupted},"since_ns":{since},"until_ns":{until}}}"#
-    );
-}
-
-/// Marks the event's text that `out` ends in as one that stands for what was missed.
-pub fn mark_resynced_text(out: &mut Vec<u8>) {
-    out.pop(); // the newline
-    out.extend_from_slice(b" [RESYNCED]\n");
-}
-
-/// The same of a JSON object.
-pub fn mark_resynced_json(out: &mut Vec<u8>) {
-    out.truncate(out.len().saturating_sub(2)); // the brace and the newline
-    out.extend_from_slice(b",\"resynced\":true}\n");
-}
-
-/// Nanoseconds since 1970. A clock set before that reads as 1970, one beyond 2554 as that year.
-pub fn since_1970_ns(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The same of now.
-pub fn now_ns() -> u64 {
-    since_1970_ns(SystemTime::now())
-}
-
-/// In UTC, to the microsecond. A clock set beyond year 9999 is shown at the end of time.
-pub fn rfc3339(time: SystemTime) -> String {
-    format!("{:.6}", Timestamp::try_from(time).unwrap_or(Timestamp::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +138,7 @@ mod tests {
     use nlring::{AddOptions, Engine, MalformedReason, MessageBuilder, Protocol, Socket};
     use serde_json::{Value, json};
 
-    /// The line of text and the object that a gap has.
+    /// A gap as a line of text and as an object.
     fn written(gap: &Gap<'_>) -> (String, Value) {
         let (mut text, mut json) = (Vec::new(), Vec::new());
         write_text(&mut text, gap);
@@ -228,7 +148,7 @@ mod tests {
         (text, serde_json::from_slice(&json).unwrap())
     }
 
-    /// From an engine with buffers of 64 bytes, to which another socket sends.
+    /// An engine with buffers of 64 bytes receives what another socket sends.
     #[test]
     fn what_cannot_be_read_has_a_line_at_its_place() {
         const USER: Protocol = Protocol::USERSOCK;
@@ -236,7 +156,7 @@ mod tests {
         let port_id = socket.port_id().unwrap();
         let mut engine = Engine::builder().build().unwrap();
         let options = AddOptions::new().accept_any_sender(true).buffer_bytes(64);
-        // Packed buffers would take it all.
+        // Two buffers would be packed into one of a larger size, in which everything fits.
         let options = options.buffer_count(1);
         engine.add_with(socket, options).unwrap();
         let mut running = engine.start().unwrap();
@@ -259,7 +179,7 @@ mod tests {
                 let (line, object) = match (Gap::of(&event), &event) {
                     (Some(gap), _) => written(&gap),
                     (None, Event::Messages(..)) => ("message\n".to_owned(), Value::Null),
-                    (None, _) => return ControlFlow::Continue(()), // one buffer is soon in use
+                    (None, _) => return ControlFlow::Continue(()), // that the only buffer is in use
                 };
                 lines.push(line);
                 objects.push(object);
@@ -322,7 +242,7 @@ mod tests {
             (&object["event"], &object["count"]),
             (&json!("unread"), &json!(9))
         );
-        let notice = Notice::Starved; // any that has no gap of its own
+        let notice = Notice::Starved; // stands for one without a variant of its own
         let (text, object) = written(&Gap::Missing(&notice));
         let words = notice.to_string();
         assert!(
@@ -336,7 +256,7 @@ mod tests {
         assert!(object["time_ns"].is_u64() && object["time_source"] == "receive");
     }
 
-    /// The fields of the objects that no test of the whole command brings about.
+    /// The objects are those that no test of the whole command produces.
     #[test]
     fn the_documentation_has_every_field() {
         let documentation = include_str!("../../docs/json.md");
@@ -363,13 +283,5 @@ mod tests {
             }
             assert!(documentation.contains(&format!("`{kind}`")), "{kind}");
         }
-    }
-
-    #[test]
-    fn instants_are_rfc_3339_in_utc() {
-        let time = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5_000);
-        assert_eq!(rfc3339(time), "2023-11-14T22:13:20.000005Z");
-        let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
-        assert_eq!(rfc3339(whole), "1970-01-01T00:00:01.000000Z");
     }
 }

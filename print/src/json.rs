@@ -11,7 +11,7 @@ use crate::text::{is_steering, write_decimal, write_hex, write_ip};
 
 /// Closes an object or an array, as a field of what is around it.
 #[inline]
-pub fn close(out: &mut Vec<u8>, bracket: u8) {
+pub(crate) fn close(out: &mut Vec<u8>, bracket: u8) {
     if out.last() == Some(&b',') {
         out.pop();
     }
@@ -20,7 +20,7 @@ pub fn close(out: &mut Vec<u8>, bracket: u8) {
 
 /// Ends the outermost object, and its line.
 #[inline]
-pub fn end_line(out: &mut Vec<u8>) {
+pub(crate) fn end_line(out: &mut Vec<u8>) {
     close(out, b'}');
     out.pop();
     out.push(b'\n');
@@ -28,7 +28,7 @@ pub fn end_line(out: &mut Vec<u8>) {
 
 /// A number.
 #[inline]
-pub fn number<T: itoa::Integer>(out: &mut Vec<u8>, key: &str, value: T) {
+pub(crate) fn number<T: itoa::Integer>(out: &mut Vec<u8>, key: &str, value: T) {
     out.extend_from_slice(key.as_bytes());
     write_decimal(out, value);
     out.push(b',');
@@ -36,7 +36,7 @@ pub fn number<T: itoa::Integer>(out: &mut Vec<u8>, key: &str, value: T) {
 
 /// A number, when there is one.
 #[inline]
-pub fn optional<T: itoa::Integer>(out: &mut Vec<u8>, key: &str, value: Option<T>) {
+pub(crate) fn optional<T: itoa::Integer>(out: &mut Vec<u8>, key: &str, value: Option<T>) {
     if let Some(value) = value {
         number(out, key, value);
     }
@@ -44,7 +44,7 @@ pub fn optional<T: itoa::Integer>(out: &mut Vec<u8>, key: &str, value: Option<T>
 
 /// One of our own words, which has nothing to escape.
 #[inline]
-pub fn word(out: &mut Vec<u8>, key: &str, word: &'static str) {
+pub(crate) fn word(out: &mut Vec<u8>, key: &str, word: &'static str) {
     out.extend_from_slice(key.as_bytes());
     out.push(b'"');
     out.extend_from_slice(word.as_bytes());
@@ -53,7 +53,12 @@ pub fn word(out: &mut Vec<u8>, key: &str, word: &'static str) {
 
 /// Our own word for a number, or the number as a string where there is none.
 #[inline]
-pub fn word_or_number(out: &mut Vec<u8>, key: &str, known: Option<&'static str>, number: u32) {
+pub(crate) fn word_or_number(
+    out: &mut Vec<u8>,
+    key: &str,
+    known: Option<&'static str>,
+    number: u32,
+) {
     if let Some(known) = known {
         return word(out, key, known);
     }
@@ -65,7 +70,7 @@ pub fn word_or_number(out: &mut Vec<u8>, key: &str, known: Option<&'static str>,
 
 /// An address.
 #[inline]
-pub fn ip(out: &mut Vec<u8>, key: &str, address: IpAddr) {
+pub(crate) fn ip(out: &mut Vec<u8>, key: &str, address: IpAddr) {
     out.extend_from_slice(key.as_bytes());
     out.push(b'"');
     write_ip(out, address);
@@ -75,7 +80,7 @@ pub fn ip(out: &mut Vec<u8>, key: &str, address: IpAddr) {
 /// The words for the bits that are set, lowest first. A bit without a word, or with an empty one, is its
 /// value in hexadecimal.
 #[inline]
-pub fn bits(out: &mut Vec<u8>, key: &str, bits: u32, words: &[&'static str]) {
+pub(crate) fn bits(out: &mut Vec<u8>, key: &str, bits: u32, words: &[&'static str]) {
     out.extend_from_slice(key.as_bytes());
     out.push(b'[');
     let mut left = bits;
@@ -95,7 +100,7 @@ pub fn bits(out: &mut Vec<u8>, key: &str, bits: u32, words: &[&'static str]) {
 }
 
 /// A number as a string, in hexadecimal without zeros in front.
-pub fn hex(out: &mut Vec<u8>, key: &str, number: u128) {
+pub(crate) fn hex(out: &mut Vec<u8>, key: &str, number: u128) {
     let digit_count = (128 - number.leading_zeros()).div_ceil(4).max(1);
     out.extend_from_slice(key.as_bytes());
     out.extend_from_slice(b"\"0x");
@@ -108,7 +113,7 @@ pub fn hex(out: &mut Vec<u8>, key: &str, number: u128) {
 
 /// A name from outside, whatever bytes it has. Characters that [steer](is_steering) become `\uNNNN`; bytes that are not
 /// UTF-8 become the text `\xNN`.
-pub fn name(out: &mut Vec<u8>, key: &str, name: &[u8]) {
+pub(crate) fn name(out: &mut Vec<u8>, key: &str, name: &[u8]) {
     out.extend_from_slice(key.as_bytes());
     out.push(b'"');
     if name.iter().all(|&byte| is_plain(byte)) {

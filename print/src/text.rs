@@ -6,12 +6,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Appends a number in decimal.
-pub fn write_decimal<T: itoa::Integer>(out: &mut Vec<u8>, value: T) {
+pub(crate) fn write_decimal<T: itoa::Integer>(out: &mut Vec<u8>, value: T) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends a number in decimal, with zeros before it up to this many digits.
-pub fn write_padded(out: &mut Vec<u8>, value: u64, digits: usize) {
+pub(crate) fn write_padded(out: &mut Vec<u8>, value: u64, digits: usize) {
     let mut buffer = itoa::Buffer::new();
     let number = buffer.format(value).as_bytes();
     out.resize(out.len() + digits.saturating_sub(number.len()), b'0');
@@ -19,7 +19,7 @@ pub fn write_padded(out: &mut Vec<u8>, value: u64, digits: usize) {
 }
 
 /// Appends a number in hexadecimal, without a prefix.
-pub fn write_hex(out: &mut Vec<u8>, value: u64) {
+pub(crate) fn write_hex(out: &mut Vec<u8>, value: u64) {
     let digits = (64 - value.leading_zeros()).div_ceil(4).max(1);
     for digit in (0..digits).rev() {
         let nibble = (value >> (4 * digit)).to_le_bytes()[0] & 15;
@@ -29,7 +29,7 @@ pub fn write_hex(out: &mut Vec<u8>, value: u64) {
 
 /// Appends an address as glibc's `inet_ntop` writes it. It differs from Rust's own way for IPv4-compatible IPv6
 /// addresses, such as `::192.0.2.1`.
-pub fn write_ip(out: &mut Vec<u8>, address: IpAddr) {
+pub(crate) fn write_ip(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => write_ipv4(out, address),
         IpAddr::V6(address) => write_ipv6(out, address),

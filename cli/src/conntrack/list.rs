@@ -3,7 +3,7 @@
 use nlring::conntrack::Flow;
 use nlring::message::flags;
 use nlring::{Protocol, Requester};
-use nlring_print::gap::now_ns;
+use nlring_print::realtime_now_ns;
 
 use super::format;
 use crate::args::ConntrackArguments;
@@ -22,7 +22,7 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
         // struct nfgenmsg of zeros: all families.
         let replies = requester.send(CT_GET, flags::DUMP, |request| request.bytes(&[0; 4]))?;
         listing.start(collector.count)?;
-        let now_ns = now_ns();
+        let now_ns = realtime_now_ns();
         listing.take(replies, |message, out| match &Flow::decode(message) {
             Some(flow) => {
                 format.write_entry(out, flow, now_ns);

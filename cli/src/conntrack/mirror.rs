@@ -5,12 +5,10 @@ use std::time::Instant;
 use nlring::EventKind;
 use nlring::conntrack::{Change, Flow, Mirror, MirrorOptions};
 use nlring::{Message, Missing, Running, SocketId, StopHandle};
-use nlring_print::conntrack::json::write_entry;
-use nlring_print::conntrack::label_names::LabelNames;
-use nlring_print::gap::now_ns;
+use nlring_print::conntrack::{FlowFormat, LabelNames};
+use nlring_print::realtime_now_ns;
 
 use crate::args::{ConntrackArguments, ConntrackEvent};
-use crate::conntrack::FlowFormat;
 use crate::follow::keeper::MirrorWatch;
 use crate::follow::session::Session;
 use crate::follow::summary::Summary;
@@ -25,8 +23,8 @@ pub struct FlowMirror {
     shown: Shown,
     table: Option<TableFile>,
     watch: MirrorWatch,
-    /// For the table.
-    labels: LabelNames,
+    /// The lines of --table.
+    table_format: FlowFormat,
 }
 
 /// Which changes are shown.
@@ -87,10 +85,10 @@ impl FlowMirror {
                 .map(|path| TableFile::open(path, session))
                 .transpose()?,
             watch: MirrorWatch::default(),
-            labels: match table.table {
+            table_format: FlowFormat::Json(match table.table {
                 Some(_) => LabelNames::load().unwrap_or_default(),
                 None => LabelNames::default(),
-            },
+            }),
         })
     }
 
@@ -148,7 +146,7 @@ impl FlowMirror {
         console: &mut Console,
     ) {
         if let Some(socket) = running.socket(self.socket) {
-            let (shown, received_ns) = (&mut self.shown, now_ns());
+            let (shown, received_ns) = (&mut self.shown, realtime_now_ns());
             let advanced = self.mirror.advance(socket, |change| {
                 show(&change, received_ns, format, shown, output);
             });
@@ -169,7 +167,7 @@ impl FlowMirror {
         output: &mut Output,
         console: &mut Console,
     ) {
-        let (shown, received_ns) = (&mut self.shown, now_ns());
+        let (shown, received_ns) = (&mut self.shown, realtime_now_ns());
         let finished = self.mirror.finish_until(stop, |change| {
             show(&change, received_ns, format, shown, output);
         });
@@ -192,8 +190,9 @@ impl FlowMirror {
         let entries = self.mirror.iter_from(0);
         match self.table {
             Some(table) => {
-                let format =
-                    |line: &mut Vec<u8>, flow: Flow<'_>| write_entry(line, &flow, &self.labels);
+                let format = |line: &mut Vec<u8>, flow: Flow<'_>| {
+                    self.table_format.write_entry(line, &flow, 0);
+                };
                 table.end(worth, entries, format, session.console)
             }
             None => Ok(()),
@@ -209,12 +208,12 @@ impl FlowMirror {
     }
 
     fn write_slice(&mut self) -> Result<(), Failure> {
-        let (mirror, labels, worth) = (&self.mirror, &self.labels, self.worth());
+        let (mirror, table_format, worth) = (&self.mirror, &self.table_format, self.worth());
         let Some(table) = &mut self.table else {
             return Ok(());
         };
         let entries = |position| mirror.iter_from(position);
-        let format = |line: &mut Vec<u8>, flow: Flow<'_>| write_entry(line, &flow, labels);
+        let format = |line: &mut Vec<u8>, flow: Flow<'_>| table_format.write_entry(line, &flow, 0);
         table.advance(worth, entries, format)
     }
 }
@@ -230,15 +229,15 @@ fn show(
         Change::Flow {
             flow, is_resynced, ..
         } if shown.shows(flow.kind, *is_resynced) => output.event(|out| {
-            format.write_flow(out, flow, received_ns);
+            format.write_event(out, flow, received_ns);
             if *is_resynced {
-                format.mark_resynced(out);
+                format.style().mark_resynced(out);
             }
             true
         }),
         Change::Resynced(resync) => {
             shown.resynced = true;
-            output.record(|out| format.write_resync(out, resync));
+            output.record(|out| format.style().write_resync(out, resync));
         }
         _ => {}
     }

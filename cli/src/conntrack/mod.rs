@@ -7,12 +7,9 @@ mod unheard;
 use std::time::Instant;
 
 use nlring::conntrack::{Expectation, Flow, Group, Repeats};
-use nlring::{Missing, Protocol, Resync, Running, Socket, StopHandle};
-use nlring_print::conntrack::label_names::LabelNames;
-use nlring_print::conntrack::text::TextOptions;
-use nlring_print::conntrack::{expectation, json, text};
-use nlring_print::gap::{self, Gap};
-use nlring_print::local_time::LocalTime;
+use nlring::{Missing, Protocol, Running, Socket, StopHandle};
+use nlring_print::conntrack::{FlowFormat, LabelNames, TextOptions};
+use nlring_print::{Gap, LocalTime};
 
 use crate::args::{AuditInterval, ConntrackArguments, ConntrackEvent, ConntrackField};
 use crate::follow::collect::{Incoming, Limits, Lines};
@@ -166,65 +163,6 @@ impl Twice {
     }
 }
 
-pub enum FlowFormat {
-    /// As conntrack prints them.
-    Text(TextOptions),
-    /// With these names of labels.
-    Json(LabelNames),
-}
-
-impl FlowFormat {
-    fn write_flow(&self, out: &mut Vec<u8>, flow: &Flow<'_>, received_ns: u64) {
-        match self {
-            Self::Text(options) => text::write_line(out, flow, options, received_ns),
-            Self::Json(labels) => json::write_flow(out, flow, labels, received_ns),
-        }
-    }
-
-    /// An entry of the table, which is no event.
-    fn write_entry(&self, out: &mut Vec<u8>, flow: &Flow<'_>, now_ns: u64) {
-        match self {
-            Self::Text(options) => text::write_entry(out, flow, options, now_ns),
-            Self::Json(labels) => json::write_entry(out, flow, labels),
-        }
-    }
-
-    /// Marks the event that `out` ends in as one that stands for what was missed.
-    fn mark_resynced(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Text(_) => gap::mark_resynced_text(out),
-            Self::Json(_) => gap::mark_resynced_json(out),
-        }
-    }
-
-    fn write_resync(&self, out: &mut Vec<u8>, resync: &Resync) {
-        match self {
-            Self::Text(_) => gap::write_resync_text(out, resync),
-            Self::Json(_) => gap::write_resync_json(out, resync),
-        }
-    }
-
-    fn write_expectation(
-        &self,
-        out: &mut Vec<u8>,
-        expectation: &Expectation<'_>,
-        received_ns: u64,
-    ) {
-        match self {
-            Self::Text(options) => {
-                expectation::write_line(out, expectation, options, received_ns);
-            }
-            Self::Json(_) => json::write_expectation(out, expectation, received_ns),
-        }
-    }
-}
-
-impl Default for FlowFormat {
-    fn default() -> Self {
-        Self::Text(TextOptions::default())
-    }
-}
-
 impl Lines for FlowLines {
     fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
         let received_ns = incoming.received_ns;
@@ -237,7 +175,7 @@ impl Lines for FlowLines {
             };
             if !is_repeated {
                 output.event(|out| {
-                    self.format.write_flow(out, flow, received_ns);
+                    self.format.write_event(out, flow, received_ns);
                     true
                 });
             }
@@ -251,10 +189,7 @@ impl Lines for FlowLines {
     }
 
     fn write_gap(&mut self, gap: &Gap<'_>, out: &mut Vec<u8>) {
-        match self.format {
-            FlowFormat::Text(_) => gap::write_text(out, gap),
-            FlowFormat::Json(_) => gap::write_json(out, gap),
-        }
+        self.format.style().write_gap(out, gap);
     }
 
     fn note_missing(&mut self, missing: &Missing) {

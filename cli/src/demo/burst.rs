@@ -2,8 +2,8 @@
 
 use nlring::conntrack::{Flow, Group};
 use nlring::{Event, Protocol};
-use nlring_print::conntrack::text::{TextOptions, write_line};
-use nlring_print::gap::{self, Gap, now_ns};
+use nlring_print::conntrack::FlowFormat;
+use nlring_print::{Gap, Style, realtime_now_ns};
 
 use super::flows::Flows;
 use super::follower::{Follower, How, listen};
@@ -56,14 +56,14 @@ impl Lines {
             Event::Messages(_, list) => {
                 for flow in list.iter().filter_map(|message| Flow::decode(&message)) {
                     let mut line = Vec::new();
-                    write_line(&mut line, &flow, &TextOptions::default(), now_ns());
+                    FlowFormat::default().write_event(&mut line, &flow, realtime_now_ns());
                     self.events
                         .push(String::from_utf8_lossy(&line).into_owned());
                 }
             }
             Event::Lost(..) | Event::Notice(..) => {
                 if let Some(gap) = Gap::of(event) {
-                    gap::write_text(&mut self.gaps, &gap);
+                    Style::Text.write_gap(&mut self.gaps, &gap);
                 }
             }
         }

@@ -6,10 +6,8 @@ use std::time::Duration;
 use nlring::conntrack::{Flow, Group};
 use nlring::route::{self, Route, protocol};
 use nlring::{ErrorKind, Event, Protocol, SocketId};
-use nlring_print::conntrack::json::write_flow;
-use nlring_print::conntrack::label_names::LabelNames;
-use nlring_print::conntrack::text::{TextOptions, write_line};
-use nlring_print::gap::now_ns;
+use nlring_print::conntrack::{FlowFormat, LabelNames};
+use nlring_print::realtime_now_ns;
 
 use super::flows::{Flows, connection};
 use super::follower::{Follower, How, listen};
@@ -17,7 +15,7 @@ use super::stage::Stage;
 use crate::load::entry;
 use crate::load::route::{loopback_up, over_loopback};
 use crate::outcome::Failure;
-use crate::route::{RouteFormat, RouteFormatter};
+use crate::route::{RouteFormatter, text_format};
 
 /// Room for all events of this part.
 const RECV_BUFFER_BYTES: usize = 208 << 10;
@@ -73,7 +71,7 @@ impl Live {
             routes,
             follower: Follower::start(engine)?,
             flow_socket,
-            formatter: RouteFormatter::load(RouteFormat::text(&[]))?,
+            formatter: RouteFormatter::load(text_format(false))?,
         })
     }
 
@@ -130,11 +128,13 @@ impl Live {
             for message in list {
                 if *socket != flow_socket {
                     if let Some(route) = Route::decode(&message) {
-                        formatter.write(&route, now_ns(), &mut text);
+                        formatter.write_event(&mut text, &route, realtime_now_ns());
                     }
                 } else if let Some(flow) = Flow::decode(&message) {
-                    write_line(&mut text, &flow, &TextOptions::default(), now_ns());
-                    write_flow(&mut json, &flow, &LabelNames::default(), now_ns());
+                    let now_ns = realtime_now_ns();
+                    FlowFormat::default().write_event(&mut text, &flow, now_ns);
+                    let json_format = FlowFormat::Json(LabelNames::default());
+                    json_format.write_event(&mut json, &flow, now_ns);
                 }
             }
         })?;

@@ -8,7 +8,7 @@ use nlring::SocketId;
 use nlring::conntrack::{
     Change, DumpFilter, Flow, Key, Mirror, MirrorOptions, ProtocolState, Tuple,
 };
-use nlring_print::gap;
+use nlring_print::Style;
 
 use super::burst::SMALL_BUFFER_BYTES;
 use super::flows::Flows;
@@ -123,7 +123,7 @@ impl Show {
             }
             let write = |change: Change<'_>| {
                 if let Change::Resynced(resync) = change {
-                    gap::write_resync_text(&mut lines, &resync);
+                    Style::Text.write_resync(&mut lines, &resync);
                 }
             };
             self.mirror

@@ -7,6 +7,7 @@ use std::thread;
 
 use nlring::route::Route;
 use nlring::{Engine, Protocol, SocketId, conntrack, route};
+use nlring_print::Gap;
 
 use crate::args::DemoArguments;
 use crate::conntrack::FlowLines;
@@ -15,7 +16,7 @@ use crate::follow::collect::{Incoming, Limits, Lines};
 use crate::follow::session::{self, Session};
 use crate::host::namespace;
 use crate::outcome::{End, Failure, Outcome};
-use crate::route::{RouteFormat, RouteFormatter};
+use crate::route::{RouteFormatter, text_format};
 use crate::write::console::Console;
 use crate::write::output::Output;
 
@@ -58,7 +59,7 @@ impl Demo {
         let lines = DemoLines {
             flows,
             flow_lines: FlowLines::default(),
-            routes: RouteFormatter::load(RouteFormat::text(&[]))?,
+            routes: RouteFormatter::load(text_format(false))?,
         };
         Ok(Self {
             generator,
@@ -124,11 +125,15 @@ struct DemoLines {
 }
 
 impl Lines for DemoLines {
+    fn write_gap(&mut self, gap: &Gap<'_>, out: &mut Vec<u8>) {
+        self.flow_lines.write_gap(gap, out);
+    }
+
     fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
         if incoming.socket == self.flows {
             self.flow_lines.write(incoming, output);
         } else if let Some(route) = &Route::decode(&incoming.message) {
-            output.event(|out| self.routes.write(route, incoming.received_ns, out));
+            output.event(|out| self.routes.write_event(out, route, incoming.received_ns));
         }
     }
 }

@@ -48,7 +48,7 @@ fn flood(arguments: &FloodArguments) -> Result<Report, Failure> {
     let asked = pace(arguments);
     let made_count = load.made_count();
     let made = progress::show(asked, &made_count, || {
-        let schedule = Schedule::new(asked, load::now_ns());
+        let schedule = Schedule::new(asked, load::monotonic_now_ns());
         load.run(&schedule, &|| is_over.load(Ordering::Relaxed))
     })?;
     Ok(Report::new(arguments, &made))

@@ -7,7 +7,7 @@ use nlring::{
     Ended, Engine, Event, Message, MessageList, Missing, Notice, Running, Socket, SocketId,
     Statistics, StopHandle, Turn,
 };
-use nlring_print::gap::{self, Gap, since_1970_ns};
+use nlring_print::{Gap, since_1970_ns};
 
 use super::gaps::Gaps;
 use super::growth::Growth;
@@ -29,9 +29,7 @@ pub trait Lines {
     fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output);
 
     /// Appends the line of a gap.
-    fn write_gap(&mut self, gap: &Gap<'_>, out: &mut Vec<u8>) {
-        gap::write_text(out, gap);
-    }
+    fn write_gap(&mut self, gap: &Gap<'_>, out: &mut Vec<u8>);
 
     /// Something of the stream is missing.
     fn note_missing(&mut self, _missing: &Missing) {}

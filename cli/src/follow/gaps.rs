@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 use nlring::{Loss, Notice};
-use nlring_print::gap::Gap;
+use nlring_print::Gap;
 
 use crate::follow::summary::Summary;
 use crate::write::console::Console;

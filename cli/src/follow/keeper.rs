@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use nlring::MirrorHealth;
-use nlring_print::gap::rfc3339;
+use nlring_print::rfc3339;
 
 use crate::write::console::Console;
 

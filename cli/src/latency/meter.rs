@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use nlring::Message;
 use nlring::conntrack::Flow;
 use nlring::latency::Recorder;
-use nlring_print::gap::since_1970_ns;
+use nlring_print::since_1970_ns;
 use serde::Serialize;
 
 use super::plan::Setting;
@@ -90,14 +90,15 @@ impl<'a> Meter<'a> {
         if self.begun.is_none() && self.is_warm() {
             self.begun = Some(Begun {
                 usage: usage()?,
-                at_ns: load::now_ns(),
+                at_ns: load::monotonic_now_ns(),
             });
         }
         Ok(())
     }
 
     fn is_warm(&self) -> bool {
-        let since_start_ns = |schedule: &Schedule| load::now_ns().checked_sub(schedule.start_ns());
+        let since_start_ns =
+            |schedule: &Schedule| load::monotonic_now_ns().checked_sub(schedule.start_ns());
         let since_start_ns = self.schedule.get().and_then(since_start_ns);
         since_start_ns.is_some_and(|ns| Duration::from_nanos(ns) >= self.warmup)
     }
@@ -127,7 +128,7 @@ impl<'a> Meter<'a> {
             Some(_) => Clock::Schedule,
             None => Clock::Sender,
         };
-        Some((clock, due_ns, load::now_ns()))
+        Some((clock, due_ns, load::monotonic_now_ns()))
     }
 
     fn kernel_time_ns(&self, message: &Message<'_>) -> Option<u64> {
@@ -143,7 +144,7 @@ impl<'a> Meter<'a> {
     /// To be called when the end is asked for: what follows is delivered in a hurry, and not at its usual cost.
     pub fn stop(&mut self) -> Result<(), Failure> {
         if let Some(begun) = &self.begun {
-            self.measured.time = Duration::from_nanos(load::now_ns() - begun.at_ns);
+            self.measured.time = Duration::from_nanos(load::monotonic_now_ns() - begun.at_ns);
             self.measured.usage = usage()?.since(begun.usage);
             self.measured.count = self.seen;
         }

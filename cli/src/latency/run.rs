@@ -140,7 +140,7 @@ fn make(
 ) -> Result<Made, Failure> {
     // Only now is it there for certain: the receiver's joining the groups loads the module.
     let _ = fs::write(EVENT_TIMES, "1"); // where it cannot be set, the schedule tells the time
-    let schedule = schedule.get_or_init(|| Schedule::new(pace, load::now_ns() + LEAD_NS));
+    let schedule = schedule.get_or_init(|| Schedule::new(pace, load::monotonic_now_ns() + LEAD_NS));
     let made = load.run(schedule, is_over);
     if !is_over() {
         stopper.stop()?;

@@ -11,8 +11,8 @@ const SPIN: Duration = Duration::from_micros(200);
 /// A sleep is not longer, for the sake of who asks for an end.
 const NAP: Duration = Duration::from_millis(20);
 
-/// `CLOCK_MONOTONIC`.
-pub fn now_ns() -> u64 {
+/// What the clock `CLOCK_MONOTONIC` shows now.
+pub fn monotonic_now_ns() -> u64 {
     let now: Duration = clock_gettime(ClockId::Monotonic)
         .try_into()
         .unwrap_or_default();
@@ -21,7 +21,7 @@ pub fn now_ns() -> u64 {
 
 /// Waits for a time, or only for a while when it is far; then it is false.
 pub fn wait_towards(until_ns: u64) -> bool {
-    let left = Duration::from_nanos(until_ns.saturating_sub(now_ns()));
+    let left = Duration::from_nanos(until_ns.saturating_sub(monotonic_now_ns()));
     if let Some(sleeping) = left.checked_sub(SPIN) {
         sleep(sleeping.min(NAP));
         return false;
@@ -32,11 +32,11 @@ pub fn wait_towards(until_ns: u64) -> bool {
 
 /// Returns how long that took.
 pub fn spin_until(until_ns: u64) -> Duration {
-    let start_ns = now_ns();
+    let start_ns = monotonic_now_ns();
     let mut now_ns = start_ns;
     while now_ns < until_ns {
         spin_loop();
-        now_ns = self::now_ns();
+        now_ns = monotonic_now_ns();
     }
     Duration::from_nanos(now_ns - start_ns)
 }

@@ -33,7 +33,7 @@ use flush::Flush;
 use route::Routes;
 use usersock::Usersock;
 
-pub use clock::now_ns;
+pub use clock::monotonic_now_ns;
 pub use schedule::{Pace, Schedule};
 pub use usersock::{DEFAULT_DATAGRAM_BYTES, GROUP as USERSOCK_GROUP};
 
@@ -128,7 +128,7 @@ impl Load {
     ) -> Result<Made, Failure> {
         let mut made = Made::default();
         let mut cpu = CpuMeter::start();
-        let mut now_ns = clock::now_ns();
+        let mut now_ns = clock::monotonic_now_ns();
         while !is_over() && !schedule.is_over(made.event_count, now_ns) {
             let next = made.event_count;
             let due_count = schedule.due_count(now_ns);
@@ -141,13 +141,13 @@ impl Load {
             } else {
                 wait_towards(schedule.wake_ns(next), &mut cpu);
             }
-            now_ns = clock::now_ns();
+            now_ns = clock::monotonic_now_ns();
         }
         cpu.pause();
         made.cpu = cpu.spent();
         made.time = Duration::from_nanos(now_ns.saturating_sub(schedule.start_ns()));
         made.removed_count = self.source.clean()?;
-        made.removal = Duration::from_nanos(clock::now_ns() - now_ns);
+        made.removal = Duration::from_nanos(clock::monotonic_now_ns() - now_ns);
         Ok(made)
     }
 }

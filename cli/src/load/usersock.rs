@@ -60,7 +60,9 @@ impl Usersock {
 impl Source for Usersock {
     fn make(&mut self, indexes: Range<u64>, schedule: &Schedule) -> Result<(), Failure> {
         for index in indexes {
-            let due_ns = schedule.due_ns(index).unwrap_or_else(clock::now_ns);
+            let due_ns = schedule
+                .due_ns(index)
+                .unwrap_or_else(clock::monotonic_now_ns);
             self.send(index, due_ns)?;
         }
         Ok(())

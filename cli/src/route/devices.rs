@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nlring::Message;
 use nlring::route::{Link, Requests, Route};
-use nlring_print::route::device_names::DeviceNames;
+use nlring_print::route::DeviceNames;
 
 use crate::outcome::Failure;
 use crate::write::console::Console;

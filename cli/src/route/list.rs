@@ -25,7 +25,7 @@ pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
         listing.take(replies, |message, out| match &Route::decode(message) {
             Some(route) if !matches!(route.family, Family::IPMR | Family::IP6MR) => {
                 formatter.look_for_devices(route);
-                formatter.write_entry(route, out)
+                formatter.write_entry(out, route)
             }
             _ => false,
         })

@@ -5,7 +5,7 @@ use std::time::Instant;
 use nlring::EventKind;
 use nlring::route::{Change, Mirror, MirrorOptions, Route};
 use nlring::{Message, Missing, Resync, ResyncReason, Running, SocketId, StopHandle};
-use nlring_print::gap::now_ns;
+use nlring_print::realtime_now_ns;
 
 use super::RouteFormatter;
 use crate::args::{RouteArguments, RouteEvent};
@@ -95,7 +95,7 @@ impl RouteMirror {
             && let Some(route) = &Route::decode(message)
             && shown.shows(route.kind)
         {
-            output.event(|out| formatter.write(route, received_ns, out));
+            output.event(|out| formatter.write_event(out, route, received_ns));
         }
         self.mirror.feed_message(message, |change| {
             show(&change, received_ns, formatter, shown, output);
@@ -142,7 +142,7 @@ impl RouteMirror {
         console: &mut Console,
     ) {
         if let Some(socket) = running.socket(self.socket) {
-            let (shown, received_ns) = (&mut self.shown, now_ns());
+            let (shown, received_ns) = (&mut self.shown, realtime_now_ns());
             let advanced = self.mirror.advance(socket, |change| {
                 show(&change, received_ns, formatter, shown, output);
             });
@@ -166,7 +166,7 @@ impl RouteMirror {
         output: &mut Output,
         console: &mut Console,
     ) {
-        let (shown, received_ns) = (&mut self.shown, now_ns());
+        let (shown, received_ns) = (&mut self.shown, realtime_now_ns());
         let finished = self.mirror.finish_until(stop, |change| {
             show(&change, received_ns, formatter, shown, output);
         });
@@ -186,7 +186,7 @@ impl RouteMirror {
     pub fn end(self, formatter: &RouteFormatter, session: &mut Session<'_>) -> Result<(), Failure> {
         let worth = self.worth();
         let entries = self.mirror.iter_from(0);
-        let format = |line: &mut Vec<u8>, route| formatter.write_json_entry(&route, line);
+        let format = |line: &mut Vec<u8>, route| formatter.write_table_entry(line, &route);
         match self.table {
             Some(table) => table.end(worth, entries, format, session.console),
             None => Ok(()),
@@ -207,7 +207,7 @@ impl RouteMirror {
             return Ok(());
         };
         let entries = |position| mirror.iter_from(position);
-        let format = |line: &mut Vec<u8>, route| formatter.write_json_entry(&route, line);
+        let format = |line: &mut Vec<u8>, route| formatter.write_table_entry(line, &route);
         table.advance(worth, entries, format)
     }
 }
@@ -223,16 +223,16 @@ fn show(
         Change::Route {
             route, is_resynced, ..
         } if shown.mirrored && shown.shows(route.kind) => output.event(|out| {
-            let is_written = formatter.write(route, received_ns, out);
+            let is_written = formatter.write_event(out, route, received_ns);
             if *is_resynced && is_written {
-                formatter.mark_resynced(out);
+                formatter.style().mark_resynced(out);
             }
             is_written
         }),
         Change::Resynced(resync) => {
             (shown.mirrored, shown.events) = (true, false);
             if is_telling(resync) {
-                output.record(|out| formatter.write_resync(resync, out));
+                output.record(|out| formatter.style().write_resync(out, resync));
             }
         }
         _ => {}

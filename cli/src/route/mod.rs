@@ -9,12 +9,10 @@ mod mirror;
 
 use std::time::Instant;
 
-use nlring::EventKind;
 use nlring::route::{Group, Mirror, Route};
-use nlring::{Missing, Protocol, Resync, Running, StopHandle};
-use nlring_print::gap::{self, Gap};
-use nlring_print::route::json::{write_entry, write_route};
-use nlring_print::route::text::{TextOptions, write_line};
+use nlring::{EventKind, Missing, Protocol, Running, StopHandle};
+use nlring_print::route::{RouteFormat, TextOptions};
+use nlring_print::{Gap, Style, realtime_now_ns};
 
 use crate::args::{RouteArguments, RouteEvent, RouteField};
 use crate::follow::collect::{Incoming, Limits, Lines};
@@ -80,85 +78,52 @@ fn format(arguments: &RouteArguments) -> RouteFormat {
     if arguments.collector.json {
         RouteFormat::Json
     } else {
-        RouteFormat::text(&arguments.fields)
+        text_format(arguments.fields.contains(&RouteField::Timestamp))
     }
 }
 
-/// How routes are shown.
-pub enum RouteFormat {
-    /// As ip prints them.
-    Text(Box<TextOptions>),
-    Json,
+/// The lines of ip, with the names of its configuration.
+pub fn text_format(has_timestamp: bool) -> RouteFormat {
+    RouteFormat::Text(Box::new(TextOptions::load(has_timestamp)))
 }
 
-impl RouteFormat {
-    pub fn text(fields: &[RouteField]) -> Self {
-        Self::Text(Box::new(TextOptions::load(
-            fields.contains(&RouteField::Timestamp),
-        )))
-    }
-}
-
-/// Routes as lines, with the names of their devices.
+/// Writes routes with the names of their devices.
 pub struct RouteFormatter {
     format: RouteFormat,
     devices: Devices,
 }
 
 impl RouteFormatter {
+    /// Dumps the devices. Call it when the socket of the events is in the group of links.
     pub fn load(format: RouteFormat) -> Result<Self, Failure> {
         let devices = Devices::load()?;
         Ok(Self { format, devices })
     }
 
-    /// Appends a route's event. False: it has none, being an entry of the route cache.
-    pub fn write(&self, route: &Route<'_>, received_ns: u64, out: &mut Vec<u8>) -> bool {
-        if route.is_cloned() {
-            return false;
-        }
-        let devices = self.devices.names();
-        match &self.format {
-            RouteFormat::Text(options) => write_line(out, route, devices, options, received_ns),
-            RouteFormat::Json => write_route(out, route, devices, received_ns),
-        }
-        true
+    /// Appends a route's event. False: it has no line.
+    pub fn write_event(&self, out: &mut Vec<u8>, route: &Route<'_>, received_ns: u64) -> bool {
+        self.format
+            .write_event(out, route, self.devices.names(), received_ns)
     }
-}
 
-impl RouteFormatter {
-    /// Makes sure that the names of the route's devices are known, as far as the kernel has them now.
+    /// Appends an entry of the table. False: it has no line.
+    fn write_entry(&self, out: &mut Vec<u8>, route: &Route<'_>) -> bool {
+        self.format
+            .write_entry(out, route, self.devices.names(), realtime_now_ns())
+    }
+
+    /// Appends a line of --table.
+    fn write_table_entry(&self, out: &mut Vec<u8>, route: &Route<'_>) {
+        RouteFormat::Json.write_entry(out, route, self.devices.names(), 0);
+    }
+
+    /// Makes sure that the names of the route's devices are known, if the kernel has them.
     fn look_for_devices(&mut self, route: &Route<'_>) {
         self.devices.look_for(route);
     }
 
-    /// An entry of the table, which is no event. False, as of [`write`](Self::write).
-    fn write_entry(&self, route: &Route<'_>, out: &mut Vec<u8>) -> bool {
-        match &self.format {
-            RouteFormat::Text(options) => {
-                write_line(out, route, self.devices.names(), options, gap::now_ns());
-            }
-            RouteFormat::Json => self.write_json_entry(route, out),
-        }
-        !route.is_cloned()
-    }
-
-    fn write_json_entry(&self, route: &Route<'_>, out: &mut Vec<u8>) {
-        write_entry(out, route, self.devices.names());
-    }
-
-    /// Marks the event that `out` ends in as one that stands for what was missed.
-    fn mark_resynced(&self, out: &mut Vec<u8>) {
-        match self.format {
-            RouteFormat::Text(_) => gap::mark_resynced_text(out),
-            RouteFormat::Json => gap::mark_resynced_json(out),
-        }
-    }
-
-    fn write_resync(&self, resync: &Resync, out: &mut Vec<u8>) {
-        match self.format {
-            RouteFormat::Text(_) => gap::write_resync_text(out, resync),
-            RouteFormat::Json => gap::write_resync_json(out, resync),
-        }
+    fn style(&self) -> Style {
+        self.format.style()
     }
 }
 
@@ -193,15 +158,12 @@ impl Lines for RouteLines {
         } else if let Some(route) = &Route::decode(&incoming.message)
             && self.shows(route.kind)
         {
-            output.event(|out| self.formatter.write(route, incoming.received_ns, out));
+            output.event(|out| self.formatter.write_event(out, route, incoming.received_ns));
         }
     }
 
     fn write_gap(&mut self, gap: &Gap<'_>, out: &mut Vec<u8>) {
-        match self.formatter.format {
-            RouteFormat::Text(_) => gap::write_text(out, gap),
-            RouteFormat::Json => gap::write_json(out, gap),
-        }
+        self.formatter.style().write_gap(out, gap);
     }
 
     fn note_missing(&mut self, missing: &Missing) {

@@ -9,8 +9,8 @@ use nlring::conntrack::{
     protocol_name,
 };
 
+use crate::clock::since_1970_ns;
 use crate::conntrack::label_names::LabelNames;
-use crate::gap::since_1970_ns;
 use crate::json::{bits, close, end_line, hex, ip, name, number, optional, word, word_or_number};
 
 /// `enum ip_conntrack_status`, from the lowest bit on.

@@ -1,6 +1,11 @@
 //! Flows and expectations as lines.
 
-pub mod expectation;
-pub mod json;
-pub mod label_names;
-pub mod text;
+mod expectation;
+mod format;
+mod json;
+mod label_names;
+mod text;
+
+pub use format::FlowFormat;
+pub use label_names::LabelNames;
+pub use text::TextOptions;

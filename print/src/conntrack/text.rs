@@ -8,8 +8,8 @@ use nlring::conntrack::{
     Counters, Flow, Layer4, ProtocolState, Tuple, ZoneDirection, protocol_name, status,
 };
 
+use crate::clock::since_1970_ns;
 use crate::conntrack::label_names::LabelNames;
-use crate::gap::since_1970_ns;
 use crate::local_time::LocalTime;
 use crate::text::{write_decimal, write_escaped, write_hex, write_ip, write_padded};
 

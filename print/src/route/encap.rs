@@ -384,7 +384,8 @@ fn seg6_action_name(action: u32) -> &'static str {
 mod tests {
     use super::*;
     use crate::route::device_names::DeviceNames;
-    use crate::route::text::{Names, TextOptions, write_line};
+    use crate::route::iproute_names::IprouteNames;
+    use crate::route::text::{TextOptions, write_line};
     use nlring::route::Route;
     use nlring::{MessageBuilder, MessageList};
 
@@ -401,7 +402,7 @@ mod tests {
             .finish()
             .unwrap();
         let options = TextOptions {
-            names: Names::built_in(),
+            names: IprouteNames::built_in(),
             timestamp: None,
         };
         let mut out = Vec::new();

@@ -1,6 +1,13 @@
-//! Routes as lines.
+//! Routes as lines, with the names of their devices.
 
-pub mod device_names;
+mod device_names;
 mod encap;
-pub mod json;
-pub mod text;
+mod format;
+mod iproute_names;
+mod json;
+mod text;
+
+pub use device_names::DeviceNames;
+pub use format::RouteFormat;
+pub use iproute_names::IprouteNames;
+pub use text::TextOptions;

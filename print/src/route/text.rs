@@ -3,125 +3,34 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::fs;
 use std::io::Write as _;
-use std::path::Path;
 
 use nlring::EventKind;
 use nlring::Family;
 use nlring::route::{
     Address, CacheInfo, Hop, MetricValue, Metrics, Nexthop, Route, Via, metric, metric_name,
-    protocol, protocol_name, route_flags, route_type, route_type_name, scope, scope_name, table,
-    table_name,
+    protocol, route_flags, route_type, route_type_name, scope, table,
 };
 
 use crate::local_time::LocalTime;
 use crate::route::device_names::DeviceNames;
-use crate::text::{escaped, write_decimal, write_escaped, write_hex, write_ip};
+use crate::route::iproute_names::IprouteNames;
+use crate::text::{write_decimal, write_escaped, write_hex, write_ip};
 
-/// Names of tables, protocols and the like: iproute2's own, and those of its configuration, [escaped](escaped) as they
-/// are written.
-#[derive(Debug)]
-pub struct Names {
-    pub(super) tables: HashMap<u32, String>,
-    protocols: HashMap<u32, String>,
-    scopes: HashMap<u32, String>,
-    realms: HashMap<u32, String>,
-    dsfields: HashMap<u32, String>,
-}
-
-impl Names {
-    /// Those that iproute2 has without its configuration.
-    pub fn built_in() -> Self {
-        let bytes = || 0..=u8::MAX;
-        let of = |name: fn(u8) -> Option<&'static str>| {
-            let named = bytes().filter_map(|id| Some((u32::from(id), name(id)?.to_owned())));
-            named.collect()
-        };
-        Self {
-            tables: of(|id| table_name(u32::from(id))),
-            protocols: of(protocol_name),
-            scopes: of(scope_name),
-            realms: HashMap::from([(0, "unknown".to_owned())]),
-            dsfields: HashMap::from([(0, "0".to_owned())]),
-        }
-    }
-
-    /// The same, and those of /etc/iproute2 or, for a file that is not there, /usr/share/iproute2. To be read once: ip
-    /// does not look again either.
-    pub fn load() -> Self {
-        let mut names = Self::built_in();
-        load_table(&mut names.tables, "rt_tables");
-        load_table(&mut names.protocols, "rt_protos");
-        load_table(&mut names.scopes, "rt_scopes");
-        load_table(&mut names.realms, "rt_realms");
-        load_table(&mut names.dsfields, "rt_dsfield");
-        names
-    }
-}
-
-/// One file, and the `*.conf` in the directory beside it.
-fn load_table(names: &mut HashMap<u32, String>, file: &str) {
-    let directories = ["/etc/iproute2", "/usr/share/iproute2"].map(Path::new);
-    let text = |directory: &Path| fs::read(directory.join(file)).ok();
-    if let Some(text) = directories.iter().copied().find_map(text) {
-        read_table(names, &text);
-    }
-    for directory in directories.iter().rev() {
-        let Ok(entries) = fs::read_dir(directory.join(format!("{file}.d"))) else {
-            continue;
-        };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "conf")
-                && let Ok(text) = fs::read(path)
-            {
-                read_table(names, &text);
-            }
-        }
-    }
-}
-
-/// Lines of a number and a name; the last one for a number holds. As in ip, a line that is neither this nor
-/// a comment ends the table. The names are kept as they are written out: escaped.
-fn read_table(names: &mut HashMap<u32, String>, text: &[u8]) {
-    for line in text.split(|&byte| byte == b'\n') {
-        let is_blank = u8::is_ascii_whitespace;
-        let mut words = line.split(is_blank).filter(|word| !word.is_empty());
-        let Some(number) = words.next().filter(|word| !word.starts_with(b"#")) else {
-            continue;
-        };
-        let (Some(id), Some(name)) = (parse_id(number), words.next()) else {
-            return;
-        };
-        names.insert(id, escaped(name));
-    }
-}
-
-/// In decimal, or with `0x` in hexadecimal.
-fn parse_id(number: &[u8]) -> Option<u32> {
-    let number = str::from_utf8(number).ok()?;
-    match number.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => number.parse().ok(),
-    }
-}
-
-/// How routes are shown.
+/// What a line of text shows besides the route.
 #[derive(Debug)]
 pub struct TextOptions {
-    /// The names of tables, protocols and the like.
-    pub names: Names,
-    /// Whether to show when the event was received, and the zone to show it in, as with `ip -ts`.
+    /// The names of tables, protocols, scopes, realms and types of service.
+    pub names: IprouteNames,
+    /// The time zone in which a line begins with when it was received, as with `ip -ts`. `None`: it does not show that.
     pub timestamp: Option<LocalTime>,
 }
 
 impl TextOptions {
-    /// With the names of iproute2's configuration on this host.
+    /// Reads the names of iproute2's configuration on this host and, for a timestamp, the local time zone.
     pub fn load(has_timestamp: bool) -> Self {
         Self {
-            names: Names::load(),
+            names: IprouteNames::load(),
             timestamp: has_timestamp.then(LocalTime::system),
         }
     }
@@ -162,7 +71,7 @@ pub fn write_line(
 pub(super) struct Line<'a> {
     pub(super) out: &'a mut Vec<u8>,
     devices: &'a DeviceNames,
-    pub(super) names: &'a Names,
+    pub(super) names: &'a IprouteNames,
 }
 
 impl Line<'_> {
@@ -580,7 +489,7 @@ mod tests {
 
     fn line(bytes: &[u8], devices: &DeviceNames) -> String {
         let options = TextOptions {
-            names: Names::built_in(),
+            names: IprouteNames::built_in(),
             timestamp: None,
         };
         let mut out = Vec::with_capacity(4096);
@@ -699,24 +608,10 @@ mod tests {
             Line {
                 out: &mut out,
                 devices: &DeviceNames::default(),
-                names: &Names::built_in(),
+                names: &IprouteNames::built_in(),
             }
             .milliseconds(milliseconds);
             assert_eq!(String::from_utf8(out).unwrap(), want);
         }
-    }
-
-    #[test]
-    fn a_configuration_adds_names_until_a_line_makes_no_sense() {
-        let mut names = HashMap::from([(4, "static".to_owned())]);
-        read_table(
-            &mut names,
-            b"# reserved\n\n 4 fixed # ours\n0x10\tten\n7 se\x1b[2Jven\xff\nx y\n8 eight\n",
-        );
-        let of = |id: u32| names.get(&id).map(String::as_str);
-        assert_eq!(
-            [of(4), of(16), of(7), of(8)],
-            [Some("fixed"), Some("ten"), Some(r"se\x1b[2Jven\xff"), None]
-        );
     }
 }
