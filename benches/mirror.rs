@@ -179,7 +179,7 @@ impl Mirrored {
 
     fn set_recv_buffer_bytes(&self, bytes: usize) -> Result<()> {
         let events = self.running.socket(self.id).expect("it is not removed");
-        events.set_recv_buffer_bytes(bytes)?;
+        let _ = events.set_recv_buffer_bytes(bytes)?;
         Ok(())
     }
 

@@ -33,7 +33,7 @@ fn show_way(address: IpAddr) -> nlring::Result<()> {
         return Ok(());
     };
     let mut name = None;
-    requests.links(|(), link| {
+    let _ = requests.links(|(), link| {
         if Some(link.index) == device {
             name = link
                 .name

@@ -1,9 +1,7 @@
-//! What can go wrong, told so that a person can act on it.
+//! The error of this crate: the operation that failed, the system's answer, and the usual remedy.
 
 use std::fmt;
 use std::io;
-
-use crate::message::{ErrorMessage, Message, flags};
 
 pub(crate) const NET_ADMIN: &str =
     "it needs CAP_NET_ADMIN in this network namespace: run as root or grant the capability";
@@ -13,86 +11,101 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failed operation: what was being done, and what the system answered.
 ///
-/// The text names the operation, the system's answer, and the remedy where there is a usual one.
+/// The text ([`Display`](fmt::Display)) is complete: it names the operation, the system's answer, the kernel's own
+/// explanation if it gave one, and the remedy if there is a usual one. So there is no [`source`](std::error::Error::source),
+/// and a program that prints the whole chain of an error prints each part once. For programs there are
+/// [`kind`](Self::kind) and [`raw_os_error`](Self::raw_os_error).
+///
+/// ```
+/// use nlring::{ErrorKind, Protocol, Socket};
+///
+/// let socket = Socket::open(Protocol::ROUTE)?;
+/// let error = socket.add_membership(1_000_000_u32).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::System);
+/// assert_eq!(error.raw_os_error(), Some(22 /* EINVAL */));
+/// assert_eq!(
+///     error.to_string(),
+///     "join a multicast group: Invalid argument (os error 22); the protocol has no group of this number in this kernel"
+/// );
+/// # Ok::<(), nlring::Error>(())
+/// ```
 pub struct Error {
     operation: &'static str,
     kind: ErrorKind,
-    source: Option<io::Error>,
+    cause: Option<io::Error>,
     remedy: Option<&'static str>,
-    words: Option<Box<Words>>,
+    explanation: Option<Box<Explanation>>,
 }
 
-/// What the kernel says about a refusal, in an extended acknowledgement.
-struct Words {
-    text: Option<String>,
-    offset_bytes: Option<u32>,
+/// What the kernel says about a refusal in an extended acknowledgement.
+#[derive(Default)]
+pub(crate) struct Explanation {
+    pub text: Option<String>,
+    pub offset_bytes: Option<u32>,
 }
 
-/// The kinds of [`Error`] a program may want to tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kinds of [`Error`] that a program may want to tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A system call failed; [`Error::raw_os_error`] says how.
+    /// A system call failed, or the kernel refused a request. [`Error::raw_os_error`] has the number.
     System,
-    /// The socket's receive queue was full and the kernel dropped datagrams since the last receive (`ENOBUFS`).
-    /// Only a socket without `NETLINK_NO_ENOBUFS` reports loss this way.
+    /// The socket's receive queue was full, and the kernel has dropped datagrams since the last receive (`ENOBUFS`).
+    /// Only a socket without `NETLINK_NO_ENOBUFS` reports a loss this way.
     Overrun,
-    /// Nothing to receive now on a non-blocking socket, or the receive time-out passed (`EAGAIN`).
+    /// There is nothing to receive on a non-blocking socket, or the receive time-out has passed (`EAGAIN`).
     WouldBlock,
-    /// The datagram was larger than the buffer; what did not fit is gone.
+    /// The datagram was larger than the buffer, and the rest of it is gone.
     Truncated {
-        /// The datagram's full length in bytes: a buffer of this size would have held it.
+        /// The full length of the datagram in bytes. A buffer of this size would have held it.
         real_bytes: usize,
     },
-    /// The operation needs a capability that this process lacks (`EPERM`).
+    /// The process lacks a capability (`EPERM`, `EACCES`). The text names it.
     PermissionDenied,
-    /// This kernel does not have the protocol, the option or the feature, or the option is one that
-    /// [`Socket::option`](crate::Socket::option) and [`Socket::set_option`](crate::Socket::set_option) do not pass on.
+    /// The kernel lacks the protocol, option or feature. [`Socket::option`](crate::Socket::option) and
+    /// [`Socket::set_option`](crate::Socket::set_option) also refuse options whose value is not plain bytes.
     Unsupported,
-    /// A value that was passed in cannot be used.
+    /// An argument is out of range or does not fit the others.
     InvalidInput,
-    /// No socket has this id (any more).
+    /// The engine has no socket with this id, or no longer.
     NoSuchSocket,
     /// The kernel did not reply in time.
     TimedOut,
-    /// A message that is no reply to what was asked, or an answer that the kernel left out.
+    /// A message is not a reply to the request, or the kernel left out an answer.
     UnexpectedReply,
-    /// The engine was built before this process was forked (fork(2), daemon(3)). It goes on in the parent only; build the
-    /// child's engine in the child.
+    /// The engine was built before this process was forked (fork(2), daemon(3)). It keeps running in the parent only; build
+    /// another engine in the child.
     Forked,
-    /// One entry of a dump is larger than the buffer that the kernel dumps into (32 KiB), so the dump cannot go on. Short of
-    /// memory, the kernel uses a buffer of 4 KiB: then the same dump works later.
+    /// One entry of a dump is larger than the buffer that the kernel dumps into (32 KiB), so the dump cannot go on. When the
+    /// kernel is short of memory it uses a buffer of 4 KiB, and the same dump works later.
     EntryTooLarge,
-    /// The wait was ended by a [`StopHandle`](crate::StopHandle).
+    /// A [`StopHandle`](crate::StopHandle) ended the wait.
     Stopped,
+    /// The kernel has nothing of this name, such as a family of generic netlink.
+    NotFound,
 }
 
-const DUMP: &str = "dump";
-const MAKE_IT_SMALLER: &str = "it cannot be dumped, nor what comes behind it: make it smaller (a route: give it fewer next hops)";
-
 impl Error {
-    pub(crate) fn system(operation: &'static str, source: io::Error) -> Self {
-        let kind = match source.raw_os_error() {
+    /// A failed system call.
+    pub(crate) fn system(operation: &'static str, cause: io::Error) -> Self {
+        let kind = match cause.raw_os_error() {
             Some(libc::EAGAIN) => ErrorKind::WouldBlock,
             Some(libc::EPERM | libc::EACCES) => ErrorKind::PermissionDenied,
             Some(libc::EPROTONOSUPPORT | libc::ENOPROTOOPT | libc::EAFNOSUPPORT | libc::ENOSYS) => {
                 ErrorKind::Unsupported
             }
-            None if source.kind() == io::ErrorKind::Unsupported => ErrorKind::Unsupported,
+            None if cause.kind() == io::ErrorKind::Unsupported => ErrorKind::Unsupported,
             _ => ErrorKind::System,
         };
         Self {
-            operation,
-            kind,
-            source: Some(source),
-            remedy: None,
-            words: None,
+            cause: Some(cause),
+            ..Self::with_kind(operation, kind)
         }
     }
 
-    /// A system call that failed for itself, so that `EAGAIN` does not mean that there is nothing to receive.
-    pub(crate) fn failed_call(operation: &'static str, source: io::Error) -> Self {
-        let error = Self::system(operation, source);
+    /// A failed system call that receives nothing. `EAGAIN` does not mean here that the queue is empty.
+    pub(crate) fn failed_call(operation: &'static str, cause: io::Error) -> Self {
+        let error = Self::system(operation, cause);
         match error.kind {
             ErrorKind::WouldBlock => Self {
                 kind: ErrorKind::System,
@@ -102,10 +115,10 @@ impl Error {
         }
     }
 
-    pub(crate) fn overrun(operation: &'static str, source: io::Error) -> Self {
+    pub(crate) fn overrun(operation: &'static str, cause: io::Error) -> Self {
         Self {
             kind: ErrorKind::Overrun,
-            ..Self::system(operation, source)
+            ..Self::system(operation, cause)
         }
     }
 
@@ -113,71 +126,43 @@ impl Error {
         Self {
             operation,
             kind,
-            source: None,
+            cause: None,
             remedy: None,
-            words: None,
+            explanation: None,
         }
     }
 
-    /// A failure whose cause takes words of its own.
+    /// A failure whose cause is a text.
     pub(crate) fn explained(operation: &'static str, kind: ErrorKind, text: String) -> Self {
         Self {
-            source: Some(io::Error::other(text)),
+            cause: Some(io::Error::other(text)),
             ..Self::with_kind(operation, kind)
         }
     }
 
-    /// The kernel's refusal of a request.
-    pub(crate) fn refused(errno: i32, answer: &ErrorMessage<'_>) -> Self {
-        let words = Words {
-            text: answer.text().map(str::to_owned),
-            offset_bytes: answer.offset_bytes(),
-        };
-        Self::with_words("request", errno, words)
-    }
-
-    fn with_words(operation: &'static str, errno: i32, words: Words) -> Self {
-        let is_silent = words.text.is_none() && words.offset_bytes.is_none();
+    /// A request that the kernel refused, with what it says about that.
+    pub(crate) fn refused(operation: &'static str, errno: i32, explanation: Explanation) -> Self {
+        let is_empty = explanation.text.is_none() && explanation.offset_bytes.is_none();
         Self {
-            words: (!is_silent).then(|| Box::new(words)),
+            explanation: (!is_empty).then(|| Box::new(explanation)),
             ..Self::system(operation, io::Error::from_raw_os_error(errno))
                 .with_remedy_if_denied(NET_ADMIN)
         }
     }
 
-    /// The same refusal, of another request.
-    pub(crate) fn refused_too(&self) -> Self {
-        let errno = self.raw_os_error().unwrap_or(0);
-        Self {
-            remedy: self.remedy,
-            ..Self::system(self.operation, io::Error::from_raw_os_error(errno))
-        }
+    pub(crate) fn change_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
     }
 
-    /// The kernel sends nothing but empty datagrams for the rest of a dump.
-    pub(crate) fn entry_too_large() -> Self {
-        Self::with_kind(DUMP, ErrorKind::EntryTooLarge).with_remedy(MAKE_IT_SMALLER)
-    }
-
-    /// The failure that a dump's last message tells of. It may have the kernel's words behind the number.
-    pub(crate) fn ended(errno: i32, done: &Message<'_>) -> Self {
-        let extended = |attribute_type| {
-            let has_words = done.flags() & flags::ACK_TLVS != 0;
-            has_words.then(|| done.attributes(4).get(attribute_type))?
-        };
-        let words = Words {
-            text: extended(1).and_then(|text| text.as_str().map(str::to_owned)),
-            offset_bytes: extended(2).and_then(|offset| offset.as_u32()),
-        };
-        let error = Self::with_words(DUMP, errno, words);
-        if errno == libc::EMSGSIZE {
-            let kind = ErrorKind::EntryTooLarge;
-            return Self { kind, ..error }.with_remedy(MAKE_IT_SMALLER);
-        }
-        error
-    }
-
-    /// Names what was being done better than the function that failed could.
+    /// Names the operation from the caller's point of view.
+    ///
+    /// ```
+    /// # use nlring::{Protocol, Socket};
+    /// let socket = Socket::open(Protocol::ROUTE)?;
+    /// let error = socket.set_recv_buffer_bytes(0).unwrap_err().during("prepare the socket");
+    /// assert!(error.to_string().starts_with("prepare the socket: "));
+    /// # Ok::<(), nlring::Error>(())
+    /// ```
     #[must_use]
     pub fn during(self, operation: &'static str) -> Self {
         Self { operation, ..self }
@@ -197,7 +182,11 @@ impl Error {
         }
     }
 
-    /// What was being done.
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        self.remedy
+    }
+
+    /// What was being done, as a phrase such as `"bind a netlink socket"`.
     pub fn operation(&self) -> &'static str {
         self.operation
     }
@@ -207,60 +196,27 @@ impl Error {
         self.kind
     }
 
-    /// The system's error number, when a system call failed.
+    /// The system's error number. None if no system call failed and the kernel refused nothing.
     pub fn raw_os_error(&self) -> Option<i32> {
-        self.source.as_ref().and_then(io::Error::raw_os_error)
+        self.cause.as_ref().and_then(io::Error::raw_os_error)
     }
-}
 
-impl Error {
     /// The kernel's explanation of its refusal, if it gave one. Available since Linux 4.12.
     pub fn kernel_text(&self) -> Option<&str> {
-        self.words.as_ref()?.text.as_deref()
+        self.explanation.as_ref()?.text.as_deref()
     }
 
-    /// Where in the request, in bytes from its start, the attribute lies that the kernel refused, if it said so. Available
-    /// since Linux 4.12.
+    /// The offset, in bytes from the start of the request, of the attribute that the kernel refused, if it named one.
+    /// Available since Linux 4.12.
     pub fn offset_bytes(&self) -> Option<u32> {
-        self.words.as_ref()?.offset_bytes
+        self.explanation.as_ref()?.offset_bytes
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.operation)?;
-        match (self.kind, &self.source) {
-            (ErrorKind::Truncated { real_bytes }, _) => {
-                write!(
-                    f,
-                    "the datagram has {real_bytes} bytes, more than the buffer; receive into a larger one"
-                )
-            }
-            (ErrorKind::Overrun, Some(source)) => {
-                write!(
-                    f,
-                    "the receive queue overran and datagrams were lost ({source}); use a larger receive buffer"
-                )
-            }
-            (ErrorKind::TimedOut, _) => f.write_str("the kernel did not reply in time"),
-            (ErrorKind::Overrun, None) => f.write_str("replies were lost"),
-            (ErrorKind::UnexpectedReply, None) => {
-                f.write_str("a message is no reply to what was asked")
-            }
-            (ErrorKind::Forked, _) => f.write_str(
-                "this process was forked after the engine was built, and the engine stays with the parent; build the \
-                 engine after fork or daemon",
-            ),
-            (ErrorKind::EntryTooLarge, source) => {
-                f.write_str("one entry is larger than the 32 KiB that the kernel dumps at a time")?;
-                (source.as_ref()).map_or(Ok(()), |source| write!(f, " ({source})"))
-            }
-            (ErrorKind::Stopped, _) => f.write_str("a stop was requested"),
-            (ErrorKind::NoSuchSocket, _) => f.write_str("no socket has this id (any more)"),
-            (_, Some(source)) => source.fmt(f),
-            (ErrorKind::Unsupported, None) => f.write_str("this kernel does not have it"),
-            (_, None) => f.write_str("the value cannot be used"),
-        }?;
+        self.write_cause(f)?;
         if let Some(text) = self.kernel_text() {
             write!(f, ": {text}")?;
         }
@@ -271,26 +227,74 @@ impl fmt::Display for Error {
     }
 }
 
-/// As [`Display`](fmt::Display): what `main` prints of an error it returns is for a person.
+impl Error {
+    fn write_cause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind, &self.cause) {
+            (ErrorKind::Truncated { real_bytes }, _) => write!(
+                f,
+                "the datagram has {real_bytes} bytes, more than the buffer; receive into a larger one"
+            ),
+            (ErrorKind::Overrun, Some(cause)) => write!(
+                f,
+                "the receive queue overran and datagrams were lost ({cause}); use a larger receive buffer"
+            ),
+            (ErrorKind::TimedOut, _) => f.write_str("the kernel did not reply in time"),
+            (ErrorKind::Overrun, None) => f.write_str("replies were lost"),
+            (ErrorKind::UnexpectedReply, None) => {
+                f.write_str("a message is no reply to what was asked")
+            }
+            (ErrorKind::Forked, _) => f.write_str(
+                "this process was forked after the engine was built, and the engine stays with the parent; build the \
+                 engine after fork or daemon",
+            ),
+            (ErrorKind::EntryTooLarge, cause) => {
+                f.write_str("one entry is larger than the 32 KiB that the kernel dumps at a time")?;
+                (cause.as_ref()).map_or(Ok(()), |cause| write!(f, " ({cause})"))
+            }
+            (ErrorKind::Stopped, _) => f.write_str("a stop was requested"),
+            (ErrorKind::NoSuchSocket, _) => f.write_str("no socket has this id (any more)"),
+            (_, Some(cause)) => fmt::Display::fmt(cause, f),
+            (ErrorKind::Unsupported, None) => f.write_str("this kernel does not have it"),
+            (ErrorKind::NotFound, None) => f.write_str("there is nothing of this name"),
+            (_, None) => f.write_str("the value cannot be used"),
+        }
+    }
+}
+
+/// The same text as [`Display`](fmt::Display), because a person reads what `main` prints of the error that it returns.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| source as _)
-    }
-}
+impl std::error::Error for Error {}
 
+/// Keeps the error number: an error with [`raw_os_error`](Error::raw_os_error) becomes the same error of the system, without
+/// the text of this crate. Any other error keeps its text.
+///
+/// ```
+/// use std::io;
+/// use nlring::{Protocol, RecvFlags, Socket};
+///
+/// let socket = Socket::open(Protocol::ROUTE)?;
+/// let error = socket.recv(&mut [0; 64], RecvFlags::DONT_WAIT).unwrap_err();
+/// let error = io::Error::from(error);
+/// assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+/// assert_eq!(error.raw_os_error(), Some(11 /* EAGAIN */));
+/// # Ok::<(), nlring::Error>(())
+/// ```
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
+        if let Some(errno) = error.raw_os_error() {
+            return io::Error::from_raw_os_error(errno);
+        }
         let kind = match error.kind {
             ErrorKind::WouldBlock => io::ErrorKind::WouldBlock,
             ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
             ErrorKind::Unsupported => io::ErrorKind::Unsupported,
             ErrorKind::InvalidInput | ErrorKind::NoSuchSocket => io::ErrorKind::InvalidInput,
+            ErrorKind::NotFound => io::ErrorKind::NotFound,
             ErrorKind::Truncated { .. } | ErrorKind::UnexpectedReply | ErrorKind::EntryTooLarge => {
                 io::ErrorKind::InvalidData
             }
@@ -303,65 +307,48 @@ impl From<Error> for io::Error {
     }
 }
 
-/// Where a datagram stops being a sequence of netlink messages, and why.
-///
-/// The messages before `offset_bytes` are good and are always delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed {
-    /// Offset of the bad header from the start of its datagram.
-    pub offset_bytes: usize,
-    /// What is wrong there.
-    pub reason: MalformedReason,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What can be wrong with a message's length. The check is libmnl's `mnl_nlmsg_ok` (src/nlmsg.c), with its cases told
-/// apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MalformedReason {
-    /// Fewer bytes are left than a header has (16).
-    ShortHeader {
-        /// How many are left, 1 to 15.
-        left_bytes: usize,
-    },
-    /// `nlmsg_len` is smaller than the header it counts (16); 0 is among these.
-    LengthBelowHeader {
-        /// The length the header states.
-        length_bytes: u32,
-    },
-    /// `nlmsg_len` reaches beyond the datagram's end.
-    LengthBeyondEnd {
-        /// The length the header states.
-        length_bytes: u32,
-        /// How many bytes are left, the header included.
-        left_bytes: usize,
-    },
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at byte {}: ", self.offset_bytes)?;
-        match self.reason {
-            MalformedReason::ShortHeader { left_bytes } => {
-                write!(f, "{left_bytes} bytes are left, a message header has 16")
-            }
-            MalformedReason::LengthBelowHeader { length_bytes } => {
-                write!(
-                    f,
-                    "a message states {length_bytes} bytes, fewer than its own header of 16"
-                )
-            }
-            MalformedReason::LengthBeyondEnd {
-                length_bytes,
-                left_bytes,
-            } => {
-                write!(
-                    f,
-                    "a message states {length_bytes} bytes where {left_bytes} are left"
-                )
-            }
+    /// Prints an error and everything that it names as its source, as `anyhow` prints `{:#}`.
+    fn chain(error: &dyn std::error::Error) -> String {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
         }
+        text
+    }
+
+    #[test]
+    fn the_chain_of_an_error_has_each_part_once() {
+        let explanation = Explanation {
+            text: Some("Device does not exist".into()),
+            offset_bytes: Some(28),
+        };
+        let error = Error::refused("request", libc::ENODEV, explanation);
+        assert_eq!(
+            chain(&error),
+            "request: No such device (os error 19): Device does not exist (the attribute at byte 28 of the request)"
+        );
+        let error = Error::explained("check", ErrorKind::InvalidInput, "it is 7".into());
+        assert_eq!(chain(&error), "check: it is 7");
+        assert_eq!(chain(&io::Error::from(error)), "check: it is 7");
+    }
+
+    #[test]
+    fn a_system_error_keeps_its_number_and_any_other_its_text() {
+        for errno in [libc::EAGAIN, libc::EPERM, libc::ENOBUFS, libc::EINTR] {
+            let error = Error::system("receive", io::Error::from_raw_os_error(errno));
+            let error = io::Error::from(error);
+            assert_eq!(error.raw_os_error(), Some(errno));
+            assert_eq!(error.kind(), io::Error::from_raw_os_error(errno).kind());
+        }
+        let error = io::Error::from(Error::with_kind("wait", ErrorKind::TimedOut));
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), "wait: the kernel did not reply in time");
     }
 }
-
-impl std::error::Error for Malformed {}

@@ -122,12 +122,12 @@ pub use engine::{
     AddOptions, Backend, Control, Ended, Engine, EngineBuilder, Event, Finished, Loss, Missing,
     Notice, Running, SocketId, Statistics, StopHandle, Turn, Wait,
 };
-pub use error::{Error, ErrorKind, Malformed, MalformedReason, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use event_kind::EventKind;
 pub use family::Family;
 pub use message::{
-    Attribute, Attributes, Content, Datagram, ErrorMessage, Header, Message, MessageBuilder,
-    MessageList, Messages,
+    Attribute, Attributes, Content, Datagram, ErrorMessage, Header, Malformed, MalformedReason,
+    Message, MessageBuilder, MessageList, Messages,
 };
 pub use mirror::{MirrorHealth, Resync, ResyncReason};
 pub use request::{Batch, Dump, Replies, Requester};

@@ -342,7 +342,7 @@ fn what_is_left_of_earlier_replies_is_passed_over() {
 #[test]
 fn replies_that_were_lost_are_an_error_and_the_next_request_goes_on() {
     let mut requester = requester();
-    requester.socket().set_recv_buffer_bytes(1).unwrap(); // the kernel gives 2,304
+    let _ = requester.socket().set_recv_buffer_bytes(1).unwrap(); // the kernel gives 2,304
     let mut batch = Batch::new();
     for _ in 0..96 {
         batch

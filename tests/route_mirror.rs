@@ -83,7 +83,7 @@ impl Follower {
             .groups(Mirror::GROUPS)
             .open()
             .expect("a socket");
-        socket
+        let _ = socket
             .set_recv_buffer_bytes(recv_buffer_bytes)
             .expect("a receive buffer");
         let builder = Engine::builder().backend(backend);

@@ -8,6 +8,7 @@ use super::receive::{Receive, Taken};
 use super::sockets::{Control, Entry, PendingEvent, Sockets};
 use super::stop::StopHandle;
 use crate::message::{Datagram, MessageList, Walk, walk};
+use crate::socket::datagram;
 use crate::sys::socket::Received;
 
 /// A list holds up to this many datagrams, so that it can be built on the stack.
@@ -191,7 +192,7 @@ fn gather<'a>(
                 delivery.notice = Some((entry.id, Notice::Malformed(malformed)));
             }
             if walk.message_count > 0 || walk.malformed.is_none() {
-                datagrams[datagram_count] = received.datagram(&bytes[..walk.valid_bytes]);
+                datagrams[datagram_count] = datagram(&received, &bytes[..walk.valid_bytes]);
                 datagram_count += 1;
                 message_count += walk.message_count;
             }

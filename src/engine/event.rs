@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::loss::Loss;
-use crate::error::{Error, Malformed};
-use crate::message::MessageList;
+use crate::error::Error;
+use crate::message::{Malformed, MessageList};
 
 /// Names a socket of an engine. An id is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -178,7 +178,7 @@ pub enum Turn<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::MalformedReason;
+    use crate::message::MalformedReason;
     use std::time::SystemTime;
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::iter::FusedIterator;
 
-/// Size of `struct nlattr` (include/uapi/linux/netlink.h).
+/// The size of `struct nlattr` in bytes (include/uapi/linux/netlink.h).
 pub const ATTRIBUTE_HEADER_BYTES: usize = 4;
 /// `NLA_F_NESTED`: the payload is attributes.
 pub(crate) const NESTED: u16 = 0x8000;
@@ -17,7 +17,7 @@ pub(crate) const fn align(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
-/// Appends an attribute with its padding. False, and nothing appended, when the value is too long for a 16-bit length.
+/// Appends an attribute with its padding. If the value is too long for a 16-bit length it appends nothing and returns false.
 pub(crate) fn put_attribute(buffer: &mut Vec<u8>, attribute_type: u16, value: &[u8]) -> bool {
     let Ok(length) = u16::try_from(ATTRIBUTE_HEADER_BYTES + value.len()) else {
         return false;
@@ -31,7 +31,22 @@ pub(crate) fn put_attribute(buffer: &mut Vec<u8>, attribute_type: u16, value: &[
 
 /// One attribute, borrowed from its message.
 ///
-/// The typed getters answer None when the payload has another size than the type: an attribute never panics.
+/// A getter of a number returns None if the payload has another size than the number.
+///
+/// ```
+/// use nlring::{MessageBuilder, Messages};
+///
+/// let mut bytes = Vec::new();
+/// MessageBuilder::new(&mut bytes, 256, 0)
+///     .nested(1, |inner| inner.attribute_be16(3, 443))
+///     .finish()?;
+/// let message = Messages::new(&bytes).next().expect("one message");
+/// let outer = message.attributes(0).get(1).expect("it is there");
+/// let port = outer.nested().get(3).expect("it is there");
+/// assert_eq!(port.as_be16(), Some(443));
+/// assert_eq!(port.as_be32(), None);
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attribute<'a> {
     raw_type: u16,
@@ -39,19 +54,19 @@ pub struct Attribute<'a> {
 }
 
 impl<'a> Attribute<'a> {
-    /// The attribute's type, without the flags for nesting and byte order.
+    /// The type of the attribute, without the flags for nesting and byte order.
     #[inline]
     pub fn attribute_type(&self) -> u16 {
         self.raw_type & TYPE_MASK
     }
 
-    /// Whether `NLA_F_NESTED` is set. Many kernel subsystems nest without setting it.
+    /// Whether `NLA_F_NESTED` is set. Many subsystems of the kernel nest attributes without it.
     #[inline]
     pub fn is_nested(&self) -> bool {
         self.raw_type & NESTED != 0
     }
 
-    /// Whether `NLA_F_NET_BYTEORDER` is set. Netfilter's values are in network order without it.
+    /// Whether `NLA_F_NET_BYTEORDER` is set. The numbers of netfilter are in network order without it.
     #[inline]
     pub fn is_net_byte_order(&self) -> bool {
         self.raw_type & NET_BYTE_ORDER != 0
@@ -63,61 +78,61 @@ impl<'a> Attribute<'a> {
         self.payload
     }
 
-    /// The payload as attributes of its own.
+    /// The attributes that the payload holds.
     #[inline]
     pub fn nested(&self) -> Attributes<'a> {
         Attributes::new(self.payload)
     }
 
-    /// The payload as a fixed number of bytes.
+    /// The payload as an array. None if it has another length.
     #[inline]
     pub fn as_array<const N: usize>(&self) -> Option<[u8; N]> {
         self.payload.try_into().ok()
     }
 
-    /// One byte.
+    /// A number of 8 bits.
     #[inline]
     pub fn as_u8(&self) -> Option<u8> {
         self.as_array::<1>().map(|[value]| value)
     }
 
-    /// 16 bits in host order.
+    /// A number of 16 bits in host order.
     #[inline]
     pub fn as_u16(&self) -> Option<u16> {
         self.as_array().map(u16::from_ne_bytes)
     }
 
-    /// 32 bits in host order.
+    /// A number of 32 bits in host order.
     #[inline]
     pub fn as_u32(&self) -> Option<u32> {
         self.as_array().map(u32::from_ne_bytes)
     }
 
-    /// 64 bits in host order; they may stand at any address.
+    /// A number of 64 bits in host order, at any alignment.
     #[inline]
     pub fn as_u64(&self) -> Option<u64> {
         self.as_array().map(u64::from_ne_bytes)
     }
 
-    /// 16 bits in network order.
+    /// A number of 16 bits in network order.
     #[inline]
     pub fn as_be16(&self) -> Option<u16> {
         self.as_array().map(u16::from_be_bytes)
     }
 
-    /// 32 bits in network order.
+    /// A number of 32 bits in network order.
     #[inline]
     pub fn as_be32(&self) -> Option<u32> {
         self.as_array().map(u32::from_be_bytes)
     }
 
-    /// 64 bits in network order; they may stand at any address.
+    /// A number of 64 bits in network order, at any alignment.
     #[inline]
     pub fn as_be64(&self) -> Option<u64> {
         self.as_array().map(u64::from_be_bytes)
     }
 
-    /// A string's bytes up to the first NUL, or all when there is none.
+    /// The bytes of a string up to the first NUL, or all bytes if there is none.
     #[inline]
     pub fn as_str_bytes(&self) -> &'a [u8] {
         self.payload
@@ -126,8 +141,8 @@ impl<'a> Attribute<'a> {
             .unwrap_or_default()
     }
 
-    /// A string up to the first NUL, or whole when there is none. None when it is not UTF-8: an interface may be
-    /// named with any bytes, [`as_str_bytes`](Self::as_str_bytes) gives those.
+    /// A string up to the first NUL, or the whole payload if there is none. None if it is not UTF-8: the name of a device, for
+    /// one, can hold any bytes, which [`as_str_bytes`](Self::as_str_bytes) returns.
     #[inline]
     pub fn as_str(&self) -> Option<&'a str> {
         std::str::from_utf8(self.as_str_bytes()).ok()
@@ -136,8 +151,8 @@ impl<'a> Attribute<'a> {
 
 /// An iterator over attributes, in order.
 ///
-/// It ends at the first one whose length cannot be right (below 4, or beyond the end), as the kernel's
-/// own `nla_ok` does; [`is_malformed`](Self::is_malformed) then tells.
+/// It ends at the first attribute whose length cannot be right: below 4, or beyond the end of the bytes (include/net/netlink.h,
+/// `nla_ok`). [`is_malformed`](Self::is_malformed) then returns true.
 ///
 /// ```
 /// use nlring::Attributes;
@@ -150,38 +165,38 @@ impl<'a> Attribute<'a> {
 /// assert_eq!(attribute.as_u8(), Some(42));
 /// assert_eq!(attribute.as_u16(), None);
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes<'a> {
     left: &'a [u8],
 }
 
 impl<'a> Attributes<'a> {
-    /// Over the attributes that `bytes` starts with.
+    /// The attributes that `bytes` begin with. Any bytes are fine.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { left: bytes }
     }
 
-    /// What is left of the bytes.
+    /// The bytes that are left.
     #[inline]
     pub(crate) fn bytes(&self) -> &'a [u8] {
         self.left
     }
 
-    /// The first attribute of this type.
+    /// The first attribute of a type, among those that are left.
     pub fn get(mut self, attribute_type: u16) -> Option<Attribute<'a>> {
         Iterator::find(&mut self, |attribute| {
             attribute.attribute_type() == attribute_type
         })
     }
 
-    /// Whether bytes are left that are no attribute. Up to 3 bytes of padding are not counted as such.
+    /// Whether the next bytes are not an attribute although there are at least 4. Fewer than 4 are padding.
     pub fn is_malformed(&self) -> bool {
         self.left.len() >= ATTRIBUTE_HEADER_BYTES && { *self }.next().is_none()
     }
 }
 
-#[allow(clippy::copy_iterator)] // a view: walking a copy of it is the usual way to look twice
+#[allow(clippy::copy_iterator)] // a view, which is often copied to iterate twice
 impl<'a> Iterator for Attributes<'a> {
     type Item = Attribute<'a>;
 

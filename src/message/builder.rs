@@ -1,12 +1,12 @@
-//! Messages built for sending: requests, and what tests need.
+//! A builder for messages to send.
 
 use super::{NESTED, align, put_attribute};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Writes one message to the end of a buffer: header, the protocol's own fixed header, attributes.
+/// Builds one message at the end of a buffer: the header, the fixed header of the protocol, and attributes.
 ///
-/// Several messages may be written one after the other into one buffer and sent as one datagram. A builder that is dropped
-/// before [`finish`](Self::finish), or whose `finish` fails, leaves the buffer as it was before this message.
+/// A buffer can hold several messages, one after the other, and be sent as one datagram. If a builder is dropped before
+/// [`finish`](Self::finish), or `finish` fails, the buffer is left as it was before this message.
 ///
 /// ```
 /// use nlring::{MessageBuilder, MessageList};
@@ -29,9 +29,9 @@ use crate::error::{Error, ErrorKind, Result};
 #[must_use = "a builder that is dropped before `finish` writes nothing"]
 pub struct MessageBuilder<'a> {
     buffer: &'a mut Vec<u8>,
-    /// The buffer's length before this message and the padding in front of it.
+    /// The length of the buffer before this message and the padding in front of it.
     length_before: usize,
-    /// Where the message begins.
+    /// Where the message begins in the buffer.
     start: usize,
     fault: Option<Fault>,
     is_finished: bool,
@@ -40,25 +40,25 @@ pub struct MessageBuilder<'a> {
 /// Why a message cannot be finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// An attribute, or the message, is longer than its length field can say.
+    /// An attribute or the message is too long for its length field.
     TooLong,
-    /// A callback returned another builder than it was given.
+    /// A callback returned another builder than the one that it was given.
     OtherBuilder,
 }
 
-/// Which message a builder writes: its buffer and its place there. No two builders have both in common, because a builder
-/// borrows its buffer alone.
+/// The message that a builder builds: its buffer and its place there. No two builders have the same identity, because only one
+/// builder at a time can borrow a buffer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Identity {
     buffer: *const Vec<u8>,
     start: usize,
 }
 
-/// Builds one message at the end of `buffer` by a callback.
+/// Builds one message at the end of `buffer`, which the callback `fill` completes.
 ///
 /// # Errors
 ///
-/// As [`MessageBuilder::finish`]; or the callback returned another builder. The buffer is then as it was before.
+/// Those of [`MessageBuilder::finish`]; or the callback returned another builder. The buffer is then as it was before.
 pub(crate) fn build(
     buffer: &mut Vec<u8>,
     message_type: u16,
@@ -73,7 +73,7 @@ pub(crate) fn build(
     filled.check(identity);
     let built = filled.sequence(sequence).finish();
     if built.is_err() {
-        // Another builder does not undo what the forgotten or finished one has written here.
+        // If `fill` finished or forgot this builder and returned another, nobody else takes back what it wrote.
         buffer.truncate(length_before);
     }
     built
@@ -112,26 +112,27 @@ impl<'a> MessageBuilder<'a> {
         }
     }
 
-    /// Sets the sequence number, by which the answer is known again.
+    /// Sets the sequence number. The answers to the message have the same.
     pub fn sequence(self, sequence: u32) -> Self {
         self.buffer[self.start + 8..self.start + 12].copy_from_slice(&sequence.to_ne_bytes());
         self
     }
 
-    /// Sets the port ID. The kernel needs none.
+    /// Sets the port ID. A message to the kernel needs none.
     pub fn port_id(self, port_id: u32) -> Self {
         self.buffer[self.start + 12..self.start + 16].copy_from_slice(&port_id.to_ne_bytes());
         self
     }
 
-    /// Appends raw bytes, padded to 4: the protocol's own fixed header.
+    /// Appends bytes, and padding up to a multiple of 4: the fixed header of the protocol.
     pub fn bytes(self, bytes: &[u8]) -> Self {
         self.buffer.extend_from_slice(bytes);
         self.buffer.resize(align(self.buffer.len()), 0);
         self
     }
 
-    /// Appends an attribute. Its length does not count the padding.
+    /// Appends an attribute of up to 65,531 bytes, and padding up to a multiple of 4. With a longer value
+    /// [`finish`](Self::finish) fails.
     pub fn attribute(mut self, attribute_type: u16, value: &[u8]) -> Self {
         if !put_attribute(self.buffer, attribute_type, value) {
             self.fault = self.fault.or(Some(Fault::TooLong));
@@ -139,47 +140,47 @@ impl<'a> MessageBuilder<'a> {
         self
     }
 
-    /// Appends one byte.
+    /// Appends an attribute that is a number of 8 bits.
     pub fn attribute_u8(self, attribute_type: u16, value: u8) -> Self {
         self.attribute(attribute_type, &[value])
     }
 
-    /// Appends 16 bits in host order.
+    /// Appends an attribute that is a number of 16 bits in host order.
     pub fn attribute_u16(self, attribute_type: u16, value: u16) -> Self {
         self.attribute(attribute_type, &value.to_ne_bytes())
     }
 
-    /// Appends 32 bits in host order.
+    /// Appends an attribute that is a number of 32 bits in host order.
     pub fn attribute_u32(self, attribute_type: u16, value: u32) -> Self {
         self.attribute(attribute_type, &value.to_ne_bytes())
     }
 
-    /// Appends 64 bits in host order.
+    /// Appends an attribute that is a number of 64 bits in host order.
     pub fn attribute_u64(self, attribute_type: u16, value: u64) -> Self {
         self.attribute(attribute_type, &value.to_ne_bytes())
     }
 
-    /// Appends 16 bits in network order.
+    /// Appends an attribute that is a number of 16 bits in network order.
     pub fn attribute_be16(self, attribute_type: u16, value: u16) -> Self {
         self.attribute(attribute_type, &value.to_be_bytes())
     }
 
-    /// Appends 32 bits in network order.
+    /// Appends an attribute that is a number of 32 bits in network order.
     pub fn attribute_be32(self, attribute_type: u16, value: u32) -> Self {
         self.attribute(attribute_type, &value.to_be_bytes())
     }
 
-    /// Appends 64 bits in network order.
+    /// Appends an attribute that is a number of 64 bits in network order.
     pub fn attribute_be64(self, attribute_type: u16, value: u64) -> Self {
         self.attribute(attribute_type, &value.to_be_bytes())
     }
 
-    /// Appends a string without a terminating NUL.
+    /// Appends an attribute that is a string, without a NUL at its end.
     pub fn attribute_str(self, attribute_type: u16, value: &str) -> Self {
         self.attribute(attribute_type, value.as_bytes())
     }
 
-    /// Appends a string with a terminating NUL.
+    /// Appends an attribute that is a string, with a NUL at its end.
     pub fn attribute_str_nul(self, attribute_type: u16, value: &str) -> Self {
         let mut with_nul = Vec::with_capacity(value.len() + 1);
         with_nul.extend_from_slice(value.as_bytes());
@@ -187,8 +188,8 @@ impl<'a> MessageBuilder<'a> {
         self.attribute(attribute_type, &with_nul)
     }
 
-    /// Appends an attribute that holds what `fill` appends, marked `NLA_F_NESTED`. `fill` must return the builder that it was
-    /// given: with another one, [`finish`](Self::finish) fails.
+    /// Appends an attribute that holds the attributes that `fill` appends, with the flag `NLA_F_NESTED`. `fill` must return the
+    /// builder that it is given; if it returns another one, [`finish`](Self::finish) fails.
     pub fn nested(self, attribute_type: u16, fill: impl FnOnce(Self) -> Self) -> Self {
         let start = self.buffer.len();
         let identity = self.identity();
@@ -204,15 +205,14 @@ impl<'a> MessageBuilder<'a> {
         filled
     }
 
-    /// Writes the message's length, which completes it.
+    /// Completes the message by writing its length.
     ///
     /// # Errors
     ///
-    /// The buffer is then as it was before this message.
+    /// [`ErrorKind::InvalidInput`], and the buffer is left as it was before this message:
     ///
-    /// - An attribute is longer than its 16-bit length can say (65,535 bytes with its header of 4), or the message is longer
-    ///   than 32 bits can say.
-    /// - A callback of [`nested`](Self::nested) returned another builder than it was given.
+    /// - An attribute is longer than 65,535 bytes with its header, or the message is longer than 4 GiB.
+    /// - A callback of [`nested`](Self::nested) returned another builder than the one that it was given.
     pub fn finish(mut self) -> Result<()> {
         const OPERATION: &str = "build a message";
         let length = u32::try_from(self.buffer.len() - self.start);
@@ -232,7 +232,7 @@ impl<'a> MessageBuilder<'a> {
     }
 }
 
-/// Takes back what was written of a message that was not finished.
+/// Removes a message that was not finished from the buffer.
 impl Drop for MessageBuilder<'_> {
     fn drop(&mut self) {
         if !self.is_finished {

@@ -1,180 +1,29 @@
-//! Lists of messages: datagrams split by the lengths their messages state, with every bad length told.
-//!
-//! As pure as `message.rs`: no I/O, no allocation, no panic from any bytes.
+//! A list of messages, over one or more datagrams.
 
 use std::iter::FusedIterator;
 use std::slice;
 use std::time::SystemTime;
 
-use super::{HEADER_BYTES, Header, Message, align};
-use crate::error::{Malformed, MalformedReason};
+use super::datagram::{Walk, walk};
+use super::{Datagram, Malformed, Message, Messages};
 
-/// The messages of one stretch of bytes, in order. Made by [`Datagram::messages`] and [`MessageList::iter`].
+/// The messages of one or more datagrams of one socket, in the order in which the kernel sent them.
 ///
-/// Ends at the first message whose length cannot be right, and then [`malformed`](Self::malformed) says where and why.
-#[derive(Clone, Debug)]
-pub struct Messages<'a> {
-    left: &'a [u8],
-    total_bytes: usize,
-}
-
-impl<'a> Messages<'a> {
-    /// Splits `bytes`.
-    #[inline]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            left: bytes,
-            total_bytes: bytes.len(),
-        }
-    }
-
-    /// Takes the next message off the front, by the rules of libmnl's `mnl_nlmsg_ok` and `mnl_nlmsg_next`
-    /// (src/nlmsg.c): an unpadded last message is valid.
-    #[inline]
-    fn split_first(&self) -> Result<(Message<'a>, &'a [u8]), MalformedReason> {
-        let left_bytes = self.left.len();
-        let Some(header) = Header::read(self.left) else {
-            return Err(MalformedReason::ShortHeader { left_bytes });
-        };
-        let length_bytes = header.length_bytes;
-        let length = length_bytes as usize;
-        if length < HEADER_BYTES {
-            return Err(MalformedReason::LengthBelowHeader { length_bytes });
-        }
-        let Some(bytes) = self.left.get(..length) else {
-            return Err(MalformedReason::LengthBeyondEnd {
-                length_bytes,
-                left_bytes,
-            });
-        };
-        let rest = self.left.get(align(length)..).unwrap_or_default();
-        Ok((Message { header, bytes }, rest))
-    }
-
-    /// Why the iteration has ended before the bytes did; None while good messages are left and after a clean end.
-    pub fn malformed(&self) -> Option<Malformed> {
-        if self.left.is_empty() {
-            return None;
-        }
-        let reason = self.split_first().err()?;
-        Some(Malformed {
-            offset_bytes: self.total_bytes - self.left.len(),
-            reason,
-        })
-    }
-}
-
-impl<'a> Iterator for Messages<'a> {
-    type Item = Message<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Message<'a>> {
-        if self.left.is_empty() {
-            return None;
-        }
-        let (message, rest) = self.split_first().ok()?;
-        self.left = rest;
-        Some(message)
-    }
-}
-
-impl FusedIterator for Messages<'_> {}
-
-/// What one receive returned: raw bytes, and what the kernel said about where they came from.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Datagram<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) sender_port_id: u32,
-    pub(crate) group: Option<u32>,
-    pub(crate) nsid: Option<i32>,
-}
-
-impl<'a> Datagram<'a> {
-    /// The bytes as received.
-    #[inline]
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
-    }
-
-    /// The sender's address: 0 is the kernel.
-    #[inline]
-    pub fn sender_port_id(&self) -> u32 {
-        self.sender_port_id
-    }
-
-    /// The multicast group the datagram was sent to, 0 when it was sent to this socket alone.
-    /// None unless the socket has [`Socket::set_pktinfo`](crate::Socket::set_pktinfo) on.
-    #[inline]
-    pub fn group(&self) -> Option<u32> {
-        self.group
-    }
-
-    /// The network namespace it came from, as this socket's namespace numbers its peers; None is the own namespace.
-    /// Needs [`Socket::set_listen_all_nsid`](crate::Socket::set_listen_all_nsid).
-    #[inline]
-    pub fn nsid(&self) -> Option<i32> {
-        self.nsid
-    }
-
-    /// Splits it into messages.
-    #[inline]
-    pub fn messages(&self) -> Messages<'a> {
-        Messages::new(self.bytes)
-    }
-}
-
-/// What walking the lengths of a datagram once tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Walk {
-    pub message_count: usize,
-    /// The good messages end here.
-    pub valid_bytes: usize,
-    pub malformed: Option<Malformed>,
-}
-
-impl Walk {
-    /// Of a datagram that holds no netlink messages.
-    pub(crate) fn raw(bytes: &[u8]) -> Self {
-        Self {
-            message_count: 0,
-            valid_bytes: bytes.len(),
-            malformed: None,
-        }
-    }
-}
-
-/// Checks every length of a datagram.
-#[inline]
-pub(crate) fn walk(bytes: &[u8]) -> Walk {
-    let mut messages = Messages::new(bytes);
-    let message_count = messages.by_ref().count();
-    Walk {
-        message_count,
-        valid_bytes: bytes.len() - messages.left.len(),
-        malformed: messages.malformed(),
-    }
-}
-
-/// The messages of one delivery of one socket, over one or more datagrams, in the order the kernel sent them.
-///
-/// It is lent: the bytes belong to a receive buffer that is used again as soon as the list is given back.
+/// A list borrows the bytes. The list that an engine lends to a callback lies in a receive buffer, which the kernel fills
+/// again after the callback has returned.
 ///
 /// ```
-/// use nlring::MessageList;
+/// use nlring::{MessageBuilder, MessageList};
 ///
-/// // Two messages without payload, as they would stand in a capture: length 16, type 20, no flags.
 /// let mut bytes = Vec::new();
-/// for sequence in 1u32..=2 {
-///     bytes.extend_from_slice(&16u32.to_ne_bytes());
-///     bytes.extend_from_slice(&20u16.to_ne_bytes());
-///     bytes.extend_from_slice(&[0; 2]);
-///     bytes.extend_from_slice(&sequence.to_ne_bytes());
-///     bytes.extend_from_slice(&[0; 4]);
+/// for sequence in [1, 2] {
+///     MessageBuilder::new(&mut bytes, 20 /* RTM_NEWADDR */, 0).sequence(sequence).finish()?;
 /// }
 /// let list = MessageList::new(&bytes);
 /// assert_eq!(list.message_count(), 2);
 /// assert_eq!(list.iter().map(|message| message.sequence()).collect::<Vec<_>>(), [1, 2]);
 /// assert!(list.malformed().is_none());
+/// # Ok::<(), nlring::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct MessageList<'a> {
@@ -191,8 +40,8 @@ enum Store<'a> {
 }
 
 impl<'a> MessageList<'a> {
-    /// The messages of one datagram's bytes, from anywhere. What follows a bad length is left out, and
-    /// [`malformed`](Self::malformed) tells of it.
+    /// The messages of the bytes of one datagram, from anywhere, such as a capture file. Messages that follow a bad length
+    /// are left out, and [`malformed`](Self::malformed) reports that.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self::from_datagram(Datagram {
             bytes,
@@ -214,7 +63,7 @@ impl<'a> MessageList<'a> {
         }
     }
 
-    /// Of datagrams that have been walked already.
+    /// A list of datagrams whose lengths were checked before.
     pub(crate) fn from_walked(
         datagrams: &'a [Datagram<'a>],
         message_count: usize,
@@ -228,7 +77,7 @@ impl<'a> MessageList<'a> {
         }
     }
 
-    /// All messages, in order, over all datagrams.
+    /// All messages of all datagrams, in order.
     #[inline]
     pub fn iter(&self) -> Iter<'_> {
         let mut datagrams = self.datagrams().iter();
@@ -250,19 +99,19 @@ impl<'a> MessageList<'a> {
         }
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     #[inline]
     pub fn message_count(&self) -> usize {
         self.message_count
     }
 
-    /// Where the datagram stopped making sense. Always None in a list that an engine delivers: it tells of bad lengths
-    /// by [`Notice::Malformed`](crate::Notice::Malformed).
+    /// Where the datagram stops being a sequence of messages. Always None in a list that an engine delivers, because the
+    /// engine reports a bad length as [`Notice::Malformed`](crate::Notice::Malformed).
     pub fn malformed(&self) -> Option<Malformed> {
         self.malformed
     }
 
-    /// When the engine drained the datagrams (`CLOCK_REALTIME`); None for a list that no engine delivered.
+    /// When the engine took the datagrams from the kernel (`CLOCK_REALTIME`). None in a list that no engine delivered.
     #[inline]
     pub fn received_at(&self) -> Option<SystemTime> {
         self.received_at
@@ -279,7 +128,7 @@ impl<'list> IntoIterator for &'list MessageList<'_> {
     }
 }
 
-/// The messages of a [`MessageList`].
+/// An iterator over the messages of a [`MessageList`], in order.
 #[derive(Clone, Debug)]
 pub struct Iter<'a> {
     messages: Messages<'a>,
@@ -305,6 +154,7 @@ impl FusedIterator for Iter<'_> {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::MalformedReason;
 
     fn message(length: u32, payload: &[u8]) -> Vec<u8> {
         let mut bytes = length.to_ne_bytes().to_vec();

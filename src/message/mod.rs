@@ -1,89 +1,106 @@
-//! Netlink messages: the pieces that datagrams are made of, read where they lie.
+//! Netlink messages: datagrams, messages and attributes, read without a copy, and a builder for messages to send.
 //!
-//! Nothing here does I/O or allocates while reading, and no input makes it panic: these types can be used on bytes
-//! from anywhere, such as a capture file.
+//! Reading does no I/O, allocates nothing, and panics on no bytes. So these types read bytes from anywhere, such as a capture
+//! file. The module also has netlink's own constants: [control types](#constants) and [flags].
 
 mod attribute;
 mod builder;
+mod datagram;
 mod list;
+mod malformed;
 
 pub use attribute::{ATTRIBUTE_HEADER_BYTES, Attribute, Attributes};
 pub(crate) use attribute::{NESTED, align, put_attribute};
 pub use builder::MessageBuilder;
 pub(crate) use builder::build;
-pub use list::{Datagram, Iter, MessageList, Messages};
-pub(crate) use list::{Walk, walk};
+pub use datagram::{Datagram, Messages};
+pub(crate) use datagram::{Walk, walk};
+pub use list::{Iter, MessageList};
+pub use malformed::{Malformed, MalformedReason};
 
 /// Size of `struct nlmsghdr` (include/uapi/linux/netlink.h).
 pub const HEADER_BYTES: usize = 16;
 
-/// Message types below [`MIN_TYPE`] belong to netlink itself, in every protocol (include/uapi/linux/netlink.h).
+/// `NLMSG_NOOP`: a message that does nothing (include/uapi/linux/netlink.h). It has this meaning in every protocol.
 pub const NOOP: u16 = 1;
-/// The message is an error or an acknowledgement, see [`Content::Error`] and [`Content::Ack`].
+/// `NLMSG_ERROR`: an error or an acknowledgement, see [`Content::Error`] and [`Content::Ack`]. It has this meaning in every
+/// protocol.
 pub const ERROR: u16 = 2;
-/// The last message of a multi-part answer, if it has [`flags::MULTI`] too.
+/// `NLMSG_DONE`: the last message of an answer of several messages, if it has [`flags::MULTI`] too.
 pub const DONE: u16 = 3;
-/// Data was lost; no kernel since 2.6 sends it.
+/// `NLMSG_OVERRUN`: data was lost. No kernel since 2.6 sends it.
 pub const OVERRUN: u16 = 4;
-/// The first message type that a protocol defines itself.
+/// `NLMSG_MIN_TYPE`: types from here on are those of the protocol. Lower ones are netlink's own, in every protocol.
 pub const MIN_TYPE: u16 = 16;
 
 /// Bits of [`Header::flags`] (`NLM_F_*` in include/uapi/linux/netlink.h).
 pub mod flags {
-    /// Set on all requests.
+    /// Every request has this flag.
     pub const REQUEST: u16 = 0x1;
-    /// Part of a multi-part answer that ends with [`DONE`](super::DONE).
+    /// The message is a part of an answer that ends with [`DONE`](super::DONE).
     pub const MULTI: u16 = 0x2;
     /// Asks for an acknowledgement.
     pub const ACK: u16 = 0x4;
-    /// Asks that the resulting event be sent to the requester too.
+    /// Asks the kernel to send the resulting event to the requester too.
     pub const ECHO: u16 = 0x8;
-    /// The dump was interrupted by a change and may be inconsistent. Available since Linux 3.1.
+    /// A change interrupted the dump, so entries may be missing or there twice. Available since Linux 3.1.
     pub const DUMP_INTR: u16 = 0x10;
     /// The dump was filtered as asked. Available since Linux 4.20.
     pub const DUMP_FILTERED: u16 = 0x20;
-    /// Get request: return the whole table.
+    /// In a get request: return the whole table.
     pub const ROOT: u16 = 0x100;
-    /// Get request: return all that match.
+    /// In a get request: return all entries that match.
     pub const MATCH: u16 = 0x200;
-    /// Get request: atomic snapshot (not implemented by the kernel).
+    /// In a get request: return an atomic snapshot. The kernel does not implement it.
     pub const ATOMIC: u16 = 0x400;
-    /// Get request: dump, that is `ROOT | MATCH`.
+    /// In a get request: dump, which is `ROOT | MATCH`.
     pub const DUMP: u16 = ROOT | MATCH;
-    /// New request or event: replaces an existing object.
+    /// In a request or event that makes something: it replaces what is there.
     pub const REPLACE: u16 = 0x100;
-    /// New request or event: only if it does not exist.
+    /// In a request or event that makes something: only if it is not there yet.
     pub const EXCL: u16 = 0x200;
-    /// New request or event: create it when missing.
+    /// In a request or event that makes something: create it if it is not there.
     pub const CREATE: u16 = 0x400;
-    /// New request or event: add to the end of the list.
+    /// In a request or event that makes something: add it to the end of the list.
     pub const APPEND: u16 = 0x800;
-    /// Acknowledgement: the request was not echoed beyond its header. Available since Linux 4.3.
+    /// In an acknowledgement: it repeats only the header of the request. Available since Linux 4.3.
     pub const CAPPED: u16 = 0x100;
-    /// Acknowledgement: attributes follow (extended acknowledgement). Available since Linux 4.12.
+    /// In an acknowledgement: attributes follow (extended acknowledgement). Available since Linux 4.12.
     pub const ACK_TLVS: u16 = 0x200;
 }
 
-/// The fixed head of every message, `struct nlmsghdr`, in host byte order.
+/// The header of every message, `struct nlmsghdr`, in host byte order.
+///
+/// ```
+/// use nlring::{Header, MessageBuilder};
+///
+/// let mut bytes = Vec::new();
+/// MessageBuilder::new(&mut bytes, 24 /* RTM_NEWROUTE */, 0).bytes(&[0; 12]).finish()?;
+/// let header = Header::read(&bytes).expect("at least 16 bytes");
+/// assert_eq!((header.message_type, header.length_bytes), (24, 28));
+/// assert_eq!(Header::read(&bytes[..15]), None);
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Header {
-    /// Bytes of header and payload, without the padding that may follow.
+    /// The length of header and payload in bytes, without the padding that may follow.
     pub length_bytes: u32,
-    /// What the message is; its meaning depends on the protocol, below [`MIN_TYPE`] it is netlink's own.
+    /// What the message is. Types below [`MIN_TYPE`] are netlink's own; the others depend on the protocol.
     pub message_type: u16,
-    /// See [`flags`].
+    /// Bits of [`flags`], whose meaning depends on the kind of message.
     pub flags: u16,
-    /// The number given in the request that this answers; 0 in most events.
+    /// The sequence number of the request that this message answers. 0 in most events.
     pub sequence: u32,
-    /// The netlink port ID of the socket that caused the message: in an event 0 when the kernel did it by itself.
-    /// It is no process id, and it is not the sender's address: for that see
+    /// The port ID of the socket whose request caused the message. 0 in an event that no request caused.
+    ///
+    /// It is not a process ID, and it is not the sender of the message: that is
     /// [`Datagram::sender_port_id`](crate::Datagram::sender_port_id).
     pub port_id: u32,
 }
 
 impl Header {
-    /// Reads a header from the start of `bytes`. None when there are fewer than 16.
+    /// Reads the header that `bytes` begin with. None if there are fewer than 16 bytes.
     #[inline]
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let (length, rest) = bytes.split_first_chunk()?;
@@ -100,8 +117,23 @@ impl Header {
     }
 }
 
-/// One message: header and payload, borrowed from the datagram that held it.
-#[derive(Clone, Copy, Debug)]
+/// One message: header and payload, borrowed from its datagram.
+///
+/// ```
+/// use nlring::{MessageBuilder, Messages};
+///
+/// let mut bytes = Vec::new();
+/// MessageBuilder::new(&mut bytes, 16 /* RTM_NEWLINK */, 0)
+///     .bytes(&[0; 16]) // struct ifinfomsg
+///     .attribute_str_nul(3 /* IFLA_IFNAME */, "eth0")
+///     .finish()?;
+/// let message = Messages::new(&bytes).next().expect("one message");
+/// assert_eq!(message.message_type(), 16);
+/// let name = message.attributes(16).get(3).and_then(|name| name.as_str());
+/// assert_eq!(name, Some("eth0"));
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     pub(crate) header: Header,
     /// Header and payload, unpadded; at least 16 bytes.
@@ -109,7 +141,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The header.
+    /// The header of the message.
     #[inline]
     pub fn header(&self) -> Header {
         self.header
@@ -121,54 +153,55 @@ impl<'a> Message<'a> {
         self.header.message_type
     }
 
-    /// The header's [`flags`].
+    /// The [`flags`] in the header.
     #[inline]
     pub fn flags(&self) -> u16 {
         self.header.flags
     }
 
-    /// The header's sequence number.
+    /// The sequence number in the header.
     #[inline]
     pub fn sequence(&self) -> u32 {
         self.header.sequence
     }
 
-    /// The header's port ID: who caused the message, 0 for the kernel itself.
+    /// The port ID in the header: whose request caused the message, see [`Header::port_id`].
     #[inline]
     pub fn port_id(&self) -> u32 {
         self.header.port_id
     }
 
-    /// Header and payload, without the padding that may follow.
+    /// The bytes of header and payload, without the padding that may follow.
     #[inline]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// What follows the header.
+    /// The bytes that follow the header.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         self.bytes.get(HEADER_BYTES..).unwrap_or_default()
     }
 
-    /// The attributes that follow the protocol's own fixed header of `fixed_bytes` bytes (`struct rtmsg`: 12,
-    /// `struct nfgenmsg`: 4). Empty when the payload is shorter than that.
+    /// The attributes that follow the fixed header of the protocol, which has `fixed_bytes` bytes: 12 for `struct rtmsg`, 4 for
+    /// `struct nfgenmsg`. There are none if the payload is shorter.
     #[inline]
     pub fn attributes(&self, fixed_bytes: usize) -> Attributes<'a> {
         Attributes::new(self.payload().get(align(fixed_bytes)..).unwrap_or_default())
     }
 
-    /// Whether the sequence number fits a request's: libmnl's `mnl_nlmsg_seq_ok`, where 0 on either side fits all.
+    /// Whether the sequence number is that of a request, as libmnl's `mnl_nlmsg_seq_ok` decides it: 0 on either side matches
+    /// any number.
     pub fn is_sequence(&self, sequence: u32) -> bool {
         self.header.sequence == 0 || sequence == 0 || self.header.sequence == sequence
     }
 
-    /// Whether the port ID fits a socket's: libmnl's `mnl_nlmsg_portid_ok`, where 0 on either side fits all.
+    /// Whether the port ID is that of a socket, as libmnl's `mnl_nlmsg_portid_ok` decides it: 0 on either side matches any.
     pub fn is_port_id(&self, port_id: u32) -> bool {
         self.header.port_id == 0 || port_id == 0 || self.header.port_id == port_id
     }
 
-    /// Tells netlink's own messages (errors, acknowledgements, ends of dumps) from the protocol's.
+    /// What the message is to netlink: data of the protocol, or an error, an acknowledgement or the end of a dump.
     #[inline]
     pub fn content(&self) -> Content<'a> {
         match self.header.message_type {
@@ -190,61 +223,109 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// `ERROR` and `DONE` begin with a negated errno.
+    /// The error number that the payload of `ERROR` and `DONE` begins with, where it is negated.
     fn leading_errno(&self) -> Option<i32> {
         let value = i32::from_ne_bytes(*self.payload().first_chunk()?);
         Some(value.checked_neg().unwrap_or(i32::MAX))
     }
 }
 
-/// What a message holds, as netlink itself sees it.
-#[derive(Clone, Copy, Debug)]
+/// What a message is to netlink.
+///
+/// ```
+/// use nlring::{Content, MessageList};
+///
+/// fn count_errors(list: &MessageList<'_>) -> usize {
+///     let mut count = 0;
+///     for message in list {
+///         match message.content() {
+///             Content::Data(_) => {} // decode the message
+///             Content::Error(error) => {
+///                 eprintln!("refused: error {:?}, {}", error.errno(), error.text().unwrap_or("no text"));
+///                 count += 1;
+///             }
+///             Content::Done { .. } => break,
+///             _ => {}
+///         }
+///     }
+///     count
+/// }
+/// assert_eq!(count_errors(&MessageList::new(&[])), 0);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Content<'a> {
-    /// Nothing; to be ignored.
+    /// A message without a meaning. Ignore it.
     Noop,
-    /// The kernel has carried out the request that asked for an acknowledgement ([`flags::ACK`]): type [`ERROR`], errno 0.
-    /// [`ErrorMessage::request`] says which request, and [`ErrorMessage::text`] may hold a warning.
+    /// The kernel has carried out a request that asked for an acknowledgement ([`flags::ACK`]): type [`ERROR`] with error number
+    /// 0. [`ErrorMessage::request`] says which request, and [`ErrorMessage::text`] may hold a warning.
     Ack(ErrorMessage<'a>),
-    /// The kernel refused a request: type [`ERROR`], any other errno, or none because the message is too short.
+    /// The kernel refused a request: type [`ERROR`] with another error number, or with none because the message is too short.
     Error(ErrorMessage<'a>),
-    /// The end of a multi-part answer: type [`DONE`] with [`flags::MULTI`].
+    /// The end of an answer of several messages, such as a dump: type [`DONE`] with [`flags::MULTI`].
     Done {
-        /// 0, or what went wrong during the dump.
+        /// The error number if the dump failed, 0 if not.
         errno: i32,
     },
-    /// The sender lost data.
+    /// The sender lost data: type [`OVERRUN`].
     Overrun,
-    /// The protocol's own payload. Three kinds of messages with a type below [`MIN_TYPE`] are here too: type 0, the types that
-    /// have no meaning yet, and [`DONE`] without [`flags::MULTI`], as which the connector sends its events.
+    /// A payload of the protocol.
+    ///
+    /// Three kinds of messages with a type below [`MIN_TYPE`] are here too: type 0, the types that have no meaning yet, and
+    /// [`DONE`] without [`flags::MULTI`], because the connector sends its events with that type.
     Data(&'a [u8]),
 }
 
-/// The kernel's answer to one request, an error or an acknowledgement: `struct nlmsgerr` and the attributes of an extended
-/// acknowledgement.
-#[derive(Clone, Copy, Debug)]
+/// An error or an acknowledgement of one request: `struct nlmsgerr`, and the attributes of an extended acknowledgement.
+///
+/// ```
+/// use nlring::{Content, MessageBuilder, Protocol, Socket};
+/// use nlring::message::flags;
+///
+/// let socket = Socket::open(Protocol::ROUTE)?;
+/// socket.bind(Socket::AUTOPID, 0)?;
+/// let mut request = Vec::new();
+/// MessageBuilder::new(&mut request, 18 /* RTM_GETLINK */, flags::REQUEST)
+///     .sequence(7)
+///     .bytes(&[0; 16]) // struct ifinfomsg
+///     .attribute_str_nul(3 /* IFLA_IFNAME */, "none")
+///     .finish()?;
+/// socket.send(&request)?;
+/// let mut buffer = vec![0; Socket::buffer_size()];
+/// let list = socket.recv(&mut buffer, Default::default())?;
+/// match list.iter().next().expect("an answer").content() {
+///     Content::Error(error) => {
+///         assert_eq!(error.errno(), Some(19 /* ENODEV */));
+///         assert_eq!(error.request().map(|request| request.sequence), Some(7));
+///     }
+///     other => panic!("there is no such device: {other:?}"),
+/// }
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorMessage<'a> {
     message: Message<'a>,
 }
 
 impl<'a> ErrorMessage<'a> {
-    /// The positive error number; 0 in an acknowledgement ([`Content::Ack`]). None when the message is too short to hold one.
+    /// The error number, which is positive, or 0 in an acknowledgement. None if the message is too short for one.
     pub fn errno(&self) -> Option<i32> {
         self.message.leading_errno()
     }
 
-    /// The header of the request that this answers.
+    /// The header of the request. None if the message is too short for it.
     pub fn request(&self) -> Option<Header> {
         Header::read(self.message.payload().get(4..)?)
     }
 
-    /// The kernel's explanation, when the socket has `NETLINK_EXT_ACK` on and the kernel gave one.
-    /// Available since Linux 4.12.
+    /// The kernel's explanation, if it gave one and [`Socket::set_ext_ack`](crate::Socket::set_ext_ack) is on. Available since
+    /// Linux 4.12.
     pub fn text(&self) -> Option<&'a str> {
         self.extended(1)?.as_str()
     }
 
-    /// Offset in bytes, from the request's start, of the attribute that the kernel rejected. Available since Linux 4.12.
+    /// The offset, in bytes from the start of the request, of the attribute that the kernel refused, if it named one. Available
+    /// since Linux 4.12.
     pub fn offset_bytes(&self) -> Option<u32> {
         self.extended(2)?.as_u32()
     }
@@ -285,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_errno_request_and_text() {
+    fn an_error_has_errno_request_and_text() {
         let mut bytes = Vec::new();
         let mut request = Vec::new();
         MessageBuilder::new(&mut request, 24, flags::REQUEST)

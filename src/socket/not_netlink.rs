@@ -1,4 +1,4 @@
-//! A descriptor that is not a netlink socket, with the reason.
+//! The refusal of a descriptor that is not a netlink socket.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use crate::error::Error;
 
-/// The error of `Socket::try_from`: the descriptor is not a netlink socket. It is handed back.
+/// The error of `Socket::try_from`: the descriptor is not a netlink socket. It holds the descriptor.
 ///
 /// ```
 /// use std::net::UdpSocket;
@@ -29,12 +29,12 @@ impl NotNetlink {
         Self { fd, error }
     }
 
-    /// The descriptor, as it was passed in.
+    /// Returns the descriptor.
     pub fn into_fd(self) -> OwnedFd {
         self.fd
     }
 
-    /// What it is instead.
+    /// The error, whose text says what the descriptor is.
     pub fn error(&self) -> &Error {
         &self.error
     }
@@ -46,18 +46,14 @@ impl fmt::Display for NotNetlink {
     }
 }
 
-/// As [`Display`](fmt::Display): what `main` prints of an error it returns is for a person.
+/// The same text as [`Display`](fmt::Display), because a person reads what `main` prints of the error that it returns.
 impl fmt::Debug for NotNetlink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl std::error::Error for NotNetlink {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.error)
-    }
-}
+impl std::error::Error for NotNetlink {}
 
 /// Closes the descriptor.
 impl From<NotNetlink> for Error {

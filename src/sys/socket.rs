@@ -9,7 +9,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 
 use super::options::require_plain;
-use crate::message::Datagram;
 
 /// Room for an address, `struct sockaddr_nl`: family, padding, port ID, groups mask.
 pub(crate) const NAME_BYTES: usize = size_of::<libc::sockaddr_nl>();
@@ -229,15 +228,6 @@ impl Received {
             sender_port_id: read_port_id(name),
             group,
             nsid,
-        }
-    }
-
-    pub(crate) fn datagram<'a>(&self, bytes: &'a [u8]) -> Datagram<'a> {
-        Datagram {
-            bytes,
-            sender_port_id: self.sender_port_id,
-            group: self.group,
-            nsid: self.nsid,
         }
     }
 }

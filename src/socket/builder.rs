@@ -1,0 +1,172 @@
+//! Opening a socket with options and groups in one call.
+
+use super::{Protocol, Socket};
+use crate::error::Result;
+
+/// Opens a [`Socket`] with options and groups. It sets the options and the receive buffer first and joins the groups last, so
+/// that the first event finds the socket ready.
+///
+/// ```
+/// use nlring::{Protocol, Socket, route};
+///
+/// let socket = Socket::builder(Protocol::ROUTE)
+///     .group(route::Group::Ipv4Route)
+///     .recv_buffer_bytes(1 << 20)
+///     .open()?;
+/// assert_eq!(socket.groups()?, [7]);
+///
+/// let buffer = socket.recv_buffer()?;
+/// if buffer.is_clamped() {
+///     eprintln!("the receive buffer is smaller than requested: raise net.core.rmem_max");
+/// }
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder opens nothing until `open`"]
+pub struct SocketBuilder {
+    protocol: Protocol,
+    port_id: u32,
+    groups: Vec<u32>,
+    recv_buffer_bytes: Option<usize>,
+    nonblocking: bool,
+    pktinfo: bool,
+    listen_all_nsid: bool,
+    no_enobufs: bool,
+    reliable: bool,
+    ext_ack: bool,
+}
+
+impl SocketBuilder {
+    pub(super) fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            port_id: Socket::AUTOPID,
+            groups: Vec::new(),
+            recv_buffer_bytes: None,
+            nonblocking: false,
+            pktinfo: false,
+            listen_all_nsid: false,
+            no_enobufs: false,
+            reliable: false,
+            ext_ack: false,
+        }
+    }
+
+    /// Binds the socket to this port ID. Without it the kernel chooses one.
+    pub fn port_id(mut self, port_id: u32) -> Self {
+        self.port_id = port_id;
+        self
+    }
+
+    /// Joins a multicast group. Groups are numbered from 1.
+    pub fn group(mut self, group: impl Into<u32>) -> Self {
+        self.groups.push(group.into());
+        self
+    }
+
+    /// Joins several multicast groups. Groups are numbered from 1.
+    pub fn groups(mut self, groups: impl IntoIterator<Item = impl Into<u32>>) -> Self {
+        self.groups.extend(groups.into_iter().map(Into::into));
+        self
+    }
+
+    /// Requests a receive buffer of 1 to 2,147,483,647 bytes. The kernel may grant less, which is no error of
+    /// [`open`](Self::open): ask [`Socket::recv_buffer`]. See [`Socket::set_recv_buffer_bytes`] for the limits.
+    pub fn recv_buffer_bytes(mut self, requested_bytes: usize) -> Self {
+        self.recv_buffer_bytes = Some(requested_bytes);
+        self
+    }
+
+    /// Makes receives return at once if there is nothing: [`Socket::set_nonblocking`].
+    pub fn nonblocking(mut self, on: bool) -> Self {
+        self.nonblocking = on;
+        self
+    }
+
+    /// Reports the group of each datagram: [`Socket::set_pktinfo`].
+    pub fn pktinfo(mut self, on: bool) -> Self {
+        self.pktinfo = on;
+        self
+    }
+
+    /// Receives the events of other network namespaces too: [`Socket::set_listen_all_nsid`].
+    pub fn listen_all_nsid(mut self, on: bool) -> Self {
+        self.listen_all_nsid = on;
+        self
+    }
+
+    /// Counts losses instead of reporting them as errors: [`Socket::set_no_enobufs`].
+    pub fn no_enobufs(mut self, on: bool) -> Self {
+        self.no_enobufs = on;
+        self
+    }
+
+    /// Makes conntrack keep each DESTROY event that did not fit into the receive buffer, and send it again until it fits. It sets
+    /// [`Socket::set_broadcast_error`] and [`Socket::set_no_enobufs`]. Available since Linux 2.6.30.
+    ///
+    /// - No DESTROY is lost while the socket is open, but one may come late: the kernel sends it again after about 1 s, and then
+    ///   every 10 ms.
+    /// - Until then the flow stays in the kernel's table and counts against `nf_conntrack_max`. If the reader stops, the table
+    ///   can fill up.
+    /// - NEW and UPDATE events are not sent again, nor is any event of another protocol, such as routes. The next event of the
+    ///   flow has what a lost one would have said, unless that is its DESTROY.
+    /// - The kernel sends a DESTROY again to the whole group, so other sockets of the group receive it more than once.
+    ///   [`Repeats`](crate::conntrack::Repeats) recognises these.
+    /// - The drop counter counts failed deliveries, including each retry. So an engine counts them in
+    ///   [`Statistics::delivery_failures`](crate::Statistics::delivery_failures), reports them as
+    ///   [`Notice::Delayed`](crate::Notice::Delayed), and reports no losses of this socket.
+    ///
+    /// Source: Linux v6.18, net/netfilter/nf_conntrack_ecache.c, `ecache_work`, and net/netfilter/nf_conntrack_core.c,
+    /// `nf_ct_delete`.
+    ///
+    /// ```no_run
+    /// use nlring::{Protocol, Socket, conntrack};
+    ///
+    /// let socket = Socket::builder(Protocol::NETFILTER)
+    ///     .group(conntrack::Group::Destroy)
+    ///     .recv_buffer_bytes(8 << 20)
+    ///     .reliable(true)
+    ///     .open()?;
+    /// # Ok::<(), nlring::Error>(())
+    /// ```
+    pub fn reliable(mut self, on: bool) -> Self {
+        self.reliable = on;
+        self
+    }
+
+    /// Makes the kernel explain refusals: [`Socket::set_ext_ack`].
+    pub fn ext_ack(mut self, on: bool) -> Self {
+        self.ext_ack = on;
+        self
+    }
+
+    /// Opens the socket.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Socket::open`], [`Socket::bind`], [`Socket::add_membership`], [`Socket::set_recv_buffer_bytes`] and of the
+    /// options that were turned on. The socket is then closed.
+    pub fn open(&self) -> Result<Socket> {
+        type Set = fn(&Socket, bool) -> Result<()>;
+        let socket = Socket::open(self.protocol)?;
+        if let Some(requested_bytes) = self.recv_buffer_bytes {
+            let _ = socket.set_recv_buffer_bytes(requested_bytes)?; // `Socket::recv_buffer` has it
+        }
+        let options: [(bool, Set); 6] = [
+            (self.nonblocking, Socket::set_nonblocking),
+            (self.pktinfo, Socket::set_pktinfo),
+            (self.listen_all_nsid, Socket::set_listen_all_nsid),
+            (self.no_enobufs || self.reliable, Socket::set_no_enobufs),
+            (self.reliable, Socket::set_broadcast_error),
+            (self.ext_ack, Socket::set_ext_ack),
+        ];
+        for (_, set) in options.iter().filter(|(on, _)| *on) {
+            set(&socket, true)?;
+        }
+        socket.bind(self.port_id, 0)?;
+        for &group in &self.groups {
+            socket.add_membership(group)?;
+        }
+        Ok(socket)
+    }
+}
