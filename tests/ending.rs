@@ -12,6 +12,7 @@ use common::{
     own_namespace, sequences_left, start, turn_until,
 };
 use nlring::{Backend, Engine, Turn};
+use nlring_testing::ThreadId;
 
 on_each_backend!(
     finish_delivers_all_that_is_queued,
@@ -182,8 +183,9 @@ fn a_stop_ends_a_long_wait(backend: Backend) {
     for use_run in [true, false] {
         let (mut running, _) = engine_with_listener(backend, 1 << 20);
         let stop = running.stop_handle();
+        let waiter = ThreadId::current();
         let stopper = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(50)); // the wait has begun, most likely
+            waiter.await_sleep();
             stop.stop();
             Instant::now()
         });

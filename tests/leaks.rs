@@ -1,15 +1,19 @@
-//! Engines that end with receives in flight leave neither descriptors nor memory behind. In a process of its own, and
-//! one at a time: others would open descriptors meanwhile.
+//! Engines that end with receives in flight leave neither descriptors nor memory behind. The tests run one at a time in a
+//! process of their own, because they count what the process holds.
 
 mod common;
 
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Source, Tally, any_sender, listener, own_namespace, start, turn_until};
 use nlring::{Backend, Engine, EngineBuilder, ErrorKind, Protocol, Running, Socket};
+use nlring_testing::allocator::{Counting, allocated_bytes};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 on_each_backend!(
     an_engine_leaves_nothing_however_it_ends,
@@ -17,7 +21,7 @@ on_each_backend!(
     what_fails_leaves_nothing,
 );
 
-/// To be held as long as the test has anything open.
+/// A test keeps the guard while it has anything open.
 fn alone_in_a_namespace() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -25,48 +29,67 @@ fn alone_in_a_namespace() -> MutexGuard<'static, ()> {
     guard
 }
 
-fn descriptor_count() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
+/// What the process holds of what an engine asks the kernel and the allocator for.
+#[derive(Debug)]
+struct Held {
+    descriptors: usize,
+    /// Mapped rings.
+    rings: usize,
+    /// Memory that is mapped for writing and belongs to no file: buffers, and the allocator's own.
+    mapped_bytes: usize,
+    heap_bytes: usize,
 }
 
-fn resident_bytes() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+impl Held {
+    fn now() -> Self {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mapped_bytes = |line: &str| {
+            // Columns: addresses, permissions, offset, device, inode (proc_pid_maps(5)).
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (start, end) = words[0].split_once('-').unwrap();
+            let address = |text| usize::from_str_radix(text, 16).unwrap();
+            let is_memory = words[1].starts_with("rw") && words[4] == "0" && words.len() == 5;
+            is_memory.then(|| address(end) - address(start))
+        };
+        Self {
+            descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count(),
+            rings: maps
+                .lines()
+                .filter(|line| line.contains("[io_uring]"))
+                .count(),
+            mapped_bytes: maps.lines().filter_map(mapped_bytes).sum(),
+            heap_bytes: allocated_bytes(),
+        }
+    }
+
+    /// The other tests' threads may start meanwhile, with a stack each, and print.
+    fn exceeds(&self, before: &Self) -> bool {
+        self.descriptors > before.descriptors
+            || self.rings > before.rings
+            || self.mapped_bytes > before.mapped_bytes + (16 << 20)
+            || self.heap_bytes > before.heap_bytes + (64 << 10)
+    }
 }
 
-fn mapping_count() -> usize {
-    std::fs::read_to_string("/proc/self/maps")
-        .unwrap()
-        .lines()
-        .count()
-}
-
-/// The kernel gives the locked memory of a closed ring back a little later: small rings leave room for many.
+/// An engine with a small ring. The kernel releases the locked memory of a closed ring a little later, and the limit must
+/// suffice for many of them.
 fn small_engine(backend: Backend) -> EngineBuilder {
     Engine::builder().backend(backend).completion_entries(64)
 }
 
-/// Asserts that after many rounds there is no more than after a few. The kernel may close a ring a little later.
+/// Asserts that after many rounds the process holds no more than after a few.
 fn assert_leaves_nothing(mut round: impl FnMut(u32)) {
     (0..10).for_each(&mut round);
-    let before = (descriptor_count(), mapping_count());
-    let resident = resident_bytes();
+    let before = Held::now();
     (0..100).for_each(&mut round);
-    let deadline = std::time::Instant::now() + common::SOON;
-    loop {
-        let after = (descriptor_count(), mapping_count());
-        // A mapping more or less is the allocator's own.
-        if after.0 <= before.0 && after.1 <= before.1 + 10 {
-            break;
-        }
-        assert!(
-            std::time::Instant::now() < deadline,
-            "(descriptors, mappings): {before:?}, then {after:?}"
-        );
+    let mut after = Held::now();
+    let deadline = Instant::now() + common::PATIENCE;
+    // The kernel may close a ring a little later.
+    while after.exceeds(&before) {
+        assert!(Instant::now() < deadline, "{before:?}, then {after:?}");
         std::thread::sleep(Duration::from_millis(20));
+        after = Held::now();
     }
-    let grown = resident_bytes().saturating_sub(resident);
-    assert!(grown < 16 << 20, "{grown} bytes more");
 }
 
 fn an_engine_leaves_nothing_however_it_ends(backend: Backend) {

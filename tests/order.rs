@@ -3,31 +3,34 @@
 mod common;
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use common::{Source, listener, own_namespace, run_or_skip};
-use nlring::{AddOptions, Backend, Engine, Event, Notice, Turn};
+use common::{PATIENCE, Source, any_sender, listener, own_namespace};
+use nlring::{Backend, Engine, Event, Notice, Turn};
 
-const ONESHOT: Backend = Backend::Oneshot { depth: 32 };
+on_each_backend!(
+    in_order_at_1_000_per_second,
+    in_order_at_50_000_per_second,
+    in_order_at_full_speed,
+);
 
-/// Nothing is ever awaited for longer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Receives all of a paced source and asserts that each follows the one before it, with nothing lost.
-fn in_order(backend: Backend, count: u32, per_second: Option<u32>) {
-    let name = format!("{backend}, {count} messages");
-    run_or_skip(&name, || receive_in_order(backend, count, per_second));
+fn in_order_at_1_000_per_second(backend: Backend) {
+    receive_in_order(backend, 6_000, Some(1_000));
 }
 
+fn in_order_at_50_000_per_second(backend: Backend) {
+    receive_in_order(backend, 150_000, Some(50_000));
+}
+
+fn in_order_at_full_speed(backend: Backend) {
+    receive_in_order(backend, 1_000_000, None);
+}
+
+/// Receives all datagrams of a source, and asserts that each follows the one before it and that none is lost.
 fn receive_in_order(backend: Backend, count: u32, per_second: Option<u32>) {
     own_namespace();
     let mut engine = Engine::builder().backend(backend).build().unwrap();
-    let id = engine
-        .add_with(
-            listener(512 << 20),
-            AddOptions::new().accept_any_sender(true),
-        )
-        .unwrap();
+    let id = engine.add_with(listener(512 << 20), any_sender()).unwrap();
     let mut running = engine.start().unwrap();
     let sender = std::thread::spawn(move || Source::new(64).send_many(count, per_second));
     let mut next = 0;
@@ -49,7 +52,7 @@ fn receive_in_order(backend: Backend, count: u32, per_second: Option<u32>) {
         });
         match turn.unwrap() {
             Turn::Delivered => last_at = Instant::now(),
-            // It may end early to read the drop counters, when the sender does not get a core.
+            // A wait may end early to read the drop counters, if the sender gets no core.
             turn => assert!(last_at.elapsed() < PATIENCE, "{turn:?} at {next}"),
         }
         if next % 64 == 0 {
@@ -62,55 +65,10 @@ fn receive_in_order(backend: Backend, count: u32, per_second: Option<u32>) {
     assert_eq!((statistics.received, statistics.dropped), (count.into(), 0));
 }
 
-/// Threads of the kernel that work for this process's rings.
+/// How many threads the kernel has started for this process's rings. A receive that blocks runs in one of them, out of order.
 fn io_workers() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let names =
         tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|name| name.starts_with("iou-wrk")).count()
-}
-
-#[test]
-fn multishot_at_1_k() {
-    in_order(Backend::Multishot, 6_000, Some(1_000));
-}
-
-#[test]
-fn multishot_at_50_k() {
-    in_order(Backend::Multishot, 150_000, Some(50_000));
-}
-
-#[test]
-fn multishot_unpaced() {
-    in_order(Backend::Multishot, 1_000_000, None);
-}
-
-#[test]
-fn oneshot_at_1_k() {
-    in_order(ONESHOT, 6_000, Some(1_000));
-}
-
-#[test]
-fn oneshot_at_50_k() {
-    in_order(ONESHOT, 150_000, Some(50_000));
-}
-
-#[test]
-fn oneshot_unpaced() {
-    in_order(ONESHOT, 1_000_000, None);
-}
-
-#[test]
-fn recvmmsg_at_1_k() {
-    in_order(Backend::Recvmmsg, 6_000, Some(1_000));
-}
-
-#[test]
-fn recvmmsg_at_50_k() {
-    in_order(Backend::Recvmmsg, 150_000, Some(50_000));
-}
-
-#[test]
-fn recvmmsg_unpaced() {
-    in_order(Backend::Recvmmsg, 1_000_000, None);
 }

@@ -12,6 +12,7 @@ use common::{
     PATIENCE, SOON, Source, Tally, any_sender, assert_all_in_order, listener, own_namespace, start,
 };
 use nlring::{Backend, Engine, Event, Notice, Running, SocketId, Turn};
+use nlring_testing::ThreadId;
 
 on_each_backend!(
     there_is_none_unless_asked_for,
@@ -195,8 +196,9 @@ fn readable_for_a_stop(backend: Backend) {
     let epoll = Epoll::of_engine(&running);
     assert_becomes_quiet(&mut running, &epoll);
     let stop = running.stop_handle();
+    let waiter = ThreadId::current();
     let stopper = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(50)); // the wait has begun, most likely
+        waiter.await_sleep();
         stop.stop();
     });
     assert!(epoll.wait(SOON), "a stop wakes");

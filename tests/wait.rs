@@ -13,6 +13,7 @@ use common::{
     own_namespace, start, turn_until, turn_until_idle,
 };
 use nlring::{Backend, Engine, Event, Running, Turn, Wait};
+use nlring_testing::{ThreadId, best_of_3};
 
 on_each_backend!(
     zero_never_waits,
@@ -48,6 +49,13 @@ fn idle(running: &mut Running, timeout: Duration) -> Turn<String> {
             ControlFlow::Break(format!("{event:?}"))
         })
         .unwrap()
+}
+
+/// Waits until the thread waits for datagrams. One that spins is not seen to wait.
+fn await_wait(waiter: ThreadId, wait: Wait) {
+    if wait != Wait::Spin {
+        waiter.await_sleep();
+    }
 }
 
 fn zero_never_waits(backend: Backend) {
@@ -109,8 +117,9 @@ fn a_wait_ends_with_the_first_datagram(backend: Backend) {
     for wait in POLICIES {
         let (mut running, _) = with_policy(backend, wait);
         turn_until_idle(&mut running, &mut Tally::default());
-        let sender = std::thread::spawn(|| {
-            std::thread::sleep(Duration::from_millis(30)); // the wait has begun, most likely
+        let waiter = ThreadId::current();
+        let sender = std::thread::spawn(move || {
+            await_wait(waiter, wait);
             Source::new(64).send();
         });
         let start = Instant::now();
@@ -220,31 +229,35 @@ fn each_policy_delivers_all(backend: Backend) {
 }
 
 fn a_batch_gathers(backend: Backend) {
+    const COUNT: u32 = 20; // fewer than a chain is long
     own_namespace();
-    let count_turns = |wait| {
-        let (mut running, _) = with_policy(backend, wait);
-        let sender = std::thread::spawn(|| Source::new(64).send_many(1000, Some(5_000)));
-        let (mut message_count, mut turn_count) = (0, 0);
-        while message_count < 1000 {
-            let turn = running.poll(Some(SOON), |event, _| {
-                if let Event::Messages(_, list) = event {
-                    message_count += list.message_count();
-                }
+    // A machine that stops the sender for half a second spoils an attempt.
+    best_of_3(|| {
+        let wait = Wait::Batch(Duration::from_millis(500));
+        let (mut running, id) = with_policy(backend, wait);
+        let mut tally = Tally::default();
+        turn_until_idle(&mut running, &mut tally);
+        let waiter = ThreadId::current();
+        let sender = std::thread::spawn(move || {
+            waiter.await_sleep();
+            Source::new(64).send_many(COUNT, None);
+        });
+        let mut turn_count = 0;
+        while tally.messages.len() < COUNT as usize {
+            let turn = running.poll(Some(PATIENCE), |event, _| {
+                tally.note(event);
                 ControlFlow::<()>::Continue(())
             });
             turn_count += u32::from(turn.unwrap() == Turn::Delivered);
         }
         sender.join().unwrap();
-        turn_count
-    };
-    // 200 ms in all: about 4 delays of 50 ms, whatever the machine does meanwhile. A chain is as long as it is, and on a
-    // slow machine some more come during the turns.
-    let batched = count_turns(Wait::Batch(Duration::from_millis(50)));
-    let most = match backend {
-        Backend::Oneshot { depth } => 2 * 1000 / u32::from(depth) + 20,
-        _ => 30,
-    };
-    assert!(batched <= most, "{batched} turns");
+        assert_all_in_order(&tally.sequences(id), COUNT);
+        if turn_count == 1 {
+            Ok(())
+        } else {
+            Err(format!("{COUNT} datagrams came in {turn_count} turns"))
+        }
+    });
 }
 
 fn a_delay_is_cut_to_the_smallest_buffer(backend: Backend) {
@@ -293,8 +306,9 @@ fn a_stop_ends_each_policys_wait(backend: Backend) {
     for wait in POLICIES {
         let (mut running, _) = with_policy(backend, wait);
         let stop = running.stop_handle();
+        let waiter = ThreadId::current();
         let stopper = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(20)); // the wait has begun, most likely
+            await_wait(waiter, wait);
             stop.stop();
         });
         let start = Instant::now();

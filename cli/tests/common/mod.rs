@@ -138,17 +138,27 @@ impl Groups {
         groups
     }
 
-    /// The port IDs of the sockets in this thread's network namespace that are in all of them.
+    /// The port IDs of the sockets in this thread's network namespace that are in all of these groups.
     pub fn listeners(self) -> Vec<u32> {
-        // Columns: the socket's address, protocol, port ID, groups.
+        self.column(2)
+    }
+
+    /// How many datagrams the kernel has dropped because the receive buffers of those sockets were full.
+    pub fn drop_count(self) -> u32 {
+        self.column(8).iter().sum()
+    }
+
+    /// A column of the kernel's table of netlink sockets, for those that are in all of these groups.
+    fn column(self, index: usize) -> Vec<u32> {
+        // Columns: the socket's address, protocol, port ID, groups, received and sent bytes, dump, references, drops, inode.
         let table = fs::read_to_string("/proc/thread-self/net/netlink").expect("netlink sockets");
-        let listener = |line: &str| {
+        let number = |line: &str| {
             let words: Vec<&str> = line.split_whitespace().collect();
             let groups = u32::from_str_radix(words[3], 16).expect("groups");
             let listens = words[1] == self.protocol && groups & self.mask == self.mask;
-            listens.then(|| words[2].parse().expect("a port ID"))
+            listens.then(|| words[index].parse().expect("a number"))
         };
-        table.lines().skip(1).filter_map(listener).collect()
+        table.lines().skip(1).filter_map(number).collect()
     }
 
     /// Whether somebody listens who did not before. (Those before may still be going.)
