@@ -119,8 +119,8 @@ mod socket;
 mod sys;
 
 pub use engine::{
-    AddOptions, Backend, Control, Ended, Engine, EngineBuilder, Event, Finished, Loss, Missing,
-    Notice, Running, SocketId, Statistics, StopHandle, Turn, Wait,
+    AddError, AddOptions, Backend, Control, Engine, EngineBuilder, Event, Finished, Loss, Missing,
+    Notice, Reclaimed, Running, SocketId, Statistics, StopHandle, Turn, Wait,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event_kind::EventKind;

@@ -171,7 +171,7 @@ fn assert_works_here(backend: Backend, is_pollable: bool) {
 fn an_engine_built_before(backend: Backend, is_pollable: bool) {
     let [engine, mut other] = [(); 2].map(|()| build(backend, is_pollable));
     daemon();
-    assert_names_the_fork(&other.add(socket()).unwrap_err());
+    assert_names_the_fork(other.add(socket()).unwrap_err().error());
     assert_touches_no_memory(move || drop(other));
     assert_touches_no_memory(move || assert_names_the_fork(&engine.start().unwrap_err()));
     assert_works_here(backend, is_pollable);
@@ -186,7 +186,7 @@ fn an_engine_started_before(backend: Backend, is_pollable: bool) {
     assert_names_the_fork(&poll(&mut running).unwrap_err());
     let run = running.run(|_, _| ControlFlow::<()>::Continue(()));
     assert_names_the_fork(&run.unwrap_err());
-    assert_names_the_fork(&running.add(socket()).unwrap_err());
+    assert_names_the_fork(running.add(socket()).unwrap_err().error());
     assert_names_the_fork(&running.remove(id).unwrap_err());
     assert_names_the_fork(&running.reclaim(id).unwrap_err());
     running.stop_handle().stop();
@@ -229,7 +229,7 @@ fn a_callback_that_forks(backend: Backend, is_pollable: bool) {
         let before: Vec<u8> = list.datagrams()[0].bytes().to_vec();
         daemon();
         assert_eq!(list.datagrams()[0].bytes(), before, "what it was handed");
-        assert_names_the_fork(&control.add(socket()).unwrap_err());
+        assert_names_the_fork(control.add(socket()).unwrap_err().error());
         assert_names_the_fork(&control.remove(id).unwrap_err());
         assert_names_the_fork(&control.reclaim(id).unwrap_err());
         ControlFlow::Break(())

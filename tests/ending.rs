@@ -345,7 +345,7 @@ fn a_run_that_is_stopped_with_a_full_queue_counts_exactly(backend: Backend) {
     }
 }
 
-type End = fn(nlring::Running) -> Vec<nlring::Ended>;
+type End = fn(nlring::Running) -> Vec<nlring::Reclaimed>;
 
 fn the_groups_are_left(backend: Backend) {
     own_namespace();

@@ -364,8 +364,13 @@ fn what_cannot_be_received_from_is_refused(backend: Backend) {
         (AddOptions::new().buffer_bytes(usize::MAX), "1 GiB"),
     ] {
         let error = running.add_with(listener(1 << 20), options).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(error.error().kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains(named), "{error}");
+        let socket = error.into_socket();
+        let mut is_on = [9; 4];
+        let (level, name) = (libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS);
+        socket.option(level, name, &mut is_on).unwrap();
+        assert_eq!(i32::from_ne_bytes(is_on), 0, "the socket is as it was");
     }
     Source::new(64).send();
     let mut tally = Tally::default();
@@ -506,7 +511,7 @@ fn a_socket_is_taken_once(backend: Backend) {
     let mut engine = Engine::builder().backend(backend).build().unwrap();
     let id = engine.add_with(duplicate(), any_sender()).unwrap();
     let error = engine.add(duplicate()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(error.error().kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("second socket"), "{error}");
     let mut running = engine.start().unwrap();
     running.add(duplicate()).unwrap_err();

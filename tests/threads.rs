@@ -19,7 +19,7 @@ const _: () = {
     assert_send::<Engine>();
     assert_send::<StopHandle>();
     assert_sync::<StopHandle>();
-    assert_send::<nlring::Ended>();
+    assert_send::<nlring::Reclaimed>();
     assert_send::<nlring::Socket>();
     assert_sync::<nlring::Socket>();
 };

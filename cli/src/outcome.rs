@@ -112,3 +112,9 @@ impl From<nlring::Error> for Failure {
         }
     }
 }
+
+impl From<nlring::AddError> for Failure {
+    fn from(refused: nlring::AddError) -> Self {
+        nlring::Error::from(refused).into()
+    }
+}

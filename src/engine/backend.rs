@@ -8,7 +8,8 @@ use std::path::Path;
 use super::receive::Receive;
 use super::recvmmsg::Recvmmsg;
 use super::retry::persist;
-use super::uring::{MAX_DEPTH, Mode, Uring};
+#[cfg(feature = "io-uring")]
+use super::uring::{Mode, Uring};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A way to receive.
@@ -30,8 +31,8 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The deepest chain.
-    pub const MAX_DEPTH: u16 = MAX_DEPTH;
+    /// The deepest chain that can be asked for.
+    pub const MAX_DEPTH: u16 = 128;
     /// The depth of a chain when none is given.
     pub const DEFAULT_DEPTH: u16 = 32;
 }
@@ -63,7 +64,7 @@ pub(super) fn choose(asked: Backend, completion_entries: u32, pollable: bool) ->
         return refuse("the completion queue must have at least 1 entry");
     }
     if let Backend::Oneshot { depth } = asked
-        && !(1..=MAX_DEPTH).contains(&depth)
+        && !(1..=Backend::MAX_DEPTH).contains(&depth)
     {
         return refuse("the depth of a chain must be from 1 to 128");
     }
@@ -101,28 +102,49 @@ pub(super) fn choose(asked: Backend, completion_entries: u32, pollable: bool) ->
     }
 }
 
-/// Sets a backend up; one on io_uring only after a trial.
+/// Sets a backend up.
 fn attempt(
     backend: Backend,
     completion_entries: u32,
     pollable: bool,
 ) -> io::Result<Box<dyn Receive>> {
+    match backend {
+        Backend::Recvmmsg => Ok(Box::new(persist(|| Recvmmsg::new(pollable))?)),
+        _ => attempt_uring(backend, completion_entries, pollable),
+    }
+}
+
+/// Sets a backend on io_uring up, after a trial.
+#[cfg(feature = "io-uring")]
+fn attempt_uring(
+    backend: Backend,
+    completion_entries: u32,
+    pollable: bool,
+) -> io::Result<Box<dyn Receive>> {
     let (mode, trial) = match backend {
-        Backend::Auto | Backend::Multishot => (Mode::Multishot, Mode::Multishot),
         Backend::Oneshot { depth } => (Mode::Oneshot(depth), Mode::Oneshot(2)),
-        Backend::Recvmmsg => return Ok(Box::new(persist(|| Recvmmsg::new(pollable))?)),
+        _ => (Mode::Multishot, Mode::Multishot),
     };
-    // A signal or a moment's want of memory must not decide what an engine receives with for its whole life.
+    // A signal or a short lack of memory must not decide what an engine receives with for its whole life.
     persist(|| Uring::trial(trial))?;
     Ok(Box::new(persist(|| {
         Uring::new(mode, completion_entries, pollable)
     })?))
 }
 
+#[cfg(not(feature = "io-uring"))]
+fn attempt_uring(_: Backend, _: u32, _: bool) -> io::Result<Box<dyn Receive>> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this program was built without io_uring: enable the feature `io-uring` of the crate nlring, or use recvmmsg",
+    ))
+}
+
 fn does_not_work(backend: Backend, error: &io::Error) -> Error {
     let kind = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => ErrorKind::PermissionDenied,
         Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => ErrorKind::Unsupported,
+        None if error.kind() == io::ErrorKind::Unsupported => ErrorKind::Unsupported,
         _ => ErrorKind::System,
     };
     let text = format!(
@@ -199,6 +221,23 @@ mod tests {
         )
         .unwrap();
         root
+    }
+
+    #[cfg(not(feature = "io-uring"))]
+    #[test]
+    fn without_the_feature_only_recvmmsg_works_and_the_reason_says_why() {
+        let chosen = choose(Backend::Auto, 64, false).unwrap();
+        assert_eq!(chosen.backend, Backend::Recvmmsg);
+        assert!(
+            chosen.reason.contains("feature `io-uring`"),
+            "{}",
+            chosen.reason
+        );
+        for backend in [Backend::Multishot, Backend::Oneshot { depth: 4 }] {
+            let error = choose(backend, 64, false).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains("use recvmmsg"), "{error}");
+        }
     }
 
     #[test]

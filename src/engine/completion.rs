@@ -18,23 +18,22 @@ pub(super) struct Facts {
 pub(super) struct Outcome {
     /// The buffer holds a datagram.
     pub datagram: bool,
-    pub end: End,
+    /// How the receive ended. `None`: it goes on.
+    pub end: Option<ReceiveEnd>,
 }
 
-/// How a receive stands after a completion.
+/// How a receive ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// It goes on.
-    None,
-    /// It has ended without a fault: to be armed again.
+pub(super) enum ReceiveEnd {
+    /// Without a fault: it must be armed again.
     Rearm,
-    /// The buffers ran out. Nothing is lost: the datagrams wait in the socket's queue.
+    /// The engine's buffers ran out. Nothing is lost: the datagrams wait in the socket's queue.
     Starved,
     /// The socket's receive queue overran: the kernel dropped datagrams, and its counter says how many.
     Overrun,
     /// It was cancelled.
     Cancelled,
-    /// It failed with this errno, and the next may not: the socket had an error to report, or memory was short.
+    /// It failed with this errno, and the next may work: the socket had an error to report, or memory was short.
     Retry(i32),
     /// It failed for good, with this errno.
     Failed(i32),
@@ -45,20 +44,20 @@ impl Facts {
     /// out (io_uring/kbuf.c), else it is the socket's own error (net/netlink/af_netlink.c, netlink_overrun).
     pub(super) fn judge(self) -> Outcome {
         let end = match self.result {
-            0.. if self.is_armed => End::None,
-            0.. => End::Rearm,
-            error => match error.saturating_neg() {
-                libc::ENOBUFS if self.lent_count == 0 => End::Starved,
-                libc::ENOBUFS => End::Overrun,
-                libc::ECANCELED => End::Cancelled,
-                libc::EINTR | libc::EAGAIN => End::Rearm,
+            0.. if self.is_armed => None,
+            0.. => Some(ReceiveEnd::Rearm),
+            error => Some(match error.saturating_neg() {
+                libc::ENOBUFS if self.lent_count == 0 => ReceiveEnd::Starved,
+                libc::ENOBUFS => ReceiveEnd::Overrun,
+                libc::ECANCELED => ReceiveEnd::Cancelled,
+                libc::EINTR | libc::EAGAIN => ReceiveEnd::Rearm,
                 errno @ (libc::EBADF
                 | libc::EINVAL
                 | libc::EFAULT
                 | libc::ENOTSOCK
-                | libc::EOPNOTSUPP) => End::Failed(errno),
-                errno => End::Retry(errno),
-            },
+                | libc::EOPNOTSUPP) => ReceiveEnd::Failed(errno),
+                errno => ReceiveEnd::Retry(errno),
+            }),
         };
         Outcome {
             datagram: self.result >= 0 && self.has_buffer,
@@ -75,33 +74,54 @@ mod tests {
     fn each_result_has_one_meaning() {
         let table = [
             // result, buffer, armed, lent -> datagram, end
-            ((200, true, true, 7), (true, End::None)),
-            ((200, true, false, 7), (true, End::Rearm)), // the completion queue was full, or a chain's last
-            ((0, true, true, 7), (true, End::None)),     // an empty datagram is one
-            ((0, false, false, 7), (false, End::Rearm)),
-            ((-libc::ENOBUFS, false, false, 0), (false, End::Starved)),
-            ((-libc::ENOBUFS, false, false, 1), (false, End::Overrun)),
-            ((-libc::ENOBUFS, false, true, 8), (false, End::Overrun)), // inside a chain
-            ((-libc::ECANCELED, false, false, 7), (false, End::Cancelled)),
-            ((-libc::EINTR, false, false, 7), (false, End::Rearm)),
-            ((-libc::EAGAIN, false, false, 7), (false, End::Rearm)),
+            ((200, true, true, 7), (true, None)),
+            ((200, true, false, 7), (true, Some(ReceiveEnd::Rearm))), // the completion queue was full, or a chain's last
+            ((0, true, true, 7), (true, None)),                       // an empty datagram is one
+            ((0, false, false, 7), (false, Some(ReceiveEnd::Rearm))),
+            (
+                (-libc::ENOBUFS, false, false, 0),
+                (false, Some(ReceiveEnd::Starved)),
+            ),
+            (
+                (-libc::ENOBUFS, false, false, 1),
+                (false, Some(ReceiveEnd::Overrun)),
+            ),
+            (
+                (-libc::ENOBUFS, false, true, 8),
+                (false, Some(ReceiveEnd::Overrun)),
+            ), // inside a chain
+            (
+                (-libc::ECANCELED, false, false, 7),
+                (false, Some(ReceiveEnd::Cancelled)),
+            ),
+            (
+                (-libc::EINTR, false, false, 7),
+                (false, Some(ReceiveEnd::Rearm)),
+            ),
+            (
+                (-libc::EAGAIN, false, false, 7),
+                (false, Some(ReceiveEnd::Rearm)),
+            ),
             (
                 (-libc::EBADF, false, false, 7),
-                (false, End::Failed(libc::EBADF)),
+                (false, Some(ReceiveEnd::Failed(libc::EBADF))),
             ),
             (
                 (-libc::EFAULT, true, false, 7),
-                (false, End::Failed(libc::EFAULT)),
+                (false, Some(ReceiveEnd::Failed(libc::EFAULT))),
             ),
             (
                 (-libc::EMSGSIZE, false, false, 7),
-                (false, End::Retry(libc::EMSGSIZE)),
+                (false, Some(ReceiveEnd::Retry(libc::EMSGSIZE))),
             ), // rtnl_set_sk_err
             (
                 (-libc::ENOMEM, false, true, 7),
-                (false, End::Retry(libc::ENOMEM)),
+                (false, Some(ReceiveEnd::Retry(libc::ENOMEM))),
             ),
-            ((i32::MIN, false, false, 7), (false, End::Retry(i32::MAX))),
+            (
+                (i32::MIN, false, false, 7),
+                (false, Some(ReceiveEnd::Retry(i32::MAX))),
+            ),
         ];
         for ((result, has_buffer, is_armed, lent_count), (datagram, end)) in table {
             let facts = Facts {

@@ -3,9 +3,11 @@
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
+use super::control::Control;
+use super::entry::{Entry, PendingEvent};
 use super::event::{Event, Notice, SocketId, Turn};
 use super::receive::{Receive, Taken};
-use super::sockets::{Control, Entry, PendingEvent, Sockets};
+use super::sockets::Sockets;
 use super::stop::StopHandle;
 use crate::message::{Datagram, MessageList, Walk, walk};
 use crate::socket::datagram;
@@ -18,6 +20,8 @@ const LIST_DATAGRAMS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub taken: Vec<Taken>,
+    /// How many datagrams a turn takes at most.
+    pub room: usize,
     /// Those before this one were handed over, or passed over and counted.
     next: usize,
     /// What is to be told after the list that was just handed over.
@@ -29,6 +33,7 @@ impl Default for Delivery {
     fn default() -> Self {
         Self {
             taken: Vec::new(),
+            room: 1,
             next: 0,
             notice: None,
             received_at: SystemTime::UNIX_EPOCH,
@@ -39,9 +44,9 @@ impl Default for Delivery {
 impl Delivery {
     /// Makes room for as many datagrams as all buffers hold, so that draining never allocates.
     pub(super) fn set_room(&mut self, count: usize) {
-        let count = count.max(1); // a receive's end needs none, and must be seen
+        self.room = count.max(1); // a receive's end needs no room, but a drain looks only while there is some
         self.taken
-            .reserve_exact(count.saturating_sub(self.taken.len()));
+            .reserve_exact(self.room.saturating_sub(self.taken.len()));
     }
 
     /// Notes which sockets have received, so that their drop counters are to be read.
@@ -229,7 +234,7 @@ mod tests {
     use crate::error::Result;
     use crate::message::HEADER_BYTES;
     use crate::socket::{Protocol, Socket};
-    use crate::sys::buffer_ring::Place;
+    use crate::sys::place::Place;
 
     /// A backend that only has datagrams: an empty message in each, but for those it finds too short.
     struct Datagrams {
@@ -268,7 +273,7 @@ mod tests {
         fn wait(&mut self, _: Plan) -> Result<()> {
             unreachable!()
         }
-        fn drain(&mut self, _: &mut Sockets, _: &mut Vec<Taken>) {}
+        fn drain(&mut self, _: &mut Sockets, _: &mut Vec<Taken>, _: usize) {}
         fn recycle(&mut self, _: &[Taken]) {}
         fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
             None

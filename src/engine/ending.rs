@@ -6,10 +6,13 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::control::Control;
+use super::delivery::Delivery;
+use super::entry::{Entry, State};
 use super::event::{Event, Turn};
+use super::reclaimed::Reclaimed;
 use super::retry::PAUSE;
 use super::running::Running;
-use super::sockets::{Control, Ended, Entry, State};
 use super::wait::Plan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::socket::Socket;
@@ -35,7 +38,7 @@ pub struct Finished<B> {
     /// The backend's failure, where there was one and the callback broke off too: the outcome is the callback's value then.
     pub failure: Option<Error>,
     /// All sockets, out of their groups.
-    pub sockets: Vec<Ended>,
+    pub sockets: Vec<Reclaimed>,
 }
 
 impl Running {
@@ -69,12 +72,12 @@ impl Running {
     ///
     /// In a fork of the process that built the engine it only gives the sockets back, in their groups and with what is
     /// queued. The parent's engine goes on receiving from them: take them over only if it does not.
-    pub fn discard(mut self) -> Vec<Ended> {
+    pub fn discard(mut self) -> Vec<Reclaimed> {
         if self.stop.require_home("end the engine").is_ok() {
             self.leave_and_count();
         }
         drop(self.receive); // before the sockets
-        self.sockets.into_entries().map(Ended::from).collect()
+        self.sockets.into_entries().map(Reclaimed::from).collect()
     }
 
     /// Leaves all groups, ends the receives and counts what is queued.
@@ -186,8 +189,8 @@ impl Running {
             if self.receive.wait(PLAN).is_err() {
                 thread::sleep(PAUSE);
             }
-            self.receive
-                .drain(&mut self.sockets, &mut self.delivery.taken);
+            let Delivery { taken, room, .. } = &mut self.delivery;
+            self.receive.drain(&mut self.sockets, taken, *room);
         }
     }
 }

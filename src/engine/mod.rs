@@ -1,13 +1,17 @@
 //! The engine: many sockets, one loop, every datagram counted. This file builds one; `running.rs` turns it.
 
+mod add_error;
 mod backend;
 mod completion;
+mod control;
 mod delivery;
 mod ending;
+mod entry;
 mod event;
 mod loss;
 mod options;
 mod receive;
+mod reclaimed;
 mod recvmmsg;
 mod retry;
 mod running;
@@ -15,18 +19,21 @@ mod running;
 mod scripted;
 mod sockets;
 mod stop;
+#[cfg(feature = "io-uring")]
 mod uring;
 mod wait;
 
 use std::fmt;
 
+pub use add_error::AddError;
 pub use backend::Backend;
+pub use control::Control;
 pub use ending::Finished;
 pub use event::{Event, Missing, Notice, SocketId, Turn};
 pub use loss::{Loss, Statistics};
 pub use options::AddOptions;
+pub use reclaimed::Reclaimed;
 pub use running::Running;
-pub use sockets::{Control, Ended};
 pub use stop::StopHandle;
 pub use wait::Wait;
 
@@ -95,8 +102,8 @@ impl Engine {
     ///   descriptor of it (`dup(2)`). Each datagram would go to one of the two, in no order.
     /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine, see [Fork](Self#fork).
     ///
-    /// The socket is closed.
-    pub fn add(&mut self, socket: Socket) -> Result<SocketId> {
+    /// The error returns the socket.
+    pub fn add(&mut self, socket: Socket) -> Result<SocketId, AddError> {
         self.add_with(socket, AddOptions::default())
     }
 
@@ -105,8 +112,10 @@ impl Engine {
     /// # Errors
     ///
     /// As [`add`](Self::add); [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): an option is out of range.
-    pub fn add_with(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId> {
-        self.stop.require_home("add a socket")?;
+    pub fn add_with(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId, AddError> {
+        if let Err(error) = self.stop.require_home("add a socket") {
+            return Err(AddError::new(socket, error));
+        }
         self.sockets.insert(socket, options)
     }
 

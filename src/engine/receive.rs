@@ -9,7 +9,7 @@ use super::options::AddOptions;
 use super::sockets::Sockets;
 use super::stop::StopHandle;
 use super::wait::Plan;
-use crate::sys::buffer_ring::Place;
+use crate::sys::place::Place;
 use crate::sys::socket::Received;
 
 /// A datagram in one of a backend's buffers.
@@ -49,8 +49,9 @@ pub(super) trait Receive: Send {
     /// Waits for datagrams, the stop handle, the time-out or a signal.
     fn wait(&mut self, plan: Plan) -> Result<()>;
 
-    /// Appends what has come to `taken`, in order, and notes in `sockets` which receives have ended and why.
-    fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>);
+    /// Appends what has come to `taken`, in order, and notes in `sockets` which receives have ended and why. Stops when
+    /// `taken` has `room` entries, which is at least what all slots together hold; the rest comes at the next call.
+    fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>, room: usize);
 
     /// The bytes of a datagram, and what came with them. None: the kernel left fewer bytes in the buffer than what stands
     /// before a datagram.

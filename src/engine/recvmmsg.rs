@@ -4,16 +4,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::completion::{End, Facts};
+use super::completion::{Facts, ReceiveEnd};
 use super::options::AddOptions;
 use super::receive::{Receive, Taken};
 use super::retry::persist;
-use super::sockets::{Sockets, note_end};
+use super::sockets::Sockets;
 use super::stop::StopHandle;
 use super::wait::{Plan, SPIN_SLICE};
 use crate::error::{Error, Result};
-use crate::sys::buffer_ring::Place;
 use crate::sys::event::{Pollable, Readable, wait_readable};
+use crate::sys::place::Place;
 use crate::sys::slots::Slots;
 use crate::sys::socket::Received;
 
@@ -72,10 +72,10 @@ impl Recvmmsg {
                     lent_count: slots.count(),
                 };
                 let end = facts.judge().end;
-                if end != End::Rearm {
-                    note_end(slot, end, true, sockets);
+                if let Some(end) = end.filter(|end| *end != ReceiveEnd::Rearm) {
+                    sockets.note_end(slot, end, true);
                 }
-                end != End::Overrun // it has reported the overrun, and goes on
+                end != Some(ReceiveEnd::Overrun) // it has reported the overrun, and goes on
             }
         }
     }
@@ -174,7 +174,7 @@ impl Receive for Recvmmsg {
             .map_err(|error| Error::failed_call("wait for netlink datagrams (ppoll)", error))
     }
 
-    fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>) {
+    fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>, _room: usize) {
         self.has_more = false;
         for index in 0..self.armed.len() {
             if self.descriptors[index + 1].is_ready() {

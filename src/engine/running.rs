@@ -7,14 +7,18 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::add_error::AddError;
 use super::backend::{Backend, Choice};
+use super::control::Control;
 use super::delivery::{Delivery, deliver};
+use super::entry::{Entry, State};
 use super::event::{Event, SocketId, Turn};
 use super::loss::Statistics;
 use super::options::AddOptions;
 use super::receive::Receive;
+use super::reclaimed::Reclaimed;
 use super::retry::{self, Failures, Verdict, given_up, may_pass, persist};
-use super::sockets::{Control, Ended, Entry, Sockets, State};
+use super::sockets::Sockets;
 use super::stop::StopHandle;
 use super::wait::{Pacer, Wait};
 use crate::error::{Error, Result};
@@ -135,7 +139,7 @@ impl Running {
     /// # Errors
     ///
     /// As [`Engine::add`](crate::Engine::add).
-    pub fn add(&mut self, socket: Socket) -> Result<SocketId> {
+    pub fn add(&mut self, socket: Socket) -> Result<SocketId, AddError> {
         self.add_with(socket, AddOptions::default())
     }
 
@@ -144,10 +148,14 @@ impl Running {
     /// # Errors
     ///
     /// As [`Engine::add_with`](crate::Engine::add_with).
-    pub fn add_with(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId> {
-        self.stop.require_home("add a socket")?;
+    pub fn add_with(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId, AddError> {
+        if let Err(error) = self.stop.require_home("add a socket") {
+            return Err(AddError::new(socket, error));
+        }
         let id = self.sockets.insert(socket, options)?;
-        self.settle_if_empty()?;
+        if let Err(error) = self.settle_if_empty() {
+            self.late_failure = Some(error); // it fails again, or is reported at the end
+        }
         Ok(id)
     }
 
@@ -172,7 +180,7 @@ impl Running {
     /// - [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it is none of this engine's, was reclaimed, or is not
     ///   gone yet.
     /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine.
-    pub fn reclaim(&mut self, id: SocketId) -> Result<Ended> {
+    pub fn reclaim(&mut self, id: SocketId) -> Result<Reclaimed> {
         self.stop.require_home("reclaim a socket")?;
         self.sockets.reclaim(id)
     }
@@ -284,8 +292,8 @@ impl Running {
 
     /// Takes what has come, and the drop counters when it is time.
     fn drain(&mut self) {
-        self.receive
-            .drain(&mut self.sockets, &mut self.delivery.taken);
+        let Delivery { taken, room, .. } = &mut self.delivery;
+        self.receive.drain(&mut self.sockets, taken, *room);
         let now = Instant::now();
         self.delivery.received_at = SystemTime::now();
         self.pacer.note_turn(self.delivery.taken.len(), now);

@@ -71,7 +71,7 @@ impl Receive for Scripted {
         next(&mut self.0.lock().unwrap().wait, "wait")
     }
 
-    fn drain(&mut self, _sockets: &mut Sockets, _taken: &mut Vec<Taken>) {}
+    fn drain(&mut self, _sockets: &mut Sockets, _taken: &mut Vec<Taken>, _room: usize) {}
 
     fn datagram(&self, _taken: Taken) -> Option<(Received, &[u8])> {
         None

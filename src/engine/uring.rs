@@ -7,22 +7,26 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::completion::{End, Facts};
+use super::backend::Backend;
+use super::completion::Facts;
 use super::options::AddOptions;
 use super::receive::{Receive, Taken};
 use super::retry::persist;
-use super::sockets::{Sockets, note_end};
+use super::sockets::Sockets;
 use super::stop::StopHandle;
 use super::wait::{Plan, SPIN_SLICE, WAKE_COST};
 use crate::error::{Error, Result};
 use crate::message::{ERROR, MessageBuilder, flags};
 use crate::socket::{Protocol, Socket};
 use crate::sys::event::{Pollable, Readable, wait_readable};
-use crate::sys::ring::{Completion, Ring, SUBMISSION_ENTRIES, Token};
+use crate::sys::ring::{Completion, Ring, SUBMISSION_ENTRIES};
 use crate::sys::socket::Received;
+use crate::sys::token::Token;
 
-/// The longest chain.
-pub(super) const MAX_DEPTH: u16 = SUBMISSION_ENTRIES / 2;
+const _: () = assert!(
+    Backend::MAX_DEPTH <= SUBMISSION_ENTRIES,
+    "a chain is submitted in one go"
+);
 
 /// A turn takes up to so many datagrams a socket, also where the kernel packs more into the buffers.
 const PACKED_ROOM: usize = 4096;
@@ -142,8 +146,8 @@ impl Uring {
                 self.ring.give_back(slot, place.buffer);
             }
         }
-        if outcome.end != End::None {
-            note_end(slot, outcome.end, is_armed, sockets);
+        if let Some(end) = outcome.end {
+            sockets.note_end(slot, end, is_armed);
         }
     }
 
@@ -284,15 +288,15 @@ impl Receive for Uring {
         })
     }
 
-    fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>) {
+    fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>, room: usize) {
         loop {
-            while taken.len() < taken.capacity() {
+            while taken.len() < room {
                 let Some(completion) = self.ring.next_completion() else {
                     break;
                 };
                 self.note(completion, sockets, taken);
             }
-            if taken.len() == taken.capacity() {
+            if taken.len() >= room {
                 return; // the rest comes next turn
             }
             // What did not fit the queue waits in the kernel, and nothing would wake us for it.

@@ -6,9 +6,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::mapping::{Mapping, spread};
+use super::place::Place;
 use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 
 /// What is written to lend a buffer: the fields of `struct io_uring_buf` (include/uapi/linux/io_uring.h) but for the last.
@@ -29,7 +31,7 @@ const _: () = assert!(size_of::<Entry>() == TAIL_OFFSET);
 /// Size of `struct io_uring_recvmsg_out`: name length, control length, payload length, flags.
 const OUT_BYTES: usize = 16;
 /// What stands before the payload of each datagram.
-pub(crate) const HEAD_BYTES: usize = OUT_BYTES + NAME_BYTES + CONTROL_BYTES;
+const HEAD_BYTES: usize = OUT_BYTES + NAME_BYTES + CONTROL_BYTES;
 
 /// How many buffers, and how large each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +75,6 @@ impl Shape {
             min_left_bytes,
         })
     }
-}
-
-/// Where in a ring's memory a datagram lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub buffer: u16,
-    pub offset: u32,
 }
 
 /// How a buffer stands between the kernel and us.
@@ -135,9 +130,38 @@ impl BufferRing {
         self.lent_count
     }
 
-    /// The address to register.
-    pub(super) fn address(&self) -> u64 {
-        self.entries.at(0, 0).as_ptr().expose_provenance() as u64
+    /// Registers the ring in an io_uring, under the number `group`. An error with `EINVAL`: the kernel does not know this
+    /// shape.
+    ///
+    /// # Safety
+    ///
+    /// After success this value lives until the group is unregistered or the io_uring is closed and its receives are over.
+    pub(super) unsafe fn register(&self, uring: BorrowedFd<'_>, group: u16) -> io::Result<()> {
+        let is_packed = self.shape.min_left_bytes > 0;
+        let registration = Registration {
+            address: self.entries.at(0, 0).as_ptr().expose_provenance() as u64,
+            entry_count: self.shape.buffer_count.into(),
+            group,
+            flags: if is_packed { PBUF_RING_INC } else { 0 },
+            min_left_bytes: self.shape.min_left_bytes,
+            reserved: [0; 5],
+        };
+        // SAFETY: the call reads the registration, which outlives it. The address in it is that of a page-aligned mapping
+        // with room for `entry_count` entries. From success on the kernel reads the entries and writes into the buffers that
+        // they name, and the caller vouches that both stay.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_register,
+                uring.as_raw_fd(),
+                REGISTER_PBUF_RING,
+                &raw const registration,
+                1,
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 
     /// Lends all buffers to the kernel, for the first time.
@@ -249,6 +273,41 @@ impl BufferRing {
     }
 }
 
+/// `struct io_uring_buf_reg` (include/uapi/linux/io_uring.h, 2026-04). Earlier kernels reserve `min_left_bytes`, and refuse
+/// it unless it is zero.
+#[repr(C)]
+struct Registration {
+    address: u64,
+    entry_count: u32,
+    group: u16,
+    flags: u16,
+    min_left_bytes: u32,
+    reserved: [u32; 5],
+}
+
+/// `IORING_REGISTER_PBUF_RING`.
+const REGISTER_PBUF_RING: libc::c_uint = 22;
+/// `IOU_PBUF_RING_INC`, Linux 6.12.
+const PBUF_RING_INC: u16 = 2;
+
+/// Kernels that do not pack keep the groups below this one in a table (Linux 6.1, io_uring/kbuf.c, `BGID_ARRAY`).
+const OLD_TABLE_GROUPS: u16 = 64;
+
+/// The buffer group of a receiver. No two receivers have the same, whatever their shapes. `None`: no group is left.
+///
+/// In the table of an old kernel, a new ring goes on where the ring before it ended (`head`), and the kernel then writes
+/// into buffers that it was not lent. So a plain ring never gets one of those groups. A packed ring may, because kernels
+/// that pack have no such table; and they find the first group faster than any other. Above the table packed rings have
+/// the even groups, and plain rings have the odd ones.
+pub(super) fn buffer_group(receiver: u16, shape: Shape) -> Option<u16> {
+    let is_packed = shape.min_left_bytes > 0;
+    match receiver.checked_sub(OLD_TABLE_GROUPS) {
+        None if is_packed => Some(receiver),
+        Some(above) if is_packed => above.checked_mul(2)?.checked_add(OLD_TABLE_GROUPS),
+        _ => receiver.checked_mul(2)?.checked_add(OLD_TABLE_GROUPS + 1),
+    }
+}
+
 /// Takes a multishot RECVMSG's buffer apart: `struct io_uring_recvmsg_out`, then name, control and payload, the first
 /// two in fields of the size that was asked for.
 fn read_out(buffer: &[u8]) -> Option<(Received, &[u8])> {
@@ -276,6 +335,23 @@ mod tests {
         ring.lend_all();
         assert_eq!(ring.lent_count(), shape.buffer_count.into());
         ring
+    }
+
+    #[test]
+    fn buffer_groups_are_distinct_and_plain_rings_in_none_of_an_old_kernels_table() {
+        let plain = Shape::plain(4, 64);
+        let packed = Shape::packed(256, 16 << 10).unwrap();
+        let mut seen = std::collections::HashSet::new();
+        let last = 32_735; // room for 32,736 receivers of either kind
+        for receiver in 0..=last {
+            let group = buffer_group(receiver, plain).unwrap();
+            assert!(group >= OLD_TABLE_GROUPS && seen.insert(group));
+            assert!(seen.insert(buffer_group(receiver, packed).unwrap()));
+        }
+        assert_eq!(buffer_group(last + 1, plain), None);
+        assert_eq!(buffer_group(u16::MAX, plain), None);
+        assert_eq!(buffer_group(u16::MAX, packed), None);
+        assert_eq!(buffer_group(0, packed), Some(0));
     }
 
     #[test]

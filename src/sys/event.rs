@@ -137,6 +137,7 @@ impl Pollable {
     }
 
     /// What makes it readable by itself; for others to signal too.
+    #[cfg(feature = "io-uring")]
     pub(crate) fn event(&self) -> &EventFd {
         &self.event
     }

@@ -14,71 +14,21 @@ use std::time::{Duration, Instant};
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::buffer_ring::{BufferRing, Place, Shape};
+use super::buffer_ring::{BufferRing, Shape, buffer_group};
 use super::event::{EventFd, Readable, wait_readable};
 use super::home::Home;
 use super::mapping::Mapping;
+use super::place::Place;
+use super::receiver::{Memory, Receiver};
 use super::slots::Slots;
 use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
+use super::token::Token;
 
 /// Submissions that fit the queue; also the longest chain.
 pub(crate) const SUBMISSION_ENTRIES: u16 = 256;
 
 /// As good as for ever.
 const LONG: Duration = Duration::from_secs(24 * 3600);
-
-/// What a completion is about. In `user_data`: kind (8 bits), unused (8), receiver (16), generation (16), index (16).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Token {
-    /// The receive of a receiver; `index` is its place in a chain, 0 for a multishot.
-    Receive {
-        receiver: u16,
-        generation: u16,
-        index: u16,
-    },
-    /// A cancellation.
-    Cancel,
-    /// The watched descriptor is readable.
-    Watch,
-    /// The alarm's time has come.
-    Alarm,
-}
-
-impl Token {
-    fn to_bits(self) -> u64 {
-        match self {
-            Self::Receive {
-                receiver,
-                generation,
-                index,
-            } => {
-                1 << 56 | u64::from(receiver) << 32 | u64::from(generation) << 16 | u64::from(index)
-            }
-            Self::Cancel => 2 << 56,
-            Self::Watch => 3 << 56,
-            Self::Alarm => 4 << 56,
-        }
-    }
-
-    fn from_bits(bits: u64) -> Self {
-        match bits >> 56 {
-            1 => {
-                let [_, _, r1, r0, g1, g0, i1, i0] = bits.to_be_bytes();
-                Self::Receive {
-                    receiver: u16::from_be_bytes([r1, r0]),
-                    generation: u16::from_be_bytes([g1, g0]),
-                    index: u16::from_be_bytes([i1, i0]),
-                }
-            }
-            2 => Self::Cancel,
-            3 => Self::Watch,
-            kind => {
-                debug_assert_eq!(kind, 4, "no submission has this token");
-                Self::Alarm
-            }
-        }
-    }
-}
 
 /// A completion queue entry.
 #[derive(Clone, Copy, Debug)]
@@ -88,28 +38,6 @@ pub(crate) struct Completion {
     pub result: i32,
     /// Where the datagram lies: in a buffer, or at the start of a slot.
     pub place: Option<Place>,
-}
-
-/// What a receiver's receives write into.
-#[derive(Debug)]
-enum Memory {
-    Buffers {
-        ring: BufferRing,
-        /// The number that `ring` is registered under.
-        group: u16,
-        /// The template of the multishot RECVMSG, in memory that does not move.
-        header: Mapping,
-    },
-    Slots(Slots),
-}
-
-#[derive(Debug)]
-struct Receiver {
-    memory: Memory,
-    generation: u16,
-    in_flight_count: usize,
-    /// The first of the chain's slots that has not completed.
-    head: u16,
 }
 
 /// Kernel features that were found, not guessed from a version.
@@ -232,13 +160,7 @@ impl Ring {
             self.receivers.resize_with(index + 1, || None);
         }
         self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
-        self.receivers[index] = Some(Receiver {
-            memory,
-            generation,
-            in_flight_count: 0,
-            head: 0,
-        });
+        self.receivers[index] = Some(Receiver::new(memory, self.generation));
     }
 
     fn require_free(&self, receiver: u16) -> io::Result<()> {
@@ -275,42 +197,17 @@ impl Ring {
         Ok(())
     }
 
-    /// Registers buffers of which none is lent yet, in a receiver's group, which it returns. An error: the kernel knows no
-    /// such shape.
+    /// Registers buffers, none of which is lent yet, under the group of this receiver, and returns both. An error with
+    /// `EINVAL`: the kernel does not know this shape.
     fn register_buffers(&self, receiver: u16, shape: Shape) -> io::Result<(BufferRing, u16)> {
         self.home.require_here()?;
         let group = buffer_group(receiver, shape).ok_or_else(|| {
             io::Error::other("an engine of this backend receives from up to 32,736 sockets")
         })?;
         let ring = BufferRing::new(shape)?;
-        let registration = BufferRegistration {
-            address: ring.address(),
-            entry_count: shape.buffer_count.into(),
-            group,
-            flags: if shape.min_left_bytes > 0 {
-                PBUF_RING_INC
-            } else {
-                0
-            },
-            min_left_bytes: shape.min_left_bytes,
-            reserved: [0; 5],
-        };
-        // SAFETY: the call reads the registration, borrowed for it. The address in it is that of a page-aligned mapping
-        // with room for `entry_count` entries. On success it lives in the BufferRing that is returned. `add_buffers` moves
-        // that into `receivers` and can no longer fail, and there it stays until `remove` has unregistered it or the ring was
-        // closed. Until then no receive names its group.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_io_uring_register,
-                self.uring.as_raw_fd(),
-                REGISTER_PBUF_RING,
-                &raw const registration,
-                1,
-            )
-        };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        // SAFETY: on success `add_buffers`, the only caller, moves the BufferRing into `receivers` and can no longer fail.
+        // There it stays until `remove` has unregistered the group, or until Drop has closed the ring.
+        unsafe { ring.register(self.as_fd(), group) }?;
         Ok((ring, group))
     }
 
@@ -341,13 +238,9 @@ impl Ring {
             .map_or(0, |receiver| receiver.in_flight_count)
     }
 
-    /// How many buffers the kernel has, or will get with the next chain, for datagrams of a receiver.
+    /// How many buffers the kernel has, or gets with the next chain, for datagrams of a receiver.
     pub(crate) fn lent_count(&self, receiver: u16) -> usize {
-        self.receiver(receiver)
-            .map_or(0, |receiver| match &receiver.memory {
-                Memory::Buffers { ring, .. } => ring.lent_count(),
-                Memory::Slots(slots) => slots.count(), // each receive brings its own
-            })
+        self.receiver(receiver).map_or(0, Receiver::lent_count)
     }
 
     /// Starts a receive that goes on by itself, one datagram a buffer.
@@ -595,19 +488,24 @@ impl Ring {
         }
     }
 
-    /// Takes the oldest completion off the queue. The buffer it names is ours from here on.
+    /// Takes the oldest completion off the queue. The buffer that it names belongs to the caller until it is given back.
     pub(crate) fn next_completion(&mut self) -> Option<Completion> {
-        let entry = self.uring().ok()?.completion().next()?;
-        let token = Token::from_bits(entry.user_data());
-        let place = self.note_completed(token, entry.result(), entry.flags());
-        Some(Completion {
-            token,
-            result: entry.result(),
-            place,
-        })
+        loop {
+            let entry = self.uring().ok()?.completion().next()?;
+            let Some(token) = Token::from_bits(entry.user_data()) else {
+                debug_assert!(false, "no submission has the token {}", entry.user_data());
+                continue; // it is about nothing that this ring knows
+            };
+            let place = self.note_completed(token, entry.result(), entry.flags());
+            return Some(Completion {
+                token,
+                result: entry.result(),
+                place,
+            });
+        }
     }
 
-    /// Keeps account of what is in flight, and of whose the buffers are.
+    /// Keeps account of what is in flight, and of who has the buffers.
     fn note_completed(&mut self, token: Token, result: i32, flags: u32) -> Option<Place> {
         let Token::Receive {
             receiver,
@@ -619,67 +517,39 @@ impl Ring {
         };
         let ended_count = usize::from(!cqueue::more(flags));
         debug_assert!(self.in_flight_count >= ended_count, "a receive ends once");
-        self.in_flight_count -= ended_count;
+        self.in_flight_count = self.in_flight_count.saturating_sub(ended_count);
         let state = self
             .receiver_mut(receiver)
             .filter(|state| state.generation == generation);
         debug_assert!(state.is_some(), "a receiver stays while its receives do");
-        let state = state?;
-        debug_assert!(state.in_flight_count >= ended_count, "a receive ends once");
-        state.in_flight_count -= ended_count;
-        match &mut state.memory {
-            Memory::Buffers { ring, .. } => {
-                let written_bytes = u32::try_from(result).unwrap_or(0);
-                let buffer = cqueue::buffer_select(flags)?;
-                // SAFETY: this completion names the buffer, and reports what was written and whether the kernel goes on with
-                // it. It is taken off the queue here, so it is passed once, and the queue is in the kernel's order.
-                unsafe { ring.take(buffer, written_bytes, cqueue::buffer_more(flags)) }
-            }
-            Memory::Slots(slots) => {
-                state.head = index + 1;
-                // SAFETY: this is the completion of the slot's receive, which was just taken off the queue.
-                unsafe { slots.take(usize::from(index)) };
-                (result >= 0).then_some(Place {
-                    buffer: index,
-                    offset: 0,
-                })
-            }
-        }
+        // SAFETY: the number and the generation in the token say that it is a completion of this receiver.
+        // `next_completion` has just taken it off the queue, which is in the kernel's order, so it comes here once.
+        unsafe { state?.complete(index, result, flags) }
     }
 
-    /// The datagram in a place that a completion named and that was not given back since. None when the kernel wrote
-    /// less than a datagram's head.
+    /// The datagram in a place that a completion named and that was not given back. `None` when the kernel wrote less than
+    /// what stands before a datagram.
     pub(crate) fn datagram(
         &self,
         receiver: u16,
         place: Place,
         result_bytes: usize,
     ) -> Option<(Received, &[u8])> {
-        match &self.receiver(receiver)?.memory {
-            Memory::Buffers { ring, .. } => ring.datagram(place, result_bytes),
-            Memory::Slots(slots) => slots.datagram(usize::from(place.buffer), result_bytes),
-        }
+        self.receiver(receiver)?.datagram(place, result_bytes)
     }
 
-    /// Gives a datagram's buffer back to the kernel, from the next [`commit`](Self::commit) on. A slot waits for its next
-    /// chain.
+    /// Gives a datagram's buffer back to the kernel, which gets it at the next [`commit`](Self::commit). A slot waits for
+    /// the next chain.
     pub(crate) fn give_back(&mut self, receiver: u16, buffer: u16) {
-        if let Some(Receiver {
-            memory: Memory::Buffers { ring, .. },
-            ..
-        }) = self.receiver_mut(receiver)
-        {
-            ring.give_back(buffer);
+        if let Some(receiver) = self.receiver_mut(receiver) {
+            receiver.give_back(buffer);
         }
     }
 
+    /// Hands the kernel the buffers that were given back.
     pub(crate) fn commit(&mut self, receiver: u16) {
-        if let Some(Receiver {
-            memory: Memory::Buffers { ring, .. },
-            ..
-        }) = self.receiver_mut(receiver)
-        {
-            ring.commit();
+        if let Some(receiver) = self.receiver_mut(receiver) {
+            receiver.commit();
         }
     }
 
@@ -733,40 +603,6 @@ fn template_header() -> io::Result<Mapping> {
     Ok(header)
 }
 
-/// `struct io_uring_buf_reg` (include/uapi/linux/io_uring.h, 2026-04); before, `min_left` was reserved and had to be zero.
-#[repr(C)]
-struct BufferRegistration {
-    address: u64,
-    entry_count: u32,
-    group: u16,
-    flags: u16,
-    min_left_bytes: u32,
-    reserved: [u32; 5],
-}
-
-/// `IORING_REGISTER_PBUF_RING`.
-const REGISTER_PBUF_RING: libc::c_uint = 22;
-/// `IOU_PBUF_RING_INC`, Linux 6.12.
-const PBUF_RING_INC: u16 = 2;
-
-/// Kernels that do not pack keep the groups below this one in a table (Linux 6.1, io_uring/kbuf.c, `BGID_ARRAY`).
-const OLD_TABLE_GROUPS: u16 = 64;
-
-/// The buffer group of a receiver, which differs from all others' whatever their shapes. None: there are no more groups.
-///
-/// In the table of an old kernel a new ring goes on where the one before it had ended (`head`), and the kernel then writes
-/// into buffers that are ours. So a plain ring never has one of those groups. A packed one may, because kernels that pack
-/// have no such table, and they find the first group faster than any other. Behind the table packed rings have the even
-/// groups, and plain ones the odd.
-fn buffer_group(receiver: u16, shape: Shape) -> Option<u16> {
-    let is_packed = shape.min_left_bytes > 0;
-    match receiver.checked_sub(OLD_TABLE_GROUPS) {
-        None if is_packed => Some(receiver),
-        Some(behind) if is_packed => behind.checked_mul(2)?.checked_add(OLD_TABLE_GROUPS),
-        _ => receiver.checked_mul(2)?.checked_add(OLD_TABLE_GROUPS + 1),
-    }
-}
-
 /// Whether the kernel does not know what it was asked for.
 fn is_unknown(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
@@ -812,47 +648,5 @@ impl Drop for Ring {
         }
         // SAFETY: this is the only place where it is dropped, and nothing uses it afterwards.
         unsafe { ManuallyDrop::drop(&mut self.uring) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buffer_groups_are_distinct_and_plain_rings_in_none_of_an_old_kernels_table() {
-        let plain = Shape::plain(4, 64);
-        let packed = Shape::packed(256, 16 << 10).unwrap();
-        let mut seen = std::collections::HashSet::new();
-        let last = 32_735; // room for 32,736 receivers of either kind
-        for receiver in 0..=last {
-            let group = buffer_group(receiver, plain).unwrap();
-            assert!(group >= OLD_TABLE_GROUPS && seen.insert(group));
-            assert!(seen.insert(buffer_group(receiver, packed).unwrap()));
-        }
-        assert_eq!(buffer_group(last + 1, plain), None);
-        assert_eq!(buffer_group(u16::MAX, plain), None);
-        assert_eq!(buffer_group(u16::MAX, packed), None);
-        assert_eq!(buffer_group(0, packed), Some(0));
-    }
-
-    #[test]
-    fn a_token_comes_back_as_it_went() {
-        let receive = |receiver, generation, index| Token::Receive {
-            receiver,
-            generation,
-            index,
-        };
-        for token in [
-            receive(0, 0, 0),
-            receive(1, 2, 3),
-            receive(0xfedc, 0xba98, 0x7654),
-            receive(u16::MAX, u16::MAX, u16::MAX),
-            Token::Cancel,
-            Token::Watch,
-            Token::Alarm,
-        ] {
-            assert_eq!(Token::from_bits(token.to_bits()), token);
-        }
     }
 }

@@ -106,6 +106,7 @@ impl Slots {
     }
 
     /// Prepares a slot for the kernel and returns what a RECVMSG submission points to; None when it is lent already.
+    #[cfg(feature = "io-uring")]
     pub(super) fn lend(&mut self, index: usize) -> Option<*mut libc::msghdr> {
         if self.ours.get(index) != Some(&true) {
             return None;
@@ -120,6 +121,7 @@ impl Slots {
     /// # Safety
     ///
     /// The completion of this slot's receive has been taken off the queue, so the kernel no longer writes to the slot.
+    #[cfg(feature = "io-uring")]
     pub(super) unsafe fn take(&mut self, index: usize) {
         debug_assert_eq!(self.ours.get(index), Some(&false), "a slot completes once");
         if let Some(ours) = self.ours.get_mut(index) {

@@ -113,7 +113,7 @@ fn receive_with(backend: Backend) -> Result<Works, Broken> {
     MessageBuilder::new(&mut request, NOOP, flags::REQUEST | flags::ACK).finish()?;
     socket.send(&request)?;
     let mut engine = Engine::builder().backend(backend).build()?;
-    engine.add(socket)?;
+    engine.add(socket).map_err(nlring::Error::from)?;
     let mut running = engine.start()?;
     let give_up_at = Instant::now() + ANSWER_LIMIT;
     while Instant::now() < give_up_at {

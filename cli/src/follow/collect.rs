@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use nlring::{
-    Ended, Engine, Event, Message, MessageList, Missing, Notice, Running, Socket, SocketId,
+    Engine, Event, Message, MessageList, Missing, Notice, Reclaimed, Running, Socket, SocketId,
     Statistics, StopHandle, Turn,
 };
 use nlring_print::{Gap, since_1970_ns};
@@ -335,7 +335,7 @@ fn end<L: Lines>(
     taker: &mut Taker<'_, L>,
     result: Result<End, Failure>,
     console: &mut Console,
-) -> (Result<End, Failure>, Vec<Ended>) {
+) -> (Result<End, Failure>, Vec<Reclaimed>) {
     let result = match result {
         Ok(_) if taker.requests.stop_at_once() => Ok(End::AtOnce),
         result => result,
@@ -358,7 +358,7 @@ fn end<L: Lines>(
     (result, finished.sockets)
 }
 
-fn warn_of_failures(sockets: &[Ended], console: &mut Console) {
+fn warn_of_failures(sockets: &[Reclaimed], console: &mut Console) {
     let failures = sockets.iter().filter_map(|ended| ended.failure.as_ref());
     failures.for_each(|failure| console.warn(failure));
 }
@@ -436,7 +436,7 @@ impl<L: Lines> Taker<'_, L> {
     }
 
     /// At the end: what is missing and has no line yet.
-    fn take_gaps_left(&mut self, sockets: &[Ended]) {
+    fn take_gaps_left(&mut self, sockets: &[Reclaimed]) {
         let mut summary = Summary::default();
         let counted = sockets
             .iter()

@@ -1,0 +1,50 @@
+//! A socket that comes back from an engine.
+
+use super::entry::Entry;
+use super::event::SocketId;
+use super::loss::Statistics;
+use crate::error::Error;
+use crate::socket::Socket;
+
+/// A socket that an engine has given back, with what became of its datagrams.
+///
+/// [`Running::reclaim`](crate::Running::reclaim), [`Running::finish`](crate::Running::finish) and
+/// [`Running::discard`](crate::Running::discard) give sockets back.
+///
+/// ```
+/// use nlring::{Engine, Protocol, Socket};
+///
+/// let mut engine = Engine::builder().build()?;
+/// let id = engine.add(Socket::open(Protocol::USERSOCK)?)?;
+/// for reclaimed in engine.start()?.discard() {
+///     assert_eq!(reclaimed.id, id);
+///     assert_eq!(reclaimed.statistics.received, 0);
+///     assert!(reclaimed.failure.is_none());
+///     reclaimed.socket.close()?;
+/// }
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Reclaimed {
+    /// The id that the engine gave the socket.
+    pub id: SocketId,
+    /// The socket, usable by itself or in another engine.
+    pub socket: Socket,
+    /// What became of its datagrams.
+    pub statistics: Statistics,
+    /// A failure of this socket that no notice has reported: the engine could not receive from it, or could not count what
+    /// it had queued.
+    pub failure: Option<Error>,
+}
+
+impl From<Entry> for Reclaimed {
+    fn from(entry: Entry) -> Self {
+        Self {
+            id: entry.id,
+            socket: entry.socket,
+            statistics: entry.statistics,
+            failure: entry.pending.failed,
+        }
+    }
+}
