@@ -49,7 +49,7 @@ fn receiving_allocates_nothing(backend: Backend) {
         let turn = running.poll(Some(common::PATIENCE), |event, _| {
             match event {
                 Event::Messages(_, list) => {
-                    at_first.get_or_insert_with(|| allocation_count());
+                    at_first.get_or_insert_with(allocation_count);
                     for message in &list {
                         assert_eq!(u64::from(message.sequence()), message_count);
                         message_count += 1;
