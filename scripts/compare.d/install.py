@@ -1,4 +1,4 @@
-"""Installs and builds what is compared; a rival that cannot be had is named, with the reason."""
+"""Installs and builds what is compared, and says which rivals it cannot install, and why."""
 
 import glob
 import os
@@ -8,7 +8,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 TARGET = os.path.join(ROOT, os.environ.get("CARGO_TARGET_DIR", "target"))
-# Other options than the main workspace's would build the same crates again and again in one directory.
+# A directory of its own: other build options than the main workspace's would rebuild the same crates each time.
 RECEIVERS_TARGET = os.path.join(TARGET, "compare")
 VENV = os.path.join(RECEIVERS_TARGET, "venv")
 
@@ -20,11 +20,11 @@ VENV_PYTHON = os.path.join(VENV, "bin/python")
 
 
 class CannotHave(Exception):
-    """Says why a rival cannot be had."""
+    """Says why a rival cannot be installed."""
 
 
 def run(command, **options):
-    """Runs a step of an installation; its output is told only when it fails."""
+    """Runs a step of an installation; its output is shown only if it fails."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, **options)
     if done.returncode != 0:
@@ -37,7 +37,7 @@ def say(what):
 
 
 def packages(*names):
-    """Debian's packages, installed unless they are. RUNLEVEL=1 keeps a package's service from being started."""
+    """Installs Debian's packages that are missing. RUNLEVEL=1 keeps a package from starting its service."""
     query = ["dpkg-query", "-W", "-f", "${db:Status-Status}\n", *names]
     states = subprocess.run(query, capture_output=True, text=True, check=False).stdout
     if states.split() == ["installed"] * len(names):
@@ -79,7 +79,7 @@ STEPS = {
 
 
 def install(needs):
-    """Takes the steps that are needed, and returns why those that failed did."""
+    """Takes the steps that are needed, and returns the reasons of those that failed."""
     reasons = {}
     for need in sorted(needs & STEPS.keys()):
         try:
@@ -90,7 +90,7 @@ def install(needs):
 
 
 def install_ours():
-    """What there is no comparison without: the command, what makes the loads, and what the namespace needs."""
+    """Installs what every comparison needs: the command, the maker of loads, and what the namespace needs."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     try:
         packages("conntrack", "iproute2", "nftables")

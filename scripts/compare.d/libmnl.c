@@ -1,7 +1,7 @@
 /*
- * Follows conntrack events with libmnl, as its own examples do (nfct-event.c, nfct-dump.c), but writes nothing: each
- * message's attributes are told apart, and those of both tuples. Ends by SIGINT or SIGTERM, and then prints how many
- * events there were.
+ * Follows conntrack events with libmnl, as its own examples do (nfct-event.c, nfct-dump.c), but writes nothing: it reads
+ * the attributes of each message, and those of both tuples. On SIGINT or SIGTERM it prints how many events there were,
+ * and ends.
  *
  *	libmnl BUFFER_BYTES
  */
@@ -25,7 +25,7 @@ struct tuple {
 
 static volatile sig_atomic_t is_over;
 static uint64_t received;
-/* Where what was read goes, so that reading it is not left out. */
+/* Takes what was read, so that the compiler does not remove the reading. */
 static volatile struct tuple sink;
 
 static void end(int signal)
@@ -34,7 +34,7 @@ static void end(int signal)
 	is_over = 1;
 }
 
-/* Files an attribute under its type, up to the highest that the caller knows. */
+/* Stores an attribute under its type, up to the highest that the caller knows. */
 struct table {
 	const struct nlattr **attributes;
 	uint16_t max;
@@ -119,7 +119,7 @@ static struct mnl_socket *listen_to_conntrack(int buffer_bytes)
 	return socket;
 }
 
-/* Returns when a signal has come, or with an error. */
+/* Returns after a signal, or with an error. */
 static int receive(struct mnl_socket *socket)
 {
 	char buffer[MNL_SOCKET_BUFFER_SIZE];

@@ -29,7 +29,7 @@ async def follow(buffer_bytes):
         await listener.bind(groups=GROUPS_MASK)
         while True:
             async for message in listener.get():
-                # It decodes what is asked for.
+                # pyroute2 decodes an attribute only when it is read.
                 message.get_attr("CTA_TUPLE_ORIG")
                 message.get_attr("CTA_TUPLE_REPLY")
                 received += 1

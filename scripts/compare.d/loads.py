@@ -1,4 +1,4 @@
-"""What is received: events made in this namespace, by packets or by nlring flood."""
+"""The events to receive: made in this namespace, by packets or by nlring flood."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ class Load:
 
     @property
     def is_asked_for(self):
-        """Whether requests make the events: of each of those conntrack -E looks up in /proc who has asked."""
+        """Whether requests make the events: for each of those conntrack -E looks up the requesting program in /proc."""
         return self.receivers == CONNTRACK and self.flood is not None
 
 
@@ -39,10 +39,10 @@ LOADS = {load.name: load for load in [
 
 @dataclasses.dataclass
 class Made:
-    """What a load has come to."""
+    """The result of a load."""
     events: int
     seconds: float
-    cpu_us_per_event: float  # of the core that makes them: what a packet's path pays, its listeners included
+    cpu_us_per_event: float  # of the core that makes them: the path of a packet, with its listeners
 
 
 def make(load, count):
@@ -63,7 +63,7 @@ def flood(source, count):
 
 
 def finish(command):
-    """Runs a generator to its end, and returns what it says and its seconds of CPU."""
+    """Runs a generator to its end, and returns its output and its seconds of CPU."""
     before = cpu_seconds_of_children()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
@@ -75,12 +75,12 @@ def finish(command):
 
 
 def cpu_seconds_of_children():
-    """Of those that have been waited for."""
+    """CPU of the children that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def clear(load):
-    """Leaves nothing of a load for the next."""
+    """Removes what a load has left."""
     if load.receivers == CONNTRACK:
         subprocess.run(["conntrack", "-F"], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""One receiver through one load."""
+"""Runs one receiver through one load."""
 
 import dataclasses
 import os
@@ -9,11 +9,11 @@ import namespace
 from processes import Failure, Process
 from receivers import CONNTRACK, ROUTE
 
-# Protocol, and the groups' mask: NEW, UPDATE and DESTROY; IPv4's and IPv6's routes.
+# Protocol, and the mask of groups: NEW, UPDATE and DESTROY; routes of IPv4 and IPv6.
 SOCKETS_OF = {CONNTRACK: ("12", 0b111), ROUTE: ("0", 1 << 6 | 1 << 10)}
-# Receivers read on while events come; this long with an empty queue and nothing to do, and all is read.
+# A receiver has read everything if its queue is empty and it has nothing to do for this long.
 QUIET_SECONDS = 0.2
-# A receiver is ready when it listens and sleeps: then its start-up is over.
+# A receiver is ready when it listens and sleeps for this long: its start-up is over.
 READY_SECONDS = 0.05
 
 
@@ -22,12 +22,12 @@ class Run:
     load: str
     receiver: str
     repetition: int
-    failure: Optional[str] = None  # with one, the numbers mean nothing
+    failure: Optional[str] = None  # if there is one, the numbers mean nothing
     made: int = 0
     received: int = 0
     lost: int = 0
     cpu_us: float = 0  # per event received
-    user_share: float = 0  # of that; the rest is the system's. From samples, a hundred a second
+    user_share: float = 0  # of cpu_us; the rest is system time. From 100 samples per second
     generator_us: float = 0  # CPU per event made
     written_bytes: float = 0  # per event received
     seconds: float = 0
@@ -81,7 +81,7 @@ def follow(run, receiver, load, options, directory):
 
 
 def count(receiver, output):
-    """The events that a receiver has told of."""
+    """The events that a receiver has reported."""
     with open(output, "rb") as lines:
         if receiver.counts_lines:
             return sum(not is_about_loss(line) for line in lines)
@@ -92,5 +92,5 @@ def count(receiver, output):
 
 
 def is_about_loss(line):
-    """Whether it is nlring's line, or object, about a gap and not an event."""
+    """Whether a line or object of nlring is about a gap, and not an event."""
     return line.startswith((b" [LOST]", b'{"event":"lost"'))

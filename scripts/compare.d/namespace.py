@@ -1,4 +1,4 @@
-"""A network namespace of this process's own, in which conntrack is at work."""
+"""A network namespace of this process, in which conntrack tracks connections."""
 
 import contextlib
 import ctypes
@@ -15,10 +15,10 @@ RULES = "add table ip t; add chain ip t c { type filter hook output priority 0; 
 
 @contextlib.contextmanager
 def raised(setting, least):
-    """Lets a setting be at least that for a while: it is the host's, and can only be set outside of namespaces."""
+    """Raises a setting to this value for a while. It is the host's, and can be set only outside of namespaces."""
     path = f"/proc/sys/net/{setting}"
     try:
-        # Opened before the namespace is entered, the file stays the host's.
+        # The file stays the host's, because it is opened before the namespace is entered.
         file = open(path, "r+")
     except OSError as error:
         sys.exit(f"scripts/compare: {path}: {error.strerror}; does the kernel have conntrack?")
@@ -49,7 +49,7 @@ def enter():
 
 
 def listeners(protocol, groups_mask):
-    """Of this namespace's sockets in these groups: bytes queued, datagrams dropped."""
+    """Bytes queued and datagrams dropped, for each socket of this namespace that is in these groups."""
     with open("/proc/self/net/netlink") as table:
         lines = [line.split() for line in table][1:]
     return [(int(line[4]), int(line[8])) for line in lines

@@ -1,4 +1,4 @@
-"""Receivers as processes: started on a core of their own, awaited, and ended whatever happens."""
+"""Receivers as processes: started on a core of their own, and always ended."""
 
 import ctypes
 import os
@@ -8,13 +8,13 @@ import time
 
 RECEIVER_CORE = 1
 LIMIT_SECONDS = 60
-IDLE_SHARE = 0.1  # of a core: a receiver that only waits, even one that looks every millisecond, takes less
+IDLE_SHARE = 0.1  # of a core: a receiver that waits takes less, also one that looks every millisecond
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Failure(Exception):
-    """Says what a run has failed of."""
+    """Says why a run has failed."""
 
 
 def last_line(text):
@@ -30,7 +30,7 @@ def await_that(what, condition):
 
 
 class Process:
-    """A receiver at work, ended at the latest with its `with` block."""
+    """A running receiver. It ends with its `with` block at the latest."""
 
     def __init__(self, command, output, errors):
         self.errors = errors
@@ -47,7 +47,7 @@ class Process:
             self.child.wait()
 
     def cpu_seconds(self):
-        """Of all its threads until now."""
+        """CPU of all its threads until now."""
         self.check()
         clock = ctypes.c_int()
         error = libc.clock_getcpuclockid(self.child.pid, ctypes.byref(clock))
@@ -56,11 +56,11 @@ class Process:
         return time.clock_gettime(clock.value)
 
     def has_ended(self):
-        """Leaves it to be waited for, by what also tells of its CPU."""
+        """Does not reap it, because end() reaps it to get its CPU."""
         return os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def check(self):
-        """Fails when it has ended: nobody has asked it to."""
+        """Fails if it has ended on its own."""
         if self.has_ended():
             raise Failure(f"ended early: {self.last_error()}")
 
@@ -75,7 +75,7 @@ class Process:
         await_that(what, is_so)
 
     def await_idle(self, what, seconds, condition=lambda: True):
-        """Until so much time has passed in which the condition held and the process had next to nothing to do."""
+        """Waits until the condition held for this many seconds while the process had next to nothing to do."""
         def is_idle():
             began, used = time.monotonic(), self.cpu_seconds()
             while time.monotonic() - began < seconds:
@@ -86,7 +86,7 @@ class Process:
         self.await_that(what, is_idle)
 
     def end(self):
-        """Ends it as its user would, and returns what it used in all its life."""
+        """Ends it as its user would, and returns all the CPU that it used."""
         self.check()
         self.child.send_signal(signal.SIGINT)
         await_that("the receiver has ended after SIGINT", self.has_ended)

@@ -1,4 +1,4 @@
-"""Receivers against each other, by the runs of the same repetition: a machine's speed drifts, and a pair's alike."""
+"""Compares receivers by runs of the same repetition, because a machine's speed drifts for both runs of a pair."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ CONFIDENCE = 0.9
 
 @dataclasses.dataclass
 class Middle:
-    """The median over pairs, and where the true one is by nine chances in ten."""
+    """The median over pairs, and its 90 % interval."""
     median: float
     interval: Optional[Tuple[float, float]]
 
@@ -24,7 +24,7 @@ class Middle:
 
 
 def compare(runs, others, value, combine):
-    """The median of what `combine` makes of two runs' values; None without a pair."""
+    """The median of `combine` over pairs of runs; None without a pair."""
     by_repetition = {run.repetition: run for run in others if not run.failure}
     pairs = [(run, by_repetition[run.repetition]) for run in runs
              if not run.failure and run.repetition in by_repetition]
@@ -35,7 +35,7 @@ def compare(runs, others, value, combine):
 
 
 def interval_of_median(results):
-    """By the sign test: how many of the sorted results can be left out at each end, whatever they are spread like."""
+    """The interval of the sign test, which assumes nothing about how the results are spread."""
     if len(results) < LEAST_FOR_INTERVAL:
         return None
     left_out, chance = 0, 0.0

@@ -1,4 +1,4 @@
-"""Who receives: nlring and its rivals."""
+"""The receivers: nlring and its rivals."""
 
 import dataclasses
 import glob
@@ -14,10 +14,10 @@ CONNTRACK, ROUTE = "conntrack", "route"
 class Receiver:
     name: str
     need: str  # a step of install.py
-    command: Callable  # of the receive buffer's bytes and a directory for files of its own
-    counts_lines: bool = False  # a line an event; the others print their count at the end
+    command: Callable  # takes the bytes of the receive buffer, and a directory for its files
+    counts_lines: bool = False  # one line per event; the others print their count at the end
     is_slow: bool = False
-    is_extra: bool = False  # only where it is asked for by name
+    is_extra: bool = False  # runs only if it is chosen by name
 
     @property
     def is_ours(self):
@@ -25,7 +25,7 @@ class Receiver:
 
 
 def write_ulogd_config(buffer_bytes, directory):
-    """Returns where the configuration is."""
+    """Writes the configuration, and returns its path."""
     plugins = glob.glob("/usr/lib/*/ulogd")
     with open(os.path.join(HERE, "ulogd.conf")) as template:
         text = template.read()
@@ -39,7 +39,7 @@ def write_ulogd_config(buffer_bytes, directory):
 
 
 def program(name, *arguments, need=None, **options):
-    """A program of the host's, which has the buffer's bytes among its arguments."""
+    """A program of this host; BUFFER in its arguments becomes the bytes of the buffer."""
     def command(buffer_bytes, _):
         return [argument.replace("BUFFER", str(buffer_bytes)) for argument in arguments]
     return Receiver(name, need or arguments[0], command, counts_lines=True, **options)
@@ -51,7 +51,7 @@ def nlring(source, *arguments):
 
 
 def way(name, way_name, source, **options):
-    """One of the ways that src/main.rs has."""
+    """One of the ways in src/main.rs."""
     def command(buffer_bytes, _):
         return [RECEIVERS, way_name, source, str(buffer_bytes)]
     return Receiver(name, "receivers", command, **options)
@@ -65,7 +65,7 @@ def script(name):
 ULOGD = Receiver("ulogd2", "ulogd", lambda *where: ["ulogd", "-c", write_ulogd_config(*where)], counts_lines=True)
 LIBMNL_CALLBACK = Receiver("libmnl callback", "libmnl", lambda buffer_bytes, _: [LIBMNL, str(buffer_bytes)])
 
-# nlring's wait policies besides its own choice; but not spin, which is never seen to have done its work.
+# Wait policies of nlring besides auto. spin is not among them, because it never looks idle.
 WAITS = ["prompt", "batch"]
 
 RECEIVERS_OF = {

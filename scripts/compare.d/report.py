@@ -1,4 +1,4 @@
-"""Tables of the runs, and the figures that sum them up."""
+"""Prints tables of the runs, and a summary."""
 
 import os
 import platform
@@ -11,9 +11,9 @@ from receivers import CONNTRACK, RECEIVERS_OF, ROUTE
 
 CONNTRACK_E = "conntrack -E"
 MULTISHOT = "bare multishot, 1 ms"
-# What each row of a load's table is held against, by CPU per event.
+# What each row of a table is compared with, by CPU per event.
 REFERENCES = {CONNTRACK: [CONNTRACK_E, MULTISHOT], ROUTE: ["ip monitor route", MULTISHOT]}
-# Ours over another.
+# Our CPU divided by a rival's.
 QUOTIENTS = {
     CONNTRACK: [
         ("nlring conntrack --json", CONNTRACK_E),
@@ -24,7 +24,7 @@ QUOTIENTS = {
     ],
     ROUTE: [("nlring route --json", "ip monitor route")],
 }
-# Ours less another.
+# Our CPU minus a rival's.
 DIFFERENCES = {
     CONNTRACK: [("nlring conntrack --json", MULTISHOT)],
     ROUTE: [("nlring route --json", MULTISHOT)],
@@ -32,9 +32,9 @@ DIFFERENCES = {
 COLUMNS = "{:26}{:>9}{:>9}{:>8}{:>8}{:>8}{:>11}{:>7}"
 RATIO_COLUMN = "{:>28}"
 EXPLANATION = """\
-CPU, and of it user's and system's, is the receiver's in µs for each event received; generator is the CPU of what makes
-the events, in µs for each of them; bytes are those written for each event. Figures are medians; the last columns are
-the medians of a run's CPU over that of another receiver in the same repetition."""
+CPU (and its parts user and system) is the receiver's, in µs per received event. generator is the CPU of the program that
+makes the events, in µs per event. bytes are written per event. Figures are medians. The last columns are the medians of
+a run's CPU divided by that of another receiver in the same repetition."""
 
 
 def cpu(run):
@@ -87,9 +87,9 @@ def table(load, of_load):
     made = statistics.median([run.made for run in good] or [0])
     rate = statistics.median([run.made / run.seconds for run in good] or [0])
     references = [name for name in REFERENCES[load.receivers] if name in of_load]
-    print(f"{load.name}: {load.what}; {made:.0f} events, {rate:.0f} a second")
+    print(f"{load.name}: {load.what}; {made:.0f} events, {rate:.0f} per second")
     if load.is_asked_for:
-        print(f"({CONNTRACK_E} looks up in /proc who asked for each of these events, which costs it most of its CPU)")
+        print(f"({CONNTRACK_E} looks up in /proc who requested each of these events, which costs it most of its CPU)")
     print(COLUMNS.format("receiver", "received", "lost", "CPU", "user", "system", "generator", "bytes"),
           *(RATIO_COLUMN.format("over " + name) for name in references), sep="")
     for name, runs in of_load.items():
@@ -113,15 +113,15 @@ def row(name, runs, references):
 
 
 def summary(runs, options):
-    """A line for each comparison that was asked for."""
+    """Prints a line for each comparison of QUOTIENTS and DIFFERENCES."""
     print()
     spread = f", and its {ratios.CONFIDENCE:.0%} interval" if options.repeat >= ratios.LEAST_FOR_INTERVAL else ""
-    print(f"CPU by event, the median over pairs of one repetition{spread}:")
+    print(f"CPU per event, the median over pairs of one repetition{spread}:")
     for load in LOADS.values():
         of_load = by_receiver(runs, load)
         for ours, other in QUOTIENTS[load.receivers]:
             if load.is_asked_for and other == CONNTRACK_E:
-                continue  # it would not be slow on a router
+                continue  # on a router no program requests the events, and it would not be slow
             line(f"{load.name:8} {ours} over {other}", of_load, ours, other, cpu, ratios.quotient)
         for ours, other in DIFFERENCES[load.receivers]:
             line(f"{load.name:8} {ours} less {other}, in µs", of_load, ours, other, cpu, ratios.difference)
@@ -139,7 +139,7 @@ def line(text, of_load, ours, other, value, combine):
 
 
 def generators_line(load, of_load):
-    """What makes the events pays for those that hear them; rivals with losses are left out, since they hear less."""
+    """What listeners cost the program that makes the events. Rivals with losses are left out, because they receive less."""
     ours = {CONNTRACK: "nlring conntrack --json", ROUTE: "nlring route --json"}[load.receivers]
     costs = {name: statistics.median(generator(run) for run in runs) for name, runs in of_load.items()
              if not name.startswith("nlring") and not any(run.failure or run.lost for run in runs)}

@@ -1,4 +1,4 @@
-"""Which versions are compared."""
+"""The versions that are compared."""
 
 import os
 import re

@@ -16,7 +16,7 @@ protocol kernel k6 { ipv6 { export all; import none; }; scan time 60; }
 
 
 def configuration(seed, count):
-    """Routes whose hops depend on the seed, so that another seed changes a third of them."""
+    """Routes whose hops depend on the seed: another seed changes a third of them."""
     four = [f"  route 10.{n >> 8}.{n & 255}.0/24 via 192.0.2.{2 + (n + (seed if n % 3 == 0 else 0)) % 8};"
             for n in range(count // 2)]
     six = [f"  route fd10:{n:x}::/32 via fd00::{2 + (n + (seed if n % 3 == 0 else 0)) % 8:x};"
@@ -49,6 +49,6 @@ def run(nlring, directory, options):
 
 
 def has_hops_of(rows, seed):
-    """Whether the first and the last third of the routes have come to this seed."""
+    """Whether the routes have the hops of this seed."""
     hop = f"192.0.2.{2 + seed % 8}"
     return any(row[0] == "10.0.0.0/24" and row[5][0][0] == hop for row in rows)

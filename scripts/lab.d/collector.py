@@ -9,13 +9,13 @@ import time
 from hosts import Wrong, await_that
 
 
-# Flows expire within this time, and then nothing is lost any more.
+# Flows expire within this time; after it nothing is lost any more.
 SETTLED_SECONDS = 180
 
 
 class Collector:
     def __init__(self, start, binary, directory, name, arguments):
-        """`start` starts a program where the collector is to run: a host's, or that of this process."""
+        """`start` starts a program where the collector shall run: in a host, or in this process's namespace."""
         self.name = name
         self.output, self.stats, self.table = (directory / f"{name}.{kind}" for kind in ("out", "stats", "table"))
         self.has_table = "--mirror" in arguments or "--snapshot" in arguments
@@ -35,14 +35,14 @@ class Collector:
         self.child.send_signal(number)
 
     def report(self):
-        """Returns its statistics as of now, and its table, which it writes before them."""
+        """Returns its statistics, and its table, which it writes before them."""
         self.stats.unlink(missing_ok=True)
         self.signal(signal.SIGUSR1)
         stats = await_that(f"{self.name} reports", 20, self.read_stats)
         return stats, self.read_table() if self.has_table else None
 
     def read_stats(self):
-        """Its statistics, once it has written them: whole, because it replaces the file."""
+        """Its statistics, if it has written them. They are complete, because it replaces the file."""
         self.check()
         try:
             return json.loads(self.stats.read_text())
@@ -54,7 +54,7 @@ class Collector:
             return [json.loads(line) for line in lines]
 
     def events(self):
-        """What it has written until now, without a last line that is not complete."""
+        """The events that it has written until now, without an incomplete last line."""
         text = self.output.read_text() if self.output.exists() else ""
         return [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
 
@@ -66,15 +66,15 @@ class Collector:
         return await_that(what, seconds, found)
 
     def await_start(self):
-        """A mirror's table is complete after its first resync."""
+        """Waits for its first resync, because its table is complete then."""
         self.await_events(f"{self.name} follows", 20, lambda event: event["event"] == "resynced")
 
     def check_table(self, kernel_list, row_of, seconds):
-        """Waits until the mirror's table is the kernel's list, and returns the seconds that took.
+        """Waits until the mirror's table equals the kernel's list, and returns the seconds that this took.
 
-        It has so many seconds after its last loss: flows that expire many at once can overrun it though nothing else happens.
-        Whatever differs at first, or after such a loss, must be right in a later comparison. What differs only later has changed
-        meanwhile, as a flow that expired; what changes while the two are read may be in either state.
+        The limit `seconds` counts from its last loss, because many flows that expire at once can overrun it although nothing
+        else happens. What differs at first, or after such a loss, must be right in a later comparison. What differs only
+        later has changed meanwhile, like a flow that expired. What changes while the two are read may be in either state.
         """
         begun = time.monotonic()
         missing, extra, dropped = set(), set(), None
@@ -103,7 +103,7 @@ class Collector:
         return int(status.split("VmRSS:")[1].split()[0])
 
     def end(self):
-        """Ends it in order, and returns its statistics."""
+        """Ends it by SIGINT, and returns its statistics."""
         self.child.send_signal(signal.SIGCONT)
         self.child.send_signal(signal.SIGINT)
         try:

@@ -1,4 +1,4 @@
-"""A gateway whose flowtable takes flows over, and lets them go. The kernel makes no event of either."""
+"""A gateway whose flowtable takes flows and releases them. Neither makes an event."""
 
 import sys
 
@@ -15,7 +15,7 @@ table ip t {
   chain forward { type filter hook forward priority 0; ct state established,related accept; }
 }
 """
-# Keeps a connection open and sends by it for as long as it runs.
+# Keeps a connection open, and sends on it while it runs.
 STREAM = """
 import socket, sys, time
 with socket.create_connection((sys.argv[1], 7), 10) as s:
@@ -25,7 +25,7 @@ with socket.create_connection((sys.argv[1], 7), 10) as s:
         s.recv(4096)
         time.sleep(0.05)
 """
-# The audits' interval, and how long after a change the mirror may still be wrong.
+# The interval of the audits, and how long the mirror may be wrong after a change.
 AUDIT, BOUND_SECONDS = "1s", 10
 
 
@@ -60,7 +60,7 @@ def run(nlring, directory, options):
             yield f"released again, {each.name}: {same(each, gateway, False)}"
         audited = sum(event.get("reason") == "audit" for event in mirror.events())
         if audited < 2:
-            raise Wrong(f"{audited} audits found a difference, where two were made")
+            raise Wrong(f"{audited} audits found a difference, and two were made")
         for each in (mirror, late):
             each.end()
 
@@ -80,7 +80,7 @@ def start_stream(client, directory, name):
 
 
 def same(mirror, gateway, is_offloaded):
-    """The kernel comes to the state that is expected, and the mirror to the kernel's."""
+    """Waits until the kernel is in the expected state, and the mirror equals it."""
     def flows():
         return listed_flows(gateway.run)
     await_that(f"the kernel's flows are offloaded: {is_offloaded}", 60,

@@ -47,7 +47,7 @@ def start_daemons(router, directory):
 
 
 def steps():
-    """Lines of vtysh to add and to remove: routes with one hop, with a second one, with other ones, with none."""
+    """Lines of vtysh to add and to remove: routes get one hop, a second one, other ones, none."""
     def lines(hop, numbers):
         for n in numbers:
             yield f"ip route 10.{n >> 8}.{n & 255}.0/24 192.0.2.{hop}"
@@ -58,7 +58,7 @@ def steps():
 
 
 def check(router, mirror, destinations):
-    """Waits until the kernel has all of them, and the mirror what the kernel has. Returns the seconds of the latter."""
+    """Waits until the kernel has all destinations, then until the mirror equals it. Returns the seconds of the second wait."""
     def has_all():
         return destinations <= {row[0] for row in listed_routes(router.run)}
     await_that("the kernel has FRR's routes", 60, has_all)

@@ -9,15 +9,15 @@ import time
 
 
 class Wrong(Exception):
-    """Something that should hold and does not."""
+    """Something should hold, and does not."""
 
 
 class Missing(Exception):
-    """Something that this machine lacks, so that a scenario cannot run."""
+    """This machine lacks something that a scenario needs."""
 
 
 def run(*command, **options):
-    """A command's output. Raises Wrong with what it printed when it fails."""
+    """Returns the output of a command. If it fails, raises Wrong with its errors."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, **options)
     if done.returncode != 0:
         raise Wrong(f"{' '.join(map(str, command))}: exit code {done.returncode}: {done.stderr.strip()}")
@@ -25,7 +25,7 @@ def run(*command, **options):
 
 
 def await_that(what, seconds, condition):
-    """Returns the condition's value, once it is true."""
+    """Waits until the condition is true, and returns its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -80,7 +80,7 @@ class Host:
 
 @contextlib.contextmanager
 def hosts(*names):
-    """Makes hosts, and removes them with all that runs in them."""
+    """Makes hosts, and in the end removes them with everything that runs in them."""
     with contextlib.ExitStack() as stack:
         made = []
         for name in names:

@@ -21,7 +21,7 @@ table inet filter {
 }
 """
 
-# Answers each datagram, and each connection with what it sent, on the port that is given.
+# Echoes datagrams and connections on the given port.
 ECHO = """
 import socketserver, sys, threading
 address = ("0.0.0.0", int(sys.argv[1]))
@@ -85,13 +85,13 @@ def run(nlring, directory, options):
 
 
 def follow_as_text(gateway, nlring, directory, options):
-    """Starts conntrack -E and nlring beside each other, and returns the two with their files, once both listen."""
+    """Starts conntrack -E and nlring, and returns both with their files as soon as both listen."""
     followers = []
     for name, command in (("peer", ["conntrack", "-E", "-b", "8388608"]), ("ours", [nlring, "conntrack", *options])):
         with open(directory / f"{name}.text", "wb") as text:
             child = gateway.start(*command, stdout=text, stderr=(directory / f"{name}.err").open("wb"))
         followers.append((child, directory / f"{name}.text"))
-    # Both listen once both have printed the same flow's end.
+    # Both listen as soon as both have printed the end of the same flow.
     def both_print():
         gateway.run("conntrack", "-I", "-s", "192.0.2.1", "-d", "192.0.2.2", "-p", "udp", "--sport", "1", "--dport", "1", "-t", "60")
         gateway.run("conntrack", "-D", "-s", "192.0.2.1", "-d", "192.0.2.2", "-p", "udp")
@@ -102,7 +102,7 @@ def follow_as_text(gateway, nlring, directory, options):
 
 
 def same_text(peer, ours):
-    """Ends both followers, and compares what they printed of all flows but those before both followed."""
+    """Ends both followers, and compares their lines, except those of the flows that showed that both listen."""
     lines = []
     for child, file in (peer, ours):
         def is_at_rest(file=file, sizes=[]):
@@ -111,11 +111,11 @@ def same_text(peer, ours):
         await_that("nothing more is printed", 20, is_at_rest)
         child.send_signal(signal.SIGINT)
         child.wait(10)
-        # conntrack names the program that caused an event where that still runs.
+        # conntrack names the program that caused an event, if it still runs.
         lines.append([line.split(" progname=")[0].rstrip() for line in file.read_text().splitlines()
                       if "192.0.2.1" not in line])
-    # The order may differ where two cores make events at once. Of a flush conntrack -E prints only the beginning, because it
-    # ends at the first event that it loses.
+    # The order may differ, because two cores make events at once. conntrack -E prints only the beginning of a flush, because
+    # it ends at the first event that it loses.
     theirs, ours = map(collections.Counter, lines)
     if theirs - ours or not any("[DESTROY]" in line for line in theirs):
         raise Wrong(f"conntrack -E printed {theirs.total()} lines, nlring {ours.total()}; nlring lacks "
@@ -124,7 +124,7 @@ def same_text(peer, ours):
 
 
 def check_translations(events):
-    """Each flow between the hosts begins once, ends once and says how it is translated."""
+    """Checks that each flow between the hosts begins once, ends once and says how it is translated."""
     lives = {}
     for event in events:
         orig = event.get("orig", {})

@@ -1,4 +1,4 @@
-"""A host that takes its IPv6 routes from a router's advertisements. The kernel makes no event when one changes them."""
+"""A host that gets its IPv6 routes from a router's advertisements, which change them without an event."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ def run(nlring, directory, options):
 
 
 def follows(host, advertisement):
-    """Whether the default route and the static route are as the advertisement wants them."""
+    """Whether the default route and the static route are as the advertisement says."""
     rows = {row[0]: (dict(row[6]), row[7]) for row in listed_routes(host.run) if row[0] in ("::/0", "fd77::/64")}
     if len(rows) < 2:
         return False

@@ -1,6 +1,6 @@
-"""Tables of the kernel, and the mirrors' tables, as sets of rows that can be compared.
+"""Tables of the kernel and of the mirrors, as sets of rows that can be compared.
 
-Functions that read the kernel's table take `run`: that of a host, or of a process that is in the namespace itself.
+Functions that read the kernel's table take `run`, which runs a command in the right namespace.
 """
 
 import collections
@@ -16,7 +16,7 @@ PROTOCOLS = {"2": "kernel", "3": "boot", "4": "static", "9": "ra", "11": "zebra"
 
 
 def flow_row(entry):
-    """What `conntrack -L` prints of a flow, too."""
+    """The fields of a flow that `conntrack -L` prints too."""
     names = ("src", "dst", "sport", "dport")
     status = entry["status"]
     return (entry["proto"], *(str(entry[way].get(name)) for way in ("orig", "reply") for name in names),

@@ -8,7 +8,7 @@
     reason = "the bench's ways: sizes here are far from any limit"
 )]
 
-// The bench's ways, so that they are the same here; ending is its business, here a signal does it.
+// The ways of the bench, so that both measure the same. Here a signal ends them.
 #[allow(dead_code)]
 #[path = "../../../benches/receive/memory.rs"]
 mod memory;
@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Leaves it to a thread to end the process: most ways block for ever when nothing comes.
+/// Lets a thread end the process, because most ways block for ever when nothing comes.
 fn end_by_signal() -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! nlring's engine, as a user has it who sets nothing but, perhaps, when it wakes.
+//! nlring's engine with its defaults, except perhaps the wait policy.
 
 use std::hint::black_box;
 use std::io;
@@ -12,7 +12,7 @@ use crate::tally::Tally;
 
 pub struct Ours {
     running: Running,
-    /// Looks at the messages, and says how many there are.
+    /// Reads the messages, and returns how many there are.
     look: fn(&MessageList<'_>) -> usize,
 }
 

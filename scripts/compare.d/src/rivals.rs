@@ -51,7 +51,7 @@ impl Way for Neli {
     }
 }
 
-/// Bytes, into a buffer of the caller's.
+/// Datagrams as bytes, in a buffer of the caller.
 pub struct NetlinkSys {
     socket: netlink_sys::Socket,
     buffer: Vec<u8>,

@@ -35,7 +35,7 @@ impl Source {
     pub fn groups(self) -> &'static [u32] {
         match self {
             Self::Conntrack => &[1, 2, 3], // NEW, UPDATE, DESTROY
-            Self::Route => &[7, 11],       // IPv4's and IPv6's
+            Self::Route => &[7, 11],       // IPv4 and IPv6
         }
     }
 
@@ -48,7 +48,7 @@ impl Source {
     }
 }
 
-/// Gives a rival's socket the options that ours has, whether or not its own API can.
+/// Gives a rival's socket the options that ours has, also if its own API cannot set them.
 pub fn level(rival: BorrowedFd<'_>, buffer_bytes: usize) -> io::Result<()> {
     let socket = Socket::try_from(rival.try_clone_to_owned()?)?;
     socket.set_recv_buffer_bytes(buffer_bytes)?;

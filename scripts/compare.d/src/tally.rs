@@ -1,8 +1,8 @@
-//! Counting what a receiver gets.
+//! Counts what a receiver gets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the one tally there is has counted, for the thread that ends the process.
+/// The count of the only tally, for the thread that ends the process.
 static RECEIVED: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Default)]

@@ -1,12 +1,12 @@
-//! Begins UDP flows over the loopback device, as fast as they go: `udp_flows COUNT`.
+//! Begins UDP flows over the loopback device, as fast as it can: `udp_flows COUNT`.
 //!
-//! The packets alone make these events. `nlring flood conntrack-flows` also removes each flow, and of an event that
-//! somebody has asked for, conntrack -E looks up in /proc who that was: it would be the slower for it.
+//! Packets alone make these events. `nlring flood conntrack-flows` also removes each flow by a request, and for such an
+//! event conntrack -E looks up the requesting program in /proc, which would make it slower.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, UdpSocket};
 
-/// Further addresses would be those of the whole network.
+/// Destinations are 127.1.0.0 and up; the end of 127/8, with its broadcast address, is left out.
 const MOST: u32 = 253 << 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
