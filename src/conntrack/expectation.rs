@@ -1,40 +1,11 @@
 //! Expectations, decoded from their messages.
 
+use super::kernel::{FIXED_BYTES, cta_expect as cta, message_type};
+use super::kind_of;
 use super::tuple::Tuple;
-use super::{FIXED_BYTES, kind_of};
 use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::{Attribute, Message};
-
-/// `NFNL_SUBSYS_CTNETLINK_EXP`, the upper byte of the message type.
-const SUBSYSTEM: u16 = 2;
-
-/// `enum ctattr_expect`, and of `enum ctattr_expect_nat` its two.
-mod cta {
-    pub const MASTER: u16 = 1;
-    pub const TUPLE: u16 = 2;
-    pub const MASK: u16 = 3;
-    pub const TIMEOUT: u16 = 4;
-    pub const ID: u16 = 5;
-    pub const HELP_NAME: u16 = 6;
-    pub const ZONE: u16 = 7;
-    pub const FLAGS: u16 = 8;
-    pub const CLASS: u16 = 9;
-    pub const NAT: u16 = 10;
-    pub const FN: u16 = 11;
-    pub const NAT_DIR: u16 = 1;
-    pub const NAT_TUPLE: u16 = 2;
-}
-
-/// Bits of [`Expectation::flags`] (`NF_CT_EXPECT_*`, `include/uapi/linux/netfilter/nf_conntrack_common.h`).
-pub mod expectation_flags {
-    /// Stays after it was met.
-    pub const PERMANENT: u32 = 1;
-    /// Cannot be met for now.
-    pub const INACTIVE: u32 = 2;
-    /// Was made by a program.
-    pub const USERSPACE: u32 = 4;
-}
 
 /// A connection that a helper expects because of what it read in another one, such as an FTP data connection.
 ///
@@ -136,7 +107,7 @@ impl<'a> Expectation<'a> {
     /// None when the message is no expectation: neither `IPCTNL_MSG_EXP_NEW` nor `IPCTNL_MSG_EXP_DELETE`. None too when
     /// it has no tuple with both addresses, since nothing then says what is expected.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
-        let kind = kind_of(message, SUBSYSTEM)?;
+        let kind = kind_of(message, message_type::EXP_NEW, message_type::EXP_DELETE)?;
         let attributes = message.attributes(FIXED_BYTES);
         let mut expectation = Self {
             kind,
@@ -182,6 +153,7 @@ mod tests {
     use nlring_testing::datagrams::conntrack::{EXPECT_NEW, UDP_NEW};
     use nlring_testing::datagrams::for_each_damaged;
 
+    use super::super::expectation_flags;
     use super::*;
     use crate::{MessageBuilder, MessageList};
 

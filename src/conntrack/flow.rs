@@ -3,36 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
+use super::kernel::{FIXED_BYTES, cta, cta_timestamp, message_type, status};
+use super::state::{Counters, ProtocolState};
 use super::tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
-use super::{FIXED_BYTES, kind_of, name_in, time};
+use super::{kind_of, name_in, time};
 use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::{Attribute, Attributes, Message};
-
-/// `NFNL_SUBSYS_CTNETLINK`, the upper byte of the message type.
-const SUBSYSTEM: u16 = 1;
-
-/// `enum ctattr_type`.
-mod cta {
-    pub const TUPLE_ORIG: u16 = 1;
-    pub const TUPLE_REPLY: u16 = 2;
-    pub const STATUS: u16 = 3;
-    pub const PROTOINFO: u16 = 4;
-    pub const HELP: u16 = 5;
-    pub const TIMEOUT: u16 = 7;
-    pub const MARK: u16 = 8;
-    pub const COUNTERS_ORIG: u16 = 9;
-    pub const COUNTERS_REPLY: u16 = 10;
-    pub const USE: u16 = 11;
-    pub const ID: u16 = 12;
-    pub const TUPLE_MASTER: u16 = 14;
-    pub const SECMARK: u16 = 17;
-    pub const ZONE: u16 = 18;
-    pub const SECCTX: u16 = 19;
-    pub const TIMESTAMP: u16 = 20;
-    pub const LABELS: u16 = 22;
-    pub const TIMESTAMP_EVENT: u16 = 27;
-}
 
 /// A flow, as one message tells of it.
 ///
@@ -164,7 +141,7 @@ impl<'a> Flow<'a> {
     /// `IPCTNL_MSG_CT_NEW` nor `IPCTNL_MSG_CT_DELETE`, or netlink's own. None too when it has no original tuple with
     /// both addresses, since nothing then says which flow it is.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
-        let kind = kind_of(message, SUBSYSTEM)?;
+        let kind = kind_of(message, message_type::CT_NEW, message_type::CT_DELETE)?;
         let mut flow = Self::without_attributes(kind, message);
         let mut orig = None;
         for attribute in message.attributes(FIXED_BYTES) {
@@ -203,7 +180,7 @@ impl<'a> Flow<'a> {
     /// beginning has none (Linux v6.18, net/netfilter/nf_conntrack_core.c, `nf_ct_resolve_clash_harder`).
     #[inline]
     pub fn is_nat_clash(&self) -> bool {
-        self.status.unwrap_or(0) & super::status::NAT_CLASH != 0
+        self.status.unwrap_or(0) & status::NAT_CLASH != 0
     }
 
     /// What the flow's addresses are translated to, told from its tuples: answers go to the translated source and come
@@ -320,12 +297,12 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Reads `enum ctattr_timestamp`.
+    /// Reads `enum ctattr_tstamp`.
     fn set_timestamps(&mut self, attributes: Attributes<'_>) {
         for attribute in attributes {
             match attribute.attribute_type() {
-                1 => self.start = instant(attribute),
-                2 => self.stop = instant(attribute),
+                cta_timestamp::START => self.start = instant(attribute),
+                cta_timestamp::STOP => self.stop = instant(attribute),
                 _ => {}
             }
         }
@@ -338,127 +315,12 @@ fn instant(attribute: Attribute<'_>) -> Option<SystemTime> {
     attribute.as_be64().map(time::from_ns)
 }
 
-/// Where a connection stands, as the kernel's tracker of its protocol sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ProtocolState {
-    /// `enum tcp_conntrack` (`include/uapi/linux/netfilter/nf_conntrack_tcp.h`).
-    Tcp(u8),
-    /// `enum sctp_conntrack` (`include/uapi/linux/netfilter/nf_conntrack_sctp.h`).
-    Sctp(u8),
-    /// `enum ct_dccp_states` (Linux v6.12, `include/linux/netfilter/nf_conntrack_dccp.h`).
-    Dccp(u8),
-}
-
-impl ProtocolState {
-    /// The state's name in the kernel, such as `"ESTABLISHED"`. None for a number that this version does not know.
-    ///
-    /// ```
-    /// use nlring::conntrack::ProtocolState;
-    ///
-    /// assert_eq!(ProtocolState::Tcp(1).name(), Some("SYN_SENT"));
-    /// assert_eq!(ProtocolState::Tcp(99).name(), None);
-    /// ```
-    pub fn name(self) -> Option<&'static str> {
-        let (names, number): (&[&'static str], u8) = match self {
-            Self::Tcp(number) => (&TCP_STATES, number),
-            Self::Sctp(number) => (&SCTP_STATES, number),
-            Self::Dccp(number) => (&DCCP_STATES, number),
-        };
-        names.get(usize::from(number)).copied()
-    }
-
-    /// The state's number.
-    #[inline]
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Tcp(number) | Self::Sctp(number) | Self::Dccp(number) => number,
-        }
-    }
-
-    /// Reads `enum ctattr_protoinfo`, which holds one protocol's state.
-    #[inline]
-    fn decode(attributes: Attributes<'_>) -> Option<Self> {
-        let protocol = { attributes }.next()?;
-        let state = || protocol.nested().get(1)?.as_u8();
-        match protocol.attribute_type() {
-            1 => state().map(Self::Tcp),
-            2 => state().map(Self::Dccp),
-            3 => state().map(Self::Sctp),
-            _ => None,
-        }
-    }
-}
-
-const TCP_STATES: [&str; 10] = [
-    "NONE",
-    "SYN_SENT",
-    "SYN_RECV",
-    "ESTABLISHED",
-    "FIN_WAIT",
-    "CLOSE_WAIT",
-    "LAST_ACK",
-    "TIME_WAIT",
-    "CLOSE",
-    "SYN_SENT2",
-];
-
-const SCTP_STATES: [&str; 10] = [
-    "NONE",
-    "CLOSED",
-    "COOKIE_WAIT",
-    "COOKIE_ECHOED",
-    "ESTABLISHED",
-    "SHUTDOWN_SENT",
-    "SHUTDOWN_RECD",
-    "SHUTDOWN_ACK_SENT",
-    "HEARTBEAT_SENT",
-    "HEARTBEAT_ACKED",
-];
-
-const DCCP_STATES: [&str; 10] = [
-    "NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT", "IGNORE",
-    "INVALID",
-];
-
-/// What one direction has carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes, from the IP header on.
-    pub bytes: u64,
-}
-
-impl Counters {
-    /// Reads `enum ctattr_counters`. None unless both are there.
-    #[inline]
-    fn decode(attributes: Attributes<'_>) -> Option<Self> {
-        let (mut packets, mut bytes) = (None, None);
-        for attribute in attributes {
-            match attribute.attribute_type() {
-                1 => packets = attribute.as_be64(),
-                2 => bytes = attribute.as_be64(),
-                3 => packets = attribute.as_be32().map(u64::from),
-                4 => bytes = attribute.as_be32().map(u64::from),
-                _ => {}
-            }
-        }
-        Some(Self {
-            packets: packets?,
-            bytes: bytes?,
-        })
-    }
-}
-
 /// On bytes as Linux 6.18 sent them to a little-endian machine.
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use nlring_testing::datagrams::conntrack::{ICMPV6_NEW, TCP_DESTROY, TCP_NEW, UDP_NEW};
     use nlring_testing::datagrams::for_each_damaged;
 
-    use super::super::status;
     use super::*;
     use crate::message::flags;
     use crate::{MessageBuilder, MessageList};

@@ -2,24 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::status;
+use super::kernel::{NAME, cta, cta_nat, cta_protoinfo, status};
 use super::tuple::{Key, Tuple, Zone, ZoneDirection};
 use crate::message::MessageBuilder;
-
-/// `enum ctattr_type`.
-mod cta {
-    pub const TUPLE_REPLY: u16 = 2;
-    pub const STATUS: u16 = 3;
-    pub const PROTOINFO: u16 = 4;
-    pub const HELP: u16 = 5;
-    pub const NAT_SRC: u16 = 6;
-    pub const TIMEOUT: u16 = 7;
-    pub const MARK: u16 = 8;
-    pub const NAT_DST: u16 = 13;
-    pub const MARK_MASK: u16 = 21;
-    pub const LABELS: u16 = 22;
-    pub const LABELS_MASK: u16 = 23;
-}
 
 /// How many labels there are in the kernel (Linux v6.18, include/net/netfilter/nf_conntrack_labels.h,
 /// `NF_CT_LABELS_MAX_SIZE`), in words of 32.
@@ -143,12 +128,18 @@ impl<'a> NewFlow<'a> {
 /// Appends `enum ctattr_nat`: a range of one address, and of one port (`enum ctattr_protonat`).
 fn put_nat(nat: MessageBuilder<'_>, address: IpAddr, port: Option<u16>) -> MessageBuilder<'_> {
     let nat = match address {
-        IpAddr::V4(v4) => nat.attribute(1, &v4.octets()).attribute(2, &v4.octets()),
-        IpAddr::V6(v6) => nat.attribute(4, &v6.octets()).attribute(5, &v6.octets()),
+        IpAddr::V4(v4) => nat
+            .attribute(cta_nat::V4_MIN_IP, &v4.octets())
+            .attribute(cta_nat::V4_MAX_IP, &v4.octets()),
+        IpAddr::V6(v6) => nat
+            .attribute(cta_nat::V6_MIN_IP, &v6.octets())
+            .attribute(cta_nat::V6_MAX_IP, &v6.octets()),
     };
     match port {
-        Some(port) => nat.nested(3, |range| {
-            range.attribute_be16(1, port).attribute_be16(2, port)
+        Some(port) => nat.nested(cta_nat::PROTO, |range| {
+            range
+                .attribute_be16(cta_nat::PROTO_PORT_MIN, port)
+                .attribute_be16(cta_nat::PROTO_PORT_MAX, port)
         }),
         None => nat,
     }
@@ -238,9 +229,10 @@ impl<'a> FlowChange<'a> {
             message = marked.attribute_be32(cta::MARK_MASK, mask);
         }
         if let Some(state) = self.tcp_state {
-            // CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE.
             message = message.nested(cta::PROTOINFO, |info| {
-                info.nested(1, |tcp| tcp.attribute_u8(1, state))
+                info.nested(cta_protoinfo::TCP, |tcp| {
+                    tcp.attribute_u8(cta_protoinfo::STATE, state)
+                })
             });
         }
         if self.labels_mask != [0; LABEL_WORDS] {
@@ -249,8 +241,7 @@ impl<'a> FlowChange<'a> {
             message = labelled.attribute(cta::LABELS_MASK, mask.as_flattened());
         }
         if let Some(helper) = self.helper {
-            // CTA_HELP_NAME.
-            message = message.nested(cta::HELP, |help| help.attribute_str_nul(1, helper));
+            message = message.nested(cta::HELP, |help| help.attribute_str_nul(NAME, helper));
         }
         message
     }

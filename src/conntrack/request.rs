@@ -2,6 +2,7 @@
 
 use super::expectation::Expectation;
 use super::flow::Flow;
+use super::kernel::{cta, message_type};
 use super::new_flow::{FlowChange, NewFlow};
 use super::statistics::{CpuStatistics, TableStatistics};
 use super::tuple::Key;
@@ -10,25 +11,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Replies, Requester};
 use crate::socket::Protocol;
-
-/// `NFNL_SUBSYS_CTNETLINK` in the upper byte, and of `enum cntl_msg_types`.
-const CT_NEW: u16 = 0x100;
-const CT_GET: u16 = 0x101;
-const CT_DELETE: u16 = 0x102;
-const CT_GET_STATS_CPU: u16 = 0x104;
-const CT_GET_STATS: u16 = 0x105;
-/// `NFNL_SUBSYS_CTNETLINK_EXP`, `IPCTNL_MSG_EXP_GET`.
-const EXP_GET: u16 = 0x201;
-
-/// `enum ctattr_type`.
-mod cta {
-    pub const STATUS: u16 = 3;
-    pub const MARK: u16 = 8;
-    pub const ID: u16 = 12;
-    pub const ZONE: u16 = 18;
-    pub const MARK_MASK: u16 = 21;
-    pub const STATUS_MASK: u16 = 26;
-}
 
 /// So many requests of a batch are built at a time.
 const BATCH: usize = 4096;
@@ -187,7 +169,7 @@ impl Requests {
             }
         };
         let requester = &mut self.requester;
-        requester.dump(CT_GET, |message| filter.put(message, 0), take)
+        requester.dump(message_type::CT_GET, |message| filter.put(message, 0), take)
     }
 
     /// Begins a dump of the flows and returns the replies, to be read one by one: for a table that is not to be kept whole.
@@ -215,7 +197,9 @@ impl Requests {
     /// As [`Requester::send`]. What the kernel makes of the request is in the replies.
     pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
         let requester = &mut self.requester;
-        requester.send(CT_GET, flags::DUMP, |message| filter.put(message, 0))
+        requester.send(message_type::CT_GET, flags::DUMP, |message| {
+            filter.put(message, 0)
+        })
     }
 
     /// Looks a flow up. None: there is none.
@@ -258,7 +242,7 @@ impl Requests {
         let mut batch = Batch::new();
         for (part, keys) in keys.chunks(BATCH).enumerate() {
             for key in keys {
-                batch.add(CT_GET, 0, |message| key.put(message))?;
+                batch.add(message_type::CT_GET, 0, |message| key.put(message))?;
             }
             batch.send(&mut self.requester, |index, reply| match reply {
                 Ok(message) => f(part * BATCH + index, Flow::decode(&message).as_ref()),
@@ -283,7 +267,7 @@ impl Requests {
         let flags = flags::CREATE | flags::EXCL;
         let asked = self
             .requester
-            .ask(CT_NEW, flags, |message| flow.put(message));
+            .ask(message_type::CT_NEW, flags, |message| flow.put(message));
         asked.map_err(|error| error.during("make a conntrack entry"))
     }
 
@@ -293,9 +277,9 @@ impl Requests {
     ///
     /// As [`Requester::ask`], and what [`FlowChange`] says.
     pub fn update(&mut self, key: &Key, change: &FlowChange<'_>) -> Result<bool> {
-        let asked = self
-            .requester
-            .ask(CT_NEW, 0, |message| change.put(key.put(message)));
+        let asked = self.requester.ask(message_type::CT_NEW, 0, |message| {
+            change.put(key.put(message))
+        });
         unless_missing(asked, "change a conntrack entry")
     }
 
@@ -305,9 +289,9 @@ impl Requests {
     ///
     /// As [`Requester::ask`].
     pub fn delete(&mut self, key: &Key, id: Option<u32>) -> Result<bool> {
-        let asked = self
-            .requester
-            .ask(CT_DELETE, 0, |message| put_deletion(message, key, id));
+        let asked = self.requester.ask(message_type::CT_DELETE, 0, |message| {
+            put_deletion(message, key, id)
+        });
         unless_missing(asked, "remove a conntrack entry")
     }
 
@@ -332,7 +316,7 @@ impl Requests {
         }
         let asked = self
             .requester
-            .ask(CT_DELETE, 0, |message| filter.put(message, 1));
+            .ask(message_type::CT_DELETE, 0, |message| filter.put(message, 1));
         asked.map_err(|error| error.during(OPERATION))
     }
 
@@ -341,9 +325,9 @@ impl Requests {
         let take = |other_count: &mut usize, message: &Message<'_>| {
             *other_count += usize::from(filter.decode(message).is_none());
         };
-        let dump = self
-            .requester
-            .dump(CT_GET, |message| filter.put(message, 0), take)?;
+        let dump =
+            self.requester
+                .dump(message_type::CT_GET, |message| filter.put(message, 0), take)?;
         Ok(dump.items == 0)
     }
 
@@ -357,9 +341,11 @@ impl Requests {
             all.extend(CpuStatistics::decode(message));
         };
         let fill = fixed(Family::UNSPEC);
-        let dump = self
-            .requester
-            .dump(CT_GET_STATS_CPU, |message| message.bytes(&fill), take)?;
+        let dump = self.requester.dump(
+            message_type::CT_GET_STATS_CPU,
+            |message| message.bytes(&fill),
+            take,
+        )?;
         Ok(dump.items)
     }
 
@@ -370,9 +356,11 @@ impl Requests {
     /// As [`Requester::ask`].
     pub fn table_statistics(&mut self) -> Result<TableStatistics> {
         const OPERATION: &str = "ask how full the conntrack table is";
-        let mut replies = self.requester.send(CT_GET_STATS, 0, |message| {
-            message.bytes(&fixed(Family::UNSPEC))
-        })?;
+        let mut replies = self
+            .requester
+            .send(message_type::CT_GET_STATS, 0, |message| {
+                message.bytes(&fixed(Family::UNSPEC))
+            })?;
         let mut statistics = None;
         while let Some(message) = replies
             .next_message()
@@ -400,7 +388,7 @@ impl Requests {
         };
         let fill = fixed(family);
         self.requester
-            .dump(EXP_GET, |message| message.bytes(&fill), take)
+            .dump(message_type::EXP_GET, |message| message.bytes(&fill), take)
     }
 }
 
@@ -429,7 +417,7 @@ impl NewFlow<'_> {
     /// As [`Batch::add`].
     pub fn add_in(&self, batch: &mut Batch) -> Result<()> {
         let flags = flags::CREATE | flags::EXCL;
-        batch.add(CT_NEW, flags, |message| self.put(message))
+        batch.add(message_type::CT_NEW, flags, |message| self.put(message))
     }
 }
 
@@ -441,7 +429,9 @@ impl Key {
     ///
     /// As [`Batch::add`].
     pub fn delete_in(&self, batch: &mut Batch, id: Option<u32>) -> Result<()> {
-        batch.add(CT_DELETE, 0, |message| put_deletion(message, self, id))
+        batch.add(message_type::CT_DELETE, 0, |message| {
+            put_deletion(message, self, id)
+        })
     }
 }
 

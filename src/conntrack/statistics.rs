@@ -1,6 +1,6 @@
 //! What conntrack counts.
 
-use super::FIXED_BYTES;
+use super::kernel::{FIXED_BYTES, cta_stats, cta_stats_global};
 use crate::message::Message;
 
 /// What conntrack has counted on one CPU since the namespace was made, wrapping (`enum ctattr_stats_cpu`). A kernel sends those
@@ -62,21 +62,21 @@ impl CpuStatistics {
 
     fn counter(&mut self, attribute_type: u16) -> Option<&mut Option<u32>> {
         Some(match attribute_type {
-            1 => &mut self.searched,
-            2 => &mut self.found,
-            3 => &mut self.new,
-            4 => &mut self.invalid,
-            5 => &mut self.ignore,
-            6 => &mut self.delete,
-            7 => &mut self.delete_list,
-            8 => &mut self.insert,
-            9 => &mut self.insert_failed,
-            10 => &mut self.drop,
-            11 => &mut self.early_drop,
-            12 => &mut self.error,
-            13 => &mut self.search_restart,
-            14 => &mut self.clash_resolve,
-            15 => &mut self.chain_toolong,
+            cta_stats::SEARCHED => &mut self.searched,
+            cta_stats::FOUND => &mut self.found,
+            cta_stats::NEW => &mut self.new,
+            cta_stats::INVALID => &mut self.invalid,
+            cta_stats::IGNORE => &mut self.ignore,
+            cta_stats::DELETE => &mut self.delete,
+            cta_stats::DELETE_LIST => &mut self.delete_list,
+            cta_stats::INSERT => &mut self.insert,
+            cta_stats::INSERT_FAILED => &mut self.insert_failed,
+            cta_stats::DROP => &mut self.drop,
+            cta_stats::EARLY_DROP => &mut self.early_drop,
+            cta_stats::ERROR => &mut self.error,
+            cta_stats::SEARCH_RESTART => &mut self.search_restart,
+            cta_stats::CLASH_RESOLVE => &mut self.clash_resolve,
+            cta_stats::CHAIN_TOOLONG => &mut self.chain_toolong,
             _ => return None,
         })
     }
@@ -96,8 +96,10 @@ impl TableStatistics {
     pub(super) fn decode(message: &Message<'_>) -> Option<Self> {
         let attributes = message.attributes(FIXED_BYTES);
         Some(Self {
-            entry_count: attributes.get(1)?.as_be32()?,
-            max_entry_count: attributes.get(2).and_then(|max| max.as_be32()),
+            entry_count: attributes.get(cta_stats_global::ENTRIES)?.as_be32()?,
+            max_entry_count: attributes
+                .get(cta_stats_global::MAX_ENTRIES)
+                .and_then(|max| max.as_be32()),
         })
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::kernel::{ICMPV6, cta, cta_ip, cta_proto, cta_tuple};
+use crate::Family;
 use crate::message::{Attributes, MessageBuilder, NESTED};
 
 /// One direction of a flow: who sends to whom.
@@ -94,9 +96,12 @@ impl Tuple {
         Some(Self::new(self.dst, self.src, self.protocol, layer4))
     }
 
-    /// `AF_INET` or `AF_INET6`.
-    pub(super) fn family(&self) -> u8 {
-        if self.src.is_ipv4() { 2 } else { 10 }
+    /// The family of the addresses.
+    pub(super) fn family(&self) -> Family {
+        match self.src {
+            IpAddr::V4(_) => Family::INET,
+            IpAddr::V6(_) => Family::INET6,
+        }
     }
 
     /// Appends the inside of a `CTA_TUPLE_*`: `enum ctattr_tuple`.
@@ -106,32 +111,35 @@ impl Tuple {
         zone: Option<u16>,
     ) -> MessageBuilder<'a> {
         let message = message
-            .nested(1, |ip| {
-                put_address(put_address(ip, 1, self.src), 2, self.dst)
+            .nested(cta_tuple::IP, |ip| {
+                let ip = put_address(ip, (cta_ip::V4_SRC, cta_ip::V6_SRC), self.src);
+                put_address(ip, (cta_ip::V4_DST, cta_ip::V6_DST), self.dst)
             })
-            .nested(2, |protocol| self.put_layer4(protocol));
+            .nested(cta_tuple::PROTO, |protocol| self.put_layer4(protocol));
         match zone {
-            Some(zone) => message.attribute_be16(3, zone),
+            Some(zone) => message.attribute_be16(cta_tuple::ZONE, zone),
             None => message,
         }
     }
 
     /// Appends `enum ctattr_l4proto`.
     fn put_layer4<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
-        let message = message.attribute_u8(1, self.protocol);
+        let message = message.attribute_u8(cta_proto::NUM, self.protocol);
         match self.layer4 {
             Layer4::None => message,
-            Layer4::Ports { src, dst } => message.attribute_be16(2, src).attribute_be16(3, dst),
+            Layer4::Ports { src, dst } => message
+                .attribute_be16(cta_proto::SRC_PORT, src)
+                .attribute_be16(cta_proto::DST_PORT, dst),
             Layer4::Icmp {
                 icmp_type,
                 code,
                 id,
             } => {
-                let first = if self.protocol == ICMPV6 { 7 } else { 4 };
+                let (id_at, type_at, code_at) = icmp_attributes(self.protocol);
                 message
-                    .attribute_be16(first, id)
-                    .attribute_u8(first + 1, icmp_type)
-                    .attribute_u8(first + 2, code)
+                    .attribute_be16(id_at, id)
+                    .attribute_u8(type_at, icmp_type)
+                    .attribute_u8(code_at, code)
             }
         }
     }
@@ -140,13 +148,13 @@ impl Tuple {
     /// and a quarter of a flow's decoding faster than one by one.
     #[inline]
     fn decode_usual(bytes: &[u8]) -> Option<Self> {
-        const IP: [u8; 4] = header(20, 1 | NESTED);
-        const SRC: [u8; 4] = header(8, 1);
-        const DST: [u8; 4] = header(8, 2);
-        const LAYER4: [u8; 4] = header(28, 2 | NESTED);
-        const PROTOCOL: [u8; 4] = header(5, 1);
-        const SRC_PORT: [u8; 4] = header(6, 2);
-        const DST_PORT: [u8; 4] = header(6, 3);
+        const IP: [u8; 4] = header(20, cta_tuple::IP | NESTED);
+        const SRC: [u8; 4] = header(8, cta_ip::V4_SRC);
+        const DST: [u8; 4] = header(8, cta_ip::V4_DST);
+        const LAYER4: [u8; 4] = header(28, cta_tuple::PROTO | NESTED);
+        const PROTOCOL: [u8; 4] = header(5, cta_proto::NUM);
+        const SRC_PORT: [u8; 4] = header(6, cta_proto::SRC_PORT);
+        const DST_PORT: [u8; 4] = header(6, cta_proto::DST_PORT);
         let &[
             IP,
             SRC,
@@ -189,9 +197,9 @@ impl Tuple {
         let mut zone = None;
         for attribute in attributes {
             match attribute.attribute_type() {
-                1 => addresses = decode_addresses(attribute.nested()),
-                2 => (protocol, layer4) = decode_layer4(attribute.nested()),
-                3 => zone = attribute.as_be16(),
+                cta_tuple::IP => addresses = decode_addresses(attribute.nested()),
+                cta_tuple::PROTO => (protocol, layer4) = decode_layer4(attribute.nested()),
+                cta_tuple::ZONE => zone = attribute.as_be16(),
                 _ => {}
             }
         }
@@ -205,8 +213,14 @@ impl Tuple {
     }
 }
 
-/// `IPPROTO_ICMPV6`.
-const ICMPV6: u8 = 58;
+/// The attributes of identifier, type and code.
+fn icmp_attributes(protocol: u8) -> (u16, u16, u16) {
+    use cta_proto::{ICMP_CODE, ICMP_ID, ICMP_TYPE, ICMPV6_CODE, ICMPV6_ID, ICMPV6_TYPE};
+    match protocol {
+        ICMPV6 => (ICMPV6_ID, ICMPV6_TYPE, ICMPV6_CODE),
+        _ => (ICMP_ID, ICMP_TYPE, ICMP_CODE),
+    }
+}
 
 /// The ICMP type that answers a query, or asks for an answer.
 fn answering(protocol: u8, icmp_type: u8) -> Option<u8> {
@@ -224,11 +238,15 @@ fn answering(protocol: u8, icmp_type: u8) -> Option<u8> {
     })
 }
 
-/// Appends one of `enum ctattr_ip`: 1 is the source, 2 the destination; IPv6's are two further on.
-fn put_address(message: MessageBuilder<'_>, end: u16, address: IpAddr) -> MessageBuilder<'_> {
+/// Appends an address as the first of two attributes if it is IPv4, and as the second if it is IPv6.
+fn put_address(
+    message: MessageBuilder<'_>,
+    (v4, v6): (u16, u16),
+    address: IpAddr,
+) -> MessageBuilder<'_> {
     match address {
-        IpAddr::V4(address) => message.attribute(end, &address.octets()),
-        IpAddr::V6(address) => message.attribute(end + 2, &address.octets()),
+        IpAddr::V4(address) => message.attribute(v4, &address.octets()),
+        IpAddr::V6(address) => message.attribute(v6, &address.octets()),
     }
 }
 
@@ -245,10 +263,10 @@ fn decode_addresses(attributes: Attributes<'_>) -> Option<(IpAddr, IpAddr)> {
     let (mut src, mut dst) = (None, None);
     for attribute in attributes {
         match attribute.attribute_type() {
-            1 => src = attribute.as_array().map(Ipv4Addr::from).map(IpAddr::V4),
-            2 => dst = attribute.as_array().map(Ipv4Addr::from).map(IpAddr::V4),
-            3 => src = attribute.as_array().map(Ipv6Addr::from).map(IpAddr::V6),
-            4 => dst = attribute.as_array().map(Ipv6Addr::from).map(IpAddr::V6),
+            cta_ip::V4_SRC => src = attribute.as_array().map(Ipv4Addr::from).map(IpAddr::V4),
+            cta_ip::V4_DST => dst = attribute.as_array().map(Ipv4Addr::from).map(IpAddr::V4),
+            cta_ip::V6_SRC => src = attribute.as_array().map(Ipv6Addr::from).map(IpAddr::V6),
+            cta_ip::V6_DST => dst = attribute.as_array().map(Ipv6Addr::from).map(IpAddr::V6),
             _ => {}
         }
     }
@@ -264,12 +282,12 @@ fn decode_layer4(attributes: Attributes<'_>) -> (u8, Layer4) {
     let (mut icmp_type, mut code, mut id) = (None, None, None);
     for attribute in attributes {
         match attribute.attribute_type() {
-            1 => protocol = attribute.as_u8().unwrap_or(0),
-            2 => src = attribute.as_be16(),
-            3 => dst = attribute.as_be16(),
-            4 | 7 => id = attribute.as_be16(),
-            5 | 8 => icmp_type = attribute.as_u8(),
-            6 | 9 => code = attribute.as_u8(),
+            cta_proto::NUM => protocol = attribute.as_u8().unwrap_or(0),
+            cta_proto::SRC_PORT => src = attribute.as_be16(),
+            cta_proto::DST_PORT => dst = attribute.as_be16(),
+            cta_proto::ICMP_ID | cta_proto::ICMPV6_ID => id = attribute.as_be16(),
+            cta_proto::ICMP_TYPE | cta_proto::ICMPV6_TYPE => icmp_type = attribute.as_u8(),
+            cta_proto::ICMP_CODE | cta_proto::ICMPV6_CODE => code = attribute.as_u8(),
             _ => {}
         }
     }
@@ -305,12 +323,12 @@ impl Key {
     /// directions.
     pub(super) fn put<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
         let message = message
-            .bytes(&[self.orig.family(), 0, 0, 0])
-            .nested(1, |tuple| {
+            .bytes(&[self.orig.family().number(), 0, 0, 0])
+            .nested(cta::TUPLE_ORIG, |tuple| {
                 self.orig.put(tuple, self.tuple_zone(ZoneDirection::Orig))
             });
         match self.tuple_zone(ZoneDirection::Both) {
-            Some(zone) => message.attribute_be16(18, zone),
+            Some(zone) => message.attribute_be16(cta::ZONE, zone),
             None => message,
         }
     }

@@ -4,12 +4,9 @@ use std::iter::FusedIterator;
 use std::net::IpAddr;
 
 use super::address::{Address, Via, ip};
-use super::rta;
+use super::kernel::{NEXTHOP_FIXED_BYTES, rta};
 use crate::Family;
 use crate::message::{Attribute, Attributes};
-
-/// Size of `struct rtnexthop`.
-const NEXTHOP_FIXED_BYTES: usize = 8;
 
 /// Where a packet goes next, and how: what a route with one nexthop and each hop of a multipath route have in common.
 #[derive(Clone, Copy, Debug, Default)]

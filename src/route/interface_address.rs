@@ -3,16 +3,11 @@
 use std::net::IpAddr;
 
 use super::address::ip;
+use super::kernel::{ADDRESS_FIXED_BYTES, ifa, message_type};
 use super::kind_of;
 use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::Message;
-
-/// `RTM_NEWADDR`, `RTM_DELADDR`.
-const NEW_ADDRESS: u16 = 20;
-const DELETE_ADDRESS: u16 = 21;
-/// Size of `struct ifaddrmsg`.
-const ADDRESS_FIXED_BYTES: usize = 8;
 
 /// An address of a device, as one message tells of it (include/uapi/linux/if_addr.h).
 ///
@@ -67,7 +62,11 @@ impl<'a> InterfaceAddress<'a> {
     ///
     /// None when the message is neither `RTM_NEWADDR` nor `RTM_DELADDR`, or too short for `struct ifaddrmsg`.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
-        let kind = kind_of(message, NEW_ADDRESS, DELETE_ADDRESS)?;
+        let kind = kind_of(
+            message,
+            message_type::NEW_ADDRESS,
+            message_type::DELETE_ADDRESS,
+        )?;
         let fixed = message.payload().first_chunk::<ADDRESS_FIXED_BYTES>()?;
         let (&[family, prefix_len, flags, scope], index) = fixed.split_first_chunk()?;
         let family = Family::from(family);
@@ -84,10 +83,10 @@ impl<'a> InterfaceAddress<'a> {
         };
         for attribute in message.attributes(ADDRESS_FIXED_BYTES) {
             match attribute.attribute_type() {
-                1 => this.address = ip(family, attribute.bytes()),
-                2 => this.local = ip(family, attribute.bytes()),
-                3 => this.label = Some(attribute.as_str_bytes()),
-                8 => this.flags = attribute.as_u32().unwrap_or(this.flags),
+                ifa::ADDRESS => this.address = ip(family, attribute.bytes()),
+                ifa::LOCAL => this.local = ip(family, attribute.bytes()),
+                ifa::LABEL => this.label = Some(attribute.as_str_bytes()),
+                ifa::FLAGS => this.flags = attribute.as_u32().unwrap_or(this.flags),
                 _ => {}
             }
         }
@@ -120,7 +119,8 @@ mod tests {
         f: impl FnOnce(Option<InterfaceAddress<'_>>),
     ) {
         let mut bytes = Vec::new();
-        let mut message = MessageBuilder::new(&mut bytes, DELETE_ADDRESS, 0).bytes(fixed);
+        let mut message =
+            MessageBuilder::new(&mut bytes, message_type::DELETE_ADDRESS, 0).bytes(fixed);
         for (number, value) in attributes {
             message = message.attribute(*number, value);
         }

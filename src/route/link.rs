@@ -1,17 +1,10 @@
 //! Devices, as far as routes need them.
 
+use super::kernel::{LINK_FIXED_BYTES, ifla, message_type};
 use super::kind_of;
 use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::Message;
-
-/// `RTM_NEWLINK`, `RTM_DELLINK`.
-const NEW_LINK: u16 = 16;
-const DELETE_LINK: u16 = 17;
-/// Size of `struct ifinfomsg`.
-const LINK_FIXED_BYTES: usize = 16;
-/// `IFLA_IFNAME` (`include/uapi/linux/if_link.h`).
-const IFLA_IFNAME: u16 = 3;
 
 /// A device, as one message tells of it: no more than its name needs.
 ///
@@ -56,12 +49,12 @@ impl<'a> Link<'a> {
     ///
     /// None when the message is neither `RTM_NEWLINK` nor `RTM_DELLINK`, or too short for `struct ifinfomsg`.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
-        let kind = kind_of(message, NEW_LINK, DELETE_LINK)?;
+        let kind = kind_of(message, message_type::NEW_LINK, message_type::DELETE_LINK)?;
         let fixed = message.payload().first_chunk::<LINK_FIXED_BYTES>()?;
         let (&[family, _, type_low, type_high], rest) = fixed.split_first_chunk()?;
         let (index, rest) = rest.split_first_chunk()?;
         let (flags, _change_mask) = rest.split_first_chunk()?;
-        let name = message.attributes(LINK_FIXED_BYTES).get(IFLA_IFNAME);
+        let name = message.attributes(LINK_FIXED_BYTES).get(ifla::IFNAME);
         Some(Self {
             kind,
             family: family.into(),

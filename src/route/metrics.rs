@@ -2,7 +2,7 @@
 
 use std::iter::FusedIterator;
 
-use super::metric;
+use super::kernel::metric;
 use crate::message::{Attribute, Attributes};
 
 /// What the kernel says of a route's age (`struct rta_cacheinfo`).

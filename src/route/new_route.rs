@@ -2,12 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{protocol, route_type, rta, scope, table};
+use super::kernel::{TABLE_COMPAT, protocol, route_flags, route_type, rta, scope, table};
 use crate::Family;
 use crate::message::{MessageBuilder, put_attribute};
-
-/// `RT_TABLE_COMPAT`: a table whose number does not fit `struct rtmsg`.
-const TABLE_COMPAT: u8 = 252;
 
 /// A route to be [added](super::Requests::add), put in another's place, or [deleted](super::Requests::delete).
 ///
@@ -270,7 +267,7 @@ impl NewHop {
 
     /// The gateway is taken to be on the link ([`route_flags::ONLINK`](super::route_flags::ONLINK)).
     pub fn onlink(mut self) -> Self {
-        self.flags |= 4;
+        self.flags |= route_flags::ONLINK.to_le_bytes()[0];
         self
     }
 

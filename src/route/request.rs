@@ -3,23 +3,16 @@
 use std::net::IpAddr;
 
 use super::interface_address::InterfaceAddress;
+use super::kernel::{ifla, message_type, rta};
 use super::link::Link;
 use super::new_route::{NewRoute, family_of, put_ip};
-use super::{DELETE_ROUTE, NEW_ROUTE, Route, rta};
+use super::route::Route;
 use crate::Family;
 use crate::error::{Error, Result};
 use crate::event_kind::EventKind;
 use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Replies, Requester};
 use crate::socket::Protocol;
-
-/// `RTM_GETLINK`, `RTM_GETADDR`, `RTM_GETROUTE`.
-const GET_LINK: u16 = 18;
-const GET_ADDRESS: u16 = 22;
-const GET_ROUTE: u16 = 26;
-/// `IFLA_EXT_MASK`, and of its bits `RTEXT_FILTER_SKIP_STATS`.
-const IFLA_EXT_MASK: u16 = 29;
-const SKIP_STATS: u32 = 1 << 3;
 
 /// Requests about routes, devices and their addresses, over a socket of their own. Only changes need `CAP_NET_ADMIN` over the
 /// network namespace.
@@ -167,7 +160,7 @@ impl Requests {
             }
         };
         let requester = &mut self.requester;
-        match requester.dump(GET_ROUTE, |message| filter.put(message), take) {
+        match requester.dump(message_type::GET_ROUTE, |message| filter.put(message), take) {
             // The table does not exist.
             Err(error) if is(&error, libc::ENOENT) && filter.table.is_some() => Ok(Dump {
                 items: T::default(),
@@ -205,7 +198,9 @@ impl Requests {
     /// first one is the error `ENOENT`.
     pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
         let requester = &mut self.requester;
-        requester.send(GET_ROUTE, flags::DUMP, |message| filter.put(message))
+        requester.send(message_type::GET_ROUTE, flags::DUMP, |message| {
+            filter.put(message)
+        })
     }
 
     /// Looks up the route that packets from this machine to an address take. None: there is none (`ENETUNREACH`).
@@ -216,7 +211,7 @@ impl Requests {
     /// another.
     pub fn get<T>(&mut self, dst: IpAddr, f: impl FnOnce(&Route<'_>) -> T) -> Result<Option<T>> {
         let prefix_len = if dst.is_ipv4() { 32 } else { 128 };
-        let mut replies = self.requester.send(GET_ROUTE, 0, |message| {
+        let mut replies = self.requester.send(message_type::GET_ROUTE, 0, |message| {
             let message = message.bytes(&[family_of(dst).into(), prefix_len, 0, 0]);
             put_ip(message.bytes(&[0; 8]), rta::DST, dst)
         })?;
@@ -267,7 +262,9 @@ impl Requests {
     fn make(&mut self, route: &NewRoute<'_>, flags: u16, operation: &'static str) -> Result<()> {
         let asked = self
             .requester
-            .ask(NEW_ROUTE, flags, |message| route.put_new(message));
+            .ask(message_type::NEW_ROUTE, flags, |message| {
+                route.put_new(message)
+            });
         asked.map_err(|error| error.during(operation))
     }
 
@@ -279,7 +276,9 @@ impl Requests {
     pub fn delete(&mut self, route: &NewRoute<'_>) -> Result<bool> {
         let asked = self
             .requester
-            .ask(DELETE_ROUTE, 0, |message| route.put_old(message));
+            .ask(message_type::DELETE_ROUTE, 0, |message| {
+                route.put_old(message)
+            });
         match asked {
             Ok(()) => Ok(true),
             Err(error) if is(&error, libc::ESRCH) => Ok(false),
@@ -303,12 +302,12 @@ impl Requests {
         };
         let requester = &mut self.requester;
         requester.dump(
-            GET_LINK,
+            message_type::GET_LINK,
             // struct ifinfomsg: all. Statistics are the larger part of a link's message.
             |message| {
                 message
                     .bytes(&[0; 16])
-                    .attribute_u32(IFLA_EXT_MASK, SKIP_STATS)
+                    .attribute_u32(ifla::EXT_MASK, ifla::EXT_SKIP_STATS)
             },
             take,
         )
@@ -331,8 +330,11 @@ impl Requests {
             }
         };
         let fixed = [family.into(), 0, 0, 0, 0, 0, 0, 0]; // struct ifaddrmsg
-        self.requester
-            .dump(GET_ADDRESS, |message| message.bytes(&fixed), take)
+        self.requester.dump(
+            message_type::GET_ADDRESS,
+            |message| message.bytes(&fixed),
+            take,
+        )
     }
 }
 
@@ -344,7 +346,9 @@ impl NewRoute<'_> {
     /// As [`Batch::add`].
     pub fn add_in(&self, batch: &mut Batch) -> Result<()> {
         let flags = flags::CREATE | flags::EXCL;
-        batch.add(NEW_ROUTE, flags, |message| self.put_new(message))
+        batch.add(message_type::NEW_ROUTE, flags, |message| {
+            self.put_new(message)
+        })
     }
 
     /// Adds the request to delete this route to a batch; see [`Requests::delete`]. That there is none is a refusal: `ESRCH`.
@@ -353,7 +357,9 @@ impl NewRoute<'_> {
     ///
     /// As [`Batch::add`].
     pub fn delete_in(&self, batch: &mut Batch) -> Result<()> {
-        batch.add(DELETE_ROUTE, 0, |message| self.put_old(message))
+        batch.add(message_type::DELETE_ROUTE, 0, |message| {
+            self.put_old(message)
+        })
     }
 }
 

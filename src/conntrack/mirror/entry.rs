@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use super::details::Details;
 use super::table::bits;
-use crate::Family;
 use crate::conntrack::identity::Identity;
 use crate::conntrack::time::{from_ns, to_ns};
 use crate::conntrack::{Flow, Key, ProtocolState, Tuple, Zone, status};
@@ -232,11 +231,7 @@ impl Entry {
         Flow {
             kind,
             port_id: 0,
-            family: if self.orig.src.is_ipv4() {
-                Family::INET
-            } else {
-                Family::INET6
-            },
+            family: self.orig.family(),
             orig: self.orig,
             reply: self.reply,
             master: None,

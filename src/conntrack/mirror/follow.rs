@@ -23,6 +23,7 @@ use super::index::Slot;
 use super::table::{Flows, Found, Kind, bits};
 use super::{Change, Mirror};
 use crate::conntrack::identity::Identity;
+use crate::conntrack::kernel::message_type;
 use crate::conntrack::time::to_ns;
 use crate::conntrack::{Flow, Group, Repeats, status};
 use crate::error::Result;
@@ -35,8 +36,6 @@ use crate::socket::Protocol;
 /// Whoever changes are handed to.
 pub(super) type Out<'a> = &'a mut dyn FnMut(Change<'_>);
 
-/// `NFNL_SUBSYS_CTNETLINK` in the upper byte, `IPCTNL_MSG_CT_GET`; `struct nfgenmsg` follows.
-const GET: u16 = 0x101;
 /// How often a merge looks at the clock. In the tests, always: it can then be broken off anywhere.
 const LOOK_AT_CLOCK: u32 = if cfg!(test) { 1 } else { 64 };
 
@@ -785,7 +784,9 @@ impl Table for Follower {
     const GROUPS: &'static [Group] = &Mirror::GROUPS;
 
     fn request(&self, requester: &mut Requester) -> Result<Exchange> {
-        requester.begin(GET, flags::DUMP, |message| message.bytes(&[0; 4]))
+        requester.begin(message_type::CT_GET, flags::DUMP, |message| {
+            message.bytes(&[0; 4])
+        })
     }
 
     fn begin(&mut self) {

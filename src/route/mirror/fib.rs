@@ -34,11 +34,10 @@ use crate::event_kind::EventKind;
 use crate::message::{Message, flags};
 use crate::mirror::{Budget, Table};
 use crate::request::{Exchange, Requester};
-use crate::route::{Group, ROUTE_FIXED_BYTES, Route};
+use crate::route::kernel::{ROUTE_FIXED_BYTES, message_type};
+use crate::route::{Group, Route};
 use crate::socket::Protocol;
 
-/// `RTM_GETROUTE`.
-const GET_ROUTE: u16 = 26;
 /// So many dumps in a row that may all have skipped a route are believed after all. One skips some percent at worst.
 const MAX_MISSES: u8 = 6;
 /// Merging looks at the clock after so many slots.
@@ -130,7 +129,7 @@ impl Table for Fib {
     /// changes of IPv6 routes hold since Linux 6.16 (net/ipv6/ip6_fib.c, `fib6_dump_table`): a change whose event is told first
     /// is done when the dump is.
     fn request(&self, requester: &mut Requester) -> Result<Exchange> {
-        requester.begin(GET_ROUTE, flags::DUMP, |request| {
+        requester.begin(message_type::GET_ROUTE, flags::DUMP, |request| {
             request.bytes(&[0; ROUTE_FIXED_BYTES])
         })
     }

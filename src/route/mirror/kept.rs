@@ -6,12 +6,9 @@ use std::net::IpAddr;
 use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::{Attribute, Message, MessageBuilder, Messages, align};
-use crate::route::{
-    Address, NEW_ROUTE, Nexthops, ROUTE_FIXED_BYTES, Route, protocol, route_flags, rta, table,
-};
+use crate::route::kernel::{NEXTHOP_FIXED_BYTES, ROUTE_FIXED_BYTES, message_type};
+use crate::route::{Address, Nexthops, Route, protocol, route_flags, rta, table};
 
-/// Size of `struct rtnexthop`.
-const NEXTHOP_FIXED_BYTES: usize = 8;
 /// `RTPROT_RA`: learned from a router's advertisement.
 const PROTOCOL_RA: u8 = 9;
 /// What becomes of a hop by itself: these bits of a route or a hop do not tell which one it is.
@@ -158,7 +155,7 @@ pub(super) fn keep(message: &Message<'_>, kept: &mut Vec<u8>) {
     let (mut fixed, is_ipv6) = (*fixed, fixed[0] == Family::INET6.number());
     let flags = flags_of(&fixed) & !(route_flags::NOTIFY | route_flags::CLONED);
     set_flags(&mut fixed, flags);
-    let mut builder = MessageBuilder::new(kept, NEW_ROUTE, 0).bytes(&fixed);
+    let mut builder = MessageBuilder::new(kept, message_type::NEW_ROUTE, 0).bytes(&fixed);
     for attribute in message.attributes(ROUTE_FIXED_BYTES) {
         builder = match attribute.attribute_type() {
             rta::CACHEINFO | rta::MARK | rta::UID => builder,
@@ -320,7 +317,7 @@ fn with_hops(message: &Message<'_>, hops: &[&[u8]], kept: &mut Vec<u8>) {
         let flags = flags_of(&fixed) | u32::from(hop.get(2).copied().unwrap_or(0));
         set_flags(&mut fixed, flags);
     }
-    let mut builder = MessageBuilder::new(kept, NEW_ROUTE, 0).bytes(&fixed);
+    let mut builder = MessageBuilder::new(kept, message_type::NEW_ROUTE, 0).bytes(&fixed);
     for attribute in message.attributes(ROUTE_FIXED_BYTES) {
         builder = match (attribute.attribute_type(), hops) {
             (rta::MULTIPATH, &[hop]) => put_single(builder, hop),

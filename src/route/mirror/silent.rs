@@ -5,22 +5,8 @@ use std::collections::HashMap;
 use crate::Family;
 use crate::message::{Message, flags};
 use crate::route::Link;
+use crate::route::kernel::{LINK_FIXED_BYTES, ifla, message_type};
 
-/// `RTM_NEWLINK`, `RTM_DELLINK`.
-const NEW_LINK: u16 = 16;
-const DELETE_LINK: u16 = 17;
-/// `RTM_NEWADDR`, `RTM_DELADDR`.
-const NEW_ADDRESS: u16 = 20;
-const DELETE_ADDRESS: u16 = 21;
-/// `RTM_NEWNEXTHOP`, `RTM_DELNEXTHOP`.
-const NEW_NEXTHOP: u16 = 104;
-const DELETE_NEXTHOP: u16 = 105;
-
-/// Size of `struct ifinfomsg`.
-const LINK_FIXED_BYTES: usize = 16;
-/// `IFLA_MTU`, `IFLA_MASTER` (`include/uapi/linux/if_link.h`).
-const IFLA_MTU: u16 = 4;
-const IFLA_MASTER: u16 = 10;
 /// `IFF_UP`, `IFF_RUNNING`, `IFF_LOWER_UP`, `IFF_DORMANT` (include/uapi/linux/if.h): what hops depend on.
 const STATES: u32 = 1 | 1 << 6 | 1 << 16 | 1 << 17;
 
@@ -43,12 +29,14 @@ impl Devices {
     /// Whether routes may have changed with what a message tells, without an event of their own.
     pub(super) fn is_silent_change(&mut self, message: &Message<'_>) -> bool {
         match message.message_type() {
-            NEW_LINK | DELETE_LINK => self.is_link_change(message),
+            message_type::NEW_LINK | message_type::DELETE_LINK => self.is_link_change(message),
             // An IPv4 address brings hops back that had died without one (`fib_inetaddr_event`).
-            NEW_ADDRESS => message.payload().first() == Some(&Family::INET.number()),
-            DELETE_ADDRESS | DELETE_NEXTHOP => true,
+            message_type::NEW_ADDRESS => message.payload().first() == Some(&Family::INET.number()),
+            message_type::DELETE_ADDRESS | message_type::DELETE_NEXTHOP => true,
             // It changes routes unless it is new.
-            NEW_NEXTHOP => message.flags() & (flags::CREATE | flags::REPLACE) != flags::CREATE,
+            message_type::NEW_NEXTHOP => {
+                message.flags() & (flags::CREATE | flags::REPLACE) != flags::CREATE
+            }
             _ => false,
         }
     }
@@ -67,8 +55,8 @@ impl Devices {
         };
         let device = Device {
             states: link.flags & STATES,
-            master: attribute(IFLA_MASTER),
-            mtu: attribute(IFLA_MTU),
+            master: attribute(ifla::MASTER),
+            mtu: attribute(ifla::MTU),
         };
         self.by_index.insert(link.index, device) != Some(device)
     }

@@ -1,0 +1,308 @@
+//! The kernel's numbers for routes and devices, each once.
+//!
+//! Those that a user of this library needs are public and stand in [`route`](super). All are from Linux v6.18,
+//! `include/uapi/linux/rtnetlink.h` unless another file is named.
+
+/// Types of rtnetlink's messages about routing ([`Message::message_type`](crate::Message::message_type); `RTM_*`).
+pub mod message_type {
+    /// `RTM_NEWLINK`: a device that was added or changed, an entry of a dump, or the request to add or change one.
+    pub const NEW_LINK: u16 = 16;
+    /// `RTM_DELLINK`: a device that is gone, or the request to delete one.
+    pub const DELETE_LINK: u16 = 17;
+    /// `RTM_GETLINK`: the request for one device, or for a dump of all.
+    pub const GET_LINK: u16 = 18;
+    /// `RTM_NEWADDR`: an address that was added or changed, an entry of a dump, or the request to add one.
+    pub const NEW_ADDRESS: u16 = 20;
+    /// `RTM_DELADDR`: an address that is gone, or the request to delete one.
+    pub const DELETE_ADDRESS: u16 = 21;
+    /// `RTM_GETADDR`: the request for a dump of addresses.
+    pub const GET_ADDRESS: u16 = 22;
+    /// `RTM_NEWROUTE`: a route that was added or changed, an entry of a dump, or the request to add one.
+    pub const NEW_ROUTE: u16 = 24;
+    /// `RTM_DELROUTE`: a route that is gone, or the request to delete one.
+    pub const DELETE_ROUTE: u16 = 25;
+    /// `RTM_GETROUTE`: the request for one route, or for a dump of all.
+    pub const GET_ROUTE: u16 = 26;
+    /// `RTM_NEWNEIGH`: a neighbour that was added or changed, an entry of a dump, or the request to add one.
+    pub const NEW_NEIGHBOUR: u16 = 28;
+    /// `RTM_DELNEIGH`: a neighbour that is gone, or the request to delete one.
+    pub const DELETE_NEIGHBOUR: u16 = 29;
+    /// `RTM_GETNEIGH`: the request for one neighbour, or for a dump of all.
+    pub const GET_NEIGHBOUR: u16 = 30;
+    /// `RTM_NEWRULE`: a policy rule that was added, an entry of a dump, or the request to add one.
+    pub const NEW_RULE: u16 = 32;
+    /// `RTM_DELRULE`: a policy rule that is gone, or the request to delete one.
+    pub const DELETE_RULE: u16 = 33;
+    /// `RTM_GETRULE`: the request for a dump of policy rules.
+    pub const GET_RULE: u16 = 34;
+    /// `RTM_NEWNEXTHOP`: a nexthop object that was added or changed, an entry of a dump, or the request to add one.
+    pub const NEW_NEXTHOP: u16 = 104;
+    /// `RTM_DELNEXTHOP`: a nexthop object that is gone, or the request to delete one.
+    pub const DELETE_NEXTHOP: u16 = 105;
+    /// `RTM_GETNEXTHOP`: the request for one nexthop object, or for a dump of all.
+    pub const GET_NEXTHOP: u16 = 106;
+}
+
+/// Attributes of a route's message (`RTA_*`, `enum rtattr_type_t`). They follow a `struct rtmsg` of 12 bytes.
+///
+/// [`Route`](super::Route) reads them; these numbers are for requests of your own and for attributes that it leaves out.
+pub mod rta {
+    /// The destination.
+    pub const DST: u16 = 1;
+    /// The source that the route is for (IPv6).
+    pub const SRC: u16 = 2;
+    /// The index of the incoming device.
+    pub const IIF: u16 = 3;
+    /// The index of the outgoing device.
+    pub const OIF: u16 = 4;
+    /// The gateway.
+    pub const GATEWAY: u16 = 5;
+    /// The metric that ip(8) shows.
+    pub const PRIORITY: u16 = 6;
+    /// The source address of packets that the machine itself sends.
+    pub const PREFSRC: u16 = 7;
+    /// What TCP starts from: [`metric`](super::metric).
+    pub const METRICS: u16 = 8;
+    /// The hops of a multipath route.
+    pub const MULTIPATH: u16 = 9;
+    /// The realms.
+    pub const FLOW: u16 = 11;
+    /// Age and error.
+    pub const CACHEINFO: u16 = 12;
+    /// The table.
+    pub const TABLE: u16 = 15;
+    /// The mark that a lookup was made with.
+    pub const MARK: u16 = 16;
+    /// Statistics of a multicast route.
+    pub const MFC_STATS: u16 = 17;
+    /// A gateway of another family.
+    pub const VIA: u16 = 18;
+    /// The labels that replace those of a packet (MPLS).
+    pub const NEWDST: u16 = 19;
+    /// The router's preference (IPv6).
+    pub const PREF: u16 = 20;
+    /// The type of the encapsulation: [`encap`](super::encap).
+    pub const ENCAP_TYPE: u16 = 21;
+    /// The encapsulation's own attributes.
+    pub const ENCAP: u16 = 22;
+    /// When a multicast route expires.
+    pub const EXPIRES: u16 = 23;
+    /// The user that a lookup was made for.
+    pub const UID: u16 = 25;
+    /// Whether MPLS takes over the TTL.
+    pub const TTL_PROPAGATE: u16 = 26;
+    /// The protocol that a lookup was made for.
+    pub const IP_PROTO: u16 = 27;
+    /// The source port that a lookup was made for.
+    pub const SPORT: u16 = 28;
+    /// The destination port that a lookup was made for.
+    pub const DPORT: u16 = 29;
+    /// The nexthop object.
+    pub const NH_ID: u16 = 30;
+}
+
+/// States of a neighbour (`NUD_*`, `include/uapi/linux/neighbour.h`): `ndm_state` of a `struct ndmsg`, one bit each.
+pub mod nud {
+    /// No state.
+    pub const NONE: u16 = 0;
+    /// The address is being asked for.
+    pub const INCOMPLETE: u16 = 0x01;
+    /// The neighbour has answered of late.
+    pub const REACHABLE: u16 = 0x02;
+    /// The last answer is old; the entry is used, and checked then.
+    pub const STALE: u16 = 0x04;
+    /// The entry is used and will be checked soon.
+    pub const DELAY: u16 = 0x08;
+    /// The entry is being checked.
+    pub const PROBE: u16 = 0x10;
+    /// The neighbour does not answer.
+    pub const FAILED: u16 = 0x20;
+    /// The device needs no neighbours' addresses.
+    pub const NOARP: u16 = 0x40;
+    /// An entry that does not expire.
+    pub const PERMANENT: u16 = 0x80;
+}
+
+/// Bits of [`Route::flags`](super::Route::flags) and [`Nexthop::flags`](super::Nexthop::flags): `RTNH_F_*`, and from `NOTIFY` on `RTM_F_*`, which stand in
+/// a route only.
+pub mod route_flags {
+    /// The nexthop cannot be used.
+    pub const DEAD: u32 = 1;
+    /// The gateway is itself looked up.
+    pub const PERVASIVE: u32 = 2;
+    /// The gateway is taken to be on the link.
+    pub const ONLINK: u32 = 4;
+    /// The nexthop is handled by hardware.
+    pub const OFFLOAD: u32 = 8;
+    /// The nexthop's device has no carrier.
+    pub const LINKDOWN: u32 = 16;
+    /// The entry is unresolved (multicast).
+    pub const UNRESOLVED: u32 = 32;
+    /// Hardware sends the nexthop's packets to the kernel. Available since Linux 5.6.
+    pub const TRAP: u32 = 64;
+    /// The user is told of changes.
+    pub const NOTIFY: u32 = 0x100;
+    /// An entry of the route cache, not of a table.
+    pub const CLONED: u32 = 0x200;
+    /// Learned from a router's prefix information (IPv6).
+    pub const PREFIX: u32 = 0x800;
+    /// The route is handled by hardware. Available since Linux 5.6.
+    pub const ROUTE_OFFLOAD: u32 = 0x4000;
+    /// Hardware sends the route's packets to the kernel. Available since Linux 5.6.
+    pub const ROUTE_TRAP: u32 = 0x8000;
+    /// Hardware could not take the route. Available since Linux 5.12.
+    pub const ROUTE_OFFLOAD_FAILED: u32 = 0x2000_0000;
+}
+
+/// Routing tables that every system has (`enum rt_class_t`).
+pub mod table {
+    /// For the user's own use.
+    pub const DEFAULT: u32 = 253;
+    /// Where routes are unless told otherwise.
+    pub const MAIN: u32 = 254;
+    /// The machine's own addresses, kept by the kernel.
+    pub const LOCAL: u32 = 255;
+}
+
+/// [`Route::scope`](super::Route::scope): how far the destination is (`enum rt_scope_t`).
+pub mod scope {
+    /// Everywhere.
+    pub const UNIVERSE: u8 = 0;
+    /// Within the site.
+    pub const SITE: u8 = 200;
+    /// On the link.
+    pub const LINK: u8 = 253;
+    /// In this machine.
+    pub const HOST: u8 = 254;
+    /// Does not exist.
+    pub const NOWHERE: u8 = 255;
+}
+
+/// [`Route::route_type`](super::Route::route_type): what becomes of the packet.
+pub mod route_type {
+    /// Sent on, through a gateway or directly.
+    pub const UNICAST: u8 = 1;
+    /// Taken in.
+    pub const LOCAL: u8 = 2;
+    /// Taken in, and sent as broadcast.
+    pub const BROADCAST: u8 = 3;
+    /// Taken in as broadcast, sent as unicast.
+    pub const ANYCAST: u8 = 4;
+    /// Multicast.
+    pub const MULTICAST: u8 = 5;
+    /// Dropped silently.
+    pub const BLACKHOLE: u8 = 6;
+    /// Dropped, and answered with "host unreachable".
+    pub const UNREACHABLE: u8 = 7;
+    /// Dropped, and answered with "administratively prohibited".
+    pub const PROHIBIT: u8 = 8;
+    /// Not in this table.
+    pub const THROW: u8 = 9;
+}
+
+/// [`Route::protocol`](super::Route::protocol): who made the route (`RTPROT_*`). Routing daemons have numbers of their own; see
+/// [`protocol_name`].
+pub mod protocol {
+    /// Not said.
+    pub const UNSPEC: u8 = 0;
+    /// By an ICMP redirect.
+    pub const REDIRECT: u8 = 1;
+    /// By the kernel.
+    pub const KERNEL: u8 = 2;
+    /// During boot; what ip(8) says when it is told nothing.
+    pub const BOOT: u8 = 3;
+    /// By the administrator.
+    pub const STATIC: u8 = 4;
+}
+
+/// Numbers of the metrics (`RTAX_*`).
+pub mod metric {
+    /// A mask of the locked metrics, `1 << number`; not a metric itself.
+    pub const LOCK: u16 = 1;
+    /// Path MTU, bytes.
+    pub const MTU: u16 = 2;
+    /// Largest TCP window, bytes.
+    pub const WINDOW: u16 = 3;
+    /// Round-trip time, 1/8 ms.
+    pub const RTT: u16 = 4;
+    /// Its variance, 1/4 ms.
+    pub const RTTVAR: u16 = 5;
+    /// Slow-start threshold, segments.
+    pub const SSTHRESH: u16 = 6;
+    /// Largest congestion window, segments.
+    pub const CWND: u16 = 7;
+    /// TCP segment size to advertise, bytes.
+    pub const ADVMSS: u16 = 8;
+    /// Reordering to expect, segments.
+    pub const REORDERING: u16 = 9;
+    /// Hop limit; `u32::MAX` is the system's default.
+    pub const HOPLIMIT: u16 = 10;
+    /// Initial congestion window, segments.
+    pub const INITCWND: u16 = 11;
+    /// Bits of TCP features; 1 is ECN.
+    pub const FEATURES: u16 = 12;
+    /// Smallest retransmission timeout, ms.
+    pub const RTO_MIN: u16 = 13;
+    /// Initial receive window, segments.
+    pub const INITRWND: u16 = 14;
+    /// 1: quick acknowledgements.
+    pub const QUICKACK: u16 = 15;
+    /// The congestion control algorithm, a name.
+    pub const CC_ALGO: u16 = 16;
+    /// 1: TCP fast open without a cookie.
+    pub const FASTOPEN_NO_COOKIE: u16 = 17;
+}
+
+/// Encapsulations that a route can ask for (`enum lwtunnel_encap_types`, include/uapi/linux/lwtunnel.h).
+pub mod encap {
+    /// MPLS labels.
+    pub const MPLS: u16 = 1;
+    /// An IPv4 tunnel.
+    pub const IP: u16 = 2;
+    /// Identifier-locator addressing.
+    pub const ILA: u16 = 3;
+    /// An IPv6 tunnel.
+    pub const IP6: u16 = 4;
+    /// IPv6 segment routing.
+    pub const SEG6: u16 = 5;
+    /// A BPF program.
+    pub const BPF: u16 = 6;
+    /// A segment routing endpoint.
+    pub const SEG6_LOCAL: u16 = 7;
+    /// The RPL source routing header.
+    pub const RPL: u16 = 8;
+    /// In-situ OAM.
+    pub const IOAM6: u16 = 9;
+    /// An `xfrm` interface, for IP security.
+    pub const XFRM: u16 = 10;
+}
+
+/// Size of `struct rtmsg`.
+pub(super) const ROUTE_FIXED_BYTES: usize = 12;
+/// Size of `struct rtnexthop`.
+pub(super) const NEXTHOP_FIXED_BYTES: usize = 8;
+/// Size of `struct ifinfomsg`.
+pub(super) const LINK_FIXED_BYTES: usize = 16;
+/// Size of `struct ifaddrmsg` (`include/uapi/linux/if_addr.h`).
+pub(super) const ADDRESS_FIXED_BYTES: usize = 8;
+
+/// `RT_TABLE_COMPAT`: stands in `struct rtmsg` for a table whose number does not fit.
+pub(super) const TABLE_COMPAT: u8 = 252;
+
+/// `IFLA_*` (`include/uapi/linux/if_link.h`).
+pub(super) mod ifla {
+    pub const IFNAME: u16 = 3;
+    pub const MTU: u16 = 4;
+    pub const MASTER: u16 = 10;
+    pub const EXT_MASK: u16 = 29;
+    /// `RTEXT_FILTER_SKIP_STATS`, a bit of `EXT_MASK`.
+    pub const EXT_SKIP_STATS: u32 = 1 << 3;
+}
+
+/// `IFA_*` (`include/uapi/linux/if_addr.h`).
+pub(super) mod ifa {
+    pub const ADDRESS: u16 = 1;
+    pub const LOCAL: u16 = 2;
+    pub const LABEL: u16 = 3;
+    pub const FLAGS: u16 = 8;
+}
