@@ -1,11 +1,11 @@
-//! Sizes and times: read from the command line, and written for people.
+//! Sizes, times and rates: parsed from the command line, and formatted for people.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The largest SIZE: 1 GiB, half of what fits the kernel's own count.
+/// The largest SIZE: 1 GiB, because the kernel doubles it and counts in an i32.
 const MOST_BYTES: u64 = 1 << 30;
-/// The longest TIME: a year.
+/// The longest TIME: 365 days.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 const SIZE_UNITS: [(&str, u64); 4] = [
@@ -68,7 +68,7 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "give from 1us to a year (365d)".to_owned())
 }
 
-/// `0.decimals` of `factor`. None: it is not whole.
+/// `0.decimals` times `factor`. None: that is not a whole number.
 fn fraction_of(factor: u64, decimals: &str) -> Option<u64> {
     let decimals = decimals.trim_end_matches('0');
     let scale = 10_u64.checked_pow(u32::try_from(decimals.len()).ok()?)?;
@@ -87,7 +87,7 @@ fn split_number(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// A number beyond 64 bits has nothing wrong with its unit, but is no better.
+/// The remedy, and the reason if the number needs more than 64 bits.
 fn not_a_number_with_unit(number: &str, remedy: &str) -> String {
     if number.parse::<u64>().is_err() && !number.is_empty() {
         format!("the number is too large; {remedy}")
@@ -116,7 +116,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A time as one says it: `11 s`, `3 min`.
+/// A time to the second or minute: `11 s`, `3 min`.
 pub struct Rough(pub Duration);
 
 impl fmt::Display for Rough {
@@ -128,7 +128,7 @@ impl fmt::Display for Rough {
     }
 }
 
-/// A quotient of counts, for people; 0 where there is none.
+/// The quotient of two counts, for people; 0 if `by` is 0.
 #[allow(clippy::cast_precision_loss)] // beyond 2^53 no reader sees the difference
 pub fn ratio(count: u64, by: u64) -> f64 {
     if by == 0 {
@@ -138,12 +138,12 @@ pub fn ratio(count: u64, by: u64) -> f64 {
     }
 }
 
-/// Events per second.
+/// Events per second, rounded; 0 if the time is 0.
 #[allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss
-)] // for people; saturates
+)] // a figure for people, which saturates
 pub fn rate(count: u64, time: Duration) -> u64 {
     let seconds = time.as_secs_f64();
     if seconds > 0.0 {

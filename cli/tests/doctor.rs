@@ -216,7 +216,7 @@ fn an_event_that_is_switched_off_does_not_come() {
     set("events", 0);
     set("timestamp", 1);
     let diagnosis = Diagnosis::make();
-    let check = diagnosis.assert("tracking", "limit", "not seen");
+    let check = diagnosis.assert("tracking", "limit", "did not come");
     assert_eq!(
         (&check["ipv4"], &check["event"]),
         (&Value::from(true), &Value::from(false))
@@ -234,7 +234,7 @@ fn its_own_event_is_found_among_many() {
     Diagnosis::make().follow_remedy("tracking");
     let _load = Load::start(Events::Conntrack);
     for _ in 0..10 {
-        Diagnosis::make().assert("tracking", "ok", "its event seen");
+        Diagnosis::make().assert("tracking", "ok", "its event received");
     }
 }
 

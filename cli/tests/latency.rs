@@ -364,7 +364,7 @@ fn routes_as_fast_as_they_go_have_no_latency_and_that_is_said() {
     assert!(output.status.success(), "{errors}");
     assert!(errors.contains("give a --rate"), "{errors}");
     let table = String::from_utf8_lossy(&output.stdout);
-    assert!(table.contains("no event told its time"), "{table}");
+    assert!(table.contains("no event had a time"), "{table}");
 }
 
 #[test]

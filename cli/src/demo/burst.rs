@@ -6,7 +6,7 @@ use nlring_print::conntrack::FlowFormat;
 use nlring_print::{Gap, Style, realtime_now_ns};
 
 use super::flows::Flows;
-use super::follower::{Follower, How, listen};
+use super::follower::{Follower, Receiving, listen};
 use super::stage::Stage;
 use crate::outcome::Failure;
 
@@ -18,7 +18,7 @@ const EVENTS: u64 = 2 * CONNECTIONS as u64;
 /// How many lines are shown at the beginning and at the end.
 const SHOWN: usize = 2;
 
-pub fn show(stage: &mut Stage, how: How) -> Result<(), Failure> {
+pub fn show(stage: &mut Stage, how: Receiving) -> Result<(), Failure> {
     stage.part(
         "2. A burst, and what is lost",
         &format!(
@@ -33,7 +33,7 @@ pub fn show(stage: &mut Stage, how: How) -> Result<(), Failure> {
     flows.make_all(0..CONNECTIONS)?;
     flows.remove_all(0..CONNECTIONS)?;
 
-    let mut lines = Lines::default();
+    let mut lines = ShownLines::default();
     let counts = Follower::start(engine)?.take(EVENTS, |event| lines.take(event))?;
     lines.show(stage)?;
     let (received, lost) = (counts.received, counts.lost);
@@ -45,12 +45,12 @@ pub fn show(stage: &mut Stage, how: How) -> Result<(), Failure> {
 
 /// The stream, as the command writes it.
 #[derive(Default)]
-struct Lines {
+struct ShownLines {
     events: Vec<String>,
     gaps: Vec<u8>,
 }
 
-impl Lines {
+impl ShownLines {
     fn take(&mut self, event: &Event<'_>) {
         match event {
             Event::Messages(_, list) => {

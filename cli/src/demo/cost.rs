@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::follower::How;
+use super::follower::Receiving;
 use super::stage::Stage;
 use crate::args::{Receiver, SourceKind, Way};
 use crate::latency::{self, Cost};
@@ -15,7 +15,7 @@ const REPEAT_COUNT: usize = 3;
 const TIME: Duration = Duration::from_millis(350);
 const WARMUP: Duration = Duration::from_millis(100);
 
-pub fn show(stage: &mut Stage, how: How) -> Result<(), Failure> {
+pub fn show(stage: &mut Stage, how: Receiving) -> Result<(), Failure> {
     stage.part(
         "4. What an event costs",
         &format!(

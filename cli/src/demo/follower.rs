@@ -15,12 +15,12 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// How to receive, as the options say.
 #[derive(Clone, Copy)]
-pub struct How {
+pub struct Receiving {
     pub backend: Backend,
     pub wait: Wait,
 }
 
-impl How {
+impl Receiving {
     pub fn of(arguments: &CommonArguments) -> Self {
         Self {
             backend: arguments.backend,

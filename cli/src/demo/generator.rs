@@ -27,7 +27,7 @@ pub struct Generator {
 
 /// What a generator has done.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Made {
+pub struct Generated {
     /// Requests that the kernel acknowledged; each makes one event.
     pub event_count: u64,
     /// False when it ended early.
@@ -52,8 +52,8 @@ impl Generator {
     }
 
     /// Makes and removes everything, unless `is_over` says to end early.
-    pub fn run(mut self, is_over: impl Fn() -> bool) -> Result<Made, Failure> {
-        let mut made = Made::default();
+    pub fn run(mut self, is_over: impl Fn() -> bool) -> Result<Generated, Failure> {
+        let mut made = Generated::default();
         for step in 0..FLOW_COUNT + LIFE {
             if is_over() {
                 return Ok(made);

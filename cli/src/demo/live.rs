@@ -10,7 +10,7 @@ use nlring_print::conntrack::{FlowFormat, LabelNames};
 use nlring_print::realtime_now_ns;
 
 use super::flows::{Flows, connection};
-use super::follower::{Follower, How, listen};
+use super::follower::{Follower, Receiving, listen};
 use super::stage::Stage;
 use crate::load::entry;
 use crate::load::route::{loopback_up, over_loopback};
@@ -26,7 +26,7 @@ const CLIENT: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 10), 40_000);
 const OTHER_CLIENT: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 11), 41_000);
 const INNER_SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 0, 0, 5), 8443);
 
-pub fn show(stage: &mut Stage, how: How) -> Result<(), Failure> {
+pub fn show(stage: &mut Stage, how: Receiving) -> Result<(), Failure> {
     stage.part(
         "1. Live events",
         "The kernel reports each connection that it tracks and each change of its routes; nlring prints them as \
@@ -47,14 +47,14 @@ struct Live {
 
 /// How to write a flow's event.
 #[derive(Clone, Copy)]
-enum As {
+enum ShowAs {
     Text,
-    /// As text, then once more as JSON.
+    /// ShowAs text, then once more as JSON.
     TextAndJson,
 }
 
 impl Live {
-    fn open(how: How) -> Result<Self, Failure> {
+    fn open(how: Receiving) -> Result<Self, Failure> {
         let mut routes = route::Requests::open()?;
         loopback_up(routes.requester())?;
         let mut engine = how.engine()?;
@@ -79,7 +79,7 @@ impl Live {
         let key = connection(CLIENT);
         stage.say("A connection begins (the demo asks the kernel for it, hence [USERSPACE]):")?;
         self.flows.make(&entry::connection(&key))?;
-        self.show_event(stage, As::Text)?;
+        self.show_event(stage, ShowAs::Text)?;
 
         let translated = connection(OTHER_CLIENT);
         let to = (INNER_SERVER.0.into(), Some(INNER_SERVER.1));
@@ -90,10 +90,10 @@ impl Live {
                     "Another one begins, which NAT passes on to 10.0.0.5: the second half of the line is what the \
                      answers look like. Below, the same event as --json writes it:",
                 )?;
-                self.show_event(stage, As::TextAndJson)?;
+                self.show_event(stage, ShowAs::TextAndJson)?;
                 self.flows.remove(&translated)?;
                 stage.say("Both end:")?;
-                self.show_event(stage, As::Text)?;
+                self.show_event(stage, ShowAs::Text)?;
             }
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 stage.say("(Connections through NAT are left out: this kernel has no NAT.)")?;
@@ -102,23 +102,23 @@ impl Live {
             Err(error) => return Err(error.into()),
         }
         self.flows.remove(&key)?;
-        self.show_event(stage, As::Text)
+        self.show_event(stage, ShowAs::Text)
     }
 
     fn routes(&mut self, stage: &mut Stage) -> Result<(), Failure> {
         stage.say("A route is added, and deleted:")?;
         let route = over_loopback(Ipv4Addr::new(198, 51, 100, 0), 24, protocol::STATIC);
         self.routes.add(&route)?;
-        self.show_event(stage, As::Text)?;
+        self.show_event(stage, ShowAs::Text)?;
         if !self.routes.delete(&route)? {
             let message = "delete a route: another program has deleted it";
             return Err(Failure::Other(message.to_owned()));
         }
-        self.show_event(stage, As::Text)
+        self.show_event(stage, ShowAs::Text)
     }
 
     /// Receives one event, and shows it.
-    fn show_event(&mut self, stage: &mut Stage, how: As) -> Result<(), Failure> {
+    fn show_event(&mut self, stage: &mut Stage, how: ShowAs) -> Result<(), Failure> {
         let (flow_socket, formatter) = (self.flow_socket, &self.formatter);
         let (mut text, mut json) = (Vec::new(), Vec::new());
         self.follower.take(1, |event| {
@@ -139,7 +139,7 @@ impl Live {
             }
         })?;
         stage.events(&String::from_utf8_lossy(&text))?;
-        if let As::TextAndJson = how {
+        if let ShowAs::TextAndJson = how {
             stage.json(&String::from_utf8_lossy(&json))?;
         }
         stage.pause(PAUSE);

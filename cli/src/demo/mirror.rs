@@ -12,7 +12,7 @@ use nlring_print::Style;
 
 use super::burst::SMALL_BUFFER_BYTES;
 use super::flows::Flows;
-use super::follower::{Counts, Follower, How, listen};
+use super::follower::{Counts, Follower, Receiving, listen};
 use super::stage::Stage;
 use crate::outcome::Failure;
 
@@ -24,7 +24,7 @@ const BURST_EVENTS: u64 = 500;
 /// A dump of so small a table takes a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub fn show(stage: &mut Stage, how: How) -> Result<(), Failure> {
+pub fn show(stage: &mut Stage, how: Receiving) -> Result<(), Failure> {
     stage.part(
         "3. A table that heals",
         "With --mirror, nlring keeps the kernel's table of connections in memory by the events alone, and after a loss it \
@@ -56,7 +56,7 @@ struct Kept {
 }
 
 impl Show {
-    fn open(how: How) -> Result<Self, Failure> {
+    fn open(how: Receiving) -> Result<Self, Failure> {
         let mut engine = how.engine()?;
         let socket = engine.add(listen(
             Protocol::NETFILTER,

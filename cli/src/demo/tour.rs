@@ -3,23 +3,23 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::follower::{Follower, How};
+use super::follower::{Follower, Receiving};
 use super::stage::{Colour, Stage};
 use super::{burst, cost, live, mirror};
 use crate::args::DemoArguments;
 use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
 
-type Part = fn(&mut Stage, How) -> Result<(), Failure>;
+type Part = fn(&mut Stage, Receiving) -> Result<(), Failure>;
 
 const PARTS: [Part; 4] = [live::show, burst::show, mirror::show, cost::show];
 
 pub fn run(arguments: &DemoArguments) -> Outcome {
-    show(How::of(&arguments.common))?;
+    show(Receiving::of(&arguments.common))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(how: How) -> Result<(), Failure> {
+fn show(how: Receiving) -> Result<(), Failure> {
     namespace::enter("demo")?;
     let mut stage = Stage::new();
     begin(&mut stage)?;
@@ -50,7 +50,7 @@ fn begin(stage: &mut Stage) -> Result<(), Failure> {
     ))
 }
 
-fn end(stage: &mut Stage, how: How) -> Result<(), Failure> {
+fn end(stage: &mut Stage, how: Receiving) -> Result<(), Failure> {
     let backend = Follower::start(how.engine()?)?.backend();
     stage.pause(Duration::from_millis(500));
     let verdict = verdict(stage.failed_count());

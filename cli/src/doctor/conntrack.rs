@@ -4,8 +4,8 @@ use nlring::conntrack::Requests;
 use nlring::{ErrorKind, Protocol, Socket};
 use rustix::io::Errno;
 
-use super::report::{Check, State};
-use super::tracking::{GROUPS, Trial};
+use super::report::{Check, CheckState};
+use super::tracking::{GROUPS, LoopbackTrial};
 use crate::host::privilege::Capability;
 use crate::host::sysctl;
 
@@ -14,17 +14,17 @@ const MAX: &str = "net.netfilter.nf_conntrack_max";
 const ACCT: &str = "net.netfilter.nf_conntrack_acct";
 const TIMESTAMP: &str = "net.netfilter.nf_conntrack_timestamp";
 
-/// What brings ctnetlink: the module, and its option.
+/// The module that contains ctnetlink, and its configuration option.
 const CTNETLINK: (&str, &str) = ("nf_conntrack_netlink", "CONFIG_NF_CT_NETLINK");
 
 pub fn events() -> Check {
     let setting = sysctl::read(EVENTS);
-    let fail = |detail: &str| Check::new("conntrack_events", State::Fail, detail);
+    let fail = |detail: &str| Check::new("conntrack_events", CheckState::Fail, detail);
     let without_ctnetlink = |detail: &str| fail(detail).load_module(CTNETLINK.0, CTNETLINK.1);
     let check = match try_events() {
         Err(error) => match error.kind() {
             ErrorKind::PermissionDenied => {
-                fail("to join the groups takes CAP_NET_ADMIN in this network namespace")
+                fail("joining the groups needs CAP_NET_ADMIN in this network namespace")
                     .get_capability(Capability::NetAdmin, "conntrack")
             }
             ErrorKind::Unsupported => without_ctnetlink(&error.to_string()),
@@ -41,14 +41,14 @@ pub fn events() -> Check {
 
 fn events_as_set(setting: Option<i64>) -> Check {
     let (state, which) = match setting {
-        Some(1) => (State::Ok, "every flow makes events"),
+        Some(1) => (CheckState::Ok, "every flow makes events"),
         Some(_) => (
-            State::Ok,
+            CheckState::Ok,
             "flows that begin while somebody listens make events",
         ),
         None => (
-            State::Unknown,
-            "whether flows make events cannot be read (nf_conntrack_events)",
+            CheckState::Unknown,
+            "nf_conntrack_events cannot be read, so flows may make no events",
         ),
     };
     Check::new(
@@ -58,7 +58,7 @@ fn events_as_set(setting: Option<i64>) -> Check {
     )
 }
 
-/// Joins the groups, and asks for the table's statistics. False: nobody in the kernel knows that request.
+/// Joins the groups, and asks for the table's statistics. False: the kernel has nobody to answer such requests.
 fn try_events() -> nlring::Result<bool> {
     Socket::builder(Protocol::NETFILTER).groups(GROUPS).open()?;
     match Requests::open()?.table_statistics() {
@@ -67,30 +67,34 @@ fn try_events() -> nlring::Result<bool> {
     }
 }
 
-/// What there is already, of which some may never make an event.
+/// The flows that exist, some of which may never make an event.
 pub fn flows(count: Option<i64>, listener_count: usize) -> Check {
     const NAME: &str = "flows";
     let setting = sysctl::read(EVENTS);
     let check = match (count, setting) {
-        (None, _) => Check::new(NAME, State::Unknown, "the table's count cannot be read"),
-        (Some(0), _) => Check::new(NAME, State::Ok, "none yet"),
+        (None, _) => Check::new(
+            NAME,
+            CheckState::Unknown,
+            "the table's count cannot be read",
+        ),
+        (Some(0), _) => Check::new(NAME, CheckState::Ok, "none yet"),
         (Some(count), Some(1)) => Check::new(
             NAME,
-            State::Ok,
+            CheckState::Ok,
             format!("{count} now; nf_conntrack_events is 1, so every new one makes events"),
         ),
         (Some(count), _) => {
             let (state, now) = match listener_count {
-                0 => (State::Limit, "nobody listens in this namespace now"),
-                _ => (State::Note, "somebody listens now"),
+                0 => (CheckState::Limit, "nobody listens in this namespace now"),
+                _ => (CheckState::Note, "somebody listens now"),
             };
             let detail = format!(
-                "{count} now; those that began while nobody listened, in any namespace, make no events, not even at \
-                 their end; {now}"
+                "{count} now; those that began while nobody listened in any namespace make no events, not even at their \
+                 end; {now}"
             );
             Check::new(NAME, state, detail)
                 .set_sysctl(EVENTS, 1)
-                .advice("That is for flows to come: those that are silent now stay silent.")
+                .advice("This affects new flows only: flows that make no events now never will.")
         }
     };
     check.value("count", count)
@@ -100,21 +104,21 @@ pub fn table(count: Option<i64>) -> Check {
     fill(count, sysctl::read(MAX))
 }
 
-/// From nine tenths on, the table counts as nearly full.
+/// A table counts as nearly full if nine tenths of it are used.
 fn fill(count: Option<i64>, max: Option<i64>) -> Check {
     const NAME: &str = "table";
     let check = match (count, max) {
-        // A maximum of 0 is none.
+        // A maximum of 0 means no limit.
         (Some(count), Some(max)) if max > 0 && count >= max - max / 10 => {
             let detail = format!(
                 "{count} of {max} entries: when it is full, packets of new flows are dropped"
             );
-            Check::new(NAME, State::Limit, detail).set_sysctl(MAX, max.saturating_mul(2))
+            Check::new(NAME, CheckState::Limit, detail).set_sysctl(MAX, max.saturating_mul(2))
         }
         (Some(count), Some(max)) => {
-            Check::new(NAME, State::Ok, format!("{count} of {max} entries"))
+            Check::new(NAME, CheckState::Ok, format!("{count} of {max} entries"))
         }
-        _ => Check::new(NAME, State::Unknown, "its size cannot be read"),
+        _ => Check::new(NAME, CheckState::Unknown, "its size cannot be read"),
     };
     check.value("count", count).value("max", max)
 }
@@ -123,48 +127,52 @@ pub fn counters() -> Check {
     const NAME: &str = "counters";
     let setting = sysctl::read(ACCT);
     let check = match setting {
-        None => Check::new(NAME, State::Unknown, "nf_conntrack_acct cannot be read"),
+        None => Check::new(
+            NAME,
+            CheckState::Unknown,
+            "nf_conntrack_acct cannot be read",
+        ),
         Some(0) => Check::new(
             NAME,
-            State::Note,
+            CheckState::Note,
             "nf_conntrack_acct is 0: events carry no packets and bytes",
         )
         .set_sysctl(ACCT, 1),
         Some(_) => Check::new(
             NAME,
-            State::Ok,
-            "a flow's end tells its packets and bytes, if it began with nf_conntrack_acct = 1",
+            CheckState::Ok,
+            "destroy events carry packets and bytes, for flows that began with nf_conntrack_acct = 1",
         ),
     };
     check.value("nf_conntrack_acct", setting)
 }
 
-pub fn event_time(trial: &Trial) -> Check {
+pub fn event_time(trial: &LoopbackTrial) -> Check {
     const NAME: &str = "event_time";
     let setting = sysctl::read(TIMESTAMP);
     let has_time = trial.event_has_time();
     let check = match (setting, has_time) {
         (None, _) => Check::new(
             NAME,
-            State::Unknown,
+            CheckState::Unknown,
             "nf_conntrack_timestamp cannot be read",
         ),
         (Some(0), _) => Check::new(
             NAME,
-            State::Note,
-            "nf_conntrack_timestamp is 0: events carry no time of the kernel's",
+            CheckState::Note,
+            "nf_conntrack_timestamp is 0: events do not carry the kernel's time",
         )
         .set_sysctl(TIMESTAMP, 1),
-        (Some(_), Some(true)) => Check::new(NAME, State::Ok, "events carry the kernel's time"),
+        (Some(_), Some(true)) => Check::new(NAME, CheckState::Ok, "events carry the kernel's time"),
         (Some(_), Some(false)) => Check::new(
             NAME,
-            State::Note,
-            "only a flow's end carries the kernel's time (Linux 6.14 brings it for each event)",
+            CheckState::Note,
+            "only destroy events carry the kernel's time (all events do from Linux 6.14 on)",
         ),
         (Some(_), None) => Check::new(
             NAME,
-            State::Unknown,
-            "nf_conntrack_timestamp is on; no event came by which to see the time (Linux 6.14)",
+            CheckState::Unknown,
+            "nf_conntrack_timestamp is on, but no event came that could show a time (Linux 6.14)",
         ),
     };
     check
@@ -179,13 +187,13 @@ mod tests {
     #[test]
     fn a_table_is_nearly_full_from_nine_tenths_on() {
         for (count, max, want) in [
-            (Some(0), Some(100), State::Ok),
-            (Some(89), Some(100), State::Ok),
-            (Some(90), Some(100), State::Limit),
-            (Some(100), Some(100), State::Limit),
-            (Some(1000), Some(0), State::Ok), // without a maximum
-            (None, Some(100), State::Unknown),
-            (Some(1), None, State::Unknown),
+            (Some(0), Some(100), CheckState::Ok),
+            (Some(89), Some(100), CheckState::Ok),
+            (Some(90), Some(100), CheckState::Limit),
+            (Some(100), Some(100), CheckState::Limit),
+            (Some(1000), Some(0), CheckState::Ok), // without a maximum
+            (None, Some(100), CheckState::Unknown),
+            (Some(1), None, CheckState::Unknown),
         ] {
             assert_eq!(fill(count, max).state, want, "{count:?} of {max:?}");
         }
@@ -202,7 +210,7 @@ mod tests {
 
     #[test]
     fn no_flows_need_no_remedy() {
-        assert_eq!(flows(Some(0), 0).state, State::Ok);
-        assert_eq!(flows(None, 0).state, State::Unknown);
+        assert_eq!(flows(Some(0), 0).state, CheckState::Ok);
+        assert_eq!(flows(None, 0).state, CheckState::Unknown);
     }
 }

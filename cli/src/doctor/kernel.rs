@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use super::report::{Check, State};
+use super::report::{Check, CheckState};
 
-/// What newer kernels brought that is used here. For telling only: whether it works is tried, since distributions take
-/// features over into older kernels.
+/// Features that nlring uses, and the kernel version that brought each. This is only for the text. Other checks try the
+/// features, because distributions add them to older kernels.
 const BROUGHT: [((u32, u32), &str); 6] = [
     ((5, 6), "single receives on io_uring"),
     ((5, 19), "registered buffer rings"),
@@ -22,11 +22,11 @@ pub fn kernel() -> Check {
         .into_owned();
     let missing = version(&release).map(brought_after).unwrap_or_default();
     let check = if missing.is_empty() {
-        Check::new("kernel", State::Ok, format!("Linux {release}"))
+        Check::new("kernel", CheckState::Ok, format!("Linux {release}"))
     } else {
         let missing = missing.join(", ");
-        let detail = format!("Linux {release}; later ones bring {missing}");
-        Check::new("kernel", State::Note, detail)
+        let detail = format!("Linux {release}; later releases add {missing}");
+        Check::new("kernel", CheckState::Note, detail)
     };
     check.value("release", release)
 }
@@ -44,7 +44,7 @@ fn brought_after(version: (u32, u32)) -> Vec<String> {
         .collect()
 }
 
-/// How this process is filtered: 0 not at all, 1 strictly, 2 by filters (proc_pid_status(5)).
+/// The seccomp mode of this process: 0 none, 1 strict, 2 filters (proc_pid_status(5)).
 pub fn seccomp_mode() -> Option<i64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_missing_is_told() {
+    fn only_missing_features_are_listed() {
         assert_eq!(brought_after((6, 14)), [""; 0]);
         let missing = brought_after((6, 1));
         assert_eq!(missing.len(), 2, "{missing:?}");

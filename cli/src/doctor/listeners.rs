@@ -3,7 +3,7 @@
 use nlring::Protocol;
 use serde_json::{Value, json};
 
-use super::report::{Check, State};
+use super::report::{Check, CheckState};
 use crate::host::listeners::{NetlinkSocket, NetlinkSockets};
 
 /// How many listeners a line names.
@@ -19,7 +19,7 @@ pub fn listeners(sockets: &NetlinkSockets) -> Check {
         list(sockets.conntrack_listeners().map(NetlinkSocket::name)),
         list(sockets.route_listeners().map(NetlinkSocket::name)),
     );
-    Check::new(NAME, State::Ok, detail)
+    Check::new(NAME, CheckState::Ok, detail)
         .value("conntrack", values(sockets.conntrack_listeners()))
         .value("routes", values(sockets.route_listeners()))
 }
@@ -32,7 +32,7 @@ pub fn drops(sockets: &NetlinkSockets) -> Check {
     let check = if sockets.with_drops().next().is_none() {
         Check::new(
             NAME,
-            State::Ok,
+            CheckState::Ok,
             "no other program's socket here has lost anything",
         )
     } else {
@@ -40,7 +40,7 @@ pub fn drops(sockets: &NetlinkSockets) -> Check {
             "since they were opened: {}",
             list(sockets.with_drops().map(loss))
         );
-        Check::new(NAME, State::Note, detail).advice(
+        Check::new(NAME, CheckState::Note, detail).advice(
             "A larger receive buffer loses less: nlring's --recv-buffer or --recv-buffer-max, or the other program's \
              option.",
         )
@@ -52,7 +52,7 @@ pub fn drops(sockets: &NetlinkSockets) -> Check {
 fn unread(name: &'static str, sockets: &NetlinkSockets) -> Option<Check> {
     let error = sockets.error()?;
     let detail = format!("read /proc/net/netlink: {error}");
-    Some(Check::new(name, State::Unknown, detail))
+    Some(Check::new(name, CheckState::Unknown, detail))
 }
 
 /// What a socket's drop counter means.
@@ -125,7 +125,7 @@ mod tests {
     fn drops_are_losses_unless_the_socket_is_reliable() {
         let mut sockets = sockets();
         let check = drops(&sockets);
-        assert_eq!(check.state, State::Note);
+        assert_eq!(check.state, CheckState::Note);
         assert_eq!(
             check.detail,
             "since they were opened: port ID 4294963200 lost 2269, or failed deliveries if it is reliable"
@@ -145,10 +145,10 @@ mod tests {
     #[test]
     fn without_sockets_there_are_no_drops_and_unread_ones_are_unknown() {
         let none = NetlinkSockets::of_table(Ok(""));
-        assert_eq!(drops(&none).state, State::Ok);
+        assert_eq!(drops(&none).state, CheckState::Ok);
         let unread = NetlinkSockets::of_table(Err(ErrorKind::NotFound.into()));
-        assert_eq!(drops(&unread).state, State::Unknown);
-        assert_eq!(listeners(&unread).state, State::Unknown);
+        assert_eq!(drops(&unread).state, CheckState::Unknown);
+        assert_eq!(listeners(&unread).state, CheckState::Unknown);
     }
 
     #[test]

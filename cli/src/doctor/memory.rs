@@ -1,17 +1,17 @@
-//! The memory that a process may lock: the rings of io_uring count against it, together for all processes of a user, where
-//! they lack `CAP_IPC_LOCK`.
+//! The memory that a process may lock. The rings of io_uring count against this limit, together for all processes of a user,
+//! unless the process has `CAP_IPC_LOCK`.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::receiving::{Trials, has_multishot};
-use super::report::{Check, State};
+use super::receiving::{BackendTrials, has_multishot};
+use super::report::{Check, CheckState};
 use crate::units::Bytes;
 
 const NAME: &str = "locked_memory";
-/// What an engine gets by with on its own; and more, for a user who has other rings.
+/// Limits to try: enough for one engine, and more for a user who has other rings.
 const ENOUGH_BYTES: [u64; 3] = [8 << 20, 64 << 20, 512 << 20];
 
-pub fn locked_memory(trials: &Trials) -> Check {
+pub fn locked_memory(trials: &BackendTrials) -> Check {
     let limit = getrlimit(Resource::Memlock);
     let shown = match limit.current {
         Some(bytes) => Bytes(bytes).to_string(),
@@ -22,18 +22,19 @@ pub fn locked_memory(trials: &Trials) -> Check {
             "RLIMIT_MEMLOCK is {shown}: too little for the rings of io_uring, which count together for all processes of \
              this user"
         );
-        with_remedy(Check::new(NAME, State::Limit, detail), limit)
+        with_remedy(Check::new(NAME, CheckState::Limit, detail), limit)
     } else if trials.has_multishot() {
         let detail = format!("RLIMIT_MEMLOCK is {shown}: an engine with a socket fits");
-        Check::new(NAME, State::Ok, detail)
+        Check::new(NAME, CheckState::Ok, detail)
     } else {
-        let detail = format!("RLIMIT_MEMLOCK is {shown}; not tried, since multishot does not work");
-        Check::new(NAME, State::Unknown, detail)
+        let detail =
+            format!("RLIMIT_MEMLOCK is {shown}; not tried, because multishot does not work");
+        Check::new(NAME, CheckState::Unknown, detail)
     };
     check.value("limit_bytes", limit.current)
 }
 
-/// Adds what raises the limit, by trying how much is enough and allowed.
+/// Adds how to raise the limit: it tries which limit is enough and allowed.
 fn with_remedy(check: Check, limit: Rlimit) -> Check {
     let enough = ENOUGH_BYTES
         .into_iter()
@@ -49,20 +50,20 @@ fn with_remedy(check: Check, limit: Rlimit) -> Check {
     let Some(bytes) = enough else {
         let bytes = limit.current.unwrap_or(0).max(ENOUGH_BYTES[0] / 2) * 2;
         return check.advice(format!(
-            "This process may not raise it enough. Root can: {}",
+            "This process may not raise the limit enough. Root can: {}",
             lasting(bytes)
         ));
     };
     check
         .remedy(format!("ulimit -l {}", bytes >> 10))
         .advice(format!(
-            "That is for this shell, which is to start nlring. To stay: {}",
+            "This affects only the shell that then starts nlring. To keep it: {}",
             lasting(bytes)
         ))
 }
 
-/// Whether an engine works with this limit. The former limit is restored afterwards. False: this process may not set it. It
-/// raises the soft and the hard limit, as a shell's `ulimit -l` does.
+/// Whether this process may set this limit and an engine works with it. It raises the soft and the hard limit, as a shell's
+/// `ulimit -l` does, and restores them afterwards.
 fn is_enough(bytes: u64, limit: Rlimit) -> bool {
     let raised = Rlimit {
         current: Some(bytes),
@@ -72,6 +73,6 @@ fn is_enough(bytes: u64, limit: Rlimit) -> bool {
         return false;
     }
     let is_enough = has_multishot();
-    let _ = setrlimit(Resource::Memlock, limit); // to what it was: lowering is always allowed
+    let _ = setrlimit(Resource::Memlock, limit); // lowering a limit is always allowed
     is_enough
 }

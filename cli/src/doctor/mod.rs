@@ -1,5 +1,5 @@
-//! `nlring doctor`: what this host offers to a collector, and what stands in its way, each with its remedy. Everything
-//! is found out by trying it, as the collectors would; what is only set, and not tried, is said so.
+//! `nlring doctor`: whether a collector works on this host, and how to fix what is wrong. The checks try what a collector
+//! does; a check that only reads a setting says so.
 
 mod conntrack;
 mod kernel;
@@ -18,13 +18,13 @@ use crate::args::DoctorArguments;
 use crate::host::listeners::NetlinkSockets;
 use crate::outcome::{self, Outcome};
 use crate::write::sink::Sink;
-use receiving::Trials;
-use report::{Check, Report};
-use tracking::Trial;
+use receiving::BackendTrials;
+use report::{Check, Diagnosis};
+use tracking::LoopbackTrial;
 
 /// Exits with 1 when conntrack or route events cannot be received here, or the report cannot be written.
 pub fn run(arguments: &DoctorArguments) -> Outcome {
-    let report = Report { checks: examine() };
+    let report = Diagnosis { checks: examine() };
     let text = if arguments.json {
         report.json()
     } else {
@@ -39,10 +39,10 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
 }
 
 fn examine() -> Vec<Check> {
-    // Before our own sockets and flows are among them.
+    // First, because later the list would contain our own sockets and flows.
     let sockets = NetlinkSockets::read();
     let flow_count = tracking::flow_count();
-    let trials = Trials::run();
+    let trials = BackendTrials::run();
     let mut checks = vec![
         kernel::kernel(),
         receiving::io_uring(&trials),
@@ -53,7 +53,7 @@ fn examine() -> Vec<Check> {
         conntrack::events(),
         receiving::other_namespaces(),
     ];
-    let trial = Trial::run();
+    let trial = LoopbackTrial::run();
     checks.extend([
         tracking::tracking(&trial, flow_count),
         conntrack::flows(flow_count, sockets.conntrack_listener_count()),
@@ -66,7 +66,7 @@ fn examine() -> Vec<Check> {
     checks
 }
 
-/// How wide the text may be, where somebody looks at it; a program gets a line a check.
+/// The width of the terminal. None: a program reads the text, and gets one line for each check.
 fn terminal_columns() -> Option<usize> {
     let sink = Sink::new(io::stdout().as_fd()).ok()?;
     sink.is_terminal().then(|| sink.columns())

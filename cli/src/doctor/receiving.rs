@@ -1,4 +1,4 @@
-//! Receiving: the engine's backends and what they need, the receive buffer, the groups that anybody may join.
+//! Receiving: the engine's backends and what they need, the receive buffer, and the groups that every user may join.
 
 use std::ops::ControlFlow;
 use std::thread::sleep;
@@ -11,37 +11,37 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::kernel::seccomp_mode;
-use super::report::{Check, State};
+use super::report::{Check, CheckState};
 use crate::host::sysctl::{self, RMEM_MAX};
 use crate::units::Bytes;
 
 /// The default of --recv-buffer.
 const RECV_BUFFER_BYTES: usize = 8 << 20;
-/// What a conntrack event takes of the receive buffer, at most: the kernel counts its own bookkeeping too.
+/// The most that a conntrack event takes of the receive buffer, with the kernel's own bookkeeping.
 const EVENT_BYTES: usize = 1280;
-/// The kernel answers at once.
+/// How long to wait for an answer, which the kernel gives at once.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-/// The kernel gives back a closed ring's memory a little later.
+/// How long the kernel takes to release the memory of a closed ring.
 const MEMORY_DELAY: Duration = Duration::from_millis(100);
 
-/// In the library's words, where it is what stands in the way.
+/// The library's errors contain this if locked memory is short.
 const MEMORY_LIMIT: &str = "RLIMIT_MEMLOCK";
 
-/// Each way to receive, tried by an engine as a collector builds it.
-pub struct Trials {
+/// Each backend, tried with an engine that is built as a collector builds it.
+pub struct BackendTrials {
     auto: Result<Works, Broken>,
     multishot: Result<Works, Broken>,
     oneshot: Result<Works, Broken>,
     recvmmsg: Result<Works, Broken>,
 }
 
-/// The backend that received, and why that one.
+/// The backend that received, and why the engine chose it.
 struct Works {
     backend: Backend,
     reason: String,
 }
 
-/// Why none did.
+/// Why no backend received.
 struct Broken {
     text: String,
     is_denied: bool,
@@ -53,7 +53,7 @@ impl From<nlring::Error> for Broken {
         let text = error.to_string();
         Self {
             is_denied: error.kind() == ErrorKind::PermissionDenied,
-            // An error that explains itself has no number.
+            // An error that the library explains has no errno.
             is_out_of_memory: error.raw_os_error() == Some(Errno::NOMEM.raw_os_error())
                 || text.contains(MEMORY_LIMIT),
             text,
@@ -61,7 +61,7 @@ impl From<nlring::Error> for Broken {
     }
 }
 
-impl Trials {
+impl BackendTrials {
     pub fn run() -> Self {
         let depth = Backend::DEFAULT_DEPTH;
         Self {
@@ -72,7 +72,11 @@ impl Trials {
         }
     }
 
-    /// Whether a way does not work because locked memory is short.
+    pub fn has_multishot(&self) -> bool {
+        self.multishot.is_ok()
+    }
+
+    /// Whether a backend does not work because locked memory is short.
     pub fn is_out_of_memory(&self) -> bool {
         let is_short = |result: &Result<Works, Broken>| match result {
             Ok(works) => works.reason.contains(MEMORY_LIMIT),
@@ -84,15 +88,9 @@ impl Trials {
     }
 }
 
-/// Whether an engine receives with multishot receives now.
+/// Whether an engine can use multishot receives now.
 pub fn has_multishot() -> bool {
     try_backend(Backend::Multishot).is_ok()
-}
-
-impl Trials {
-    pub fn has_multishot(&self) -> bool {
-        self.multishot.is_ok()
-    }
 }
 
 fn try_backend(backend: Backend) -> Result<Works, Broken> {
@@ -109,7 +107,7 @@ fn try_backend(backend: Backend) -> Result<Works, Broken> {
 fn receive_with(backend: Backend) -> Result<Works, Broken> {
     let socket = Socket::builder(Protocol::ROUTE).open()?;
     let mut request = Vec::new();
-    // Any netlink protocol acknowledges an empty request.
+    // Every netlink protocol acknowledges an empty request.
     MessageBuilder::new(&mut request, NOOP, flags::REQUEST | flags::ACK).finish()?;
     socket.send(&request)?;
     let mut engine = Engine::builder().backend(backend).build()?;
@@ -137,18 +135,18 @@ fn receive_with(backend: Backend) -> Result<Works, Broken> {
     })
 }
 
-pub fn io_uring(trials: &Trials) -> Check {
+pub fn io_uring(trials: &BackendTrials) -> Check {
     const NAME: &str = "io_uring";
     let disabled = sysctl::read("kernel.io_uring_disabled");
     let check = match (&trials.multishot, &trials.oneshot, &trials.auto) {
-        (Ok(_), ..) => Check::new(NAME, State::Ok, "multishot receives work"),
+        (Ok(_), ..) => Check::new(NAME, CheckState::Ok, "multishot receives work"),
         (Err(broken), Ok(_), _) => {
             let detail = format!("only single receives work; multishot: {}", broken.text);
-            Check::new(NAME, State::Limit, detail)
+            Check::new(NAME, CheckState::Limit, detail)
         }
         (Err(broken), Err(_), auto) => {
             let reason = auto.as_ref().map_or(&broken.text, |works| &works.reason);
-            let check = Check::new(NAME, State::Limit, reason);
+            let check = Check::new(NAME, CheckState::Limit, reason);
             match disabled {
                 Some(1 | 2) if broken.is_denied => check.set_sysctl("kernel.io_uring_disabled", 0),
                 _ => check,
@@ -161,7 +159,7 @@ pub fn io_uring(trials: &Trials) -> Check {
         .value("seccomp", seccomp_mode())
 }
 
-pub fn backends(trials: &Trials) -> Check {
+pub fn backends(trials: &BackendTrials) -> Check {
     let named = [
         ("multishot", &trials.multishot),
         ("oneshot", &trials.oneshot),
@@ -172,25 +170,25 @@ pub fn backends(trials: &Trials) -> Check {
         .filter_map(|(name, result)| result.is_err().then_some(*name))
         .collect();
     let others = if broken.is_empty() {
-        "all others work too".to_owned()
+        "the others work too".to_owned()
     } else {
         format!("not working: {}", broken.join(", "))
     };
     let check = match &trials.auto {
         Ok(works) => {
             let state = match works.backend {
-                Backend::Multishot => State::Ok,
-                _ => State::Note,
+                Backend::Multishot => CheckState::Ok,
+                _ => CheckState::Note,
             };
             Check::new(
                 "backends",
                 state,
-                format!("auto takes {}; {others}", works.backend),
+                format!("auto uses {}; {others}", works.backend),
             )
             .value("auto", works.backend.to_string())
             .value("auto_reason", works.reason.as_str())
         }
-        Err(broken) => Check::new("backends", State::Fail, &broken.text)
+        Err(broken) => Check::new("backends", CheckState::Fail, &broken.text)
             .value("auto", Value::Null)
             .value("auto_reason", Value::Null),
     };
@@ -207,7 +205,7 @@ pub fn receive_buffer() -> Check {
     let granted = Socket::open(Protocol::ROUTE)
         .and_then(|socket| socket.set_recv_buffer_bytes(RECV_BUFFER_BYTES));
     let check = match granted {
-        Err(error) => Check::new(NAME, State::Unknown, error.to_string()),
+        Err(error) => Check::new(NAME, CheckState::Unknown, error.to_string()),
         Ok(buffer) => {
             let event_count = buffer.granted_bytes / EVENT_BYTES;
             let room = format!("room for about {} events", event_count / 100 * 100);
@@ -215,11 +213,11 @@ pub fn receive_buffer() -> Check {
                 // The kernel reads back twice what it took.
                 let took = Bytes(buffer.granted_bytes as u64 / 2);
                 let detail = format!(
-                    "{took} of {asked}, cut by net.core.rmem_max, which binds all but root of the host: {room}"
+                    "{took} of {asked}, limited by net.core.rmem_max, as for everyone but root of the host: {room}"
                 );
-                Check::new(NAME, State::Limit, detail).set_sysctl(RMEM_MAX, RECV_BUFFER_BYTES)
+                Check::new(NAME, CheckState::Limit, detail).set_sysctl(RMEM_MAX, RECV_BUFFER_BYTES)
             } else {
-                Check::new(NAME, State::Ok, format!("{asked} are granted: {room}"))
+                Check::new(NAME, CheckState::Ok, format!("{asked} granted: {room}"))
             };
             check
                 .value("granted_bytes", buffer.granted_bytes)
@@ -234,8 +232,8 @@ pub fn receive_buffer() -> Check {
 pub fn route_events() -> Check {
     let groups = [Group::Ipv4Route, Group::Ipv6Route, Group::MplsRoute];
     match Socket::builder(Protocol::ROUTE).groups(groups).open() {
-        Ok(_) => Check::new("route_events", State::Ok, "the groups can be joined"),
-        Err(error) => Check::new("route_events", State::Fail, error.to_string()),
+        Ok(_) => Check::new("route_events", CheckState::Ok, "the groups can be joined"),
+        Err(error) => Check::new("route_events", CheckState::Fail, error.to_string()),
     }
 }
 
@@ -245,15 +243,15 @@ pub fn other_namespaces() -> Check {
     let check = match &set {
         Ok(()) => Check::new(
             NAME,
-            State::Ok,
-            "namespaces with an nsid here could be heard too (CAP_NET_BROADCAST)",
+            CheckState::Ok,
+            "events of namespaces with an nsid here could be received too (CAP_NET_BROADCAST)",
         ),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Check::new(
             NAME,
-            State::Note,
-            "only this one could be heard: CAP_NET_BROADCAST is missing",
+            CheckState::Note,
+            "only events of this namespace can be received: CAP_NET_BROADCAST is missing",
         ),
-        Err(error) => Check::new(NAME, State::Note, error.to_string()),
+        Err(error) => Check::new(NAME, CheckState::Note, error.to_string()),
     };
     check.value("listen_all_nsid", set.is_ok())
 }

@@ -1,19 +1,19 @@
-//! What mends a finding. A command is printed only where it can work: in a container or a namespace some settings are the
-//! host's, and then the words say so.
+//! How to fix a finding. A command is printed only if it can work here: in a container or a namespace some settings belong
+//! to the host, and then the text says so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::report::Check;
-use crate::host::privilege::{Capability, Privilege, Way};
+use crate::host::privilege::{Capability, HowToGet, Privilege};
 use crate::host::sysctl::can_root_set;
 
-/// Where settings stand that are to survive a restart (sysctl.d(5), modules-load.d(5)).
+/// The files with settings and modules for after a restart (sysctl.d(5), modules-load.d(5)).
 const SYSCTL_FILE: &str = "/etc/sysctl.d/90-nlring.conf";
 const MODULES_FILE: &str = "/etc/modules-load.d/nlring.conf";
-/// Only the initial network namespace has it.
+/// A file that only the initial network namespace has.
 const INITIAL_ONLY: &str = "/proc/sys/net/core/netdev_max_backlog";
-/// The settings of conntrack. Each network namespace has its own, except those of the table's size.
+/// The settings of conntrack. Each network namespace has its own, except those in [`OF_ALL_NAMESPACES`].
 const CONNTRACK: &str = "net.netfilter.nf_conntrack_";
 const OF_ALL_NAMESPACES: [&str; 3] = [
     "net.netfilter.nf_conntrack_max",
@@ -36,12 +36,12 @@ impl Check {
             )
         } else {
             format!(
-                "It can be set on the host only: {command}, and the same in its {SYSCTL_FILE} for after a restart."
+                "It can be set on the host only: {command}, and the same in {SYSCTL_FILE} there, to keep it after a restart."
             )
         })
     }
 
-    /// Adds how to get a module of the kernel, with its configuration option.
+    /// Adds how to load a kernel module, or which configuration option the kernel lacks.
     pub fn load_module(self, name: &str, option: &str) -> Self {
         let privilege = Privilege::read();
         if !Path::new("/proc/modules").exists() {
@@ -50,47 +50,47 @@ impl Check {
             ));
         }
         let is_from_outside = !privilege.has(Capability::SysModule)
-            && privilege.way_to(Capability::SysModule) != Way::Sudo;
+            && privilege.how_to_get(Capability::SysModule) != HowToGet::Sudo;
         if is_from_outside || privilege.is_nested() {
             return self.advice(format!("On the host, as root: modprobe {name}"));
         }
         if has_module(name) {
-            return self
-                .remedy(format!("modprobe {name}"))
-                .advice(format!("After a restart too: {name} in {MODULES_FILE}."));
+            return self.remedy(format!("modprobe {name}")).advice(format!(
+                "To keep it after a restart: {name} in {MODULES_FILE}."
+            ));
         }
         self.advice(format!(
-            "The module {name} is not installed: it is in the distribution's package of (further) kernel modules, or the \
+            "The module {name} is not installed: the distribution may have it in another package of kernel modules, or the \
              kernel was built without {option}."
         ))
     }
 
-    /// Adds how to get a capability that a command takes; `command` is what follows `nlring`.
+    /// Adds how to get a capability that a command needs. `command` is what follows `nlring`.
     pub fn get_capability(self, capability: Capability, command: &str) -> Self {
         let privilege = Privilege::read();
-        match privilege.way_to(capability) {
-            Way::Sudo => self.remedy(format!("sudo nlring {command}")),
-            Way::FromOutside | Way::OtherNamespace => {
+        match privilege.how_to_get(capability) {
+            HowToGet::Sudo => self.remedy(format!("sudo nlring {command}")),
+            HowToGet::FromOutside | HowToGet::OtherNamespace => {
                 self.advice(capitalised(&privilege.remedy(capability, command)))
             }
         }
     }
 }
 
-/// What makes a setting survive.
+/// How to keep a setting.
 fn lasting(name: &str, value: &str) -> String {
     if name.starts_with("net.") && !is_initial_namespace() {
-        return "It holds for as long as this network namespace: whatever makes that must set it again.".to_owned();
+        return "It lasts as long as this network namespace: whatever creates the namespace must set it again.".to_owned();
     }
     let module = if name.starts_with(CONNTRACK) && is_loaded_module("nf_conntrack") {
         format!(", and nf_conntrack in {MODULES_FILE}, because the setting comes with the module")
     } else {
         String::new()
     };
-    format!("After a restart too: {name}={value} in {SYSCTL_FILE}{module}.")
+    format!("To keep it after a restart: {name}={value} in {SYSCTL_FILE}{module}.")
 }
 
-/// Whether this is the network namespace that the machine has started with.
+/// Whether this is the network namespace that the machine started with.
 pub fn is_initial_namespace() -> bool {
     Path::new(INITIAL_ONLY).exists()
 }
@@ -102,7 +102,7 @@ fn is_loaded_module(name: &str) -> bool {
         .any(|line| line.split(' ').next() == Some(name))
 }
 
-/// Whether the running kernel's modules have it.
+/// Whether the running kernel has this module as a file.
 fn has_module(name: &str) -> bool {
     let release = rustix::system::uname();
     let list = Path::new("/lib/modules")

@@ -1,4 +1,4 @@
-//! The checks' results: as text for people, and as JSON.
+//! The results of the checks: as text for people, and as JSON.
 
 use std::iter::once;
 
@@ -12,23 +12,23 @@ use crate::write::fold::fold;
 /// Before each line of advice.
 const ADVICE_MARGIN: &str = "         ";
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum CheckState {
     /// As it should be.
     Ok,
-    /// Nothing is in the way, and yet worth knowing.
+    /// Nothing is wrong, but it is worth knowing.
     Note,
-    /// Something will be missing or lost.
+    /// Some events will be missing or lost.
     Limit,
     /// Conntrack or route events cannot be received.
     Fail,
-    /// It cannot be told from here.
+    /// The check could not be made.
     Unknown,
 }
 
-impl State {
+impl CheckState {
     fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -40,23 +40,23 @@ impl State {
     }
 }
 
-/// One thing looked at.
+/// One check, with its result.
 #[derive(Debug, Serialize)]
 pub struct Check {
     pub name: &'static str,
-    pub state: State,
+    pub state: CheckState,
     pub detail: String,
-    /// A command for root's shell, that works where it is printed.
+    /// A command for a root shell, which works where it is printed.
     pub remedy: Option<String>,
-    /// What else is to be known about that, or what mends it where no command here does: sentences.
+    /// Sentences about the remedy, or about what to do if no command here helps.
     pub advice: Option<String>,
-    /// What was read or tried, for programs.
+    /// The values that were read or tried, for programs.
     #[serde(flatten)]
     pub values: Map<String, Value>,
 }
 
 impl Check {
-    pub fn new(name: &'static str, state: State, detail: impl Into<String>) -> Self {
+    pub fn new(name: &'static str, state: CheckState, detail: impl Into<String>) -> Self {
         Self {
             name,
             state,
@@ -94,27 +94,28 @@ impl Check {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct Diagnosis {
     pub checks: Vec<Check>,
 }
 
-impl Report {
+impl Diagnosis {
     pub fn is_impossible(&self) -> bool {
-        self.has(State::Fail)
+        self.has(CheckState::Fail)
     }
 
-    fn has(&self, state: State) -> bool {
+    fn has(&self, state: CheckState) -> bool {
         self.checks.iter().any(|check| check.state == state)
     }
 
     pub fn json(&self) -> Vec<u8> {
-        // Strings, numbers and lists of them: nothing that could fail.
+        // Strings, numbers and lists of them cannot fail.
         let mut out = json::to_string_pretty(self).unwrap_or_default();
         out.push('\n');
         out.into_bytes()
     }
 
-    /// A line for each check, and below it the remedy and the advice. With a width, long lines are folded; commands never are.
+    /// A line for each check, and below it the remedy and the advice. If `columns` is given, long lines are folded, except
+    /// commands.
     pub fn text(&self, columns: Option<usize>) -> Vec<u8> {
         let widest = self.checks.iter().map(|check| check.name.len()).max();
         let name_width = widest.unwrap_or(0);
@@ -148,15 +149,15 @@ impl Report {
         let failed = self
             .checks
             .iter()
-            .filter(|check| check.state == State::Fail);
+            .filter(|check| check.state == CheckState::Fail);
         let failed: Vec<&str> = failed.map(|check| check.name).collect();
         if !failed.is_empty() {
             let failed = failed.join(", ");
             return format!("Not all events can be received here: see {failed}.");
         }
         let when = |state, text| if self.has(state) { text } else { "" };
-        let limits = when(State::Limit, ", with limits");
-        let doubt = when(State::Unknown, ", as far as can be told");
+        let limits = when(CheckState::Limit, ", with limits");
+        let doubt = when(CheckState::Unknown, ", as far as the checks can tell");
         format!("Conntrack and route events can be received here{limits}{doubt}.")
     }
 }
@@ -172,11 +173,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn report() -> Report {
-        Report {
+    fn report() -> Diagnosis {
+        Diagnosis {
             checks: vec![
-                Check::new("one", State::Ok, "all is well").value("count", 7),
-                Check::new("second", State::Limit, "evil\x1b[2J name, and more")
+                Check::new("one", CheckState::Ok, "all is well").value("count", 7),
+                Check::new("second", CheckState::Limit, "evil\x1b[2J name, and more")
                     .remedy("fix it")
                     .advice("Do it soon.")
                     .advice("Or later."),
@@ -217,13 +218,17 @@ mod tests {
     fn the_worst_decides() {
         let mut report = report();
         assert!(!report.is_impossible());
-        report.checks.push(Check::new("third", State::Unknown, ""));
+        report
+            .checks
+            .push(Check::new("third", CheckState::Unknown, ""));
         assert!(
             report
                 .verdict()
-                .ends_with("here, with limits, as far as can be told.")
+                .ends_with("here, with limits, as far as the checks can tell.")
         );
-        report.checks.push(Check::new("fourth", State::Fail, ""));
+        report
+            .checks
+            .push(Check::new("fourth", CheckState::Fail, ""));
         assert!(report.is_impossible() && report.verdict().ends_with("see fourth."));
     }
 }

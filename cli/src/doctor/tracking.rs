@@ -1,6 +1,6 @@
-//! Whether flows are tracked in this namespace, tried by a datagram of our own over the loopback device: the kernel
-//! tracks as soon as any rule needs it, and then everywhere but where a rule exempts it. It tells of that only by the
-//! list of its hooks, which few kernels have (`CONFIG_NETFILTER_NETLINK_HOOK`).
+//! Whether the kernel tracks flows in this namespace, tried with a datagram over the loopback device. The kernel tracks all
+//! flows once any rule needs it, except those that a rule exempts. It reports that only in the list of its hooks, which few
+//! kernels have (`CONFIG_NETFILTER_NETLINK_HOOK`).
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -11,7 +11,7 @@ use nlring::route::Link;
 use nlring::{Protocol, RecvFlags, Requester, Socket};
 
 use super::remedy::{is_initial_namespace, is_installed};
-use super::report::{Check, State};
+use super::report::{Check, CheckState};
 use crate::host::sysctl;
 
 const NAME: &str = "tracking";
@@ -20,35 +20,35 @@ const NAME: &str = "tracking";
 pub const GROUPS: [Group; 3] = [Group::New, Group::Update, Group::Destroy];
 
 const COUNT: &str = "net.netfilter.nf_conntrack_count";
-/// The loopback device delivers at once; its events are queued before.
+/// How long to wait for a datagram, which the loopback device delivers at once, after it has queued the events.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// A table of its own, with a rule that only looks.
+/// A new table with a rule that needs conntrack and changes nothing.
 const TRACK: &str = "nft 'table inet nlring { chain track { type filter hook output priority 0; ct state new; }; }'";
 
 const IPPROTO_UDP: u8 = 17;
 
-/// What is known of a rule that is in the way.
-const LET_PASS: &str = "See the rules with nft list ruleset (or iptables-save). One such as `oifname \"lo\" accept` and \
-                        `iifname \"lo\" accept`, before the one that is in the way, lets them pass.";
+/// What to do about a firewall rule that prevents the trial.
+const LET_PASS: &str = "Show the rules with nft list ruleset (or iptables-save). Rules such as `oifname \"lo\" accept` and \
+                        `iifname \"lo\" accept` before the one that drops the datagrams let them pass.";
 
 const UP: &str = "ip link set lo up";
 const LOOPBACK_INDEX: u32 = 1;
 
-/// What came of a datagram of each family, or why it could not be tried.
-pub struct Trial {
+/// The results of a datagram of each family.
+pub struct LoopbackTrial {
     ipv4: Result<Seen, Untried>,
     ipv6: Result<Seen, Untried>,
 }
 
-/// Why there is nothing to be seen.
+/// Why there is no result.
 enum Untried {
-    /// To listen takes a capability.
+    /// Listening needs a capability.
     Denied,
     /// The kernel refused to send it (`EPERM`): a rule, or a full table.
     Refused,
     /// The loopback device is down.
     Down,
-    /// It was sent and did not arrive, over a device that is up.
+    /// It was sent but did not arrive, although the device is up.
     Dropped,
     Other(String),
 }
@@ -62,7 +62,7 @@ impl<E: Into<io::Error>> From<E> for Untried {
 enum Seen {
     Untracked,
     Tracked {
-        /// Whether its event carried the kernel's time, if one came.
+        /// Whether the event carried the kernel's time. None: no event came.
         has_time: Option<bool>,
     },
 }
@@ -72,8 +72,8 @@ pub fn flow_count() -> Option<i64> {
     sysctl::read(COUNT)
 }
 
-impl Trial {
-    /// Sends nothing where the result could not be seen.
+impl LoopbackTrial {
+    /// Sends a datagram of each family, if it can see the result.
     pub fn run() -> Self {
         let attempt = |address| {
             let listener = listener().map_err(|error| match error.kind() {
@@ -88,7 +88,7 @@ impl Trial {
         }
     }
 
-    /// None: no event came.
+    /// Whether the event carried the kernel's time. None: no event came.
     pub fn event_has_time(&self) -> Option<bool> {
         let mut seen = [&self.ipv4, &self.ipv6].into_iter().flatten();
         seen.find_map(|seen| match seen {
@@ -102,7 +102,7 @@ fn listener() -> nlring::Result<Socket> {
     Socket::builder(Protocol::NETFILTER)
         .groups(GROUPS)
         .no_enobufs(true)
-        .recv_buffer_bytes(8 << 20) // others' events may be many
+        .recv_buffer_bytes(8 << 20) // room for many events of others
         .open()
 }
 
@@ -125,7 +125,7 @@ fn try_address(listener: &Socket, address: IpAddr) -> Result<Seen, Untried> {
         return Ok(Seen::Untracked);
     }
     let has_time = event_time(listener, address, ports);
-    requests.delete(&key, None)?; // or the next trial would take it for a flow of somebody's
+    requests.delete(&key, None)?; // the next trial must not find it
     Ok(Seen::Tracked { has_time })
 }
 
@@ -135,7 +135,7 @@ fn send_over_loopback(sender: &UdpSocket, receiver: &UdpSocket) -> Result<(), Un
     arrived.map(drop).map_err(|error| match error.kind() {
         _ if is_loopback_up() == Some(false) => Untried::Down,
         ErrorKind::PermissionDenied => Untried::Refused,
-        ErrorKind::WouldBlock => Untried::Dropped, // the time-out's way to say so
+        ErrorKind::WouldBlock => Untried::Dropped, // the time-out
         _ => error.into(),
     })
 }
@@ -143,7 +143,7 @@ fn send_over_loopback(sender: &UdpSocket, receiver: &UdpSocket) -> Result<(), Un
 fn receive(socket: &UdpSocket) -> io::Result<usize> {
     loop {
         match socket.recv(&mut [0; 64]) {
-            // The kernel takes a closed ring apart later, and interrupts a wait for it without any signal.
+            // When the kernel frees a closed ring later, it interrupts this wait without any signal.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             result => return result,
         }
@@ -174,7 +174,7 @@ mod kernel {
     pub const IFF_UP: u32 = 1;
 }
 
-/// Looks for the flow's event among those that have come, and whether it carries the kernel's time.
+/// Whether the flow's event carries the kernel's time. None: the event has not come.
 fn event_time(listener: &Socket, address: IpAddr, ports: (u16, u16)) -> Option<bool> {
     let mut buffer = vec![0; Socket::buffer_size()];
     let give_up_at = Instant::now() + PATIENCE;
@@ -193,7 +193,7 @@ fn event_time(listener: &Socket, address: IpAddr, ports: (u16, u16)) -> Option<b
     None
 }
 
-pub fn tracking(trial: &Trial, flow_count: Option<i64>) -> Check {
+pub fn tracking(trial: &LoopbackTrial, flow_count: Option<i64>) -> Check {
     let is_tracked = |result: &Result<Seen, Untried>| {
         let seen = result.as_ref().ok()?;
         Some(matches!(seen, Seen::Tracked { .. }))
@@ -201,7 +201,7 @@ pub fn tracking(trial: &Trial, flow_count: Option<i64>) -> Check {
     let (ipv4, ipv6) = (is_tracked(&trial.ipv4), is_tracked(&trial.ipv6));
     let is_any = ipv4 == Some(true) || ipv6 == Some(true);
     let event_came = is_any.then(|| trial.event_has_time().is_some());
-    let limit = |detail| Check::new(NAME, State::Limit, detail);
+    let limit = |detail| Check::new(NAME, CheckState::Limit, detail);
     let check = match (&trial.ipv4, ipv4, ipv6) {
         (Err(error), _, None) => untried(error),
         (_, Some(true), Some(false)) => track(limit("active for IPv4, not for IPv6")),
@@ -209,10 +209,10 @@ pub fn tracking(trial: &Trial, flow_count: Option<i64>) -> Check {
         _ if !is_any => untracked(flow_count),
         _ if event_came == Some(true) => Check::new(
             NAME,
-            State::Ok,
-            "active: a datagram over lo was tracked, and its event seen",
+            CheckState::Ok,
+            "active: a datagram over lo was tracked, and its event received",
         ),
-        _ => limit("active: a datagram over lo was tracked, and yet its event was not seen"),
+        _ => limit("active: a datagram over lo was tracked, but its event did not come"),
     };
     check
         .value("ipv4", ipv4)
@@ -221,9 +221,9 @@ pub fn tracking(trial: &Trial, flow_count: Option<i64>) -> Check {
 }
 
 fn untried(reason: &Untried) -> Check {
-    let unknown = |detail: &str| Check::new(NAME, State::Unknown, detail);
+    let unknown = |detail: &str| Check::new(NAME, CheckState::Unknown, detail);
     match reason {
-        Untried::Denied => unknown("not tried: to see it takes CAP_NET_ADMIN"),
+        Untried::Denied => unknown("not tried: that needs CAP_NET_ADMIN"),
         Untried::Down => unknown("cannot be tried: the loopback device is down").remedy(UP),
         Untried::Refused => unknown(
             "cannot be tried: a firewall rule refuses datagrams that go out over lo, or the conntrack table is full",
@@ -240,21 +240,21 @@ fn untracked(flow_count: Option<i64>) -> Check {
     match flow_count {
         Some(count) if count > 0 => {
             let detail = format!(
-                "a datagram over lo was not tracked, yet there are flows ({count}): made by hand, left over, \
-                 or only lo is exempt"
+                "a datagram over lo was not tracked, but there are flows ({count}): made by hand, left over, \
+                 or a rule exempts only lo"
             );
-            Check::new(NAME, State::Unknown, detail)
+            Check::new(NAME, CheckState::Unknown, detail)
         }
         _ => {
-            let detail = "not active: a datagram over lo was not tracked: no rule needs it, or one exempts lo";
-            track(Check::new(NAME, State::Limit, detail)).advice(
-                "Where a rule exempts lo (`notrack`) this changes nothing, and other flows may be tracked all the same.",
+            let detail = "not active: a datagram over lo was not tracked: no rule needs tracking, or one exempts lo";
+            track(Check::new(NAME, CheckState::Limit, detail)).advice(
+                "If a rule exempts lo (`notrack`), this changes nothing, and other flows may be tracked.",
             )
         }
     }
 }
 
-/// Adds the rule that lets flows be tracked.
+/// Adds the rule that makes the kernel track flows.
 fn track(check: Check) -> Check {
     let check = check.remedy(TRACK);
     let check = if is_installed("nft") {
@@ -263,8 +263,8 @@ fn track(check: Check) -> Check {
         check.advice("nft is in the package nftables, which is not installed.")
     };
     check.advice(if is_initial_namespace() {
-        "After a restart too: the same table in /etc/nftables.conf, or the distribution's file for it."
+        "To keep it after a restart: the same table in /etc/nftables.conf, or the distribution's file for it."
     } else {
-        "It holds for as long as this network namespace."
+        "It lasts as long as this network namespace."
     })
 }

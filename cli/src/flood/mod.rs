@@ -1,4 +1,4 @@
-//! `nlring flood`: makes events at a known rate, for whoever listens, and tells how many.
+//! `nlring flood`: makes events at a known rate for other programs to receive, and reports how many.
 
 mod progress;
 
@@ -15,13 +15,13 @@ use crate::args::{FloodArguments, SourceKind};
 use crate::host::cpu;
 use crate::host::namespace;
 use crate::host::signals;
-use crate::load::{self, Load, Made, Pace, Place, Schedule};
+use crate::load::{self, Load, Made, Namespace, Pace, Schedule};
 use crate::outcome::{self, Failure, Outcome};
 use crate::units::{rate, ratio};
 
-/// Without --count and --duration.
+/// How long to flood without --count and --duration.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
-/// The same, where a duration would fill the table.
+/// How many entries to make without --count and --duration, for the source that keeps them all.
 const DEFAULT_FLUSH_COUNT: u64 = 100_000;
 
 pub fn run(arguments: &FloodArguments) -> Outcome {
@@ -30,34 +30,34 @@ pub fn run(arguments: &FloodArguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn flood(arguments: &FloodArguments) -> Result<Report, Failure> {
+fn flood(arguments: &FloodArguments) -> Result<FloodReport, Failure> {
     let datagram_bytes = datagram_bytes(arguments)?;
-    let place = if arguments.here {
-        Place::Shared
+    let namespace = if arguments.here {
+        Namespace::Shared
     } else {
-        Place::Own
+        Namespace::Private
     };
     if let Some(cpu) = arguments.cpu {
         cpu::pin_to_cpu(cpu)?;
     }
     let is_over = watch_signals()?;
-    if place == Place::Own {
+    if namespace == Namespace::Private {
         namespace::enter("flood")?;
     }
-    let mut load = Load::open(arguments.source, datagram_bytes, place)?;
+    let mut load = Load::open(arguments.source, datagram_bytes, namespace)?;
     let asked = pace(arguments);
     let made_count = load.made_count();
     let made = progress::show(asked, &made_count, || {
         let schedule = Schedule::new(asked, load::monotonic_now_ns());
         load.run(&schedule, &|| is_over.load(Ordering::Relaxed))
     })?;
-    Ok(Report::new(arguments, &made))
+    Ok(FloodReport::new(arguments, &made))
 }
 
 fn datagram_bytes(arguments: &FloodArguments) -> Result<usize, Failure> {
     match (arguments.datagram_bytes, arguments.source) {
         (Some(_), source) if source != SourceKind::Usersock => Err(Failure::Usage(format!(
-            "--size is for usersock: how large the events of {source} are, the kernel says; leave it out"
+            "--size is for usersock: the kernel decides the size of events of {source}; leave it out"
         ))),
         (bytes, _) => Ok(bytes.unwrap_or(load::DEFAULT_DATAGRAM_BYTES)),
     }
@@ -79,7 +79,7 @@ fn pace(arguments: &FloodArguments) -> Pace {
     pace
 }
 
-/// Set by a signal that asks for an end.
+/// Returns a flag that a signal sets to ask for the end.
 fn watch_signals() -> Result<Arc<AtomicBool>, Failure> {
     let is_over = Arc::new(AtomicBool::new(false));
     for signal in signals::ends() {
@@ -91,25 +91,25 @@ fn watch_signals() -> Result<Arc<AtomicBool>, Failure> {
 
 /// What was made, as text for people, and as JSON.
 #[derive(Debug, Serialize)]
-struct Report {
+struct FloodReport {
     source: &'static str,
-    /// All that a listener has heard, or lost.
+    /// All events that a listener has received or lost.
     events: u64,
-    /// Of them, those of removing at the end what was left.
+    /// How many of them the removal at the end made.
     removed: u64,
     seconds: f64,
     events_per_second: u64,
     asked_events_per_second: Option<u32>,
-    /// How late the most belated event was begun.
+    /// How late the latest event was begun.
     most_late_ns: u64,
-    /// User and system time of the sending thread by the events before that removal.
+    /// User and system time of the sending thread per event, without the removal at the end.
     cpu_ns_per_event: Option<u64>,
-    /// How long conntrack-flush's one request took.
+    /// How long the one request of conntrack-flush took.
     flush_seconds: Option<f64>,
     flush_events_per_second: Option<u64>,
 }
 
-impl Report {
+impl FloodReport {
     fn new(arguments: &FloodArguments, made: &Made) -> Self {
         let is_flush = arguments.source == SourceKind::ConntrackFlush;
         Self {
@@ -131,12 +131,12 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// In whole microseconds, or a decimal fraction is written with 17 digits.
+/// Rounds to whole microseconds, because JSON would show a finer fraction with 17 digits.
 fn seconds(time: Duration) -> f64 {
     ratio(nanoseconds(time) / 1_000, 1_000_000)
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for FloodReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheduled = self.events - self.removed;
         writeln!(f, "events: {}", self.events)?;
@@ -167,7 +167,7 @@ impl fmt::Display for Report {
     }
 }
 
-fn tell(report: &Report, as_json: bool) -> Result<(), Failure> {
+fn tell(report: &FloodReport, as_json: bool) -> Result<(), Failure> {
     let text = if as_json {
         json::to_string(report)
             .map_err(|error| Failure::Other(format!("write the report as JSON: {error}")))?

@@ -1,6 +1,6 @@
-//! How far a flood is, on standard error: a line that is renewed, on a terminal only.
+//! A line on standard error that shows how far a flood is. Only a terminal gets it.
 //!
-//! A thread of its own writes it, so that a slow terminal makes no event late.
+//! A separate thread writes it, so that a slow terminal makes no event late.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::outcome::Failure;
 use crate::units::{Rough, rate};
 use crate::write::console::{Console, STATUS_INTERVAL};
 
-/// Runs `job` and shows meanwhile how many events are made, of which `made_count` has the number.
+/// Runs `job`, and shows meanwhile how many events are made, which `made_count` counts.
 pub fn show<T>(
     pace: Pace,
     made_count: &AtomicU64,
@@ -29,15 +29,15 @@ pub fn show<T>(
             .name("progress".to_owned())
             .spawn_scoped(scope, || line.show(made_count, &is_over, &mut console))
             .map_err(|error| Failure::Other(format!("start the thread for progress: {error}")))?;
-        let _end = End(&is_over, showing.thread());
+        let _end = StopShowing(&is_over, showing.thread());
         job()
     })
 }
 
-/// Ends the showing, also when the job panics: the scope waits for it.
-struct End<'a>(&'a AtomicBool, &'a Thread);
+/// Stops the line when dropped, also if the job panics: the scope waits for its thread.
+struct StopShowing<'a>(&'a AtomicBool, &'a Thread);
 
-impl Drop for End<'_> {
+impl Drop for StopShowing<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
         self.1.unpark();
@@ -47,7 +47,7 @@ impl Drop for End<'_> {
 struct Line {
     pace: Pace,
     started: Instant,
-    /// When it was last shown, and what was made then.
+    /// When the line was last shown, and how many events were made then.
     last: (Instant, u64),
 }
 
@@ -86,7 +86,7 @@ impl Line {
         text
     }
 
-    /// By the rate so far, or by the clock where that ends it sooner.
+    /// The time left by the rate so far or by --duration, whichever is shorter.
     fn time_left(&self, made_count: u64, now: Instant) -> Option<Duration> {
         let elapsed = now - self.started;
         let by_time = self

@@ -1,4 +1,4 @@
-//! The calling thread's processor: how long it had one, and which.
+//! The calling thread's CPU time, and the CPU it runs on.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ pub fn thread_cpu() -> Duration {
         .unwrap_or_default()
 }
 
-/// How much of its processor this thread spends on something, with pauses for what is not part of it.
+/// Measures the CPU time that this thread spends on a task, without what it spends during pauses.
 pub struct CpuMeter {
     spent: Duration,
     since: Duration,
-    /// What one reading adds by itself.
+    /// The CPU time that one reading takes.
     reading: Duration,
 }
 
@@ -41,18 +41,18 @@ impl CpuMeter {
         self.since = thread_cpu();
     }
 
-    /// Leaves out what this thread has spent otherwise since it was resumed.
+    /// Leaves out CPU time that the thread has spent on something else since `resume`.
     pub fn leave_out(&mut self, other: Duration) {
         self.since += other;
     }
 
-    /// What was spent up to the last pause.
+    /// The CPU time until the last pause.
     pub fn spent(&self) -> Duration {
         self.spent
     }
 }
 
-/// Lets this thread run on this processor only.
+/// Binds this thread to one CPU.
 pub fn pin_to_cpu(cpu: usize) -> Result<(), Failure> {
     if cpu >= CpuSet::MAX_CPU {
         return Err(no_such_cpu(cpu));
@@ -64,7 +64,7 @@ pub fn pin_to_cpu(cpu: usize) -> Result<(), Failure> {
 
 fn no_such_cpu(cpu: usize) -> Failure {
     Failure::Usage(format!(
-        "this process cannot run on CPU {cpu}: nproc and lscpu -e tell which there are, counted from 0, and \
-         taskset -p $$ which of them are allowed"
+        "this process cannot run on CPU {cpu}: lscpu -e lists the CPUs, counted from 0, and taskset -p $$ shows which \
+         of them are allowed"
     ))
 }

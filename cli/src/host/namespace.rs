@@ -1,4 +1,4 @@
-//! A network namespace of our own, without root where user namespaces are allowed.
+//! A private network namespace, without root if user namespaces are allowed.
 
 use std::fs;
 use std::io;
@@ -6,22 +6,22 @@ use std::io;
 use rustix::process::{getegid, geteuid};
 use rustix::thread::UnshareFlags;
 
-use crate::host::privilege::{Capability, Privilege, Way, from_outside};
+use crate::host::privilege::{Capability, HowToGet, Privilege, from_outside};
 use crate::outcome::Failure;
 
-/// Moves this process into a fresh network namespace, and for that into a user namespace unless it is root's.
-/// Must come before any thread starts: only the calling thread moves, and a threaded process gets no user namespace.
-/// `command` is the one to run as root where that is forbidden.
+/// Moves this process into a new network namespace, and into a new user namespace if it needs one for that. Call it before
+/// any thread starts: only the calling thread moves, and a process with threads cannot enter a user namespace. `command` is
+/// what a failure suggests to run as root.
 pub fn enter(command: &str) -> Result<(), Failure> {
     let (user, group) = (geteuid(), getegid());
-    // Without CAP_NET_ADMIN root could do nothing in it; in a user namespace of its own it can.
+    // Root without CAP_NET_ADMIN could do nothing there, but it can in a user namespace of its own.
     let is_able = user.is_root() && Privilege::read().has(Capability::NetAdmin);
     if is_able && unshare(UnshareFlags::NEWNET).is_ok() {
         return Ok(());
     }
     unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)
         .map_err(|error| forbidden(command, &format!("unshare(2): {error}")))?;
-    // Without this the group cannot be mapped (user_namespaces(7)); before Linux 3.19 the file was not there.
+    // Without this the group cannot be mapped (user_namespaces(7)). The file exists since Linux 3.19.
     let _ = fs::write("/proc/self/setgroups", "deny");
     for (file, id) in [("uid_map", user.as_raw()), ("gid_map", group.as_raw())] {
         fs::write(format!("/proc/self/{file}"), format!("0 {id} 1"))
@@ -30,11 +30,11 @@ pub fn enter(command: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The failure to say where private namespaces are forbidden: `what` has shown it.
+/// The failure where private namespaces are forbidden, as the error `what` showed.
 pub fn forbidden(command: &str, what: &str) -> Failure {
     let privilege = Privilege::read();
-    let remedy = match privilege.way_to(Capability::SysAdmin) {
-        Way::FromOutside if !privilege.is_nested() => {
+    let remedy = match privilege.how_to_get(Capability::SysAdmin) {
+        HowToGet::FromOutside if !privilege.is_nested() => {
             from_outside(&[Capability::SysAdmin, Capability::NetAdmin])
         }
         _ => format!("run it as root of the host: sudo nlring {command}"),
@@ -45,7 +45,7 @@ pub fn forbidden(command: &str, what: &str) -> Failure {
     ))
 }
 
-/// The setting that forbids user namespaces, where it can be read.
+/// The setting that forbids user namespaces, if it can be read.
 fn forbidden_by() -> Option<&'static str> {
     let is = |name: &str, value: &str| {
         let text = fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Which capabilities this process has, and how it could get one that it lacks: "run as root" is no help to root.
+//! Which capabilities this process has, and how it could get one that it lacks. "Run as root" does not help root.
 
 use std::fmt;
 use std::fs;
@@ -14,7 +14,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// As Docker's `--cap-add` takes it.
+    /// The name that Docker's `--cap-add` takes.
     pub fn short_name(self) -> &'static str {
         match self {
             Self::NetAdmin => "NET_ADMIN",
@@ -23,7 +23,7 @@ impl Capability {
         }
     }
 
-    /// Its bit in a capability set.
+    /// The bit in a capability set.
     fn bit(self) -> u64 {
         1 << (self as u32)
     }
@@ -39,21 +39,21 @@ impl fmt::Display for Capability {
 #[derive(Clone, Copy, Debug)]
 pub struct Privilege {
     is_root: bool,
-    /// Whether this is a user namespace below the host's.
+    /// Whether the process is in a user namespace below the host's.
     is_nested: bool,
     effective: u64,
-    /// What a program that it starts could have at most, also by sudo.
+    /// The capabilities that it and the programs it starts can ever have, even by sudo.
     bounding: u64,
 }
 
 /// How a process gets a capability that it lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum HowToGet {
     /// By becoming root.
     Sudo,
-    /// From the program that started it: a container's runtime, or systemd.
+    /// The program that started the process must give it: a container runtime, or systemd.
     FromOutside,
-    /// It has the capability, but only in its own user namespace, and what it asks for belongs to another.
+    /// The process has the capability, but only in its own user namespace, and the object belongs to another one.
     OtherNamespace,
 }
 
@@ -91,31 +91,31 @@ impl Privilege {
         self.effective & capability.bit() != 0
     }
 
-    /// How it could get a capability that it was refused for want of.
-    pub fn way_to(&self, capability: Capability) -> Way {
+    /// How the process could get a capability.
+    pub fn how_to_get(&self, capability: Capability) -> HowToGet {
         if self.is_nested && self.has(capability) {
-            Way::OtherNamespace
+            HowToGet::OtherNamespace
         } else if self.is_root || self.bounding & capability.bit() == 0 {
-            Way::FromOutside
+            HowToGet::FromOutside
         } else {
-            Way::Sudo
+            HowToGet::Sudo
         }
     }
 
-    /// The same as a sentence; `command` is what follows `nlring`.
+    /// How to get a capability, as a sentence. `command` is what follows `nlring`.
     pub fn remedy(&self, capability: Capability, command: &str) -> String {
-        match self.way_to(capability) {
-            Way::Sudo => format!("run as root: sudo nlring {command}"),
-            Way::FromOutside => from_outside(&[capability]),
-            Way::OtherNamespace => format!(
-                "{capability} counts only in this user namespace, and the network namespace belongs to another: run \
-                 it as root of the host, or in a network namespace of this user namespace (unshare -n)"
+        match self.how_to_get(capability) {
+            HowToGet::Sudo => format!("run as root: sudo nlring {command}"),
+            HowToGet::FromOutside => from_outside(&[capability]),
+            HowToGet::OtherNamespace => format!(
+                "this process has {capability} only in its user namespace, and the network namespace belongs to another one: \
+                 run it as root of the host, or in a network namespace of this user namespace (unshare -n)"
             ),
         }
     }
 }
 
-/// Who can give a process capabilities that it cannot take itself.
+/// A sentence that says how a process gets capabilities from the program that starts it.
 pub fn from_outside(capabilities: &[Capability]) -> String {
     let join = |parts: Vec<String>| parts.join(" ");
     let docker = capabilities
@@ -137,19 +137,19 @@ mod tests {
     const HOST: &str = "         0          0 4294967295\n";
     const NESTED: &str = "         0       1000          1\n";
 
-    fn way(effective: &str, bounding: &str, uid_map: &str, is_root: bool) -> Way {
+    fn way(effective: &str, bounding: &str, uid_map: &str, is_root: bool) -> HowToGet {
         let status = format!("Name:\tx\nCapEff:\t{effective}\nCapBnd:\t{bounding}\n");
-        Privilege::parse(&status, uid_map, is_root).way_to(Capability::NetAdmin)
+        Privilege::parse(&status, uid_map, is_root).how_to_get(Capability::NetAdmin)
     }
 
     #[test]
     fn sudo_is_offered_only_where_it_helps() {
         let (none, all, without) = ("0", "000001ffffffffff", "000001ffffffefff");
-        assert_eq!(way(none, all, HOST, false), Way::Sudo);
-        assert_eq!(way(none, without, HOST, false), Way::FromOutside);
-        assert_eq!(way(without, all, HOST, true), Way::FromOutside);
-        assert_eq!(way(without, without, HOST, true), Way::FromOutside);
-        assert_eq!(way(all, all, NESTED, true), Way::OtherNamespace);
+        assert_eq!(way(none, all, HOST, false), HowToGet::Sudo);
+        assert_eq!(way(none, without, HOST, false), HowToGet::FromOutside);
+        assert_eq!(way(without, all, HOST, true), HowToGet::FromOutside);
+        assert_eq!(way(without, without, HOST, true), HowToGet::FromOutside);
+        assert_eq!(way(all, all, NESTED, true), HowToGet::OtherNamespace);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What each signal asks for:
 //! - SIGINT, SIGTERM, SIGQUIT: the first one an orderly end, the second one an end at once.
-//! - SIGHUP: the file of --output is opened again by its name. Without such a file it is an orderly end, because the terminal
-//!   has gone; it never makes an end one at once, because a terminal that goes may send it twice.
-//! - SIGUSR1: the files of --stats and --table are written.
-//! - SIGXFSZ is ignored, so that a file at its size limit is a failed write.
+//! - SIGHUP: the --output file is reopened by its name. Without such a file it asks for an orderly end, because the terminal
+//!   is gone. It never ends at once, because a terminal that closes may send it twice.
+//! - SIGUSR1: the --stats and --table files are written.
+//! - SIGXFSZ is ignored, so that a write beyond the file size limit fails with an error.
 
 use std::fs;
 use std::io;
@@ -16,14 +16,14 @@ use nlring::StopHandle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals as Incoming;
 
-/// The signals' handlers. What comes before [`forward_to`](Self::forward_to) is kept for it.
+/// The signal handlers. Signals that arrive before [`forward_to`](Self::forward_to) wait for it.
 pub struct Signals {
     incoming: Incoming,
     requests: StopRequests,
     files: FileRequests,
 }
 
-/// How often an end was asked for, and when first.
+/// How many times the end was asked for, and when first.
 #[derive(Clone, Debug, Default)]
 pub struct StopRequests(Arc<Requests>);
 
@@ -36,12 +36,12 @@ struct Requests {
 }
 
 impl StopRequests {
-    /// Since when an orderly end is wanted.
+    /// When an orderly end was first asked for.
     pub fn stop_since(&self) -> Option<Instant> {
         self.0.first_at.get().copied()
     }
 
-    /// Whether an end at once is wanted.
+    /// Whether the end is to come at once.
     pub fn stop_at_once(&self) -> bool {
         self.0.count.load(Ordering::Relaxed) > 1
     }
@@ -54,16 +54,16 @@ impl StopRequests {
         }
     }
 
-    /// Has the next request end what waits for this handle: it is for waits during an orderly end, which the first request
-    /// asks for. The first handle counts.
+    /// Makes each further request stop this handle. It is for waits during an orderly end, which the first request asked for.
+    /// Only the first call has an effect.
     pub fn stop_on_next(&self, stop: StopHandle) {
         let stop = self.0.on_next.get_or_init(|| stop);
         if self.stop_at_once() {
-            stop.stop(); // that request came just before
+            stop.stop(); // the request came just before
         }
     }
 
-    /// Takes note of the first request only.
+    /// Counts a request only if there was none before.
     fn add_first(&self) {
         if self.stop_since().is_none() {
             self.add();
@@ -71,7 +71,7 @@ impl StopRequests {
     }
 }
 
-/// What a signal asks to be done with the files. The signal ends the engine's wait, so that it is done soon.
+/// What signals asked to do with the files. A signal ends the engine's wait, so that it is done soon.
 #[derive(Debug, Default)]
 pub struct FileRequests {
     report: Arc<AtomicBool>,
@@ -79,12 +79,12 @@ pub struct FileRequests {
 }
 
 impl FileRequests {
-    /// Whether --stats and --table were asked for since the last call.
+    /// Whether --stats and --table were asked for after the last call.
     pub fn take_report(&self) -> bool {
         self.report.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether --output is to be opened again, and this was not asked before.
+    /// Whether reopening --output was asked for after the last call.
     pub fn take_reopen(&self) -> bool {
         self.reopen.swap(false, Ordering::Relaxed)
     }
@@ -101,7 +101,7 @@ impl Signals {
         }
         let incoming = Incoming::new(ends)?;
         signal_hook::flag::register(SIGUSR1, Arc::clone(&files.report))?;
-        // Nobody looks at what it sets; without a handler the signal ends the process.
+        // The flag is not read: without a handler the signal would end the process.
         signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         Ok(Self {
             incoming,
@@ -110,7 +110,7 @@ impl Signals {
         })
     }
 
-    /// Starts the thread that counts the requests for an end and, with each, ends the engine's wait.
+    /// Starts the thread that counts the requests for an end. Each request also ends the engine's wait.
     pub fn forward_to(mut self, stop: StopHandle) -> io::Result<FileRequests> {
         let forward = move || {
             for signal in self.incoming.forever() {

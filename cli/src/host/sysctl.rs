@@ -1,4 +1,5 @@
-//! Settings under /proc/sys: whether they can be set from here. In a container or a namespace some are the host's.
+//! Settings under /proc/sys: their values, and whether they can be set from here. In a container or a namespace some settings
+//! belong to the host.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -7,12 +8,12 @@ use std::path::{Path, PathBuf};
 use nlring::RecvBuffer;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use crate::host::privilege::{Capability, Privilege, Way};
+use crate::host::privilege::{Capability, HowToGet, Privilege};
 
-/// The limit of receive buffers, for those without `CAP_NET_ADMIN` over the host.
+/// The largest receive buffer of processes without `CAP_NET_ADMIN` over the host.
 pub const RMEM_MAX: &str = "net.core.rmem_max";
 
-/// A setting's file, by its dotted name.
+/// The file of a setting, by its dotted name.
 pub fn path(name: &str) -> PathBuf {
     Path::new("/proc/sys").join(name.replace('.', "/"))
 }
@@ -22,7 +23,7 @@ pub fn read(name: &str) -> Option<i64> {
     fs::read_to_string(path(name)).ok()?.trim().parse().ok()
 }
 
-/// Whether this process can write a setting, or root could in its place.
+/// Whether this process can write a setting, or could as root.
 pub fn can_root_set(name: &str) -> bool {
     let path = path(name);
     if OpenOptions::new().write(true).open(&path).is_ok() {
@@ -37,7 +38,7 @@ pub fn can_root_set(name: &str) -> bool {
     !privilege.is_root() && !privilege.is_nested() && !is_read_only
 }
 
-/// How a receive buffer of these bytes can be had, as the end of a sentence.
+/// The end of a sentence that says how to get a receive buffer of this size in bytes.
 pub struct LargerBuffer(pub usize);
 
 impl fmt::Display for LargerBuffer {
@@ -52,14 +53,14 @@ impl fmt::Display for LargerBuffer {
             "raise {RMEM_MAX}{place} (sysctl -w {RMEM_MAX}={})",
             self.0
         )?;
-        match Privilege::read().way_to(Capability::NetAdmin) {
-            Way::Sudo => f.write_str(", or run as root"),
-            Way::FromOutside | Way::OtherNamespace => Ok(()),
+        match Privilege::read().how_to_get(Capability::NetAdmin) {
+            HowToGet::Sudo => f.write_str(", or run as root"),
+            HowToGet::FromOutside | HowToGet::OtherNamespace => Ok(()),
         }
     }
 }
 
-/// The warning of a receive buffer that the kernel has cut.
+/// The warning about a receive buffer that the kernel made smaller.
 pub fn clamped(buffer: RecvBuffer) -> String {
     // The kernel reads back twice what it took.
     let (took, asked) = (buffer.granted_bytes / 2, buffer.requested_bytes);

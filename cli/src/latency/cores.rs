@@ -5,7 +5,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use crate::args::Cpus;
 use crate::outcome::Failure;
 
-/// The first and the last that this process may run on: neighbours may be two threads of one core.
+/// The first and the last CPU that this process may run on, because neighbours may be two threads of one core.
 pub fn choose() -> Result<Cpus, Failure> {
     let allowed = sched_getaffinity(None)
         .map_err(|error| Failure::Other(format!("ask for the allowed CPUs: {error}")))?;

@@ -1,4 +1,4 @@
-//! What an event costs the receiver by a few ways, for those who want to know only that.
+//! What an event costs the receiver in a few ways, without the rest of the report.
 
 use std::time::Duration;
 
@@ -24,18 +24,18 @@ pub struct Measurement {
     pub repeat_count: usize,
 }
 
-/// What a way has cost: medians over the repetitions, and sums of what became of the events.
+/// What a way costs: medians over the repetitions, and sums of the events.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     pub cpu_ns_per_event: u64,
-    /// How many events came for each context switch of the receiving thread.
+    /// Events per context switch of the receiving thread.
     pub events_per_switch: f64,
     pub made: u64,
     /// Received, lost or left unread.
     pub accounted: u64,
 }
 
-/// Measures the ways in turns. The caller is in a network namespace of its own, and its thread is bound to a CPU by this.
+/// Measures the ways in turns. The caller must be in a private network namespace. This binds the calling thread to a CPU.
 pub fn costs<const N: usize>(
     measurement: Measurement,
     ways: [Way; N],

@@ -1,4 +1,4 @@
-//! A file for each distribution, as HdrHistogram's plotters read them.
+//! A file for each distribution, in the format of HdrHistogram's plotters.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
@@ -15,7 +15,7 @@ use crate::outcome::Failure;
 pub struct Directory(PathBuf);
 
 impl Directory {
-    /// Makes it, unless it is there.
+    /// Creates the directory, unless it exists.
     pub fn create(path: &Path) -> Result<Self, Failure> {
         fs::create_dir_all(path)
             .map_err(|error| Failure::Other(format!("make --hgrm {}: {error}", shown(path))))?;
@@ -40,7 +40,7 @@ fn write_file(path: &Path, recorder: &Recorder) -> io::Result<()> {
     file.flush()
 }
 
-/// All that tells it from others, in characters that file systems and shells take as they are.
+/// A name that is different for each setting and way, in characters that need no quoting.
 fn file_name(setting: &Setting, way: &Way) -> String {
     let rate = setting
         .rate

@@ -1,4 +1,4 @@
-//! How late each event comes, and what receiving costs, from the end of the warm-up on.
+//! Measures how late each event arrives and what receiving costs, from the end of the warm-up on.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -16,15 +16,15 @@ use crate::args::SourceKind;
 use crate::load::{self, Schedule};
 use crate::outcome::Failure;
 
-/// What says when an event happened.
+/// Which clock says when an event happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clock {
-    /// The kernel, in the event (`CTA_TIMESTAMP_EVENT`, `CLOCK_REALTIME`).
+    /// The kernel's time in the event (`CTA_TIMESTAMP_EVENT`, `CLOCK_REALTIME`).
     Kernel,
-    /// The schedule: when it was due (`CLOCK_MONOTONIC`).
+    /// The time when the schedule had the event due (`CLOCK_MONOTONIC`).
     Schedule,
-    /// The generator: when it was sent, for want of a schedule (`CLOCK_MONOTONIC`).
+    /// The time when the generator sent it, if there is no rate (`CLOCK_MONOTONIC`).
     Sender,
 }
 
@@ -38,13 +38,13 @@ impl fmt::Display for Clock {
     }
 }
 
-/// What a meter has seen since the warm-up.
+/// What a meter has counted since the warm-up.
 #[derive(Debug)]
 pub struct Measured {
     pub clock: Option<Clock>,
-    /// Events that tell no time.
+    /// Events without a time to measure from.
     pub untimed: u64,
-    /// All until the end was asked for; the recorder also has those that were delivered after.
+    /// Events until the end was asked for. The recorder also has those that were delivered later.
     pub count: u64,
     pub time: Duration,
     pub usage: Usage,
@@ -85,7 +85,7 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// To be called before each wait: here the measuring begins, once the warm-up is over.
+    /// Starts measuring if the warm-up is over. The receiver calls it before each wait.
     pub fn before_wait(&mut self) -> Result<(), Failure> {
         if self.begun.is_none() && self.is_warm() {
             self.begun = Some(Begun {
@@ -103,8 +103,8 @@ impl<'a> Meter<'a> {
         since_start_ns.is_some_and(|ns| Duration::from_nanos(ns) >= self.warmup)
     }
 
-    /// Takes an event, now.
-    pub fn take(&mut self, message: &Message<'_>) {
+    /// Records an event that arrived now.
+    pub fn record(&mut self, message: &Message<'_>) {
         if self.begun.is_none() {
             return;
         }
@@ -117,7 +117,7 @@ impl<'a> Meter<'a> {
         self.recorder.record_between(at_ns, now_ns);
     }
 
-    /// When an event happened and when it is now, by one clock.
+    /// When an event happened and the time now, on one clock.
     fn times(&self, message: &Message<'_>) -> Option<(Clock, u64, u64)> {
         if let Some(event_ns) = self.kernel_time_ns(message) {
             return Some((Clock::Kernel, event_ns, since_1970_ns(SystemTime::now())));
@@ -141,7 +141,8 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// To be called when the end is asked for: what follows is delivered in a hurry, and not at its usual cost.
+    /// Stops measuring CPU time. The receiver calls it when the end is asked for, because the rest of the queue is then read
+    /// at another cost.
     pub fn stop(&mut self) -> Result<(), Failure> {
         if let Some(begun) = &self.begun {
             self.measured.time = Duration::from_nanos(load::monotonic_now_ns() - begun.at_ns);

@@ -1,4 +1,4 @@
-//! `nlring latency`: measures how late events come, and what receiving them costs, by all ways asked for.
+//! `nlring latency`: measures how late events arrive and what receiving them costs, for each way asked for.
 
 mod cores;
 mod cost;
@@ -26,7 +26,7 @@ use crate::write::console::Console;
 use hgrm::Directory;
 use plan::Plan;
 use progress::Progress;
-use report::Report;
+use report::LatencyReport;
 use run::{Conditions, Run, Runs};
 
 pub use cost::{Cost, Measurement, costs};
@@ -47,11 +47,11 @@ fn latency(arguments: &LatencyArguments, console: &mut Console) -> Result<bool, 
     let cpus = arguments.cpu.map_or_else(cores::choose, Ok)?;
     if cpus.receiver == cpus.generator {
         console.warn(format_args!(
-            "events are made and received on one CPU, {}, so each waits for the other: the latencies are of that",
+            "events are made and received on one CPU, {}, so each waits for the other, and the latencies include that",
             cpus.receiver
         ));
     }
-    // Before an hour has passed, rather than after.
+    // Files that cannot be written fail now, not after an hour of measuring.
     let directory = arguments
         .hgrm
         .as_deref()
@@ -64,12 +64,12 @@ fn latency(arguments: &LatencyArguments, console: &mut Console) -> Result<bool, 
         datagram_bytes: arguments.datagram_bytes.unwrap_or(DEFAULT_DATAGRAM_BYTES),
         receiver_cpu: cpus.receiver,
     };
-    pin_to_cpu(cpus.receiver)?; // so that a wrong one is told before anything is measured
+    pin_to_cpu(cpus.receiver)?; // a wrong CPU fails before anything is measured
     pin_to_cpu(cpus.generator)?;
     namespace::enter("latency")?;
     let runs = run_all(&plan, arguments.repeat_count, conditions, console)?;
 
-    let report = Report::new(&plan, &runs, arguments, cpus);
+    let report = LatencyReport::new(&plan, &runs, arguments, cpus);
     outcome::report(&if arguments.json {
         report.json()?
     } else {
@@ -88,7 +88,7 @@ fn latency(arguments: &LatencyArguments, console: &mut Console) -> Result<bool, 
     Ok(runs.all(Run::is_exact))
 }
 
-/// Runs all, as often as asked. Those of a setting and a way stand at `setting × ways + way`.
+/// Runs every combination, `repeat_count` times. The runs of a setting and a way are at `setting × ways + way`.
 fn run_all(
     plan: &Plan,
     repeat_count: usize,

@@ -1,15 +1,15 @@
-//! What is measured, and in which order.
+//! What is measured, and in which order: every way in every setting.
 
 use std::fmt;
 
 use crate::args::{LatencyArguments, Receiver, SourceKind, Way};
 use crate::outcome::Failure;
 
-/// What all ways are measured with, each with each.
+/// A setting in which all ways are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting {
     pub source: SourceKind,
-    /// Events per second. None: as fast as it goes.
+    /// Events per second. None: as fast as possible.
     pub rate: Option<u32>,
     pub recv_buffer_bytes: usize,
 }
@@ -19,7 +19,7 @@ pub struct Setting {
 pub struct Plan {
     pub settings: Vec<Setting>,
     pub ways: Vec<Way>,
-    /// The way that the others are held against, if it is among them.
+    /// The way that the others are compared with.
     pub reference: Option<usize>,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for Setting {
         let buffer = crate::units::Bytes(self.recv_buffer_bytes as u64);
         write!(f, "{}, ", self.source)?;
         match self.rate {
-            None => f.write_str("as fast as it goes")?,
+            None => f.write_str("as fast as possible")?,
             Some(rate) => write!(f, "{rate} events/s")?,
         }
         write!(f, ", receive buffer {buffer}")
@@ -40,7 +40,7 @@ impl Plan {
         if arguments.datagram_bytes.is_some() && !arguments.sources.contains(&SourceKind::Usersock)
         {
             return Err(Failure::Usage(
-                "--size is for usersock: how large other events are, the kernel says; leave it out"
+                "--size is for usersock: the kernel decides the size of other events; leave it out"
                     .to_owned(),
             ));
         }
@@ -74,8 +74,8 @@ impl Plan {
         self.reference.map(|place| self.ways[place])
     }
 
-    /// Which setting and which way, one after the other, in this repetition. The ways of a setting follow each other
-    /// closely, and each repetition begins with another.
+    /// The settings and ways of a repetition, in order. The ways of a setting follow each other closely, and each repetition
+    /// begins with another way.
     pub fn order(&self, repetition: usize) -> impl Iterator<Item = (usize, usize)> {
         let way_count = self.ways.len();
         (0..self.settings.len()).flat_map(move |setting| {
@@ -89,7 +89,7 @@ impl Plan {
     }
 }
 
-/// The place of the way asked for, or else of recv.
+/// The index of the way asked for, or of recv if none was asked for and recv is measured.
 fn reference(ways: &[Way], asked: Option<Way>) -> Result<Option<usize>, Failure> {
     let recv = Way {
         receiver: Receiver::Recv,
@@ -107,7 +107,7 @@ fn reference(ways: &[Way], asked: Option<Way>) -> Result<Option<usize>, Failure>
     Ok(place)
 }
 
-/// The same without repetitions, in the order of their first.
+/// The items without repeated ones. The first of each stays.
 pub fn unique<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut unique = Vec::new();
     for item in items {

@@ -1,4 +1,4 @@
-//! How far it is, on standard error: on a terminal a line that is renewed, else one at the start.
+//! Shows on standard error how far the measurement is: a line that changes on a terminal, else one line at the start.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crate::units::Rough;
 use crate::write::console::Console;
 
-/// What is done sooner needs no words.
+/// Shorter measurements show nothing.
 const WORTH_TELLING: Duration = Duration::from_secs(3);
-/// What a run takes beside the time it measures.
+/// The time that a run takes in addition to the time that it measures.
 const OVERHEAD: Duration = Duration::from_millis(50);
 
 pub struct Progress<'a> {
@@ -39,7 +39,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Another run begins.
+    /// Shows that another run begins.
     pub fn next(&mut self, way: &impl fmt::Display) {
         if self.is_shown {
             let left = Rough(self.time_left());
@@ -50,7 +50,7 @@ impl<'a> Progress<'a> {
         self.begun += 1;
     }
 
-    /// By what the runs have taken so far.
+    /// An estimate from the time that the runs took so far.
     fn time_left(&self) -> Duration {
         let run_time = match u32::try_from(self.begun) {
             Ok(begun) if begun > 0 => self.started.elapsed() / begun,

@@ -1,11 +1,12 @@
-//! One measurement held against another: pairs that were taken one soon after the other, since a machine's speed drifts.
+//! One measurement compared with another, in pairs that were taken shortly after each other, because a machine's speed
+//! drifts.
 
 use serde::{Serialize, Serializer};
 
-/// The confidence that an interval shall have at least.
+/// The least confidence of an interval.
 const CONFIDENCE: f64 = 0.9;
 
-/// A median, and an interval that the true one lies in.
+/// A median, and an interval for the true median.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     #[serde(serialize_with = "in_short")]
@@ -14,14 +15,14 @@ pub struct Interval {
     pub low: f64,
     #[serde(serialize_with = "in_short")]
     pub high: f64,
-    /// How often such an interval has the true median in it. Four pairs cannot give 90 %: five can.
+    /// How often such an interval contains the true median. Five pairs give 90 %, four cannot.
     #[serde(serialize_with = "in_short")]
     pub confidence: f64,
 }
 
-/// The median of the pairs' ratios, first by second, and its interval by order statistics: the narrowest symmetric one
-/// of at least 90 % confidence, or else from the least to the greatest. It takes nothing for granted about how the
-/// ratios are distributed. None without a pair, or where a second is 0.
+/// The median of the pairs' ratios, first divided by second, and its interval by order statistics: the narrowest symmetric one
+/// of at least 90 % confidence, or else from the least to the greatest ratio. It assumes nothing about the distribution of
+/// the ratios. None: there is no pair, or a second value is 0.
 pub fn ratio_interval(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Interval> {
     let mut ratios: Vec<f64> = pairs.into_iter().map(|(own, base)| own / base).collect();
     if ratios.is_empty() || !ratios.iter().all(|ratio| ratio.is_finite()) {
@@ -37,8 +38,8 @@ pub fn ratio_interval(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Int
     })
 }
 
-/// How many of so many sorted values may be left out at either end, and the confidence then. Each value is below the true
-/// median as a tossed coin falls, so the sums of binomial coefficients tell.
+/// How many of `count` sorted values an interval may leave out at each end, and its confidence then. Each value is below the
+/// true median with probability 1/2, so the number of values below it has a binomial distribution.
 fn cut(count: usize) -> (usize, f64) {
     let confidence = |cut: usize| {
         let (mut term, mut tail) = (0.5_f64.powi(i32::try_from(count).unwrap_or(i32::MAX)), 0.0);
@@ -56,7 +57,7 @@ fn cut(count: usize) -> (usize, f64) {
     (cut, confidence(cut))
 }
 
-/// The middle one, or between the two middle ones; NaN of none.
+/// The middle value, or the mean of the two middle ones; NaN if there is none.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -73,8 +74,8 @@ pub fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// To four digits after the point, or a quotient is written with 17.
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+/// Rounds to four decimals, because JSON would show a quotient with 17 digits.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
 pub fn in_short<S: Serializer>(number: &f64, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64((number * 1e4).round() / 1e4)
 }

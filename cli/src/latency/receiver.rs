@@ -1,4 +1,4 @@
-//! Receives until it is told to stop, in one of the ways.
+//! Receives in one of the ways until a stopper ends it.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -15,23 +15,23 @@ use crate::args::{Receiver, SourceKind, Way};
 use crate::load::USERSOCK_GROUP;
 use crate::outcome::Failure;
 
-/// As long as a datagram of `usersock` may be; events are shorter.
+/// The largest datagram of `usersock`; events are smaller.
 const BUFFER_BYTES: usize = 32 << 10;
 
-/// What a receiver turned out to be.
+/// What a receiver got from the kernel.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub backend: String,
-    /// Why that one. None: there was no choice.
+    /// Why this backend. None: the command line chose it.
     pub backend_reason: Option<String>,
     pub recv_buffer: RecvBuffer,
-    /// What is left of the delay asked for, where the receive buffer cannot absorb it.
+    /// The shorter delay that the engine uses, if the receive buffer cannot absorb the one asked for.
     pub cut_delay: Option<Duration>,
 }
 
-/// Datagrams by what became of them.
+/// How many datagrams were received, lost and left unread.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
+pub struct Datagrams {
     pub received: u64,
     pub lost: u64,
     pub unread: u64,
@@ -40,7 +40,7 @@ pub struct Counts {
 /// What ends a receiver, from another thread.
 pub enum Stopper {
     Engine(StopHandle),
-    /// A loop over recv is woken by a message of the kind that means nothing, from this socket to that port ID.
+    /// A recv loop wakes up by a NOOP message, which this socket sends to that port ID.
     Recv(Socket, u32),
 }
 
@@ -51,20 +51,21 @@ impl Stopper {
             Self::Recv(socket, port_id) => {
                 let mut message = Vec::new();
                 MessageBuilder::new(&mut message, NOOP, 0).finish()?;
-                socket.send_to(&message, *port_id, 0)?; // it waits for room in the queue, unlike an event
+                socket.send_to(&message, *port_id, 0)?; // unlike an event, it waits for room in the queue
             }
         }
         Ok(())
     }
 }
 
-/// Receives what the source makes, from when `is_ready` was told until the stopper is used, and then what is queued.
+/// Receives the events of the source. It calls `is_ready` when it is ready for the first one. After the stopper is used, it
+/// reads what is queued and returns.
 pub fn receive(
     setting: Setting,
     way: Way,
     meter: &mut Meter<'_>,
     is_ready: impl FnOnce(Stopper),
-) -> Result<(Setup, Counts), Failure> {
+) -> Result<(Setup, Datagrams), Failure> {
     let (socket, recv_buffer) = listen(setting)?;
     match way.receiver {
         Receiver::Recv => {
@@ -97,7 +98,7 @@ pub fn receive(
     }
 }
 
-/// A socket that hears the source.
+/// A socket in the groups of the source.
 fn listen(setting: Setting) -> Result<(Socket, RecvBuffer), Failure> {
     let protocol = protocol(setting.source);
     let groups = match setting.source {
@@ -116,7 +117,7 @@ fn listen(setting: Setting) -> Result<(Socket, RecvBuffer), Failure> {
     };
     let socket = Socket::open(protocol)?;
     let recv_buffer = socket.set_recv_buffer_bytes(setting.recv_buffer_bytes)?;
-    socket.set_no_enobufs(true)?; // as the engine has it
+    socket.set_no_enobufs(true)?; // as the engine does
     socket.bind(Socket::AUTOPID, 0)?;
     for group in groups {
         socket.add_membership(group)?;
@@ -142,21 +143,21 @@ fn cut_delay(running: &Running, wait: Wait) -> Option<Duration> {
     running.longest_delay().filter(|&longest| longest < asked)
 }
 
-fn by_engine(mut running: Running, meter: &mut Meter<'_>) -> Result<Counts, Failure> {
+fn by_engine(mut running: Running, meter: &mut Meter<'_>) -> Result<Datagrams, Failure> {
     loop {
         meter.before_wait()?;
-        match running.poll(None, |event, _| take(event, meter))? {
+        match running.poll(None, |event, _| record(event, meter))? {
             Turn::Idle | Turn::Delivered => {}
             Turn::Stopped => break,
             Turn::Break(error) => return Err(error.into()),
         }
     }
     meter.stop()?;
-    let finished = running.finish(|event, _| take(event, meter));
+    let finished = running.finish(|event, _| record(event, meter));
     if let Some(error) = finished.outcome? {
         return Err(error.into());
     }
-    let mut counts = Counts::default();
+    let mut counts = Datagrams::default();
     for ended in finished.sockets {
         counts.received += ended.statistics.received;
         counts.lost += ended.statistics.dropped;
@@ -165,21 +166,21 @@ fn by_engine(mut running: Running, meter: &mut Meter<'_>) -> Result<Counts, Fail
     Ok(counts)
 }
 
-fn take(event: Event<'_>, meter: &mut Meter<'_>) -> ControlFlow<nlring::Error> {
+fn record(event: Event<'_>, meter: &mut Meter<'_>) -> ControlFlow<nlring::Error> {
     match event {
-        Event::Messages(_, list) => list.iter().for_each(|message| meter.take(&message)),
+        Event::Messages(_, list) => list.iter().for_each(|message| meter.record(&message)),
         Event::Notice(_, Notice::Failed(error)) => return ControlFlow::Break(error),
-        Event::Lost(..) | Event::Notice(..) => {} // in the statistics
+        Event::Lost(..) | Event::Notice(..) => {} // the statistics count it
     }
     ControlFlow::Continue(())
 }
 
-/// What there would be without an engine.
+/// The loop that a program without an engine would have.
 fn by_recv(
     socket: &Socket,
     meter: &mut Meter<'_>,
     is_ready: impl FnOnce(Stopper),
-) -> Result<Counts, Failure> {
+) -> Result<Datagrams, Failure> {
     let waker = Socket::builder(socket.protocol()?).open()?;
     is_ready(Stopper::Recv(waker, socket.port_id()?));
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -203,7 +204,7 @@ fn by_recv(
             Came::Nothing => break,
         }
     }
-    Ok(Counts {
+    Ok(Datagrams {
         received,
         lost: socket.drops()?.into(),
         unread: 0,
@@ -231,7 +232,7 @@ fn recv(
         if message.message_type() == NOOP {
             return Ok(Came::Stop);
         }
-        meter.take(&message);
+        meter.record(&message);
     }
     Ok(Came::Event)
 }

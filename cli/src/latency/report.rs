@@ -1,4 +1,4 @@
-//! What all runs came to: a row for each setting and way.
+//! The results of all runs: a row for each setting and way.
 
 use std::array;
 
@@ -13,14 +13,14 @@ use crate::args::{Cpus, LatencyArguments, Way, wait_name};
 use crate::outcome::Failure;
 
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct LatencyReport {
     pub kernel: String,
     pub receiver_cpu: usize,
     pub generator_cpu: usize,
     pub repeat: usize,
     pub duration_s: f64,
     pub warmup_s: f64,
-    /// The way that the ratios are held against.
+    /// The way that the ratios compare with.
     pub against: Option<String>,
     pub rows: Vec<Row>,
 }
@@ -37,20 +37,20 @@ pub struct Row {
     pub recv_buffer_requested_bytes: usize,
     pub recv_buffer_granted_bytes: usize,
     pub backend: String,
-    /// What `auto` turned out to be, for one.
+    /// The backend in use, such as the one that `auto` chose.
     pub backend_used: String,
     pub backend_reason: Option<String>,
     pub wait: Option<String>,
-    /// What the latencies are measured by. None: no event told a time.
+    /// The clock of the latencies. None: no event had a time.
     pub clock: Option<Clock>,
-    /// By [`PERCENTILES`].
+    /// In the order of [`PERCENTILES`].
     #[serde(serialize_with = "by_name")]
     pub latency_ns: [u64; PERCENTILES.len()],
-    /// How many latencies these are.
+    /// How many latencies were measured.
     pub measured: u64,
-    /// Received in the measured time without a time to measure from.
+    /// Events that were received in the measured time, but had no time to measure from.
     pub untimed: u64,
-    /// Received before they happened, as when the clock was set.
+    /// Events that seem to have been received before they happened, for example because the clock was set.
     pub negative: u64,
     pub events_per_s: u64,
     pub cpu_ns_per_event: u64,
@@ -58,7 +58,7 @@ pub struct Row {
     pub switches_per_event: f64,
     pub generator_events_per_s: u64,
     pub generator_cpu_ns_per_event: u64,
-    /// How long after it was due the most belated event was begun.
+    /// How long after its due time the latest event was begun.
     pub generator_most_late_ns: u64,
     pub made: u64,
     pub received: u64,
@@ -67,7 +67,7 @@ pub struct Row {
     pub ratio: Option<Ratios>,
 }
 
-/// Held against the reference, pair by pair of the same repetition.
+/// Compared with the reference, in pairs of runs of the same repetition.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Ratios {
     pub p50: Option<Interval>,
@@ -75,8 +75,8 @@ pub struct Ratios {
     pub cpu: Option<Interval>,
 }
 
-impl Report {
-    /// `runs` has those of a setting and a way at `setting × ways + way`.
+impl LatencyReport {
+    /// The runs of a setting and a way are at `setting × ways + way` of `runs`.
     pub fn new(plan: &Plan, runs: &[Runs], arguments: &LatencyArguments, cpus: Cpus) -> Self {
         let mut rows = Vec::new();
         for (&setting, runs) in plan.settings.iter().zip(runs.chunks(plan.ways.len())) {
@@ -109,7 +109,7 @@ impl Report {
 }
 
 impl Row {
-    /// None without a run.
+    /// None: there is no run.
     fn new(setting: Setting, way: Way, runs: &Runs, reference: Option<&[Run]>) -> Option<Self> {
         let Runs {
             each: runs,
@@ -167,7 +167,7 @@ impl Ratios {
     }
 }
 
-/// `p99.9` is the name `p99_9`, which all languages take.
+/// Names `p99.9` as `p99_9`, which is an identifier in all languages.
 fn by_name<S: Serializer>(values: &[u64; PERCENTILES.len()], to: S) -> Result<S::Ok, S::Error> {
     let names = PERCENTILES.map(|(name, _)| name.replace('.', "_"));
     to.collect_map(names.iter().zip(values))

@@ -1,4 +1,4 @@
-//! One run: events are made on one core and received on another.
+//! One run: events are made on one CPU and received on another.
 
 use std::fs;
 use std::sync::{OnceLock, mpsc};
@@ -10,23 +10,23 @@ use nlring::latency::Recorder;
 use super::meter::{Measured, Meter};
 use super::plan::Setting;
 use super::ratio::as_f64;
-use super::receiver::{Counts, Setup, Stopper, receive};
+use super::receiver::{Datagrams, Setup, Stopper, receive};
 use crate::args::Way;
 use crate::host::cpu::pin_to_cpu;
-use crate::load::{self, Load, Made, Pace, Place, Schedule};
+use crate::load::{self, Load, Made, Namespace, Pace, Schedule};
 use crate::outcome::Failure;
 use crate::units::ratio;
 
-/// From the set-up to the first event.
+/// The time from the set-up to the first event.
 const LEAD_NS: u64 = 1_000_000;
 
-/// Conntrack's events carry the time then, from Linux 6.14 on.
+/// If this setting is 1, conntrack's events carry their time, from Linux 6.14 on.
 const EVENT_TIMES: &str = "/proc/sys/net/netfilter/nf_conntrack_timestamp";
 
-/// Below this share of the rate asked for, the rate counts as not reached.
+/// A rate counts as reached from this share of it on.
 const RATE_REACHED: f64 = 0.99;
 
-/// What all runs have in common.
+/// What all runs share.
 #[derive(Clone, Copy, Debug)]
 pub struct Conditions {
     pub duration: Duration,
@@ -35,7 +35,7 @@ pub struct Conditions {
     pub receiver_cpu: usize,
 }
 
-/// What is told of a distribution; 100 is the longest.
+/// The percentiles that the report shows; 100 is the longest latency.
 pub const PERCENTILES: [(&str, f64); 6] = [
     ("p50", 50.0),
     ("p90", 90.0),
@@ -44,22 +44,22 @@ pub const PERCENTILES: [(&str, f64); 6] = [
     ("p99.99", 99.99),
     ("max", 100.0),
 ];
-/// The places of two that are told of more often.
+/// The indexes of two percentiles in [`PERCENTILES`].
 pub const P50: usize = 0;
 pub const P99: usize = 2;
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Run {
     pub setup: Setup,
-    pub counts: Counts,
+    pub counts: Datagrams,
     pub measured: Measured,
-    /// By [`PERCENTILES`].
+    /// In the order of [`PERCENTILES`].
     pub latency_ns: [u64; PERCENTILES.len()],
     pub made: Made,
 }
 
-/// All runs of a way in a setting. Their latencies are kept together, or many repetitions would take much memory.
+/// All runs of a way in a setting. They share one recorder, so that many repetitions need little memory.
 #[derive(Debug, Default)]
 pub struct Runs {
     pub each: Vec<Run>,
@@ -67,13 +67,13 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// The lowest of the rates that were made instead of this one. None: all runs have reached it.
+    /// The lowest rate of the runs that did not reach this one. None: all runs reached it.
     pub fn missed_rate(&self, rate: Option<u32>) -> Option<f64> {
         let missed = self.each.iter().filter_map(|run| run.missed_rate(rate));
         missed.min_by(f64::total_cmp)
     }
 
-    /// Runs it once more.
+    /// Makes one more run.
     pub fn add(
         &mut self,
         setting: Setting,
@@ -89,7 +89,11 @@ impl Runs {
 
 /// Makes events in this thread, and receives them in another.
 fn run(setting: Setting, way: Way, conditions: Conditions) -> Result<(Run, Recorder), Failure> {
-    let mut load = Load::open(setting.source, conditions.datagram_bytes, Place::Own)?;
+    let mut load = Load::open(
+        setting.source,
+        conditions.datagram_bytes,
+        Namespace::Private,
+    )?;
     let pace = Pace {
         rate: setting.rate,
         duration: Some(conditions.warmup + conditions.duration),
@@ -102,7 +106,7 @@ fn run(setting: Setting, way: Way, conditions: Conditions) -> Result<(Run, Recor
             pin_to_cpu(conditions.receiver_cpu)?;
             let mut meter = Meter::new(setting, conditions.warmup, &schedule);
             let tell = move |stopper| {
-                let _ = ready.send(stopper); // the other end waits for it
+                let _ = ready.send(stopper); // the other thread waits for it
             };
             let (setup, counts) = receive(setting, way, &mut meter, tell)?;
             Ok((setup, counts, meter.into_measured()))
@@ -130,7 +134,7 @@ fn run(setting: Setting, way: Way, conditions: Conditions) -> Result<(Run, Recor
     })
 }
 
-/// Makes the events, and ends the receiver, also when they could not be made.
+/// Makes the events, then stops the receiver, also if the events could not be made.
 fn make(
     load: &mut Load,
     pace: Pace,
@@ -138,8 +142,8 @@ fn make(
     stopper: &Stopper,
     is_over: &dyn Fn() -> bool,
 ) -> Result<Made, Failure> {
-    // Only now is it there for certain: the receiver's joining the groups loads the module.
-    let _ = fs::write(EVENT_TIMES, "1"); // where it cannot be set, the schedule tells the time
+    // The setting exists only now: the receiver joined the groups, which loads the module.
+    let _ = fs::write(EVENT_TIMES, "1"); // if this fails, the schedule gives the times
     let schedule = schedule.get_or_init(|| Schedule::new(pace, load::monotonic_now_ns() + LEAD_NS));
     let made = load.run(schedule, is_over);
     if !is_over() {
@@ -149,9 +153,9 @@ fn make(
 }
 
 impl Run {
-    /// Whether each event that was made is accounted for.
+    /// Whether every event that was made is received, lost or unread.
     pub fn is_exact(&self) -> bool {
-        let Counts {
+        let Datagrams {
             received,
             lost,
             unread,
@@ -179,7 +183,7 @@ impl Run {
         ratio(self.made.event_count, nanoseconds(self.made.time)) * 1e9
     }
 
-    /// The events per second that were made instead of this rate. None: the rate was reached.
+    /// The events per second that were made, if that is less than the rate. None: the rate was reached.
     pub fn missed_rate(&self, rate: Option<u32>) -> Option<f64> {
         let wanted = RATE_REACHED * f64::from(rate?);
         Some(self.generator_events_per_second()).filter(|&made| made < wanted)

@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 
 use super::plan::Plan;
 use super::ratio::{Interval, as_f64};
-use super::report::{Report, Row};
+use super::report::{LatencyReport, Row};
 use super::run::PERCENTILES;
 use crate::write::fold::fold;
 
-/// As wide as the narrowest usual terminal.
+/// The width of the narrowest usual terminal.
 const COLUMNS: usize = 80;
 
-/// A block for each setting: how late the events came, what they cost, and how that stands to the reference's.
-pub fn text(plan: &Plan, report: &Report) -> String {
+/// A block for each setting: how late the events came, what they cost, and both compared with the reference.
+pub fn text(plan: &Plan, report: &LatencyReport) -> String {
     let mut text = heading(report);
     for &setting in &plan.settings {
         let is_its = |row: &&Row| row.setting == setting;
@@ -27,7 +27,7 @@ pub fn text(plan: &Plan, report: &Report) -> String {
     text
 }
 
-fn heading(report: &Report) -> String {
+fn heading(report: &LatencyReport) -> String {
     let mut text = String::new();
     push_folded(
         &mut text,
@@ -50,7 +50,7 @@ fn heading(report: &Report) -> String {
 
 fn latency_heading(rows: &[&Row]) -> String {
     match rows.iter().find_map(|row| row.clock) {
-        None => "no event told its time, so there are no latencies:".to_owned(),
+        None => "no event had a time, so there are no latencies:".to_owned(),
         Some(clock) => format!("latency in µs, {clock}:"),
     }
 }
@@ -151,7 +151,7 @@ fn micros(nanoseconds: u64) -> f64 {
     as_f64(nanoseconds) / 1000.0
 }
 
-/// A number with this many decimals, or fewer where it is large: more digits than four say nothing.
+/// A number with this many decimals, or fewer if it is large: more than four digits say nothing.
 fn short(number: f64, decimals: usize) -> String {
     let digits_before = match number {
         ..10.0 => 1,
@@ -170,7 +170,7 @@ fn push_folded(text: &mut String, line: &str) {
     }
 }
 
-/// Adds lines of cells: the first two columns to the left, the others to the right.
+/// Adds a table. The first two columns are left-aligned, the others right-aligned.
 fn push_table(text: &mut String, table: &[Vec<String>]) {
     let column_count = table.first().map_or(0, Vec::len);
     let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max();

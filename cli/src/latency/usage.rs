@@ -1,4 +1,4 @@
-//! What this thread has cost so far.
+//! What this thread has used so far.
 
 use std::fs;
 use std::io;
@@ -10,14 +10,14 @@ use crate::host::cpu::thread_cpu;
 pub struct Usage {
     /// User and system time.
     pub cpu: Duration,
-    /// Context switches, both those to wait and those forced.
+    /// Context switches, voluntary and involuntary.
     pub switch_count: u64,
 }
 
 impl Usage {
     pub fn of_this_thread() -> io::Result<Self> {
         let switch_count = count_switches(&fs::read_to_string("/proc/thread-self/status")?)
-            .ok_or_else(|| io::Error::other("there is no count of context switches"))?;
+            .ok_or_else(|| io::Error::other("the file has no count of context switches"))?;
         Ok(Self {
             cpu: thread_cpu(),
             switch_count,
@@ -50,6 +50,6 @@ mod tests {
         let status = "Name:\tx\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t7\n";
         assert_eq!(count_switches(status), Some(157));
         assert_eq!(count_switches("voluntary_ctxt_switches:\t150\n"), None);
-        assert!(Usage::of_this_thread().is_ok(), "this kernel tells both");
+        assert!(Usage::of_this_thread().is_ok(), "this kernel counts both");
     }
 }

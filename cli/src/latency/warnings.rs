@@ -1,13 +1,13 @@
-//! What stands in the way of believing the figures.
+//! Reasons not to trust the figures.
 
 use super::meter::Clock;
 use super::plan::{Plan, Setting, unique};
-use super::receiver::{Counts, Setup};
+use super::receiver::{Datagrams, Setup};
 use super::run::{Run, Runs};
 use crate::args::{Way, wait_name};
 use crate::host::sysctl;
 
-/// Of all runs; each is told once.
+/// The warnings about all runs, each one once.
 pub fn warnings(plan: &Plan, runs: &[Runs]) -> Vec<String> {
     let mut warnings = Vec::new();
     for (&setting, of_ways) in plan.settings.iter().zip(runs.chunks(plan.ways.len())) {
@@ -27,7 +27,7 @@ pub fn warnings(plan: &Plan, runs: &[Runs]) -> Vec<String> {
 }
 
 fn unaccounted(setting: Setting, way: Way, run: &Run) -> Option<String> {
-    let Counts {
+    let Datagrams {
         received,
         lost,
         unread,
@@ -35,7 +35,7 @@ fn unaccounted(setting: Setting, way: Way, run: &Run) -> Option<String> {
     (!run.is_exact()).then(|| {
         format!(
             "{way}, {setting}: {} events were made, but {received} received, {lost} lost and {unread} left unread: \
-             these should be as many, and the figures cannot be trusted",
+             these do not add up, so do not trust the figures",
             run.made.total()
         )
     })
@@ -46,12 +46,12 @@ fn too_slow(setting: Setting, runs: &[&Run]) -> Option<String> {
     let slow: Vec<f64> = missed.collect();
     let slowest = slow.iter().copied().min_by(f64::total_cmp)?;
     let effect = match runs.iter().find_map(|run| run.measured.clock) {
-        Some(Clock::Schedule) => "; what was made late counts as latency",
+        Some(Clock::Schedule) => "; lateness in making an event counts as latency",
         _ => "",
     };
     Some(format!(
-        "{setting}: in {} of {} runs the rate was not reached, in the slowest only {slowest:.0} events/s{effect}. Ask for a \
-         lower --rate, or leave the machine to this",
+        "{setting}: {} of {} runs did not reach the rate, the slowest only {slowest:.0} events/s{effect}. Give a lower \
+         --rate, or run nothing else on this machine",
         slow.len(),
         runs.len()
     ))
@@ -62,11 +62,11 @@ fn without_times(setting: Setting, runs: &[&Run]) -> Option<String> {
     let is_timed = |run: &&Run| run.measured.clock.is_some();
     (untimed > 0).then(|| {
         if runs.iter().any(is_timed) {
-            return format!("{setting}: {untimed} events told no time, and are not among the latencies");
+            return format!("{setting}: {untimed} events had no time, and are not among the latencies");
         }
         format!(
-            "{setting}: no event told when it was made, so there are no latencies: give a --rate, or take \
-             --source usersock (conntrack's events carry a time from Linux 6.14 on)"
+            "{setting}: no event had a time, so there are no latencies: give a --rate, or --source usersock (conntrack's \
+             events carry a time from Linux 6.14 on)"
         )
     })
 }
@@ -74,7 +74,7 @@ fn without_times(setting: Setting, runs: &[&Run]) -> Option<String> {
 fn set_clock(setting: Setting, runs: &[Runs]) -> Option<String> {
     let negative: u64 = runs.iter().map(|runs| runs.recorder.negative_count()).sum();
     (negative > 0).then(|| {
-        format!("{setting}: {negative} events came before they happened: was the clock set? measure again")
+        format!("{setting}: {negative} events seem to have come before they happened: was the clock set? Measure again")
     })
 }
 
@@ -86,8 +86,8 @@ fn clamped(runs: &[&Run]) -> Option<String> {
 fn cut_delay(setting: Setting, way: Way, setup: &Setup) -> Option<String> {
     let (wait, longest) = (way.wait?, setup.cut_delay?);
     Some(format!(
-        "--wait {} was cut to {longest:?} for {setting}: that is what the receive buffer can absorb; a larger \
-         --recv-buffer allows more",
+        "--wait {} was cut to {longest:?} for {setting}, because the receive buffer cannot absorb more; a larger \
+         --recv-buffer can",
         wait_name(wait)
     ))
 }

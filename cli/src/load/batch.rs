@@ -1,4 +1,4 @@
-//! Requests that are sent together, of which the first that the kernel refuses is told.
+//! Requests that are sent together. The first one that the kernel refuses becomes the failure.
 
 use std::io;
 
@@ -32,13 +32,13 @@ impl Batch {
         })
     }
 
-    /// What is sent next, to add to.
+    /// The requests to send next, for the caller to add to.
     pub fn requests(&mut self) -> &mut nlring::Batch {
         &mut self.requests
     }
 
-    /// Sends what was added. The kernel has done it all when this returns, but for what it refused: the first of that is
-    /// told.
+    /// Sends what was added, and returns when the kernel has answered every request. The failure is the first request that
+    /// it refused; it has done the others.
     pub fn send(&mut self) -> Result<(), Failure> {
         let mut refusal = None;
         self.requests.send(&mut self.requester, |_, reply| {
@@ -49,7 +49,7 @@ impl Batch {
         refusal.map_or(Ok(()), |error| Err(self.failure(error)))
     }
 
-    /// A remedy that is known says more than the kernel.
+    /// A known remedy says more than the kernel does.
     fn failure(&self, error: Error) -> Failure {
         if error.kind() == ErrorKind::PermissionDenied {
             return not_permitted(self.operation);
@@ -64,7 +64,7 @@ impl Batch {
     }
 }
 
-/// A request took a capability that this process lacks.
+/// The failure of a request that needs a capability which this process lacks.
 fn not_permitted(operation: &str) -> Failure {
     let capability = Capability::NetAdmin;
     let remedy = Privilege::read().remedy(capability, "flood");

@@ -1,4 +1,4 @@
-//! The clock, and waiting for a time on it.
+//! `CLOCK_MONOTONIC`, and waiting for a time on it.
 
 use std::hint::spin_loop;
 use std::thread::sleep;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A sleeping thread wakes late by some ten microseconds, on a busy machine by more: so near it does not sleep.
+/// A sleeping thread wakes up some ten microseconds late, later on a busy machine. So the last part of a wait spins.
 const SPIN: Duration = Duration::from_micros(200);
-/// A sleep is not longer, for the sake of who asks for an end.
+/// The longest sleep: the caller looks for a request to end between two sleeps.
 const NAP: Duration = Duration::from_millis(20);
 
-/// What the clock `CLOCK_MONOTONIC` shows now.
+/// The time now.
 pub fn monotonic_now_ns() -> u64 {
     let now: Duration = clock_gettime(ClockId::Monotonic)
         .try_into()
@@ -19,7 +19,7 @@ pub fn monotonic_now_ns() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Waits for a time, or only for a while when it is far; then it is false.
+/// Waits until a time, and returns true. If the time is far away, waits a part of it and returns false.
 pub fn wait_towards(until_ns: u64) -> bool {
     let left = Duration::from_nanos(until_ns.saturating_sub(monotonic_now_ns()));
     if let Some(sleeping) = left.checked_sub(SPIN) {
@@ -30,7 +30,7 @@ pub fn wait_towards(until_ns: u64) -> bool {
     true
 }
 
-/// Returns how long that took.
+/// Waits without sleeping, and returns how long that took.
 pub fn spin_until(until_ns: u64) -> Duration {
     let start_ns = monotonic_now_ns();
     let mut now_ns = start_ns;

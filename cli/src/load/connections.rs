@@ -1,4 +1,5 @@
-//! TCP connections over the loopback device, each to another address: made, reset, and their entries removed by a request.
+//! TCP connections over the loopback device, each to another address. Each is made, then reset, and a request removes its
+//! entry.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use nlring::conntrack::{Flow, ProtocolState};
 use nlring::{Message, Protocol};
 use rustix::net::sockopt::set_socket_linger;
 
-use super::Place;
+use super::Namespace;
 use super::batch::Batch;
 use super::cycles::Cycle;
 use super::entry::kernel;
@@ -19,7 +20,7 @@ use crate::outcome::Failure;
 /// The loopback device connects at once, unless a rule drops what goes over it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The steps of a connection. The handshake's three events, NEW and two UPDATE, come at the first.
+/// The steps of a connection. The handshake's three events, NEW and two UPDATE, come with the first step.
 const CONNECT: u64 = 0;
 const RESET: u64 = 3;
 const REMOVE: u64 = 4;
@@ -28,15 +29,15 @@ const REMOVE: u64 = 4;
 pub struct Connections {
     listener: TcpListener,
     port: u16,
-    /// The client's end, by which it is reset, and then the server's.
+    /// The client's end, which resets the connection, then the server's.
     open: Option<[TcpStream; 2]>,
     client_port: u16,
     removals: Batch,
 }
 
 impl Connections {
-    pub fn open(place: Place) -> Result<Self, Failure> {
-        loopback::set_up(place)?;
+    pub fn open(namespace: Namespace) -> Result<Self, Failure> {
+        loopback::set_up(namespace)?;
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(not_connected)?;
         Ok(Self {
             port: listener.local_addr().map_err(not_connected)?.port(),
@@ -55,7 +56,7 @@ impl Connections {
         let to = SocketAddr::from((loopback::destination(number), self.port));
         let client = TcpStream::connect_timeout(&to, PATIENCE)?;
         let (server, _) = self.listener.accept()?;
-        // Closing it then resets it. An end in order would take more states, and keep its port for a minute.
+        // Closing it now resets it. An orderly end would go through more states, and keep the port for a minute.
         set_socket_linger(&client, Some(Duration::ZERO))?;
         self.client_port = client.local_addr()?.port();
         self.open = Some([client, server]);
@@ -94,7 +95,7 @@ fn not_connected(error: impl std::fmt::Display) -> Failure {
     ))
 }
 
-/// All of the handshake is due with its first event.
+/// The index of the event. All events of a handshake are due with its first one.
 pub fn index_of(message: &Message<'_>) -> Option<u64> {
     let flow = Flow::decode(message)?;
     if flow.protocol() != kernel::IPPROTO_TCP {

@@ -1,20 +1,20 @@
-//! Events in cycles: something is made, perhaps changes, and is removed, an event each. So no more than one of it is there
-//! at a time, but for those that are made and removed together.
+//! Events in cycles: a thing is made, perhaps changes, and is removed, with one event for each step. So only one thing
+//! exists at a time, or a few that are made and removed together.
 
 use std::ops::Range;
 
 use super::{Schedule, Source};
 use crate::outcome::Failure;
 
-/// What is made and removed, by number.
+/// Things that are made and removed, by number.
 pub trait Cycle: Send {
-    /// The events of one number: the step of index 0 makes it, the last one removes it.
+    /// How many events one thing makes: step 0 makes the thing, the last step removes it.
     const EVENTS: u64;
 
-    /// Makes this event, or gathers it for [`send`](Self::send).
+    /// Makes the event of a step, or adds its request to those that [`send`](Self::send) sends.
     fn step(&mut self, number: u64, step: u64) -> Result<(), Failure>;
 
-    /// Sends what was only gathered until now.
+    /// Sends the requests that were added.
     fn send(&mut self) -> Result<(), Failure>;
 }
 
@@ -32,7 +32,7 @@ impl<C: Cycle> Cycles<C> {
         let (number, step) = (index / C::EVENTS, index % C::EVENTS);
         let stepped = self.cycle.step(number, step);
         self.next = match step {
-            0 if stepped.is_err() => index + C::EVENTS, // there is nothing to remove
+            0 if stepped.is_err() => index + C::EVENTS, // nothing was made, so nothing is to remove
             _ => index + 1,
         };
         stepped
@@ -42,7 +42,7 @@ impl<C: Cycle> Cycles<C> {
 impl<C: Cycle> Source for Cycles<C> {
     fn make(&mut self, mut indexes: Range<u64>, _schedule: &Schedule) -> Result<(), Failure> {
         let stepped = indexes.try_for_each(|index| self.step(index));
-        let sent = self.cycle.send(); // also after a failure: removals are among what was gathered
+        let sent = self.cycle.send(); // after a failure too: removals may be among the requests
         stepped.and(sent)
     }
 

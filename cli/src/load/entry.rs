@@ -11,7 +11,7 @@ use super::batch::{Batch, Remedies};
 use super::cycles::Cycle;
 use crate::outcome::Failure;
 
-/// For longer than anybody's test of it takes.
+/// Longer than any run takes.
 const LIFE_SECONDS: u32 = 600;
 
 pub const REMEDIES: Remedies = &[
@@ -31,7 +31,7 @@ pub const REMEDIES: Remedies = &[
     ),
 ];
 
-/// What the flow of a protocol with ports is known by, from one end to the other.
+/// The key of a flow of a protocol with ports.
 pub fn key(protocol: u8, src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> Key {
     let ports = Layer4::Ports {
         src: src.1,
@@ -41,12 +41,12 @@ pub fn key(protocol: u8, src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> Key {
     Key { orig, zone: None }
 }
 
-/// An entry to be made: an established TCP connection.
+/// The entry of an established TCP connection.
 pub fn connection(key: &Key) -> NewFlow<'static> {
     NewFlow::new(key.orig, LIFE_SECONDS).tcp_state(kernel::TCP_CONNTRACK_ESTABLISHED)
 }
 
-/// Entries by number. The destination tells programs that run at once apart.
+/// The keys of entries, by number. The destination differs between programs that run at the same time.
 #[derive(Clone, Copy)]
 pub struct Numbered {
     dst: (Ipv4Addr, u16),
@@ -60,16 +60,16 @@ impl Numbered {
         }
     }
 
-    /// The entry of a number, whose lower 32 bits are in the source.
+    /// The key of an entry. Its source holds the lower 32 bits of the number.
     pub fn key(self, number: u64) -> Key {
         let [.., a, b, c, d] = number.to_be_bytes();
-        // 198.18.0.0/15 is nobody's: it is for the tests of network devices (RFC 2544).
+        // 198.18.0.0/15 is reserved for tests of network devices (RFC 2544).
         let src = (Ipv4Addr::new(198, 18, a, b), u16::from_be_bytes([c, d]));
         key(kernel::IPPROTO_TCP, src, self.dst)
     }
 }
 
-/// The number of an entry, and what became of it.
+/// The number of an entry, and what happened to it.
 pub fn number_of(message: &Message<'_>) -> Option<(EventKind, u64)> {
     let flow = Flow::decode(message)?;
     let (port, 443) = flow.orig.ports()? else {

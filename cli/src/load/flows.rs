@@ -1,5 +1,5 @@
-//! UDP flows over the loopback device: each datagram goes to another address and so begins a flow, whose entry is then
-//! removed by a request. What the kernel pays for a flow is paid here too, and the table does not fill.
+//! UDP flows over the loopback device. Each datagram goes to another address and so begins a flow; a request removes the
+//! flow's entry. The kernel does all its work for a flow, and the table does not fill.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, UdpSocket};
@@ -8,7 +8,7 @@ use nlring::EventKind;
 use nlring::conntrack::Flow;
 use nlring::{Message, Protocol};
 
-use super::Place;
+use super::Namespace;
 use super::batch::Batch;
 use super::cycles::Cycle;
 use super::entry::kernel;
@@ -19,15 +19,15 @@ use crate::outcome::Failure;
 pub struct Flows {
     sender: UdpSocket,
     sender_port: u16,
-    /// Whom the datagrams are for: without it each would be answered by an error.
+    /// Receives the datagrams: without it the kernel would answer each with an error.
     _sink: UdpSocket,
     sink_port: u16,
     removals: Batch,
 }
 
 impl Flows {
-    pub fn open(place: Place) -> Result<Self, Failure> {
-        loopback::set_up(place)?;
+    pub fn open(namespace: Namespace) -> Result<Self, Failure> {
+        loopback::set_up(namespace)?;
         let (sender, sender_port) = bind(Ipv4Addr::LOCALHOST)?;
         let (sink, sink_port) = bind(Ipv4Addr::UNSPECIFIED)?;
         Ok(Self {
@@ -43,7 +43,7 @@ impl Flows {
         let to = (loopback::destination(number), self.sink_port);
         match self.sender.send_to(&[], to) {
             Ok(_) => Ok(()),
-            // What a packet's sender hears when the table is full, or a rule drops it.
+            // The kernel's answer if the table is full or a rule drops the packet.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(not_sent(
                 &error,
                 "the conntrack table is full (raise net.netfilter.nf_conntrack_max), or a firewall rule drops it",

@@ -1,6 +1,6 @@
-//! Conntrack entries that one request removes, all at the kernel's full speed: as when a table is flushed.
+//! Conntrack entries that one request removes, at the kernel's full speed, as when a table is flushed.
 //!
-//! They have a mark, and the request is for that mark: nobody else's flows go with them.
+//! The entries have a mark, and the request removes only entries with that mark. Other flows stay.
 
 use std::fs;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::entry::{self, Numbered};
 use super::{Schedule, Source};
 use crate::outcome::Failure;
 
-/// The upper half of the mark; the lower one is of the process ID, and tells programs that run at once apart.
+/// The upper half of the mark. The lower half is from the process ID, so that programs which run at the same time differ.
 const MARK: u32 = 0x6e6c_0000;
 
 pub struct Flush {
@@ -22,9 +22,9 @@ pub struct Flush {
     batch: Batch,
     numbered: Numbered,
     mark: u32,
-    /// Whether the entries are known to have it.
+    /// Whether the first entry was seen to have the mark.
     is_marked: bool,
-    /// How many entries there may be: known after the first ones, which load the kernel's module.
+    /// How many entries the table takes. It is known after the first ones, which load the kernel's module.
     room_count: u64,
     left_count: u64,
 }
@@ -58,7 +58,7 @@ impl Flush {
         )))
     }
 
-    /// Where the kernel does not know marks, a request for one would remove all flows there are.
+    /// Without this check, a kernel that does not know marks would remove all flows.
     fn check_mark(&mut self) -> Result<(), Failure> {
         let first = self.numbered.key(0);
         let mark = self.requests.get(&first, |flow| flow.mark)?;
@@ -67,8 +67,8 @@ impl Flush {
             return Ok(());
         }
         Err(Failure::Other(
-            "this kernel has no conntrack marks (CONFIG_NF_CONNTRACK_MARK), by which the entries are told from \
-             others': flood conntrack needs none"
+            "this kernel has no conntrack marks (CONFIG_NF_CONNTRACK_MARK), which conntrack-flush needs to remove only \
+             its own entries: flood conntrack needs none"
                 .to_owned(),
         ))
     }
@@ -107,13 +107,13 @@ impl Source for Flush {
         match self.left_count {
             0 => {}
             _ if self.is_marked => self.flush()?,
-            _ => self.remove_one_by_one()?, // after a failure of the first ones
+            _ => self.remove_one_by_one()?, // the first ones failed
         }
         Ok(std::mem::take(&mut self.left_count))
     }
 }
 
-/// How many entries more the table takes: when it is full, the kernel drops others' flows before it says no.
+/// How many more entries the table takes. When it is full, the kernel drops flows of others before it refuses a new one.
 fn room_count() -> u64 {
     let read = |name: &str| {
         let text = fs::read_to_string(format!("/proc/sys/net/netfilter/{name}")).ok()?;
@@ -125,7 +125,7 @@ fn room_count() -> u64 {
     }
 }
 
-/// The index of an entry's beginning. Its end is not in the schedule.
+/// The index of an entry's NEW event. Its DESTROY event is not in the schedule.
 pub fn index_of(message: &Message<'_>) -> Option<u64> {
     match entry::number_of(message)? {
         (EventKind::New, number) => Some(number),

@@ -1,4 +1,5 @@
-//! What flows over the loopback device have in common: their addresses, and that they are tracked.
+//! What the sources of flows over the loopback device share: the addresses, and the set-up that makes the kernel track
+//! flows.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,43 +9,43 @@ use nlring::conntrack::Key;
 use nlring::{Protocol, Requester};
 use rustix::io::Errno;
 
-use super::Place;
+use super::Namespace;
 use super::batch::Remedies;
 use super::entry;
 use super::route::loopback_up;
 use crate::outcome::Failure;
 
-/// From 127.1.0.0 on: the first and the last addresses of the network are not for everybody.
+/// 127.1.0.0: the first and the last addresses of the network have other uses.
 const FIRST: u32 = 127 << 24 | 1 << 16;
 const NUMBERS: u32 = 253 << 16;
 
-/// A table of its own, with a rule that needs conntrack and only looks; a macro, since only literals are concatenated.
+/// A table with a rule that needs conntrack and changes nothing. It is a macro because `concat!` takes only literals.
 macro_rules! track {
     () => {
         "table inet nlring { chain track { type filter hook output priority 0; ct state new; }; }"
     };
 }
 
-/// Of their removal.
+/// What to do if the kernel refuses to remove a flow.
 pub const REMEDIES: Remedies = &[(
     Errno::NOENT,
     concat!(
-        "flows are not tracked here, as no rule needs it: nft '",
+        "flows are not tracked here, because no rule needs it: nft '",
         track!(),
         "'"
     ),
 )];
 
-/// Sets up what flows over the loopback device need, in a namespace of its own.
-pub fn set_up(place: Place) -> Result<(), Failure> {
-    if place == Place::Own {
+/// Sets up what flows over the loopback device need, in a private namespace only.
+pub fn set_up(namespace: Namespace) -> Result<(), Failure> {
+    if namespace == Namespace::Private {
         loopback_up(&mut Requester::open(Protocol::ROUTE)?)?;
         track_flows()?;
     }
     Ok(())
 }
 
-/// Lets this namespace track its flows.
+/// Makes the kernel track the flows of this namespace.
 fn track_flows() -> Result<(), Failure> {
     let output = Command::new("nft").arg(track!()).output();
     let output = output.map_err(|error| {
@@ -52,7 +53,9 @@ fn track_flows() -> Result<(), Failure> {
             ErrorKind::NotFound => " (the package nftables has it)",
             _ => "",
         };
-        Failure::Other(format!("run nft to have flows tracked: {error}{remedy}"))
+        Failure::Other(format!(
+            "run nft, so that flows are tracked: {error}{remedy}"
+        ))
     })?;
     if output.status.success() {
         return Ok(());
@@ -60,23 +63,23 @@ fn track_flows() -> Result<(), Failure> {
     let errors = String::from_utf8_lossy(&output.stderr);
     let first = errors.lines().next().unwrap_or_default();
     Err(Failure::Other(format!(
-        "nft does not let flows be tracked: {first}"
+        "nft could not add the rule that makes the kernel track flows: {first}"
     )))
 }
 
-/// Where the flow of a number goes to, modulo [`NUMBERS`].
+/// The destination of a flow, by its number modulo [`NUMBERS`].
 #[allow(clippy::cast_possible_truncation)] // it is less than NUMBERS
 pub fn destination(number: u64) -> Ipv4Addr {
     Ipv4Addr::from_bits(FIRST + (number % u64::from(NUMBERS)) as u32)
 }
 
-/// A flow of a number. Its source is the address that the kernel takes for all of 127.0.0.0/8.
+/// The key of a flow, by its number. The kernel uses the source 127.0.0.1 for all destinations in 127.0.0.0/8.
 pub fn key(protocol: u8, src_port: u16, number: u64, dst_port: u16) -> Key {
     let src = (Ipv4Addr::LOCALHOST, src_port);
     entry::key(protocol, src, (destination(number), dst_port))
 }
 
-/// The number of a flow that goes there.
+/// The number of the flow with this destination.
 pub fn number_of(destination: IpAddr) -> Option<u64> {
     let IpAddr::V4(address) = destination else {
         return None;

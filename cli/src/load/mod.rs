@@ -1,7 +1,7 @@
-//! Events made at a known rate: what `nlring flood` sends, and what `nlring latency` measures by.
+//! Makes events at a known rate, for `nlring flood` and `nlring latency`.
 //!
-//! A [`Schedule`] says when each event is due, by its index; a [`Load`] makes the events of one source, each when it is
-//! due; and who hears them reads the index from the message ([`index_of`]), and so knows how late it came.
+//! A [`Schedule`] says when each event is due, by its index. A [`Load`] makes the events of one source when they are due. A
+//! receiver reads the index from the message ([`index_of`]), and so knows how late the event came.
 
 mod batch;
 mod clock;
@@ -37,17 +37,17 @@ pub use clock::monotonic_now_ns;
 pub use schedule::{Pace, Schedule};
 pub use usersock::{DEFAULT_DATAGRAM_BYTES, GROUP as USERSOCK_GROUP};
 
-/// So many events at most are made between two looks at the clock.
+/// How many events are made at most between two looks at the clock.
 const MOST_AT_ONCE: u64 = 64;
-/// To read the thread's own clock takes less.
+/// Reading the thread's CPU clock takes less than this.
 const READING_NS: u64 = 1_000;
 
-/// Where events are made.
+/// The kind of network namespace in which events are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A network namespace of this program's own, in which it sets up what the source needs.
-    Own,
-    /// One that others use: nothing is set up.
+pub enum Namespace {
+    /// A network namespace of this program only: it sets up what the source needs.
+    Private,
+    /// A network namespace that other programs use: nothing is set up.
     Shared,
 }
 
@@ -56,11 +56,11 @@ trait Source: Send {
     /// Makes the events of these indexes, all of which are due.
     fn make(&mut self, indexes: Range<u64>, schedule: &Schedule) -> Result<(), Failure>;
 
-    /// Removes what is left of what it made. Returns how many events that made.
+    /// Removes what it made and has not removed yet. Returns how many events that made.
     fn clean(&mut self) -> Result<u64, Failure>;
 }
 
-/// Makes the events of a source, and removes what it made: at the end of a run, or when dropped.
+/// Makes the events of a source. At the end of a run, or when dropped, it removes what it made.
 pub struct Load {
     source: Box<dyn Source>,
     made_count: Arc<AtomicU64>,
@@ -69,22 +69,22 @@ pub struct Load {
 /// What a run has made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Made {
-    /// The events of the schedule: those of the indexes below this.
+    /// How many events of the schedule were made: those with an index below this number.
     pub event_count: u64,
-    /// From the schedule's start to the last of them.
+    /// The time from the schedule's start to the last event.
     pub time: Duration,
-    /// User and system time of the calling thread, without its waiting for the next event to be due.
+    /// User and system time of the calling thread, without the waits until the next event was due.
     pub cpu: Duration,
-    /// How long after it was due the most belated event was begun.
+    /// How long after its due time the latest event was begun.
     pub most_late: Duration,
-    /// The events of removing what was left, after the schedule's.
+    /// How many events the removal at the end made.
     pub removed_count: u64,
-    /// How long that took.
+    /// How long the removal took.
     pub removal: Duration,
 }
 
 impl Made {
-    /// All that somebody who listened has heard, or lost.
+    /// All events that a listener has received or lost.
     pub fn total(&self) -> u64 {
         self.event_count + self.removed_count
     }
@@ -99,14 +99,18 @@ impl Made {
 
 impl Load {
     /// Opens a source in the current network namespace. `datagram_bytes` is the size of what `usersock` sends.
-    pub fn open(kind: SourceKind, datagram_bytes: usize, place: Place) -> Result<Self, Failure> {
+    pub fn open(
+        kind: SourceKind,
+        datagram_bytes: usize,
+        namespace: Namespace,
+    ) -> Result<Self, Failure> {
         let source: Box<dyn Source> = match kind {
             SourceKind::Usersock => Box::new(Usersock::open(datagram_bytes)?),
             SourceKind::Conntrack => Box::new(Cycles::new(Entries::open()?)),
-            SourceKind::ConntrackFlows => Box::new(Cycles::new(Flows::open(place)?)),
-            SourceKind::ConntrackTcp => Box::new(Cycles::new(Connections::open(place)?)),
+            SourceKind::ConntrackFlows => Box::new(Cycles::new(Flows::open(namespace)?)),
+            SourceKind::ConntrackTcp => Box::new(Cycles::new(Connections::open(namespace)?)),
             SourceKind::ConntrackFlush => Box::new(Flush::open()?),
-            SourceKind::Route => Box::new(Cycles::new(Routes::open(place)?)),
+            SourceKind::Route => Box::new(Cycles::new(Routes::open(namespace)?)),
         };
         Ok(Self {
             source,
@@ -114,13 +118,13 @@ impl Load {
         })
     }
 
-    /// How many events of the schedule a run has made so far, for other threads to look at.
+    /// How many events of the schedule a run has made so far. Other threads may read it.
     pub fn made_count(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.made_count)
     }
 
-    /// Makes the events, each when it is due, until the schedule's end or until `is_over`; then removes what is left.
-    /// When it falls behind, it makes at once what is due.
+    /// Makes each event when it is due, until the schedule's end or until `is_over`; then removes what is left. If it falls
+    /// behind, it makes all due events at once.
     pub fn run(
         &mut self,
         schedule: &Schedule,
@@ -152,27 +156,27 @@ impl Load {
     }
 }
 
-/// Waits, at least for a while, without counting that. The meter is read shortly before the time, or the reading would make
-/// the next event late.
+/// Waits until a time, or a part of it, and does not count the wait. The meter is read shortly before that time, because
+/// reading it later would make the next event late.
 fn wait_towards(until_ns: u64, cpu: &mut CpuMeter) {
     cpu.pause();
     let is_near = clock::wait_towards(until_ns.saturating_sub(READING_NS));
     cpu.resume();
     if is_near {
         let rest = clock::spin_until(until_ns);
-        cpu.leave_out(rest.min(Duration::from_nanos(READING_NS))); // it may have been off its processor
+        cpu.leave_out(rest.min(Duration::from_nanos(READING_NS))); // another thread may have run meanwhile
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        let _ = self.source.clean(); // after a run that ended well there is nothing left; else its failure is told
+        let _ = self.source.clean(); // a run that succeeded left nothing, one that failed reports its failure
     }
 }
 
-/// Which event a message is, by its index in the schedule. None: it is none of this source's.
+/// The index of a message's event in the schedule. None: another program caused the event.
 ///
-/// A route's is known modulo 2^28, that of a flow over the loopback device modulo 33 million (TCP: 82 million).
+/// The index of a route is known modulo 2^28, that of a flow over the loopback device modulo 33 million (TCP: 82 million).
 pub fn index_of(kind: SourceKind, message: &Message<'_>) -> Option<u64> {
     match kind {
         SourceKind::Usersock => usersock::index_of(message),
@@ -184,8 +188,8 @@ pub fn index_of(kind: SourceKind, message: &Message<'_>) -> Option<u64> {
     }
 }
 
-/// When the event of a message was due, on `CLOCK_MONOTONIC`. Of datagrams that are sent as fast as it goes it is the time
-/// of sending; the other sources do not know it then.
+/// When the event of a message was due, on `CLOCK_MONOTONIC`. Without a rate, `usersock` gives the time of sending and the
+/// other sources give None.
 pub fn due_ns(kind: SourceKind, schedule: &Schedule, message: &Message<'_>) -> Option<u64> {
     match kind {
         SourceKind::Usersock => usersock::due_ns(message),

@@ -7,19 +7,19 @@ use nlring::route::{NewRoute, Route};
 use nlring::{Message, Protocol, Requester};
 use rustix::io::Errno;
 
-use super::Place;
+use super::Namespace;
 use super::batch::{Batch, Remedies};
 use super::cycles::Cycle;
 use crate::outcome::Failure;
 
-/// A namespace's first device.
+/// The index of a namespace's loopback device.
 const LOOPBACK_INDEX: u32 = 1;
 
-/// Who made the routes, as ip(8) shows it (`proto 158`): a number that nobody has, so that no other route is ever taken
-/// for one of these.
+/// The protocol of the routes, which ip(8) shows as `proto 158`. No program uses this number, so routes of others are never
+/// taken for one of these.
 const PROTOCOL: u8 = 158;
 
-/// 240.0.0.0/5: nobody's (RFC 1112, class E).
+/// 240.0.0.0/5, which is reserved (RFC 1112, class E).
 const NETWORK: u32 = 240 << 24;
 const NUMBERS: u32 = 1 << 27;
 
@@ -42,7 +42,7 @@ pub fn over_loopback(dst: Ipv4Addr, prefix_len: u8, protocol: u8) -> NewRoute<'s
         .protocol(protocol)
 }
 
-/// Brings the loopback device up, to have routes over it.
+/// Brings the loopback device up, so that routes can lead over it.
 pub fn loopback_up(requester: &mut Requester) -> Result<(), Failure> {
     // struct ifinfomsg: family and type, index, flags, mask of the flags to change
     let fixed = [0, LOOPBACK_INDEX, kernel::IFF_UP, kernel::IFF_UP].map(u32::to_ne_bytes);
@@ -52,7 +52,7 @@ pub fn loopback_up(requester: &mut Requester) -> Result<(), Failure> {
     Ok(asked.map_err(|error| error.during("bring the loopback device up"))?)
 }
 
-/// The route of a number, modulo [`NUMBERS`].
+/// The route of a number, which counts modulo [`NUMBERS`].
 #[allow(clippy::cast_possible_truncation)] // it is less than NUMBERS
 fn numbered(number: u64) -> NewRoute<'static> {
     let dst = NETWORK + (number % u64::from(NUMBERS)) as u32;
@@ -81,8 +81,8 @@ pub struct Routes {
 }
 
 impl Routes {
-    pub fn open(place: Place) -> Result<Self, Failure> {
-        if place == Place::Own {
+    pub fn open(namespace: Namespace) -> Result<Self, Failure> {
+        if namespace == Namespace::Private {
             loopback_up(&mut Requester::open(Protocol::ROUTE)?)?;
         }
         let batch = Batch::open(Protocol::ROUTE, "add and delete routes", REMEDIES)?;

@@ -1,5 +1,5 @@
-//! When each event is due. The times do not depend on how the events before went (an open loop), so that what waits for a
-//! slow one is counted as late, and not left out.
+//! When each event is due. The times do not depend on the events before (an open loop), so an event that waits for a slow one
+//! counts as late.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ const NS_PER_SECOND: u128 = 1_000_000_000;
 /// How many events, and how fast.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
-    /// Events a second. None: as fast as it goes.
+    /// Events per second. None: as fast as possible.
     pub rate: Option<u32>,
-    /// So many are due at once, and the next ones so much later. 0 is as 1.
+    /// How many events are due at once. The rate stays the same. 0 means 1.
     pub burst: u32,
-    /// It ends after so many.
+    /// How many events to make. None: no limit.
     pub count: Option<u64>,
-    /// It ends after this time.
+    /// How long to make events. None: no limit.
     pub duration: Option<Duration>,
 }
 
-/// A pace from a moment on. All times are of `CLOCK_MONOTONIC`.
+/// A pace that starts at a fixed time. All times are on `CLOCK_MONOTONIC`.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     start_ns: u64,
@@ -68,12 +68,12 @@ impl Schedule {
         u64::try_from(burst_count * burst).map_or(self.count, |due_count| due_count.min(self.count))
     }
 
-    /// Whether it ends now that so many events are made.
+    /// Whether the schedule is over, after this many events and at this time.
     pub fn is_over(&self, made_count: u64, now_ns: u64) -> bool {
         made_count >= self.count || now_ns >= self.end_ns
     }
 
-    /// When there is something to do next: an event is due, or it ends.
+    /// When to look again: the event `next` is due then, or the schedule is over.
     pub fn wake_ns(&self, next: u64) -> u64 {
         self.due_ns(next).unwrap_or(self.start_ns).min(self.end_ns)
     }

@@ -1,4 +1,4 @@
-//! Datagrams multicast by this program, each with its index and the time it was due.
+//! Datagrams that this program multicasts itself. Each holds its index and the time when it was due.
 
 use std::ops::Range;
 
@@ -10,11 +10,11 @@ use super::{Schedule, Source, clock};
 use crate::args::DATAGRAM_BYTES;
 use crate::outcome::Failure;
 
-/// The group that they are sent to.
+/// The group that receives them.
 pub const GROUP: u32 = 1;
 const GROUPS_MASK: u32 = 1 << (GROUP - 1);
 
-/// Their type: the first that is not netlink's own.
+/// The message type: the first one that netlink itself does not use.
 const DATA: u16 = MIN_TYPE;
 
 const INDEX: Range<usize> = HEADER_BYTES..HEADER_BYTES + 8;
@@ -24,7 +24,7 @@ const _: () = assert!(
     *DATAGRAM_BYTES.start() == DUE.end,
     "the smallest datagram holds both"
 );
-/// As large as a conntrack event.
+/// The size of a conntrack event.
 pub const DEFAULT_DATAGRAM_BYTES: usize = 200;
 
 pub struct Usersock {
@@ -50,7 +50,7 @@ impl Usersock {
         self.datagram[INDEX].copy_from_slice(&index.to_ne_bytes());
         self.datagram[DUE].copy_from_slice(&due_ns.to_ne_bytes());
         match self.socket.send_to(&self.datagram, 0, GROUPS_MASK) {
-            // After the group comes port ID 0, the kernel, and nobody is there on this protocol.
+            // After the multicast, the kernel tries port ID 0, itself, which does not listen on this protocol.
             Err(error) if error.raw_os_error() == Some(Errno::CONNREFUSED.raw_os_error()) => Ok(()),
             sent => Ok(sent.map(drop)?),
         }

@@ -1,20 +1,20 @@
-//! Where names go, so that none covers another.
+//! Places for names, so that none covers another.
 
 use std::ops::Range;
 
-/// Between the middles of two lines of text.
+/// The distance of two lines of text.
 pub const LINE_PIXELS: i32 = 17;
-/// The usual width of a character, generously: there is no font here to measure with.
+/// A generous width for a character, because there is no font here to measure with.
 const CHARACTER_PIXELS: i32 = 8;
-/// From a mark to its name.
+/// The distance from a mark to its name.
 const GAP_PIXELS: i32 = 9;
 
-/// Heights for lines of text that would like to be at these, in the given order: kept apart, and in the range where that
-/// has room. Those that are in each other's way share the move.
+/// Heights for lines of text, in the order of `wanted` and near these heights: apart from each other, and within the range if
+/// it has room. Lines that are too close move by the same distance.
 pub fn spread(wanted: &[i32], range: &Range<i32>) -> Vec<i32> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|&place| wanted[place]);
-    // Blocks of touching lines: how many, and the sum of where each would have the block begin.
+    // Blocks of touching lines: how many lines, and the sum of where each line wants the block to begin.
     let mut blocks: Vec<(i32, i32)> = Vec::new();
     for &place in &order {
         let mut block = (1, wanted[place]);
@@ -69,8 +69,8 @@ impl Space {
     }
 }
 
-/// Where to write a text at a point: beside it, or else above or below, farther and farther away, where nothing is taken
-/// yet. Its left end, in the middle of its height.
+/// Where to write the name of a point: beside it, or else above or below it, at the nearest place that is free. Gives the
+/// text's left end, at half its height.
 pub fn place(text: &str, (x, y): (i32, i32), bounds: &Space, taken: &[Space]) -> (i32, i32) {
     let width = width_of(text);
     let (right, left) = (x + GAP_PIXELS, x - GAP_PIXELS - width);
@@ -83,7 +83,7 @@ pub fn place(text: &str, (x, y): (i32, i32), bounds: &Space, taken: &[Space]) ->
     places.into_iter().find(is_free).unwrap_or((right, y))
 }
 
-/// Where a line from the point to the text at this place ends. None: it is near enough without.
+/// Where a line from the point to its text ends. None: the text is near enough without a line.
 pub fn leader_end(text: &str, (x, y): (i32, i32), at: (i32, i32)) -> Option<(i32, i32)> {
     let own = space_of(text, at);
     let end = (
@@ -93,7 +93,7 @@ pub fn leader_end(text: &str, (x, y): (i32, i32), at: (i32, i32)) -> Option<(i32
     ((y - at.1).abs() > LINE_PIXELS).then_some(end)
 }
 
-/// What a text covers.
+/// The space that a text covers.
 pub fn space_of(text: &str, (x, y): (i32, i32)) -> Space {
     Space {
         x: x..x + width_of(text),

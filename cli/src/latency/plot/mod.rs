@@ -1,4 +1,4 @@
-//! The report as a picture: for each setting the distributions, and what each way costs beside how late it is.
+//! The report as a picture: for each setting the distributions, and CPU time against latency.
 
 mod axis;
 mod frontier;
@@ -15,7 +15,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::plan::Plan;
-use super::report::{Report, Row};
+use super::report::{LatencyReport, Row};
 use super::run::Runs;
 use crate::args::Way;
 use crate::outcome::Failure;
@@ -25,21 +25,21 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Error = Box<dyn std::error::Error>;
 
 const WIDTH: u32 = 1280;
-/// The percentiles' part, with the labels beside it.
+/// The width of the percentiles with their labels.
 const PERCENTILES_WIDTH: u32 = 720;
 const TITLE_HEIGHT: u32 = 40;
 const SETTING_HEIGHT: u32 = 440;
 const HEADING_HEIGHT: u32 = 34;
-/// What a line below the heading takes.
+/// The height of a line below the heading.
 const NOTE_HEIGHT: u32 = 22;
-/// Behind the name of a way by which the rate was not reached; the note explains it.
+/// Follows the name of a way that did not reach the rate. The note explains it.
 const MISSED_MARK: &str = " *";
 
-/// A way in one setting, as it is drawn.
+/// What is drawn for a way in one setting.
 struct Series {
     name: String,
     style: Style,
-    /// Latencies in µs, by how often a longer one comes: the power of ten that one in so many is.
+    /// Points (x, latency in µs): one event in x is later than that.
     curve: Vec<(f64, f64)>,
     p99_us: f64,
     cpu_us: f64,
@@ -61,7 +61,12 @@ pub fn create(path: &Path) -> Result<Picture, Failure> {
 }
 
 impl Picture {
-    pub fn write(mut self, plan: &Plan, runs: &[Runs], report: &Report) -> Result<(), Failure> {
+    pub fn write(
+        mut self,
+        plan: &Plan,
+        runs: &[Runs],
+        report: &LatencyReport,
+    ) -> Result<(), Failure> {
         let failed = |error: Error| Failure::Other(format!("draw {}: {error}", shown(&self.path)));
         let text = draw(plan, runs, report).map_err(failed)?;
         let written = self.file.write_all(text.as_bytes());
@@ -69,7 +74,7 @@ impl Picture {
     }
 }
 
-fn draw(plan: &Plan, runs: &[Runs], report: &Report) -> Result<String, Error> {
+fn draw(plan: &Plan, runs: &[Runs], report: &LatencyReport) -> Result<String, Error> {
     let count = plan.settings.len();
     let height = TITLE_HEIGHT + SETTING_HEIGHT * u32::try_from(count)?;
     let mut text = String::new();
@@ -84,7 +89,7 @@ fn draw(plan: &Plan, runs: &[Runs], report: &Report) -> Result<String, Error> {
             let rows = report.rows.iter().filter(|row| row.setting == *setting);
             let timed: Vec<_> = rows.zip(runs).filter(|(row, _)| row.measured > 0).collect();
             let heading = match timed.iter().find_map(|(row, _)| row.clock) {
-                None => format!("{setting}: no event told its time"),
+                None => format!("{setting}: no event had a time"),
                 Some(clock) => format!("{setting}: latency {clock}"),
             };
             let series = timed
@@ -98,7 +103,7 @@ fn draw(plan: &Plan, runs: &[Runs], report: &Report) -> Result<String, Error> {
     Ok(text)
 }
 
-fn draw_title(area: &Area<'_>, report: &Report) -> Result<(), Error> {
+fn draw_title(area: &Area<'_>, report: &LatencyReport) -> Result<(), Error> {
     let title = format!(
         "Latency of netlink events, and what receiving them costs: Linux {}, {} × {} s",
         report.kernel, report.repeat, report.duration_s
@@ -107,12 +112,12 @@ fn draw_title(area: &Area<'_>, report: &Report) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the mark means, if a way has it.
+/// The note that explains the mark, if a way has it.
 fn missed_note(rate: Option<u32>, timed: &[(&Row, &Runs)]) -> Option<String> {
     let missed = timed.iter().filter_map(|(_, runs)| runs.missed_rate(rate));
     let slowest = missed.min_by(f64::total_cmp)?;
     Some(format!(
-        "*  The rate was not reached: {slowest:.0} of {} events/s in the slowest run. The figures are of that.",
+        "*  The rate was not reached: {slowest:.0} of {} events/s in the slowest run. The figures are of that rate.",
         rate?
     ))
 }

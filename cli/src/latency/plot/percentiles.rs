@@ -1,4 +1,4 @@
-//! The distributions: latency by percentile, each nine of which has the same room.
+//! The distributions: latency by percentile, with the same width for each further nine.
 
 use std::ops::Range;
 
@@ -10,14 +10,14 @@ use super::style::{FRAME, GRID, LABEL_PIXELS, label_style, text_style};
 use super::{Area, Error, Series, axis};
 use crate::latency::ratio::as_f64;
 
-/// Points of a curve in each decade.
+/// How many points a curve has in each decade.
 const STEPS: u32 = 50;
-/// Room for the names, right of the curves.
+/// The width of the names, to the right of the curves.
 const NAMES_PIXELS: u32 = 170;
 const LEADER_PIXELS: i32 = 18;
 const STROKE_PIXELS: u32 = 2;
 
-/// The latency in µs that one in x exceeds, by x.
+/// Points (x, latency in µs): one event in x is later than that.
 pub fn curve(recorder: &Recorder) -> Vec<(f64, f64)> {
     let count = as_f64(recorder.count());
     let steps = (0_u32..).map(|step| 10_f64.powf(f64::from(step) / f64::from(STEPS)));

@@ -1,4 +1,4 @@
-//! Colours for ways of waiting, strokes and marks for backends; and the text.
+//! The colours of waits, the strokes and marks of backends, and the style of text.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -7,7 +7,7 @@ use super::{Area, Error};
 use crate::args::Way;
 use crate::latency::plan::unique;
 
-/// Told apart also by the colour-blind, and on white (Okabe and Ito; without their yellow).
+/// Colour-blind readers can distinguish these on white (Okabe and Ito, without their yellow).
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -30,12 +30,12 @@ pub const LABEL_PIXELS: u32 = 15;
 #[derive(Clone, Copy)]
 pub struct Style {
     pub colour: RGBColor,
-    /// The backend's place among the backends: it chooses the stroke and the mark.
+    /// The backend's index among the backends, which selects the stroke and the mark.
     pub backend: usize,
 }
 
 impl Style {
-    /// recv, which has no choice how to wait, is black.
+    /// recv, which has no wait, is black.
     pub fn of(ways: &[Way], way: Way) -> Self {
         let waits = unique(ways.iter().filter_map(|way| way.wait));
         let backends = unique(ways.iter().map(|way| way.receiver));
@@ -47,13 +47,13 @@ impl Style {
         }
     }
 
-    /// How long a dash is, and how long the gap after it. None: the stroke is whole.
+    /// The length of a dash and of the gap after it. None: the stroke is solid.
     pub fn dash_pixels(self) -> Option<(i32, i32)> {
         [None, Some((9, 4)), Some((3, 3)), Some((14, 7))][self.backend % 4]
     }
 }
 
-/// A mark whose middle is here.
+/// Draws a mark around a point.
 pub fn draw_mark(area: &Area<'_>, style: Style, at: (i32, i32), radius: i32) -> Result<(), Error> {
     let filled = style.colour.filled();
     let (x, y) = at;
@@ -74,7 +74,7 @@ pub fn text_style(pixels: u32) -> TextStyle<'static> {
     TextStyle::from(font.into_font()).color(&INK)
 }
 
-/// Text whose left end is in the middle of its height.
+/// The style of text whose position is its left end, at half its height.
 pub fn label_style() -> TextStyle<'static> {
     text_style(LABEL_PIXELS).pos(Pos::new(HPos::Left, VPos::Center))
 }
