@@ -1,18 +1,17 @@
-//! The mirror behind `nlring conntrack --mirror`: what it makes of the events, as lines.
+//! The mirror of `nlring conntrack --mirror`: its changes as lines.
 
 use std::time::Instant;
 
 use nlring::EventKind;
-use nlring::conntrack::{Change, Flow, Mirror, MirrorOptions};
+use nlring::conntrack::{Change, Mirror, MirrorOptions};
 use nlring::{Message, Missing, Running, SocketId, StopHandle};
 use nlring_print::conntrack::{FlowFormat, LabelNames};
 use nlring_print::realtime_now_ns;
 
 use crate::args::{ConntrackArguments, ConntrackEvent};
-use crate::follow::keeper::MirrorWatch;
+use crate::follow::keeper::{Keeper, warn_of_last_round};
 use crate::follow::session::Session;
 use crate::follow::summary::Summary;
-use crate::follow::table_file::{TableFile, Worth};
 use crate::outcome::Failure;
 use crate::write::console::Console;
 use crate::write::output::Output;
@@ -21,8 +20,7 @@ pub struct FlowMirror {
     mirror: Mirror,
     socket: SocketId,
     shown: Shown,
-    table: Option<TableFile>,
-    watch: MirrorWatch,
+    pub keeper: Keeper,
     /// The lines of --table.
     table_format: FlowFormat,
 }
@@ -33,7 +31,7 @@ struct Shown {
     new: bool,
     update: bool,
     destroy: bool,
-    /// What stands for events: not that of the first round, unless the table is to be shown.
+    /// Changes that the mirror found by comparing. Those of the first round are the whole table: only --snapshot shows them.
     resynced: bool,
 }
 
@@ -81,10 +79,7 @@ impl FlowMirror {
             mirror: Mirror::new(options),
             socket,
             shown: Shown::of(arguments),
-            table: (table.table.as_deref())
-                .map(|path| TableFile::open(path, session))
-                .transpose()?,
-            watch: MirrorWatch::default(),
+            keeper: Keeper::open(table.table.as_deref(), "events were lost", session)?,
             table_format: FlowFormat::Json(match table.table {
                 Some(_) => LabelNames::load().unwrap_or_default(),
                 None => LabelNames::default(),
@@ -92,8 +87,8 @@ impl FlowMirror {
         })
     }
 
-    /// Takes a message of the socket, whatever it is.
-    pub fn take(
+    /// Feeds the mirror a message of the socket, of whatever kind.
+    pub fn feed(
         &mut self,
         message: &Message<'_>,
         received_ns: u64,
@@ -107,37 +102,15 @@ impl FlowMirror {
     }
 
     pub fn note_missing(&mut self, missing: &Missing) {
-        self.watch.note_loss(Instant::now());
+        self.keeper.note_missing();
         self.mirror.note_missing(missing);
     }
 
     pub fn due(&self) -> Option<Instant> {
-        let now = Instant::now();
-        match &self.table {
-            Some(table) if table.is_due(self.worth()) => Some(now),
-            _ => self.mirror.due(now),
-        }
+        self.keeper.due(self.mirror.due(Instant::now()))
     }
 
-    /// Whether a table that was asked for is yet to be put in its place.
-    pub fn is_writing_table(&self) -> bool {
-        let table = self.table.as_ref();
-        table.is_some_and(|table| table.is_due(self.worth()))
-    }
-
-    fn worth(&self) -> Worth {
-        if !self.mirror.is_complete() {
-            Worth::Nothing
-        } else if self.mirror.is_synced() {
-            Worth::Right
-        } else if self.mirror.health().is_full {
-            Worth::Incomplete
-        } else {
-            Worth::Doubtful("events were lost")
-        }
-    }
-
-    /// Does what the mirror has to do.
+    /// Lets the mirror compare itself with the kernel's table, as far as that is due.
     pub fn after_turn(
         &mut self,
         running: &Running,
@@ -145,21 +118,24 @@ impl FlowMirror {
         output: &mut Output,
         console: &mut Console,
     ) {
+        let mirror = &mut self.mirror;
         if let Some(socket) = running.socket(self.socket) {
             let (shown, received_ns) = (&mut self.shown, realtime_now_ns());
-            let advanced = self.mirror.advance(socket, |change| {
+            let advanced = mirror.advance(socket, |change| {
                 show(&change, received_ns, format, shown, output);
             });
-            drop(advanced); // the mirror keeps the error
+            drop(advanced); // the mirror's health has the error
         }
-        self.watch
-            .look(&self.mirror.health(), Instant::now(), console);
-        if let Err(failure) = self.write_slice() {
-            console.warn(failure);
-        }
+        self.keeper.after_turn(
+            mirror.is_complete(),
+            &mirror.health(),
+            |position| mirror.iter_from(position),
+            |line, flow| self.table_format.write_entry(line, &flow, 0),
+            console,
+        );
     }
 
-    /// The last event has come: reports what is held back, and what was missed. A stop ends the wait for the dump that shows it.
+    /// Shows what is held back after the last event, and what was missed, which needs a last dump. `stop` ends the wait for it.
     pub fn finish(
         &mut self,
         stop: &StopHandle,
@@ -171,11 +147,7 @@ impl FlowMirror {
         let finished = self.mirror.finish_until(stop, |change| {
             show(&change, received_ns, format, shown, output);
         });
-        if let Err(error) = finished {
-            console.warn(format_args!(
-                "the mirror could not be compared with the kernel's table at the end: {error}"
-            ));
-        }
+        warn_of_last_round(finished, console);
     }
 
     pub fn add_to(&self, summary: &mut Summary) {
@@ -184,37 +156,16 @@ impl FlowMirror {
         summary.add_health(&self.mirror.health());
     }
 
-    /// Writes the table, and tells what it is worth.
-    pub fn end(self, session: &mut Session<'_>) -> Result<(), Failure> {
-        let worth = self.worth();
-        let entries = self.mirror.iter_from(0);
-        match self.table {
-            Some(table) => {
-                let format = |line: &mut Vec<u8>, flow: Flow<'_>| {
-                    self.table_format.write_entry(line, &flow, 0);
-                };
-                table.end(worth, entries, format, session.console)
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Has the table written: a first slice now, and if there is more of it, another after each turn.
-    pub fn write_table(&mut self) -> Result<(), Failure> {
-        if let Some(table) = &mut self.table {
-            table.ask();
-        }
-        self.write_slice()
-    }
-
-    fn write_slice(&mut self) -> Result<(), Failure> {
-        let (mirror, table_format, worth) = (&self.mirror, &self.table_format, self.worth());
-        let Some(table) = &mut self.table else {
-            return Ok(());
-        };
-        let entries = |position| mirror.iter_from(position);
-        let format = |line: &mut Vec<u8>, flow: Flow<'_>| table_format.write_entry(line, &flow, 0);
-        table.advance(worth, entries, format)
+    /// Writes --table, and warns if it may be wrong.
+    pub fn end(self, console: &mut Console) -> Result<(), Failure> {
+        let mirror = &self.mirror;
+        self.keeper.end(
+            mirror.is_complete(),
+            &mirror.health(),
+            mirror.iter_from(0),
+            |line, flow| self.table_format.write_entry(line, &flow, 0),
+            console,
+        )
     }
 }
 

@@ -2,24 +2,28 @@
 
 mod list;
 mod mirror;
+mod repeated_ends;
 mod unheard;
 
 use std::time::Instant;
 
-use nlring::conntrack::{Expectation, Flow, Group, Repeats};
+use nlring::conntrack::{Expectation, Flow, Group};
 use nlring::{Missing, Protocol, Running, Socket, StopHandle};
 use nlring_print::conntrack::{FlowFormat, LabelNames, TextOptions};
-use nlring_print::{Gap, LocalTime};
+use nlring_print::{LocalTime, Style};
 
 use crate::args::{AuditInterval, ConntrackArguments, ConntrackEvent, ConntrackField};
-use crate::follow::collect::{Incoming, Limits, Lines};
+use crate::follow::collect::Limits;
+use crate::follow::handler::{Handler, Incoming};
+use crate::follow::keeper::Keeper;
 use crate::follow::session;
 use crate::follow::summary::Summary;
 use crate::host::listeners::NetlinkSockets;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::Outcome;
 use crate::write::console::Console;
 use crate::write::output::Output;
 use mirror::FlowMirror;
+use repeated_ends::RepeatedEnds;
 
 pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
@@ -39,10 +43,10 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
             session.console.warn(warning);
         }
         let flows = engine.add(socket)?;
-        let mut lines = FlowLines {
+        let mut handler = FlowHandler {
             format: format(arguments, session.console),
-            twice: (arguments.reliable && !collector.table.has_mirror())
-                .then(|| Twice::of(&arguments.events)),
+            repeated_ends: (arguments.reliable && !collector.table.has_mirror())
+                .then(|| RepeatedEnds::new(hears_new(&arguments.events))),
             mirror: (collector
                 .table
                 .has_mirror()
@@ -53,20 +57,20 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
             count: collector.count,
             duration: collector.duration,
         };
-        let end = session.collect(engine, &[flows], limits, &mut lines);
+        let end = session.collect(engine, &[flows], limits, &mut handler);
         if session.summary.dropped > 0 {
             let listeners = NetlinkSockets::read();
             session.summary.reliable_others = listeners.reliable_conntrack_listeners();
         }
-        if let Some(mirror) = lines.mirror {
-            let table = mirror.end(session);
+        if let Some(mirror) = handler.mirror {
+            let table = mirror.end(session.console);
             session.further_failures.extend(table.err());
         }
         end
     })
 }
 
-/// What flows will not report, if flows are to be shown.
+/// The warning of flows that will make no events, if flows are shown.
 fn unheard_warning(arguments: &ConntrackArguments) -> Option<String> {
     let shows_flows = |event: &ConntrackEvent| *event != ConntrackEvent::Expect;
     let table = &arguments.collector.table;
@@ -79,7 +83,7 @@ fn unheard_warning(arguments: &ConntrackArguments) -> Option<String> {
 
 fn format(arguments: &ConntrackArguments, console: &mut Console) -> FlowFormat {
     if arguments.collector.json {
-        // Without the file, which is the rule, labels have numbers.
+        // Most hosts have no such file. Labels are then shown as numbers.
         return FlowFormat::Json(LabelNames::load().unwrap_or_default());
     }
     let mut options = text_options(&arguments.fields);
@@ -92,7 +96,7 @@ fn format(arguments: &ConntrackArguments, console: &mut Console) -> FlowFormat {
     FlowFormat::Text(options)
 }
 
-/// The labels' names have to be given beside.
+/// The options of text, without the names of labels.
 fn text_options(fields: &[ConntrackField]) -> TextOptions {
     let has = |field| fields.contains(&field);
     TextOptions {
@@ -104,7 +108,7 @@ fn text_options(fields: &[ConntrackField]) -> TextOptions {
     }
 }
 
-/// A mirror needs all events of flows, whichever are shown.
+/// The events to receive. A mirror needs all events of flows, whichever are shown.
 fn heard(arguments: &ConntrackArguments) -> Vec<ConntrackEvent> {
     let mut events = arguments.events.clone();
     if arguments.collector.table.has_mirror() {
@@ -113,7 +117,7 @@ fn heard(arguments: &ConntrackArguments) -> Vec<ConntrackEvent> {
     events
 }
 
-/// `all` is all of flows, as conntrack has it.
+/// The groups of these events. As in conntrack, `all` does not include expectations.
 fn groups(events: &[ConntrackEvent]) -> impl Iterator<Item = Group> {
     use ConntrackEvent::{All, Destroy, Expect, New, Update};
     [
@@ -128,49 +132,28 @@ fn groups(events: &[ConntrackEvent]) -> impl Iterator<Item = Group> {
     .map(|(group, _)| group)
 }
 
-/// Flows and expectations, as lines.
+/// Whether the events say when a flow begins.
+fn hears_new(events: &[ConntrackEvent]) -> bool {
+    groups(events).any(|group| group == Group::New)
+}
+
+/// Writes flows and expectations.
 #[derive(Default)]
-pub struct FlowLines {
+pub struct FlowHandler {
     format: FlowFormat,
-    /// With --reliable, and no mirror, which knows by itself.
-    twice: Option<Twice>,
+    /// With --reliable. A mirror leaves out repeated ends itself.
+    repeated_ends: Option<RepeatedEnds>,
     mirror: Option<FlowMirror>,
 }
 
-/// Ends that the kernel tells twice or more, since another reliable socket missed them.
-struct Twice {
-    repeats: Repeats,
-    /// The beginning of flows is followed.
-    hears_new: bool,
-    left_out_count: u64,
-}
-
-impl Twice {
-    fn of(events: &[ConntrackEvent]) -> Self {
-        Self {
-            repeats: Repeats::default(),
-            hears_new: groups(events).any(|group| group == Group::New),
-            left_out_count: 0,
-        }
-    }
-
-    fn leaves_out(&mut self, flow: &Flow<'_>) -> bool {
-        // Otherwise the end of another flow, between the same ends, could look the same.
-        let can_tell = self.hears_new || flow.stop.is_some();
-        let is_repeated = can_tell && self.repeats.is_repeated(flow);
-        self.left_out_count += u64::from(is_repeated);
-        is_repeated
-    }
-}
-
-impl Lines for FlowLines {
-    fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
+impl Handler for FlowHandler {
+    fn handle(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
         let received_ns = incoming.received_ns;
         if let Some(mirror) = &mut self.mirror {
-            mirror.take(&incoming.message, received_ns, &self.format, output);
+            mirror.feed(&incoming.message, received_ns, &self.format, output);
         } else if let Some(flow) = &Flow::decode(&incoming.message) {
-            let is_repeated = match &mut self.twice {
-                Some(twice) => twice.leaves_out(flow),
+            let is_repeated = match &mut self.repeated_ends {
+                Some(repeated_ends) => repeated_ends.leaves_out(flow),
                 None => false,
             };
             if !is_repeated {
@@ -188,8 +171,8 @@ impl Lines for FlowLines {
         }
     }
 
-    fn write_gap(&mut self, gap: &Gap<'_>, out: &mut Vec<u8>) {
-        self.format.style().write_gap(out, gap);
+    fn style(&self) -> Style {
+        self.format.style()
     }
 
     fn note_missing(&mut self, missing: &Missing) {
@@ -198,16 +181,10 @@ impl Lines for FlowLines {
         }
     }
 
-    fn after_turn(
-        &mut self,
-        running: &Running,
-        output: &mut Output,
-        console: &mut Console,
-    ) -> Result<(), Failure> {
+    fn after_turn(&mut self, running: &Running, output: &mut Output, console: &mut Console) {
         if let Some(mirror) = &mut self.mirror {
             mirror.after_turn(running, &self.format, output, console);
         }
-        Ok(())
     }
 
     fn finish(&mut self, stop: &StopHandle, output: &mut Output, console: &mut Console) {
@@ -220,21 +197,13 @@ impl Lines for FlowLines {
         self.mirror.as_ref()?.due()
     }
 
-    fn report(&mut self, console: &mut Console) {
-        let written = self.mirror.as_mut().map_or(Ok(()), FlowMirror::write_table);
-        if let Err(failure) = written {
-            console.warn(failure);
-        }
-    }
-
-    fn is_reporting(&self) -> bool {
-        let mirror = self.mirror.as_ref();
-        mirror.is_some_and(FlowMirror::is_writing_table)
+    fn keeper(&mut self) -> Option<&mut Keeper> {
+        Some(&mut self.mirror.as_mut()?.keeper)
     }
 
     fn add_to(&self, summary: &mut Summary) {
-        if let Some(twice) = &self.twice {
-            summary.repeated += twice.left_out_count;
+        if let Some(repeated_ends) = &self.repeated_ends {
+            summary.repeated += repeated_ends.left_out_count();
         }
         if let Some(mirror) = &self.mirror {
             mirror.add_to(summary);

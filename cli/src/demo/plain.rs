@@ -7,12 +7,13 @@ use std::thread;
 
 use nlring::route::Route;
 use nlring::{Engine, Protocol, SocketId, conntrack, route};
-use nlring_print::Gap;
+use nlring_print::Style;
 
 use crate::args::DemoArguments;
-use crate::conntrack::FlowLines;
+use crate::conntrack::FlowHandler;
 use crate::demo::generator::Generator;
-use crate::follow::collect::{Incoming, Limits, Lines};
+use crate::follow::collect::Limits;
+use crate::follow::handler::{Handler, Incoming};
 use crate::follow::session::{self, Session};
 use crate::host::namespace;
 use crate::outcome::{End, Failure, Outcome};
@@ -38,7 +39,7 @@ struct Demo {
     generator: Generator,
     engine: Engine,
     sockets: [SocketId; 2],
-    lines: DemoLines,
+    handler: DemoHandler,
 }
 
 impl Demo {
@@ -56,16 +57,16 @@ impl Demo {
             recv_buffer_bytes,
             [route::Group::Ipv4Route],
         )?)?;
-        let lines = DemoLines {
+        let handler = DemoHandler {
             flows,
-            flow_lines: FlowLines::default(),
+            flow_handler: FlowHandler::default(),
             routes: RouteFormatter::load(text_format(false))?,
         };
         Ok(Self {
             generator,
             engine,
             sockets: [flows, routes],
-            lines,
+            handler,
         })
     }
 
@@ -89,7 +90,7 @@ impl Demo {
             self.engine,
             &self.sockets,
             Limits::default(),
-            &mut self.lines,
+            &mut self.handler,
         );
         is_over.store(true, Ordering::Relaxed);
         let made = making
@@ -118,20 +119,20 @@ fn compare(created: u64, received: u64, lost: u64) -> Result<(), Failure> {
 }
 
 /// Flows and routes, each by its socket.
-struct DemoLines {
+struct DemoHandler {
     flows: SocketId,
-    flow_lines: FlowLines,
+    flow_handler: FlowHandler,
     routes: RouteFormatter,
 }
 
-impl Lines for DemoLines {
-    fn write_gap(&mut self, gap: &Gap<'_>, out: &mut Vec<u8>) {
-        self.flow_lines.write_gap(gap, out);
+impl Handler for DemoHandler {
+    fn style(&self) -> Style {
+        self.flow_handler.style()
     }
 
-    fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
+    fn handle(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
         if incoming.socket == self.flows {
-            self.flow_lines.write(incoming, output);
+            self.flow_handler.handle(incoming, output);
         } else if let Some(route) = &Route::decode(&incoming.message) {
             output.event(|out| self.routes.write_event(out, route, incoming.received_ns));
         }

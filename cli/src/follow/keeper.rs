@@ -1,161 +1,124 @@
-//! Messages about the state of a mirror's table: it cannot be repaired, since when and why; and it is right again.
+//! What a command does around a mirror, whichever table it mirrors: it reports the mirror's state, and writes --table.
 
-use std::fmt;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
 use nlring::MirrorHealth;
-use nlring_print::rfc3339;
 
+use super::mirror_watch::MirrorWatch;
+use super::session::Session;
+use super::table_file::{TableFile, Worth};
+use crate::outcome::Failure;
 use crate::write::console::Console;
 
-/// How long a table may be wrong because events are lost before that is worth a line, and the time between two such lines.
-const MINUTE: Duration = Duration::from_secs(60);
-
-#[derive(Debug, Default)]
-pub struct MirrorWatch {
-    /// Something was said, and not yet that it is over.
-    has_warned: bool,
-    /// It was said that the kernel cannot be asked.
-    has_told_error: bool,
-    /// It was said that there is no room.
-    has_told_full: bool,
-    /// When the table was first seen wrong.
-    wrong_from: Option<Instant>,
-    /// When events were last lost.
-    lost_at: Option<Instant>,
-    /// When it was last said that losses go on.
-    told_losses_at: Option<Instant>,
+pub struct Keeper {
+    table: Option<TableFile>,
+    watch: MirrorWatch,
+    /// Why the table may be wrong whenever it may be.
+    doubt: &'static str,
+    /// What the table was worth after the last turn.
+    worth: Worth,
 }
 
-/// What is worth a line.
-#[derive(Debug, PartialEq, Eq)]
-enum Line {
-    Error,
-    Full,
-    Losses,
-    RightAgain,
+impl Keeper {
+    /// Opens the file of --table, if there is one.
+    pub fn open(
+        table: Option<&Path>,
+        doubt: &'static str,
+        session: &Session<'_>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            table: table
+                .map(|path| TableFile::open(path, session))
+                .transpose()?,
+            watch: MirrorWatch::default(),
+            doubt,
+            worth: Worth::Nothing,
+        })
+    }
+
+    /// Notes that a part of the stream is missing.
+    pub fn note_missing(&mut self) {
+        self.watch.note_loss(Instant::now());
+    }
+
+    /// When there is work, for the mirror or for the table, if no event comes before.
+    pub fn due(&self, mirror_due: Option<Instant>) -> Option<Instant> {
+        if self.is_writing_table() {
+            Some(Instant::now())
+        } else {
+            mirror_due
+        }
+    }
+
+    /// Asks for the table to be written, a slice after each turn.
+    pub fn ask_for_table(&mut self) {
+        if let Some(table) = &mut self.table {
+            table.ask();
+        }
+    }
+
+    /// Whether a table that was asked for is being written.
+    pub fn is_writing_table(&self) -> bool {
+        let table = self.table.as_ref();
+        table.is_some_and(|table| table.is_due(self.worth))
+    }
+
+    /// Reports what is new about the mirror, and writes a slice of the table if it was asked for.
+    ///
+    /// `is_complete` and `health` are the mirror's. `entries` gives its entries from a position on, and `format` appends the
+    /// line of one.
+    pub fn after_turn<T, I: Iterator<Item = (usize, T)>>(
+        &mut self,
+        is_complete: bool,
+        health: &MirrorHealth<'_>,
+        entries: impl FnOnce(usize) -> I,
+        format: impl FnMut(&mut Vec<u8>, T),
+        console: &mut Console,
+    ) {
+        self.worth = self.worth_of(is_complete, health);
+        self.watch.look(health, Instant::now(), console);
+        if let Some(table) = &mut self.table
+            && let Err(failure) = table.advance(self.worth, entries, format)
+        {
+            console.warn(failure);
+        }
+    }
+
+    /// Writes the whole table at the end of the run, or warns that there is none.
+    pub fn end<T>(
+        self,
+        is_complete: bool,
+        health: &MirrorHealth<'_>,
+        entries: impl Iterator<Item = (usize, T)>,
+        format: impl FnMut(&mut Vec<u8>, T),
+        console: &mut Console,
+    ) -> Result<(), Failure> {
+        let worth = self.worth_of(is_complete, health);
+        match self.table {
+            Some(table) => table.end(worth, entries, format, console),
+            None => Ok(()),
+        }
+    }
+
+    fn worth_of(&self, is_complete: bool, health: &MirrorHealth<'_>) -> Worth {
+        if !is_complete {
+            Worth::Nothing
+        } else if health.wrong_since.is_none() {
+            Worth::Right
+        } else if health.is_full {
+            Worth::Incomplete
+        } else {
+            Worth::Doubtful(self.doubt)
+        }
+    }
 }
 
-impl MirrorWatch {
-    /// Events were lost.
-    pub fn note_loss(&mut self, now: Instant) {
-        self.lost_at = Some(now);
-    }
-
-    /// Says what is new about the table.
-    pub fn look(&mut self, health: &MirrorHealth<'_>, now: Instant, console: &mut Console) {
-        match self.line(health, now) {
-            Some(Line::Error) => console.warn(format_args!(
-                "the mirror cannot be compared with the kernel's table: {}; it goes on following events, and tries again",
-                health.error.unwrap_or_default()
-            )),
-            Some(Line::Full) => console.warn(
-                "the mirror is full (--mirror-memory): what is new is shown and not kept, so the table is incomplete until there \
-                 is room again; a larger --mirror-memory keeps all",
-            ),
-            Some(Line::Losses) => console.warn(losses(health)),
-            Some(Line::RightAgain) => console.say("mirror: it is the kernel's table again"),
-            None => {}
-        }
-    }
-
-    fn line(&mut self, health: &MirrorHealth<'_>, now: Instant) -> Option<Line> {
-        if health.wrong_since.is_none() && health.error.is_none() && health.failed_count == 0 {
-            let has_warned = self.has_warned;
-            *self = Self {
-                lost_at: self.lost_at,
-                ..Self::default()
-            };
-            return has_warned.then_some(Line::RightAgain);
-        }
-        if health.error.is_some() && !self.has_told_error {
-            (self.has_told_error, self.has_warned) = (true, true);
-            return Some(Line::Error);
-        }
-        if health.is_full && !self.has_told_full {
-            (self.has_told_full, self.has_warned) = (true, true);
-            return Some(Line::Full);
-        }
-        health.wrong_since?;
-        let wrong_from = *self.wrong_from.get_or_insert(now);
-        let quiet_from = self.told_losses_at.unwrap_or(wrong_from);
-        let goes_on = self
-            .lost_at
-            .is_some_and(|at| now.duration_since(at) < MINUTE);
-        if goes_on && now.duration_since(quiet_from) >= MINUTE {
-            (self.told_losses_at, self.has_warned) = (Some(now), true);
-            return Some(Line::Losses);
-        }
-        None
-    }
-}
-
-fn losses(health: &MirrorHealth<'_>) -> impl fmt::Display {
-    let since = health.wrong_since.map(rfc3339).unwrap_or_default();
-    let count = health.failed_count;
-    format!(
-        "the mirror may be wrong since {since}, and cannot be repaired while events go on being lost ({count} dumps in a \
-         row failed): a larger --recv-buffer or --recv-buffer-max, or an --output that takes lines faster, can end that"
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::SystemTime;
-
-    fn health(is_wrong: bool, failed_count: u32, error: Option<&str>) -> MirrorHealth<'_> {
-        let mut health = MirrorHealth::default();
-        health.wrong_since = is_wrong.then_some(SystemTime::UNIX_EPOCH);
-        (health.failed_count, health.error) = (failed_count, error);
-        health
-    }
-
-    #[test]
-    fn an_error_is_told_once_and_that_it_is_over() {
-        let (mut watch, now) = (MirrorWatch::default(), Instant::now());
-        let failing = |count| health(true, count, Some("no memory"));
-        assert_eq!(watch.line(&failing(1), now), Some(Line::Error));
-        assert_eq!(watch.line(&failing(2), now + 5 * MINUTE), None);
-        assert_eq!(
-            watch.line(&health(false, 0, None), now),
-            Some(Line::RightAgain)
-        );
-        assert_eq!(watch.line(&health(false, 0, None), now), None);
-        assert_eq!(watch.line(&failing(1), now), Some(Line::Error), "a new one");
-    }
-
-    #[test]
-    fn losses_that_go_on_are_told_each_minute() {
-        let (mut watch, start) = (MirrorWatch::default(), Instant::now());
-        let mut told = Vec::new();
-        for second in 0..=200 {
-            let now = start + Duration::from_secs(second);
-            if second < 190 {
-                watch.note_loss(now);
-            }
-            let line = watch.line(&health(second < 195, 3, None), now);
-            told.extend(line.map(|line| (second, line)));
-        }
-        assert_eq!(
-            told,
-            [(60, Line::Losses), (120, Line::Losses), (180, Line::Losses)],
-            "and not that it is right, because a dump that failed is not made good yet"
-        );
-        assert_eq!(
-            watch.line(&health(false, 0, None), start),
-            Some(Line::RightAgain)
-        );
-    }
-
-    #[test]
-    fn a_table_that_waits_for_its_repair_is_no_news() {
-        let (mut watch, start) = (MirrorWatch::default(), Instant::now());
-        watch.note_loss(start);
-        for second in 0..600 {
-            let now = start + Duration::from_secs(second);
-            assert_eq!(watch.line(&health(true, 0, None), now), None, "{second}");
-        }
-        assert_eq!(watch.line(&health(false, 0, None), start), None);
+/// Warns if the last comparison with the kernel's table failed.
+pub fn warn_of_last_round(finished: nlring::Result<()>, console: &mut Console) {
+    if let Err(error) = finished {
+        console.warn(format_args!(
+            "the mirror could not be compared with the kernel's table at the end: {error}"
+        ));
     }
 }

@@ -1,4 +1,4 @@
-//! A table, listed: what is there now, and the end.
+//! The frame of a list, `--snapshot --once`: from the options to the end of the output.
 
 use std::process::ExitCode;
 
@@ -50,7 +50,7 @@ pub struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// Empties the output if that was asked for, and takes no more entries than these.
+    /// Empties the output if the options ask for it, and limits the number of entries.
     pub fn start(&mut self, limit: Option<u64>) -> Result<(), Failure> {
         self.output.set_limit(limit);
         if self.truncates {
@@ -59,8 +59,9 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// Writes the dump's entries as `format` makes lines of them, or says false, until all are there or the reader has gone.
-    pub fn take(
+    /// Writes the entries of a dump until all are written or the output takes no more. `format` appends an entry's lines, or
+    /// returns false if it has none.
+    pub fn write_all(
         &mut self,
         mut replies: Replies<'_>,
         mut format: impl FnMut(&nlring::Message<'_>, &mut Vec<u8>) -> bool,
@@ -73,7 +74,7 @@ impl Listing<'_> {
         }
         if replies.is_interrupted() {
             self.console.warn(
-                "changes interrupted the list: an entry may be missing, or there twice; try again when less changes",
+                "the table changed while it was listed: an entry may be missing or listed twice; try again when it changes less",
             );
         }
         Ok(())

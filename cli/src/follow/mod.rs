@@ -3,9 +3,14 @@
 pub mod collect;
 mod gaps;
 mod growth;
+pub mod handler;
+mod intake;
 pub mod keeper;
 pub mod listing;
+mod mirror_watch;
+mod reports;
 mod retries;
 pub mod session;
+mod stats_file;
 pub mod summary;
-pub mod table_file;
+mod table_file;

@@ -8,7 +8,8 @@ use nlring::{
 };
 
 use crate::args::{CollectorArguments, CommonArguments};
-use crate::follow::summary::{StatsFile, Summary};
+use crate::follow::stats_file::StatsFile;
+use crate::follow::summary::Summary;
 use crate::host::signals::{FileRequests, Signals, StopRequests};
 use crate::host::sysctl;
 use crate::outcome::{End, Failure, Failures, Outcome};

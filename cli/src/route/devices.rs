@@ -1,5 +1,5 @@
-//! The devices' names while routes are followed: dumped at the start, kept current by the link messages among the routes',
-//! and dumped again when some of those were lost.
+//! The names of devices while routes are followed. They are dumped at the start, kept current by the link messages among those
+//! of routes, and dumped again after a loss.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,21 @@ use crate::write::console::Console;
 
 /// The least time between two dumps of the links.
 const DUMP_INTERVAL: Duration = Duration::from_secs(1);
-/// A list of routes looks for names that it lacks in at most this many further dumps.
+/// How many further dumps a list of routes makes for names that are unknown.
 const MOST_LOOKS: u32 = 16;
 
 pub struct Devices {
     names: DeviceNames,
     dumped_at: Instant,
-    /// When to dump all of them again.
+    /// When to dump all devices again.
     dump_at: Option<Instant>,
-    /// The last dump failed, and the user knows.
+    /// Whether the last dump failed, of which the user was warned.
     has_failed: bool,
     look_count: u32,
 }
 
 impl Devices {
-    /// Dumps the devices that there are. To be called when the socket is in the group of links: then the names are those
-    /// of the moment of each event.
+    /// Dumps the devices. Call it when the socket of the events is in the group of links, so that no change is missed.
     pub fn load() -> Result<Self, Failure> {
         Ok(Self::new(dump()?))
     }
@@ -46,14 +45,14 @@ impl Devices {
         &self.names
     }
 
-    /// Takes a message, if it is about a link.
-    pub fn take(&mut self, message: &Message<'_>) {
+    /// Feeds the names a message, which may be about a device.
+    pub fn feed(&mut self, message: &Message<'_>) {
         if let Some(link) = Link::decode(message) {
             self.names.apply(&link);
         }
     }
 
-    /// Messages were lost, maybe about links.
+    /// Notes that messages were lost, maybe about devices.
     pub fn note_missed(&mut self) {
         self.dump_at.get_or_insert(self.dumped_at + DUMP_INTERVAL);
     }
@@ -63,7 +62,7 @@ impl Devices {
         self.dump_at
     }
 
-    /// Dumps all names again when that is due. A dump that fails is tried again.
+    /// Dumps all names again if that is due. A dump that fails is repeated later.
     pub fn catch_up(&mut self, now: Instant, console: &mut Console) {
         if self.dump_at.is_none_or(|at| now < at) {
             return;
@@ -80,15 +79,15 @@ impl Devices {
                 if !self.has_failed {
                     self.has_failed = true;
                     console.warn(format_args!(
-                        "names of devices may be missing or old: {failure}; it is tried again"
+                        "names of devices may be missing or out of date: {failure}; nlring tries again"
                     ));
                 }
             }
         }
     }
 
-    /// Dumps the devices again if the name of one that the route uses is unknown: it may have been made since. When that
-    /// fails, the name stays unknown.
+    /// Dumps the devices again if the route uses one whose name is unknown, because it may be newer than the last dump. If the
+    /// dump fails, the name stays unknown.
     pub fn look_for(&mut self, route: &Route<'_>) {
         let hops = route.nexthops.map(|hop| hop.oif);
         let mut used = route.oif.into_iter().chain(route.iif).chain(hops);

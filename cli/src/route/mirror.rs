@@ -1,4 +1,4 @@
-//! The mirror behind `nlring route --mirror`: what it makes of the events, as lines.
+//! The mirror of `nlring route --mirror`: its changes as lines.
 
 use std::time::Instant;
 
@@ -9,10 +9,9 @@ use nlring_print::realtime_now_ns;
 
 use super::RouteFormatter;
 use crate::args::{RouteArguments, RouteEvent};
-use crate::follow::keeper::MirrorWatch;
+use crate::follow::keeper::{Keeper, warn_of_last_round};
 use crate::follow::session::Session;
 use crate::follow::summary::Summary;
-use crate::follow::table_file::{TableFile, Worth};
 use crate::outcome::Failure;
 use crate::write::console::Console;
 use crate::write::output::Output;
@@ -21,8 +20,7 @@ pub struct RouteMirror {
     mirror: Mirror,
     socket: SocketId,
     shown: Shown,
-    table: Option<TableFile>,
-    watch: MirrorWatch,
+    pub keeper: Keeper,
 }
 
 /// Which changes are shown.
@@ -30,9 +28,9 @@ pub struct RouteMirror {
 struct Shown {
     new: bool,
     delete: bool,
-    /// What the mirror hands out: not before the first round is over, unless the table is to be shown.
+    /// The mirror's changes: after the first round, and with --snapshot also those of the first round.
     mirrored: bool,
-    /// The events themselves, until the first round is over: unless the table is to be shown first, and can be.
+    /// The events themselves: until the first round is over, unless --snapshot shows the table before them.
     events: bool,
 }
 
@@ -44,7 +42,7 @@ impl Shown {
         }
     }
 
-    /// A round failed: if it was the first, the events no longer wait for the table.
+    /// Notes that a round failed. If it was the first, the events no longer wait for the table.
     fn note_failure(&mut self, is_complete: bool) {
         self.events |= !is_complete;
     }
@@ -73,15 +71,16 @@ impl RouteMirror {
                 mirrored: table.snapshot,
                 events: !table.snapshot,
             },
-            table: (table.table.as_deref())
-                .map(|path| TableFile::open(path, session))
-                .transpose()?,
-            watch: MirrorWatch::default(),
+            keeper: Keeper::open(
+                table.table.as_deref(),
+                "events were lost, or routes have changed without one",
+                session,
+            )?,
         })
     }
 
-    /// Takes a message of the socket, whatever it is.
-    pub fn take(
+    /// Feeds the mirror a message of the socket, of whatever kind.
+    pub fn feed(
         &mut self,
         message: &Message<'_>,
         received_ns: u64,
@@ -89,8 +88,8 @@ impl RouteMirror {
         output: &mut Output,
     ) {
         let shown = &mut self.shown;
-        // Until the first dump is merged the mirror hands out nothing: its table comes first. Where that is not to be shown, or
-        // cannot be read, the events need not wait.
+        // The mirror reports nothing before its first round is over, because its table comes first. If the table is not shown,
+        // or cannot be read, the events need not wait for it.
         if shown.events
             && let Some(route) = &Route::decode(message)
             && shown.shows(route.kind)
@@ -103,37 +102,15 @@ impl RouteMirror {
     }
 
     pub fn note_missing(&mut self, missing: &Missing) {
-        self.watch.note_loss(Instant::now());
+        self.keeper.note_missing();
         self.mirror.note_missing(missing);
     }
 
     pub fn due(&self) -> Option<Instant> {
-        let now = Instant::now();
-        match &self.table {
-            Some(table) if table.is_due(self.worth()) => Some(now),
-            _ => self.mirror.due(now),
-        }
+        self.keeper.due(self.mirror.due(Instant::now()))
     }
 
-    /// Whether a table that was asked for is yet to be put in its place.
-    pub fn is_writing_table(&self) -> bool {
-        let table = self.table.as_ref();
-        table.is_some_and(|table| table.is_due(self.worth()))
-    }
-
-    fn worth(&self) -> Worth {
-        if !self.mirror.is_complete() {
-            Worth::Nothing
-        } else if self.mirror.is_synced() {
-            Worth::Right
-        } else if self.mirror.health().is_full {
-            Worth::Incomplete
-        } else {
-            Worth::Doubtful("events were lost, or routes have changed without one")
-        }
-    }
-
-    /// Does what the mirror has to do.
+    /// Lets the mirror compare itself with the kernel's table, as far as that is due.
     pub fn after_turn(
         &mut self,
         running: &Running,
@@ -141,24 +118,27 @@ impl RouteMirror {
         output: &mut Output,
         console: &mut Console,
     ) {
+        let mirror = &mut self.mirror;
         if let Some(socket) = running.socket(self.socket) {
             let (shown, received_ns) = (&mut self.shown, realtime_now_ns());
-            let advanced = self.mirror.advance(socket, |change| {
+            let advanced = mirror.advance(socket, |change| {
                 show(&change, received_ns, formatter, shown, output);
             });
             if advanced.is_err() {
-                // The mirror keeps the error.
-                self.shown.note_failure(self.mirror.is_complete());
+                // The mirror's health has the error.
+                self.shown.note_failure(mirror.is_complete());
             }
         }
-        self.watch
-            .look(&self.mirror.health(), Instant::now(), console);
-        if let Err(failure) = self.write_slice(formatter) {
-            console.warn(failure);
-        }
+        self.keeper.after_turn(
+            mirror.is_complete(),
+            &mirror.health(),
+            |position| mirror.iter_from(position),
+            |line, route| formatter.write_table_entry(line, &route),
+            console,
+        );
     }
 
-    /// The last event has come: reports what was missed. A stop ends the wait for the dump that shows it.
+    /// Shows what was missed after the last event, which needs a last dump. `stop` ends the wait for it.
     pub fn finish(
         &mut self,
         stop: &StopHandle,
@@ -170,11 +150,7 @@ impl RouteMirror {
         let finished = self.mirror.finish_until(stop, |change| {
             show(&change, received_ns, formatter, shown, output);
         });
-        if let Err(error) = finished {
-            console.warn(format_args!(
-                "the mirror could not be compared with the kernel's table at the end: {error}"
-            ));
-        }
+        warn_of_last_round(finished, console);
     }
 
     pub fn add_to(&self, summary: &mut Summary) {
@@ -182,33 +158,16 @@ impl RouteMirror {
         summary.add_health(&self.mirror.health());
     }
 
-    /// Writes the table, and tells what it is worth.
-    pub fn end(self, formatter: &RouteFormatter, session: &mut Session<'_>) -> Result<(), Failure> {
-        let worth = self.worth();
-        let entries = self.mirror.iter_from(0);
-        let format = |line: &mut Vec<u8>, route| formatter.write_table_entry(line, &route);
-        match self.table {
-            Some(table) => table.end(worth, entries, format, session.console),
-            None => Ok(()),
-        }
-    }
-
-    /// Has the table written: a first slice now, and if there is more of it, another after each turn.
-    pub fn write_table(&mut self, formatter: &RouteFormatter) -> Result<(), Failure> {
-        if let Some(table) = &mut self.table {
-            table.ask();
-        }
-        self.write_slice(formatter)
-    }
-
-    fn write_slice(&mut self, formatter: &RouteFormatter) -> Result<(), Failure> {
-        let (mirror, worth) = (&self.mirror, self.worth());
-        let Some(table) = &mut self.table else {
-            return Ok(());
-        };
-        let entries = |position| mirror.iter_from(position);
-        let format = |line: &mut Vec<u8>, route| formatter.write_table_entry(line, &route);
-        table.advance(worth, entries, format)
+    /// Writes --table, and warns if it may be wrong.
+    pub fn end(self, formatter: &RouteFormatter, console: &mut Console) -> Result<(), Failure> {
+        let mirror = &self.mirror;
+        self.keeper.end(
+            mirror.is_complete(),
+            &mirror.health(),
+            mirror.iter_from(0),
+            |line, route| formatter.write_table_entry(line, &route),
+            console,
+        )
     }
 }
 
@@ -231,7 +190,7 @@ fn show(
         }),
         Change::Resynced(resync) => {
             (shown.mirrored, shown.events) = (true, false);
-            if is_telling(resync) {
+            if is_worth_a_line(resync) {
                 output.record(|out| formatter.style().write_resync(out, resync));
             }
         }
@@ -239,8 +198,9 @@ fn show(
     }
 }
 
-/// The table is also looked at after each change of a device, which as a rule brings nothing.
-fn is_telling(resync: &Resync) -> bool {
+/// Whether a resync is worth a line. The mirror also compares its table after each change of a device, usually without finding
+/// a difference.
+fn is_worth_a_line(resync: &Resync) -> bool {
     resync.reason != ResyncReason::Change
         || resync.new_count + resync.update_count + resync.destroy_count > 0
 }

@@ -1,7 +1,7 @@
 //! `nlring route`: one socket in the route groups and, for the devices' names, in the link group.
 //!
-//! It is one socket because of the order: on it a device's message comes before those of its routes, as the kernel sent
-//! them. On two sockets a route could be read before its device.
+//! One socket keeps the kernel's order: the message of a device comes before those of its routes. With two sockets, a route
+//! could be read before its device.
 
 pub mod devices;
 mod list;
@@ -9,13 +9,16 @@ mod mirror;
 
 use std::time::Instant;
 
+use nlring::message::ERROR;
 use nlring::route::{Group, Mirror, Route};
 use nlring::{EventKind, Missing, Protocol, Running, StopHandle};
 use nlring_print::route::{RouteFormat, TextOptions};
-use nlring_print::{Gap, Style, realtime_now_ns};
+use nlring_print::{Style, realtime_now_ns};
 
 use crate::args::{RouteArguments, RouteEvent, RouteField};
-use crate::follow::collect::{Incoming, Limits, Lines};
+use crate::follow::collect::Limits;
+use crate::follow::handler::{Handler, Incoming};
+use crate::follow::keeper::Keeper;
 use crate::follow::session;
 use crate::follow::summary::Summary;
 use crate::outcome::{Failure, Outcome};
@@ -24,7 +27,7 @@ use crate::write::console::Console;
 use crate::write::output::Output;
 use mirror::RouteMirror;
 
-/// Those of `ip monitor route`, and the devices' for their names. [`Mirror::GROUPS`] has them all too.
+/// The groups of `ip monitor route`, and that of the devices, for their names. [`Mirror::GROUPS`] contains them too.
 const GROUPS: [Group; 4] = [
     Group::Ipv4Route,
     Group::Ipv6Route,
@@ -33,8 +36,6 @@ const GROUPS: [Group; 4] = [
 ];
 /// `RTM_NEWROUTE`, `RTM_DELROUTE` (include/uapi/linux/rtnetlink.h).
 const ROUTE_MESSAGES: [u16; 2] = [24, 25];
-/// `NLMSG_ERROR` (include/uapi/linux/netlink.h): an answer to the mirror.
-const ANSWER: u16 = 2;
 
 pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
@@ -52,7 +53,7 @@ pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
         };
         let socket = session.socket(Protocol::ROUTE, recv_buffer_bytes, groups.iter().copied())?;
         let socket = engine.add(socket)?;
-        let mut shown = RouteLines {
+        let mut handler = RouteHandler {
             formatter: RouteFormatter::load(format(arguments))?,
             mirror: (collector.table.has_mirror())
                 .then(|| RouteMirror::open(arguments, socket, session))
@@ -65,9 +66,9 @@ pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
             count: collector.count,
             duration: collector.duration,
         };
-        let end = session.collect(engine, &[socket], limits, &mut shown);
-        if let Some(mirror) = shown.mirror {
-            let table = mirror.end(&shown.formatter, session);
+        let end = session.collect(engine, &[socket], limits, &mut handler);
+        if let Some(mirror) = handler.mirror {
+            let table = mirror.end(&handler.formatter, session.console);
             session.further_failures.extend(table.err());
         }
         end
@@ -127,16 +128,16 @@ impl RouteFormatter {
     }
 }
 
-struct RouteLines {
+struct RouteHandler {
     formatter: RouteFormatter,
     mirror: Option<RouteMirror>,
-    /// Messages about devices and the like, which have no lines.
+    /// Messages about devices, addresses and nexthops, which have no lines.
     other_event_count: u64,
     shows_new: bool,
     shows_delete: bool,
 }
 
-impl RouteLines {
+impl RouteHandler {
     fn shows(&self, kind: EventKind) -> bool {
         match kind {
             EventKind::New | EventKind::Update | EventKind::Entry => self.shows_new,
@@ -145,16 +146,17 @@ impl RouteLines {
     }
 }
 
-impl Lines for RouteLines {
-    fn write(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
+impl Handler for RouteHandler {
+    fn handle(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
         let message_type = incoming.message.message_type();
         if !ROUTE_MESSAGES.contains(&message_type) {
-            self.other_event_count += u64::from(message_type != ANSWER);
-            self.formatter.devices.take(&incoming.message);
+            // An ERROR message answers a request of the mirror.
+            self.other_event_count += u64::from(message_type != ERROR);
+            self.formatter.devices.feed(&incoming.message);
         }
         if let Some(mirror) = &mut self.mirror {
             let received_ns = incoming.received_ns;
-            mirror.take(&incoming.message, received_ns, &self.formatter, output);
+            mirror.feed(&incoming.message, received_ns, &self.formatter, output);
         } else if let Some(route) = &Route::decode(&incoming.message)
             && self.shows(route.kind)
         {
@@ -162,8 +164,8 @@ impl Lines for RouteLines {
         }
     }
 
-    fn write_gap(&mut self, gap: &Gap<'_>, out: &mut Vec<u8>) {
-        self.formatter.style().write_gap(out, gap);
+    fn style(&self) -> Style {
+        self.formatter.style()
     }
 
     fn note_missing(&mut self, missing: &Missing) {
@@ -173,17 +175,11 @@ impl Lines for RouteLines {
         }
     }
 
-    fn after_turn(
-        &mut self,
-        running: &Running,
-        output: &mut Output,
-        console: &mut Console,
-    ) -> Result<(), Failure> {
+    fn after_turn(&mut self, running: &Running, output: &mut Output, console: &mut Console) {
         self.formatter.devices.catch_up(Instant::now(), console);
         if let Some(mirror) = &mut self.mirror {
             mirror.after_turn(running, &self.formatter, output, console);
         }
-        Ok(())
     }
 
     fn finish(&mut self, stop: &StopHandle, output: &mut Output, console: &mut Console) {
@@ -200,19 +196,8 @@ impl Lines for RouteLines {
             .min()
     }
 
-    fn report(&mut self, console: &mut Console) {
-        let written = match &mut self.mirror {
-            Some(mirror) => mirror.write_table(&self.formatter),
-            None => Ok(()),
-        };
-        if let Err(failure) = written {
-            console.warn(failure);
-        }
-    }
-
-    fn is_reporting(&self) -> bool {
-        let mirror = self.mirror.as_ref();
-        mirror.is_some_and(RouteMirror::is_writing_table)
+    fn keeper(&mut self) -> Option<&mut Keeper> {
+        Some(&mut self.mirror.as_mut()?.keeper)
     }
 
     fn add_to(&self, summary: &mut Summary) {

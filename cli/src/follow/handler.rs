@@ -1,0 +1,50 @@
+//! The interface between the loop that all commands share and what each command does with its messages.
+
+use std::time::Instant;
+
+use nlring::{Message, Missing, Running, SocketId, StopHandle};
+use nlring_print::Style;
+
+use super::keeper::Keeper;
+use super::summary::Summary;
+use crate::write::console::Console;
+use crate::write::output::Output;
+
+/// What a command does with the messages of its sockets. Only the first two methods are needed.
+pub trait Handler {
+    /// Gives the output the events of a message: usually one, none if it is not shown.
+    fn handle(&mut self, incoming: &Incoming<'_>, output: &mut Output);
+
+    /// The style of the lines, in which gaps are written among them.
+    fn style(&self) -> Style;
+
+    /// Notes that a part of the stream is missing.
+    fn note_missing(&mut self, _missing: &Missing) {}
+
+    /// Does work that is too slow to be done for each event. It is called after each turn, when the turn's lines are written.
+    fn after_turn(&mut self, _running: &Running, _output: &mut Output, _console: &mut Console) {}
+
+    /// When that work is due if no event comes before.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// What keeps the mirror, if there is one.
+    fn keeper(&mut self) -> Option<&mut Keeper> {
+        None
+    }
+
+    /// Gives the output what is held back after the last event. `stop` ends every wait for the kernel.
+    fn finish(&mut self, _stop: &StopHandle, _output: &mut Output, _console: &mut Console) {}
+
+    /// Adds the counts that only the handler knows.
+    fn add_to(&self, _summary: &mut Summary) {}
+}
+
+/// A message, the socket that received it, and when.
+pub struct Incoming<'a> {
+    pub socket: SocketId,
+    pub message: Message<'a>,
+    /// When the engine read it from the socket: `CLOCK_REALTIME`, nanoseconds since 1970.
+    pub received_ns: u64,
+}

@@ -1,0 +1,113 @@
+//! The engine's events on their way to the output: messages become lines, and so do gaps, at their place among them.
+
+use std::ops::ControlFlow;
+
+use nlring::{Event, MessageList, Missing, Notice, Reclaimed, SocketId};
+use nlring_print::{Gap, since_1970_ns};
+
+use super::gaps::Gaps;
+use super::growth::Growth;
+use super::handler::{Handler, Incoming};
+use super::retries::Retries;
+use super::summary::Summary;
+use crate::host::signals::StopRequests;
+use crate::outcome::{End, Failure};
+use crate::write::output::{Broken, Output};
+
+/// Feeds the engine's events to a command's handler.
+pub struct Intake<'a, H> {
+    pub output: &'a mut Output,
+    pub handler: &'a mut H,
+    /// The sockets that the summary counts and whose gaps have lines.
+    pub counted: &'a [SocketId],
+    pub requests: StopRequests,
+    pub growth: Growth,
+    /// Messages that made no event.
+    pub not_shown_count: u64,
+    pub retries: Retries,
+    pub gaps: Gaps,
+}
+
+impl<H: Handler> Intake<'_, H> {
+    /// Handles an event to its end, even if the run ends in the middle: the engine counts the whole list as received, so each
+    /// of its messages must be counted as written, as not written or as not shown.
+    pub fn feed(&mut self, event: Event<'_>) -> ControlFlow<Result<End, Failure>> {
+        self.growth.note(&event);
+        self.retries.note(&event);
+        self.write_gap(&event);
+        match event {
+            Event::Messages(socket, list) => self.handle(socket, &list),
+            Event::Notice(_, Notice::Failed(error)) => {
+                return ControlFlow::Break(Err(error.into()));
+            }
+            Event::Lost(..) | Event::Notice(..) => {} // the statistics count them
+        }
+        if self.requests.stop_at_once() {
+            return ControlFlow::Break(Ok(End::AtOnce));
+        }
+        if self.output.is_over() {
+            return ControlFlow::Break(self.output_is_over());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn handle(&mut self, socket: SocketId, list: &MessageList<'_>) {
+        let received_ns = list.received_at().map_or(0, since_1970_ns);
+        let is_counted = self.counted.contains(&socket);
+        for message in list {
+            let before = self.output.event_count();
+            let incoming = Incoming {
+                socket,
+                message,
+                received_ns,
+            };
+            self.handler.handle(&incoming, self.output);
+            if is_counted && self.output.event_count() == before {
+                self.not_shown_count += 1;
+            }
+        }
+    }
+
+    /// Writes the line of a gap, if the event reports one.
+    fn write_gap(&mut self, event: &Event<'_>) {
+        let (Some(missing), Some(gap)) = (event.missing(), Gap::of(event)) else {
+            return;
+        };
+        self.gaps.note(&gap);
+        self.handler.note_missing(&missing);
+        let style = self.handler.style();
+        self.output.record(|out| style.write_gap(out, &gap));
+    }
+
+    /// Writes the gaps at the end that have no line yet.
+    pub fn write_gaps_left(&mut self, sockets: &[Reclaimed]) {
+        let mut summary = Summary::default();
+        for ended in sockets {
+            if self.counted.contains(&ended.id) {
+                summary.add(&ended.statistics);
+            }
+        }
+        let style = self.handler.style();
+        for gap in self.gaps.left(&summary) {
+            self.handler.note_missing(&Missing::Unreadable);
+            self.output.record_at_end(|out| style.write_gap(out, &gap));
+        }
+    }
+
+    /// What ends the run when the output takes no more events.
+    pub fn output_is_over(&mut self) -> Result<End, Failure> {
+        match self.output.write_out() {
+            Err(broken) => end_of_output(self.output, &broken),
+            Ok(()) => Ok(End::Counted),
+        }
+    }
+}
+
+/// What ends the run when a write has failed.
+pub fn end_of_output(output: &Output, broken: &Broken) -> Result<End, Failure> {
+    match broken {
+        Broken::AtOnce => Ok(End::AtOnce),
+        broken if output.is_good_end(broken) => Ok(End::Closed),
+        broken => Err(output.failure(broken)),
+    }
+}

@@ -1,0 +1,143 @@
+//! The files that are written while a command runs, --stats and --table, and the reopening of --output: when a signal asks
+//! for it, or at an interval.
+
+use std::time::{Duration, Instant};
+
+use nlring::{Running, Socket, Statistics};
+
+use super::handler::Handler;
+use super::intake::Intake;
+use super::stats_file::StatsFile;
+use super::summary::Summary;
+use crate::host::cpu::thread_cpu;
+use crate::host::signals::FileRequests;
+use crate::write::console::Console;
+use crate::write::output::Output;
+
+/// What was known when the run began, from which each summary is made.
+pub struct Account {
+    base: Summary,
+    pub started: Instant,
+    cpu_before: Duration,
+}
+
+impl Account {
+    pub fn begin(base: &Summary) -> Self {
+        Self {
+            base: base.clone(),
+            started: Instant::now(),
+            cpu_before: thread_cpu(),
+        }
+    }
+
+    /// The summary as of now.
+    pub fn summary<'s>(
+        &self,
+        sockets: impl Iterator<Item = (Statistics, &'s Socket)>,
+        handler: &impl Handler,
+        output: &Output,
+        not_shown_count: u64,
+    ) -> Summary {
+        let mut summary = self.base.clone();
+        for (statistics, socket) in sockets {
+            summary.add(&statistics);
+            summary.note_granted(socket.recv_buffer_bytes().unwrap_or(0));
+        }
+        handler.add_to(&mut summary);
+        summary.events = output.written_count();
+        summary.not_written = output.not_written_count();
+        summary.not_shown = not_shown_count.saturating_sub(summary.other_events);
+        summary.time = self.started.elapsed();
+        summary.set_cpu(thread_cpu().saturating_sub(self.cpu_before));
+        summary
+    }
+}
+
+/// When which file is to be written or reopened.
+pub struct Reports<'a> {
+    requests: FileRequests,
+    stats: Option<&'a StatsFile>,
+    interval: Option<Duration>,
+    /// When the statistics are due by the interval.
+    due: Option<Instant>,
+    /// Whether the statistics are to be written, after the table, whose requests they count.
+    is_stats_owed: bool,
+    account: &'a Account,
+}
+
+impl<'a> Reports<'a> {
+    pub fn new(
+        requests: FileRequests,
+        stats: Option<&'a StatsFile>,
+        interval: Option<Duration>,
+        account: &'a Account,
+    ) -> Self {
+        Self {
+            requests,
+            stats,
+            interval,
+            due: interval.map(|interval| account.started + interval),
+            is_stats_owed: false,
+            account,
+        }
+    }
+
+    /// When the statistics are due if no signal asks for them before.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Does what is due. All lines are written before. A failure is a warning, because the events go on without these files.
+    pub fn after_turn<H: Handler>(
+        &mut self,
+        running: &Running,
+        intake: &mut Intake<'_, H>,
+        console: &mut Console,
+    ) {
+        if self.requests.take_reopen()
+            && let Err(failure) = intake.output.reopen()
+        {
+            console.warn(failure);
+        }
+        if self.requests.take_report() {
+            if let Some(keeper) = intake.handler.keeper() {
+                keeper.ask_for_table();
+            }
+            self.is_stats_owed = true;
+        }
+        let now = Instant::now();
+        if let (Some(due), Some(interval)) = (self.due, self.interval)
+            && now >= due
+        {
+            self.due = Some(now + interval);
+            self.is_stats_owed = true;
+        }
+        let keeper = intake.handler.keeper();
+        if self.is_stats_owed && !keeper.is_some_and(|keeper| keeper.is_writing_table()) {
+            self.is_stats_owed = false;
+            self.write_stats(running, intake, console);
+        }
+    }
+
+    fn write_stats<H: Handler>(
+        &self,
+        running: &Running,
+        intake: &Intake<'_, H>,
+        console: &mut Console,
+    ) {
+        let Some(stats) = self.stats else {
+            return;
+        };
+        let sockets = intake
+            .counted
+            .iter()
+            .filter_map(|&id| Some((running.statistics(id)?, running.socket(id)?)));
+        let (handler, not_shown_count) = (&*intake.handler, intake.not_shown_count);
+        let summary = self
+            .account
+            .summary(sockets, handler, intake.output, not_shown_count);
+        if let Err(failure) = stats.write(&summary) {
+            console.warn(failure);
+        }
+    }
+}
