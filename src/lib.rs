@@ -109,6 +109,7 @@ mod engine;
 mod error;
 mod event_kind;
 mod family;
+pub mod generic;
 #[cfg(feature = "latency")]
 pub mod latency;
 pub mod message;

@@ -212,10 +212,27 @@ fn a_denied_group_names_the_capability() {
         assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
         let error = std::io::Error::from(error);
         assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     }
     // Routes need nothing.
     let builder = Socket::builder(Protocol::ROUTE).group(nlring::route::Group::Ipv4Route);
     assert_eq!(builder.open().unwrap().groups().unwrap(), [7]);
+}
+
+#[test]
+fn a_denied_audit_group_names_another_capability() {
+    const CAP_AUDIT_READ: u32 = 37;
+    const NAME: &str = "a_denied_audit_group_names_another_capability";
+    let Ok(socket) = Socket::open(Protocol::AUDIT) else {
+        return skip(NAME, "this kernel has no audit protocol");
+    };
+    give_up_capability(CAP_AUDIT_READ);
+    let of_membership = socket.add_membership(1_u32).unwrap_err();
+    let of_bind = socket.bind(Socket::AUTOPID, 1).unwrap_err();
+    for error in [of_membership, of_bind] {
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("CAP_AUDIT_READ"), "{error}");
+    }
 }
 
 #[test]
@@ -583,6 +600,9 @@ fn the_receive_buffer_is_clamped_without_the_capability() {
         (clamped.requested_bytes, clamped.granted_bytes),
         (4 * most, 2 * most)
     );
+    assert_eq!(socket.recv_buffer().unwrap(), clamped);
+    let built = Socket::builder(Protocol::ROUTE).recv_buffer_bytes(4 * most);
+    assert_eq!(built.open().unwrap().recv_buffer().unwrap(), clamped);
     let granted = socket.set_recv_buffer_bytes(most / 2).unwrap();
     assert!(!granted.is_clamped());
     assert_eq!(granted.granted_bytes, most / 2 * 2);
