@@ -99,7 +99,13 @@
 //!
 //! # Features
 //!
-//! `latency`, which is off: a module of that name with a recorder of latencies, on the crate `hdrhistogram`.
+//! Both are off by default.
+//!
+//! - `latency`: a module of that name with a recorder of latencies, on the crate `hdrhistogram`.
+//! - `serde`: `Serialize` for what is decoded. The names are those of the Rust fields, except that instants are numbers of
+//!   nanoseconds since 1970 whose names end in `_ns` (`start_ns`, `stop_ns`, `observed_start_ns`, `event_ns`). Kinds and
+//!   families are words (`"new"`, `"ipv4"`), addresses and the kernel's names are text, labels, hops and metrics are lists,
+//!   and what is absent is null.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("netlink is Linux's: nlring builds for Linux only");
@@ -116,6 +122,8 @@ pub mod message;
 mod mirror;
 mod request;
 pub mod route;
+#[cfg(feature = "serde")]
+mod serialize;
 mod socket;
 mod sys;
 

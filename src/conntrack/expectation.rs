@@ -45,6 +45,7 @@ use crate::message::{Attribute, Message};
 /// # Ok::<(), nlring::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Expectation<'a> {
     /// What became of it: New, or Destroy when it was met, removed, or timed out.
@@ -66,6 +67,7 @@ pub struct Expectation<'a> {
     /// A hash of its address and tuple.
     pub id: Option<u32>,
     /// The name of the master's helper, such as `ftp`.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub helper: Option<&'a [u8]>,
     /// The zone; no kernel sends it in events.
     pub zone: Option<u16>,
@@ -74,11 +76,13 @@ pub struct Expectation<'a> {
     /// A number by which a helper tells its kinds of expectations apart.
     pub class: Option<u32>,
     /// The kernel's name for what it does when the connection comes, such as `nat-follow-master`.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub function: Option<&'a [u8]>,
 }
 
 /// How an expected connection is going to be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ExpectedNat {
     /// Whether it is the reply direction of the master that it comes from.

@@ -1,6 +1,7 @@
 //! Flows, decoded from their messages.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
 use super::kernel::{FIXED_BYTES, cta, cta_timestamp, message_type, status};
@@ -51,6 +52,7 @@ use crate::message::{Attribute, Attributes, Message};
 /// # Ok::<(), nlring::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Flow<'a> {
     /// What became of it.
@@ -76,6 +78,7 @@ pub struct Flow<'a> {
     /// The security mark of kernels before 2.6.37; later ones send `secctx`.
     pub secmark: Option<u32>,
     /// The security context's name, bytes from the security module.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub secctx: Option<&'a [u8]>,
     /// The zone; None is zone 0.
     pub zone: Option<Zone>,
@@ -89,24 +92,43 @@ pub struct Flow<'a> {
     pub counters_reply: Option<Counters>,
     /// When the flow began, by `CLOCK_REALTIME`. Sent when the flow ends and in dumps, if
     /// `net.netfilter.nf_conntrack_timestamp` was 1 when the flow began.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "start_ns", serialize_with = "crate::serialize::ns")
+    )]
     pub start: Option<SystemTime>,
     /// When a [`Mirror`](super::Mirror) received the flow's NEW event, by `CLOCK_REALTIME`. The kernel does not send this:
     /// only a mirror sets it, for a flow without a `start`.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "observed_start_ns", serialize_with = "crate::serialize::ns")
+    )]
     pub observed_start: Option<SystemTime>,
     /// When the flow ended, by `CLOCK_REALTIME`. Sent when the flow ends, if `net.netfilter.nf_conntrack_timestamp` was 1
     /// when the flow began.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "stop_ns", serialize_with = "crate::serialize::ns")
+    )]
     pub stop: Option<SystemTime>,
     /// When this event happened, by `CLOCK_REALTIME`. Sent if `net.netfilter.nf_conntrack_timestamp` was 1 when the flow
     /// began. Available since Linux 6.14.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "event_ns", serialize_with = "crate::serialize::ns")
+    )]
     pub event_time: Option<SystemTime>,
     /// The labels, one bit each, the lowest first. Sent when they changed.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "label_list"))]
     pub labels: Option<&'a [u8]>,
     /// The helper's name, such as `ftp`. Sent when it was attached.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub helper: Option<&'a [u8]>,
 }
 
 /// An address with its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Endpoint {
     /// The address.
@@ -116,6 +138,10 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    pub(super) fn new(address: IpAddr, port: Option<u16>) -> Self {
+        Self { address, port }
+    }
+
     /// The second, when it is another than the first.
     #[inline]
     fn changed(from: (IpAddr, Option<u16>), to: (IpAddr, Option<u16>)) -> Option<Self> {
@@ -124,8 +150,26 @@ impl Endpoint {
     }
 }
 
+/// `address:port`, with an IPv6 address in brackets, or the address alone.
+///
+/// ```
+/// # use nlring::conntrack::{Layer4, Tuple};
+/// let tuple = Tuple::new("fd00::1".parse()?, "fd00::2".parse()?, 6, Layer4::Ports { src: 40_000, dst: 443 });
+/// assert_eq!(tuple.to_string(), "tcp [fd00::1]:40000 -> [fd00::2]:443");
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => fmt::Display::fmt(&SocketAddr::new(self.address, port), f),
+            None => fmt::Display::fmt(&self.address, f),
+        }
+    }
+}
+
 /// What a flow's addresses are translated to; see [`Flow::nat`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Nat {
     /// The source that the destination sees, when it is another.
@@ -206,16 +250,9 @@ impl<'a> Flow<'a> {
         (src.is_some() || dst.is_some()).then_some(Nat { src, dst })
     }
 
-    /// The numbers of the labels that are set, lowest first: none too when the message has no labels.
+    /// The numbers of the labels that are set, lowest first. Nothing when the message has no labels.
     pub fn label_bits(&self) -> impl Iterator<Item = u32> + use<'a> {
-        // The kernel's bitmap is of longs; libnetfilter_conntrack, too, reads it in words of 32 bits.
-        let (words, _) = self.labels.unwrap_or_default().as_chunks::<4>();
-        let words = words.iter().map(|word| u32::from_ne_bytes(*word));
-        (0u32..).zip(words).flat_map(|(index, word)| {
-            (0..32)
-                .filter(move |bit| word >> bit & 1 != 0)
-                .map(move |bit| 32 * index + bit)
-        })
+        label_bits(self.labels.unwrap_or_default())
     }
 
     /// `orig` stands for nothing until it is decoded.
@@ -307,6 +344,28 @@ impl<'a> Flow<'a> {
             }
         }
     }
+}
+
+/// The numbers of the bits that are set. The kernel's bitmap is of longs; as libnetfilter_conntrack does, this reads it in
+/// words of 32 bits.
+fn label_bits(labels: &[u8]) -> impl Iterator<Item = u32> {
+    let (words, _) = labels.as_chunks::<4>();
+    let words = words.iter().map(|word| u32::from_ne_bytes(*word));
+    (0u32..).zip(words).flat_map(|(index, word)| {
+        (0..32)
+            .filter(move |bit| word >> bit & 1 != 0)
+            .map(move |bit| 32 * index + bit)
+    })
+}
+
+/// The numbers of the labels that are set.
+#[cfg(feature = "serde")]
+fn label_list<S: serde::Serializer>(
+    labels: &Option<&[u8]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let list = labels.map(|labels| label_bits(labels).collect::<Vec<_>>());
+    serde::Serialize::serialize(&list, serializer)
 }
 
 /// An instant, as the kernel gives it.

@@ -6,6 +6,7 @@ use crate::message::Message;
 /// What conntrack has counted on one CPU since the namespace was made, wrapping (`enum ctattr_stats_cpu`). A kernel sends those
 /// that it counts; Linux v6.18: net/netfilter/nf_conntrack_netlink.c, `ctnetlink_ct_stat_cpu_fill_info`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CpuStatistics {
     /// The CPU's number.
@@ -84,6 +85,7 @@ impl CpuStatistics {
 
 /// How full the table is (`enum ctattr_stats_global`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TableStatistics {
     /// Flows of this namespace.

@@ -1,13 +1,17 @@
 //! Tuples: the addresses and ports that a flow is known by, and the zone they are unique in.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::flow::Endpoint;
 use super::kernel::{ICMPV6, cta, cta_ip, cta_proto, cta_tuple};
+use super::protocol_name;
 use crate::Family;
 use crate::message::{Attributes, MessageBuilder, NESTED};
 
 /// One direction of a flow: who sends to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Tuple {
     /// Source address.
@@ -22,6 +26,8 @@ pub struct Tuple {
 
 /// What tells flows between the same two addresses apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Layer4 {
     /// Nothing: the kernel tracks this protocol by its addresses alone.
@@ -303,8 +309,53 @@ fn decode_layer4(attributes: Attributes<'_>) -> (u8, Layer4) {
     (protocol, layer4)
 }
 
+/// The protocol and both ends, such as `udp 10.0.0.1:40000 -> 9.9.9.9:53`. Of ICMP it has type, code and identifier, such as
+/// `icmp 10.0.0.1 -> 9.9.9.9 type 8 code 0 id 77`.
+impl fmt::Display for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (src_port, dst_port) = self.ports().unzip();
+        match protocol_name(self.protocol) {
+            Some(name) => f.write_str(name)?,
+            None => write!(f, "protocol {}", self.protocol)?,
+        }
+        let (src, dst) = (
+            Endpoint::new(self.src, src_port),
+            Endpoint::new(self.dst, dst_port),
+        );
+        write!(f, " {src} -> {dst}")?;
+        match self.layer4 {
+            Layer4::Icmp {
+                icmp_type,
+                code,
+                id,
+            } => write!(f, " type {icmp_type} code {code} id {id}"),
+            Layer4::None | Layer4::Ports { .. } => Ok(()),
+        }
+    }
+}
+
+/// The tuple, and the zone if there is one, such as `udp 10.0.0.1:40000 -> 9.9.9.9:53 zone 5`.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.orig, f)?;
+        self.zone.map_or(Ok(()), |zone| write!(f, " zone {zone}"))
+    }
+}
+
+/// The number, and the direction unless it is both, such as `5 orig`.
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.direction {
+            ZoneDirection::Both => fmt::Display::fmt(&self.id, f),
+            ZoneDirection::Orig => write!(f, "{} orig", self.id),
+            ZoneDirection::Reply => write!(f, "{} reply", self.id),
+        }
+    }
+}
+
 /// What a flow is known by: its original tuple, and the zone that this is unique in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Key {
     /// The direction of the first packet.
     pub orig: Tuple,
@@ -343,6 +394,7 @@ impl Zone {
 
 /// The zone that a flow's tuples are unique in, and the directions it holds for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Zone {
     /// The zone's number.
@@ -353,6 +405,8 @@ pub struct Zone {
 
 /// The directions a [`Zone`] holds for. Other than both since Linux 4.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum ZoneDirection {
     /// Both.
     Both,

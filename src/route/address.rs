@@ -1,6 +1,7 @@
 //! Addresses in routes, of whatever family.
 
 use crate::Family;
+use std::fmt;
 use std::iter::FusedIterator;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -55,9 +56,9 @@ pub(super) fn ip(family: Family, bytes: &[u8]) -> Option<IpAddr> {
 /// An iterator over a stack of MPLS labels (`struct mpls_label`, include/uapi/linux/mpls.h), the outermost first.
 ///
 /// Ends at the label that is marked as the bottom of the stack, or with the bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Labels<'a> {
-    left: &'a [u8],
+    pub(super) left: &'a [u8],
 }
 
 #[allow(
@@ -79,8 +80,48 @@ impl Iterator for Labels<'_> {
 
 impl FusedIterator for Labels<'_> {}
 
+/// Whether the labels are the same, in the same order.
+impl PartialEq for Labels<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        Iterator::eq(*self, *other)
+    }
+}
+
+impl Eq for Labels<'_> {}
+
+/// The labels as ip(8) prints them, such as `100/200`.
+impl fmt::Display for Labels<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, label) in self.enumerate() {
+            let slash = if index == 0 { "" } else { "/" };
+            write!(f, "{slash}{label}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The address, the labels as ip(8) prints them, or the bytes in hexadecimal.
+impl fmt::Display for Address<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => fmt::Display::fmt(ip, f),
+            Self::Mpls(labels) => fmt::Display::fmt(labels, f),
+            Self::Other(bytes) => bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+        }
+    }
+}
+
+/// The text of its `Display`.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Address<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// A gateway of another family than the route's (`struct rtvia`). Available since Linux 4.1, for IPv4 routes 5.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Via<'a> {
     /// The address's family, see [`family`]. Values beyond 255, which no family has, read as 0.

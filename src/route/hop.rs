@@ -10,6 +10,7 @@ use crate::message::{Attribute, Attributes};
 
 /// Where a packet goes next, and how: what a route with one nexthop and each hop of a multipath route have in common.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Hop<'a> {
     /// The gateway, in the route's own family.
@@ -21,6 +22,10 @@ pub struct Hop<'a> {
     /// The encapsulation's type, see [`encap`](super::encap).
     pub encap_type: Option<u16>,
     /// The encapsulation's own attributes.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::attributes")
+    )]
     pub encap: Option<Attributes<'a>>,
     /// Realms: the upper 16 bits are the source's, the lower the destination's.
     pub realms: Option<u32>,
@@ -41,8 +46,38 @@ impl<'a> Hop<'a> {
     }
 }
 
+/// Whether all fields are the same. Two encapsulations are the same if their attributes are, in the same order.
+impl PartialEq for Hop<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            gateway,
+            via,
+            new_dst,
+            encap_type,
+            encap,
+            realms,
+        } = self;
+        *gateway == other.gateway
+            && *via == other.via
+            && *new_dst == other.new_dst
+            && *encap_type == other.encap_type
+            && *realms == other.realms
+            && match (encap, &other.encap) {
+                (Some(one), Some(other)) => Iterator::eq(one.map(content), other.map(content)),
+                (one, other) => one.is_none() && other.is_none(),
+            }
+    }
+}
+
+fn content(attribute: Attribute<'_>) -> (u16, &[u8]) {
+    (attribute.attribute_type(), attribute.bytes())
+}
+
+impl Eq for Hop<'_> {}
+
 /// One hop of a multipath route (`struct rtnexthop` and its attributes).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Nexthop<'a> {
     /// Index of the device.
@@ -61,7 +96,7 @@ pub struct Nexthop<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nexthops<'a> {
     family: Family,
-    left: &'a [u8],
+    pub(super) left: &'a [u8],
 }
 
 impl<'a> Nexthops<'a> {
@@ -109,3 +144,20 @@ impl<'a> Iterator for Nexthops<'a> {
 }
 
 impl FusedIterator for Nexthops<'_> {}
+
+/// Whether the hops are the same, in the same order.
+impl PartialEq for Nexthops<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        Iterator::eq(*self, *other)
+    }
+}
+
+impl Eq for Nexthops<'_> {}
+
+/// A list of the hops.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Nexthops<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(*self)
+    }
+}

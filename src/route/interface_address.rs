@@ -35,6 +35,7 @@ use crate::message::Message;
 /// # Ok::<(), nlring::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct InterfaceAddress<'a> {
     /// What became of it.
@@ -54,6 +55,7 @@ pub struct InterfaceAddress<'a> {
     /// `IFA_LOCAL`: the device's own address. For IPv6 it is there only together with another end's.
     pub local: Option<IpAddr>,
     /// The name that it was added under, such as `eth0:1` (IPv4).
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub label: Option<&'a [u8]>,
 }
 

@@ -27,6 +27,7 @@ use crate::message::Message;
 /// # Ok::<(), nlring::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Link<'a> {
     /// What became of it.
@@ -41,6 +42,7 @@ pub struct Link<'a> {
     /// `IFF_*` (include/uapi/linux/if.h).
     pub flags: u32,
     /// Its name: any bytes but NUL, `/`, `:` and white space (Linux v6.18, net/core/dev.c, `dev_valid_name`).
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub name: Option<&'a [u8]>,
 }
 

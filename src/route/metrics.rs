@@ -1,5 +1,6 @@
 //! What TCP is to start from, and what the kernel says of a route's age.
 
+use std::fmt;
 use std::iter::FusedIterator;
 
 use super::kernel::metric;
@@ -7,6 +8,7 @@ use crate::message::{Attribute, Attributes};
 
 /// What the kernel says of a route's age (`struct rta_cacheinfo`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CacheInfo {
     /// References.
@@ -54,7 +56,7 @@ impl CacheInfo {
 /// An iterator over a route's metrics, in the kernel's order, which is that of their numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Metrics<'a> {
-    left: Attributes<'a>,
+    pub(super) left: Attributes<'a>,
 }
 
 impl Default for Metrics<'_> {
@@ -103,8 +105,26 @@ impl<'a> Iterator for Metrics<'a> {
 
 impl FusedIterator for Metrics<'_> {}
 
+/// Whether the values and the locks are the same.
+impl PartialEq for Metrics<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.lock_mask() == other.lock_mask() && Iterator::eq(*self, *other)
+    }
+}
+
+impl Eq for Metrics<'_> {}
+
+/// A list of the metrics.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Metrics<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(*self)
+    }
+}
+
 /// One metric of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Metric<'a> {
     /// Which, see [`metric`].
@@ -121,4 +141,25 @@ pub enum MetricValue<'a> {
     Number(u32),
     /// The name of a congestion control algorithm.
     Name(&'a [u8]),
+}
+
+/// The number, or the name. Bytes that are no UTF-8 become U+FFFD.
+impl fmt::Display for MetricValue<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => fmt::Display::fmt(number, f),
+            Self::Name(name) => f.pad(&String::from_utf8_lossy(name)),
+        }
+    }
+}
+
+/// A number, or the name as text.
+#[cfg(feature = "serde")]
+impl serde::Serialize for MetricValue<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Number(number) => serializer.serialize_u32(*number),
+            Self::Name(name) => serializer.serialize_str(&String::from_utf8_lossy(name)),
+        }
+    }
 }

@@ -20,6 +20,7 @@ mod metrics;
 mod mirror;
 mod names;
 mod new_route;
+mod owned_route;
 mod request;
 #[allow(
     clippy::module_inception,
@@ -38,6 +39,7 @@ pub use metrics::{CacheInfo, Metric, MetricValue, Metrics};
 pub use mirror::{Change, Mirror, MirrorOptions};
 pub use names::{encap_name, metric_name, protocol_name, route_type_name, scope_name, table_name};
 pub use new_route::{NewHop, NewRoute};
+pub use owned_route::OwnedRoute;
 pub use request::{DumpFilter, Requests};
 pub use route::Route;
 

@@ -41,7 +41,8 @@ use crate::message::{Attribute, Message};
 /// assert!(route.nexthops.is_empty());
 /// # Ok::<(), nlring::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Route<'a> {
     /// What became of it.

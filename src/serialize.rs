@@ -1,0 +1,57 @@
+//! How decoded values are serialized, where serde's own way would not do.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Serialize, Serializer};
+
+use crate::message::{Attribute, Attributes};
+use crate::{EventKind, Family};
+
+/// `"new"`, `"update"`, `"delete"` or `"entry"`.
+impl Serialize for EventKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// The name, such as `"ipv4"`, or the number as text.
+impl Serialize for Family {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A name of the kernel's as text. Bytes that are no UTF-8 become U+FFFD.
+pub(crate) fn name<S: Serializer>(name: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.map(String::from_utf8_lossy).serialize(serializer)
+}
+
+/// Nanoseconds since 1970. An instant before that is 0.
+pub(crate) fn ns<S: Serializer>(
+    time: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let ns = |time: SystemTime| {
+        let passed = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX)
+    };
+    time.map(ns).serialize(serializer)
+}
+
+/// A list of types and bytes.
+pub(crate) fn attributes<'a, S: Serializer>(
+    attributes: &Option<Attributes<'a>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct One<'a> {
+        attribute_type: u16,
+        bytes: &'a [u8],
+    }
+    let one = |attribute: Attribute<'a>| One {
+        attribute_type: attribute.attribute_type(),
+        bytes: attribute.bytes(),
+    };
+    let list = attributes.map(|attributes| attributes.map(one).collect::<Vec<_>>());
+    list.serialize(serializer)
+}
