@@ -45,10 +45,11 @@ pub struct Requests {
 /// The kernel picks them. What an older one does not know to pick by, a dump passes over itself.
 ///
 /// ```
+/// use nlring::Family;
 /// use nlring::conntrack::{DumpFilter, status};
 ///
 /// let assured_ipv4_of_zone_5 = DumpFilter::new()
-///     .family(2 /* AF_INET */)
+///     .family(Family::INET)
 ///     .zone(5)
 ///     .status(status::ASSURED, status::ASSURED);
 /// # let _ = assured_ipv4_of_zone_5;

@@ -124,7 +124,7 @@ impl serde::Serialize for Address<'_> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Via<'a> {
-    /// The address's family, see [`family`]. Values beyond 255, which no family has, read as 0.
+    /// The family of the address. Numbers beyond 255, which no family has, become [`Family::UNSPEC`].
     pub family: Family,
     /// The address.
     pub address: Address<'a>,

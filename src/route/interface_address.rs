@@ -40,7 +40,7 @@ use crate::message::Message;
 pub struct InterfaceAddress<'a> {
     /// What became of it.
     pub kind: EventKind,
-    /// Address family, see [`family`](super::family).
+    /// The address family.
     pub family: Family,
     /// The device's index.
     pub index: u32,

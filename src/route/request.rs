@@ -18,7 +18,8 @@ use crate::socket::Protocol;
 /// network namespace.
 ///
 /// ```
-/// use nlring::route::{DumpFilter, Requests, family, table};
+/// use nlring::Family;
+/// use nlring::route::{DumpFilter, Requests, table};
 ///
 /// let mut requests = Requests::open()?;
 /// let own_addresses = DumpFilter::new().family(Family::INET).table(table::LOCAL);
@@ -57,7 +58,7 @@ impl DumpFilter {
         Self::default()
     }
 
-    /// Those of an address family, see [`family`](super::family).
+    /// Those of an address family, see [`Family`].
     pub fn family(mut self, family: Family) -> Self {
         self.family = family;
         self
@@ -313,7 +314,7 @@ impl Requests {
         )
     }
 
-    /// Dumps the addresses of devices, of one [`family`](super::family) or of all (0): hands each to `take`, which adds it to
+    /// Dumps the addresses of devices, of one family or of all ([`Family::UNSPEC`]): hands each to `take`, which adds it to
     /// the items.
     ///
     /// # Errors

@@ -52,7 +52,7 @@ pub struct Route<'a> {
     pub message_flags: u16,
     /// The port ID of the message: whose request caused it, 0 for the kernel itself.
     pub port_id: u32,
-    /// Address family, see [`family`].
+    /// The address family.
     pub family: Family,
     /// The routing table, beyond 255 too.
     pub table: u32,
