@@ -1,8 +1,9 @@
-//! Receive netlink at the rate the kernel makes it, and know exactly what was lost.
+//! Receive netlink events as fast as the kernel sends them, and know exactly which were lost.
 //!
-//! An [`Engine`] keeps receives in flight on many netlink [`Socket`]s through io_uring, into buffers registered once, and
-//! hands what came to a callback as a [`MessageList`]: nothing is copied or allocated per message. The kernel's drop
-//! counters are read along the way, so that a loss is an [`Event`] in the stream and not a surprise in /proc.
+//! An [`Engine`] receives from many netlink [`Socket`]s through io_uring and lends the messages to a callback, without a copy or
+//! an allocation per message. It reads the kernel's drop counters, so a loss is an [`Event`] in the stream, with its size and
+//! time. [`conntrack`] and [`route`] decode messages of these two families, send requests, and keep mirrors of the kernel's
+//! tables.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;
@@ -30,17 +31,28 @@
 //! # Ok::<(), nlring::Error>(())
 //! ```
 //!
-//! # The life of a datagram
+//! # Where to start
 //!
-//! 1. The kernel multicasts an event: it clones a datagram into the receive queue of each socket in the group, or, where a
-//!    queue is full, raises that socket's drop counter.
-//! 2. **Wait.** The engine sleeps as its [`Wait`] policy says. Waking costs more than anything else, so under load it
-//!    gathers, never longer than the receive buffers can absorb.
-//! 3. **Drain.** The ring's multishot receive has put each datagram into a buffer of its own or, where the kernel packs,
-//!    behind the one before, with sender, group and namespace; the engine takes the completions off the queue, and reads
-//!    the drop counters.
-//! 4. **Deliver.** Every length is checked once. Up to 64 datagrams of a socket become a [`MessageList`], lent to the
-//!    callback; what is truncated, malformed or foreign is counted and told of, never parsed by luck.
+//! | To | use |
+//! |---|---|
+//! | receive events | [`Engine`], [`Running`], [`Event`] |
+//! | decode them | [`conntrack::Flow`], [`route::Route`], or [`Message`] and [`Attributes`] |
+//! | keep a table equal to the kernel's | [`conntrack::Mirror`], [`route::Mirror`] |
+//! | dump, look up and change entries | [`conntrack::Requests`], [`route::Requests`] |
+//! | follow a family of generic netlink | [`generic`] |
+//! | send other requests | [`Requester`], [`Batch`] |
+//! | use a socket without an engine | [`Socket`], [`MessageBuilder`] |
+//!
+//! # The way of a datagram
+//!
+//! 1. The kernel sends an event to a multicast group: it puts a datagram into the receive queue of each socket in the group. If
+//!    a queue is full, it raises the drop counter of that socket instead.
+//! 2. **Wait.** The engine sleeps according to its [`Wait`] policy. Because waking up costs more than anything else, it gathers
+//!    events under load, but never for longer than the receive buffers can hold them.
+//! 3. **Drain.** A multishot receive of the ring has put each datagram into a buffer, with its sender, group and namespace. The
+//!    engine takes the completions off the ring and reads the drop counters.
+//! 4. **Deliver.** The engine checks every length once. Up to 64 datagrams of a socket become a [`MessageList`], which the
+//!    callback borrows. The engine counts and reports truncated, malformed and foreign datagrams, and does not parse them.
 //! 5. **Recycle.** The buffers go back to the kernel.
 //!
 //! A message cannot outlive its callback:
@@ -52,14 +64,14 @@
 //! let mut kept: Vec<Message<'_>> = Vec::new();
 //! running.run(|event, _| {
 //!     if let Event::Messages(_, list) = event {
-//!         kept.extend(list.iter()); // the buffer is used again when the callback returns
+//!         kept.extend(list.iter()); // the kernel fills the buffer again when the callback has returned
 //!     }
 //!     ControlFlow::<()>::Continue(())
 //! })?;
 //! # Ok(()) }
 //! ```
 //!
-//! and a running engine cannot leave its thread:
+//! A running engine cannot leave its thread:
 //!
 //! ```compile_fail,E0277
 //! # fn demo(running: nlring::Running) {
@@ -67,48 +79,52 @@
 //! # }
 //! ```
 //!
-//! An engine belongs to its process, too: in a fork of it each call is an error ([`Engine`](Engine#fork)).
+//! An engine belongs to its process too. After a fork each call in the child is an error, see [`Engine`](Engine#fork).
 //!
-//! # The loss model
+//! # Losses
 //!
 //! No datagram that the kernel built for a socket is lost silently. [`Statistics`] are exact, per socket, in datagrams:
-//! `received + dropped + unread` is what the kernel tried to deliver. `received` includes those that were `truncated`,
-//! `malformed`, `short` or `foreign`. `dropped` is the kernel's own counter (`SK_MEMINFO_DROPS`), and each move of it is an
-//! [`Event::Lost`] with the two moments between which it happened. `unread` is what was still queued at an end without
-//! delivery; where it could not be counted to the end, `unread_is_incomplete` says so. `retried` counts the system calls that
-//! failed for a moment and were made again. `starved` counts how often the engine's own buffers ran out, by which nothing is lost.
+//! `received + dropped + unread` is the number that the kernel tried to deliver.
 //!
-//! # State
+//! - `received` includes those that were `truncated`, `malformed`, `short` or `foreign`.
+//! - `dropped` is the kernel's own counter (`SK_MEMINFO_DROPS`). Each time it moves, an [`Event::Lost`] has the two moments
+//!   between which the loss happened.
+//! - `unread` is what was still in the queue when the engine ended without delivering it. If it could not be counted
+//!   completely, `unread_is_incomplete` is set.
 //!
-//! Events tell of changes; what there is, a dump tells: [`conntrack::Requests`] and [`route::Requests`] ask for it, and for
-//! single entries, and change them. [`conntrack::Mirror`] and [`route::Mirror`] bring both together: a table that is the kernel's
-//! own whenever that rests, also after a loss, with events that stand in for the lost ones.
+//! Two more counters are no losses: `starved` counts how often the engine ran out of buffers, and `retried` counts system calls
+//! that failed for a moment and were repeated.
+//!
+//! # Tables
+//!
+//! Events report changes. A dump reports what is there. A [`conntrack::Mirror`] or [`route::Mirror`] combines both: whenever the
+//! kernel's table stops changing, the mirror equals it, also after a loss. It then reports the changes that the lost events would
+//! have reported.
 //!
 //! # Kernels
 //!
-//! | Linux | what it brings |
+//! | Linux | what it adds |
 //! |---|---|
-//! | 4.12 | drop counters (`SO_MEMINFO`): the oldest that works, by [`Backend::Recvmmsg`] |
+//! | 4.12 | drop counters (`SO_MEMINFO`). This is the oldest kernel that works, with [`Backend::Recvmmsg`] |
 //! | 5.6 | [`Backend::Oneshot`] |
 //! | 6.0 | [`Backend::Multishot`] |
 //! | 6.1 | deferred task work: fewer wake-ups |
 //! | 6.12 | gathering in one system call (`min_wait_usec`) |
-//! | 6.12 and 6.18 of 2026-04 on | datagrams packed back to back (`min_left`): less memory, fewer starved turns |
+//! | 6.12 and 6.18 from 2026-04 on | datagrams packed one after the other (`min_left`): less memory, fewer starved turns |
 //!
-//! [`Backend::Auto`] finds out by trying, not by version.
+//! [`Backend::Auto`] tries what works. It does not look at the version of the kernel.
 //!
 //! # Features
 //!
-//! Both are off by default.
-//!
-//! - `latency`: a module of that name with a recorder of latencies, on the crate `hdrhistogram`.
+//! - `io-uring`, on by default: the backends of io_uring. Without it the engine receives with recvmmsg(2) only.
+//! - `latency`: a module of that name that records latencies, with the crate `hdrhistogram`.
 //! - `serde`: `Serialize` for what is decoded. The names are those of the Rust fields, except that instants are numbers of
 //!   nanoseconds since 1970 whose names end in `_ns` (`start_ns`, `stop_ns`, `observed_start_ns`, `event_ns`). Kinds and
 //!   families are words (`"new"`, `"ipv4"`), addresses and the kernel's names are text, labels, hops and metrics are lists,
 //!   and what is absent is null.
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("netlink is Linux's: nlring builds for Linux only");
+compile_error!("nlring builds for Linux only, because no other system has netlink");
 
 pub mod conntrack;
 mod engine;
@@ -142,7 +158,7 @@ pub use mirror::{MirrorHealth, Resync, ResyncReason};
 pub use request::{Batch, Dump, Replies, Requester};
 pub use socket::{NotNetlink, Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, sockopt};
 
-/// The example of the README is compiled with the documentation's.
+/// Compiles the example of the README together with those of the documentation.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
