@@ -104,6 +104,17 @@ impl Beside {
         self.masters.set(slot, details.master);
     }
 
+    /// Whether a slot's details are these, except for the counters, of which events report nothing.
+    pub(super) fn is_same(&self, slot: Slot, other: &Details) -> bool {
+        self.labels.get(slot) == other.labels.as_ref()
+            && self.helpers.get(slot) == other.helper.as_ref()
+            && self.masters.get(slot) == other.master.as_ref()
+    }
+
+    pub(super) fn set_counters(&mut self, slot: Slot, counters: Option<(Counters, Counters)>) {
+        self.counters.set(slot, counters);
+    }
+
     /// The memory that is taken.
     pub(super) fn bytes(&self) -> usize {
         self.counters.bytes + self.labels.bytes + self.helpers.bytes + self.masters.bytes

@@ -197,8 +197,14 @@ impl Entry {
         *self = Self { start, ..*told };
     }
 
+    /// Takes over what no event reports, from an entry that [is the same](Self::is_same).
+    pub(super) fn absorb(&mut self, told: &Self) {
+        self.expires_seconds = told.expires_seconds;
+        self.start = told.start.or(self.start);
+    }
+
     /// Whether nothing differs that events report. The time that is left passes by itself.
-    fn is_same(&self, other: &Self) -> bool {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         let (expires_seconds, start) = (self.expires_seconds, self.start);
         *self
             == Self {

@@ -763,17 +763,13 @@ impl Follower {
         }
     }
 
-    /// Takes over what no event reports, if that is all that differs. False: it is not.
+    /// Takes over what no event reports, if nothing else differs. False: something else differs.
     fn absorb(&mut self, live: Slot, told: &Known) -> bool {
-        let known = self.flows.known(live);
-        let is_same = known.is_same(told);
-        if is_same {
-            self.flows.change(live, |entry| entry.correct(&told.entry));
-            if known.details != told.details {
-                self.flows.set_details(live, &told.details);
-            }
+        if !self.flows.is_same(live, told) {
+            return false;
         }
-        is_same
+        self.flows.absorb(live, told);
+        true
     }
 }
 
@@ -797,11 +793,12 @@ impl Table for Follower {
     }
 
     fn take_dumped(&mut self, message: &Message<'_>) {
-        let dumped = Flow::decode(message).map(|flow| Known::of(&flow, self.now_seconds));
-        // The end of one that is dying has been told before it leaves the table (Linux v6.18,
+        // The end of a dying flow is reported before the flow leaves the table (Linux v6.18,
         // net/netfilter/nf_conntrack_core.c, `nf_ct_delete`).
-        if let Some(dumped) = dumped.filter(|dumped| !dumped.entry.is_dying()) {
-            self.note_dumped(&dumped);
+        if let Some(flow) = Flow::decode(message)
+            && flow.status.unwrap_or(0) & status::DYING == 0
+        {
+            self.note_dumped(&Known::of(&flow, self.now_seconds));
         }
     }
 

@@ -145,6 +145,18 @@ impl Flows {
         }
     }
 
+    /// Whether nothing differs that events report.
+    pub(super) fn is_same(&self, slot: Slot, other: &Known) -> bool {
+        self.entry(slot).is_same(&other.entry) && self.beside.is_same(slot, &other.details)
+    }
+
+    /// Takes over what no event reports. Nothing else differs, so the flow is found as before.
+    pub(super) fn absorb(&mut self, slot: Slot, told: &Known) {
+        let place = slot as usize;
+        self.chunks[place / CHUNK][place % CHUNK].absorb(&told.entry);
+        self.beside.set_counters(slot, told.details.counters);
+    }
+
     /// The same, as an event. The end of a flow has no counters: what they were at the last dump is not what they became.
     pub(super) fn flow(&self, slot: Slot, kind: EventKind, now_seconds: u32) -> Flow<'_> {
         let mut flow = self.entry(slot).to_flow(kind, now_seconds);
