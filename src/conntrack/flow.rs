@@ -608,7 +608,7 @@ mod tests {
             decode(&bytes).unwrap().label_bits().collect::<Vec<_>>()
         };
         let mut bits = [0; 16];
-        assert_eq!(labels(&bits), []);
+        assert!(labels(&bits).is_empty());
         (bits[0], bits[5], bits[15]) = (0x81, 2, 0x80);
         assert_eq!(labels(&bits), [0, 7, 41, 127]);
         assert_eq!(labels(&[1, 0, 0, 0, 1]), [0], "not a whole word");

@@ -1,11 +1,11 @@
-//! What tells a flow from all others that exist at the same time, and its hash.
+//! What distinguishes a flow from all others that exist at the same time, and its hash.
 
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 
 use super::{Flow, Key, Layer4, Tuple, Zone, ZoneDirection};
 
-/// What tells a flow from all others that exist at the same time: its key and, if it lost a NAT race, its reply tuple too.
+/// What distinguishes a flow from all others that exist at the same time: its key and, if it lost a NAT race, its reply tuple.
 ///
 /// Two flows have the same original tuple and zone when two packets of one socket begin flows at the same moment, and NAT
 /// gives each another reply tuple. The kernel keeps both, and marks the second with
@@ -27,7 +27,8 @@ impl Identity {
         }
     }
 
-    /// What the kernel finds the flow by. Of two flows with one original tuple, it finds the loser by its reply tuple only.
+    /// The key by which the kernel finds the flow. Of two flows with one original tuple, it finds the loser by its reply tuple
+    /// only.
     pub(super) fn question(&self) -> Key {
         let zone_of_reply = |Zone { id, direction }| match direction {
             ZoneDirection::Both | ZoneDirection::Reply => Some(Zone::new(id, ZoneDirection::Both)),
@@ -86,7 +87,7 @@ pub(super) fn hash_tuple(hasher: &RandomState, tuple: &Tuple, zone: Option<Zone>
 #[inline]
 fn write_tuple(state: &mut DefaultHasher, tuple: &Tuple, zone: Option<Zone>) {
     match (tuple.src, tuple.dst) {
-        // The usual one, in few steps.
+        // The usual case, in few steps.
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             state.write_u64(u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()));
         }
@@ -115,11 +116,4 @@ fn write_tuple(state: &mut DefaultHasher, tuple: &Tuple, zone: Option<Zone>) {
     let [a, b] = zone.to_be_bytes();
     let rest = u32::from_be_bytes([tuple.protocol, kind | direction, a, b]);
     state.write_u64(u64::from(layer4) << 32 | u64::from(rest));
-}
-
-/// The half of a hash that an [`Index`](super::mirror::Index) finds by.
-#[inline]
-pub(super) fn fold(hash: u64) -> u32 {
-    let [.., a, b, c, d] = hash.to_be_bytes();
-    u32::from_be_bytes([a, b, c, d])
 }

@@ -2,11 +2,11 @@
 
 use std::hash::RandomState;
 
-use super::identity::{Identity, fold};
-use super::mirror::{Index, Slot};
+use super::identity::Identity;
 use super::time::to_ns;
 use super::{Flow, status};
 use crate::event_kind::EventKind;
+use crate::mirror::{Index, Slot, fold};
 
 /// Remembers recent DESTROY events, to recognise those that the kernel sends again.
 ///
@@ -199,7 +199,7 @@ impl Repeats {
         } else {
             self.ring.push(end);
         }
-        self.places.insert(slot, fold(end.identity));
+        self.places.insert(fold(end.identity), slot);
         self.oldest = (place + 1) % self.capacity;
     }
 }
@@ -213,10 +213,10 @@ impl Default for Repeats {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mirror::step_count;
     use super::*;
     use crate::conntrack::{Key, Layer4, Tuple};
     use crate::message::flags;
+    use crate::mirror::step_count;
     use crate::{MessageBuilder, MessageList};
 
     const DESTROY: (u16, u16) = (0x102, 0);

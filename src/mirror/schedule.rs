@@ -111,7 +111,7 @@ impl Schedule {
     }
 
     /// Asks for a round because the last one has left something open: later each time, up to the interval of losses.
-    pub(super) fn ask_again(&mut self, now: Instant) {
+    pub(super) fn ask_to_settle(&mut self, now: Instant) {
         let Intervals { loss, change, .. } = self.intervals;
         let interval = change.saturating_mul(1 << self.open_count.min(8));
         self.open_count = self.open_count.saturating_add(1);
@@ -310,7 +310,7 @@ mod tests {
         let intervals = [1, 2, 4, 8, 10, 10].map(|expected| {
             schedule.begin(false, now);
             schedule.note_success(true);
-            schedule.ask_again(now);
+            schedule.ask_to_settle(now);
             (schedule.due(now, now).unwrap() - now, expected * SECOND)
         });
         for (interval, expected) in intervals {
@@ -328,7 +328,7 @@ mod tests {
         schedule.begin(false, now);
         schedule.ask_after_loss(false, now);
         schedule.ask_after_failure(None, now);
-        schedule.ask_again(now);
+        schedule.ask_to_settle(now);
         assert_eq!(schedule.due(now, now), None);
     }
 }

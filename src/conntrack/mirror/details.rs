@@ -1,9 +1,9 @@
-//! What few flows have, or few hosts record: kept beside the entries, so that a flow without it takes no memory for it.
+//! What few flows have, or few hosts record. It is kept beside the entries, so that a flow without it takes no memory for it.
 
-use super::index::Slot;
 use crate::conntrack::{Counters, Flow, Tuple};
+use crate::mirror::Slot;
 
-/// So many slots have their memory together.
+/// The details of this many slots are allocated together.
 const CHUNK: usize = 1024;
 /// `NF_CT_HELPER_NAME_LEN` (Linux v6.18, include/net/netfilter/nf_conntrack_helper.h).
 const HELPER_BYTES: usize = 16;
@@ -17,10 +17,10 @@ type Labels = [u8; LABEL_BYTES];
 /// What few flows have, or few hosts record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Details {
-    /// As of the last dump, or answer, that had the flow: original and reply direction. Events say nothing of it until the
+    /// Original and reply direction, as of the last dump or answer that had the flow. Events do not report counters until the
     /// flow ends.
     pub counters: Option<(Counters, Counters)>,
-    /// None too when no label is set.
+    /// `None` also if no label is set.
     pub labels: Option<Labels>,
     pub helper: Option<Helper>,
     pub master: Option<Tuple>,
@@ -37,7 +37,7 @@ impl Details {
         }
     }
 
-    /// Takes over what an event says. What it leaves out has not changed.
+    /// Takes over what an event reports. What it leaves out has not changed.
     pub(super) fn update(&mut self, flow: &Flow<'_>) {
         let told = Self::of(flow);
         if flow.labels.is_some() {
@@ -66,7 +66,7 @@ fn name_of(helper: &Helper) -> &[u8] {
     &helper[..length.unwrap_or(helper.len())]
 }
 
-/// Filled up with zeros. None if there are too many bytes.
+/// The bytes, filled up with zeros. `None`: there are too many.
 fn padded<const COUNT: usize>(bytes: &[u8]) -> Option<[u8; COUNT]> {
     let mut padded = [0; COUNT];
     padded.get_mut(..bytes.len())?.copy_from_slice(bytes);
@@ -115,7 +115,7 @@ impl Beside {
         self.counters.set(slot, counters);
     }
 
-    /// The memory that is taken.
+    /// The memory that is allocated.
     pub(super) fn bytes(&self) -> usize {
         self.counters.bytes + self.labels.bytes + self.helpers.bytes + self.masters.bytes
     }
@@ -129,11 +129,11 @@ impl Beside {
     }
 }
 
-/// A value for few of the slots: memory is taken for those chunks alone that have one.
+/// A value that few slots have: only the chunks with a value are allocated.
 #[derive(Debug)]
 struct Column<T> {
     chunks: Vec<Option<Box<[Option<T>]>>>,
-    /// Of the chunks that have memory.
+    /// The memory of the allocated chunks.
     bytes: usize,
 }
 

@@ -9,11 +9,11 @@ use crate::conntrack::time::{from_ns, to_ns};
 use crate::conntrack::{Flow, Key, ProtocolState, Tuple, Zone, status};
 use crate::event_kind::EventKind;
 
-/// Not told, or further away than the clock reaches.
+/// Not known, or later than the clock reaches.
 const NEVER: u32 = u32::MAX;
 
-/// When a flow began, if that is known: `CLOCK_REALTIME`, nanoseconds since 1970. The highest bit is set when it is not the
-/// kernel that says so, but the mirror that received the flow's NEW event then.
+/// When a flow began, if that is known: `CLOCK_REALTIME`, nanoseconds since 1970. The highest bit is set if the kernel does
+/// not say so: then it is when the mirror received the flow's NEW event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start(u64);
 
@@ -30,7 +30,7 @@ impl Start {
         Self(ns | Self::OBSERVED)
     }
 
-    /// What the kernel says is better than what was observed, and the first observation better than a later one.
+    /// What the kernel says is better than an observation, and the first observation is better than a later one.
     fn or(self, earlier: Self) -> Self {
         if self.told_ns().is_some() || earlier == Self::UNKNOWN {
             self
@@ -75,28 +75,29 @@ impl Known {
         self.entry.is_same(&other.entry) && self.details.is_same(&other.details)
     }
 
-    /// Takes what a dump says of the same lifetime, without what is in `told`: events have told that since the dump began.
-    pub(super) fn add_untold(&mut self, dumped: &Self, told: u8) {
+    /// Takes over what a dump says about the same lifetime, except what `reported` names: events have reported that since the
+    /// dump began.
+    pub(super) fn add_unreported(&mut self, dumped: &Self, reported: u8) {
         if !self.entry.is_lifetime_of(&dumped.entry) {
             return;
         }
         let (entry, details) = (&mut self.entry, &mut self.details);
         entry.start = dumped.entry.start.or(entry.start);
-        if told & bits::TOLD_STATE == 0 {
+        if reported & bits::TOLD_STATE == 0 {
             entry.state = dumped.entry.state.or(entry.state);
         }
         details.counters = dumped.details.counters.or(details.counters);
-        if told & bits::TOLD_LABELS == 0 {
+        if reported & bits::TOLD_LABELS == 0 {
             details.labels = dumped.details.labels;
         }
-        if told & bits::TOLD_HELPER == 0 {
+        if reported & bits::TOLD_HELPER == 0 {
             details.helper = dumped.details.helper;
         }
         details.master = dumped.details.master.or(details.master);
     }
 }
 
-/// What the mirror keeps of each flow: nothing of it is on the heap by itself.
+/// What the mirror keeps of each flow. No part of it is allocated by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub orig: Tuple,
@@ -106,7 +107,7 @@ pub(super) struct Entry {
     pub mark: u32,
     pub status: u32,
     pub state: Option<ProtocolState>,
-    /// When it ends, if no packet comes, on the mirror's clock.
+    /// When the flow ends if no packet comes, on the mirror's clock.
     pub expires_seconds: u32,
     pub start: Start,
 }
@@ -126,8 +127,8 @@ impl Entry {
         }
     }
 
-    /// Takes over what an event tells. A mark that it leaves out is 0; what else it leaves out has not changed (Linux
-    /// v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
+    /// Takes over what an event reports. A mark that the event leaves out is 0, and anything else that it leaves out has not
+    /// changed (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
     pub(super) fn update(&mut self, flow: &Flow<'_>, now_seconds: u32) {
         self.reply = flow.reply.or(self.reply);
         self.id = flow.id.or(self.id);
@@ -167,13 +168,13 @@ impl Entry {
         self.status & status::DYING != 0
     }
 
-    /// Whether it may be the same lifetime of the flow.
+    /// Whether the id does not show that this is another lifetime.
     pub(super) fn is_id(&self, id: Option<u32>) -> bool {
         self.id == id || self.id.is_none() || id.is_none()
     }
 
-    /// Whether two entries of one identity may be of the same lifetime, whichever is older: by the id, by what never
-    /// changes, and exactly where the kernel says when each began.
+    /// Whether two entries of one identity may be of the same lifetime, whichever is older. The id and what never changes must
+    /// be the same, and so must the starts if the kernel reports them.
     pub(super) fn is_lifetime_of(&self, other: &Self) -> bool {
         let starts = self.start.told_ns().zip(other.start.told_ns());
         self.is_id(other.id)
@@ -181,17 +182,17 @@ impl Entry {
             && starts.is_none_or(|(start, other)| start == other)
     }
 
-    /// Whether it may be what an earlier entry of its identity has become.
+    /// Whether this may be what an earlier entry of the same identity has become.
     pub(super) fn may_follow(&self, earlier: &Self) -> bool {
         self.is_lifetime_of(earlier) && !self.lacks_status_of(earlier)
     }
 
-    /// The flow's NEW event came at this time.
+    /// Notes when the flow's NEW event came.
     pub(super) fn observe_start(&mut self, ns: u64) {
         self.start = Start::observed_at(ns).or(self.start);
     }
 
-    /// What the kernel says now of the same lifetime.
+    /// Takes over what the kernel says now about the same lifetime.
     pub(super) fn correct(&mut self, told: &Self) {
         let start = told.start.or(self.start);
         *self = Self { start, ..*told };
@@ -203,7 +204,7 @@ impl Entry {
         self.start = told.start.or(self.start);
     }
 
-    /// Whether nothing differs that events report. The time that is left passes by itself.
+    /// Whether nothing differs that events report. The remaining time passes by itself.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let (expires_seconds, start) = (self.expires_seconds, self.start);
         *self
@@ -214,20 +215,21 @@ impl Entry {
             }
     }
 
-    /// Whether it cannot be what an earlier one has become: the kernel takes back no bit of the status (Linux v6.18,
-    /// net/netfilter/nf_conntrack_netlink.c, `ctnetlink_change_status`), except that a flow table lets a flow go
+    /// Whether a missing status bit proves that this is not what an earlier entry has become: the kernel clears no bit of the
+    /// status (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_change_status`), except when a flow table lets a
+    /// flow go
     /// (net/netfilter/nf_flow_table_core.c, `flow_offload_teardown`).
     pub(super) fn lacks_status_of(&self, earlier: &Self) -> bool {
-        const TAKEN_BACK: u32 = status::OFFLOAD | status::HW_OFFLOAD;
-        earlier.status & !self.status & !TAKEN_BACK != 0
+        const CLEARED: u32 = status::OFFLOAD | status::HW_OFFLOAD;
+        earlier.status & !self.status & !CLEARED != 0
     }
 
-    /// The same by the reply tuple, which never changes.
+    /// Whether the reply tuples prove that this is not what an earlier entry has become: they never change.
     pub(super) fn has_other_reply_than(&self, earlier: &Self) -> bool {
         self.reply.is_some() && earlier.reply.is_some() && self.reply != earlier.reply
     }
 
-    /// Whether it has been over for so long that the kernel must be asked about it.
+    /// Whether the flow's time has been over for more than this, so that the kernel must be asked about the flow.
     pub(super) fn is_overdue(&self, now_seconds: u32, grace_seconds: u32) -> bool {
         self.expires_seconds.saturating_add(grace_seconds) < now_seconds
     }

@@ -1,24 +1,19 @@
 //! A mirror of the conntrack table.
 
-#[cfg(test)]
-mod contents;
 mod details;
 mod entry;
 mod follow;
 mod held;
-mod index;
-#[cfg(test)]
-mod model_tests;
+mod merge;
 mod sweep;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tombs;
 
 use std::time::{Duration, Instant, SystemTime};
 
 use self::follow::{Follower, Out};
-#[cfg(test)]
-pub(super) use self::index::step_count;
-pub(super) use self::index::{Index, Slot};
 use self::sweep::Sweep;
 use super::identity::Identity;
 use super::time::to_ns;
@@ -30,7 +25,7 @@ use crate::message::Message;
 #[cfg(doc)]
 use crate::mirror::ResyncReason;
 use crate::mirror::{
-    Budget, INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, slice_is_over,
+    Budget, INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, Slice, Slot,
 };
 use crate::socket::Socket;
 
@@ -239,7 +234,7 @@ impl Mirror {
             Event::Messages(_, list) => {
                 self.set_clock(Instant::now());
                 for message in list {
-                    self.take_one(&message, &mut f);
+                    self.feed_one(&message, &mut f);
                 }
             }
             Event::Lost(..) | Event::Notice(..) => {
@@ -263,14 +258,14 @@ impl Mirror {
     /// kernel's acknowledgements (`NLMSG_ERROR`) are to be passed in too.
     pub fn feed_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
         self.set_clock(Instant::now());
-        self.take_one(message, &mut f);
+        self.feed_one(message, &mut f);
     }
 
-    fn take_one(&mut self, message: &Message<'_>, f: Out<'_>) {
-        let is_barrier = self.rounds.take_barrier(message)
-            || self.sweep.take_barrier(message, &mut self.follower, f);
+    fn feed_one(&mut self, message: &Message<'_>, f: Out<'_>) {
+        let is_barrier = self.rounds.feed_barrier(message)
+            || self.sweep.feed_barrier(message, &mut self.follower, f);
         if !is_barrier {
-            self.follower.take(message, self.rounds.is_synced(), f);
+            self.follower.feed(message, self.rounds.is_synced(), f);
         }
     }
 
@@ -281,19 +276,19 @@ impl Mirror {
 
     /// Events were lost.
     pub fn note_loss(&mut self, loss: &Loss) {
-        self.begin_doubt();
+        self.prepare_for_loss();
         let now = Instant::now();
         self.rounds.note_loss(loss, &mut self.follower, now);
     }
 
     /// A datagram could not be read: it was truncated, or malformed.
     pub fn note_unreadable(&mut self) {
-        self.begin_doubt();
+        self.prepare_for_loss();
         let now = Instant::now();
         self.rounds.note_unreadable(&mut self.follower, now);
     }
 
-    fn begin_doubt(&mut self) {
+    fn prepare_for_loss(&mut self) {
         self.follower.note_loss();
         self.sweep.abandon();
     }
@@ -312,9 +307,9 @@ impl Mirror {
         let now = Instant::now();
         self.noted_time = (now, realtime_ns());
         self.set_clock(now);
-        let is_over = || slice_is_over(now);
-        // A round that began now would take what is still held for younger than its dump.
-        if !self.follower.end_holding_until(&is_over, &mut f) || !self.follower.clear(&is_over) {
+        let slice = &mut Slice::new(now);
+        // A round that began now would take the events that are still held for younger than its dump.
+        if !self.follower.end_holding(slice, &mut f) || !self.follower.clear(slice) {
             return Ok(());
         }
         if self.rounds.is_idle()
@@ -324,8 +319,7 @@ impl Mirror {
         }
         let progress = self.rounds.advance(&mut self.follower, events, now)?;
         if progress == Progress::Merges {
-            let start = Instant::now();
-            self.merge(&|| slice_is_over(start), &mut f);
+            self.merge(&mut Slice::new(Instant::now()), &mut f);
         }
         let is_at_rest = self.rounds.is_synced() && !self.rounds.is_under_way();
         if is_at_rest && self.follower.is_cleared() {
@@ -361,7 +355,8 @@ impl Mirror {
     ) -> Result<()> {
         self.set_clock(Instant::now());
         if self.follower.held.is_ending() {
-            self.follower.end_holding(&mut f); // of before a loss, and therefore before the dump
+            // Events of before a loss, and therefore of before the dump.
+            self.follower.end_holding(&mut Slice::endless(), &mut f);
         }
         let dumped = if self.rounds.is_synced() && self.follower.short_since().is_none() {
             Ok(())
@@ -369,19 +364,19 @@ impl Mirror {
             self.rounds.dump_at_end(&mut self.follower, stop)
         };
         if dumped.is_ok() && self.rounds.is_merging() {
-            self.merge(&|| false, &mut f);
+            self.merge(&mut Slice::endless(), &mut f);
         }
         self.follower.note_loss();
-        self.follower.end_holding(&mut f);
+        self.follower.end_holding(&mut Slice::endless(), &mut f);
         dumped
     }
 
-    fn merge(&mut self, is_over: &dyn Fn() -> bool, f: Out<'_>) {
+    fn merge(&mut self, slice: &mut Slice, f: Out<'_>) {
         let start = Instant::now();
         if !self.follower.is_merging() {
             self.follower.begin_merge();
         }
-        let is_merged = self.follower.merge(is_over, f);
+        let is_merged = self.follower.merge(slice, f);
         self.rounds.note_time(start);
         if is_merged {
             self.sweep.abandon();
@@ -514,7 +509,7 @@ impl Mirror {
     /// How many acknowledgements the mirror has asked for by the events' socket. Each is a datagram that the socket receives, or
     /// drops, beside the events.
     pub fn request_count(&self) -> u64 {
-        self.rounds.request_count + self.sweep.request_count
+        self.rounds.request_count() + self.sweep.request_count()
     }
 
     /// How many DESTROY events were left out since the flow's end was handed out before, or since another flow of the same
@@ -533,42 +528,4 @@ impl Mirror {
 /// `CLOCK_REALTIME`, nanoseconds since 1970.
 fn realtime_ns() -> u64 {
     to_ns(SystemTime::now())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_socket_without_its_groups_is_refused() {
-        let mut mirror = Mirror::new(MirrorOptions::new());
-        let events = Socket::open(crate::Protocol::NETFILTER).unwrap();
-        let error = mirror.advance(&events, |_| ()).unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::InvalidInput);
-        let text = error.to_string();
-        assert!(text.contains("groups New, Update, Destroy; "), "{text}");
-        assert!(!mirror.is_complete() && mirror.health().error == Some(&text));
-        assert!(
-            mirror
-                .due(Instant::now())
-                .is_some_and(|due| due > Instant::now())
-        );
-    }
-
-    #[test]
-    fn who_waits_for_a_dump_that_never_comes_has_nothing_to_do() {
-        let options = MirrorOptions::new().resync_interval(Duration::MAX);
-        let mut mirror = Mirror::new(options.audit_interval(Duration::MAX));
-        mirror.finish(|_| ()).unwrap();
-        assert!(mirror.is_synced() && mirror.follower.clear(&|| false));
-        let now = Instant::now();
-        let key = Key {
-            orig: Tuple::new([1; 4].into(), [2; 4].into(), 6, super::super::Layer4::None),
-            zone: None,
-        };
-        mirror.follower.doubted.push((key.into(), None));
-        assert!(mirror.due(now).is_some(), "that flow is to be asked about");
-        mirror.note_unreadable();
-        assert_eq!(mirror.due(now + Duration::from_secs(1)), None);
-    }
 }

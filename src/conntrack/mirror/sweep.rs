@@ -1,60 +1,51 @@
-//! Flows that end without an event, found by asking the kernel about those whose time is over.
+//! Flows that end without an event, found by asking the kernel about flows whose time is over.
 //!
-//! Such flows are those that began before anybody listened (with `net.netfilter.nf_conntrack_events` = 2). And when packets
-//! refresh a flow's timeout, there is no event: then the kernel's answer says when it will really end. The kernel is asked in
-//! the same way about flows whose events contradict what is known of them.
+//! Such flows began before anybody listened (with `net.netfilter.nf_conntrack_events` = 2). And when packets refresh a flow's
+//! timeout there is no event: then the kernel's answer says when the flow will really end. The kernel is asked in the same way
+//! about flows whose events contradict what is known about them.
 
 use std::time::{Duration, Instant};
 
 use super::entry::Known;
 use super::follow::{Follower, Out};
-use super::index::Slot;
-use super::table::{Kind, bits};
+use super::table::bits;
 use crate::conntrack::identity::Identity;
 use crate::conntrack::{Key, Requests};
 use crate::error::Result;
 use crate::message::Message;
-use crate::mirror::{BARRIER_OF_OTHERS, BARRIER_PATIENCE, INTERVAL, is_barrier, send_barrier};
+use crate::mirror::{Barrier, INTERVAL, Kind, Slot};
 use crate::socket::Socket;
 
-/// The table is gone over in steps.
+/// The time between two steps over the table.
 const STEP: Duration = Duration::from_millis(100);
-/// So many of them are all of it, unless it is small.
+/// This many steps go over the whole table, unless it is small.
 const STEPS: u32 = 100;
 const LEAST_STEP_SLOTS: u32 = 1024;
-/// The pause when the kernel was asked about as many flows as may be asked for at a time: there may be more.
+/// The time between two steps while each finds as many overdue flows as the kernel is asked about at a time.
 const SHORT_STEP: Duration = Duration::from_millis(10);
 const MOST_ASKED: usize = 128;
-/// A flow is over for so long before the kernel is asked about it: its own event is usually first.
+/// The kernel is asked about a flow this long after its time was over, because its own event usually comes first.
 const GRACE_SECONDS: u32 = 2;
 
-/// Asked for behind the events, since those of the doubtful flows may still be queued.
-#[derive(Clone, Copy, Debug)]
-struct Barrier {
-    sequence: u32,
-    ask_again_at: Instant,
-}
-
-/// A flow that the kernel did not have when it was asked, but perhaps another one of its identity.
+/// A flow that the kernel did not have when it was asked, and the flow of the same identity that it had instead.
 #[derive(Debug)]
-struct Doubtful {
+struct Absent {
     slot: Slot,
     successor: Option<Known>,
 }
 
+/// Goes over the table in steps, and asks the kernel about the overdue flows.
 #[derive(Debug)]
 pub(super) struct Sweep {
     /// Where the next step begins.
     hand: Slot,
     due: Instant,
     requests: Option<Requests>,
-    doubtful: Vec<Doubtful>,
-    barrier: Option<Barrier>,
-    sequence: u32,
-    /// Why the kernel could not be asked last time. None: it could.
+    absent: Vec<Absent>,
+    /// Asked for when the kernel did not have a flow: the flow's own events may still be queued.
+    barrier: Barrier,
+    /// Why the last question failed. `None`: it did not.
     pub error: Option<Box<str>>,
-    /// Acknowledgements that were asked for.
-    pub request_count: u64,
 }
 
 impl Sweep {
@@ -63,29 +54,30 @@ impl Sweep {
             hand: 0,
             due: now,
             requests: None,
-            doubtful: Vec::new(),
-            barrier: None,
-            sequence: 0,
+            absent: Vec::new(),
+            barrier: Barrier::of_sweeps(),
             error: None,
-            request_count: 0,
         }
     }
 
     pub(super) fn due(&self, follower: &Follower) -> Option<Instant> {
-        let is_any = follower.flows.live_count() > 0 || !follower.doubted.is_empty();
-        match self.barrier {
-            Some(barrier) => Some(barrier.ask_again_at),
-            None => is_any.then_some(self.due),
-        }
+        let is_any = follower.flows.live_count() > 0 || !follower.contradicted.is_empty();
+        let next_step_at = is_any.then_some(self.due);
+        self.barrier.ask_again_at().or(next_step_at)
     }
 
-    /// A dump is to be merged: that tells of the doubtful ones too.
+    /// How many acknowledgements the events' socket was asked for.
+    pub(super) fn request_count(&self) -> u64 {
+        self.barrier.request_count
+    }
+
+    /// Forgets the absent flows: the dump that is to be merged reports them too.
     pub(super) fn abandon(&mut self) {
-        self.doubtful.clear();
-        self.barrier = None;
+        self.absent.clear();
+        self.barrier.cancel();
     }
 
-    /// Takes the step that is due. `events` is the socket that the events come by.
+    /// Does what is due. `events` is the socket that the events come through.
     pub(super) fn advance(
         &mut self,
         follower: &mut Follower,
@@ -93,26 +85,26 @@ impl Sweep {
         now: Instant,
         f: Out<'_>,
     ) -> Result<()> {
-        match self.barrier {
-            Some(barrier) if now >= barrier.ask_again_at => self.ask_for_barrier(events, now),
-            None if now >= self.due => {
-                let overdue = self.next_overdue(follower);
-                self.due = now + pause_after(&overdue);
-                if let Err(error) = self.ask(&overdue, follower, f) {
-                    self.error = Some(error.to_string().into());
-                    self.due = now + INTERVAL; // it will hardly be different at once
-                    return Err(error);
-                }
-                if self.doubtful.is_empty() {
-                    return Ok(());
-                }
-                self.ask_for_barrier(events, now)
-            }
-            _ => Ok(()),
+        if self.barrier.is_overdue(now) {
+            return self.barrier.ask(events, now);
         }
+        if self.barrier.ask_again_at().is_some() || now < self.due {
+            return Ok(());
+        }
+        let overdue = self.next_overdue(follower);
+        self.due = now + pause_after(&overdue);
+        if let Err(error) = self.ask(&overdue, follower, f) {
+            self.error = Some(error.to_string().into());
+            self.due = now + INTERVAL; // asking again at once would hardly help
+            return Err(error);
+        }
+        if self.absent.is_empty() {
+            return Ok(());
+        }
+        self.barrier.ask(events, now)
     }
 
-    /// Goes on over the table, by a step or until there are enough.
+    /// Goes over the table by a step, or until the kernel can be asked about no more flows at a time.
     fn next_overdue(&mut self, follower: &Follower) -> Vec<Slot> {
         let flows = &follower.flows;
         let slot_count = flows.slot_count();
@@ -138,16 +130,16 @@ impl Sweep {
         overdue
     }
 
-    /// Asks about these, and about those whose events contradict what is known.
+    /// Asks about these flows, and about those whose events contradict what is known.
     fn ask(&mut self, overdue: &[Slot], follower: &mut Follower, f: Out<'_>) -> Result<()> {
-        let doubted = follower.doubted.clone();
-        if overdue.is_empty() && doubted.is_empty() {
+        let contradicted = follower.contradicted.clone();
+        if overdue.is_empty() && contradicted.is_empty() {
             return Ok(());
         }
         let flows = &follower.flows;
         let overdue_flows = overdue.iter().map(|slot| flows.entry(*slot).identity());
-        let doubted_flows = doubted.iter().map(|(identity, _)| *identity);
-        let flows = overdue_flows.chain(doubted_flows);
+        let contradicted_flows = contradicted.iter().map(|(identity, _)| *identity);
+        let flows = overdue_flows.chain(contradicted_flows);
         let keys: Vec<Key> = flows.map(|identity| identity.question()).collect();
         let mut requests = match self.requests.take() {
             Some(requests) => requests,
@@ -155,19 +147,21 @@ impl Sweep {
         };
         requests.ask_about(&keys, |index, flow| {
             let told = flow.map(|flow| Known::of(flow, follower.now_seconds));
-            match overdue.get(index) {
-                Some(slot) => self.take_answer(*slot, told, follower, f),
-                None => self.take_resolution(doubted[index - overdue.len()], told, follower, f),
+            if let Some(slot) = overdue.get(index) {
+                self.feed_answer(*slot, told, follower, f);
+            } else {
+                let lifetime = contradicted[index - overdue.len()];
+                self.feed_resolution(lifetime, told, follower, f);
             }
         })?;
-        follower.doubted.clear();
+        follower.contradicted.clear();
         self.error = None;
         self.requests = Some(requests); // after a failure, a new socket is better
         Ok(())
     }
 
-    /// What the kernel says of a flow whose events contradict what is known.
-    fn take_resolution(
+    /// Takes the kernel's answer about a flow whose events contradict what is known.
+    fn feed_resolution(
         &mut self,
         (identity, id): (Identity, Option<u32>),
         told: Option<Known>,
@@ -179,13 +173,14 @@ impl Sweep {
             told.has_identity(&identity) && told.is_id(id) && !told.is_dying()
         };
         if let Some(slot) = follower.flows.find(&identity).live {
-            self.take_answer(slot, told, follower, f);
+            self.feed_answer(slot, told, follower, f);
         } else if let Some(told) = told.filter(is_it) {
-            follower.take_revived(&told, f);
+            follower.revive(&told, f);
         }
     }
 
-    fn take_answer(
+    /// Takes the kernel's answer about a live flow.
+    fn feed_answer(
         &mut self,
         slot: Slot,
         told: Option<Known>,
@@ -193,56 +188,41 @@ impl Sweep {
         f: Out<'_>,
     ) {
         let live = follower.flows.entry(slot);
-        // The kernel finds flows by either tuple, so this may be another one than was asked about.
+        // The kernel finds flows by either tuple, so its answer may be about another flow.
         let identity = live.identity();
         let told = told.filter(|told| told.entry.has_identity(&identity));
         match told {
-            Some(told) if told.entry.is_dying() => {} // its event comes; else it is asked about again
+            Some(told) if told.entry.is_dying() => {} // its event comes, or the next sweep asks again
             Some(told) if told.entry.may_follow(live) => {
-                follower.take_answer(slot, &told, f);
+                follower.confirm(slot, &told, f);
             }
             successor => {
-                follower.flows.set(slot, bits::DOUBTFUL);
-                self.doubtful.push(Doubtful { slot, successor });
+                follower.flows.set(slot, bits::ABSENT);
+                self.absent.push(Absent { slot, successor });
             }
         }
     }
 
-    fn ask_for_barrier(&mut self, events: &Socket, now: Instant) -> Result<()> {
-        self.sequence = self.sequence.wrapping_add(1) | BARRIER_OF_OTHERS;
-        // Also if it cannot be sent: then it is sent later.
-        self.barrier = Some(Barrier {
-            sequence: self.sequence,
-            ask_again_at: now + BARRIER_PATIENCE,
-        });
-        send_barrier(events, self.sequence)?;
-        self.request_count += 1;
-        Ok(())
-    }
-
-    /// Whether a message of the events' socket is the acknowledgement that is waited for. The flows that no event has
-    /// told of until it are over.
-    pub(super) fn take_barrier(
+    /// Takes the acknowledgement that the barrier awaits: the absent flows that no event has reported until it have ended.
+    /// False: the message is another one.
+    pub(super) fn feed_barrier(
         &mut self,
         message: &Message<'_>,
         follower: &mut Follower,
         f: Out<'_>,
     ) -> bool {
-        let is_it = self
-            .barrier
-            .is_some_and(|barrier| is_barrier(message, barrier.sequence));
-        if is_it {
-            self.barrier = None;
-            self.end_doubtful(follower, f);
+        let is_met = self.barrier.is_met_by(message);
+        if is_met {
+            self.end_absent(follower, f);
         }
-        is_it
+        is_met
     }
 
-    fn end_doubtful(&mut self, follower: &mut Follower, f: Out<'_>) {
-        for Doubtful { slot, successor } in self.doubtful.drain(..) {
-            // An event that ended it has freed its place, and any other took the mark away.
-            if follower.flows.has(slot, bits::DOUBTFUL) {
-                follower.take_end(slot, successor.as_ref(), f);
+    fn end_absent(&mut self, follower: &mut Follower, f: Out<'_>) {
+        for Absent { slot, successor } in self.absent.drain(..) {
+            // An event that ended the flow has freed its slot, and any other event took the bit away.
+            if follower.flows.has(slot, bits::ABSENT) {
+                follower.end_absent(slot, successor.as_ref(), f);
             }
         }
     }
@@ -259,11 +239,12 @@ fn pause_after(overdue: &[Slot]) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::super::Change;
-    use super::super::model_tests::{Facts, key_of, message_of};
+    use super::super::tests::kernel::{Facts, key_of, message_of};
     use super::*;
     use crate::conntrack::{Flow, status};
     use crate::event_kind::EventKind;
     use crate::message::Messages;
+    use crate::mirror::{BARRIER_PATIENCE, Slice};
     use crate::request::Requester;
     use crate::socket::Protocol;
 
@@ -300,7 +281,8 @@ mod tests {
                 told: Vec::new(),
             };
             this.follower.held.end(); // as after a first dump
-            this.follower.end_holding(&mut |_| {});
+            this.follower
+                .end_holding(&mut Slice::endless(), &mut |_| {});
             this.take(EventKind::New, id);
             this.told.clear();
             this
@@ -311,19 +293,19 @@ mod tests {
             let message = Messages::new(&bytes).next().unwrap();
             let told = &mut self.told;
             self.follower
-                .take(&message, true, &mut |change| told.extend(heard(&change)));
+                .feed(&message, true, &mut |change| told.extend(heard(&change)));
         }
 
         fn answer(&mut self, answer: Option<Known>) {
             let (sweep, told) = (&mut self.sweep, &mut self.told);
             let mut f = |change: Change<'_>| told.extend(heard(&change));
-            sweep.take_answer(0, answer, &mut self.follower, &mut f);
+            sweep.feed_answer(0, answer, &mut self.follower, &mut f);
         }
 
         fn meet_barrier(&mut self) -> &[(EventKind, u32, bool)] {
             let (sweep, told) = (&mut self.sweep, &mut self.told);
             let mut f = |change: Change<'_>| told.extend(heard(&change));
-            sweep.end_doubtful(&mut self.follower, &mut f);
+            sweep.end_absent(&mut self.follower, &mut f);
             told
         }
     }
@@ -402,7 +384,7 @@ mod tests {
         case.answer(None);
         let mut tried_at = now;
         for _ in 0..3 {
-            case.sweep.ask_for_barrier(&events, tried_at).unwrap_err();
+            case.sweep.barrier.ask(&events, tried_at).unwrap_err();
             let due = case.sweep.due(&case.follower);
             assert_eq!(due, Some(tried_at + BARRIER_PATIENCE));
             let too_early = tried_at + BARRIER_PATIENCE / 2;
@@ -417,7 +399,7 @@ mod tests {
             assert_eq!(due, Some(tried_at + BARRIER_PATIENCE));
             tried_at += BARRIER_PATIENCE;
         }
-        assert_eq!(case.sweep.request_count, 0);
+        assert_eq!(case.sweep.request_count(), 0);
     }
 
     #[test]
@@ -442,7 +424,7 @@ mod tests {
         let resolve = |case: &mut Case, told: Option<Known>| {
             let (sweep, heard_of) = (&mut case.sweep, &mut case.told);
             let mut f = |change: Change<'_>| heard_of.extend(heard(&change));
-            sweep.take_resolution((identity, Some(7)), told, &mut case.follower, &mut f);
+            sweep.feed_resolution((identity, Some(7)), told, &mut case.follower, &mut f);
         };
         // It goes on, or it does not.
         let mut case = Case::new(7);

@@ -4,54 +4,33 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use super::details::{Beside, Details};
 use super::entry::{Entry, Known};
-use super::index::{Index, Slot};
 use super::tombs::Tombs;
-use crate::conntrack::identity::{Identity, fold, hash_tuple};
+use crate::conntrack::identity::{Identity, hash_tuple};
 use crate::conntrack::{Flow, Tuple, Zone};
 use crate::event_kind::EventKind;
+use crate::mirror::{Index, Kind, Marks, Slot, fold};
 
-/// So many entries are allocated at a time. None is ever moved: that would hold up the events.
+/// This many entries are allocated together. None is ever moved, because that would hold up the events.
 const CHUNK: usize = 1024;
-/// What a flow takes: the entry, its mark, its place among the free ones, and its places in three indexes, of which each takes
-/// 9 bytes and is half empty at worst.
-pub(super) const FLOW_BYTES: usize =
-    size_of::<Entry>() + size_of::<Mark>() + size_of::<Slot>() + 54;
-/// What a hash takes that is noted while a dump is read, likewise.
-const TOMB_BYTES: usize = 18;
+/// What a flow takes: its entry, its mark, and its slot in three indexes.
+pub(super) const FLOW_BYTES: usize = size_of::<Entry>() + Marks::SLOT_BYTES + 3 * Index::SLOT_BYTES;
 
-/// What an entry is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Nothing: its place is free.
-    Free,
-    /// A flow that there is.
-    Live,
-    /// What a dump says of a flow, not merged yet.
-    Pending,
-}
-
-/// Bits of [`Mark::bits`].
+/// The bits of a flow's mark. All but `BEGUN` are about the dump under way.
 pub(super) mod bits {
-    /// An event told of it since the dump began, or it is merged: what the dump says is older.
+    /// An event reported the flow since the dump began, or the flow is merged: what the dump says is older.
     pub const TOUCHED: u8 = 1;
-    /// Such an event told its protocol's state too.
+    /// An event reported the flow's protocol state since the dump began.
     pub const TOLD_STATE: u8 = 1 << 1;
     /// The dump says the same.
     pub const SEEN: u8 = 1 << 2;
-    /// The kernel does not know it, and its end may still be told by an event.
-    pub const DOUBTFUL: u8 = 1 << 3;
-    /// Its own NEW event has come. This one stays when a dump is merged.
+    /// The kernel did not have the flow when it was asked. An event may still report its end.
+    pub const ABSENT: u8 = 1 << 3;
+    /// The flow's own NEW event has come. This bit stays when a dump is merged.
     pub const BEGUN: u8 = 1 << 4;
-    /// Such an event told its labels too.
+    /// An event reported the flow's labels since the dump began.
     pub const TOLD_LABELS: u8 = 1 << 5;
-    /// Such an event told its helper too.
+    /// An event reported the flow's helper since the dump began.
     pub const TOLD_HELPER: u8 = 1 << 6;
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    kind: Kind,
-    bits: u8,
 }
 
 /// The entries of one identity: one of each kind at most.
@@ -65,19 +44,18 @@ pub(super) struct Found {
 pub(super) struct Flows {
     chunks: Vec<Vec<Entry>>,
     beside: Beside,
-    /// One for each entry, apart, so that going through all of them is quick.
-    marks: Vec<Mark>,
-    free: Vec<Slot>,
+    marks: Marks,
     live_count: usize,
     /// With a random key, because strangers choose the flows.
     hasher: RandomState,
     by_identity: Index,
-    /// The live ones. No two flows have the same reply tuple, so of several the last to begin is the one that still exists:
-    /// only that one is here.
+    /// Live flows. No two flows of the kernel have the same reply tuple. If the table has several, only the last to begin still
+    /// exists, and only that one is here.
     by_reply: Index,
-    /// The live ones; an id may be that of several.
+    /// Live flows. Several may have the same id.
     by_id: Index,
-    /// Since the dump under way began: identities that an event touched, and identities with the ids that ended.
+    /// What events did since the dump under way began: the identities that they touched, and the identities with the ids that
+    /// they ended.
     tombs: Tombs,
 }
 
@@ -86,8 +64,7 @@ impl Flows {
         Self {
             chunks: Vec::new(),
             beside: Beside::default(),
-            marks: Vec::new(),
-            free: Vec::new(),
+            marks: Marks::default(),
             live_count: 0,
             hasher: RandomState::new(),
             by_identity: Index::new(),
@@ -101,36 +78,33 @@ impl Flows {
         self.live_count
     }
 
-    /// Slots there are, the free ones included.
     pub(super) fn slot_count(&self) -> Slot {
-        Slot::try_from(self.marks.len()).unwrap_or(Slot::MAX)
+        self.marks.slot_count()
     }
 
-    /// What the flows take that there are, and what is noted while a dump is read.
+    /// What the flows take, with what is noted while a dump is read.
     pub(super) fn used_bytes(&self) -> usize {
-        (self.marks.len() - self.free.len()) * FLOW_BYTES
-            + self.beside.bytes()
-            + self.tombs.count() * TOMB_BYTES
+        self.marks.used_count() * FLOW_BYTES + self.beside.bytes() + self.tombs.bytes()
     }
 
     pub(super) fn kind(&self, slot: Slot) -> Kind {
-        self.marks[slot as usize].kind
+        self.marks.kind(slot)
     }
 
     pub(super) fn has(&self, slot: Slot, bits: u8) -> bool {
-        self.marks[slot as usize].bits & bits != 0
+        self.marks.has(slot, bits)
     }
 
     pub(super) fn bits(&self, slot: Slot) -> u8 {
-        self.marks[slot as usize].bits
+        self.marks.bits(slot)
     }
 
     pub(super) fn set(&mut self, slot: Slot, bits: u8) {
-        self.marks[slot as usize].bits |= bits;
+        self.marks.set(slot, bits);
     }
 
     pub(super) fn clear(&mut self, slot: Slot, bits: u8) {
-        self.marks[slot as usize].bits &= !bits;
+        self.marks.clear(slot, bits);
     }
 
     pub(super) fn entry(&self, slot: Slot) -> &Entry {
@@ -179,7 +153,7 @@ impl Flows {
                 continue;
             }
             match self.kind(slot) {
-                Kind::Free => {}
+                Kind::Free | Kind::Dead => {}
                 Kind::Live => found.live = Some(slot),
                 Kind::Pending => found.pending = Some(slot),
             }
@@ -239,50 +213,38 @@ impl Flows {
 
     /// The slots of the live entries, from this slot on.
     pub(super) fn live_from(&self, first: usize) -> impl Iterator<Item = Slot> {
-        let marks = self.marks.get(first..).unwrap_or_default();
-        let slots = (first..self.marks.len()).zip(marks);
-        let live = slots.filter(|(_, mark)| mark.kind == Kind::Live);
-        live.map(|(place, _)| Slot::try_from(place).unwrap_or(Slot::MAX)) // there are no more
+        self.marks.live_from(first)
     }
 
     pub(super) fn insert(&mut self, known: &Known, kind: Kind, bits: u8) -> Slot {
         let Known { entry, details } = known;
-        let slot = self.put(*entry, Mark { kind, bits });
+        let slot = self.marks.occupy(kind, bits);
+        self.put(slot, *entry);
         self.beside.set(slot, details);
         let hash = fold(entry.identity().hash(&self.hasher));
-        self.by_identity.insert(slot, hash);
+        self.by_identity.insert(hash, slot);
         if kind == Kind::Live {
             self.become_live(slot);
         }
         slot
     }
 
-    fn put(&mut self, entry: Entry, mark: Mark) -> Slot {
-        if let Some(slot) = self.free.pop() {
-            let place = slot as usize;
-            self.chunks[place / CHUNK][place % CHUNK] = entry;
-            self.marks[place] = mark;
-            return slot;
+    /// Puts an entry into a slot that was free, or that is new.
+    fn put(&mut self, slot: Slot, entry: Entry) {
+        let place = slot as usize;
+        if self.chunks.len() <= place / CHUNK {
+            self.chunks.push(Vec::with_capacity(CHUNK));
         }
-        let slot = self.slot_count();
-        match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK => chunk.push(entry),
-            _ => {
-                let mut chunk = Vec::with_capacity(CHUNK);
-                chunk.push(entry);
-                self.chunks.push(chunk);
-            }
+        let chunk = &mut self.chunks[place / CHUNK];
+        match chunk.get_mut(place % CHUNK) {
+            Some(before) => *before = entry,
+            None => chunk.push(entry),
         }
-        self.marks.push(mark);
-        slot
     }
 
-    /// A pending one becomes live.
+    /// A pending entry becomes live.
     pub(super) fn promote(&mut self, slot: Slot, bits: u8) {
-        self.marks[slot as usize] = Mark {
-            kind: Kind::Live,
-            bits,
-        };
+        self.marks.set_kind(slot, Kind::Live, bits);
         self.become_live(slot);
     }
 
@@ -298,15 +260,11 @@ impl Flows {
                 self.live_count -= 1;
                 self.unindex_details(slot);
             }
-            Kind::Pending => {}
+            Kind::Pending | Kind::Dead => {}
         }
         let hash = fold(self.entry(slot).identity().hash(&self.hasher));
         self.by_identity.remove(hash, slot);
-        self.marks[slot as usize] = Mark {
-            kind: Kind::Free,
-            bits: 0,
-        };
-        self.free.push(slot);
+        self.marks.release(slot);
     }
 
     /// Changes an entry, but not its identity.
@@ -330,8 +288,8 @@ impl Flows {
     /// Removes an entry unless it is live, and clears the marks that are of one dump.
     pub(super) fn clear_marks(&mut self, slot: Slot) {
         match self.kind(slot) {
-            Kind::Pending => self.remove(slot),
-            Kind::Live | Kind::Free => self.marks[slot as usize].bits &= bits::BEGUN,
+            Kind::Pending | Kind::Dead => self.remove(slot),
+            Kind::Live | Kind::Free => self.marks.clear(slot, !bits::BEGUN),
         }
     }
 
@@ -349,10 +307,10 @@ impl Flows {
             if let Some(earlier) = earlier {
                 self.by_reply.remove(hash, earlier);
             }
-            self.by_reply.insert(slot, hash);
+            self.by_reply.insert(hash, slot);
         }
         if let Some(id) = id {
-            self.by_id.insert(slot, hash_of_id(&self.hasher, id));
+            self.by_id.insert(hash_of_id(&self.hasher, id), slot);
         }
     }
 

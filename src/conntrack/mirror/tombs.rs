@@ -1,11 +1,11 @@
-//! What events did to flows while a dump is read, as hashes alone.
+//! What events did to flows while a dump is read. Only hashes are kept.
 
 use hashbrown::HashTable;
 
-/// A set is so many tables, because one that grows moves all that it holds.
+/// A set is this many tables, because a table that grows moves all that it holds.
 const SHARDS: usize = 64;
 
-/// Hashes of flows that an event touched, or of lifetimes that ended. Each is there once, however often it is noted.
+/// Hashes of flows that an event touched, or of lifetimes that ended. Each is kept once, however often it is noted.
 #[derive(Debug)]
 pub(super) struct Tombs {
     shards: Vec<HashTable<u64>>,
@@ -24,6 +24,11 @@ impl Tombs {
         self.count
     }
 
+    /// What the hashes take: each has a byte of the table's, and a table is half empty at worst.
+    pub(super) fn bytes(&self) -> usize {
+        self.count * 2 * (size_of::<u64>() + 1)
+    }
+
     pub(super) fn insert(&mut self, hash: u64) {
         let shard = &mut self.shards[shard(hash)];
         let entry = shard.entry(hash, |other| *other == hash, |other| *other);
@@ -38,7 +43,7 @@ impl Tombs {
         self.count > 0 && self.shards[shard(hash)].find(hash, is_it).is_some()
     }
 
-    /// Forgets all, and gives the memory back.
+    /// Forgets all hashes, and gives their memory back.
     pub(super) fn clear(&mut self) {
         if self.count > 0 {
             *self = Self::new();
@@ -47,7 +52,7 @@ impl Tombs {
 }
 
 fn shard(hash: u64) -> usize {
-    // Neither the bits that a table chooses a place by nor those that it keeps with one.
+    // By bits that a table does not use itself.
     usize::try_from(hash >> 48).unwrap_or(0) % SHARDS
 }
 

@@ -1,4 +1,4 @@
-//! What is kept of a route: a whole `RTM_NEWROUTE` message, so that it can be decoded again; and which route it is.
+//! What is kept of a route, a whole `RTM_NEWROUTE` message that can be decoded again, and which route it is.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::{Attribute, Message, MessageBuilder, Messages, align};
+use crate::mirror::count_step;
 use crate::route::kernel::{NEXTHOP_FIXED_BYTES, ROUTE_FIXED_BYTES, message_type};
 use crate::route::{Address, Nexthops, Route, protocol, route_flags, rta, table};
 
 /// `RTPROT_RA`: learned from a router's advertisement.
 const PROTOCOL_RA: u8 = 9;
-/// What becomes of a hop by itself: these bits of a route or a hop do not tell which one it is.
+/// The state of a hop, which changes by itself: these bits of a route or a hop do not distinguish it from others.
 const STATES: u32 = route_flags::DEAD
     | route_flags::OFFLOAD
     | route_flags::LINKDOWN
@@ -32,8 +33,8 @@ pub(super) struct Key {
     priority: u32,
 }
 
-/// Where routes are next to each other. It is the index's key: what an event changes lies in one place, and so does what a
-/// dump may skip on an IPv4 route's account (the leaf of the kernel's trie, which the tables local and main may share).
+/// Where routes are next to each other. An event changes routes of one place. When an IPv4 route is deleted, a dump may skip
+/// routes of the same place only: a leaf of the kernel's trie, which the tables local and main may share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     family: Family,
@@ -41,14 +42,14 @@ pub(super) struct Place {
     dst: [u8; 16],
 }
 
-/// What tells a route from others with the same key.
+/// What distinguishes a route from others with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
-    /// All of it, but for the states of its hops. The kernel keeps two IPv4 routes that differ in any way
-    /// (net/ipv4/fib_semantics.c, `fib_find_info`), and never changes one; of IPv6 ones it may keep two that differ in their
-    /// protocol only, after one has replaced another.
+    /// All of it, except the states of its hops. The kernel keeps two IPv4 routes that differ in any way
+    /// (net/ipv4/fib_semantics.c, `fib_find_info`), and never changes one. It may keep two IPv6 routes that differ in nothing
+    /// but their protocol, after one has replaced another.
     Whole,
-    /// IPv4 or IPv6 with a nexthop object: all of it but its hops, which are the object's and change with it.
+    /// IPv4 or IPv6 with a nexthop object: all of it, except its hops, which are the object's and change with it.
     Object,
     /// IPv6 with gateways: there is one for a key, and its hops come and go
     /// (net/ipv6/ip6_fib.c, `fib6_add_rt2node`; include/net/ip6_route.h, `rt6_qualify_for_ecmp`).
@@ -57,14 +58,14 @@ enum Kind {
     Label,
 }
 
-/// What is left of a route when one of its hops has gone.
+/// What is left of a route after one of its hops was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
-    /// It had no such hop.
+    /// All: it had no such hop.
     All,
-    /// It had no other hop.
+    /// Nothing: it had no other hop.
     Nothing,
-    /// The rest has been written.
+    /// Other hops. What is left was written.
     Rest,
 }
 
@@ -92,7 +93,7 @@ impl Key {
     }
 }
 
-/// An address as a key has it: padded with zeros, and none is all zeros.
+/// An address as a key has it: padded with zeros. No address is all zeros.
 pub(super) fn address_bytes(address: Option<Address<'_>>) -> [u8; 16] {
     match address {
         Some(Address::Ip(ip)) => ip_bytes(ip),
@@ -116,19 +117,7 @@ fn first_four([a, b, c, d]: [u8; 4]) -> [u8; 16] {
     [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-#[cfg(test)]
-thread_local! {
-    /// Kept routes that were looked at or passed over: what the work of a merge is measured in.
-    pub(super) static STEP_COUNT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
-}
-
-/// In the tests, counts a kept route that is looked at.
-pub(super) fn count_step() {
-    #[cfg(test)]
-    STEP_COUNT.set(STEP_COUNT.get() + 1);
-}
-
-/// Whether a mirror keeps such routes: those of multicast and of the cache are in other tables.
+/// Whether a mirror keeps the route: multicast routes and those of the cache are in other tables.
 pub(super) fn is_kept(route: &Route<'_>) -> bool {
     matches!(route.family, Family::INET | Family::INET6 | Family::MPLS) && !route.is_cloned()
 }
@@ -139,14 +128,14 @@ pub(super) fn message(bytes: &[u8]) -> Option<Message<'_>> {
     Messages::new(bytes).next()
 }
 
-/// The route in them.
+/// The route in the bytes of a kept route.
 pub(super) fn route(bytes: &[u8], kind: EventKind) -> Option<Route<'_>> {
     let route = Route::decode(&message(bytes)?)?;
     Some(Route { kind, ..route })
 }
 
-/// Writes what is kept of a route. Left out is what changes without a change of the route: its age, and who asked for it.
-/// IPv6 hops are put in order, which they have none of: a dump begins with another one than an event does.
+/// Writes what is kept of a route. What changes without a change of the route is left out: its age, and who asked for it. IPv6
+/// hops are sorted, because they have no order: a dump begins with another hop than an event.
 pub(super) fn keep(message: &Message<'_>, kept: &mut Vec<u8>) {
     kept.clear();
     let Some(fixed) = message.payload().first_chunk::<ROUTE_FIXED_BYTES>() else {
@@ -177,7 +166,7 @@ pub(super) fn key(bytes: &[u8]) -> Option<Key> {
     route(bytes, EventKind::New).map(|route| Key::of(&route))
 }
 
-/// Whether two kept routes are the same route, though its content may have changed.
+/// Whether two kept routes are the same route, even if its content has changed.
 pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
     one == other || key(one) == key(other) && is_same_with_key(one, other)
 }
@@ -204,7 +193,7 @@ fn is_same_with_key(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
-/// Hashes which route a kept one is: all that [`is_same`] compares.
+/// Hashes which route a kept one is: everything that [`is_same`] compares.
 pub(super) fn hash_identity(bytes: &[u8], state: &mut impl Hasher) {
     let Some(message) = message(bytes) else {
         return;
@@ -229,7 +218,7 @@ pub(super) fn hash_identity(bytes: &[u8], state: &mut impl Hasher) {
     }
 }
 
-/// Hashes what [`is_eq`] compares.
+/// Hashes everything that [`is_eq`] compares.
 fn hash_attributes(
     message: &Message<'_>,
     counts: impl Fn(&Attribute<'_>) -> bool,
@@ -247,12 +236,12 @@ fn hash_attributes(
     }
 }
 
-/// Whether it is an IPv6 route of which events may tell hop by hop.
+/// Whether it is an IPv6 route whose events may report single hops.
 pub(super) fn has_gateways(bytes: &[u8]) -> bool {
     message(bytes).and_then(|message| kind_of(&message)) == Some(Kind::Gateways)
 }
 
-/// Whether it may be one of several that a router has advertised, or one with several hops: the two look alike.
+/// Whether the route may be one of several that a router has advertised, or one with several hops: the two look alike.
 pub(super) fn is_unclear(route: &Route<'_>) -> bool {
     route.family == Family::INET6
         && route.protocol == PROTOCOL_RA
@@ -274,7 +263,7 @@ fn hops(route: &Route<'_>) -> impl Iterator<Item = (u32, Option<IpAddr>)> {
     single.into_iter().chain(several)
 }
 
-/// Writes an IPv6 route without one of its hops, as the kernel would tell of it then.
+/// Writes an IPv6 route without one of its hops, as the kernel would report it.
 pub(super) fn without_hop(bytes: &[u8], gone: &Route<'_>, rest: &mut Vec<u8>) -> Left {
     let Some((message, route)) =
         message(bytes).and_then(|message| Some((message, Route::decode(&message)?)))
@@ -305,7 +294,7 @@ pub(super) fn without_hop(bytes: &[u8], gone: &Route<'_>, rest: &mut Vec<u8>) ->
     }
 }
 
-/// Writes an IPv6 route with these hops in place of its own. A single one is no multipath route any more
+/// Writes an IPv6 route with these hops in place of its own. With a single hop it is no multipath route any more
 /// (net/ipv6/route.c, `rt6_fill_node`).
 fn with_hops(message: &Message<'_>, hops: &[&[u8]], kept: &mut Vec<u8>) {
     kept.clear();
@@ -358,7 +347,7 @@ fn kind_of_route(route: &Route<'_>) -> Kind {
         _ if route.nexthop_id.is_some() => Kind::Object,
         Family::INET6 if !route.nexthops.is_empty() => Kind::Gateways,
         Family::INET6 => {
-            // Those that a router has advertised, or redirected to, stay apart.
+            // Routes that a router has advertised, or redirected to, stay apart.
             let is_learned = matches!(route.protocol, PROTOCOL_RA | protocol::REDIRECT);
             match route.hop.gateway {
                 Some(_) if !is_learned => Kind::Gateways,
@@ -380,7 +369,7 @@ fn fixed_without_state(message: &Message<'_>) -> Option<[u8; ROUTE_FIXED_BYTES]>
     Some(fixed)
 }
 
-/// Whether the attributes that `counts` are equal, and in the same order: the kernel always has the same.
+/// Whether the attributes that `counts` are equal and in the same order: the kernel's order is always the same.
 fn is_eq(one: &Message<'_>, other: &Message<'_>, counts: impl Fn(&Attribute<'_>) -> bool) -> bool {
     let one = one.attributes(ROUTE_FIXED_BYTES).filter(&counts);
     let mut other = other.attributes(ROUTE_FIXED_BYTES).filter(&counts);
@@ -399,7 +388,7 @@ fn is_eq(one: &Message<'_>, other: &Message<'_>, counts: impl Fn(&Attribute<'_>)
     other.next().is_none()
 }
 
-/// Whether two lists of hops are equal but for the states of the hops.
+/// Whether two lists of hops are equal, except for the states of the hops.
 fn is_hops_eq(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len()
         && Hops(one).zip(Hops(other)).all(|(one, other)| {
@@ -407,7 +396,7 @@ fn is_hops_eq(one: &[u8], other: &[u8]) -> bool {
         })
 }
 
-/// The flags of a hop that tell which one it is, and its weight.
+/// The flags of a hop that distinguish it from others, and its weight.
 fn hop_without_state(hop: &[u8]) -> (Option<u32>, Option<u8>) {
     let flags = hop.get(2).map(|flags| u32::from(*flags) & !STATES);
     (flags, hop.get(3).copied())

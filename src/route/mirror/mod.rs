@@ -2,10 +2,11 @@
 
 mod fib;
 mod kept;
-#[cfg(test)]
-mod model_tests;
+mod merge;
 mod silent;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::message::Message;
 #[cfg(doc)]
 use crate::mirror::ResyncReason;
 use crate::mirror::{
-    Budget, INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, slice_is_over,
+    Budget, INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, Slice,
 };
 use crate::socket::Socket;
 use fib::Fib;
@@ -260,10 +261,10 @@ impl Mirror {
     /// Takes a message, for those who receive by themselves: each message of the socket, in order, also those that are no
     /// events.
     pub fn feed_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
-        if self.rounds.take_barrier(message) {
+        if self.rounds.feed_barrier(message) {
             return; // the next advance begins to merge
         }
-        if self.fib.take_event(message, &mut f) {
+        if self.fib.feed(message, &mut f) {
             // Where events are missing, it is expected that one does not fit, and a round will follow anyhow.
             if self.rounds.is_synced() || self.rounds.is_under_way() {
                 self.note_change();
@@ -300,8 +301,8 @@ impl Mirror {
     /// tries again after the interval. [`Mirror::health`] keeps the error until it works.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
-        let is_over = || slice_is_over(now);
-        if !self.fib.clear(&is_over) {
+        let slice = &mut Slice::new(now);
+        if !self.fib.clear(slice) {
             return Ok(());
         }
         if self.rounds.is_idle()
@@ -312,12 +313,12 @@ impl Mirror {
         let progress = self.rounds.advance(&mut self.fib, events, now)?;
         if progress == Progress::Merges {
             let start = Instant::now();
-            self.fib.start_merge();
-            let is_merged = self.fib.merge(&is_over, &mut f);
+            self.fib.begin_merge();
+            let is_merged = self.fib.merge(slice, &mut f);
             self.rounds.note_time(start);
             if is_merged {
                 self.end_round(now, &mut f);
-                self.fib.clear(&is_over);
+                self.fib.clear(slice);
             }
         }
         Ok(())
@@ -351,8 +352,8 @@ impl Mirror {
             return Ok(());
         }
         self.rounds.dump_at_end(&mut self.fib, stop)?;
-        self.fib.start_merge();
-        self.fib.merge(&|| false, &mut f);
+        self.fib.begin_merge();
+        self.fib.merge(&mut Slice::endless(), &mut f);
         self.end_round(Instant::now(), &mut f);
         Ok(())
     }
@@ -401,7 +402,7 @@ impl Mirror {
     /// How many acknowledgements the mirror has asked for by the events' socket. Each is a datagram that the socket receives, or
     /// drops, beside the events.
     pub fn request_count(&self) -> u64 {
-        self.rounds.request_count
+        self.rounds.request_count()
     }
 
     /// How many routes there are.

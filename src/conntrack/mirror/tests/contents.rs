@@ -1,13 +1,14 @@
 //! Tests of what is kept of a flow, and of what a round reports though no event was lost.
 
-use super::Change;
-use super::follow::Follower;
-use super::model_tests::key_of;
+use super::super::Change;
+use super::super::follow::Follower;
+use super::kernel::key_of;
+use super::no_resync;
 use crate::conntrack::time::to_ns;
 use crate::conntrack::{Counters, Flow, status};
 use crate::event_kind::EventKind;
 use crate::message::{MessageBuilder, Messages, flags};
-use crate::mirror::Table as _;
+use crate::mirror::{Slice, Table as _};
 
 const ID: u32 = 7;
 
@@ -95,7 +96,7 @@ fn message(kind: EventKind, said: Said) -> Vec<u8> {
     bytes
 }
 
-/// What is handed out of a flow: kind, whether it is made up, packets, when it began and was seen to, labels, helper.
+/// What is handed out of a flow: kind, whether it is made up, packets, when it began, when that was observed, labels, helper.
 type Told = (
     EventKind,
     bool,
@@ -124,7 +125,7 @@ fn told(flow: &Flow<'_>, is_resynced: bool) -> Told {
 struct Case {
     follower: Follower,
     told: Vec<Told>,
-    /// NEW, UPDATE and DESTROY that rounds have made up.
+    /// NEW, UPDATE and DESTROY events that rounds have made up.
     counts: [u64; 3],
 }
 
@@ -132,7 +133,7 @@ impl Case {
     fn new() -> Self {
         let mut follower = Follower::new();
         follower.held.end();
-        follower.end_holding(&mut |_| {});
+        follower.end_holding(&mut Slice::endless(), &mut |_| {});
         Self {
             follower,
             told: Vec::new(),
@@ -144,23 +145,23 @@ impl Case {
         let bytes = message(kind, said);
         let (follower, all) = (&mut self.follower, &mut self.told);
         let message = Messages::new(&bytes).next().unwrap();
-        follower.take(&message, true, &mut |change| hear(all, &change));
+        follower.feed(&message, true, &mut |change| hear(all, &change));
     }
 
     /// A round, though nothing was lost: a dump that says this, and meanwhile events.
     fn round(&mut self, dumped: Option<Said>, events: impl FnOnce(&mut Self)) {
-        self.follower.clear(&|| false);
-        self.follower.begin();
+        self.follower.clear(&mut Slice::endless());
+        self.follower.begin_dump();
         events(self);
         if let Some(said) = dumped {
             let bytes = message(EventKind::Update, said);
             let message = Messages::new(&bytes).next().unwrap();
-            self.follower.take_dumped(&message);
+            self.follower.feed_dumped(&message);
         }
         self.follower.begin_merge();
         let all = &mut self.told;
-        while !(self.follower).merge(&|| false, &mut |change| hear(all, &change)) {}
-        let mut resync = super::model_tests::no_resync();
+        while !(self.follower).merge(&mut Slice::endless(), &mut |change| hear(all, &change)) {}
+        let mut resync = no_resync();
         let found_count = self.follower.finish();
         self.follower.count_in(&mut resync);
         self.counts = [resync.new_count, resync.update_count, resync.destroy_count];
@@ -287,7 +288,7 @@ fn what_an_event_says_during_a_dump_is_newer() {
     case.round(Some(WHOLE), |case| {
         let bytes = message(EventKind::Update, WHOLE);
         let message = Messages::new(&bytes).next().unwrap();
-        case.follower.take_dumped(&message);
+        case.follower.feed_dumped(&message);
         case.take(EventKind::Update, update);
     });
     let begun = (

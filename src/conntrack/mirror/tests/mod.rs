@@ -1,0 +1,61 @@
+//! Tests of the table without a kernel.
+
+mod contents;
+pub(super) mod kernel;
+mod lifetimes;
+mod random;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Mirror, MirrorOptions};
+use crate::conntrack::{Key, Layer4, Tuple};
+use crate::mirror::{Resync, ResyncReason, Slice};
+use crate::socket::Socket;
+
+/// What [`Follower::count_in`](super::follow::Follower::count_in) fills in.
+fn no_resync() -> Resync {
+    Resync {
+        reason: ResyncReason::Loss,
+        lost_count: 0,
+        since: SystemTime::UNIX_EPOCH,
+        until: SystemTime::UNIX_EPOCH,
+        entry_count: 0,
+        new_count: 0,
+        update_count: 0,
+        destroy_count: 0,
+        is_interrupted: false,
+    }
+}
+
+#[test]
+fn a_socket_without_its_groups_is_refused() {
+    let mut mirror = Mirror::new(MirrorOptions::new());
+    let events = Socket::open(crate::Protocol::NETFILTER).unwrap();
+    let error = mirror.advance(&events, |_| ()).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::InvalidInput);
+    let text = error.to_string();
+    assert!(text.contains("groups New, Update, Destroy; "), "{text}");
+    assert!(!mirror.is_complete() && mirror.health().error == Some(&text));
+    assert!(
+        mirror
+            .due(Instant::now())
+            .is_some_and(|due| due > Instant::now())
+    );
+}
+
+#[test]
+fn a_mirror_that_waits_for_a_dump_that_never_comes_has_nothing_to_do() {
+    let options = MirrorOptions::new().resync_interval(Duration::MAX);
+    let mut mirror = Mirror::new(options.audit_interval(Duration::MAX));
+    mirror.finish(|_| ()).unwrap();
+    assert!(mirror.is_synced() && mirror.follower.clear(&mut Slice::endless()));
+    let now = Instant::now();
+    let key = Key {
+        orig: Tuple::new([1; 4].into(), [2; 4].into(), 6, Layer4::None),
+        zone: None,
+    };
+    mirror.follower.contradicted.push((key.into(), None));
+    assert!(mirror.due(now).is_some(), "that flow is to be asked about");
+    mirror.note_unreadable();
+    assert_eq!(mirror.due(now + Duration::from_secs(1)), None);
+}

@@ -1,0 +1,847 @@
+//! The rounds of a mirror: when they begin, and what they have come to.
+
+use std::mem;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::barrier::Barrier;
+use super::events_socket::EventsSocket;
+use super::health::MirrorHealth;
+use super::schedule::{Intervals, Schedule};
+use super::slice::Slice;
+use super::{Resync, ResyncReason, Table};
+use crate::engine::{Loss, StopHandle};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+use crate::request::{Exchange, Patience, Requester};
+use crate::socket::Socket;
+
+/// A round begins when nothing was noted for this long: losses come in bursts, and a change is several messages.
+const CALM: Duration = Duration::from_millis(50);
+/// A round begins at most this long after the first loss or change, even if more of them follow.
+const LONGEST_STORM: Duration = Duration::from_secs(1);
+/// How often a round repeats its dump because changes interrupted it. The next dump is merged as it is.
+const RETRIES: u32 = 5;
+/// The pause before the first repetition. Each further pause is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a mirror is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing, until [`Rounds::due`].
+    Waits,
+    /// Merge for a slice of time, then advance again; call [`Rounds::finish`] once all is merged.
+    Merges,
+}
+
+/// How far a round has come.
+#[derive(Debug)]
+enum Stage {
+    /// No round is under way.
+    Idle,
+    /// Awaits the barrier before the dump.
+    Opening,
+    /// The barrier before the dump is met.
+    Opened,
+    Dumping {
+        requester: Box<Requester>,
+        exchange: Exchange,
+    },
+    /// Awaits the barrier behind the events that came during the dump.
+    Closing,
+    /// That barrier is met. Whether events were lost is still to be checked.
+    Closed,
+    Merging,
+}
+
+/// What a round is to repair.
+#[derive(Clone, Copy, Debug)]
+struct Repair {
+    reason: ResyncReason,
+    lost_count: u64,
+    since: SystemTime,
+    noted_at: Instant,
+}
+
+/// Rounds that failed.
+#[derive(Debug, Default)]
+struct Failures {
+    total_count: u64,
+    /// When the first of those failed that have failed in a row until now.
+    since: Option<SystemTime>,
+    /// Why the last one failed. `None`: because events were lost.
+    error: Option<Box<str>>,
+}
+
+/// What a merge has come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Merged {
+    /// Entries in the table now.
+    pub entry_count: usize,
+    /// Differences between the table and the kernel's.
+    pub found_count: u64,
+    /// Changes disturbed the dump, so some differences may not have been found.
+    pub is_open: bool,
+}
+
+/// The rounds of one mirror.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    stage: Stage,
+    schedule: Schedule,
+    /// When the next round begins. `None`: never.
+    due: Option<Instant>,
+    /// What the next round, or the one under way, is to repair. `None`: nothing is known to be wrong, and it is an audit.
+    repair: Option<Repair>,
+    /// Something has changed since the dump of this round began.
+    is_change_held: bool,
+    /// Dumps of this round that were interrupted.
+    interrupted_count: u32,
+    /// So was the last one, which is merged all the same.
+    is_interrupted: bool,
+    barrier: Barrier,
+    events: EventsSocket,
+    /// The drop counter of the events' socket when this round began.
+    drops: u32,
+    /// When this round's dump began.
+    dumped_since: SystemTime,
+    /// When the dump of the last complete round began: the table was right then.
+    right_at: SystemTime,
+    failures: Failures,
+    audit_count: u64,
+    audit_difference_count: u64,
+}
+
+impl Rounds {
+    /// The first round is due at once.
+    pub(crate) fn new(intervals: Intervals, now: Instant) -> Self {
+        let since = SystemTime::now();
+        Self {
+            stage: Stage::Idle,
+            schedule: Schedule::new(intervals),
+            due: Some(now),
+            repair: Some(Repair {
+                reason: ResyncReason::Snapshot,
+                lost_count: 0,
+                since,
+                noted_at: now,
+            }),
+            is_change_held: false,
+            interrupted_count: 0,
+            is_interrupted: false,
+            barrier: Barrier::of_rounds(),
+            events: EventsSocket::default(),
+            drops: 0,
+            dumped_since: since,
+            right_at: since,
+            failures: Failures::default(),
+            audit_count: 0,
+            audit_difference_count: 0,
+        }
+    }
+
+    /// Whether nothing is known to be missing. It stays so during an audit.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.repair.is_none() && !self.is_change_held
+    }
+
+    /// Whether nothing is known to be wrong, and no dump is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_synced() && !self.is_under_way()
+    }
+
+    /// Whether no round has been complete yet.
+    pub(crate) fn is_first(&self) -> bool {
+        self.repair
+            .is_some_and(|repair| repair.reason == ResyncReason::Snapshot)
+    }
+
+    /// Whether a dump is being read, or merged.
+    pub(crate) fn is_under_way(&self) -> bool {
+        !matches!(self.stage, Stage::Idle | Stage::Opening | Stage::Opened)
+    }
+
+    /// Whether a dump is being merged.
+    pub(crate) fn is_merging(&self) -> bool {
+        matches!(self.stage, Stage::Merging)
+    }
+
+    /// How many acknowledgements the events' socket was asked for.
+    pub(crate) fn request_count(&self) -> u64 {
+        self.barrier.request_count
+    }
+
+    pub(crate) fn health(&self) -> MirrorHealth<'_> {
+        MirrorHealth {
+            wrong_since: match self.repair {
+                Some(repair) => Some(repair.since),
+                None => self.is_change_held.then_some(self.dumped_since),
+            },
+            failed_count: self.schedule.failed_count,
+            failing_since: self.failures.since,
+            error: self.failures.error.as_deref(),
+            failed_total_count: self.failures.total_count,
+            audit_count: self.audit_count,
+            audit_difference_count: self.audit_difference_count,
+            left_out_count: 0,
+            is_full: false,
+        }
+    }
+
+    /// When to call [`advance`](Self::advance) next even if no event comes. `None`: never.
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
+        match &self.stage {
+            Stage::Idle => self.due,
+            Stage::Opened | Stage::Dumping { .. } | Stage::Closed | Stage::Merging => Some(now),
+            Stage::Opening | Stage::Closing => self.barrier.ask_again_at(),
+        }
+    }
+
+    /// Events are missing: a round under way is abandoned, and another will begin.
+    pub(crate) fn note_loss(&mut self, loss: &Loss, table: &mut impl Table, now: Instant) {
+        self.note(ResyncReason::Loss, loss.count, loss.since, now);
+        self.begin_again(table, now);
+    }
+
+    /// A datagram could not be read.
+    pub(crate) fn note_unreadable(&mut self, table: &mut impl Table, now: Instant) {
+        self.note(ResyncReason::Loss, 1, SystemTime::now(), now);
+        self.begin_again(table, now);
+    }
+
+    /// The kernel's table may have changed in a way that no event reports.
+    pub(crate) fn note_change(&mut self, table: &mut impl Table, now: Instant) {
+        if self.is_under_way() {
+            // Beginning again at each change might never end.
+            table.note_silent_change();
+            self.is_change_held = true;
+            return;
+        }
+        self.note(ResyncReason::Change, 0, SystemTime::now(), now);
+        if matches!(self.stage, Stage::Idle) {
+            self.schedule.ask_after_change(now);
+            self.plan(now);
+        } // else the dump that has not begun yet will have it
+    }
+
+    /// There is room again for entries that were left out.
+    pub(crate) fn note_room(&mut self, since: SystemTime, now: Instant) {
+        self.note(ResyncReason::Room, 0, since, now);
+        self.schedule.ask_for_room(now);
+        self.plan(now);
+    }
+
+    fn note(&mut self, reason: ResyncReason, lost_count: u64, since: SystemTime, now: Instant) {
+        let repair = self.repair.get_or_insert(Repair {
+            reason,
+            lost_count: 0,
+            since,
+            noted_at: now,
+        });
+        repair.lost_count = repair.lost_count.saturating_add(lost_count);
+        if matches!(repair.reason, ResyncReason::Change | ResyncReason::Room) {
+            repair.reason = reason;
+        }
+    }
+
+    /// Abandons the round under way because events are missing, and plans another one.
+    fn begin_again(&mut self, table: &mut impl Table, now: Instant) {
+        if self.is_under_way() {
+            self.note_failure(None);
+        }
+        self.abandon(table);
+        self.take_held_change(now);
+        self.schedule.ask_after_loss(self.is_first(), now);
+        self.plan(now);
+    }
+
+    /// The next round repairs the change that was to have a round of its own behind this one.
+    fn take_held_change(&mut self, now: Instant) {
+        if mem::take(&mut self.is_change_held) {
+            self.note(ResyncReason::Change, 0, self.dumped_since, now);
+            self.schedule.ask_after_change(now);
+        }
+    }
+
+    fn abandon(&mut self, table: &mut impl Table) {
+        if self.is_under_way() {
+            table.abandon_dump();
+        }
+        self.barrier.cancel();
+        self.stage = Stage::Idle;
+        (self.interrupted_count, self.is_interrupted) = (0, false);
+    }
+
+    fn note_failure(&mut self, error: Option<&Error>) {
+        self.schedule.note_failure();
+        self.failures.total_count += 1;
+        self.failures.since.get_or_insert_with(SystemTime::now);
+        self.failures.error = error.map(|error| error.to_string().into());
+    }
+
+    /// Plans the next round.
+    fn plan(&mut self, now: Instant) {
+        self.due = match self.repair {
+            Some(repair) => {
+                let calm_at = (now + CALM).min(repair.noted_at + LONGEST_STORM);
+                self.schedule.due(calm_at, now)
+            }
+            None => self.schedule.audit_due(now),
+        };
+    }
+
+    /// Does what is due, for at most a slice of time. `events` is the socket that the events come through.
+    pub(crate) fn advance(
+        &mut self,
+        table: &mut impl Table,
+        events: &Socket,
+        now: Instant,
+    ) -> Result<Progress> {
+        let is_begun = self.is_under_way();
+        let result = self.try_advance(table, events, now);
+        if let Err(error) = &result {
+            if !is_begun {
+                self.schedule.begin(self.repair.is_none(), now); // a round that could not begin counts as one
+            }
+            self.abandon(table);
+            self.note_failure(Some(error));
+            self.take_held_change(now);
+            let reason = self.repair.map(|repair| repair.reason);
+            self.schedule.ask_after_failure(reason, now);
+            self.plan(now);
+        }
+        if !matches!(self.stage, Stage::Idle | Stage::Opening) {
+            self.note_time(now);
+        }
+        result
+    }
+
+    /// Notes that the receiving thread has worked on the round under way since `start`.
+    pub(crate) fn note_time(&mut self, start: Instant) {
+        self.schedule.note_time(start.elapsed());
+    }
+
+    fn try_advance<T: Table>(
+        &mut self,
+        table: &mut T,
+        events: &Socket,
+        now: Instant,
+    ) -> Result<Progress> {
+        if let Stage::Idle = self.stage
+            && self.due.is_some_and(|due| now >= due)
+        {
+            self.due = None;
+            self.events.check(T::GROUPS, events)?;
+            self.drops = events.drops()?;
+            self.barrier.ask(events, now)?;
+            self.stage = Stage::Opening;
+        }
+        if self.barrier.is_overdue(now) {
+            self.barrier.ask(events, now)?;
+        }
+        if let Stage::Opened = self.stage {
+            self.begin_dump(table, now)?;
+        }
+        if let Stage::Dumping {
+            requester,
+            exchange,
+        } = &mut self.stage
+            && read(requester, exchange, table, &mut Slice::new(now))?
+        {
+            let is_interrupted = exchange.is_interrupted;
+            self.end_dump(table, is_interrupted, events, now)?;
+        }
+        if let Stage::Closed = self.stage {
+            self.begin_merge(table, events, now)?;
+        }
+        Ok(if self.is_merging() {
+            Progress::Merges
+        } else {
+            Progress::Waits
+        })
+    }
+
+    fn begin_dump<T: Table>(&mut self, table: &mut T, now: Instant) -> Result<()> {
+        self.schedule.begin(self.repair.is_none(), now);
+        self.is_change_held = false;
+        self.dumped_since = SystemTime::now();
+        // Each dump has a socket of its own, because that of an abandoned one may still have a dump running.
+        let mut requester = Box::new(Requester::open(T::PROTOCOL)?);
+        let exchange = table.request_dump(&mut requester)?;
+        table.begin_dump(); // no event is fed before it
+        self.stage = Stage::Dumping {
+            requester,
+            exchange,
+        };
+        Ok(())
+    }
+
+    fn end_dump(
+        &mut self,
+        table: &mut impl Table,
+        is_interrupted: bool,
+        events: &Socket,
+        now: Instant,
+    ) -> Result<()> {
+        if is_interrupted && self.interrupted_count < RETRIES {
+            let pause = FIRST_PAUSE * 2u32.pow(self.interrupted_count);
+            table.abandon_dump();
+            self.stage = Stage::Idle;
+            self.interrupted_count += 1;
+            self.due = Some(now + pause);
+            return Ok(());
+        }
+        self.is_interrupted = is_interrupted;
+        self.barrier.ask(events, now)?;
+        self.stage = Stage::Closing;
+        Ok(())
+    }
+
+    /// Begins to merge, unless an event was lost during the dump. Such a loss may be reported only later.
+    fn begin_merge(&mut self, table: &mut impl Table, events: &Socket, now: Instant) -> Result<()> {
+        if events.drops()? == self.drops {
+            self.stage = Stage::Merging;
+        } else {
+            self.note(ResyncReason::Loss, 0, self.dumped_since, now);
+            self.begin_again(table, now);
+        }
+        Ok(())
+    }
+
+    /// Takes the acknowledgement that a barrier awaits. True: it was the one behind a dump, and the next
+    /// [`advance`](Self::advance) begins to merge.
+    pub(crate) fn feed_barrier(&mut self, message: &Message<'_>) -> bool {
+        match self.stage {
+            Stage::Opening => {
+                if self.barrier.is_met_by(message) {
+                    self.stage = Stage::Opened;
+                }
+                false
+            }
+            Stage::Closing => {
+                let is_met = self.barrier.is_met_by(message);
+                if is_met {
+                    self.stage = Stage::Closed;
+                }
+                is_met
+            }
+            _ => false,
+        }
+    }
+
+    /// Reads a whole dump, which is to be merged then. No more events will come. `stop` ends the wait for the kernel.
+    pub(crate) fn dump_at_end<T: Table>(
+        &mut self,
+        table: &mut T,
+        stop: Option<&StopHandle>,
+    ) -> Result<()> {
+        self.abandon(table);
+        self.begin_dump(table, Instant::now())?;
+        let Stage::Dumping {
+            requester,
+            exchange,
+        } = &mut self.stage
+        else {
+            return Ok(());
+        };
+        if let Some(stop) = stop {
+            requester.set_stop(stop.clone());
+        }
+        while let Some(message) = requester.next(exchange, Patience::Wait)? {
+            table.feed_dumped(&message);
+        }
+        self.is_interrupted = exchange.is_interrupted;
+        self.stage = Stage::Merging;
+        Ok(())
+    }
+
+    /// Ends a round after all is merged. Returns what it has repaired; the mirror fills in the counts of events. `None`: it
+    /// was an audit that found nothing.
+    pub(crate) fn finish(
+        &mut self,
+        merged: Merged,
+        table: &mut impl Table,
+        now: Instant,
+    ) -> Option<Resync> {
+        self.stage = Stage::Idle;
+        let repair = self.repair.take();
+        let is_change_held = mem::take(&mut self.is_change_held);
+        let is_open = self.is_interrupted || merged.is_open;
+        (self.interrupted_count, self.is_interrupted) = (0, false);
+        self.schedule.note_success(is_open);
+        (self.failures.since, self.failures.error) = (None, None);
+        let right_at = mem::replace(&mut self.right_at, self.dumped_since);
+        if repair.is_none() {
+            self.audit_count += 1;
+            self.audit_difference_count += merged.found_count;
+        }
+        let resync = Resync {
+            reason: repair.map_or(ResyncReason::Audit, |repair| repair.reason),
+            lost_count: repair.map_or(0, |repair| repair.lost_count),
+            since: repair.map_or(right_at, |repair| repair.since),
+            until: SystemTime::now(),
+            entry_count: merged.entry_count,
+            new_count: 0,
+            update_count: 0,
+            destroy_count: 0,
+            is_interrupted: is_open || is_change_held,
+        };
+        self.due = self.schedule.audit_due(now);
+        if is_change_held {
+            self.note_change(table, now);
+        }
+        // What an audit leaves open, the next audit looks at, because nothing is known to be wrong.
+        if is_open && repair.is_some() {
+            self.note(ResyncReason::Change, 0, resync.since, now);
+            self.schedule.ask_to_settle(now);
+            self.plan(now);
+        }
+        (repair.is_some() || merged.found_count > 0).then_some(resync)
+    }
+}
+
+/// Reads a dump for a slice of time. True: it has ended.
+fn read(
+    requester: &mut Requester,
+    exchange: &mut Exchange,
+    table: &mut impl Table,
+    slice: &mut Slice,
+) -> Result<bool> {
+    let patience = slice.patience();
+    loop {
+        match requester.next(exchange, patience) {
+            Ok(Some(message)) => table.feed_dumped(&message),
+            Ok(None) => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        if slice.is_over() {
+            return Ok(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::barrier::PATIENCE;
+    use super::super::schedule::INTERVAL;
+    use super::*;
+    use crate::message::flags;
+    use crate::socket::{Protocol, RecvFlags};
+
+    /// The host's devices, counted.
+    #[derive(Default)]
+    struct Links {
+        count: usize,
+        abandoned_count: u32,
+        change_count: u32,
+    }
+
+    impl Table for Links {
+        type Group = u32;
+
+        const PROTOCOL: Protocol = Protocol::ROUTE;
+        const GROUPS: &'static [u32] = &[];
+
+        fn request_dump(&self, requester: &mut Requester) -> Result<Exchange> {
+            requester.begin(18, flags::DUMP, |message| message.bytes(&[0; 16])) // RTM_GETLINK
+        }
+
+        fn begin_dump(&mut self) {
+            self.count = 0;
+        }
+
+        fn feed_dumped(&mut self, _message: &Message<'_>) {
+            self.count += 1;
+        }
+
+        fn abandon_dump(&mut self) {
+            self.abandoned_count += 1;
+        }
+
+        fn note_silent_change(&mut self) {
+            self.change_count += 1;
+        }
+    }
+
+    const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
+
+    struct Round {
+        rounds: Rounds,
+        links: Links,
+        events: Socket,
+        now: Instant,
+    }
+
+    impl Round {
+        fn new(interval: Duration) -> Self {
+            let now = Instant::now();
+            let events = Socket::builder(Protocol::ROUTE).nonblocking(true).open();
+            Self {
+                rounds: Rounds::new(Intervals::new(interval, CHANGE_INTERVAL), now),
+                links: Links::default(),
+                events: events.unwrap(),
+                now,
+            }
+        }
+
+        fn advance(&mut self) -> Progress {
+            let Self {
+                rounds,
+                links,
+                events,
+                now,
+            } = self;
+            rounds.advance(links, events, *now).unwrap()
+        }
+
+        /// Feeds the next acknowledgement.
+        fn acknowledge(&mut self) {
+            let mut buffer = [0; 4096];
+            let list = self.events.recv(&mut buffer, RecvFlags::NONE).unwrap();
+            for message in &list {
+                self.rounds.feed_barrier(&message);
+            }
+        }
+
+        fn lose(&mut self) {
+            let since = SystemTime::now();
+            let loss = Loss::new(3, since, since);
+            self.rounds.note_loss(&loss, &mut self.links, self.now);
+        }
+
+        /// From the opening to the merge's end.
+        fn complete(&mut self) -> Resync {
+            self.merge(0).expect("it repairs something")
+        }
+
+        /// From the opening to the end of a merge that finds this many differences.
+        fn merge(&mut self, found_count: u64) -> Option<Resync> {
+            self.advance();
+            for _ in 0..2 {
+                self.acknowledge();
+                self.advance();
+                assert!(self.links.count > 0, "there is a loopback device");
+            }
+            assert!(self.rounds.is_merging());
+            self.finish(found_count)
+        }
+
+        fn finish(&mut self, found_count: u64) -> Option<Resync> {
+            let merged = Merged {
+                entry_count: self.links.count,
+                found_count,
+                is_open: false,
+            };
+            self.rounds.finish(merged, &mut self.links, self.now)
+        }
+
+        fn change(&mut self) {
+            self.rounds.note_change(&mut self.links, self.now);
+        }
+    }
+
+    #[test]
+    fn a_round_has_a_barrier_before_and_behind_its_dump() {
+        let mut round = Round::new(INTERVAL);
+        assert_eq!(round.advance(), Progress::Waits);
+        assert!(
+            !round.rounds.is_under_way(),
+            "no dump before the first barrier"
+        );
+        round.acknowledge();
+        assert_eq!(round.advance(), Progress::Waits);
+        assert!(round.links.count > 0 && !round.rounds.is_merging());
+        round.acknowledge();
+        assert_eq!(round.advance(), Progress::Merges);
+        let resync = round.finish(0).unwrap();
+        assert_eq!(
+            (resync.reason, resync.lost_count),
+            (ResyncReason::Snapshot, 0)
+        );
+        assert!(round.rounds.is_synced());
+        let audit = round.now + Duration::from_secs(15);
+        assert_eq!(round.rounds.due(round.now), Some(audit));
+    }
+
+    #[test]
+    fn a_late_acknowledgement_will_do() {
+        let mut round = Round::new(INTERVAL);
+        round.advance();
+        for _ in 0..3 {
+            round.now += PATIENCE;
+            round.advance();
+        }
+        assert_eq!(round.rounds.request_count(), 4);
+        round.acknowledge();
+        round.advance();
+        assert!(round.rounds.is_under_way(), "the first of four");
+        // The other three are not what the dump's end waits for.
+        for _ in 0..3 {
+            round.acknowledge();
+            round.advance();
+            assert!(!round.rounds.is_merging());
+        }
+        round.acknowledge();
+        assert_eq!(round.advance(), Progress::Merges);
+    }
+
+    #[test]
+    fn a_change_before_the_dump_begins_is_in_the_dump() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        round.now += INTERVAL;
+        round.lose();
+        round.now += CALM;
+        round.advance();
+        round.change();
+        round.acknowledge();
+        round.advance();
+        assert!(round.rounds.is_under_way());
+        // A later change needs another round, and does not end this one.
+        let begun_at = round.now;
+        round.change();
+        assert!(round.rounds.is_under_way() && !round.rounds.is_synced());
+        assert_eq!(
+            (round.links.abandoned_count, round.links.change_count),
+            (0, 1)
+        );
+        round.acknowledge();
+        assert_eq!(round.advance(), Progress::Merges);
+        let resync = round.finish(0).unwrap();
+        assert_eq!(
+            (resync.reason, resync.is_interrupted),
+            (ResyncReason::Loss, true)
+        );
+        assert!(!round.rounds.is_synced());
+        assert_eq!(
+            round.rounds.due(round.now),
+            Some(begun_at + CHANGE_INTERVAL)
+        );
+    }
+
+    #[test]
+    fn an_audit_reports_only_what_it_finds() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        for found_count in [0, 3] {
+            round.now = round.rounds.due(round.now).unwrap();
+            round.advance();
+            assert!(round.rounds.is_synced(), "nothing is known to be wrong");
+            let resync = round.merge(found_count);
+            assert_eq!(
+                resync.map(|resync| (resync.reason, resync.lost_count)),
+                (found_count > 0).then_some((ResyncReason::Audit, 0))
+            );
+        }
+        let health = round.rounds.health();
+        assert_eq!((health.audit_count, health.audit_difference_count), (2, 3));
+        assert_eq!(health.wrong_since, None);
+    }
+
+    #[test]
+    fn an_audit_that_a_loss_disturbs_becomes_a_repair_at_once() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        round.now = round.rounds.due(round.now).unwrap();
+        round.advance();
+        round.acknowledge();
+        round.advance();
+        assert!(round.rounds.is_under_way());
+        round.lose();
+        assert!(!round.rounds.is_under_way() && !round.rounds.is_synced());
+        assert_eq!(round.links.abandoned_count, 1);
+        assert_eq!(round.rounds.due(round.now), Some(round.now + CALM));
+        // Nobody waits for the acknowledgement at the dump's end now.
+        round.acknowledge();
+        round.now += CALM;
+        assert_eq!(round.complete().reason, ResyncReason::Loss);
+    }
+
+    #[test]
+    fn losses_beyond_counting_stay_at_the_largest_number() {
+        let mut round = Round::new(INTERVAL);
+        let since = SystemTime::now();
+        for _ in 0..2 {
+            let loss = Loss::new(u64::MAX, since, since);
+            round.rounds.note_loss(&loss, &mut round.links, round.now);
+            round.rounds.note_unreadable(&mut round.links, round.now);
+        }
+        round.now += LONGEST_STORM;
+        assert_eq!(round.complete().lost_count, u64::MAX);
+    }
+
+    #[test]
+    fn a_failing_round_is_tried_again_later_and_reported_until_it_works() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        round.now += INTERVAL;
+        round.lose();
+        for count in 1..=3 {
+            round.now = round.rounds.due(round.now).unwrap();
+            let Round {
+                rounds, links, now, ..
+            } = &mut round;
+            let mute = Socket::open(Protocol::USERSOCK).unwrap(); // the kernel refuses what it is sent
+            rounds.advance(links, &mute, *now).unwrap_err();
+            let health = rounds.health();
+            assert_eq!(health.failed_count, count);
+            assert!(health.failing_since.is_some() && health.error.is_some());
+            let wait = rounds.due(*now).unwrap() - *now;
+            assert_eq!(wait, INTERVAL * 2u32.pow(count - 1));
+        }
+        round.now = round.rounds.due(round.now).unwrap();
+        round.complete();
+        let health = round.rounds.health();
+        assert_eq!((health.failed_count, health.error), (0, None));
+        assert_eq!((health.failing_since, health.failed_total_count), (None, 3));
+    }
+
+    #[test]
+    fn a_round_waits_for_calm_but_not_for_ever() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        round.now += INTERVAL;
+        let storm_began_at = round.now;
+        while round.now + CALM < storm_began_at + LONGEST_STORM {
+            round.lose();
+            assert_eq!(round.rounds.due(round.now), Some(round.now + CALM));
+            round.now += CALM / 2;
+        }
+        // Less than the calm is left of the longest storm.
+        round.lose();
+        assert_eq!(
+            round.rounds.due(round.now),
+            Some(storm_began_at + LONGEST_STORM)
+        );
+    }
+
+    #[test]
+    fn rounds_keep_their_interval_once_a_dump_has_begun() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        let begun_at = round.now;
+        round.lose();
+        assert_eq!(round.rounds.due(round.now), Some(begun_at + INTERVAL));
+        round.now = begun_at + INTERVAL;
+        let resync = round.complete();
+        assert_eq!((resync.reason, resync.lost_count), (ResyncReason::Loss, 3));
+    }
+
+    #[test]
+    fn an_interval_beyond_the_clock_means_never() {
+        let mut round = Round::new(Duration::MAX);
+        round.complete();
+        round.lose();
+        assert_eq!(round.rounds.due(round.now), None);
+        assert!(!round.rounds.is_synced());
+    }
+
+    #[test]
+    fn an_end_dumps_without_events() {
+        let mut round = Round::new(INTERVAL);
+        round.complete();
+        round.lose();
+        round.rounds.dump_at_end(&mut round.links, None).unwrap();
+        assert!(round.links.count > 0 && round.rounds.is_merging());
+    }
+}

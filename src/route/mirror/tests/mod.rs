@@ -1,0 +1,274 @@
+//! Tests of the table without a kernel.
+
+mod kernel;
+mod random;
+
+use self::kernel::{Entry, Kernel, one};
+use super::Change;
+use super::fib::Fib;
+use super::kept;
+use crate::event_kind::EventKind;
+use crate::message::flags;
+use crate::mirror::{Random, Slice, Table as _, step_count};
+use crate::{Family, MessageBuilder, MessageList};
+
+#[test]
+fn no_changed_byte_of_an_event_breaks_the_table() {
+    let kernel = Kernel::default();
+    let hops = vec![(1, Some(1)), (2, Some(2))];
+    let entry = Entry {
+        prefix_len: 64,
+        priority: 1024,
+        protocol: 3,
+        hops,
+        made_at: 0,
+    };
+    let bytes = kernel.message(Family::INET6, 1, &entry, EventKind::New, flags::REPLACE);
+    let mut fib = Fib::new();
+    fib.begin_dump();
+    for index in 4..bytes.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut changed = bytes.clone();
+            changed[index] ^= change;
+            for message in &MessageList::new(&changed) {
+                fib.feed_dumped(&message);
+                fib.feed(&message, &mut |_| {});
+            }
+        }
+    }
+    fib.begin_merge();
+    fib.merge(&mut Slice::endless(), &mut |_| {});
+    fib.finish();
+    assert_eq!(fib.iter().count(), fib.len());
+    assert_ne!(fib.len(), 0);
+}
+
+/// Routes with the same key: each device has its `fe80::/64`, and IPv4 ones may be appended without end.
+fn crowd(family: Family, count: u32) -> impl Iterator<Item = Vec<u8>> {
+    (1..=count).map(move |number| {
+        let mut bytes = Vec::new();
+        let (prefix_len, dst): (u8, &[u8]) = match family {
+            Family::INET6 => (64, &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            _ => (16, &[10, 1, 0, 0]),
+        };
+        let mut builder = MessageBuilder::new(&mut bytes, 24, 0)
+            .bytes(&[family.into(), prefix_len, 0, 0, 254, 2, 0, 1, 0, 0, 0, 0])
+            .attribute_u32(15, 254)
+            .attribute(1, dst)
+            .attribute_u32(6, 256);
+        if family == Family::INET {
+            builder = builder.attribute(5, &number.to_be_bytes());
+        }
+        builder.attribute_u32(4, number).finish().unwrap();
+        bytes
+    })
+}
+
+fn with_flags(mut bytes: Vec<u8>, message_type: u16, flags: u16) -> Vec<u8> {
+    bytes[4..6].copy_from_slice(&message_type.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+    bytes
+}
+
+/// How many routes are looked at, per route, while a crowd of them is dumped twice amid events, and merged.
+fn steps_per_route(family: Family, count: u32) -> u64 {
+    let before = step_count();
+    let mut fib = Fib::new();
+    let mut change_count = 0;
+    let mut hear = |_: Change<'_>| change_count += 1;
+    for round in 0..2 {
+        fib.begin_dump();
+        for bytes in crowd(family, count) {
+            fib.feed_dumped(&one(&bytes));
+        }
+        if round == 1 {
+            let crowd = crowd(family, count).enumerate();
+            for (index, bytes) in crowd.filter(|(index, _)| index % 3 != 0) {
+                let (message_type, flags) = [(25, 0), (24, flags::REPLACE)][index % 3 - 1];
+                fib.feed(&one(&with_flags(bytes, message_type, flags)), &mut hear);
+            }
+        }
+        fib.begin_merge();
+        fib.merge(&mut Slice::endless(), &mut hear);
+        fib.finish();
+        fib.clear(&mut Slice::endless());
+    }
+    let deleted_count = (0..count).filter(|index| index % 3 == 1).count();
+    assert_eq!(fib.len(), count as usize - deleted_count);
+    assert_eq!(change_count, count as usize + deleted_count);
+    (step_count() - before) / u64::from(count)
+}
+
+#[test]
+fn a_crowd_at_one_place_takes_no_more_work_for_each_than_a_few() {
+    for family in [Family::INET, Family::INET6] {
+        let [few, many] = [10, 4000].map(|count| steps_per_route(family, count));
+        assert!(few > 2 && many <= few + 2, "{few} {many}");
+    }
+}
+
+/// How many routes are looked at, per event, while two routes replace each other and a dump is read.
+fn steps_per_replacement(count: u32) -> u64 {
+    let mut fib = Fib::new();
+    let routes: Vec<_> = crowd(Family::INET, 2).collect();
+    fib.begin_dump();
+    fib.feed_dumped(&one(&routes[0]));
+    fib.begin_merge();
+    fib.merge(&mut Slice::endless(), &mut |_| {});
+    fib.finish();
+    fib.clear(&mut Slice::endless());
+    fib.begin_dump();
+    let before = step_count();
+    for route in routes.iter().rev().cycle().take(count as usize) {
+        let event = with_flags(route.clone(), 24, flags::REPLACE);
+        fib.feed(&one(&event), &mut |_| {});
+    }
+    assert!(fib.slots.slot_count() <= 4, "{}", fib.slots.slot_count());
+    (step_count() - before) / u64::from(count)
+}
+
+#[test]
+fn routes_that_replace_each_other_take_no_more_work_the_longer_they_do() {
+    let [few, many] = [10, 4000].map(steps_per_replacement);
+    assert!(few > 2 && many <= few + 2, "{few} {many}");
+}
+
+#[test]
+fn what_is_abandoned_is_cleared_a_little_at_a_time() {
+    let mut fib = Fib::new();
+    fib.begin_dump();
+    for bytes in crowd(Family::INET, 1000) {
+        fib.feed_dumped(&one(&bytes));
+    }
+    let before = step_count();
+    fib.abandon_dump();
+    assert!((step_count() - before) == 0 && !fib.is_cleared());
+    let mut call_count = 1;
+    while !fib.clear(&mut Slice::of_steps(1)) {
+        call_count += 1;
+    }
+    assert!(call_count > 1000, "{call_count}");
+    // Nothing is left of it.
+    fib.begin_dump();
+    fib.begin_merge();
+    fib.merge(&mut Slice::endless(), &mut |_| panic!("told"));
+    assert_eq!(fib.len(), 0);
+}
+
+#[test]
+fn the_hash_is_of_what_makes_a_route_the_same() {
+    let kernel = Kernel::default();
+    let slots = super::slots::Slots::new();
+    let mut random = Random::new(1);
+    let mut routes = Vec::new();
+    for _ in 0..120 {
+        let family = [Family::INET, Family::INET6][random.below(2) as usize];
+        let gateway = (random.percent(50) || family == Family::INET).then_some(1);
+        let hop = (u8::try_from(random.below(2)).unwrap(), gateway);
+        let hop_count = if family == Family::INET6 && gateway.is_some() {
+            1 + random.below(2)
+        } else {
+            1
+        };
+        let entry = Entry {
+            prefix_len: 16,
+            priority: random.below(2),
+            protocol: [3, 9][random.below(2) as usize],
+            hops: vec![hop; hop_count as usize],
+            made_at: 0,
+        };
+        let mut bytes = kernel.message(family, 1, &entry, EventKind::New, 0);
+        if random.percent(30) {
+            bytes[24] = 16; // its hop's device has no carrier
+        }
+        let mut kept = Vec::new();
+        kept::keep(&one(&bytes), &mut kept);
+        routes.push(kept);
+    }
+    let mut same_count = 0;
+    for one in &routes {
+        for other in &routes {
+            let is_same = kept::is_same(one, other);
+            let is_hash_same = slots.identity_hash(one) == slots.identity_hash(other);
+            assert_eq!(is_same, is_hash_same, "{one:?} {other:?}");
+            same_count += u32::from(is_same && one != other);
+        }
+    }
+    assert!(same_count > 100, "{same_count}");
+}
+
+/// A table after an empty first dump.
+fn synced() -> Fib {
+    let mut fib = Fib::new();
+    fib.begin_dump();
+    fib.begin_merge();
+    fib.merge(&mut Slice::endless(), &mut |_| {});
+    fib.finish();
+    fib
+}
+
+/// Which of these events of one IPv6 route with gateways need another dump.
+fn need_dumps(events: &[(EventKind, u16, &[u8])]) -> Vec<bool> {
+    let kernel = Kernel::default();
+    let mut fib = synced();
+    let needs = events.iter().map(|&(kind, flags, gateways)| {
+        let entry = Entry {
+            prefix_len: 64,
+            priority: 1024,
+            protocol: 3,
+            hops: gateways.iter().map(|gateway| (1, Some(*gateway))).collect(),
+            made_at: 0,
+        };
+        let bytes = kernel.message(Family::INET6, 1, &entry, kind, flags);
+        fib.feed(&one(&bytes), &mut |_| {})
+    });
+    needs.collect()
+}
+
+#[test]
+fn events_of_a_multipath_route_in_the_wrong_order_need_a_dump() {
+    let (new, gone) = (EventKind::New, EventKind::Delete);
+    let create = flags::CREATE;
+    // In order.
+    let told = [
+        (new, create | flags::EXCL, &[1][..]),
+        (new, create | flags::APPEND, &[1, 2, 3]),
+        (gone, 0, &[2]),
+        (new, flags::REPLACE, &[1, 4]),
+        (new, flags::REPLACE, &[1, 4]),
+        (new, 0, &[1, 4]), // offloaded
+        (new, create, &[4, 1, 5]),
+        (gone, 0, &[5, 1, 4]),
+        (new, create, &[1, 4]),
+        (gone, 0, &[1]),
+        (gone, 0, &[4]),
+    ];
+    assert_eq!(need_dumps(&told), [false; 11]);
+    // The end of the first route comes after the second route.
+    for second in [&[1, 2][..], &[2], &[3, 4]] {
+        let told = [
+            (new, create, &[1, 2][..]),
+            (new, create, second),
+            (gone, 0, &[1, 2]),
+        ];
+        let needs = need_dumps(&told);
+        assert!(!needs[0] && needs[1], "{second:?}");
+        assert_eq!(needs[2], second != [1, 2], "{second:?}");
+    }
+    // The whole route ends before one more hop is reported.
+    let told = [
+        (new, create, &[1, 2][..]),
+        (gone, 0, &[1, 2, 3]),
+        (new, create | flags::APPEND, &[1]),
+    ];
+    assert_eq!(need_dumps(&told), [false, true, false]);
+    // The end comes before the beginning.
+    assert_eq!(need_dumps(&[(gone, 0, &[1, 2])]), [true]);
+    // Of two events that each add a hop, the first one comes later.
+    let told = [
+        (new, create, &[1][..]),
+        (new, create, &[1, 2, 3]),
+        (new, create, &[1, 2]),
+    ];
+    assert_eq!(need_dumps(&told), [false, false, true]);
+}
