@@ -36,8 +36,8 @@ fn limit_files(follower: &Follower, most: Option<u64>) -> Rlimit {
     prlimit(Pid::from_raw(id), Resource::Nofile, limit).expect("a limit")
 }
 
-const CANNOT: &str = "the mirror cannot be compared with the kernel's table: ";
-const AGAIN: &str = "mirror: it is the kernel's table again";
+const CANNOT: &str = "could not compare the mirror with the kernel's table: ";
+const AGAIN: &str = "the mirror equals the kernel's table again";
 
 fn count_of(words: &str, follower: &Follower) -> usize {
     follower.errors().matches(words).count()

@@ -185,7 +185,7 @@ fn delays_are_lines_and_a_plain_collector_has_losses_instead() {
     }
     let failures = reliable.stat("delivery_failures");
     assert_eq!(told, failures);
-    let line = format!("delivery failures (a DESTROY is sent again): {failures}");
+    let line = format!("delivery failures (the kernel resends a DESTROY): {failures}");
     assert!(
         failures > 0 && reliable.errors.contains(&line),
         "{}",

@@ -200,7 +200,7 @@ fn an_end_before_the_first_round_leaves_the_former_file() {
     make_routes(30_000..30_001);
     let ended = follower.wait();
     ended.assert_good();
-    let words = "the table is not written: the end came before the kernel's was read";
+    let words = "the table is not written, because the end came before the kernel's was read";
     assert!(ended.errors.contains(words), "{}", ended.errors);
     assert_eq!(fs::read_to_string(&file).expect("the file"), "precious\n");
     assert_eq!(unfinished(&directory), [""; 0]);
@@ -229,7 +229,7 @@ fn a_table_that_may_be_wrong_comes_with_a_warning() {
     ask(&follower);
     await_warning(
         &follower,
-        "events were lost, and the table is not made right yet",
+        "events were lost, and the mirror is not repaired yet",
     );
     assert!(read_table(&file).len() < 1000);
     follower.end().assert_good();

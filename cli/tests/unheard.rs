@@ -49,7 +49,7 @@ fn flows_that_make_no_events_are_named_at_the_start() {
     ] {
         let told = warnings(&format!("{briefly} {arguments}"));
         assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("2 flows are there already: "), "{told:?}");
+        assert!(told[0].contains("2 flows exist already: "), "{told:?}");
         assert!(told[0].contains(remedy), "{told:?}");
     }
     set_events("1");

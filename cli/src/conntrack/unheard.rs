@@ -1,4 +1,4 @@
-//! Flows that make no events, of which a user who waits for events should know at once.
+//! The warning of flows that make no events, for a user who would wait for them.
 
 use crate::host::listeners::NetlinkSockets;
 use crate::host::sysctl;
@@ -6,15 +6,15 @@ use crate::host::sysctl;
 const EVENTS: &str = "net.netfilter.nf_conntrack_events";
 const COUNT: &str = "net.netfilter.nf_conntrack_count";
 
-/// What this namespace's flows will not report. To be asked before this program listens itself: from then on flows that begin
-/// make events.
+/// The warning of flows in this namespace that make no events, if there are such. Call it before this program listens,
+/// because from then on all new flows make events.
 pub fn warning(audits: bool) -> Option<String> {
     warning_of(sysctl::read(EVENTS)?, sysctl::read(COUNT)?, audits, || {
         NetlinkSockets::read().conntrack_listener_count()
     })
 }
 
-/// `audits`: a mirror shows what becomes of such flows.
+/// `audits`: whether the audits of a mirror show what becomes of such flows.
 fn warning_of(
     events: i64,
     flow_count: i64,
@@ -23,10 +23,10 @@ fn warning_of(
 ) -> Option<String> {
     let set = format!("sysctl -w {EVENTS}=1");
     match events {
-        // net/netfilter/nf_conntrack_ecache.c, nf_ct_ecache_ext_add: but what a rule asks for.
+        // A rule can still ask for events: nf_ct_ecache_ext_add in net/netfilter/nf_conntrack_ecache.c.
         0 => Some(format!(
-            "nf_conntrack_events is 0: flows that begin now make no events, except where a rule asks for them (nft's ct event \
-             set); {set} lets those that begin later make events"
+            "nf_conntrack_events is 0: new flows make no events, unless a rule asks for them (nft's ct event set); \
+             {set} makes later flows report their events"
         )),
         2 if flow_count > 0 && listener_count() == 0 => {
             let mirror = if audits {
@@ -35,8 +35,8 @@ fn warning_of(
                 "--mirror shows what becomes of them"
             };
             Some(format!(
-                "{flow_count} flows are there already: those that began while no program listened to conntrack events make \
-                 none, not even at their end; {mirror}, and {set} lets every flow that begins later make events"
+                "{flow_count} flows exist already: those that began while no program listened to conntrack events make \
+                 no events, not even at their end; {mirror}, and {set} makes every later flow report its events"
             ))
         }
         _ => None,
@@ -55,7 +55,7 @@ mod tests {
             (1, 5, 0, None),
             (2, 0, 0, None),
             (2, 5, 1, None),
-            (2, 5, 0, Some("5 flows are there already")),
+            (2, 5, 0, Some("5 flows exist already")),
         ] {
             let warning = warning_of(events, flow_count, false, || listener_count);
             let starts = |words: &str| warning.as_ref().is_some_and(|text| text.starts_with(words));

@@ -1,4 +1,4 @@
-//! What is missing, summed up: for standard error while it runs, and for the end.
+//! The sum of what is missing, which is reported on standard error while the command runs and completed at the end.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,14 +15,14 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// The gaps of the counted sockets.
 pub struct Gaps {
     all: Sum,
-    /// Not yet on standard error.
+    /// Those that are not yet reported on standard error.
     unreported: Sum,
-    /// Whether they are reported there at all.
+    /// Whether they are reported on standard error at all.
     has_log: bool,
     reported_at: Option<Instant>,
-    /// No report before this.
+    /// The earliest time of the next report.
     report_at: Instant,
-    /// Up to when losses have lines.
+    /// The time up to which losses have lines.
     until: SystemTime,
 }
 
@@ -31,7 +31,7 @@ pub struct Gaps {
 struct Sum {
     lost: u64,
     delayed: u64,
-    /// Truncated or malformed datagrams, and what no counter has.
+    /// Truncated or malformed datagrams, and others that no counter of the kernel has.
     unreadable: u64,
 }
 
@@ -47,7 +47,7 @@ impl Gaps {
         }
     }
 
-    /// Takes note of a gap that gets its line.
+    /// Notes a gap that gets a line.
     pub fn note(&mut self, gap: &Gap<'_>) {
         if let Gap::Lost(loss) | Gap::Delayed(loss) = gap {
             self.until = loss.until;
@@ -63,8 +63,8 @@ impl Gaps {
         (self.unreported != Sum::default()).then_some(self.report_at)
     }
 
-    /// Reports the sum of what is missing on standard error: the first time at once, then at most once a minute. A
-    /// service's log has it this way, whatever becomes of the events.
+    /// Reports the sum of what is missing on standard error: the first time at once, then at most once a minute. So the
+    /// log of a service shows losses, wherever the events go.
     pub fn report(&mut self, console: &mut Console) {
         let now = Instant::now();
         if self.due().is_none_or(|due| now < due) {
@@ -110,7 +110,7 @@ impl Sum {
         match gap {
             Gap::Lost(loss) => self.lost += loss.count,
             Gap::Delayed(loss) => self.delayed += loss.count,
-            // The former has a warning of its own, and the latter is in the summary.
+            // A retry has a warning of its own, and unread datagrams are in the summary.
             Gap::Missing(Notice::Retried(_)) | Gap::Unread { .. } => {}
             Gap::Truncated { .. } | Gap::Malformed(_) | Gap::Missing(_) => self.unreadable += 1,
         }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_line_yet_is_left_for_the_end() {
+    fn gaps_without_a_line_are_left_for_the_end() {
         let mut summary = Summary::default();
         let mut gaps = Gaps::new(false);
         gaps.note(&lost(2));

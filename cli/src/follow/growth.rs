@@ -1,4 +1,4 @@
-//! Receive buffers that grow when they were too small.
+//! Receive buffers grow when they were too small.
 
 use nlring::{Event, Notice, Running, Socket, SocketId};
 
@@ -9,11 +9,11 @@ use crate::write::console::Console;
 
 /// Doubles the receive buffers of sockets that have overrun, once a turn.
 pub struct Growth {
-    /// Up to here, as it is asked of the kernel. None: never.
+    /// The largest size to request from the kernel. None: buffers do not grow.
     max_bytes: Option<usize>,
-    /// Those of this turn, and what has happened to them.
+    /// The sockets that overran in this turn, and what happened to them.
     overrun: Vec<(SocketId, &'static str)>,
-    has_told_limit: bool,
+    has_reported_limit: bool,
 }
 
 impl Growth {
@@ -21,11 +21,11 @@ impl Growth {
         Self {
             max_bytes,
             overrun: Vec::new(),
-            has_told_limit: false,
+            has_reported_limit: false,
         }
     }
 
-    /// Notes which socket's receive buffer was too small.
+    /// Notes the socket whose receive buffer was too small, if the event says so.
     pub fn note(&mut self, event: &Event<'_>) {
         let (socket, what) = match event {
             Event::Lost(socket, _) => (*socket, "a loss"),
@@ -37,7 +37,7 @@ impl Growth {
         }
     }
 
-    /// Has the buffers of those grow, and says so.
+    /// Doubles the receive buffer of each socket that overran in this turn, and reports it.
     pub fn after_turn(&mut self, running: &Running, console: &mut Console) -> Result<(), Failure> {
         for (id, what) in std::mem::take(&mut self.overrun) {
             if let (Some(max_bytes), Some(socket)) = (self.max_bytes, running.socket(id)) {
@@ -63,10 +63,10 @@ impl Growth {
             let [from, to] = [before, buffer.granted_bytes].map(|size| Bytes(size as u64));
             console.say(format_args!("receive buffer: {from} -> {to} after {what}"));
         }
-        if buffer.is_clamped() && !self.has_told_limit {
-            self.has_told_limit = true;
+        if buffer.is_clamped() && !self.has_reported_limit {
+            self.has_reported_limit = true;
             console.warn(format_args!(
-                "the kernel lets the receive buffer grow no further: {}",
+                "the kernel limits the receive buffer: {}",
                 LargerBuffer(max_bytes)
             ));
         }
@@ -74,8 +74,8 @@ impl Growth {
     }
 }
 
-/// What to ask for to have twice the size, or the most there may be. None: it has that. The kernel reads back twice what it
-/// took, so what it reads back is already the double.
+/// The size to request for a doubled buffer, or the largest one that is allowed. None: the buffer has that already. The
+/// kernel reports twice the size that it was asked for, so the reported size is already the double.
 fn doubled(granted_bytes: usize, max_bytes: usize) -> Option<usize> {
     (granted_bytes < max_bytes.saturating_mul(2)).then_some(granted_bytes.min(max_bytes))
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_doubles_up_to_the_most() {
+    fn a_size_doubles_up_to_the_limit() {
         const KIB: usize = 1 << 10;
         let mut granted = 32 * KIB; // 16 KiB were asked for
         let mut asked = Vec::new();

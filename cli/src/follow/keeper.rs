@@ -14,7 +14,7 @@ use crate::write::console::Console;
 pub struct Keeper {
     table: Option<TableFile>,
     watch: MirrorWatch,
-    /// Why the table may be wrong whenever it may be.
+    /// The reason to give when the table may be wrong.
     doubt: &'static str,
     /// What the table was worth after the last turn.
     worth: Worth,
@@ -66,8 +66,8 @@ impl Keeper {
 
     /// Reports what is new about the mirror, and writes a slice of the table if it was asked for.
     ///
-    /// `is_complete` and `health` are the mirror's. `entries` gives its entries from a position on, and `format` appends the
-    /// line of one.
+    /// `is_complete` and `health` are the mirror's. `entries` gives its entries from a position on, and `format`
+    /// appends the line of one.
     pub fn after_turn<T, I: Iterator<Item = (usize, T)>>(
         &mut self,
         is_complete: bool,
@@ -118,7 +118,7 @@ impl Keeper {
 pub fn warn_of_last_round(finished: nlring::Result<()>, console: &mut Console) {
     if let Err(error) = finished {
         console.warn(format_args!(
-            "the mirror could not be compared with the kernel's table at the end: {error}"
+            "could not compare the mirror with the kernel's table at the end: {error}"
         ));
     }
 }

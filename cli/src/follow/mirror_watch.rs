@@ -1,4 +1,4 @@
-//! Messages about the state of a mirror's table: it cannot be repaired, since when and why; and it is right again.
+//! Messages about the state of a mirror: that it cannot be repaired, since when and why, and that it is right again.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -8,22 +8,23 @@ use nlring_print::rfc3339;
 
 use crate::write::console::Console;
 
-/// How long a table may be wrong because events are lost before that is worth a line, and the time between two such lines.
+/// How long losses may keep a table from being repaired before that is worth a line, and the time between two such
+/// lines.
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub struct MirrorWatch {
-    /// Something was said, and not yet that it is over.
+    /// Whether something was reported that is not yet reported as over.
     has_warned: bool,
-    /// It was said that the kernel cannot be asked.
+    /// Whether it was reported that the kernel cannot be asked.
     has_told_error: bool,
-    /// It was said that there is no room.
+    /// Whether it was reported that there is no room.
     has_told_full: bool,
     /// When the table was first seen wrong.
     wrong_from: Option<Instant>,
     /// When events were last lost.
     lost_at: Option<Instant>,
-    /// When it was last said that losses go on.
+    /// When it was last reported that losses go on.
     told_losses_at: Option<Instant>,
 }
 
@@ -37,24 +38,24 @@ enum Line {
 }
 
 impl MirrorWatch {
-    /// Events were lost.
+    /// Notes that events were lost.
     pub fn note_loss(&mut self, now: Instant) {
         self.lost_at = Some(now);
     }
 
-    /// Says what is new about the table.
+    /// Reports what is new about the table.
     pub fn look(&mut self, health: &MirrorHealth<'_>, now: Instant, console: &mut Console) {
         match self.line(health, now) {
             Some(Line::Error) => console.warn(format_args!(
-                "the mirror cannot be compared with the kernel's table: {}; it goes on following events, and tries again",
+                "could not compare the mirror with the kernel's table: {}; it still follows events, and tries again",
                 health.error.unwrap_or_default()
             )),
             Some(Line::Full) => console.warn(
-                "the mirror is full (--mirror-memory): what is new is shown and not kept, so the table is incomplete until there \
-                 is room again; a larger --mirror-memory keeps all",
+                "the mirror is full (--mirror-memory): new entries are shown but not kept, so the table is incomplete \
+                 until there is room again; a larger --mirror-memory keeps them all",
             ),
             Some(Line::Losses) => console.warn(losses(health)),
-            Some(Line::RightAgain) => console.say("mirror: it is the kernel's table again"),
+            Some(Line::RightAgain) => console.say("the mirror equals the kernel's table again"),
             None => {}
         }
     }
@@ -94,8 +95,8 @@ fn losses(health: &MirrorHealth<'_>) -> impl fmt::Display {
     let since = health.wrong_since.map(rfc3339).unwrap_or_default();
     let count = health.failed_count;
     format!(
-        "the mirror may be wrong since {since}, and cannot be repaired while events go on being lost ({count} dumps in a \
-         row failed): a larger --recv-buffer or --recv-buffer-max, or an --output that takes lines faster, can end that"
+        "the mirror may be wrong since {since}, and cannot be repaired while events keep being lost ({count} dumps \
+         in a row failed): a larger --recv-buffer or --recv-buffer-max, or an --output that takes lines faster, can end that"
     )
 }
 
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_once_and_that_it_is_over() {
+    fn an_error_is_reported_once_and_so_is_its_end() {
         let (mut watch, now) = (MirrorWatch::default(), Instant::now());
         let failing = |count| health(true, count, Some("no memory"));
         assert_eq!(watch.line(&failing(1), now), Some(Line::Error));
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_that_go_on_are_told_each_minute() {
+    fn losses_that_go_on_are_reported_each_minute() {
         let (mut watch, start) = (MirrorWatch::default(), Instant::now());
         let mut told = Vec::new();
         for second in 0..=200 {
@@ -140,7 +141,7 @@ mod tests {
         assert_eq!(
             told,
             [(60, Line::Losses), (120, Line::Losses), (180, Line::Losses)],
-            "and not that it is right, because a dump that failed is not made good yet"
+            "and not that it is right, because no dump has succeeded yet"
         );
         assert_eq!(
             watch.line(&health(false, 0, None), start),
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_waits_for_its_repair_is_no_news() {
+    fn a_table_that_waits_for_its_repair_is_not_reported() {
         let (mut watch, start) = (MirrorWatch::default(), Instant::now());
         watch.note_loss(start);
         for second in 0..600 {

@@ -1,4 +1,4 @@
-//! Following events: what `conntrack` and `route` share from the first socket to the summary.
+//! What all commands that follow events share, from the first socket to the summary.
 
 pub mod collect;
 mod gaps;

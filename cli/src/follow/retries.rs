@@ -1,4 +1,4 @@
-//! System calls of the engine that failed and are made again: said on standard error, at most once a second.
+//! Warns of system calls that failed and that the engine repeats, at most once a second.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub struct Retries {
-    /// What this turn has to say.
+    /// The first failure of this turn.
     failure: Option<String>,
     warned_at: Option<Instant>,
 }
@@ -30,7 +30,7 @@ impl Retries {
         let now = Instant::now();
         if self.warned_at.is_none_or(|at| now >= at + INTERVAL) {
             self.warned_at = Some(now);
-            console.warn(format_args!("{failure}; it is tried again"));
+            console.warn(format_args!("{failure}; nlring tries again"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A command from its options to its exit code: what it works with, and what is told at its end.
+//! The frame of a command that follows events: from its options to its summary and exit code.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::write::console::Console;
 use crate::write::output::Output;
 use crate::write::place::Place;
 
-/// The exit code that a shell makes of SIGINT; it stands for a second one.
+/// The exit code after a second signal: the one that a shell reports for SIGINT.
 const INTERRUPTED: u8 = 130;
 
-/// Runs a command from its options to its exit code. However `job` ends, the summary is printed and written, and every
-/// failure is reported.
+/// Runs a command from its options to its outcome. However `job` ends, the summary is printed and written, and every
+/// failure is returned.
 pub fn run(
     arguments: &CommonArguments,
     console: &mut Console,
@@ -51,18 +51,18 @@ pub fn run(
         console.say(&summary);
     }
     let is_usage = matches!(failures.first(), Some(Failure::Usage(_)));
-    // After wrong usage nothing has run, and the file may be another than was meant.
+    // After wrong usage nothing has run, and the user may have meant another file.
     if let Some(stats) = stats.filter(|_| !is_usage) {
         failures.extend(stats.write(&summary).err());
     }
     Failures::or(code, failures)
 }
 
-/// What a command works with.
+/// The means that a command works with.
 pub struct Session<'a> {
     pub console: &'a mut Console,
     pub summary: &'a mut Summary,
-    /// What else has failed beside the job, to be reported after it.
+    /// Failures beside that of the job, which are reported after it.
     pub further_failures: &'a mut Vec<Failure>,
     pub output: Output,
     signals: Option<Signals>,
@@ -71,7 +71,7 @@ pub struct Session<'a> {
     pub stats_interval: Option<Duration>,
     /// Whether --output's file is emptied before the first line.
     pub truncates: bool,
-    /// Up to where losses have receive buffers grow. None: they stay as they are.
+    /// The size up to which the receive buffers grow after losses. None: they do not grow.
     pub recv_buffer_max_bytes: Option<usize>,
     backend: Backend,
     wait: Wait,
@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
                 "--output and --stats name the same file; give each its own".to_owned(),
             ));
         }
-        // Only now: opening a named pipe waits for its reader, and a signal must be able to end that.
+        // After the output, because opening a named pipe waits for its reader, and a signal must end that wait.
         let signals = Signals::install(requests.clone(), output.can_reopen())
             .map_err(|error| Failure::Other(format!("handle signals: {error}")))?;
         Ok(Self {
@@ -113,7 +113,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// The option that has this file too, under whatever name.
+    /// The other option that names this file, by whatever path.
     pub fn option_of_file(&self, place: &Place) -> Option<&'static str> {
         let stats = self.stats.and_then(StatsFile::place);
         if self.output.sink().is_file_of(place) {
@@ -133,7 +133,7 @@ impl<'a> Session<'a> {
             .build()?)
     }
 
-    /// Takes --recv-buffer-max over.
+    /// Checks --recv-buffer-max, and lets receive buffers grow up to it.
     pub fn let_recv_buffer_grow(&mut self, collector: &CollectorArguments) -> Result<(), Failure> {
         let (from, up_to) = (collector.recv_buffer_bytes, collector.recv_buffer_max_bytes);
         if let Some(most) = up_to.filter(|&most| most < from) {
@@ -148,7 +148,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Opens a socket in its groups, and warns when its receive buffer is smaller than asked for.
+    /// Opens a socket in its groups, and warns if its receive buffer is smaller than requested.
     pub fn socket(
         &mut self,
         protocol: Protocol,
@@ -158,7 +158,8 @@ impl<'a> Session<'a> {
         self.listen(&Socket::builder(protocol), recv_buffer_bytes, groups)
     }
 
-    /// The same, with the options of a builder.
+    /// Opens a socket with the options of a builder in its groups, and warns if its receive buffer is smaller than
+    /// requested.
     pub fn listen(
         &mut self,
         builder: &SocketBuilder,
@@ -183,7 +184,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Lets signals end the engine from now on. Gives what else they ask for.
+    /// Makes signals end the engine from now on. Returns their other requests.
     pub fn forward_signals(&mut self, stop: StopHandle) -> Result<FileRequests, Failure> {
         let Some(signals) = self.signals.take() else {
             return Ok(FileRequests::default());
@@ -193,18 +194,19 @@ impl<'a> Session<'a> {
             .map_err(|error| Failure::Other(format!("start the thread for signals: {error}")))
     }
 
-    /// Warns when the delay of --wait is longer than the receive buffer can absorb.
+    /// Warns if the delay of --wait is longer than the receive buffer can absorb.
     pub fn warn_if_delay_is_cut(&mut self, running: &Running) {
         if let (Wait::Batch(asked), Some(longest)) = (self.wait, running.longest_delay())
             && longest < asked
         {
-            let left = match longest {
-                Duration::ZERO => "nothing".to_owned(),
-                longest => format!("{longest:?}"),
+            let effect = match longest {
+                Duration::ZERO => {
+                    "has no effect, because the receive buffer is too small".to_owned()
+                }
+                longest => format!("is cut to {longest:?}, which the receive buffer can absorb"),
             };
             self.console.warn(format_args!(
-                "--wait batch:{asked:?} was cut to {left}, which is what the receive buffer can absorb; \
-                 a larger --recv-buffer allows more"
+                "--wait batch:{asked:?} {effect}; a larger --recv-buffer allows more"
             ));
         }
     }

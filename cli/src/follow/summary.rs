@@ -1,4 +1,4 @@
-//! What a run came to: as text for people, and as JSON for --stats.
+//! The summary of a run: as text for people, and as JSON for --stats.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,58 +13,58 @@ use crate::units::{Bytes, rate, ratio};
 pub struct Summary {
     pub received: u64,
     pub dropped: u64,
-    /// With --reliable: also those that were made good.
+    /// With --reliable: including those that succeeded later.
     pub delivery_failures: u64,
     pub truncated: u64,
     pub malformed: u64,
-    /// With fewer bytes than a datagram has; no kernel is known to do this.
+    /// Shorter than any datagram can be. No kernel is known to send such.
     #[serde(skip_serializing_if = "is_zero")]
     pub short: u64,
     pub foreign: u64,
     pub starved: u64,
-    /// System calls that failed and were made again.
+    /// System calls that failed and were repeated.
     pub retried: u64,
     pub unread: u64,
-    /// More may have been unread than were counted.
+    /// Whether more may have been unread than were counted.
     pub unread_is_incomplete: bool,
-    /// With --reliable: ends of flows that were told before, and are left out.
+    /// With --reliable: repeated ends of flows, which are left out.
     pub repeated: u64,
-    /// With --mirror: its own questions by the events' socket, each of which brings an answer among `received` (or
-    /// `dropped`) that is no event.
+    /// With --mirror: the mirror's requests on the events' socket. The answer to each is among `received` or `dropped`,
+    /// and is no event.
     pub requests: u64,
-    /// Messages received that are about devices (with --mirror also about addresses and nexthop objects), and have no
-    /// lines of their own.
+    /// Received messages about devices and, with --mirror, about addresses and nexthop objects. They have no lines.
     pub other_events: u64,
-    /// With --mirror: how often it compared its table with the kernel's though nothing was known to be wrong.
+    /// With --mirror: how often it compared its table with the kernel's although nothing was known to be wrong.
     pub audits: u64,
-    /// Entries in which the two differed.
+    /// Entries in which these comparisons found the two different.
     pub audit_differences: u64,
-    /// Dumps of the mirror's that came to nothing.
+    /// Dumps of the mirror that failed.
     pub failed_dumps: u64,
-    /// Why the kernel could not be asked for its table when that was last tried. None: it could.
+    /// Why the last attempt to dump the kernel's table failed. None: it succeeded.
     pub mirror_error: Option<String>,
-    /// How often an entry found no room in the mirror's memory.
+    /// How often the mirror's memory had no room for an entry.
     pub not_kept: u64,
     /// Events written.
     pub events: u64,
     /// Events that could not be written.
     pub not_written: u64,
-    /// Messages that made no event of their own when they came: not chosen, or left to the mirror.
+    /// Messages that were not written as events when they came, because they were not chosen or because the mirror
+    /// reports them.
     pub not_shown: u64,
-    /// Real lengths, also of what was truncated.
+    /// Full lengths, including those of truncated datagrams.
     pub bytes: u64,
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub time: Duration,
-    /// User and system time of the receiving thread by received datagrams.
+    /// User and system time of the receiving thread per received datagram.
     pub cpu_ns_per_event: Option<u64>,
     pub backend: Option<String>,
     pub backend_reason: Option<String>,
     pub recv_buffer_requested_bytes: usize,
     pub recv_buffer_granted_bytes: usize,
-    /// Other programs whose sockets are reliable: for them the kernel sends events again, to this command too.
+    /// Other programs with reliable sockets, for which the kernel resends events, also to this command.
     #[serde(skip)]
     pub reliable_others: Vec<String>,
-    /// What the demo made.
+    /// Events that the demo made.
     #[serde(skip)]
     pub created: Option<u64>,
 }
@@ -74,7 +74,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// In whole microseconds, or a decimal fraction is written with 17 digits.
+/// In whole microseconds, because finer fractions are written with 17 digits.
 fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     serializer.serialize_f64(ratio(micros, 1_000_000))
@@ -109,12 +109,12 @@ impl Summary {
         self.recv_buffer_granted_bytes = buffer.granted_bytes;
     }
 
-    /// Takes over what a socket's receive buffer has grown to.
+    /// Notes the size to which a socket's receive buffer has grown.
     pub fn note_granted(&mut self, granted_bytes: usize) {
         self.recv_buffer_granted_bytes = self.recv_buffer_granted_bytes.max(granted_bytes);
     }
 
-    /// What became of the events when they could not be written, for a message.
+    /// What became of the events when a write failed, for a message.
     pub fn fate_of_events(&self) -> String {
         let Self {
             events,
@@ -127,7 +127,7 @@ impl Summary {
         )
     }
 
-    /// The number of unread datagrams, and whether it is all of them.
+    /// The number of unread datagrams, and whether there may be more.
     pub fn unread_text(&self) -> String {
         let reserve = if self.unread_is_incomplete {
             " (not counted to the end)"
@@ -164,38 +164,38 @@ impl fmt::Display for Summary {
         if !self.reliable_others.is_empty() {
             writeln!(
                 f,
-                "lost may include copies of DESTROY events, so that fewer are missing: the kernel sends \
-                 them again to all for the reliable socket of {}",
+                "lost may include copies of DESTROY events, so fewer events are missing: the kernel resends them \
+                 to every listener for the reliable socket of {}",
                 self.reliable_others.join(", ")
             )?;
         }
         for (name, count) in [
             (
-                "delivery failures (a DESTROY is sent again)",
+                "delivery failures (the kernel resends a DESTROY)",
                 self.delivery_failures,
             ),
             ("truncated", self.truncated),
             ("malformed", self.malformed),
             ("short", self.short),
             ("foreign", self.foreign),
-            ("starved (nothing is lost by it)", self.starved),
+            ("starved (no loss)", self.starved),
             ("not written", self.not_written),
-            ("received, and not shown", self.not_shown),
+            ("received but not shown", self.not_shown),
+            ("retried (failed calls that were repeated)", self.retried),
+            ("repeated (left out)", self.repeated),
             (
-                "retried (calls that failed and were made again)",
-                self.retried,
+                "answers to the mirror (among those received)",
+                self.requests,
             ),
-            ("repeated (and left out)", self.repeated),
-            ("answers to the mirror, among those received", self.requests),
             (
-                "about devices and the like, among those received",
+                "about devices, addresses and nexthops (among those received)",
                 self.other_events,
             ),
             ("audits of the mirror", self.audits),
-            ("differences that audits found", self.audit_differences),
-            ("dumps for the mirror that failed", self.failed_dumps),
+            ("differences found by audits", self.audit_differences),
+            ("failed dumps of the mirror", self.failed_dumps),
             (
-                "entries without room in the mirror (--mirror-memory)",
+                "entries not kept because the mirror is full (--mirror-memory)",
                 self.not_kept,
             ),
         ] {
@@ -289,8 +289,8 @@ mod tests {
         let text = summary.to_string();
         for line in [
             "unread: 3\n",
-            "delivery failures (a DESTROY is sent again): 4\n",
-            "repeated (and left out): 5\n",
+            "delivery failures (the kernel resends a DESTROY): 4\n",
+            "repeated (left out): 5\n",
         ] {
             assert!(text.contains(line), "{text}");
         }

@@ -1,5 +1,5 @@
-//! The file of --table: a mirror's table, written a little at a time between the turns, and put in the place of what was
-//! there once it is whole.
+//! The file of --table. A mirror's table is written in slices between the turns, and replaces the former file when it
+//! is whole.
 
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::outcome::Failure;
 use crate::write::console::Console;
 use crate::write::place::{Kind, Place, Replacement};
 
-/// How long writing may hold up the events.
+/// How long a slice of writing may delay the events.
 const SLICE: Duration = Duration::from_micros(500);
-/// Writing looks at the clock after so many entries.
+/// How many entries are written between two looks at the clock.
 const LOOK_AT_CLOCK: u32 = 16;
 const BUFFER_BYTES: usize = 64 << 10;
 /// The last line of a table that lacks entries.
@@ -23,7 +23,7 @@ const INCOMPLETE: &[u8] = b"{\"event\":\"incomplete\"}\n";
 
 pub struct TableFile {
     place: Rc<Place>,
-    /// Asked for, and not begun.
+    /// Whether the table was asked for and is not begun.
     is_wanted: bool,
     writing: Option<Writing>,
 }
@@ -31,24 +31,25 @@ pub struct TableFile {
 /// What a mirror's table is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worth {
-    /// The kernel's has not been read yet: there is nothing to write.
+    /// Nothing yet, because the kernel's table has not been read: there is nothing to write.
     Nothing,
-    /// It may be wrong, for this reason.
+    /// The table may be wrong, for this reason.
     Doubtful(&'static str),
-    /// Entries found no room in the mirror's memory.
+    /// Entries are missing, because the mirror's memory had no room for them.
     Incomplete,
+    /// The table is the kernel's, as far as is known.
     Right,
 }
 
 impl TableFile {
-    /// Makes sure that the file can be written, and is no other one of the command's, before any event is missed.
+    /// Makes sure that the file can be written, and is not that of another option, before any event is missed.
     pub fn open(path: &Path, session: &Session<'_>) -> Result<Self, Failure> {
         let fail =
             |error: io::Error| Failure::Other(format!("open {} for --table: {error}", shown(path)));
         let place = Rc::new(Place::find(path).map_err(fail)?);
         if place.kind().map_err(fail)? == Kind::Other {
             return Err(Failure::Usage(format!(
-                "--table {}: that is no regular file, and the table takes the place of what is there; give the name of a file",
+                "--table {}: that is no regular file, and the table replaces what is there; give the name of a file",
                 shown(path)
             )));
         }
@@ -66,7 +67,7 @@ impl TableFile {
         })
     }
 
-    /// Has the table written, as soon as there is one; once more if it is being written now.
+    /// Asks for the table to be written as soon as there is one. If it is being written now, it is written once more.
     pub fn ask(&mut self) {
         self.is_wanted = true;
     }
@@ -76,11 +77,11 @@ impl TableFile {
         self.writing.is_some() || self.is_wanted && worth != Worth::Nothing
     }
 
-    /// Writes for a slice of time, if that is due: a line for each of the `entries` from a position on, as `format` makes it.
+    /// Writes a slice, if that is due: a line of `format` for each of the `entries` from a position on.
     ///
     /// # Errors
     ///
-    /// It was not written, or is in its place now, and may be wrong. Both are to be told, and neither ends anything.
+    /// The table could not be written, or it was written and may be wrong. The run goes on in both cases.
     pub fn advance<T, I: Iterator<Item = (usize, T)>>(
         &mut self,
         worth: Worth,
@@ -93,14 +94,14 @@ impl TableFile {
         match self.write_slice(worth, entries, format) {
             Ok(None) => Ok(()),
             Ok(Some(doubt)) => Err(Failure::Other(format!(
-                "the table in {} may be wrong: {doubt}, and the table is not made right yet",
+                "the table in {} may be wrong: {doubt}, and the mirror is not repaired yet",
                 shown(self.place.path())
             ))),
             Err(error) => Err(failure(&self.place, &error)),
         }
     }
 
-    /// Gives the doubt about a table that is in its place now.
+    /// Returns the doubt about a table that is complete now.
     fn write_slice<T, I: Iterator<Item = (usize, T)>>(
         &mut self,
         worth: Worth,
@@ -108,7 +109,7 @@ impl TableFile {
         format: impl FnMut(&mut Vec<u8>, T),
     ) -> io::Result<Option<&'static str>> {
         let start = Instant::now();
-        // Taken out, so that a failure ends it, which removes what was written.
+        // Taken out, because a failure then drops it, which removes what was written.
         let mut writing = if let Some(writing) = self.writing.take() {
             writing
         } else {
@@ -126,7 +127,7 @@ impl TableFile {
         Ok(None)
     }
 
-    /// Writes the table at the end, at once.
+    /// Writes the whole table at the end.
     pub fn end<T>(
         self,
         worth: Worth,
@@ -136,7 +137,7 @@ impl TableFile {
     ) -> Result<(), Failure> {
         if worth == Worth::Nothing {
             console.warn(format_args!(
-                "the table is not written: the end came before the kernel's was read; {} is as it was",
+                "the table is not written, because the end came before the kernel's was read; {} is unchanged",
                 shown(self.place.path())
             ));
             return Ok(());
@@ -154,10 +155,10 @@ fn failure(place: &Place, error: &io::Error) -> Failure {
     Failure::Other(format!("write --table to {}: {error}", shown(place.path())))
 }
 
-/// A table that is being written, to a file of its own until it is whole. Dropped, it leaves nothing behind.
+/// A table that is being written to a temporary file. Dropped before it is whole, it removes that file.
 struct Writing {
     file: BufWriter<Replacement>,
-    /// Where in the mirror it goes on.
+    /// The position in the mirror of the next entry.
     position: usize,
     line: Vec<u8>,
     doubt: Option<&'static str>,
@@ -175,7 +176,7 @@ impl Writing {
         })
     }
 
-    /// Writes entries until `is_over`. True: it has all.
+    /// Writes entries until `is_over`. True: all are written.
     fn write<T>(
         &mut self,
         entries: impl Iterator<Item = (usize, T)>,
@@ -201,7 +202,7 @@ impl Writing {
             Worth::Doubtful(doubt) => self.doubt = Some(doubt),
             Worth::Incomplete => {
                 self.is_incomplete = true;
-                self.doubt = Some("entries found no room in --mirror-memory");
+                self.doubt = Some("--mirror-memory had no room for all entries");
             }
             Worth::Nothing | Worth::Right => {}
         }

@@ -1,4 +1,4 @@
-//! Standard error: messages, and on a terminal a status line that gives way to them.
+//! Standard error: messages, and on a terminal a status line below them.
 
 use std::fmt;
 use std::io;
@@ -13,18 +13,18 @@ use crate::write::sink::Sink;
 
 /// How often the status line is renewed.
 pub const STATUS_INTERVAL: Duration = Duration::from_millis(500);
-/// How long a reader that does not read can hold up a message; it gets no further ones.
+/// How long a message waits for a reader that does not read. Such a reader gets no further messages.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// To the line's start, and erase to its end (ECMA-48 EL).
+/// Moves to the start of the line and erases it to its end (ECMA-48 EL).
 const ERASE: &str = "\r\x1b[K";
 
 pub struct Console {
-    /// None when there is no standard error: nobody to tell.
+    /// None: there is no standard error.
     sink: Option<Sink>,
     status: Option<Status>,
 }
 
-/// The line as last shown.
+/// The status line as last shown.
 struct Status {
     is_shown: bool,
     at: Instant,
@@ -39,7 +39,7 @@ impl Console {
         }
     }
 
-    /// Shows a status line from now on, if this is a terminal and the events go elsewhere.
+    /// Shows a status line from now on, if standard error is a terminal and the events go elsewhere.
     pub fn start_status(&mut self, events: &Sink) {
         let wanted = |sink: &Sink| sink.is_terminal() && !sink.is_same_terminal(events);
         self.status = self.sink.as_ref().is_some_and(wanted).then(|| Status {
@@ -49,14 +49,14 @@ impl Console {
         });
     }
 
-    /// Whether this is a log of its own: no terminal, on which the status line has the losses, and no file, pipe or socket
-    /// that the events go to as well, where losses have lines.
+    /// Whether standard error is a log of its own, in which losses are reported: it is no terminal, where the status
+    /// line shows them, and the events go elsewhere, where losses have lines.
     pub fn is_log_beside(&self, events: &Sink) -> bool {
         let is_log = |sink: &Sink| !sink.is_terminal() && !sink.is_same(events);
         self.sink.as_ref().is_some_and(is_log)
     }
 
-    /// When the status line is to be renewed, if there is one.
+    /// When the status line is due, if there is one.
     pub fn status_due(&self) -> Option<Instant> {
         self.status
             .as_ref()
@@ -86,7 +86,7 @@ impl Console {
         self.sink.as_ref().is_some_and(Sink::is_terminal)
     }
 
-    /// Shows a line in place of the one shown before. Only for a terminal.
+    /// Replaces the line that was shown before. Only a terminal can do this.
     pub fn show_line(&mut self, text: &str) {
         if let Some(sink) = &self.sink {
             put_line(sink, text);
@@ -103,7 +103,7 @@ impl Console {
         self.say(format_args!("nlring: warning: {text}"));
     }
 
-    /// Prints a message, in place of the status line. What in it could steer a terminal is escaped.
+    /// Prints a message in place of the status line. Characters that could steer a terminal are escaped.
     pub fn say(&mut self, text: impl fmt::Display) {
         let Some(sink) = &self.sink else { return };
         let erase = match &mut self.status {
@@ -119,17 +119,17 @@ impl Console {
         }
         let message = format!("{erase}{}\n", text.trim_end());
         if sink.write_within(message.as_bytes(), PATIENCE).is_err() {
-            self.sink = None; // there is nowhere left to tell this
+            self.sink = None; // and nowhere is left to report this
         }
     }
 }
 
-/// The cursor is left at the line's start: what another program prints there covers it.
+/// Leaves the cursor at the start of the line, so that the output of another program covers the line.
 fn put_line(sink: &Sink, text: &str) {
     // A line that wraps could not be erased.
     let shown: String = text
         .chars()
         .take(sink.columns().saturating_sub(1))
         .collect();
-    let _ = sink.write(format!("{ERASE}{shown}\r").as_bytes()); // a terminal that takes nothing now shows the next one
+    let _ = sink.write(format!("{ERASE}{shown}\r").as_bytes()); // a terminal that is not ready now shows the next line
 }

@@ -1,6 +1,6 @@
 //! Long lines broken to fit a terminal.
 
-/// Breaks a text into lines of at most `room` characters, at its blanks. A longer word stays whole.
+/// Breaks a text at its blanks into lines of at most `room` characters. A longer word stays whole.
 pub fn fold(text: &str, room: usize) -> Vec<String> {
     fold_pieces(text.split(' '), " ", room)
 }

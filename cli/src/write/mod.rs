@@ -1,4 +1,4 @@
-//! Where lines and messages go.
+//! Files, pipes and terminals that lines and messages are written to.
 
 pub mod console;
 pub mod fold;

@@ -1,4 +1,5 @@
-//! Where the events' lines go: gathered in a buffer, written before the next wait, and counted only when written.
+//! The output of the events' lines. They are gathered in a buffer, written before the next wait, and counted when
+//! written.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd as _;
@@ -12,45 +13,46 @@ use crate::outcome::Failure;
 use crate::write::place::Place;
 use crate::write::sink::Sink;
 
-/// Lines are written out beyond this many bytes, also within a turn: a pipe's own size.
+/// When the buffer holds this many bytes, it is written within the turn. It is the size of a pipe.
 const BUFFER_BYTES: usize = 64 << 10;
-/// How long a reader that does not read can hold up an end that was asked for.
+/// How long a requested end waits for a reader that does not read.
 const GRACE: Duration = Duration::from_secs(1);
-/// How often a write that cannot go on looks whether an end was asked for.
+/// How often a write that waits for its reader checks whether an end was requested.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Why no more lines can be written.
 #[derive(Debug)]
 pub enum Broken {
-    /// The reader has gone.
+    /// The reader has closed its end.
     Closed,
-    /// An end was asked for, and the reader does not read.
+    /// An end was requested, and the reader does not read.
     Stalled,
-    /// An end at once was asked for.
+    /// An immediate end was requested.
     AtOnce,
-    /// Disk full and the like.
+    /// The system call failed, for example because the disk is full.
     Failed(io::Error),
 }
 
 pub struct Output {
     sink: Sink,
-    /// For messages.
+    /// The name of the output, for messages.
     name: String,
-    /// The name of a regular file, to open it again.
+    /// The path of a regular file, by which it can be reopened.
     path: Option<PathBuf>,
     buffer: Vec<u8>,
-    /// Where in the buffer each event's text ends: it may be several lines, and other lines stand between.
+    /// Where in the buffer the text of each event ends. It may be several lines, and other lines may stand between
+    /// events.
     event_ends: Vec<usize>,
-    /// Where in the buffer each text ends that is no event.
+    /// Where in the buffer each text that is no event ends.
     record_ends: Vec<usize>,
     /// Events formatted, of which `written_count` have been written.
     event_count: u64,
     written_count: u64,
-    /// It takes no more events than these.
+    /// The number of events after which the output is full.
     limit: Option<u64>,
-    /// A write has failed: nothing more is written, and further events only count as not written.
+    /// Whether a write has failed. Then nothing more is written, and further events count as not written.
     is_broken: bool,
-    /// Why it failed, until that is reported.
+    /// Why the write failed, until that is reported.
     unreported: Option<Broken>,
     patience: Patience,
 }
@@ -96,22 +98,22 @@ impl Output {
         }
     }
 
-    /// Empties the file, now that there is something to write into it: a start that fails leaves it as it was.
+    /// Empties the file. Call it when the start has succeeded, so that a failed start leaves the file as it was.
     pub fn truncate(&self) -> Result<(), Failure> {
         let result = self.sink.truncate();
         result.map_err(|error| Failure::Other(format!("truncate {}: {error}", self.name)))
     }
 
-    /// Whether it is a regular file that was opened by name, so that it can be opened again.
+    /// Whether the output is a regular file that was opened by name, so that it can be reopened.
     pub fn can_reopen(&self) -> bool {
         self.path.is_some()
     }
 
-    /// Goes on in the file that has the name now, which a log's rotation has made a new one. What is gathered goes there.
+    /// Continues in the file that has the path now, for example after a log's rotation. Gathered lines go there.
     ///
     /// # Errors
     ///
-    /// That one cannot be opened. Everything goes on in the one before.
+    /// The new file cannot be opened. The output continues in the former one.
     pub fn reopen(&mut self) -> Result<(), Failure> {
         let Some(path) = &self.path else {
             return Ok(());
@@ -121,14 +123,14 @@ impl Output {
             .and_then(|file| Sink::of_own_file(&file))
             .map_err(|error| {
                 Failure::Other(format!(
-                    "open {} again for the events: {error}; they go on to the file opened before",
+                    "reopen {} for the events: {error}; they still go to the file that was opened before",
                     self.name
                 ))
             })?;
         Ok(())
     }
 
-    /// Sets when the end is due without a signal.
+    /// Sets when the run ends without a signal.
     pub fn set_end(&mut self, end_at: Option<Instant>) {
         self.patience.end_at = end_at;
     }
@@ -137,23 +139,24 @@ impl Output {
         &self.sink
     }
 
-    /// Sets how many events it takes.
+    /// Sets the number of events after which the output is full.
     pub fn set_limit(&mut self, limit: Option<u64>) {
         self.limit = limit;
     }
 
-    /// Whether it has all the events that it takes.
+    /// Whether the output has as many events as its limit allows.
     pub fn is_full(&self) -> bool {
         self.limit.is_some_and(|limit| self.event_count >= limit)
     }
 
-    /// Whether no more events are written: it is full, or a write has failed, which [`write_out`](Self::write_out) reports.
+    /// Whether no more events are written, because the output is full or because a write has failed.
+    /// [`write_out`](Self::write_out) reports which.
     pub fn is_over(&self) -> bool {
         self.is_broken || self.is_full()
     }
 
-    /// Lets `format` append an event's text, or nothing and say false. Does nothing once it is full. Once a write has failed,
-    /// the event counts as not written.
+    /// Lets `format` append the text of an event, or return false if it has none. Does nothing if the output is full.
+    /// After a failed write, the event counts as not written.
     #[inline]
     pub fn event(&mut self, format: impl FnOnce(&mut Vec<u8>) -> bool) {
         if self.is_full() {
@@ -170,24 +173,24 @@ impl Output {
         }
     }
 
-    /// Lets `format` append a line that is no event. Does nothing once it is full.
+    /// Lets `format` append a line that is no event. Does nothing if the output is full.
     pub fn record(&mut self, format: impl FnOnce(&mut Vec<u8>)) {
         if !self.is_full() {
             self.record_at_end(format);
         }
     }
 
-    /// The same after the last event, also when it is full.
+    /// Lets `format` append a line after the last event, even if the output is full.
     pub fn record_at_end(&mut self, format: impl FnOnce(&mut Vec<u8>)) {
         format(&mut self.buffer);
         self.record_ends.push(self.buffer.len());
     }
 
-    /// Writes all that is gathered. What cannot be written is given up, and never counts as written.
+    /// Writes all gathered lines. Lines that cannot be written are dropped, and do not count as written.
     ///
     /// # Errors
     ///
-    /// A write has failed, now or since the last call. This is reported once.
+    /// A write has failed, now or after the last call. Each failure is reported once.
     pub fn write_out(&mut self) -> Result<(), Broken> {
         let written = self.write_buffer();
         match self.unreported.take() {
@@ -212,7 +215,7 @@ impl Output {
         result
     }
 
-    /// Writes what can be written now of the buffer's rest, or waits a little and writes nothing.
+    /// Writes a part of the rest of the buffer, or waits a little and writes nothing.
     fn write_some(&self, from: usize) -> Result<usize, Broken> {
         let rest = self.buffer.get(from..).unwrap_or_default();
         match self.sink.write(rest) {
@@ -229,7 +232,7 @@ impl Output {
         }
     }
 
-    /// Counts the events of which all is written, takes a part of a line back, and empties the buffer.
+    /// Counts the events that are written to their end, takes back a part of a line, and empties the buffer.
     fn settle(&mut self, written_bytes: usize) {
         if written_bytes == self.buffer.len() {
             self.written_count += self.event_ends.len() as u64;
@@ -242,7 +245,8 @@ impl Output {
                 last_end(&self.event_ends, events).max(last_end(&self.record_ends, records));
             let torn_bytes = written_bytes - whole_bytes.unwrap_or(0);
             if torn_bytes > 0 {
-                let _ = self.sink.take_back(torn_bytes); // else it stays, and does not count as written
+                // If that fails, the part stays in the file, and does not count as written.
+                let _ = self.sink.take_back(torn_bytes);
             }
         }
         self.event_ends.clear();
@@ -250,7 +254,7 @@ impl Output {
         self.buffer.clear();
     }
 
-    /// Events formatted: those written, those in the buffer, and those that could not be written.
+    /// All formatted events: those written, those in the buffer, and those that could not be written.
     #[inline]
     pub fn event_count(&self) -> u64 {
         self.event_count
@@ -266,12 +270,12 @@ impl Output {
         self.event_count - self.written_count
     }
 
-    /// Whether the break is a reader of standard output, as `head`, that has all it wants.
+    /// Whether the reader of standard output, such as `head`, has read all that it wants.
     pub fn is_good_end(&self, broken: &Broken) -> bool {
         matches!(broken, Broken::Closed) && self.sink.is_piped_stdout()
     }
 
-    /// What to tell the user when it broke.
+    /// The failure to report for a broken output.
     pub fn failure(&self, broken: &Broken) -> Failure {
         let name = &self.name;
         let reason = match broken {
@@ -283,7 +287,7 @@ impl Output {
     }
 }
 
-/// Whether the reader of a pipe, or of a socket, is no more.
+/// Whether the reader of a pipe or a socket has closed its end.
 fn has_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -291,14 +295,14 @@ fn has_gone(error: &io::Error) -> bool {
     )
 }
 
-/// How long to wait for a reader: for ever, until an end is asked for or due; then a little.
+/// How long to wait for a reader: without limit until an end is requested or due, then for a short time.
 struct Patience {
     requests: StopRequests,
     end_at: Option<Instant>,
 }
 
 impl Patience {
-    /// Why to wait no longer.
+    /// The reason to wait no longer. None: wait.
     fn spent(&self) -> Option<Broken> {
         if self.requests.stop_at_once() {
             return Some(Broken::AtOnce);
@@ -432,7 +436,7 @@ mod tests {
                     output.record(|buffer| buffer.extend_from_slice(b"record\n"));
                 }
             }
-            // As a disk does that is full after 16 bytes.
+            // What a disk does that is full after 16 bytes.
             output.write_some(0).unwrap();
             rustix::fs::ftruncate(&file, 16).unwrap();
             rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(16)).unwrap();

@@ -1,11 +1,12 @@
-//! A file's name in a directory that is held open, and the safe ways to write to it.
+//! A file's name in a directory that is held open, and safe ways to write to that file.
 //!
-//! The command often runs as root and writes to names in directories that other users can write to. Three rules keep
-//! another user from choosing which file is written, or who reads it:
-//! - A symbolic link is followed only if this process's user or root made it. The kernel has a weaker form of this rule,
-//!   which is often switched off (`fs.protected_symlinks`, proc_sys_fs(5)).
-//! - A file of another user is refused in a directory that others can write to (as by `fs.protected_regular` and
-//!   `fs.protected_fifos`), unless it belongs to the directory's owner. So is a file with a second name, if it is appended to.
+//! The command often runs as root and writes to directories that other users can write to. Three rules keep another
+//! user from choosing which file is written or who can read it:
+//! - A symbolic link is followed only if this process's user or root made it. The kernel has a weaker form of this
+//!   rule, which is often switched off (`fs.protected_symlinks`, proc_sys_fs(5)).
+//! - In a directory that others can write to, a file of another user is refused, unless that user owns the directory
+//!   (`fs.protected_regular` and `fs.protected_fifos` are the kernel's rules of this kind). To append to a file that
+//!   has a second name is refused too.
 //! - A new file has mode 0600 and belongs to this process's user.
 
 use std::collections::hash_map::RandomState;
@@ -25,26 +26,26 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// The mode of a new file: events and tables show who speaks with whom.
+/// The mode of a new file. Only its owner may read it, because events and tables show who speaks with whom.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
-/// As many links as the kernel follows (path_resolution(7)).
+/// How many links are followed: as many as the kernel follows (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
-/// How often a new file is tried under another random name.
+/// How many random names are tried for a new file.
 const MOST_NAMES: u32 = 8;
 /// The owner that a user namespace shows for users that it does not know (`DEFAULT_OVERFLOWUID`, linux/highuid.h).
 const UNKNOWN_USER: u32 = 65534;
 
-/// A name in a directory that is held open: from here on nobody can put another directory in its place.
+/// A name in a directory that is held open, so that nobody can replace the directory by another one.
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
     directory: OwnedFd,
     name: OsString,
-    /// The directory is in procfs, whose links only the kernel can follow (`/proc/self/fd/1`).
+    /// Whether the directory is in procfs, whose links only the kernel can follow (`/proc/self/fd/1`).
     is_in_proc: bool,
 }
 
-/// What has a name.
+/// What a name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Nothing,
@@ -118,7 +119,7 @@ impl Place {
         self.is_in_proc
     }
 
-    /// What has the name now.
+    /// What the name refers to now.
     pub fn kind(&self) -> io::Result<Kind> {
         Ok(match self.stat()? {
             None => Kind::Nothing,
@@ -141,7 +142,7 @@ impl Place {
         }
     }
 
-    /// Whether both name one file, or would, if it were there.
+    /// Whether both name the same file, which need not exist.
     pub fn is_same(&self, other: &Self) -> bool {
         let identity = |stat: Stat| (stat.st_dev, stat.st_ino);
         let same_file = match (self.stat(), other.stat()) {
@@ -157,16 +158,17 @@ impl Place {
         same_file || same_name
     }
 
-    /// Opens the file to append to it, and makes it if it does not exist. A named pipe waits for its reader.
+    /// Opens the file to append to it, and creates it if it does not exist. Opening a named pipe waits for its reader.
     pub fn append(&self) -> io::Result<File> {
         self.append_with(OFlags::empty())
     }
 
-    /// Opens a regular file to append to it, and makes it if it does not exist. Anything else is an error, and never waits.
+    /// Opens a regular file to append to it, and creates it if it does not exist. Anything else is an error. Never
+    /// waits.
     pub fn append_to_regular_file(&self) -> io::Result<File> {
         let file = self.append_with(OFlags::NONBLOCK)?;
         if !is_regular(&fstat(&file)?) {
-            return Err(io::Error::other("it is no regular file any more"));
+            return Err(io::Error::other("it is no longer a regular file"));
         }
         Ok(file)
     }
@@ -189,7 +191,7 @@ impl Place {
         Ok(File::from(file))
     }
 
-    /// Begins a new file beside the one that has the name.
+    /// Creates a new file, which can replace the one of this name.
     pub fn begin_replacement(self: &Rc<Self>) -> io::Result<Replacement> {
         self.check_replaceable()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | NO_LINK;
@@ -209,7 +211,7 @@ impl Place {
         Err(Errno::EXIST.into())
     }
 
-    /// Gives the file that would be replaced.
+    /// Returns the file that would be replaced, if there is one, or an error if it must not be replaced.
     fn check_replaceable(&self) -> io::Result<Option<Stat>> {
         let former = self.stat()?;
         match &former {
@@ -250,18 +252,19 @@ impl Place {
     }
 }
 
-/// A new file that has no proper name yet. Dropped, it leaves nothing behind.
+/// A new file with a temporary name. Dropped before it is in its place, it removes the file.
 #[derive(Debug)]
 pub struct Replacement {
     file: File,
     place: Rc<Place>,
-    /// None: it is in its place.
+    /// The temporary name. None: the file is in its place.
     name: Option<String>,
 }
 
 impl Replacement {
-    /// Puts it in the place of the former file, at once. It belongs to this process's user. It takes the mode and the group
-    /// of a former file of the same user, so that those who may read it can go on; else its mode stays 0600.
+    /// Replaces the former file, atomically. The new file belongs to this process's user. If the former file belonged
+    /// to the same user, the new one gets its mode and group, so that its readers can still read it. Otherwise its mode
+    /// is 0600.
     pub fn put_in_place(mut self) -> io::Result<()> {
         let place = &self.place;
         let own = fstat(&self.file)?;
@@ -300,11 +303,11 @@ impl Drop for Replacement {
     }
 }
 
-/// Why a path cannot be that of a table, whatever is there.
+/// Checks that a path can be that of a table, whatever is there.
 pub fn check_table_path(path: PathBuf) -> Result<PathBuf, String> {
     if path.as_os_str() == "-" {
         return Err(
-            "the table takes the place of a file, so it cannot go to standard output; \
+            "the table replaces a file, so it cannot go to standard output; \
              give the name of a file (./- for one of that name)"
                 .to_owned(),
         );
@@ -317,7 +320,7 @@ pub fn check_table_path(path: PathBuf) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// `O_NOFOLLOW`: the name itself, be it a link.
+/// `O_NOFOLLOW`: opens the name itself, even if it is a link.
 const NO_LINK: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 
 fn open_directory(parent: impl std::os::fd::AsFd, name: &OsStr) -> io::Result<OwnedFd> {
@@ -331,7 +334,7 @@ fn is_directory_name(path: &Path) -> bool {
     bytes.ends_with(b"/") || bytes.ends_with(b"/.") || path.file_name().is_none()
 }
 
-/// The names of a path, the first one last. That of the root is `/`.
+/// The names of a path in reverse order. The name of the root is `/`.
 fn reversed_names(path: &Path) -> Vec<OsString> {
     let names = path.components().rev();
     names
@@ -369,7 +372,7 @@ fn refusal(reason: impl Into<String>) -> io::Error {
     io::Error::new(ErrorKind::PermissionDenied, reason.into())
 }
 
-/// A number that others cannot foresee: the standard library keys each of these hashers anew.
+/// A number that others cannot predict, because the standard library gives each of these hashers a new random key.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -1,7 +1,7 @@
-//! A descriptor to write to that never makes us wait without a limit.
+//! A descriptor to write to, where no write waits without a limit.
 //!
-//! A pipe or a terminal whose reader does not read blocks a plain write for ever, and with it the end that Ctrl-C
-//! asked for.
+//! A plain write to a pipe or a terminal whose reader does not read blocks for ever, and Ctrl-C could not end the
+//! command.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -15,29 +15,29 @@ use rustix::termios::isatty;
 
 use crate::write::place::Place;
 
-/// What a pipe that is ready takes without blocking (`PIPE_BUF`, pipe(7)).
+/// How many bytes a pipe that is ready takes without blocking (`PIPE_BUF`, pipe(7)).
 const PIPE_BUF: usize = 4096;
 
 pub struct Sink {
     fd: OwnedFd,
     way: Way,
-    /// Others have it too: standard output, standard error.
+    /// Whether other processes have the descriptor too, which is the case for standard output and standard error.
     is_shared: bool,
 }
 
 /// How a write is kept from blocking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// Not at all: files do not wait for a reader.
+    /// It cannot block: files do not wait for a reader.
     Plain,
     /// The descriptor does not block.
     NonBlocking,
-    /// By asking first, and by small writes.
+    /// poll(2) says that a small write will not block.
     Asking,
 }
 
 impl Sink {
-    /// Over a file that was opened here, and to append to it.
+    /// Makes a sink of a file that this command opened for appending.
     pub fn of_own_file(file: &File) -> io::Result<Self> {
         Ok(Self {
             is_shared: false,
@@ -45,7 +45,8 @@ impl Sink {
         })
     }
 
-    /// Whether this is a regular file that was opened by name. What standard output is redirected to is the shell's.
+    /// Whether this is a regular file that this command opened. A file that standard output is redirected to is the
+    /// shell's.
     pub fn is_own_file(&self) -> bool {
         !self.is_shared && self.file_type() == Some(FileType::RegularFile)
     }
@@ -55,7 +56,7 @@ impl Sink {
         self.file_type() == Some(FileType::Fifo) && self.has_identity(fstat(io::stdout()).ok())
     }
 
-    /// Empties a file that was opened by name. A pipe or a terminal has nothing to empty.
+    /// Empties a file that this command opened. Does nothing to a pipe or a terminal.
     pub fn truncate(&self) -> io::Result<()> {
         if self.is_own_file() {
             rustix::fs::ftruncate(&self.fd, 0)?;
@@ -63,12 +64,12 @@ impl Sink {
         Ok(())
     }
 
-    /// Removes the last bytes written, if this is a file that was opened by name and nobody else has appended to it.
+    /// Removes the last bytes written, if this is a file that this command opened and nobody else has appended to it.
     pub fn take_back(&self, byte_count: usize) -> io::Result<()> {
         if !self.is_own_file() {
             return Ok(());
         }
-        let end = rustix::fs::tell(&self.fd)?; // where the last write has ended
+        let end = rustix::fs::tell(&self.fd)?; // where the last write ended
         let size = u64::try_from(fstat(&self.fd)?.st_size).unwrap_or(0);
         if size == end {
             rustix::fs::ftruncate(&self.fd, end.saturating_sub(byte_count as u64))?;
@@ -88,7 +89,7 @@ impl Sink {
         }
     }
 
-    /// Over a descriptor that others may share: its own flags are left alone.
+    /// Makes a sink of a descriptor that others may share. Its flags are not changed.
     pub fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let fd = fd.try_clone_to_owned()?;
         if !may_block(&fd)? {
@@ -98,8 +99,8 @@ impl Sink {
                 is_shared: true,
             });
         }
-        // O_NONBLOCK belongs to the open file, which a shell or another process may share; opening it anew makes one
-        // of our own. That fails for sockets, and for what another user has opened.
+        // O_NONBLOCK belongs to the open file, which a shell or another process may share. Opening it again gives us an
+        // open file of our own. That fails for sockets, and for files that another user opened.
         Ok(match reopen(&fd) {
             Ok(file) => Self {
                 fd: file.into(),
@@ -114,7 +115,7 @@ impl Sink {
         })
     }
 
-    /// Writes what can be written now; `WouldBlock` when that is nothing.
+    /// Writes as many bytes as are possible now. The error is `WouldBlock` if none are.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut bytes = bytes;
         if self.way == Way::Asking {
@@ -129,7 +130,7 @@ impl Sink {
         }
     }
 
-    /// Waits until a write can go on. False when the time is over, or a signal came.
+    /// Waits until a write is possible. False: the time is over, or a signal came.
     pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
         let timeout = Timespec::try_from(timeout).ok();
         let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];
@@ -140,7 +141,7 @@ impl Sink {
         }
     }
 
-    /// Writes all, or as much as goes within a time.
+    /// Writes all bytes. Fails with `TimedOut` if that takes longer than `limit`.
     pub fn write_within(&self, mut bytes: &[u8], limit: Duration) -> io::Result<()> {
         let give_up_at = Instant::now() + limit;
         while !bytes.is_empty() {
@@ -159,11 +160,11 @@ impl Sink {
         Ok(())
     }
 
-    /// How wide the terminal is.
+    /// The width of the terminal.
     pub fn columns(&self) -> usize {
         let size = rustix::termios::tcgetwinsize(&self.fd);
         match size.map_or(0, |size| size.ws_col) {
-            0 => 80, // it does not say
+            0 => 80, // the terminal does not know its width
             columns => columns.into(),
         }
     }
@@ -174,7 +175,7 @@ impl Sink {
 
     /// Whether both are the same terminal.
     pub fn is_same_terminal(&self, other: &Self) -> bool {
-        // /dev/tty: the controlling terminal, whichever that is (Documentation/admin-guide/devices.txt).
+        // /dev/tty is the controlling terminal, whichever that is (Documentation/admin-guide/devices.txt).
         let controlling = rustix::fs::makedev(5, 0);
         if !self.is_terminal() || !other.is_terminal() {
             return false;
@@ -187,13 +188,13 @@ impl Sink {
         }
     }
 
-    /// Whether this is a regular file that has this name too.
+    /// Whether this is the regular file of this place.
     pub fn is_file_of(&self, place: &Place) -> bool {
         self.file_type() == Some(FileType::RegularFile)
             && self.has_identity(place.stat().ok().flatten())
     }
 
-    /// Whether both are one file, pipe, socket or device, under whatever names.
+    /// Whether both are the same file, pipe, socket or device.
     pub fn is_same(&self, other: &Self) -> bool {
         self.has_identity(fstat(&other.fd).ok())
     }
@@ -221,7 +222,7 @@ mod tests {
     use std::io::{Read, pipe};
     use std::os::unix::net::UnixStream;
 
-    /// Fills the pipe or socket until it takes no more.
+    /// Fills the pipe or socket, and returns how many bytes it took.
     fn fill(sink: &Sink) -> usize {
         let mut total = 0;
         loop {
