@@ -12,9 +12,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A failed operation: what was being done, and what the system answered.
 ///
 /// The text ([`Display`](fmt::Display)) is complete: it names the operation, the system's answer, the kernel's own
-/// explanation if it gave one, and the remedy if there is a usual one. So there is no [`source`](std::error::Error::source),
-/// and a program that prints the whole chain of an error prints each part once. For programs there are
-/// [`kind`](Self::kind) and [`raw_os_error`](Self::raw_os_error).
+/// explanation if it gave one, and the remedy if there is a usual one. So there is no
+/// [`source`](std::error::Error::source), and a program that prints the whole chain of an error prints each part once.
+/// For programs there are [`kind`](Self::kind) and [`raw_os_error`](Self::raw_os_error).
 ///
 /// ```
 /// use nlring::{ErrorKind, Protocol, Socket};
@@ -73,11 +73,11 @@ pub enum ErrorKind {
     TimedOut,
     /// A message is not a reply to the request, or the kernel left out an answer.
     UnexpectedReply,
-    /// The engine was built before this process was forked (fork(2), daemon(3)). It keeps running in the parent only; build
-    /// another engine in the child.
+    /// The engine was built before this process was forked (fork(2), daemon(3)). It keeps running in the parent only;
+    /// build another engine in the child.
     Forked,
-    /// One entry of a dump is larger than the buffer that the kernel dumps into (32 KiB), so the dump cannot go on. When the
-    /// kernel is short of memory it uses a buffer of 4 KiB, and the same dump works later.
+    /// One entry of a dump is larger than the buffer that the kernel dumps into (32 KiB), so the dump cannot go on.
+    /// When the kernel is short of memory it uses a buffer of 4 KiB, and the same dump works later.
     EntryTooLarge,
     /// A [`StopHandle`](crate::StopHandle) ended the wait.
     Stopped,
@@ -270,8 +270,8 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// Keeps the error number: an error with [`raw_os_error`](Error::raw_os_error) becomes the same error of the system, without
-/// the text of this crate. Any other error keeps its text.
+/// Keeps the error number: an error with [`raw_os_error`](Error::raw_os_error) becomes the same error of the system,
+/// without the text of this crate. Any other error keeps its text.
 ///
 /// ```
 /// use std::io;

@@ -1,9 +1,9 @@
 //! Receive netlink events as fast as the kernel sends them, and know exactly which were lost.
 //!
-//! An [`Engine`] receives from many netlink [`Socket`]s through io_uring and lends the messages to a callback, without a copy or
-//! an allocation per message. It reads the kernel's drop counters, so a loss is an [`Event`] in the stream, with its size and
-//! time. [`conntrack`] and [`route`] decode messages of these two families, send requests, and keep mirrors of the kernel's
-//! tables.
+//! An [`Engine`] receives from many netlink [`Socket`]s through io_uring and lends the messages to a callback, without
+//! a copy or an allocation per message. It reads the kernel's drop counters, so a loss is an [`Event`] in the stream,
+//! with its size and time. [`conntrack`] and [`route`] decode messages of these two families, send requests, and keep
+//! mirrors of the kernel's tables.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;
@@ -45,14 +45,15 @@
 //!
 //! # The way of a datagram
 //!
-//! 1. The kernel sends an event to a multicast group: it puts a datagram into the receive queue of each socket in the group. If
-//!    a queue is full, it raises the drop counter of that socket instead.
-//! 2. **Wait.** The engine sleeps according to its [`Wait`] policy. Because waking up costs more than anything else, it gathers
-//!    events under load, but never for longer than the receive buffers can hold them.
-//! 3. **Drain.** A multishot receive of the ring has put each datagram into a buffer, with its sender, group and namespace. The
-//!    engine takes the completions off the ring and reads the drop counters.
-//! 4. **Deliver.** The engine checks every length once. Up to 64 datagrams of a socket become a [`MessageList`], which the
-//!    callback borrows. The engine counts and reports truncated, malformed and foreign datagrams, and does not parse them.
+//! 1. The kernel sends an event to a multicast group: it puts a datagram into the receive queue of each socket in the
+//!    group. If a queue is full, it raises the drop counter of that socket instead.
+//! 2. **Wait.** The engine sleeps according to its [`Wait`] policy. Because waking up costs more than anything else, it
+//!    gathers events under load, but never for longer than the receive buffers can hold them.
+//! 3. **Drain.** A multishot receive of the ring has put each datagram into a buffer, with its sender, group and
+//!    namespace. The engine takes the completions off the ring and reads the drop counters.
+//! 4. **Deliver.** The engine checks every length once. Up to 64 datagrams of a socket become a [`MessageList`], which
+//!    the callback borrows. The engine counts and reports truncated, malformed and foreign datagrams, and does not
+//!    parse them.
 //! 5. **Recycle.** The buffers go back to the kernel.
 //!
 //! A message cannot outlive its callback:
@@ -87,19 +88,19 @@
 //! `received + dropped + unread` is the number that the kernel tried to deliver.
 //!
 //! - `received` includes those that were `truncated`, `malformed`, `short` or `foreign`.
-//! - `dropped` is the kernel's own counter (`SK_MEMINFO_DROPS`). Each time it moves, an [`Event::Lost`] has the two moments
-//!   between which the loss happened.
+//! - `dropped` is the kernel's own counter (`SK_MEMINFO_DROPS`). Each time it moves, an [`Event::Lost`] has the two
+//!   moments between which the loss happened.
 //! - `unread` is what was still in the queue when the engine ended without delivering it. If it could not be counted
 //!   completely, `unread_is_incomplete` is set.
 //!
-//! Two more counters are no losses: `starved` counts how often the engine ran out of buffers, and `retried` counts system calls
-//! that failed for a moment and were repeated.
+//! Two more counters are no losses: `starved` counts how often the engine ran out of buffers, and `retried` counts
+//! system calls that failed for a moment and were repeated.
 //!
 //! # Tables
 //!
-//! Events report changes. A dump reports what is there. A [`conntrack::Mirror`] or [`route::Mirror`] combines both: whenever the
-//! kernel's table stops changing, the mirror equals it, also after a loss. It then reports the changes that the lost events would
-//! have reported.
+//! Events report changes. A dump reports what is there. A [`conntrack::Mirror`] or [`route::Mirror`] combines both:
+//! whenever the kernel's table stops changing, the mirror equals it, also after a loss. It then reports the changes
+//! that the lost events would have reported.
 //!
 //! # Kernels
 //!
@@ -118,10 +119,10 @@
 //!
 //! - `io-uring`, on by default: the backends of io_uring. Without it the engine receives with recvmmsg(2) only.
 //! - `latency`: a module of that name that records latencies, with the crate `hdrhistogram`.
-//! - `serde`: `Serialize` for what is decoded. The names are those of the Rust fields, except that instants are numbers of
-//!   nanoseconds since 1970 whose names end in `_ns` (`start_ns`, `stop_ns`, `observed_start_ns`, `event_ns`). Kinds and
-//!   families are words (`"new"`, `"ipv4"`), addresses and the kernel's names are text, labels, hops and metrics are lists,
-//!   and what is absent is null.
+//! - `serde`: `Serialize` for what is decoded. The names are those of the Rust fields, except that instants are numbers
+//!   of nanoseconds since 1970 whose names end in `_ns` (`start_ns`, `stop_ns`, `observed_start_ns`, `event_ns`). Kinds
+//!   and families are words (`"new"`, `"ipv4"`), addresses and the kernel's names are text, labels, hops and metrics
+//!   are lists, and what is absent is null.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("nlring builds for Linux only, because no other system has netlink");

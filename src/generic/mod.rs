@@ -1,8 +1,8 @@
 //! Generic netlink: the numbers of families and their multicast groups, by name.
 //!
-//! Many subsystems of the kernel share the protocol [`Protocol::GENERIC`](crate::Protocol::GENERIC). The kernel gives each of
-//! them, a *family*, and each multicast group a number when it is registered, so a program asks for the numbers by name. The
-//! formats are those of include/uapi/linux/genetlink.h.
+//! Many subsystems of the kernel share the protocol [`Protocol::GENERIC`](crate::Protocol::GENERIC). The kernel gives
+//! each of them, a *family*, and each multicast group a number when it is registered, so a program asks for the numbers
+//! by name. The formats are those of include/uapi/linux/genetlink.h.
 //!
 //! ```
 //! use nlring::{Protocol, Socket, generic};
@@ -71,8 +71,8 @@ pub struct MulticastGroup {
 }
 
 impl GenericFamily {
-    /// Reads a message of type 16 (`nlctrl`) that describes a family: a reply, or an event of its group `notify`. None if the
-    /// message lacks the family's number or name.
+    /// Reads a message of type 16 (`nlctrl`) that describes a family: a reply, or an event of its group `notify`. None
+    /// if the message lacks the family's number or name.
     pub fn decode(message: &Message<'_>) -> Option<Self> {
         let mut family = Self::default();
         let (mut has_id, mut has_name) = (false, false);

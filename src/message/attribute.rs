@@ -17,7 +17,8 @@ pub(crate) const fn align(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
-/// Appends an attribute with its padding. If the value is too long for a 16-bit length it appends nothing and returns false.
+/// Appends an attribute with its padding. If the value is too long for a 16-bit length it appends nothing and returns
+/// false.
 pub(crate) fn put_attribute(buffer: &mut Vec<u8>, attribute_type: u16, value: &[u8]) -> bool {
     let Ok(length) = u16::try_from(ATTRIBUTE_HEADER_BYTES + value.len()) else {
         return false;
@@ -141,8 +142,8 @@ impl<'a> Attribute<'a> {
             .unwrap_or_default()
     }
 
-    /// A string up to the first NUL, or the whole payload if there is none. None if it is not UTF-8: the name of a device, for
-    /// one, can hold any bytes, which [`as_str_bytes`](Self::as_str_bytes) returns.
+    /// A string up to the first NUL, or the whole payload if there is none. None if it is not UTF-8: the name of a
+    /// device, for one, can hold any bytes, which [`as_str_bytes`](Self::as_str_bytes) returns.
     #[inline]
     pub fn as_str(&self) -> Option<&'a str> {
         std::str::from_utf8(self.as_str_bytes()).ok()
@@ -151,8 +152,8 @@ impl<'a> Attribute<'a> {
 
 /// An iterator over attributes, in order.
 ///
-/// It ends at the first attribute whose length cannot be right: below 4, or beyond the end of the bytes (include/net/netlink.h,
-/// `nla_ok`). [`is_malformed`](Self::is_malformed) then returns true.
+/// It ends at the first attribute whose length cannot be right: below 4, or beyond the end of the bytes
+/// (include/net/netlink.h, `nla_ok`). [`is_malformed`](Self::is_malformed) then returns true.
 ///
 /// ```
 /// use nlring::Attributes;

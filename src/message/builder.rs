@@ -46,8 +46,8 @@ enum Fault {
     OtherBuilder,
 }
 
-/// The message that a builder builds: its buffer and its place there. No two builders have the same identity, because only one
-/// builder at a time can borrow a buffer.
+/// The message that a builder builds: its buffer and its place there. No two builders have the same identity, because
+/// only one builder at a time can borrow a buffer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Identity {
     buffer: *const Vec<u8>,
@@ -188,8 +188,8 @@ impl<'a> MessageBuilder<'a> {
         self.attribute(attribute_type, &with_nul)
     }
 
-    /// Appends an attribute that holds the attributes that `fill` appends, with the flag `NLA_F_NESTED`. `fill` must return the
-    /// builder that it is given; if it returns another one, [`finish`](Self::finish) fails.
+    /// Appends an attribute that holds the attributes that `fill` appends, with the flag `NLA_F_NESTED`. `fill` must
+    /// return the builder that it is given; if it returns another one, [`finish`](Self::finish) fails.
     pub fn nested(self, attribute_type: u16, fill: impl FnOnce(Self) -> Self) -> Self {
         let start = self.buffer.len();
         let identity = self.identity();

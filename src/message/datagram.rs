@@ -37,8 +37,8 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// Splits the first message off, by the rules of libmnl's `mnl_nlmsg_ok` and `mnl_nlmsg_next` (src/nlmsg.c): the last
-    /// message needs no padding.
+    /// Splits the first message off, by the rules of libmnl's `mnl_nlmsg_ok` and `mnl_nlmsg_next` (src/nlmsg.c): the
+    /// last message needs no padding.
     #[inline]
     fn split_first(&self) -> Result<(Message<'a>, &'a [u8]), MalformedReason> {
         let left_bytes = self.left.len();
@@ -60,8 +60,8 @@ impl<'a> Messages<'a> {
         Ok((Message { header, bytes }, rest))
     }
 
-    /// Why the iteration has ended before the end of the bytes. None while good messages are left, and when the last message
-    /// ended with the bytes.
+    /// Why the iteration has ended before the end of the bytes. None while good messages are left, and when the last
+    /// message ended with the bytes.
     pub fn malformed(&self) -> Option<Malformed> {
         if self.left.is_empty() {
             return None;
@@ -133,8 +133,9 @@ impl<'a> Datagram<'a> {
         self.group
     }
 
-    /// The network namespace that the datagram came from, by the number that the namespace of this socket gave it (nsid).
-    /// None if it is the same namespace, and unless [`Socket::set_listen_all_nsid`](crate::Socket::set_listen_all_nsid) is on.
+    /// The network namespace that the datagram came from, by the number that the namespace of this socket gave it
+    /// (nsid). None if it is the same namespace, and unless
+    /// [`Socket::set_listen_all_nsid`](crate::Socket::set_listen_all_nsid) is on.
     #[inline]
     pub fn nsid(&self) -> Option<i32> {
         self.nsid

@@ -9,8 +9,8 @@ use super::{Datagram, Malformed, Message, Messages};
 
 /// The messages of one or more datagrams of one socket, in the order in which the kernel sent them.
 ///
-/// A list borrows the bytes. The list that an engine lends to a callback lies in a receive buffer, which the kernel fills
-/// again after the callback has returned.
+/// A list borrows the bytes. The list that an engine lends to a callback lies in a receive buffer, which the kernel
+/// fills again after the callback has returned.
 ///
 /// ```
 /// use nlring::{MessageBuilder, MessageList};
@@ -40,8 +40,8 @@ enum Store<'a> {
 }
 
 impl<'a> MessageList<'a> {
-    /// The messages of the bytes of one datagram, from anywhere, such as a capture file. Messages that follow a bad length
-    /// are left out, and [`malformed`](Self::malformed) reports that.
+    /// The messages of the bytes of one datagram, from anywhere, such as a capture file. Messages that follow a bad
+    /// length are left out, and [`malformed`](Self::malformed) reports that.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self::from_datagram(Datagram {
             bytes,
@@ -105,8 +105,8 @@ impl<'a> MessageList<'a> {
         self.message_count
     }
 
-    /// Where the datagram stops being a sequence of messages. Always None in a list that an engine delivers, because the
-    /// engine reports a bad length as [`Notice::Malformed`](crate::Notice::Malformed).
+    /// Where the datagram stops being a sequence of messages. Always None in a list that an engine delivers, because
+    /// the engine reports a bad length as [`Notice::Malformed`](crate::Notice::Malformed).
     pub fn malformed(&self) -> Option<Malformed> {
         self.malformed
     }

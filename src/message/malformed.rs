@@ -22,8 +22,8 @@ pub struct Malformed {
     pub reason: MalformedReason,
 }
 
-/// What can be wrong with a message's length. The check is that of libmnl's `mnl_nlmsg_ok` (src/nlmsg.c), which does not
-/// say which of these it found.
+/// What can be wrong with a message's length. The check is that of libmnl's `mnl_nlmsg_ok` (src/nlmsg.c), which does
+/// not say which of these it found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MalformedReason {

@@ -1,7 +1,7 @@
 //! Netlink messages: datagrams, messages and attributes, read without a copy, and a builder for messages to send.
 //!
-//! Reading does no I/O, allocates nothing, and panics on no bytes. So these types read bytes from anywhere, such as a capture
-//! file. The module also has netlink's own constants: [control types](#constants) and [flags].
+//! Reading does no I/O, allocates nothing, and panics on no bytes. So these types read bytes from anywhere, such as a
+//! capture file. The module also has netlink's own constants: [control types](#constants) and [flags].
 
 mod attribute;
 mod builder;
@@ -23,8 +23,8 @@ pub const HEADER_BYTES: usize = 16;
 
 /// `NLMSG_NOOP`: a message that does nothing (include/uapi/linux/netlink.h). It has this meaning in every protocol.
 pub const NOOP: u16 = 1;
-/// `NLMSG_ERROR`: an error or an acknowledgement, see [`Content::Error`] and [`Content::Ack`]. It has this meaning in every
-/// protocol.
+/// `NLMSG_ERROR`: an error or an acknowledgement, see [`Content::Error`] and [`Content::Ack`]. It has this meaning in
+/// every protocol.
 pub const ERROR: u16 = 2;
 /// `NLMSG_DONE`: the last message of an answer of several messages, if it has [`flags::MULTI`] too.
 pub const DONE: u16 = 3;
@@ -183,20 +183,21 @@ impl<'a> Message<'a> {
         self.bytes.get(HEADER_BYTES..).unwrap_or_default()
     }
 
-    /// The attributes that follow the fixed header of the protocol, which has `fixed_bytes` bytes: 12 for `struct rtmsg`, 4 for
-    /// `struct nfgenmsg`. There are none if the payload is shorter.
+    /// The attributes that follow the fixed header of the protocol, which has `fixed_bytes` bytes: 12 for `struct
+    /// rtmsg`, 4 for `struct nfgenmsg`. There are none if the payload is shorter.
     #[inline]
     pub fn attributes(&self, fixed_bytes: usize) -> Attributes<'a> {
         Attributes::new(self.payload().get(align(fixed_bytes)..).unwrap_or_default())
     }
 
-    /// Whether the sequence number is that of a request, as libmnl's `mnl_nlmsg_seq_ok` decides it: 0 on either side matches
-    /// any number.
+    /// Whether the sequence number is that of a request, as libmnl's `mnl_nlmsg_seq_ok` decides it: 0 on either side
+    /// matches any number.
     pub fn is_sequence(&self, sequence: u32) -> bool {
         self.header.sequence == 0 || sequence == 0 || self.header.sequence == sequence
     }
 
-    /// Whether the port ID is that of a socket, as libmnl's `mnl_nlmsg_portid_ok` decides it: 0 on either side matches any.
+    /// Whether the port ID is that of a socket, as libmnl's `mnl_nlmsg_portid_ok` decides it: 0 on either side matches
+    /// any.
     pub fn is_port_id(&self, port_id: u32) -> bool {
         self.header.port_id == 0 || port_id == 0 || self.header.port_id == port_id
     }
@@ -257,10 +258,12 @@ impl<'a> Message<'a> {
 pub enum Content<'a> {
     /// A message without a meaning. Ignore it.
     Noop,
-    /// The kernel has carried out a request that asked for an acknowledgement ([`flags::ACK`]): type [`ERROR`] with error number
+    /// The kernel has carried out a request that asked for an acknowledgement ([`flags::ACK`]): type [`ERROR`] with
+    /// error number
     /// 0. [`ErrorMessage::request`] says which request, and [`ErrorMessage::text`] may hold a warning.
     Ack(ErrorMessage<'a>),
-    /// The kernel refused a request: type [`ERROR`] with another error number, or with none because the message is too short.
+    /// The kernel refused a request: type [`ERROR`] with another error number, or with none because the message is too
+    /// short.
     Error(ErrorMessage<'a>),
     /// The end of an answer of several messages, such as a dump: type [`DONE`] with [`flags::MULTI`].
     Done {
@@ -271,8 +274,8 @@ pub enum Content<'a> {
     Overrun,
     /// A payload of the protocol.
     ///
-    /// Three kinds of messages with a type below [`MIN_TYPE`] are here too: type 0, the types that have no meaning yet, and
-    /// [`DONE`] without [`flags::MULTI`], because the connector sends its events with that type.
+    /// Three kinds of messages with a type below [`MIN_TYPE`] are here too: type 0, the types that have no meaning yet,
+    /// and [`DONE`] without [`flags::MULTI`], because the connector sends its events with that type.
     Data(&'a [u8]),
 }
 
@@ -318,14 +321,14 @@ impl<'a> ErrorMessage<'a> {
         Header::read(self.message.payload().get(4..)?)
     }
 
-    /// The kernel's explanation, if it gave one and [`Socket::set_ext_ack`](crate::Socket::set_ext_ack) is on. Available since
-    /// Linux 4.12.
+    /// The kernel's explanation, if it gave one and [`Socket::set_ext_ack`](crate::Socket::set_ext_ack) is on.
+    /// Available since Linux 4.12.
     pub fn text(&self) -> Option<&'a str> {
         self.extended(1)?.as_str()
     }
 
-    /// The offset, in bytes from the start of the request, of the attribute that the kernel refused, if it named one. Available
-    /// since Linux 4.12.
+    /// The offset, in bytes from the start of the request, of the attribute that the kernel refused, if it named one.
+    /// Available since Linux 4.12.
     pub fn offset_bytes(&self) -> Option<u32> {
         self.extended(2)?.as_u32()
     }

@@ -7,21 +7,23 @@ use super::{Patience, Requester, TIMEOUT, may_dump, send_noop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Header, Message, MessageBuilder, Messages, align, build, flags};
 
-/// The largest number of requests in one datagram. If the kernel refuses all of them, its answers fit the default receive buffer.
+/// The largest number of requests in one datagram. If the kernel refuses all of them, its answers fit the default
+/// receive buffer.
 const DATAGRAM_REQUESTS: usize = 96;
-/// The largest size of a datagram in bytes, unless a single request is larger. It is well below the default send buffer.
+/// The largest size of a datagram in bytes, unless a single request is larger. It is well below the default send
+/// buffer.
 const DATAGRAM_BYTES: usize = 64 << 10;
 
 /// Requests that are sent together, up to 96 in one datagram.
 ///
-/// The kernel carries them out in order, and continues after one that it refuses. But some refusals concern a whole datagram, and
-/// the kernel answers them once, for the first request: it refuses netfilter requests without `CAP_NET_ADMIN` that way (Linux
-/// v6.18, net/netfilter/nfnetlink.c, `nfnetlink_rcv`). [`send`](Self::send) reports such a refusal for each request of the
-/// datagram.
+/// The kernel carries them out in order, and continues after one that it refuses. But some refusals concern a whole
+/// datagram, and the kernel answers them once, for the first request: it refuses netfilter requests without
+/// `CAP_NET_ADMIN` that way (Linux v6.18, net/netfilter/nfnetlink.c, `nfnetlink_rcv`). [`send`](Self::send) reports
+/// such a refusal for each request of the datagram.
 ///
-/// The replies to one datagram queue up at once. If they are large they need a receive buffer beyond the kernel's default
-/// ([`Socket::set_recv_buffer_bytes`](crate::Socket::set_recv_buffer_bytes)). Without it some are lost, which is an error of
-/// [`ErrorKind::Overrun`].
+/// The replies to one datagram queue up at once. If they are large they need a receive buffer beyond the kernel's
+/// default ([`Socket::set_recv_buffer_bytes`](crate::Socket::set_recv_buffer_bytes)). Without it some are lost, which
+/// is an error of [`ErrorKind::Overrun`].
 ///
 /// ```
 /// use nlring::message::flags;
@@ -56,8 +58,9 @@ impl Batch {
         Self::default()
     }
 
-    /// Adds a request, with `NLM_F_REQUEST`. It needs no `NLM_F_ACK`, because [`send`](Self::send) reports a refusal in any case.
-    /// `fill` appends the fixed header of the protocol and attributes, and must return the builder that it is given.
+    /// Adds a request, with `NLM_F_REQUEST`. It needs no `NLM_F_ACK`, because [`send`](Self::send) reports a refusal in
+    /// any case. `fill` appends the fixed header of the protocol and attributes, and must return the builder that it is
+    /// given.
     ///
     /// # Errors
     ///
@@ -90,13 +93,14 @@ impl Batch {
         self.starts.is_empty()
     }
 
-    /// Sends all requests, and calls `f` with each data message and each refusal, and the index of its request. When it returns,
-    /// the kernel has carried out all that it did not refuse. The batch is then empty, and keeps its memory.
+    /// Sends all requests, and calls `f` with each data message and each refusal, and the index of its request. When it
+    /// returns, the kernel has carried out all that it did not refuse. The batch is then empty, and keeps its memory.
     ///
     /// # Errors
     ///
-    /// The requests could not be sent, or not all replies came: see [`Replies::next_message`](super::Replies::next_message). The
-    /// kernel may have carried out some of the requests. A refusal is not an error of this function.
+    /// The requests could not be sent, or not all replies came: see
+    /// [`Replies::next_message`](super::Replies::next_message). The kernel may have carried out some of the requests. A
+    /// refusal is not an error of this function.
     pub fn send(
         &mut self,
         requester: &mut Requester,
@@ -134,8 +138,8 @@ impl Batch {
     }
 }
 
-/// Gives the requests of a datagram the sequence numbers from `first` on, and asks for an acknowledgement of the last one. Returns
-/// the last number, and whether the kernel may answer with a dump.
+/// Gives the requests of a datagram the sequence numbers from `first` on, and asks for an acknowledgement of the last
+/// one. Returns the last number, and whether the kernel may answer with a dump.
 fn number(datagram: &mut [u8], count: usize, first: u32) -> (u32, bool) {
     let (mut sequence, mut is_dump) = (first, false);
     let mut at = 0;

@@ -5,7 +5,8 @@ use crate::message::{Content, ErrorMessage, Message, flags};
 
 const DUMP: &str = "dump";
 const REPLIES: &str = "run the kernel's replies";
-const MAKE_IT_SMALLER: &str = "it cannot be dumped, nor what comes behind it: make it smaller (a route: give it fewer next hops)";
+const MAKE_IT_SMALLER: &str = "it cannot be dumped, nor what comes behind it: \
+                               make it smaller (a route: give it fewer next hops)";
 
 /// A request that was sent, or several that were sent together: which replies belong to it, and how far they have come.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +49,8 @@ impl Exchange {
         }
     }
 
-    /// Judges a message as libmnl's `__mnl_cb_run` (src/callback.c) does, with three exceptions: an interrupted dump keeps its
-    /// data, an overrun is an error, and replies to earlier requests are passed over.
+    /// Judges a message as libmnl's `__mnl_cb_run` (src/callback.c) does, with three exceptions: an interrupted dump
+    /// keeps its data, an overrun is an error, and replies to earlier requests are passed over.
     pub(super) fn judge(&mut self, message: &Message<'_>, port_id: u32) -> Result<Verdict> {
         if !message.is_port_id(port_id) {
             return Err(unexpected("a reply for another port ID"));
@@ -276,7 +277,8 @@ mod tests {
                 (has_barrier, has_barrier)
             );
         }
-        // If it comes after the exchange has ended, the next exchange passes it over as the reply to an earlier request.
+        // If it comes after the exchange has ended, the next exchange passes it over as the reply to an earlier
+        // request.
         let late = message(ERROR, 0, 8, &refusal(0, &request(8)));
         let verdict = judge(&mut exchange(9, 9), &late);
         assert!(matches!(verdict, Ok(Verdict::Pass)));

@@ -19,8 +19,8 @@ use crate::sys::event::{Readable, wait_readable};
 
 /// The default time-out of a wait. The kernel answers at once, except on a host under extreme load.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The size of the receive buffer in bytes, which holds any datagram of a dump (net/netlink/af_netlink.c, `netlink_dump`: 32 KiB
-/// at most).
+/// The size of the receive buffer in bytes, which holds any datagram of a dump (net/netlink/af_netlink.c,
+/// `netlink_dump`: 32 KiB at most).
 const REPLY_BYTES: usize = 32 << 10;
 /// How often an interrupted dump is repeated.
 const RETRIES: u32 = 5;
@@ -28,19 +28,19 @@ const RETRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// No pause is longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A dump fails after this many empty datagrams in a row. A single one can occur when the kernel is short of memory: it tries a
-/// smaller buffer, and a larger one the next time.
+/// A dump fails after this many empty datagrams in a row. A single one can occur when the kernel is short of memory: it
+/// tries a smaller buffer, and a larger one the next time.
 const EMPTY_DATAGRAMS: u32 = 16;
 
 /// Sends requests to the kernel on a socket of its own, and returns the replies.
 ///
 /// A request gets its own replies and no other message:
 ///
-/// - The socket is connected to the kernel, so no other socket can send to it. If [`socket`](Self::socket) was put into a
-///   multicast group, datagrams of other processes are passed over.
-/// - The port ID and the sequence number of each reply are checked. Replies to an earlier request that nobody read are passed
-///   over. If a dump was not read to its end, the next request reads it first, because the kernel runs one dump per socket at
-///   a time.
+/// - The socket is connected to the kernel, so no other socket can send to it. If [`socket`](Self::socket) was put into
+///   a multicast group, datagrams of other processes are passed over.
+/// - The port ID and the sequence number of each reply are checked. Replies to an earlier request that nobody read are
+///   passed over. If a dump was not read to its end, the next request reads it first, because the kernel runs one dump
+///   per socket at a time.
 ///
 /// If the kernel refuses a request, the [`Error`] has the number ([`Error::raw_os_error`]), the kernel's explanation
 /// ([`Error::kernel_text`]) and the offset of the attribute that it refused ([`Error::offset_bytes`]).
@@ -105,8 +105,8 @@ pub struct Dump<T> {
     pub items: T,
     /// Changes interrupted the last attempt (`NLM_F_DUMP_INTR`), so entries may be missing or there twice.
     ///
-    /// The kernel reports this for devices and addresses. It does not report it for flows, nor, as observed on Linux 6.18, for
-    /// routes.
+    /// The kernel reports this for devices and addresses. It does not report it for flows, nor, as observed on Linux
+    /// 6.18, for routes.
     pub is_interrupted: bool,
     /// The number of attempts, at least 1.
     pub attempts: u32,
@@ -136,8 +136,8 @@ enum Arrival {
 
 /// The replies to one request, one after the other.
 ///
-/// If this is dropped before the last reply, the next request reads the rest first and passes it over, which takes a while if the
-/// dump is long.
+/// If this is dropped before the last reply, the next request reads the rest first and passes it over, which takes a
+/// while if the dump is long.
 ///
 /// ```
 /// use nlring::message::flags;
@@ -162,8 +162,8 @@ pub struct Replies<'a> {
 }
 
 impl Requester {
-    /// Opens a socket of a protocol for requests. It turns on extended acknowledgements (Linux 4.12) and strict checking of dump
-    /// filters (Linux 4.20) where the kernel has them.
+    /// Opens a socket of a protocol for requests. It turns on extended acknowledgements (Linux 4.12) and strict
+    /// checking of dump filters (Linux 4.20) where the kernel has them.
     ///
     /// # Errors
     ///
@@ -201,37 +201,38 @@ impl Requester {
 
     /// The socket, for setting its options.
     ///
-    /// After an error of [`ErrorKind::EntryTooLarge`] the next request may open another socket, because the dump on this one
-    /// cannot end. The other socket has the options of [`open`](Self::open) and a receive buffer of the same size.
+    /// After an error of [`ErrorKind::EntryTooLarge`] the next request may open another socket, because the dump on
+    /// this one cannot end. The other socket has the options of [`open`](Self::open) and a receive buffer of the same
+    /// size.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// Sets how long to wait for each reply. The default is 5 s. [`Duration::ZERO`] does not wait, and a time-out beyond the range
-    /// of the clock is no limit.
+    /// Sets how long to wait for each reply. The default is 5 s. [`Duration::ZERO`] does not wait, and a time-out
+    /// beyond the range of the clock is no limit.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
 
-    /// Lets a handle end the waits for replies and the pauses of [`dump`](Self::dump). When it requests a stop, the call that
-    /// waits fails with [`ErrorKind::Stopped`]. Without a handle only the time-out ends a wait.
+    /// Lets a handle end the waits for replies and the pauses of [`dump`](Self::dump). When it requests a stop, the
+    /// call that waits fails with [`ErrorKind::Stopped`]. Without a handle only the time-out ends a wait.
     pub fn set_stop(&mut self, stop: StopHandle) {
         self.stop = Some(stop);
     }
 
-    /// Sets how often [`dump`](Self::dump) repeats a dump that changes have interrupted. The default is 5 times, 0 is never. The
-    /// pauses before the repetitions double from 10 ms up to 1 s.
+    /// Sets how often [`dump`](Self::dump) repeats a dump that changes have interrupted. The default is 5 times, 0 is
+    /// never. The pauses before the repetitions double from 10 ms up to 1 s.
     pub fn set_dump_retries(&mut self, retries: u32) {
         self.retries = retries;
     }
 
-    /// Sends a request, with the flags `NLM_F_REQUEST` and `NLM_F_ACK` and those given, and returns its replies. `fill` appends
-    /// the fixed header of the protocol and attributes, and must return the builder that it is given.
+    /// Sends a request, with the flags `NLM_F_REQUEST` and `NLM_F_ACK` and those given, and returns its replies. `fill`
+    /// appends the fixed header of the protocol and attributes, and must return the builder that it is given.
     ///
     /// # Errors
     ///
-    /// The request could not be built ([`MessageBuilder::finish`]) or sent ([`Socket::send`]). A refusal by the kernel is in the
-    /// replies.
+    /// The request could not be built ([`MessageBuilder::finish`]) or sent ([`Socket::send`]). A refusal by the kernel
+    /// is in the replies.
     pub fn send(
         &mut self,
         message_type: u16,
@@ -245,8 +246,8 @@ impl Requester {
         })
     }
 
-    /// Sends a request and waits until the kernel has carried it out. Data among the replies is passed over. The parameters are
-    /// those of [`send`](Self::send).
+    /// Sends a request and waits until the kernel has carried it out. Data among the replies is passed over. The
+    /// parameters are those of [`send`](Self::send).
     ///
     /// # Errors
     ///
@@ -262,9 +263,9 @@ impl Requester {
         Ok(())
     }
 
-    /// Dumps a table: calls `collect` with each entry and the items, to which it adds what it needs. If changes interrupt the dump
-    /// it is repeated, with new items, up to [5 times](Self::set_dump_retries). The items of the last attempt are returned in
-    /// any case.
+    /// Dumps a table: calls `collect` with each entry and the items, to which it adds what it needs. If changes
+    /// interrupt the dump it is repeated, with new items, up to [5 times](Self::set_dump_retries). The items of the
+    /// last attempt are returned in any case.
     ///
     /// To read a large table without keeping it in memory, [`send`](Self::send) a request with
     /// [`flags::DUMP`] and read its replies.
@@ -340,12 +341,12 @@ impl Requester {
         Ok(())
     }
 
-    /// Shows the kernel how large a datagram this socket can receive. Until a datagram was received with 32 KiB, the kernel dumps
-    /// in pieces of about 3.7 KiB and fails if one entry is larger (Linux v6.18, net/netlink/af_netlink.c, `netlink_recvmsg`:
-    /// `max_recvmsg_len`).
+    /// Shows the kernel how large a datagram this socket can receive. Until a datagram was received with 32 KiB, the
+    /// kernel dumps in pieces of about 3.7 KiB and fails if one entry is larger (Linux v6.18, net/netlink/af_netlink.c,
+    /// `netlink_recvmsg`: `max_recvmsg_len`).
     ///
-    /// So a request that does nothing is sent and its answer received, which the kernel sends before `send` returns. If the
-    /// protocol does not answer it, or it cannot be sent, nothing is worse than before.
+    /// So a request that does nothing is sent and its answer received, which the kernel sends before `send` returns. If
+    /// the protocol does not answer it, or it cannot be sent, nothing is worse than before.
     fn show_buffer_size(&mut self) {
         let sequence = self.next_sequence(1);
         if send_noop(&self.socket, sequence).is_ok() {
@@ -355,7 +356,8 @@ impl Requester {
         }
     }
 
-    /// The first of `count` sequence numbers in a row. 0 is not among them, because it is the sequence number of events.
+    /// The first of `count` sequence numbers in a row. 0 is not among them, because it is the sequence number of
+    /// events.
     fn next_sequence(&self, count: usize) -> u32 {
         let last = u32::try_from(count)
             .ok()
@@ -372,10 +374,11 @@ impl Requester {
         exchange
     }
 
-    /// Passes over the replies to the last request that were not read. While a dump runs, the kernel refuses another one on the
-    /// same socket (`EBUSY`, net/netlink/af_netlink.c, `__netlink_dump_start`).
+    /// Passes over the replies to the last request that were not read. While a dump runs, the kernel refuses another
+    /// one on the same socket (`EBUSY`, net/netlink/af_netlink.c, `__netlink_dump_start`).
     ///
-    /// The kernel answers and continues a dump before a system call of this socket returns, so there is no need to wait.
+    /// The kernel answers and continues a dump before a system call of this socket returns, so there is no need to
+    /// wait.
     fn finish_last(&mut self) {
         let Some(mut exchange) = self.unfinished.take() else {
             return;
@@ -441,8 +444,8 @@ impl Requester {
 
     /// Receives the kernel's next datagram for an exchange. `deadline` is None at the first of several calls.
     ///
-    /// The deadline is checked after each datagram without a reply, so a stream of such datagrams does not prolong the wait. A stop
-    /// is checked before each datagram, so it ends a long dump too.
+    /// The deadline is checked after each datagram without a reply, so a stream of such datagrams does not prolong the
+    /// wait. A stop is checked before each datagram, so it ends a long dump too.
     fn receive_for(
         &mut self,
         exchange: &mut Exchange,
@@ -542,7 +545,8 @@ impl Requester {
         self.check_stop()
     }
 
-    /// Waits until the socket (if one is given) is readable, a stop is requested, the time has passed, or a signal comes.
+    /// Waits until the socket (if one is given) is readable, a stop is requested, the time has passed, or a signal
+    /// comes.
     fn wait_for(&self, socket: Option<&Socket>, timeout: Option<Duration>) -> Result<()> {
         let stop = self.stop.as_ref().map(|stop| Readable::new(stop.as_fd()));
         let socket = socket.map(|socket| Readable::new(socket.as_fd()));
@@ -574,16 +578,16 @@ fn nothing_there() -> Error {
     Error::with_kind(WAIT, ErrorKind::WouldBlock)
 }
 
-/// Whether the kernel may answer a request with these flags with a dump. In a request that makes something, the same bits have
-/// another meaning.
+/// Whether the kernel may answer a request with these flags with a dump. In a request that makes something, the same
+/// bits have another meaning.
 fn may_dump(flags: u16) -> bool {
     flags & flags::DUMP != 0
 }
 
 /// Sends a request that does nothing. Its answer comes after all that the kernel sent to this socket before.
 ///
-/// Every netlink protocol answers it. The answer may be an error, if the protocol allows no request without a capability (Linux
-/// v6.18, net/netlink/af_netlink.c, `netlink_rcv_skb`; net/netfilter/nfnetlink.c, `nfnetlink_rcv`).
+/// Every netlink protocol answers it. The answer may be an error, if the protocol allows no request without a
+/// capability (Linux v6.18, net/netlink/af_netlink.c, `netlink_rcv_skb`; net/netfilter/nfnetlink.c, `nfnetlink_rcv`).
 pub(crate) fn send_noop(socket: &Socket, sequence: u32) -> Result<()> {
     let mut request = Vec::new();
     MessageBuilder::new(&mut request, NOOP, flags::REQUEST | flags::ACK)
@@ -607,10 +611,11 @@ impl Replies<'_> {
     ///
     /// # Errors
     ///
-    /// - The kernel refused the request, or its dump failed: [`Error::raw_os_error`] has the number, [`Error::kernel_text`] and
-    ///   [`Error::offset_bytes`] what the kernel says about it.
+    /// - The kernel refused the request, or its dump failed: [`Error::raw_os_error`] has the number,
+    ///   [`Error::kernel_text`] and [`Error::offset_bytes`] what the kernel says about it.
     /// - [`ErrorKind::EntryTooLarge`]: the dump cannot continue after the entries that came.
-    /// - [`ErrorKind::TimedOut`]: no reply came in time. Messages that are not replies to this request do not prolong the time.
+    /// - [`ErrorKind::TimedOut`]: no reply came in time. Messages that are not replies to this request do not prolong
+    ///   the time.
     /// - [`ErrorKind::Stopped`]: a stop was requested.
     /// - [`ErrorKind::Overrun`]: replies were lost.
     /// - [`ErrorKind::UnexpectedReply`]: a message was not a reply to this request.
@@ -618,7 +623,8 @@ impl Replies<'_> {
         self.requester.next(&mut self.exchange, Patience::Wait)
     }
 
-    /// Calls `f` with each further data message, until `f` breaks, which returns Some, or there are no more, which returns None.
+    /// Calls `f` with each further data message, until `f` breaks, which returns Some, or there are no more, which
+    /// returns None.
     ///
     /// # Errors
     ///
@@ -635,8 +641,8 @@ impl Replies<'_> {
         Ok(None)
     }
 
-    /// Whether changes have interrupted the dump until now (`NLM_F_DUMP_INTR`), so that entries may be missing or there twice. The
-    /// data messages are returned in any case.
+    /// Whether changes have interrupted the dump until now (`NLM_F_DUMP_INTR`), so that entries may be missing or there
+    /// twice. The data messages are returned in any case.
     pub fn is_interrupted(&self) -> bool {
         self.exchange.is_interrupted
     }

@@ -3,8 +3,8 @@
 use super::{Protocol, Socket};
 use crate::error::Result;
 
-/// Opens a [`Socket`] with options and groups. It sets the options and the receive buffer first and joins the groups last, so
-/// that the first event finds the socket ready.
+/// Opens a [`Socket`] with options and groups. It sets the options and the receive buffer first and joins the groups
+/// last, so that the first event finds the socket ready.
 ///
 /// ```
 /// use nlring::{Protocol, Socket, route};
@@ -101,15 +101,15 @@ impl SocketBuilder {
         self
     }
 
-    /// Makes conntrack keep each DESTROY event that did not fit into the receive buffer, and send it again until it fits. It sets
-    /// [`Socket::set_broadcast_error`] and [`Socket::set_no_enobufs`]. Available since Linux 2.6.30.
+    /// Makes conntrack keep each DESTROY event that did not fit into the receive buffer, and send it again until it
+    /// fits. It sets [`Socket::set_broadcast_error`] and [`Socket::set_no_enobufs`]. Available since Linux 2.6.30.
     ///
-    /// - No DESTROY is lost while the socket is open, but one may come late: the kernel sends it again after about 1 s, and then
-    ///   every 10 ms.
-    /// - Until then the flow stays in the kernel's table and counts against `nf_conntrack_max`. If the reader stops, the table
-    ///   can fill up.
-    /// - NEW and UPDATE events are not sent again, nor is any event of another protocol, such as routes. The next event of the
-    ///   flow has what a lost one would have said, unless that is its DESTROY.
+    /// - No DESTROY is lost while the socket is open, but one may come late: the kernel sends it again after about 1 s,
+    ///   and then every 10 ms.
+    /// - Until then the flow stays in the kernel's table and counts against `nf_conntrack_max`. If the reader stops,
+    ///   the table can fill up.
+    /// - NEW and UPDATE events are not sent again, nor is any event of another protocol, such as routes. The next event
+    ///   of the flow has what a lost one would have said, unless that is its DESTROY.
     /// - The kernel sends a DESTROY again to the whole group, so other sockets of the group receive it more than once.
     ///   [`Repeats`](crate::conntrack::Repeats) recognises these.
     /// - The drop counter counts failed deliveries, including each retry. So an engine counts them in
@@ -144,8 +144,8 @@ impl SocketBuilder {
     ///
     /// # Errors
     ///
-    /// Those of [`Socket::open`], [`Socket::bind`], [`Socket::add_membership`], [`Socket::set_recv_buffer_bytes`] and of the
-    /// options that were turned on. The socket is then closed.
+    /// Those of [`Socket::open`], [`Socket::bind`], [`Socket::add_membership`], [`Socket::set_recv_buffer_bytes`] and
+    /// of the options that were turned on. The socket is then closed.
     pub fn open(&self) -> Result<Socket> {
         type Set = fn(&Socket, bool) -> Result<()>;
         let socket = Socket::open(self.protocol)?;

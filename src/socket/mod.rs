@@ -88,8 +88,8 @@ impl Socket {
     /// As the port ID for [`bind`](Self::bind): the kernel chooses one.
     pub const AUTOPID: u32 = 0;
 
-    /// A size in bytes for a buffer that holds any answer except a dump: the smaller of 8 KiB and the page size, as libmnl's
-    /// `MNL_SOCKET_BUFFER_SIZE`. It is a function because the page size is known only at run time.
+    /// A size in bytes for a buffer that holds any answer except a dump: the smaller of 8 KiB and the page size, as
+    /// libmnl's `MNL_SOCKET_BUFFER_SIZE`. It is a function because the page size is known only at run time.
     pub fn buffer_size() -> usize {
         sys::page_bytes().min(8192)
     }
@@ -128,8 +128,9 @@ impl Socket {
         SocketBuilder::new(protocol)
     }
 
-    /// Binds the socket to a port ID, or to one that the kernel chooses ([`AUTOPID`](Self::AUTOPID)), and joins groups. Bit 0 of
-    /// `groups_mask` is group 1, bit 31 is group 32; [`add_membership`](Self::add_membership) joins groups beyond.
+    /// Binds the socket to a port ID, or to one that the kernel chooses ([`AUTOPID`](Self::AUTOPID)), and joins groups.
+    /// Bit 0 of `groups_mask` is group 1, bit 31 is group 32; [`add_membership`](Self::add_membership) joins groups
+    /// beyond.
     ///
     /// # Errors
     ///
@@ -144,8 +145,8 @@ impl Socket {
 
     /// The port ID of the socket, its netlink address. 0 until the socket is bound.
     ///
-    /// The first socket of a process often has the process ID as its port ID, but a program must not rely on that: no two sockets
-    /// of a process have the same.
+    /// The first socket of a process often has the process ID as its port ID, but a program must not rely on that: no
+    /// two sockets of a process have the same.
     ///
     /// # Errors
     ///
@@ -156,41 +157,43 @@ impl Socket {
         Ok(port_id)
     }
 
-    /// Sends a datagram to the kernel. It may hold several messages. Returns the number of bytes, which is always all of them.
+    /// Sends a datagram to the kernel. It may hold several messages. Returns the number of bytes, which is always all
+    /// of them.
     ///
     /// The answer of the kernel to a request is a message to receive. It is not an error of this function.
     ///
     /// # Errors
     ///
-    /// `EMSGSIZE`: the datagram is larger than the send buffer (`net.core.wmem_default`, 212,992 bytes unless it was changed).
+    /// `EMSGSIZE`: the datagram is larger than the send buffer (`net.core.wmem_default`, 212,992 bytes unless it was
+    /// changed).
     pub fn send(&self, datagram: &[u8]) -> Result<usize> {
         self.send_to(datagram, 0, 0)
     }
 
-    /// Sends a datagram to the socket with a port ID (0 is the kernel), and to the groups of `groups_mask`: bit 0 is group 1, and
-    /// no bit is no group.
+    /// Sends a datagram to the socket with a port ID (0 is the kernel), and to the groups of `groups_mask`: bit 0 is
+    /// group 1, and no bit is no group.
     ///
     /// # Errors
     ///
     /// - `EMSGSIZE`: the datagram is larger than the send buffer.
     /// - `ECONNREFUSED`: no socket has this port ID.
-    /// - [`ErrorKind::PermissionDenied`]: on most protocols only a process with `CAP_NET_ADMIN` may send to other sockets.
-    ///   `USERSOCK` allows it to all.
+    /// - [`ErrorKind::PermissionDenied`]: on most protocols only a process with `CAP_NET_ADMIN` may send to other
+    ///   sockets. `USERSOCK` allows it to all.
     pub fn send_to(&self, datagram: &[u8], port_id: u32, groups_mask: u32) -> Result<usize> {
         sys::send_to(self.as_fd(), datagram, port_id, groups_mask).map_err(|error| {
             Error::system("send a netlink datagram", error).with_remedy_if_denied(NET_ADMIN)
         })
     }
 
-    /// Receives one datagram into `buffer` and splits it into messages. A buffer of [`buffer_size`](Self::buffer_size) bytes is
-    /// large enough for answers, one of 32 KiB for dumps.
+    /// Receives one datagram into `buffer` and splits it into messages. A buffer of [`buffer_size`](Self::buffer_size)
+    /// bytes is large enough for answers, one of 32 KiB for dumps.
     ///
-    /// Until a program has received a datagram with a buffer of 32 KiB, the kernel dumps in pieces of about 3.7 KiB. A dump with
-    /// a larger entry, such as a route with 240 next hops, then fails with `EMSGSIZE` (Linux v6.18, net/netlink/af_netlink.c,
-    /// `netlink_recvmsg`, `netlink_dump`). A [`Requester`](crate::Requester) avoids that.
+    /// Until a program has received a datagram with a buffer of 32 KiB, the kernel dumps in pieces of about 3.7 KiB. A
+    /// dump with a larger entry, such as a route with 240 next hops, then fails with `EMSGSIZE` (Linux v6.18,
+    /// net/netlink/af_netlink.c, `netlink_recvmsg`, `netlink_dump`). A [`Requester`](crate::Requester) avoids that.
     ///
-    /// A bad length inside the datagram is not an error: the messages before it are good, and [`MessageList::malformed`] reports
-    /// it.
+    /// A bad length inside the datagram is not an error: the messages before it are good, and
+    /// [`MessageList::malformed`] reports it.
     ///
     /// # Errors
     ///
@@ -198,8 +201,8 @@ impl Socket {
     ///   [peek](RecvFlags::PEEK).
     /// - [`ErrorKind::WouldBlock`]: there is nothing, on a non-blocking socket or after the time-out.
     /// - [`ErrorKind::Overrun`]: the kernel dropped datagrams before this call. The next call receives again.
-    /// - [`ErrorKind::System`] with `EINTR`: a signal came first, or the kernel was still cleaning up after an engine that this
-    ///   thread has dropped. Call again.
+    /// - [`ErrorKind::System`] with `EINTR`: a signal came first, or the kernel was still cleaning up after an engine
+    ///   that this thread has dropped. Call again.
     /// - [`ErrorKind::InvalidInput`]: an engine has the socket and receives from it.
     pub fn recv<'a>(&self, buffer: &'a mut [u8], flags: RecvFlags) -> Result<MessageList<'a>> {
         if self.is_in_engine {
@@ -244,7 +247,8 @@ impl Socket {
 
 /// What an engine notes about a socket.
 impl Socket {
-    /// Notes how many of [`drops`](Self::drops) an engine has reported, and up to when. The next engine reports the rest.
+    /// Notes how many of [`drops`](Self::drops) an engine has reported, and up to when. The next engine reports the
+    /// rest.
     pub(crate) fn set_reported_drops(&mut self, count: u32, until: SystemTime) {
         (self.reported_drops, self.reported_until) = (count, until);
     }
@@ -266,6 +270,7 @@ impl Socket {
 }
 
 /// The datagram whose bytes a receive brought.
+#[inline]
 pub(crate) fn datagram<'a>(received: &Received, bytes: &'a [u8]) -> Datagram<'a> {
     Datagram {
         bytes,
@@ -316,11 +321,12 @@ impl From<Socket> for OwnedFd {
     }
 }
 
-/// Lends the descriptor, for polling, `ioctl(2)` and options that this crate does not name. While an engine has the socket, do
-/// not receive with this descriptor or a duplicate of it: the engine's events and counts lack what you receive.
+/// Lends the descriptor, for polling, `ioctl(2)` and options that this crate does not name. While an engine has the
+/// socket, do not receive with this descriptor or a duplicate of it: the engine's events and counts lack what you
+/// receive.
 ///
-/// By Rust's rules of I/O safety ([`std::io#io-safety`]) the descriptor stays open, and stays this socket, while the `Socket`
-/// lives: only `unsafe` code can close it or put another file under its number. This crate relies on that.
+/// By Rust's rules of I/O safety ([`std::io#io-safety`]) the descriptor stays open, and stays this socket, while the
+/// `Socket` lives: only `unsafe` code can close it or put another file under its number. This crate relies on that.
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -8,7 +8,8 @@ use super::{Protocol, Socket};
 use crate::error::{Error, ErrorKind, NET_ADMIN, Result};
 use crate::sys::socket as sys;
 
-/// The constants of netlink's socket options, for [`Socket::option`] and [`Socket::set_option`] (include/uapi/linux/netlink.h).
+/// The constants of netlink's socket options, for [`Socket::option`] and [`Socket::set_option`]
+/// (include/uapi/linux/netlink.h).
 pub mod sockopt {
     /// The level of netlink's own options.
     pub const SOL_NETLINK: i32 = 270;
@@ -18,7 +19,8 @@ pub mod sockopt {
     pub const DROP_MEMBERSHIP: i32 = 2;
     /// Reports the group of each datagram, see [`Socket::set_pktinfo`](crate::Socket::set_pktinfo).
     pub const PKTINFO: i32 = 3;
-    /// Reports a failed delivery to the sender, see [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error).
+    /// Reports a failed delivery to the sender, see
+    /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error).
     pub const BROADCAST_ERROR: i32 = 4;
     /// Counts losses without reporting them as errors, see [`Socket::set_no_enobufs`](crate::Socket::set_no_enobufs).
     pub const NO_ENOBUFS: i32 = 5;
@@ -71,28 +73,30 @@ impl RecvBuffer {
 
 /// Options by name and value.
 impl Socket {
-    /// Reads a socket option into `value`, and returns its full length in bytes, which can be more than was stored. The options
-    /// of netlink are in [`sockopt`], at level [`sockopt::SOL_NETLINK`]; socket(7) lists those of `SOL_SOCKET`.
+    /// Reads a socket option into `value`, and returns its full length in bytes, which can be more than was stored. The
+    /// options of netlink are in [`sockopt`], at level [`sockopt::SOL_NETLINK`]; socket(7) lists those of `SOL_SOCKET`.
     ///
-    /// Only options whose value is plain bytes are passed to the kernel. The kernel counts some others in units larger than
-    /// bytes, and follows pointers in some, so it could write outside `value`.
+    /// Only options whose value is plain bytes are passed to the kernel. The kernel counts some others in units larger
+    /// than bytes, and follows pointers in some, so it could write outside `value`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`]: the kernel does not have the option, or its value is not known to be plain bytes, such as
-    /// that of `SO_GET_FILTER`. For such options pass [`as_fd`](AsFd::as_fd) to a crate that has a function for them.
+    /// [`ErrorKind::Unsupported`]: the kernel does not have the option, or its value is not known to be plain bytes,
+    /// such as that of `SO_GET_FILTER`. For such options pass [`as_fd`](AsFd::as_fd) to a crate that has a function for
+    /// them.
     pub fn option(&self, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
         sys::option(self.as_fd(), level, name, value)
             .map_err(|error| Error::system("read a socket option", error))
     }
 
-    /// Sets a socket option to the bytes of `value`. Only options whose value is plain bytes are passed to the kernel, because it
-    /// reads the memory that a pointer in a value points to.
+    /// Sets a socket option to the bytes of `value`. Only options whose value is plain bytes are passed to the kernel,
+    /// because it reads the memory that a pointer in a value points to.
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Unsupported`]: the kernel does not have the option, or its value is not known to be plain bytes, such as
-    ///   that of `SO_ATTACH_FILTER`. For such options pass [`as_fd`](AsFd::as_fd) to a crate that has a function for them.
+    /// - [`ErrorKind::Unsupported`]: the kernel does not have the option, or its value is not known to be plain bytes,
+    ///   such as that of `SO_ATTACH_FILTER`. For such options pass [`as_fd`](AsFd::as_fd) to a crate that has a
+    ///   function for them.
     /// - [`ErrorKind::PermissionDenied`]: the option needs a capability.
     pub fn set_option(&self, level: i32, name: i32, value: &[u8]) -> Result<()> {
         sys::set_option(self.as_fd(), level, name, value)
@@ -131,8 +135,8 @@ impl Socket {
             .map_err(|error| Error::system("make the socket non-blocking", error))
     }
 
-    /// Limits how long [`recv`](Self::recv) waits (`SO_RCVTIMEO`). None and zero mean no limit. The kernel rounds up to its clock
-    /// ticks of 1 to 10 ms, and takes a time-out beyond the range of its ticks as no limit.
+    /// Limits how long [`recv`](Self::recv) waits (`SO_RCVTIMEO`). None and zero mean no limit. The kernel rounds up to
+    /// its clock ticks of 1 to 10 ms, and takes a time-out beyond the range of its ticks as no limit.
     ///
     /// # Errors
     ///
@@ -182,17 +186,18 @@ impl Socket {
 
     /// The remedy when a group is denied.
     ///
-    /// By default a group needs CAP_NET_ADMIN. Some protocols let everybody join (`NL_CFG_F_NONROOT_RECV`), and of these two
-    /// have groups with another rule: audit and generic netlink (Linux v6.18, net/netlink/af_netlink.c, `netlink_setsockopt`;
-    /// kernel/audit.c, `audit_multicast_bind`; net/netlink/genetlink.c, `genl_bind`).
+    /// By default a group needs CAP_NET_ADMIN. Some protocols let everybody join (`NL_CFG_F_NONROOT_RECV`), and of
+    /// these two have groups with another rule: audit and generic netlink (Linux v6.18, net/netlink/af_netlink.c,
+    /// `netlink_setsockopt`; kernel/audit.c, `audit_multicast_bind`; net/netlink/genetlink.c, `genl_bind`).
     pub(super) fn group_capability(&self) -> &'static str {
         match self.protocol() {
             Ok(Protocol::AUDIT) => {
-                "it needs CAP_AUDIT_READ in the initial user namespace: run as root of the host or grant the capability"
+                "it needs CAP_AUDIT_READ in the initial user namespace: run as root of the host or \
+                 grant the capability"
             }
             Ok(Protocol::GENERIC) => {
-                "it needs CAP_NET_ADMIN in this network namespace, or CAP_SYS_ADMIN for some groups: run as root or grant \
-                 the capability"
+                "it needs CAP_NET_ADMIN in this network namespace, or CAP_SYS_ADMIN for some groups: \
+                 run as root or grant the capability"
             }
             _ => NET_ADMIN,
         }
@@ -235,8 +240,8 @@ impl Socket {
             let (level, name) = (sockopt::SOL_NETLINK, sockopt::LIST_MEMBERSHIPS);
             match sys::option(self.as_fd(), level, name, &mut bytes) {
                 Ok(length) if length > bytes.len() => bytes.resize(length, 0),
-                // The whole zeroed buffer, because kernels before 6.3 understate the length if the number of groups is not
-                // a multiple of 32 (net/netlink/af_netlink.c, `netlink_getsockopt`).
+                // The whole zeroed buffer, because kernels before 6.3 understate the length if the number of groups is
+                // not a multiple of 32 (net/netlink/af_netlink.c, `netlink_getsockopt`).
                 Ok(_) => {
                     let words = bytes.chunks_exact(4);
                     return Ok(words
@@ -257,8 +262,8 @@ impl Socket {
 
 /// Netlink's flags.
 impl Socket {
-    /// Makes each datagram carry the group that it was sent to ([`Datagram::group`](crate::Datagram::group)). Available since
-    /// Linux 2.6.14.
+    /// Makes each datagram carry the group that it was sent to ([`Datagram::group`](crate::Datagram::group)). Available
+    /// since Linux 2.6.14.
     ///
     /// # Errors
     ///
@@ -267,8 +272,8 @@ impl Socket {
         self.set_netlink("set NETLINK_PKTINFO", sockopt::PKTINFO, on.into())
     }
 
-    /// Lets a sender learn that it could not deliver a datagram to this socket. Conntrack then keeps DESTROY events and sends them
-    /// again, and the drop counter counts failed deliveries instead of losses. Available since Linux 2.6.30.
+    /// Lets a sender learn that it could not deliver a datagram to this socket. Conntrack then keeps DESTROY events and
+    /// sends them again, and the drop counter counts failed deliveries instead of losses. Available since Linux 2.6.30.
     ///
     /// # Errors
     ///
@@ -281,8 +286,9 @@ impl Socket {
         )
     }
 
-    /// Makes the kernel count losses ([`drops`](Self::drops)) without reporting them as errors. After a loss the socket then takes
-    /// new datagrams as soon as there is room, instead of none until its queue is empty. Available since Linux 2.6.30.
+    /// Makes the kernel count losses ([`drops`](Self::drops)) without reporting them as errors. After a loss the socket
+    /// then takes new datagrams as soon as there is room, instead of none until its queue is empty. Available since
+    /// Linux 2.6.30.
     ///
     /// # Errors
     ///
@@ -291,8 +297,8 @@ impl Socket {
         self.set_netlink("set NETLINK_NO_ENOBUFS", sockopt::NO_ENOBUFS, on.into())
     }
 
-    /// Receives also the events of all network namespaces that have a number (nsid) in this one. [`Datagram::nsid`] says where
-    /// a datagram comes from. Available since Linux 4.2.
+    /// Receives also the events of all network namespaces that have a number (nsid) in this one. [`Datagram::nsid`]
+    /// says where a datagram comes from. Available since Linux 4.2.
     ///
     /// [`Datagram::nsid`]: crate::Datagram::nsid
     ///
@@ -363,8 +369,8 @@ impl Socket {
     /// Requests a receive buffer of 1 to 2,147,483,647 bytes.
     ///
     /// With `CAP_NET_ADMIN` in the initial user namespace the kernel grants any size (`SO_RCVBUFFORCE`), else at most
-    /// `net.core.rmem_max` (`SO_RCVBUF`). It never grants less than about 2 KiB. [`RecvBuffer::is_clamped`] says whether it
-    /// granted less than was requested.
+    /// `net.core.rmem_max` (`SO_RCVBUF`). It never grants less than about 2 KiB. [`RecvBuffer::is_clamped`] says
+    /// whether it granted less than was requested.
     ///
     /// # Errors
     ///
@@ -385,8 +391,8 @@ impl Socket {
         self.recv_buffer()
     }
 
-    /// The size of the receive buffer: what was last requested by this `Socket` or its builder, and what the kernel granted.
-    /// `requested_bytes` is 0 if nothing was requested.
+    /// The size of the receive buffer: what was last requested by this `Socket` or its builder, and what the kernel
+    /// granted. `requested_bytes` is 0 if nothing was requested.
     ///
     /// # Errors
     ///
@@ -411,9 +417,9 @@ impl Socket {
 
     /// How many datagrams the kernel could not deliver to this socket, modulo 2^32.
     ///
-    /// The count starts when the socket is opened or made from a descriptor, and is never reset, also not by an engine that
-    /// reports the drops. For a socket that was opened here it equals the column Drops of /proc/net/netlink. Available since
-    /// Linux 4.12 (`SO_MEMINFO`, include/uapi/linux/sock_diag.h, `SK_MEMINFO_DROPS`).
+    /// The count starts when the socket is opened or made from a descriptor, and is never reset, also not by an engine
+    /// that reports the drops. For a socket that was opened here it equals the column Drops of /proc/net/netlink.
+    /// Available since Linux 4.12 (`SO_MEMINFO`, include/uapi/linux/sock_diag.h, `SK_MEMINFO_DROPS`).
     ///
     /// # Errors
     ///
