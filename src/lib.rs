@@ -146,7 +146,7 @@ mod sys;
 
 pub use engine::{
     AddError, AddOptions, Backend, Control, Engine, EngineBuilder, Event, Finished, Loss, Missing,
-    Notice, Reclaimed, Running, SocketId, Statistics, StopHandle, Turn, Wait,
+    Notice, Reclaimed, Replay, Running, SocketId, Statistics, StopHandle, Turn, Wait,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event_kind::EventKind;

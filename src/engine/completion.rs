@@ -39,6 +39,23 @@ pub(super) enum ReceiveEnd {
     Failed(i32),
 }
 
+impl ReceiveEnd {
+    /// What an error of a receive means while the kernel has buffers.
+    pub(super) fn of_errno(errno: i32) -> Self {
+        match errno {
+            libc::ENOBUFS => ReceiveEnd::Overrun,
+            libc::ECANCELED => ReceiveEnd::Cancelled,
+            libc::EINTR | libc::EAGAIN => ReceiveEnd::Rearm,
+            errno @ (libc::EBADF
+            | libc::EINVAL
+            | libc::EFAULT
+            | libc::ENOTSOCK
+            | libc::EOPNOTSUPP) => ReceiveEnd::Failed(errno),
+            errno => ReceiveEnd::Retry(errno),
+        }
+    }
+}
+
 impl Facts {
     /// `-ENOBUFS` has two meanings, and only the count of lent buffers tells them apart: with none left the buffers ran
     /// out (io_uring/kbuf.c), else it is the socket's own error (net/netlink/af_netlink.c, netlink_overrun).
@@ -46,18 +63,8 @@ impl Facts {
         let end = match self.result {
             0.. if self.is_armed => None,
             0.. => Some(ReceiveEnd::Rearm),
-            error => Some(match error.saturating_neg() {
-                libc::ENOBUFS if self.lent_count == 0 => ReceiveEnd::Starved,
-                libc::ENOBUFS => ReceiveEnd::Overrun,
-                libc::ECANCELED => ReceiveEnd::Cancelled,
-                libc::EINTR | libc::EAGAIN => ReceiveEnd::Rearm,
-                errno @ (libc::EBADF
-                | libc::EINVAL
-                | libc::EFAULT
-                | libc::ENOTSOCK
-                | libc::EOPNOTSUPP) => ReceiveEnd::Failed(errno),
-                errno => ReceiveEnd::Retry(errno),
-            }),
+            error if error == -libc::ENOBUFS && self.lent_count == 0 => Some(ReceiveEnd::Starved),
+            error => Some(ReceiveEnd::of_errno(error.saturating_neg())),
         };
         Outcome {
             datagram: self.result >= 0 && self.has_buffer,

@@ -13,6 +13,7 @@ mod options;
 mod receive;
 mod reclaimed;
 mod recvmmsg;
+mod replay;
 mod retry;
 mod running;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use event::{Event, Missing, Notice, SocketId, Turn};
 pub use loss::{Loss, Statistics};
 pub use options::AddOptions;
 pub use reclaimed::Reclaimed;
+pub use replay::Replay;
 pub use running::Running;
 pub use stop::StopHandle;
 pub use wait::Wait;
@@ -119,7 +121,7 @@ impl Engine {
         self.sockets.insert(socket, options)
     }
 
-    /// The backend that was taken, never [`Backend::Auto`].
+    /// The backend that was taken. [`Backend::Auto`] only of a [`Replay`].
     pub fn backend(&self) -> Backend {
         self.choice.backend
     }
@@ -163,6 +165,7 @@ pub struct EngineBuilder {
     wait: Wait,
     pollable: bool,
     completion_entries: u32,
+    replay: Option<Replay>,
 }
 
 impl Default for EngineBuilder {
@@ -172,6 +175,7 @@ impl Default for EngineBuilder {
             wait: Wait::Auto,
             pollable: false,
             completion_entries: 4096,
+            replay: None,
         }
     }
 }
@@ -201,6 +205,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Delivers this script in place of what the kernel sends, to test a callback. The backend, the wait policy and the
+    /// completion queue then mean nothing, and there is no [`Running::pollable_fd`].
+    pub fn replay(mut self, script: Replay) -> Self {
+        self.replay = Some(script);
+        self
+    }
+
     /// Builds it: tries the backends, and sets the ring up.
     ///
     /// # Errors
@@ -211,7 +222,10 @@ impl EngineBuilder {
     /// why and what to do. `Auto` finds one on every Linux.
     pub fn build(&self) -> Result<Engine> {
         Ok(Engine {
-            choice: backend::choose(self.backend, self.completion_entries, self.pollable)?,
+            choice: match &self.replay {
+                Some(script) => script.clone().into_choice(),
+                None => backend::choose(self.backend, self.completion_entries, self.pollable)?,
+            },
             sockets: Sockets::new(),
             stop: StopHandle::new()?,
             wait: self.wait,

@@ -195,7 +195,7 @@ impl Running {
         self.sockets.get(id).map(|entry| entry.statistics)
     }
 
-    /// The backend in use, never [`Backend::Auto`].
+    /// The backend in use. [`Backend::Auto`] only of a [`Replay`](crate::Replay).
     pub fn backend(&self) -> Backend {
         self.backend
     }

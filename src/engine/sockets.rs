@@ -134,6 +134,11 @@ impl Sockets {
         id
     }
 
+    /// How many sockets the engine has had.
+    pub(super) fn added_count(&self) -> u32 {
+        self.generation
+    }
+
     pub(super) fn get(&self, id: SocketId) -> Option<&Entry> {
         self.slab.get(id.slot.into()).filter(|entry| entry.id == id)
     }

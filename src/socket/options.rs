@@ -151,12 +151,9 @@ impl Socket {
                 .subsec_micros()
                 .max(u32::from(timeout.as_secs() == 0))
         };
-        let seconds = libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX);
-        let value = [
-            seconds.to_ne_bytes(),
-            libc::time_t::from(micros).to_ne_bytes(),
-        ]
-        .concat();
+        let seconds = libc::c_long::try_from(timeout.as_secs()).unwrap_or(libc::c_long::MAX);
+        let micros = libc::c_long::from(i32::try_from(micros).unwrap_or_default());
+        let value = [seconds.to_ne_bytes(), micros.to_ne_bytes()].concat();
         self.set_option(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &value)
     }
 }

@@ -92,7 +92,9 @@ pub(crate) fn wait_readable(
 ) -> io::Result<()> {
     let timeout = timeout.map(|timeout| libc::timespec {
         tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
+        tv_nsec: i32::try_from(timeout.subsec_nanos())
+            .unwrap_or_default() // never: it is below 10^9
+            .into(),
     });
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
     let count = libc::nfds_t::try_from(descriptors.len()).unwrap_or(libc::nfds_t::MAX);
