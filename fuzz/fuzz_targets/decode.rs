@@ -1,8 +1,8 @@
-//! Decoding any bytes as a flow, an expectation, a route or a link: never a panic, and the same answer twice.
+//! Decoding any bytes as a flow, an expectation, a route, a link or a family of generic netlink: never a panic, and the same answer twice.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nlring::{MessageList, conntrack, route};
+use nlring::{MessageList, conntrack, generic, route};
 
 fuzz_target!(|bytes: &[u8]| {
     for message in &MessageList::new(bytes) {
@@ -16,5 +16,6 @@ fuzz_target!(|bytes: &[u8]| {
             let _ = (route.nexthops.count(), route.metrics.count());
         }
         let _ = route::Link::decode(&message);
+        let _ = generic::GenericFamily::decode(&message);
     }
 });

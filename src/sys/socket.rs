@@ -83,7 +83,6 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, port_id: u32, groups_mask: u32) -> io::Re
     Ok(())
 }
 
-/// The port ID and the mask of the first 32 groups.
 /// Connects a socket to the kernel, port ID 0: then no other socket can send it a datagram of its own (`ECONNREFUSED`;
 /// Linux v6.18, net/netlink/af_netlink.c, `netlink_getsockbyportid`). Groups are not affected.
 pub(crate) fn connect_to_kernel(fd: BorrowedFd<'_>) -> io::Result<()> {
@@ -94,6 +93,7 @@ pub(crate) fn connect_to_kernel(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// The port ID and the mask of the first 32 groups.
 pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let mut address = address(0, 0);
     let mut length = socklen(NAME_BYTES);
