@@ -7,7 +7,7 @@ use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::{Attribute, Message};
 
-/// A connection that a helper expects because of what it read in another one, such as an FTP data connection.
+/// A connection that a helper expects because of what it read in another one, for example an FTP data connection.
 ///
 /// Its events come in the groups [`ExpectNew`](super::Group::ExpectNew) and
 /// [`ExpectDestroy`](super::Group::ExpectDestroy).
@@ -48,34 +48,34 @@ use crate::message::{Attribute, Message};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Expectation<'a> {
-    /// What became of it: New, or Destroy when it was met, removed, or timed out.
+    /// What the message says about the expectation. Delete means that it was met, removed, or timed out.
     pub kind: EventKind,
-    /// The port ID of the message: whose request caused it, 0 for the kernel itself.
+    /// The port ID of the message: that of the socket whose request caused it, or 0 if the kernel caused it.
     pub port_id: u32,
     /// Address family: 2 (`AF_INET`) or 10 (`AF_INET6`).
     pub family: Family,
-    /// The original tuple of the connection that is expected, where `mask` has bits.
+    /// The original tuple of the expected connection. Only the bits that `mask` has count.
     pub tuple: Tuple,
-    /// Which bits of `tuple` must fit: a source port of 0 is any.
+    /// Which bits of `tuple` the connection must have. A source port of 0 here means any source port.
     pub mask: Option<Tuple>,
-    /// The original tuple of the flow it belongs to.
+    /// The original tuple of the flow that the expectation belongs to.
     pub master: Option<Tuple>,
     /// How the connection is going to be translated.
     pub nat: Option<ExpectedNat>,
-    /// Until it is given up.
+    /// Seconds until the kernel drops the expectation.
     pub timeout_seconds: Option<u32>,
-    /// A hash of its address and tuple.
+    /// A hash of the expectation's address in memory and its tuple.
     pub id: Option<u32>,
     /// The name of the master's helper, such as `ftp`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub helper: Option<&'a [u8]>,
-    /// The zone; no kernel sends it in events.
+    /// The zone. Dumps have it, events do not.
     pub zone: Option<u16>,
-    /// Bits of [`expectation_flags`].
+    /// Bits of [`expectation_flags`](super::expectation_flags).
     pub flags: Option<u32>,
-    /// A number by which a helper tells its kinds of expectations apart.
+    /// A number that the helper gives to this kind of expectation.
     pub class: Option<u32>,
-    /// The kernel's name for what it does when the connection comes, such as `nat-follow-master`.
+    /// The name of the kernel's function for the connection when it comes, such as `nat-follow-master`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub function: Option<&'a [u8]>,
 }
@@ -85,7 +85,7 @@ pub struct Expectation<'a> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ExpectedNat {
-    /// Whether it is the reply direction of the master that it comes from.
+    /// Whether the connection comes from the reply direction of the master.
     pub is_reply: bool,
     /// The source address and port before the translation.
     pub tuple: Tuple,
@@ -108,8 +108,9 @@ fn tuple_in(attribute: Attribute<'_>) -> Option<Tuple> {
 impl<'a> Expectation<'a> {
     /// Decodes a message in one pass. Attributes that are missing, unknown or of a wrong size are left out.
     ///
-    /// None when the message is no expectation: neither `IPCTNL_MSG_EXP_NEW` nor `IPCTNL_MSG_EXP_DELETE`. None too when
-    /// it has no tuple with both addresses, since nothing then says what is expected.
+    /// None if the message is neither of type [`EXP_NEW`](message_type::EXP_NEW) nor
+    /// [`EXP_DELETE`](message_type::EXP_DELETE), or if it has no tuple with both addresses, because then nothing says what is
+    /// expected.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
         let kind = kind_of(message, message_type::EXP_NEW, message_type::EXP_DELETE)?;
         let attributes = message.attributes(FIXED_BYTES);

@@ -12,11 +12,11 @@ use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::{Attribute, Attributes, Message};
 
-/// A flow, as one message tells of it.
+/// A flow, as one message describes it.
 ///
-/// Every event has the tuples, the status and the id; most else is there only when it changed, was asked for by sysctl,
-/// or is not its default, so None is normal. What a flow is known by is its original tuple and its zone, except after a
-/// NAT race ([`is_nat_clash`](Self::is_nat_clash)). The id is a hash that two flows may share.
+/// Every event has the tuples, the status and the id. The kernel sends most other parts only if they changed, if a sysctl
+/// asks for them, or if they differ from the default, so None is normal. The original tuple and the zone identify a flow,
+/// except after a NAT race ([`is_nat_clash`](Self::is_nat_clash)). The id does not: it is a hash that two flows may share.
 ///
 /// # Example
 ///
@@ -55,40 +55,41 @@ use crate::message::{Attribute, Attributes, Message};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Flow<'a> {
-    /// What became of it.
+    /// What the message says about the flow.
     pub kind: EventKind,
-    /// The port ID of the message: whose request caused it, 0 for the kernel itself.
+    /// The port ID of the message: that of the socket whose request caused it, or 0 if the kernel caused it.
     pub port_id: u32,
     /// Address family: 2 (`AF_INET`) or 10 (`AF_INET6`).
     pub family: Family,
     /// The direction of the first packet.
     pub orig: Tuple,
-    /// The direction of answers; other than the reverse of `orig` when addresses or ports are translated.
+    /// The direction of the answers. If addresses or ports are translated, it is not the reverse of `orig`.
     pub reply: Option<Tuple>,
-    /// The original tuple of the flow that this one was expected by. Sent when the flow begins.
+    /// The original tuple of the flow whose helper expected this one. Sent when the flow begins.
     pub master: Option<Tuple>,
     /// Bits of [`status`](super::status).
     pub status: Option<u32>,
-    /// The protocol's state, for protocols that have one. In a Destroy, the last one; older kernels send none then.
+    /// The protocol's state, for TCP, SCTP and DCCP. When the flow ends it is the last state, which older kernels do not send.
     pub state: Option<ProtocolState>,
-    /// Until the flow ends, if no packet comes. In a Destroy, what was left of it; older kernels send none then.
+    /// Seconds until the flow ends if no packet comes. When the flow ends it is what was left, which older kernels do not send.
     pub timeout_seconds: Option<u32>,
-    /// The connection mark. Sent when it is not 0, or has changed.
+    /// The connection mark. Sent if it is not 0 or has changed.
     pub mark: Option<u32>,
-    /// The security mark of kernels before 2.6.37; later ones send `secctx`.
+    /// The security mark, which kernels before 2.6.37 send. Later kernels send `secctx`.
     pub secmark: Option<u32>,
-    /// The security context's name, bytes from the security module.
+    /// The name of the security context: any bytes that the security module chooses.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub secctx: Option<&'a [u8]>,
-    /// The zone; None is zone 0.
+    /// The zone. None is zone 0.
     pub zone: Option<Zone>,
-    /// A hash of the flow's address and tuple: a hint, two flows may share it.
+    /// A hash of the flow's address in memory and its tuple. It is a hint, because two flows may share it.
     pub id: Option<u32>,
-    /// References held on the flow. Not sent in events.
+    /// The number of references to the flow. Dumps have it, events do not.
     pub use_count: Option<u32>,
-    /// What the original direction has carried. Sent when the flow ends, if `net.netfilter.nf_conntrack_acct` is on.
+    /// What the original direction has carried. Sent in dumps and when the flow ends, if `net.netfilter.nf_conntrack_acct`
+    /// was 1 when the flow began.
     pub counters_orig: Option<Counters>,
-    /// What the reply direction has carried.
+    /// What the reply direction has carried. Sent under the same conditions as `counters_orig`.
     pub counters_reply: Option<Counters>,
     /// When the flow began, by `CLOCK_REALTIME`. Sent when the flow ends and in dumps, if
     /// `net.netfilter.nf_conntrack_timestamp` was 1 when the flow began.
@@ -118,10 +119,10 @@ pub struct Flow<'a> {
         serde(rename = "event_ns", serialize_with = "crate::serialize::ns")
     )]
     pub event_time: Option<SystemTime>,
-    /// The labels, one bit each, the lowest first. Sent when they changed.
+    /// The labels, one bit each; [`label_bits`](Self::label_bits) reads them. Sent when they changed.
     #[cfg_attr(feature = "serde", serde(serialize_with = "label_list"))]
     pub labels: Option<&'a [u8]>,
-    /// The helper's name, such as `ftp`. Sent when it was attached.
+    /// The helper's name, such as `ftp`. Sent when the helper was attached.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub helper: Option<&'a [u8]>,
 }
@@ -133,7 +134,7 @@ pub struct Flow<'a> {
 pub struct Endpoint {
     /// The address.
     pub address: IpAddr,
-    /// The port, the key of GRE, or the identifier of a sender of ICMP queries. None where there is none of these.
+    /// The port, the GRE key, or the identifier of a sender of ICMP queries. None if the protocol has none of these.
     pub port: Option<u16>,
 }
 
@@ -142,7 +143,7 @@ impl Endpoint {
         Self { address, port }
     }
 
-    /// The second, when it is another than the first.
+    /// The second end, if it differs from the first.
     #[inline]
     fn changed(from: (IpAddr, Option<u16>), to: (IpAddr, Option<u16>)) -> Option<Self> {
         let (address, port) = to;
@@ -167,23 +168,23 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What a flow's addresses are translated to; see [`Flow::nat`].
+/// What the addresses of a flow are translated to: the result of [`Flow::nat`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Nat {
-    /// The source that the destination sees, when it is another.
+    /// The source that the destination sees. None if the source is not translated.
     pub src: Option<Endpoint>,
-    /// The destination that packets really go to, when it is another.
+    /// The destination that packets really go to. None if the destination is not translated.
     pub dst: Option<Endpoint>,
 }
 
 impl<'a> Flow<'a> {
     /// Decodes a message in one pass. Attributes that are missing, unknown or of a wrong size are left out.
     ///
-    /// None when the message is no flow: of another netfilter subsystem (expectations are one), neither
-    /// `IPCTNL_MSG_CT_NEW` nor `IPCTNL_MSG_CT_DELETE`, or netlink's own. None too when it has no original tuple with
-    /// both addresses, since nothing then says which flow it is.
+    /// None if the message is neither of type [`CT_NEW`](super::message_type::CT_NEW) nor
+    /// [`CT_DELETE`](super::message_type::CT_DELETE), or if it has no original tuple with both addresses, because then
+    /// nothing identifies the flow.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
         let kind = kind_of(message, message_type::CT_NEW, message_type::CT_DELETE)?;
         let mut flow = Self::without_attributes(kind, message);
@@ -201,13 +202,13 @@ impl<'a> Flow<'a> {
         Some(flow)
     }
 
-    /// The IP protocol number; see [`protocol_name`](super::protocol_name).
+    /// The IP protocol number. [`protocol_name`](super::protocol_name) gives its name.
     #[inline]
     pub fn protocol(&self) -> u8 {
         self.orig.protocol
     }
 
-    /// What the flow is known by.
+    /// The original tuple and the zone, which identify the flow.
     #[inline]
     pub fn key(&self) -> Key {
         Key {
@@ -216,26 +217,25 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Whether this flow lost a NAT race: another flow has the same [`key`](Self::key), and only
-    /// their reply tuples differ.
+    /// Whether this flow lost a NAT race: another flow has the same [`key`](Self::key), and only their reply tuples differ.
     ///
-    /// When two packets of one UDP socket begin flows at the same moment, NAT can give each another reply tuple. The
-    /// kernel keeps both flows. The second ends after one second, or with its first answer; its end has an event, its
-    /// beginning has none (Linux v6.18, net/netfilter/nf_conntrack_core.c, `nf_ct_resolve_clash_harder`).
+    /// If two packets of one UDP socket begin flows at the same moment, NAT can give each a different reply tuple. The kernel
+    /// keeps both flows. The second one ends after one second or with its first answer. Its end makes an event, its beginning
+    /// does not (Linux v6.18, net/netfilter/nf_conntrack_core.c, `nf_ct_resolve_clash_harder`).
     #[inline]
     pub fn is_nat_clash(&self) -> bool {
         self.status.unwrap_or(0) & status::NAT_CLASH != 0
     }
 
-    /// What the flow's addresses are translated to, told from its tuples: answers go to the translated source and come
-    /// from the translated destination. None when nothing is translated, and without a reply tuple.
+    /// What the flow's addresses are translated to. The tuples show it, because answers go to the translated source and come
+    /// from the translated destination. None if nothing is translated, or if the message has no reply tuple.
     ///
-    /// The bits [`status::SRC_NAT`](super::status::SRC_NAT) and `DST_NAT` say that a rule applied, which may have chosen
-    /// the very same address.
+    /// The bits [`status::SRC_NAT`](super::status::SRC_NAT) and `DST_NAT` only say that a rule applied. The rule may have
+    /// chosen the same address.
     #[inline]
     pub fn nat(&self) -> Option<Nat> {
         let reply = self.reply?;
-        // The identifier of an ICMP query is its sender's.
+        // The identifier of an ICMP query belongs to its sender.
         let sender_port = |tuple: &Tuple, ports: Option<u16>| match tuple.layer4 {
             Layer4::Icmp { id, .. } => Some(id),
             _ => ports,
@@ -255,7 +255,7 @@ impl<'a> Flow<'a> {
         label_bits(self.labels.unwrap_or_default())
     }
 
-    /// `orig` stands for nothing until it is decoded.
+    /// `orig` is a placeholder until it is decoded.
     #[inline]
     fn without_attributes(kind: EventKind, message: &Message<'_>) -> Self {
         Self {
@@ -290,7 +290,7 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// A tuple has a zone of its own when the zone holds for its direction only (Linux v6.18,
+    /// A tuple contains the zone if the zone applies to its direction only (Linux v6.18,
     /// `net/netfilter/nf_conntrack_netlink.c`, `ctnetlink_dump_zone_id`).
     #[inline]
     fn decode_tuple(
@@ -305,7 +305,7 @@ impl<'a> Flow<'a> {
         tuple
     }
 
-    /// Takes over an attribute that is not a tuple of the flow's own.
+    /// Stores any attribute but the flow's two tuples.
     #[inline]
     fn set(&mut self, attribute: Attribute<'a>) {
         match attribute.attribute_type() {

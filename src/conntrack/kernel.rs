@@ -147,7 +147,7 @@ pub mod status {
     /// It is a template, not a flow.
     pub const TEMPLATE: u32 = 1 << 11;
     /// Another flow has the same original tuple and zone: the two began at the same moment, and NAT gave them different
-    /// reply tuples ([`Flow::is_nat_clash`](super::Flow::is_nat_clash)). Available since Linux 5.7; until Linux 4.12 the
+    /// reply tuples ([`Flow::is_nat_clash`](crate::conntrack::Flow::is_nat_clash)). Available since Linux 5.7; until Linux 4.12 the
     /// same bit marked the flow of all untracked packets.
     pub const NAT_CLASH: u32 = 1 << 12;
     /// A rule or a request attached its helper.

@@ -1,4 +1,4 @@
-//! Flows to be made, and what is to change in one.
+//! Flows to add, and changes of flows.
 
 use std::net::IpAddr;
 
@@ -6,22 +6,22 @@ use super::kernel::{NAME, cta, cta_nat, cta_protoinfo, status};
 use super::tuple::{Key, Tuple, Zone, ZoneDirection};
 use crate::message::MessageBuilder;
 
-/// How many labels there are in the kernel (Linux v6.18, include/net/netfilter/nf_conntrack_labels.h,
-/// `NF_CT_LABELS_MAX_SIZE`), in words of 32.
+/// The number of words of 32 labels that the kernel has (Linux v6.18, include/net/netfilter/nf_conntrack_labels.h,
+/// `NF_CT_LABELS_MAX_SIZE`).
 const LABEL_WORDS: usize = 4;
 
-/// A flow to be made, by [`Requests::add`](super::Requests::add).
+/// A flow to add with [`Requests::add`](super::Requests::add).
 ///
 /// ```
-/// use nlring::conntrack::{Layer4, NewFlow, Tuple, status};
+/// use nlring::conntrack::{Layer4, NewFlow, Tuple, status, tcp_state};
 ///
 /// let (client, server) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
 /// let tuple = Tuple::new(client, server, 6, Layer4::Ports { src: 40_000, dst: 443 });
 /// let flow = NewFlow::new(tuple, 600)
-///     .tcp_state(3 /* ESTABLISHED */)
+///     .tcp_state(tcp_state::ESTABLISHED)
 ///     .status(status::SEEN_REPLY | status::ASSURED)
 ///     .mark(7);
-/// # let _ = flow;
+/// assert_eq!(flow.key().to_string(), "tcp 10.0.0.1:40000 -> 10.0.0.2:443");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -35,7 +35,7 @@ pub struct NewFlow<'a> {
 }
 
 impl<'a> NewFlow<'a> {
-    /// A flow of this original tuple, that ends after so many seconds without a packet. Its reply tuple is the
+    /// A flow with this original tuple that ends after `timeout_seconds` without a packet. Its reply tuple is the
     /// [reverse](Tuple::reversed).
     pub fn new(orig: Tuple, timeout_seconds: u32) -> Self {
         Self {
@@ -48,7 +48,8 @@ impl<'a> NewFlow<'a> {
         }
     }
 
-    /// The tuple of the answers, where it is another than the reverse. A flow of an ICMP type without a reverse needs it.
+    /// The tuple of the answers, if it is not the reverse of the original tuple. A flow of an ICMP type without a reverse
+    /// needs it.
     pub fn reply(mut self, reply: Tuple) -> Self {
         self.reply = Some(reply);
         self
@@ -60,7 +61,7 @@ impl<'a> NewFlow<'a> {
         self
     }
 
-    /// Bits of [`status`]. The kernel passes over those of translation, which are its own.
+    /// Bits of [`status`]. The kernel ignores those about translation, because it sets them itself.
     pub fn status(mut self, status: u32) -> Self {
         self.change = self.change.status(status);
         self
@@ -72,14 +73,14 @@ impl<'a> NewFlow<'a> {
         self
     }
 
-    /// The state of a TCP connection (`enum tcp_conntrack`): 3 is `ESTABLISHED`.
+    /// The state of a TCP connection, one of [`tcp_state`](super::tcp_state).
     pub fn tcp_state(mut self, state: u8) -> Self {
         self.change = self.change.tcp_state(state);
         self
     }
 
-    /// Sets a label, 0 to 127. The kernel keeps labels only while a rule of the namespace uses some, and does not tell when
-    /// it passes over them.
+    /// Sets a label, 0 to 127. The kernel keeps labels only while a rule of the namespace uses labels. Otherwise it ignores
+    /// them and reports no error.
     pub fn label(mut self, label: u8) -> Self {
         self.change = self.change.label(label, true);
         self
@@ -91,24 +92,24 @@ impl<'a> NewFlow<'a> {
         self
     }
 
-    /// The address, and port, that the source is translated to. The kernel makes the reply tuple fit.
+    /// The address, and the port if there is one, that the source is translated to. The kernel adapts the reply tuple.
     pub fn src_nat(mut self, address: IpAddr, port: Option<u16>) -> Self {
         self.src_nat = Some((address, port));
         self
     }
 
-    /// The address, and port, that the destination is translated to. The kernel makes the reply tuple fit.
+    /// The address, and the port if there is one, that the destination is translated to. The kernel adapts the reply tuple.
     pub fn dst_nat(mut self, address: IpAddr, port: Option<u16>) -> Self {
         self.dst_nat = Some((address, port));
         self
     }
 
-    /// What the flow is going to be known by.
+    /// The original tuple and the zone, which will identify the flow.
     pub fn key(&self) -> Key {
         self.key
     }
 
-    /// Appends `struct nfgenmsg` and all of it. Without a reply tuple the kernel refuses it.
+    /// Appends `struct nfgenmsg` and all attributes. Without a reply tuple the kernel refuses the request.
     pub(super) fn put<'b>(&self, message: MessageBuilder<'b>) -> MessageBuilder<'b> {
         let mut message = self.key.put(message);
         if let Some(reply) = &self.reply {
@@ -145,13 +146,14 @@ fn put_nat(nat: MessageBuilder<'_>, address: IpAddr, port: Option<u16>) -> Messa
     }
 }
 
-/// What is to change in a flow, by [`Requests::update`](super::Requests::update): nothing, unless it is asked for.
+/// What [`Requests::update`](super::Requests::update) changes in a flow. All else stays as it is.
 ///
 /// ```
 /// use nlring::conntrack::FlowChange;
 ///
 /// let longer_and_marked = FlowChange::new().timeout_seconds(3600).mark(0x10, 0xf0);
-/// # let _ = longer_and_marked;
+/// // Of the value, only the bits of the mask count.
+/// assert_eq!(longer_and_marked, FlowChange::new().timeout_seconds(3600).mark(0x1f, 0xf0));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -166,39 +168,39 @@ pub struct FlowChange<'a> {
 }
 
 impl<'a> FlowChange<'a> {
-    /// Nothing.
+    /// Changes nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// It is to end after so many seconds without a packet. The kernel refuses to (`EPERM`) where the timeout is fixed.
+    /// The flow ends after this many seconds without a packet. The kernel refuses this (`EPERM`) for a fixed timeout.
     pub fn timeout_seconds(mut self, timeout_seconds: u32) -> Self {
         self.timeout_seconds = Some(timeout_seconds);
         self
     }
 
-    /// Bits of [`status`] to set: none is ever cleared. Those of `SEEN_REPLY`, `ASSURED` and `EXPECTED` that
-    /// the flow has must be among them, else the kernel refuses the change (`EBUSY`; Linux v6.18,
+    /// Bits of [`status`] to set. No bit can be cleared. If the flow has `SEEN_REPLY`, `ASSURED` or `EXPECTED`, those must be
+    /// among the bits, or the kernel refuses the change (`EBUSY`; Linux v6.18,
     /// net/netfilter/nf_conntrack_core.c, `nf_ct_change_status_common`).
     pub fn status(mut self, status: u32) -> Self {
         self.status = Some(status | status::CONFIRMED);
         self
     }
 
-    /// Those bits of the mark that are in `mask` are to be those of `value`.
+    /// Sets the bits of the mark that are in `mask` to those of `value`.
     pub fn mark(mut self, value: u32, mask: u32) -> Self {
         self.mark = Some((value & mask, mask));
         self
     }
 
-    /// The state of a TCP connection (`enum tcp_conntrack`): 3 is `ESTABLISHED`.
+    /// The state of a TCP connection, one of [`tcp_state`](super::tcp_state).
     pub fn tcp_state(mut self, state: u8) -> Self {
         self.tcp_state = Some(state);
         self
     }
 
-    /// Sets or clears a label, 0 to 127; a larger number is none. The kernel has no room for labels (`ENOSPC`) in a flow
-    /// that began while no rule of the namespace used some.
+    /// Sets or clears a label, 0 to 127. A larger number changes nothing. The kernel has no room for labels (`ENOSPC`) in a
+    /// flow that began while no rule of the namespace used labels.
     pub fn label(mut self, label: u8, on: bool) -> Self {
         let (word, bit) = (usize::from(label / 32), 1 << (label % 32));
         if let (Some(labels), Some(mask)) =
@@ -210,8 +212,8 @@ impl<'a> FlowChange<'a> {
         self
     }
 
-    /// The helper's name; an empty one takes the helper away. The kernel refuses to give a helper to a flow that began
-    /// without one (`EOPNOTSUPP`).
+    /// The helper's name. An empty name removes the helper. The kernel refuses to give a helper to a flow that began without
+    /// one (`EOPNOTSUPP`).
     pub fn helper(mut self, helper: &'a str) -> Self {
         self.helper = Some(helper);
         self
@@ -247,7 +249,7 @@ impl<'a> FlowChange<'a> {
     }
 }
 
-/// As [`Flow::label_bits`](super::Flow::label_bits) reads them.
+/// The labels in the kernel's layout, which [`Flow::label_bits`](super::Flow::label_bits) reads.
 fn words(labels: &[u32; LABEL_WORDS]) -> [[u8; 4]; LABEL_WORDS] {
     labels.map(u32::to_ne_bytes)
 }

@@ -1,4 +1,4 @@
-//! Requests to conntrack: its tables dumped, flows looked up, made, changed and removed, and what it counts.
+//! Requests to conntrack: dumps, lookups, changes and statistics.
 
 use super::expectation::Expectation;
 use super::flow::Flow;
@@ -12,37 +12,40 @@ use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Replies, Requester};
 use crate::socket::Protocol;
 
-/// So many requests of a batch are built at a time.
+/// The number of requests of a batch that are built at a time.
 const BATCH: usize = 4096;
 
-/// Requests to conntrack, over a socket of their own. All need `CAP_NET_ADMIN` over the network namespace: without it, they are
-/// `EPERM`. The kernel's side is that of Linux v6.18, net/netfilter/nf_conntrack_netlink.c.
+/// Requests to conntrack, over a socket of their own.
+///
+/// Each needs `CAP_NET_ADMIN` over the network namespace, and fails with `EPERM` without it. The kernel's side is in
+/// net/netfilter/nf_conntrack_netlink.c (Linux v6.18).
 ///
 /// ```no_run
 /// use nlring::conntrack::{DumpFilter, Key, Requests};
 ///
 /// let mut requests = Requests::open()?;
-/// // All flows of mark 7, by their keys.
+/// // The keys of all flows with mark 7.
 /// let marked = DumpFilter::new().mark(7, u32::MAX);
 /// let flows = requests.dump(&marked, |keys: &mut Vec<Key>, flow| keys.push(flow.key()))?;
 /// for key in &flows.items {
 ///     let left = requests.get(key, |flow| flow.timeout_seconds)?.flatten();
-///     println!("{} -> {}: {left:?} s", key.orig.src, key.orig.dst);
+///     println!("{key}: {left:?} s");
 ///     requests.delete(key, None)?;
 /// }
 /// # Ok::<(), nlring::Error>(())
 /// ```
 ///
-/// The kernel finds a flow by either of its tuples: a key whose original tuple is the reply tuple of another flow finds
-/// that one. [`get`](Self::get) tells, [`update`](Self::update) and [`delete`](Self::delete) act on it; an id prevents that.
+/// The kernel finds a flow by either of its tuples, so a key whose original tuple is the reply tuple of another flow finds
+/// that flow. [`get`](Self::get) recognises this and returns None. [`update`](Self::update) and [`delete`](Self::delete)
+/// act on the other flow; an id keeps `delete` from it.
 #[derive(Debug)]
 pub struct Requests {
     requester: Requester,
 }
 
-/// Which flows a dump brings, or a flush removes: all, unless something is asked for.
+/// Which flows a dump returns or a flush removes: all flows that have everything that is asked for.
 ///
-/// The kernel picks them. What an older one does not know to pick by, a dump passes over itself.
+/// The kernel picks the flows. A dump leaves out by itself what an older kernel sends too much.
 ///
 /// ```
 /// use nlring::Family;
@@ -69,33 +72,33 @@ impl DumpFilter {
         Self::default()
     }
 
-    /// Those of an address family: 2 (`AF_INET`) or 10 (`AF_INET6`).
+    /// Flows of an address family: 2 (`AF_INET`) or 10 (`AF_INET6`).
     pub fn family(mut self, family: Family) -> Self {
         self.family = family;
         self
     }
 
-    /// Those of a zone, whichever directions it holds for; 0 is the zone of those that have none. Picked by the kernel since
+    /// Flows of a zone, whatever directions it applies to. 0 is the zone of flows without one. The kernel picks by zone since
     /// Linux 6.8.
     pub fn zone(mut self, zone: u16) -> Self {
         self.zone = Some(zone);
         self
     }
 
-    /// Those whose mark, of which only the bits of `mask` are looked at, is `value`. Picked by the kernel since Linux 3.4.
+    /// Flows whose mark has `value` in the bits of `mask`. The kernel picks by mark since Linux 3.4.
     pub fn mark(mut self, value: u32, mask: u32) -> Self {
         self.mark = Some((value, mask));
         self
     }
 
-    /// Those whose [`status`](super::status), of which only the bits of `mask` are looked at, is `value`. The kernel refuses
-    /// a mask of 0. Picked by the kernel since Linux 5.15.
+    /// Flows whose [`status`](super::status) has `value` in the bits of `mask`. The kernel refuses a mask of 0. It picks by
+    /// status since Linux 5.15.
     pub fn status(mut self, value: u32, mask: u32) -> Self {
         self.status = Some((value, mask));
         self
     }
 
-    /// Appends `struct nfgenmsg` and what to pick by. A flush looks at the family only where the version is not 0.
+    /// Appends `struct nfgenmsg` and what to pick by. For a flush the kernel ignores the family unless the version is set.
     fn put<'a>(&self, message: MessageBuilder<'a>, version: u8) -> MessageBuilder<'a> {
         let mut message = message.bytes(&[self.family.into(), version, 0, 0]);
         if let Some((mark, mask)) = self.mark {
@@ -114,7 +117,7 @@ impl DumpFilter {
         }
     }
 
-    /// Whether the filter picks a flow: the kernel's own choice, made once more for kernels that know less to pick by.
+    /// Whether the filter picks a flow. The kernel makes the same choice, as far as it can.
     #[must_use]
     pub fn matches(&self, flow: &Flow<'_>) -> bool {
         let is = |value: Option<u32>, wanted: Option<(u32, u32)>| {
@@ -148,13 +151,13 @@ impl Requests {
         })
     }
 
-    /// What the requests go through: for its time-out, and for requests that are not here.
+    /// The requester that sends the requests: for its time-out, and for requests that have no method here.
     pub fn requester(&mut self) -> &mut Requester {
         &mut self.requester
     }
 
-    /// Dumps the flows: hands each to `take`, which adds it to the items. The kernel does not tell whether changes interrupted
-    /// the dump: flows that come or go meanwhile may be there or not.
+    /// Dumps the flows: calls `take` with each, which adds it to the items. The kernel does not report whether changes
+    /// interrupted the dump, so flows that begin or end meanwhile may be among the items or not.
     ///
     /// # Errors
     ///
@@ -173,11 +176,11 @@ impl Requests {
         requester.dump(message_type::CT_GET, |message| filter.put(message, 0), take)
     }
 
-    /// Begins a dump of the flows and returns the replies, to be read one by one: for a table that is not to be kept whole.
-    /// [`dump`](Self::dump) does the rest by itself.
+    /// Begins a dump of the flows and returns the replies, to be read one by one. So a program need not hold the table in
+    /// memory. [`dump`](Self::dump) collects instead.
     ///
-    /// Of each reply [`Flow::decode`] reads the flow, and [`DumpFilter::matches`] says whether the filter picks it, because
-    /// an older kernel may send more.
+    /// [`Flow::decode`] reads the flow of a reply. Leave out those that [`DumpFilter::matches`] rejects: an older kernel may
+    /// send more than was asked for.
     ///
     /// ```no_run
     /// use nlring::conntrack::{DumpFilter, Flow, Requests};
@@ -187,7 +190,7 @@ impl Requests {
     /// let mut replies = requests.dump_replies(&filter)?;
     /// while let Some(message) = replies.next_message()? {
     ///     if let Some(flow) = Flow::decode(&message).filter(|flow| filter.matches(flow)) {
-    ///         println!("{} -> {}", flow.orig.src, flow.orig.dst);
+    ///         println!("{}", flow.orig);
     ///     }
     /// }
     /// # Ok::<(), nlring::Error>(())
@@ -195,7 +198,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::send`]. What the kernel makes of the request is in the replies.
+    /// As [`Requester::send`]. A refusal by the kernel is an error of the first reply.
     pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
         let requester = &mut self.requester;
         requester.send(message_type::CT_GET, flags::DUMP, |message| {
@@ -203,7 +206,7 @@ impl Requests {
         })
     }
 
-    /// Looks a flow up. None: there is none.
+    /// Looks up the flow with a key, and calls `f` with it. None if there is no such flow.
     ///
     /// # Errors
     ///
@@ -216,24 +219,25 @@ impl Requests {
         Ok(found)
     }
 
-    /// Looks flows up, many with one system call: hands each to `f`, with the index of its key. None: there is no such flow.
+    /// Looks up many flows with few system calls, and calls `f` with the index of each key and its flow. The flow is None if
+    /// there is no such flow.
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`], for the first that failed; `f` is not told of those that did.
+    /// As [`Requester::ask`], for the first lookup that failed. `f` is not called for lookups that fail.
     pub fn get_many(
         &mut self,
         keys: &[Key],
         mut f: impl FnMut(usize, Option<&Flow<'_>>),
     ) -> Result<()> {
         self.ask_about(keys, |index, flow| {
-            // The kernel finds a flow by its reply tuple too: that is another one than was asked for.
+            // The kernel finds a flow by its reply tuple too. That is not the flow that was asked for.
             f(index, flow.filter(|flow| flow.orig == keys[index].orig));
         })
     }
 
-    /// Looks flows up by either of their tuples: the same as [`get_many`](Self::get_many), and also hands out a flow whose
-    /// reply tuple is the key's.
+    /// Looks up flows by either of their tuples: like [`get_many`](Self::get_many), but a flow whose reply tuple is that of
+    /// the key counts too.
     pub(super) fn ask_about(
         &mut self,
         keys: &[Key],
@@ -258,11 +262,11 @@ impl Requests {
         failed.map_err(|error: Error| error.during("get a conntrack entry"))
     }
 
-    /// Makes a flow.
+    /// Adds a flow.
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`]: `EEXIST` where a flow has one of its tuples, `ENOMEM` where the table is full, `EOPNOTSUPP` for a
+    /// As [`Requester::ask`]: `EEXIST` if a flow has one of its tuples, `ENOMEM` if the table is full, `EOPNOTSUPP` for a
     /// helper that the kernel does not have.
     pub fn add(&mut self, flow: &NewFlow<'_>) -> Result<()> {
         let flags = flags::CREATE | flags::EXCL;
@@ -272,11 +276,11 @@ impl Requests {
         asked.map_err(|error| error.during("make a conntrack entry"))
     }
 
-    /// Changes a flow. False: there is none.
+    /// Changes a flow. False if there is no such flow.
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`], and what [`FlowChange`] says.
+    /// As [`Requester::ask`]. The methods of [`FlowChange`] name what the kernel refuses.
     pub fn update(&mut self, key: &Key, change: &FlowChange<'_>) -> Result<bool> {
         let asked = self.requester.ask(message_type::CT_NEW, 0, |message| {
             change.put(key.put(message))
@@ -284,7 +288,7 @@ impl Requests {
         unless_missing(asked, "change a conntrack entry")
     }
 
-    /// Removes a flow; with an id ([`Flow::id`]) only if it is that one. False: there is none.
+    /// Removes a flow, or with an id ([`Flow::id`]) only the flow that has it. False if there is no such flow.
     ///
     /// # Errors
     ///
@@ -296,14 +300,15 @@ impl Requests {
         unless_missing(asked, "remove a conntrack entry")
     }
 
-    /// Removes the flows that the filter picks: all, without any.
+    /// Removes the flows that the filter picks. An empty filter picks all.
     ///
-    /// The kernel picks by family since Linux 5.3 (an older one removes those of all families), by mark, by status since 5.15,
-    /// and by zone since 6.8. What an older kernel does not pick by, it would remove regardless: a dump finds that out first.
+    /// The kernel picks by mark, by family since Linux 5.3, by status since 5.15 and by zone since 6.8. An older kernel would
+    /// remove flows that the filter does not pick. For status and zone a dump detects this first, and nothing is removed. Before
+    /// Linux 5.3 the flows of all families are removed.
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Unsupported`]: this kernel does not pick by the status or the zone, and nothing was removed;
+    /// - [`ErrorKind::Unsupported`]: this kernel does not pick by status or zone, and nothing was removed;
     /// - otherwise as [`Requester::ask`].
     pub fn flush(&mut self, filter: &DumpFilter) -> Result<()> {
         const OPERATION: &str = "flush conntrack entries";
@@ -321,7 +326,7 @@ impl Requests {
         asked.map_err(|error| error.during(OPERATION))
     }
 
-    /// Whether a dump brings only what the filter picks.
+    /// Whether the kernel sends only what the filter picks.
     fn is_obeyed(&mut self, filter: &DumpFilter) -> Result<bool> {
         let take = |other_count: &mut usize, message: &Message<'_>| {
             *other_count += usize::from(filter.decode(message).is_none());
@@ -332,7 +337,7 @@ impl Requests {
         Ok(dump.items == 0)
     }
 
-    /// What conntrack has counted, CPU by CPU.
+    /// What conntrack has counted on each CPU.
     ///
     /// # Errors
     ///
@@ -393,7 +398,7 @@ impl Requests {
     }
 }
 
-/// False: there was no such flow.
+/// False if there was no such flow.
 fn unless_missing(asked: Result<()>, operation: &'static str) -> Result<bool> {
     match asked {
         Ok(()) => Ok(true),
@@ -411,7 +416,7 @@ fn put_deletion<'a>(message: MessageBuilder<'a>, key: &Key, id: Option<u32>) -> 
 }
 
 impl NewFlow<'_> {
-    /// Adds the request to make this flow to a batch; see [`Requests::add`].
+    /// Adds the request for this flow to a batch. [`Requests::add`] sends one alone.
     ///
     /// # Errors
     ///
@@ -423,8 +428,8 @@ impl NewFlow<'_> {
 }
 
 impl Key {
-    /// Adds the request to remove the flow of this key to a batch; see [`Requests::delete`]. That there is none is a
-    /// refusal: `ENOENT`.
+    /// Adds the request to remove the flow with this key to a batch. [`Requests::delete`] sends one alone. If there is no such
+    /// flow, the kernel refuses the request (`ENOENT`).
     ///
     /// # Errors
     ///

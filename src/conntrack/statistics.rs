@@ -3,48 +3,60 @@
 use super::kernel::{FIXED_BYTES, cta_stats, cta_stats_global};
 use crate::message::Message;
 
-/// What conntrack has counted on one CPU since the namespace was made, wrapping (`enum ctattr_stats_cpu`). A kernel sends those
-/// that it counts; Linux v6.18: net/netfilter/nf_conntrack_netlink.c, `ctnetlink_ct_stat_cpu_fill_info`.
+/// What conntrack has counted on one CPU since the namespace was made (`enum ctattr_stats_cpu`). The counters wrap at 32 bits.
+///
+/// A kernel sends the counters that it has; the others are None (Linux v6.18, net/netfilter/nf_conntrack_netlink.c,
+/// `ctnetlink_ct_stat_cpu_fill_info`).
+///
+/// ```no_run
+/// use nlring::conntrack::{CpuStatistics, Requests};
+///
+/// let mut requests = Requests::open()?;
+/// let each_cpu: Vec<CpuStatistics> = requests.statistics()?;
+/// let dropped: u32 = each_cpu.iter().filter_map(|cpu| cpu.drop).sum();
+/// println!("{dropped} packets dropped");
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CpuStatistics {
     /// The CPU's number.
     pub cpu: u16,
-    /// Lookups; later kernels do not count them.
+    /// Lookups. Later kernels do not count them.
     pub searched: Option<u32>,
     /// Lookups that found an entry.
     pub found: Option<u32>,
-    /// Entries that were made; later kernels do not count them.
+    /// Entries that were made. Later kernels do not count them.
     pub new: Option<u32>,
     /// Packets that could not be tracked.
     pub invalid: Option<u32>,
-    /// Packets that needed no lookup; later kernels do not count them.
+    /// Packets that needed no lookup. Later kernels do not count them.
     pub ignore: Option<u32>,
-    /// Entries that were removed; later kernels do not count them.
+    /// Entries that were removed. Later kernels do not count them.
     pub delete: Option<u32>,
-    /// Entries that were put on the dying list; later kernels do not count them.
+    /// Entries that were put on the dying list. Later kernels do not count them.
     pub delete_list: Option<u32>,
     /// Entries that were put into the table.
     pub insert: Option<u32>,
-    /// Entries that could not be: another of the same tuple was there.
+    /// Entries that were not put into the table, because it had one with the same tuple.
     pub insert_failed: Option<u32>,
     /// Packets that were dropped because no entry could be made or put into the table.
     pub drop: Option<u32>,
-    /// Entries that made room for new ones in a full table.
+    /// Entries that were removed early, to make room for new ones in a full table.
     pub early_drop: Option<u32>,
-    /// Packets of ICMP errors that could not be tracked.
+    /// ICMP errors that could not be tracked.
     pub error: Option<u32>,
-    /// Lookups that had to begin again, because the table changed.
+    /// Lookups that started again because the table changed.
     pub search_restart: Option<u32>,
-    /// Races between two packets of the same flow that were resolved. Available since Linux 5.10.
+    /// Races between two first packets of a flow that the kernel resolved. Available since Linux 5.10.
     pub clash_resolve: Option<u32>,
-    /// Entries that could not be put into the table because too many had the same hash. Available since Linux 5.15.
+    /// Entries that were not put into the table, because too many had the same hash. Available since Linux 5.15.
     pub chain_toolong: Option<u32>,
 }
 
 impl CpuStatistics {
-    /// None when the message is not of this kind. The CPU's number is in `struct nfgenmsg`.
+    /// None if the message is too short. `struct nfgenmsg` contains the CPU's number.
     pub(super) fn decode(message: &Message<'_>) -> Option<Self> {
         let &[_family, _version, cpu_high, cpu_low, ..] = message.payload() else {
             return None;
@@ -84,13 +96,21 @@ impl CpuStatistics {
 }
 
 /// How full the table is (`enum ctattr_stats_global`).
+///
+/// ```no_run
+/// use nlring::conntrack::{Requests, TableStatistics};
+///
+/// let table: TableStatistics = Requests::open()?.table_statistics()?;
+/// println!("{} flows, at most {:?}", table.entry_count, table.max_entry_count);
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TableStatistics {
-    /// Flows of this namespace.
+    /// The number of flows in this namespace.
     pub entry_count: u32,
-    /// As many it may have: `net.netfilter.nf_conntrack_max`. Available since Linux 4.18.
+    /// The largest number of flows: `net.netfilter.nf_conntrack_max`. Available since Linux 4.18.
     pub max_entry_count: Option<u32>,
 }
 

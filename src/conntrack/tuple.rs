@@ -1,4 +1,4 @@
-//! Tuples: the addresses and ports that a flow is known by, and the zone they are unique in.
+//! Tuples: the addresses and ports that identify a flow, and the zone that they are unique in.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,6 +10,15 @@ use crate::Family;
 use crate::message::{Attributes, MessageBuilder, NESTED};
 
 /// One direction of a flow: who sends to whom.
+///
+/// ```
+/// use nlring::conntrack::{Layer4, Tuple};
+///
+/// let (src, dst) = ("10.0.0.1".parse().unwrap(), "9.9.9.9".parse().unwrap());
+/// let tuple = Tuple::new(src, dst, 17, Layer4::Ports { src: 40_000, dst: 53 });
+/// assert_eq!(tuple.ports(), Some((40_000, 53)));
+/// assert_eq!(tuple.to_string(), "udp 10.0.0.1:40000 -> 9.9.9.9:53");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -18,22 +27,22 @@ pub struct Tuple {
     pub src: IpAddr,
     /// Destination address.
     pub dst: IpAddr,
-    /// IP protocol number; see [`protocol_name`](super::protocol_name).
+    /// IP protocol number. [`protocol_name`](super::protocol_name) gives its name.
     pub protocol: u8,
-    /// What the protocol adds to the addresses.
+    /// Ports, or what the protocol has in their place.
     pub layer4: Layer4,
 }
 
-/// What tells flows between the same two addresses apart.
+/// What tells two flows between the same addresses apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Layer4 {
-    /// Nothing: the kernel tracks this protocol by its addresses alone.
+    /// Nothing: of this protocol the kernel tracks only the addresses.
     #[default]
     None,
-    /// TCP, UDP, UDP-Lite, SCTP and DCCP ports. For GRE (protocol 47) these are the call IDs of PPTP, which
+    /// The ports of TCP, UDP, UDP-Lite, SCTP and DCCP. For GRE (protocol 47) they are the call IDs of PPTP, which
     /// conntrack(8) calls keys.
     Ports {
         /// Source port.
@@ -41,7 +50,7 @@ pub enum Layer4 {
         /// Destination port.
         dst: u16,
     },
-    /// ICMP and `ICMPv6`.
+    /// The query of ICMP or ICMPv6.
     Icmp {
         /// Message type.
         icmp_type: u8,
@@ -53,7 +62,7 @@ pub enum Layer4 {
 }
 
 impl Tuple {
-    /// A tuple of these parts.
+    /// A tuple with these parts.
     #[inline]
     pub fn new(src: IpAddr, dst: IpAddr, protocol: u8, layer4: Layer4) -> Self {
         Self {
@@ -64,7 +73,7 @@ impl Tuple {
         }
     }
 
-    /// The source and destination ports, where the protocol has some.
+    /// The source and destination ports. None if the protocol has none.
     #[inline]
     pub fn ports(&self) -> Option<(u16, u16)> {
         match self.layer4 {
@@ -73,8 +82,8 @@ impl Tuple {
         }
     }
 
-    /// The tuple of the answers, where nothing is translated: ends and ports are exchanged, and an ICMP query has the type of
-    /// its reply. None for an ICMP type that is no query: the kernel tracks no other (Linux v6.18,
+    /// The tuple of the answers if nothing is translated: addresses and ports are exchanged, and an ICMP query becomes its
+    /// reply. None for an ICMP type that is neither a query nor a reply, because the kernel tracks no others (Linux v6.18,
     /// net/netfilter/nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c, `invmap`).
     ///
     /// ```
@@ -110,7 +119,7 @@ impl Tuple {
         }
     }
 
-    /// Appends the inside of a `CTA_TUPLE_*`: `enum ctattr_tuple`.
+    /// Appends the content of a `CTA_TUPLE_*`: `enum ctattr_tuple`.
     pub(super) fn put<'a>(
         &self,
         message: MessageBuilder<'a>,
@@ -150,8 +159,8 @@ impl Tuple {
         }
     }
 
-    /// Reads IPv4 addresses and ports, when they lie as the kernel lays them (`ctnetlink_dump_tuples`): nearly always,
-    /// and a quarter of a flow's decoding faster than one by one.
+    /// Reads IPv4 addresses and ports in the layout that the kernel writes (`ctnetlink_dump_tuples`). Nearly all tuples have
+    /// it, and this makes the decoding of a flow a quarter faster than reading them attribute by attribute.
     #[inline]
     fn decode_usual(bytes: &[u8]) -> Option<Self> {
         const IP: [u8; 4] = header(20, cta_tuple::IP | NESTED);
@@ -189,7 +198,7 @@ impl Tuple {
         })
     }
 
-    /// Reads `enum ctattr_tuple`: the tuple, when both addresses are there, and the zone given with it.
+    /// Reads `enum ctattr_tuple`: the tuple, if both addresses are there, and the zone in it.
     pub(super) fn decode(attributes: Attributes<'_>) -> (Option<Self>, Option<u16>) {
         match Self::decode_usual(attributes.bytes()) {
             Some(tuple) => (Some(tuple), None),
@@ -228,7 +237,7 @@ fn icmp_attributes(protocol: u8) -> (u16, u16, u16) {
     }
 }
 
-/// The ICMP type that answers a query, or asks for an answer.
+/// The ICMP type that answers a query, or the query that an answer belongs to.
 fn answering(protocol: u8, icmp_type: u8) -> Option<u8> {
     // Echo, timestamp, information and address mask; echo and node information.
     const QUERIES: [(u8, u8); 4] = [(8, 0), (13, 14), (15, 16), (17, 18)];
@@ -256,14 +265,14 @@ fn put_address(
     }
 }
 
-/// A header of `struct nlattr`, as it lies in memory.
+/// The bytes of a `struct nlattr`.
 const fn header(length_bytes: u16, attribute_type: u16) -> [u8; 4] {
     let [a, b] = length_bytes.to_ne_bytes();
     let [c, d] = attribute_type.to_ne_bytes();
     [a, b, c, d]
 }
 
-/// Reads `enum ctattr_ip`. None unless both addresses are there and of one family.
+/// Reads `enum ctattr_ip`. None unless both addresses are there and have the same family.
 #[inline]
 fn decode_addresses(attributes: Attributes<'_>) -> Option<(IpAddr, IpAddr)> {
     let (mut src, mut dst) = (None, None);
@@ -280,7 +289,7 @@ fn decode_addresses(attributes: Attributes<'_>) -> Option<(IpAddr, IpAddr)> {
     (src.is_ipv4() == dst.is_ipv4()).then_some((src, dst))
 }
 
-/// Reads `enum ctattr_l4proto`: the protocol's number and what it adds.
+/// Reads `enum ctattr_l4proto`: the protocol's number, and ports or what it has in their place.
 #[inline]
 fn decode_layer4(attributes: Attributes<'_>) -> (u8, Layer4) {
     let mut protocol = 0;
@@ -353,25 +362,35 @@ impl fmt::Display for Zone {
     }
 }
 
-/// What a flow is known by: its original tuple, and the zone that this is unique in.
+/// What identifies a flow: its original tuple, and the zone that the tuple is unique in.
+///
+/// ```
+/// use nlring::conntrack::{Key, Layer4, Tuple, Zone, ZoneDirection};
+///
+/// let (src, dst) = ("10.0.0.1".parse().unwrap(), "9.9.9.9".parse().unwrap());
+/// let orig = Tuple::new(src, dst, 17, Layer4::Ports { src: 40_000, dst: 53 });
+/// let key = Key { orig, zone: Some(Zone::new(5, ZoneDirection::Both)) };
+/// assert_ne!(key, Key { orig, zone: None });
+/// assert_eq!(key.to_string(), "udp 10.0.0.1:40000 -> 9.9.9.9:53 zone 5");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Key {
     /// The direction of the first packet.
     pub orig: Tuple,
-    /// None is zone 0.
+    /// The zone. None is zone 0.
     pub zone: Option<Zone>,
 }
 
 impl Key {
-    /// The zone that stands in the tuple of a direction.
+    /// The zone that the tuple of a direction contains.
     pub(super) fn tuple_zone(&self, direction: ZoneDirection) -> Option<u16> {
         let zone = self.zone.filter(|zone| zone.direction == direction)?;
         Some(zone.id)
     }
 
-    /// Appends `struct nfgenmsg` and what the kernel finds the flow by: `CTA_TUPLE_ORIG`, and `CTA_ZONE` for a zone of both
-    /// directions.
+    /// Appends `struct nfgenmsg` and what the kernel needs to find the flow: `CTA_TUPLE_ORIG`, and `CTA_ZONE` for a zone of
+    /// both directions.
     pub(super) fn put<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
         let message = message
             .bytes(&[self.orig.family().number(), 0, 0, 0])
@@ -386,33 +405,40 @@ impl Key {
 }
 
 impl Zone {
-    /// A zone of these parts.
+    /// A zone with this number, for these directions.
     pub fn new(id: u16, direction: ZoneDirection) -> Self {
         Self { id, direction }
     }
 }
 
-/// The zone that a flow's tuples are unique in, and the directions it holds for.
+/// The zone that a flow's tuples are unique in, and the directions that it applies to.
+///
+/// ```
+/// use nlring::conntrack::{Zone, ZoneDirection};
+///
+/// assert_eq!(Zone::new(5, ZoneDirection::Both).to_string(), "5");
+/// assert_eq!(Zone::new(5, ZoneDirection::Reply).to_string(), "5 reply");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Zone {
     /// The zone's number.
     pub id: u16,
-    /// The directions that it holds for; the other one is in zone 0.
+    /// The directions that it applies to. A direction that it does not apply to is in zone 0.
     pub direction: ZoneDirection,
 }
 
-/// The directions a [`Zone`] holds for. Other than both since Linux 4.3.
+/// The directions that a [`Zone`] applies to. A zone of one direction is available since Linux 4.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum ZoneDirection {
-    /// Both.
+    /// Both directions.
     Both,
-    /// The original direction.
+    /// The original direction only.
     Orig,
-    /// The reply direction.
+    /// The reply direction only.
     Reply,
 }
 
@@ -420,7 +446,7 @@ pub enum ZoneDirection {
 mod tests {
     use super::*;
 
-    /// The inside of a tuple of TCP over IPv4, as the kernel lays it.
+    /// The content of a tuple of TCP over IPv4, as the kernel writes it.
     const USUAL: [u8; 48] = [
         20, 0, 1, 0x80, 8, 0, 1, 0, 10, 0, 0, 1, 8, 0, 2, 0, 10, 0, 0, 2, //
         28, 0, 2, 0x80, 5, 0, 1, 0, 6, 0, 0, 0, 6, 0, 2, 0, 0x12, 0x34, 0, 0, 6, 0, 3, 0, 0, 80, 0,

@@ -1,11 +1,21 @@
-//! Addresses in routes, of whatever family.
+//! Addresses of any family.
 
 use crate::Family;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An address of whatever family.
+/// An address of any family.
+///
+/// ```
+/// use nlring::Family;
+/// use nlring::route::Address;
+///
+/// assert_eq!(Address::new(Family::INET, &[10, 0, 0, 1]).to_string(), "10.0.0.1");
+/// // Labels 100 and 200; bit 0x100 marks the bottom of the stack.
+/// let stack = [0, 0x06, 0x40, 0, 0, 0x0c, 0x81, 0];
+/// assert_eq!(Address::new(Family::MPLS, &stack).to_string(), "100/200");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address<'a> {
@@ -13,12 +23,12 @@ pub enum Address<'a> {
     Ip(IpAddr),
     /// MPLS labels, the outermost first.
     Mpls(Labels<'a>),
-    /// Bytes of another family, or of a size that does not fit the family.
+    /// The bytes of another family, or bytes whose number does not fit the family.
     Other(&'a [u8]),
 }
 
 impl<'a> Address<'a> {
-    /// Reads an address of a family.
+    /// Reads the address of a family from its bytes.
     #[inline]
     pub fn new(family: Family, bytes: &'a [u8]) -> Self {
         match family {
@@ -27,7 +37,7 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// The address, when it is IPv4 or IPv6.
+    /// The address, if it is IPv4 or IPv6.
     #[inline]
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
@@ -37,7 +47,7 @@ impl<'a> Address<'a> {
     }
 }
 
-/// An IPv4 or IPv6 address, when the size fits.
+/// An IPv4 or IPv6 address. None if the number of bytes does not fit the family.
 #[inline]
 pub(super) fn ip(family: Family, bytes: &[u8]) -> Option<IpAddr> {
     match family {
@@ -55,7 +65,7 @@ pub(super) fn ip(family: Family, bytes: &[u8]) -> Option<IpAddr> {
 
 /// An iterator over a stack of MPLS labels (`struct mpls_label`, include/uapi/linux/mpls.h), the outermost first.
 ///
-/// Ends at the label that is marked as the bottom of the stack, or with the bytes.
+/// It ends at the label that is marked as the bottom of the stack, or where the bytes end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Labels<'a> {
     pub(super) left: &'a [u8],
@@ -119,7 +129,8 @@ impl serde::Serialize for Address<'_> {
     }
 }
 
-/// A gateway of another family than the route's (`struct rtvia`). Available since Linux 4.1, for IPv4 routes 5.2.
+/// A gateway whose family is not that of the route (`struct rtvia`). Available since Linux 4.1, for IPv4 routes since
+/// Linux 5.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! Where a packet goes next: one hop, or several.
+//! The next hop of a route, or the hops of a multipath route.
 
 use std::iter::FusedIterator;
 use std::net::IpAddr;
@@ -8,26 +8,42 @@ use super::kernel::{NEXTHOP_FIXED_BYTES, rta};
 use crate::Family;
 use crate::message::{Attribute, Attributes};
 
-/// Where a packet goes next, and how: what a route with one nexthop and each hop of a multipath route have in common.
+/// The gateway and encapsulation of a route with one next hop, or of one hop of a multipath route.
+///
+/// ```
+/// use nlring::route::{Route, message_type, rta};
+/// use nlring::{MessageBuilder, MessageList};
+///
+/// let mut bytes = Vec::new();
+/// MessageBuilder::new(&mut bytes, message_type::NEW_ROUTE, 0)
+///     .bytes(&[2 /* AF_INET */, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0]) // struct rtmsg
+///     .attribute(rta::GATEWAY, &[192, 0, 2, 1])
+///     .finish()?;
+/// let list = MessageList::new(&bytes);
+/// let route = list.iter().find_map(|message| Route::decode(&message)).expect("it is a route");
+/// assert_eq!(route.hop.gateway, "192.0.2.1".parse().ok());
+/// assert_eq!((route.hop.via, route.hop.encap_type), (None, None));
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Hop<'a> {
-    /// The gateway, in the route's own family.
+    /// The gateway, if it has the family of the route.
     pub gateway: Option<IpAddr>,
-    /// The gateway, in another family.
+    /// The gateway, if it has another family than the route.
     pub via: Option<Via<'a>>,
-    /// The labels that replace an MPLS route's own.
+    /// The labels that replace those of the packet (MPLS).
     pub new_dst: Option<Address<'a>>,
-    /// The encapsulation's type, see [`encap`](super::encap).
+    /// The type of the encapsulation, one of [`encap`](super::encap).
     pub encap_type: Option<u16>,
-    /// The encapsulation's own attributes.
+    /// The attributes of the encapsulation. Their numbers depend on its type.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::attributes")
     )]
     pub encap: Option<Attributes<'a>>,
-    /// Realms: the upper 16 bits are the source's, the lower the destination's.
+    /// The realms: that of the source in the upper 16 bits, that of the destination in the lower 16 bits.
     pub realms: Option<u32>,
 }
 
@@ -80,19 +96,31 @@ impl Eq for Hop<'_> {}
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Nexthop<'a> {
-    /// Index of the device.
+    /// The index of the device.
     pub oif: u32,
-    /// The share of packets it gets, 1 to 256.
+    /// The share of the packets that the hop gets, 1 to 256.
     pub weight: u16,
     /// Bits of [`route_flags`](super::route_flags).
     pub flags: u32,
-    /// Gateway and encapsulation.
+    /// The gateway and encapsulation.
     pub hop: Hop<'a>,
 }
 
 /// An iterator over the hops of a multipath route, in order.
 ///
-/// Ends at the first one whose length cannot be right (below 8, or beyond the end), as the kernel's `rtnh_ok` does.
+/// It ends at the first hop whose length cannot be right (below 8, or beyond the end), like the kernel's `rtnh_ok`.
+///
+/// ```
+/// use nlring::route::{DumpFilter, Requests};
+///
+/// let mut requests = Requests::open()?;
+/// let dump = requests.dump(&DumpFilter::new(), |hop_count: &mut usize, route| {
+///     // A route with one next hop has it in `route.hop` and `route.oif` instead.
+///     *hop_count += route.nexthops.count();
+/// })?;
+/// println!("{} hops of multipath routes", dump.items);
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nexthops<'a> {
     family: Family,
@@ -100,13 +128,13 @@ pub struct Nexthops<'a> {
 }
 
 impl<'a> Nexthops<'a> {
-    /// Of the bytes in `RTA_MULTIPATH`.
+    /// An iterator over the bytes of an `RTA_MULTIPATH`.
     #[inline]
     pub(super) fn new(family: Family, left: &'a [u8]) -> Self {
         Self { family, left }
     }
 
-    /// Whether there are none: the route is no multipath route.
+    /// Whether there are no hops, because the route is not a multipath route.
     #[inline]
     pub fn is_empty(&self) -> bool {
         { *self }.next().is_none()

@@ -9,7 +9,7 @@ use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::Message;
 
-/// An address of a device, as one message tells of it (include/uapi/linux/if_addr.h).
+/// An address of a device, as one message describes it (include/uapi/linux/if_addr.h).
 ///
 /// Its events come in the groups [`Ipv4Address`](super::Group::Ipv4Address) and
 /// [`Ipv6Address`](super::Group::Ipv6Address).
@@ -38,23 +38,23 @@ use crate::message::Message;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct InterfaceAddress<'a> {
-    /// What became of it.
+    /// What the message says about the address.
     pub kind: EventKind,
     /// The address family.
     pub family: Family,
     /// The device's index.
     pub index: u32,
-    /// Leading bits that the device's network has in common.
+    /// The number of leading bits that the addresses of the device's network have in common.
     pub prefix_len: u8,
-    /// See [`scope`](super::scope).
+    /// How far the address is valid, one of [`scope`](super::scope).
     pub scope: u8,
-    /// `IFA_F_*`, beyond the lower 8 bits too (since Linux 3.14).
+    /// Bits of `IFA_F_*`: 8 of them, and 32 since Linux 3.14.
     pub flags: u32,
-    /// `IFA_ADDRESS`: the other end's address on a point-to-point device, else the device's own.
+    /// `IFA_ADDRESS`: the address of the other end of a point-to-point device, or else that of the device.
     pub address: Option<IpAddr>,
-    /// `IFA_LOCAL`: the device's own address. For IPv6 it is there only together with another end's.
+    /// `IFA_LOCAL`: the address of the device. For IPv6 it is there only if the other end has an address too.
     pub local: Option<IpAddr>,
-    /// The name that it was added under, such as `eth0:1` (IPv4).
+    /// The label that the address was added with, such as `eth0:1` (IPv4).
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub label: Option<&'a [u8]>,
 }
@@ -62,7 +62,8 @@ pub struct InterfaceAddress<'a> {
 impl<'a> InterfaceAddress<'a> {
     /// Decodes a message.
     ///
-    /// None when the message is neither `RTM_NEWADDR` nor `RTM_DELADDR`, or too short for `struct ifaddrmsg`.
+    /// None if the message is neither of type [`NEW_ADDRESS`](message_type::NEW_ADDRESS) nor
+    /// [`DELETE_ADDRESS`](message_type::DELETE_ADDRESS), or too short for `struct ifaddrmsg`.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
         let kind = kind_of(
             message,
@@ -95,13 +96,13 @@ impl<'a> InterfaceAddress<'a> {
         Some(this)
     }
 
-    /// The device's own address.
+    /// The address of the device.
     #[inline]
     pub fn own(&self) -> Option<IpAddr> {
         self.local.or(self.address)
     }
 
-    /// The other end's address, on a point-to-point device.
+    /// The address of the other end of a point-to-point device.
     #[inline]
     pub fn peer(&self) -> Option<IpAddr> {
         self.address
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{MessageBuilder, Messages};
 
-    /// Hands what a message of such parts is decoded to, to `f`.
+    /// Builds a message of these parts, and calls `f` with what it decodes to.
     fn with_decoded(
         fixed: &[u8],
         attributes: &[(u16, &[u8])],

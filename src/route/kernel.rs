@@ -123,16 +123,16 @@ pub mod nud {
     pub const PERMANENT: u16 = 0x80;
 }
 
-/// Bits of [`Route::flags`](super::Route::flags) and [`Nexthop::flags`](super::Nexthop::flags): `RTNH_F_*`, and from `NOTIFY` on `RTM_F_*`, which stand in
-/// a route only.
+/// Bits of [`Route::flags`](super::Route::flags) and [`Nexthop::flags`](super::Nexthop::flags): `RTNH_F_*`. From `NOTIFY` on
+/// they are `RTM_F_*`, which only a route has.
 pub mod route_flags {
     /// The nexthop cannot be used.
     pub const DEAD: u32 = 1;
-    /// The gateway is itself looked up.
+    /// The gateway is looked up in turn.
     pub const PERVASIVE: u32 = 2;
-    /// The gateway is taken to be on the link.
+    /// The kernel assumes that the gateway is on the link.
     pub const ONLINK: u32 = 4;
-    /// The nexthop is handled by hardware.
+    /// Hardware forwards the packets of the nexthop.
     pub const OFFLOAD: u32 = 8;
     /// The nexthop's device has no carrier.
     pub const LINKDOWN: u32 = 16;
@@ -140,13 +140,13 @@ pub mod route_flags {
     pub const UNRESOLVED: u32 = 32;
     /// Hardware sends the nexthop's packets to the kernel. Available since Linux 5.6.
     pub const TRAP: u32 = 64;
-    /// The user is told of changes.
+    /// The kernel reports changes to the user.
     pub const NOTIFY: u32 = 0x100;
     /// An entry of the route cache, not of a table.
     pub const CLONED: u32 = 0x200;
     /// Learned from a router's prefix information (IPv6).
     pub const PREFIX: u32 = 0x800;
-    /// The route is handled by hardware. Available since Linux 5.6.
+    /// Hardware forwards the packets of the route. Available since Linux 5.6.
     pub const ROUTE_OFFLOAD: u32 = 0x4000;
     /// Hardware sends the route's packets to the kernel. Available since Linux 5.6.
     pub const ROUTE_TRAP: u32 = 0x8000;
@@ -158,13 +158,13 @@ pub mod route_flags {
 pub mod table {
     /// For the user's own use.
     pub const DEFAULT: u32 = 253;
-    /// Where routes are unless told otherwise.
+    /// The table of routes for which no other is named.
     pub const MAIN: u32 = 254;
-    /// The machine's own addresses, kept by the kernel.
+    /// The routes to the machine's own addresses, which the kernel keeps.
     pub const LOCAL: u32 = 255;
 }
 
-/// [`Route::scope`](super::Route::scope): how far the destination is (`enum rt_scope_t`).
+/// How far the destination is (`enum rt_scope_t`): values of [`Route::scope`](super::Route::scope).
 pub mod scope {
     /// Everywhere.
     pub const UNIVERSE: u8 = 0;
@@ -174,19 +174,19 @@ pub mod scope {
     pub const LINK: u8 = 253;
     /// In this machine.
     pub const HOST: u8 = 254;
-    /// Does not exist.
+    /// The destination does not exist.
     pub const NOWHERE: u8 = 255;
 }
 
-/// [`Route::route_type`](super::Route::route_type): what becomes of the packet.
+/// What happens to packets (`RTN_*`): values of [`Route::route_type`](super::Route::route_type).
 pub mod route_type {
-    /// Sent on, through a gateway or directly.
+    /// Forwarded, through a gateway or directly.
     pub const UNICAST: u8 = 1;
-    /// Taken in.
+    /// Delivered to this machine.
     pub const LOCAL: u8 = 2;
-    /// Taken in, and sent as broadcast.
+    /// Delivered to this machine, and sent as broadcast.
     pub const BROADCAST: u8 = 3;
-    /// Taken in as broadcast, sent as unicast.
+    /// Delivered as broadcast, and sent as unicast.
     pub const ANYCAST: u8 = 4;
     /// Multicast.
     pub const MULTICAST: u8 = 5;
@@ -196,28 +196,28 @@ pub mod route_type {
     pub const UNREACHABLE: u8 = 7;
     /// Dropped, and answered with "administratively prohibited".
     pub const PROHIBIT: u8 = 8;
-    /// Not in this table.
+    /// The lookup in this table ends.
     pub const THROW: u8 = 9;
 }
 
-/// [`Route::protocol`](super::Route::protocol): who made the route (`RTPROT_*`). Routing daemons have numbers of their own; see
-/// [`protocol_name`].
+/// Who added a route (`RTPROT_*`): values of [`Route::protocol`](super::Route::protocol). Routing daemons have numbers of their
+/// own, which [`protocol_name`](super::protocol_name) knows.
 pub mod protocol {
-    /// Not said.
+    /// Unknown.
     pub const UNSPEC: u8 = 0;
-    /// By an ICMP redirect.
+    /// An ICMP redirect.
     pub const REDIRECT: u8 = 1;
-    /// By the kernel.
+    /// The kernel.
     pub const KERNEL: u8 = 2;
-    /// During boot; what ip(8) says when it is told nothing.
+    /// Whatever ran at boot. ip(8) uses this by default.
     pub const BOOT: u8 = 3;
-    /// By the administrator.
+    /// The administrator.
     pub const STATIC: u8 = 4;
 }
 
-/// Numbers of the metrics (`RTAX_*`).
+/// Numbers of the metrics (`RTAX_*`): values of [`Metric::number`](super::Metric::number).
 pub mod metric {
-    /// A mask of the locked metrics, `1 << number`; not a metric itself.
+    /// A mask of the locked metrics with the bit `1 << number` for each. It is not a metric itself.
     pub const LOCK: u16 = 1;
     /// Path MTU, bytes.
     pub const MTU: u16 = 2;
@@ -225,7 +225,7 @@ pub mod metric {
     pub const WINDOW: u16 = 3;
     /// Round-trip time, 1/8 ms.
     pub const RTT: u16 = 4;
-    /// Its variance, 1/4 ms.
+    /// Variance of the round-trip time, 1/4 ms.
     pub const RTTVAR: u16 = 5;
     /// Slow-start threshold, segments.
     pub const SSTHRESH: u16 = 6;
@@ -235,21 +235,21 @@ pub mod metric {
     pub const ADVMSS: u16 = 8;
     /// Reordering to expect, segments.
     pub const REORDERING: u16 = 9;
-    /// Hop limit; `u32::MAX` is the system's default.
+    /// Hop limit. `u32::MAX` is the system's default.
     pub const HOPLIMIT: u16 = 10;
     /// Initial congestion window, segments.
     pub const INITCWND: u16 = 11;
-    /// Bits of TCP features; 1 is ECN.
+    /// Bits of TCP features. 1 is ECN.
     pub const FEATURES: u16 = 12;
     /// Smallest retransmission timeout, ms.
     pub const RTO_MIN: u16 = 13;
     /// Initial receive window, segments.
     pub const INITRWND: u16 = 14;
-    /// 1: quick acknowledgements.
+    /// 1 for quick acknowledgements.
     pub const QUICKACK: u16 = 15;
-    /// The congestion control algorithm, a name.
+    /// The name of the congestion control algorithm.
     pub const CC_ALGO: u16 = 16;
-    /// 1: TCP fast open without a cookie.
+    /// 1 for TCP fast open without a cookie.
     pub const FASTOPEN_NO_COOKIE: u16 = 17;
 }
 
@@ -286,7 +286,7 @@ pub(super) const LINK_FIXED_BYTES: usize = 16;
 /// Size of `struct ifaddrmsg` (`include/uapi/linux/if_addr.h`).
 pub(super) const ADDRESS_FIXED_BYTES: usize = 8;
 
-/// `RT_TABLE_COMPAT`: stands in `struct rtmsg` for a table whose number does not fit.
+/// `RT_TABLE_COMPAT`: the table in `struct rtmsg`, if the table's number does not fit there.
 pub(super) const TABLE_COMPAT: u8 = 252;
 
 /// `IFLA_*` (`include/uapi/linux/if_link.h`).

@@ -1,4 +1,4 @@
-//! Devices, as far as routes need them.
+//! Devices, as far as routes depend on them.
 
 use super::kernel::{LINK_FIXED_BYTES, ifla, message_type};
 use super::kind_of;
@@ -6,7 +6,7 @@ use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::Message;
 
-/// A device, as one message tells of it: no more than its name needs.
+/// A device, as one message describes it: the parts that routes depend on, and its name.
 ///
 /// ```
 /// use nlring::EventKind;
@@ -30,18 +30,18 @@ use crate::message::Message;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Link<'a> {
-    /// What became of it.
+    /// What the message says about the device, or about its part in something else: see `family`.
     pub kind: EventKind,
-    /// [`Family::UNSPEC`] for the device itself. Others tell of its part in something else: a Delete with
-    /// [`Family::BRIDGE`] says that it left a bridge, not that it is gone.
+    /// [`Family::UNSPEC`] for a message about the device itself. Other families are about its part in something else: a Delete
+    /// with [`Family::BRIDGE`] says that the device left a bridge, not that it is gone.
     pub family: Family,
-    /// Hardware type (`ARPHRD_*`, `include/uapi/linux/if_arp.h`).
+    /// The hardware type (`ARPHRD_*`, `include/uapi/linux/if_arp.h`).
     pub link_type: u16,
-    /// Its index.
+    /// The index.
     pub index: u32,
-    /// `IFF_*` (include/uapi/linux/if.h).
+    /// Bits of `IFF_*` (include/uapi/linux/if.h).
     pub flags: u32,
-    /// Its name: any bytes but NUL, `/`, `:` and white space (Linux v6.18, net/core/dev.c, `dev_valid_name`).
+    /// The name: any bytes except NUL, `/`, `:` and white space (Linux v6.18, net/core/dev.c, `dev_valid_name`).
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub name: Option<&'a [u8]>,
 }
@@ -49,7 +49,8 @@ pub struct Link<'a> {
 impl<'a> Link<'a> {
     /// Decodes a message.
     ///
-    /// None when the message is neither `RTM_NEWLINK` nor `RTM_DELLINK`, or too short for `struct ifinfomsg`.
+    /// None if the message is neither of type [`NEW_LINK`](message_type::NEW_LINK) nor
+    /// [`DELETE_LINK`](message_type::DELETE_LINK), or too short for `struct ifinfomsg`.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
         let kind = kind_of(message, message_type::NEW_LINK, message_type::DELETE_LINK)?;
         let fixed = message.payload().first_chunk::<LINK_FIXED_BYTES>()?;
@@ -67,7 +68,7 @@ impl<'a> Link<'a> {
         })
     }
 
-    /// Whether the device itself is gone.
+    /// Whether the message says that the device itself is gone.
     #[inline]
     pub fn is_deleted(&self) -> bool {
         self.kind == EventKind::Delete && self.family == Family::UNSPEC

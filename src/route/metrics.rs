@@ -1,4 +1,4 @@
-//! What TCP is to start from, and what the kernel says of a route's age.
+//! The metrics of a route, and its age.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -6,26 +6,26 @@ use std::iter::FusedIterator;
 use super::kernel::metric;
 use crate::message::{Attribute, Attributes};
 
-/// What the kernel says of a route's age (`struct rta_cacheinfo`).
+/// The age of a route, and the error that it answers packets with (`struct rta_cacheinfo`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CacheInfo {
-    /// References.
+    /// The number of references.
     pub reference_count: u32,
-    /// Since the last use, in ticks of 1/100 s (`USER_HZ`).
+    /// The time since the last use, in ticks of 1/100 s (`USER_HZ`).
     pub last_use_ticks: u32,
-    /// Until it expires, in ticks of 1/100 s; 0: never.
+    /// The time until the route expires, in ticks of 1/100 s. 0 means never.
     pub expires_ticks: i32,
-    /// What a packet is answered with, a negated errno as 32 bits; 0: nothing.
+    /// The error that packets meet, a negated errno as 32 bits. 0 means none.
     pub error: u32,
-    /// How often it was used.
+    /// How often the route was used.
     pub used_count: u32,
-    /// An IP identifier; no longer used by the kernel.
+    /// An IP identifier, which the kernel no longer uses.
     pub id: u32,
-    /// A TCP timestamp; no longer used by the kernel.
+    /// A TCP timestamp, which the kernel no longer uses.
     pub ts: u32,
-    /// That timestamp's age in seconds.
+    /// The age of the TCP timestamp in seconds.
     pub ts_age_seconds: u32,
 }
 
@@ -46,14 +46,31 @@ impl CacheInfo {
         })
     }
 
-    /// Whole seconds until it expires; None: never.
+    /// Whole seconds until the route expires. None means never.
     #[inline]
     pub fn expires_seconds(&self) -> Option<i32> {
         (self.expires_ticks != 0).then_some(self.expires_ticks / 100)
     }
 }
 
-/// An iterator over a route's metrics, in the kernel's order, which is that of their numbers.
+/// An iterator over the metrics of a route: what TCP starts from. The kernel orders them by number.
+///
+/// ```
+/// use nlring::route::{MetricValue, Route, message_type, metric, rta};
+/// use nlring::{MessageBuilder, MessageList};
+///
+/// let mut bytes = Vec::new();
+/// MessageBuilder::new(&mut bytes, message_type::NEW_ROUTE, 0)
+///     .bytes(&[2 /* AF_INET */, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0]) // struct rtmsg
+///     .nested(rta::METRICS, |metrics| metrics.attribute_u32(metric::MTU.into(), 1400))
+///     .finish()?;
+/// let list = MessageList::new(&bytes);
+/// let mut route = list.iter().find_map(|message| Route::decode(&message)).expect("it is a route");
+/// let mtu = route.metrics.find(|metric| metric.number == metric::MTU).expect("an MTU");
+/// assert_eq!(mtu.value, MetricValue::Number(1400));
+/// assert_eq!(route.metrics.lock_mask(), 0);
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Metrics<'a> {
     pub(super) left: Attributes<'a>,
@@ -66,13 +83,13 @@ impl Default for Metrics<'_> {
 }
 
 impl<'a> Metrics<'a> {
-    /// Of the attributes in `RTA_METRICS`.
+    /// An iterator over the attributes of an `RTA_METRICS`.
     #[inline]
     pub(super) fn new(left: Attributes<'a>) -> Self {
         Self { left }
     }
 
-    /// The metrics that path MTU discovery and TCP may not change: bit `1 << number`.
+    /// The metrics that path MTU discovery and TCP may not change: the bit `1 << number` for each.
     pub fn lock_mask(&self) -> u32 {
         let lock = self.left.get(metric::LOCK);
         lock.and_then(|lock| lock.as_u32()).unwrap_or(0)
@@ -127,9 +144,9 @@ impl serde::Serialize for Metrics<'_> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Metric<'a> {
-    /// Which, see [`metric`].
+    /// The number, one of [`metric`].
     pub number: u16,
-    /// Its value; the unit is said in [`metric`].
+    /// The value. [`metric`] names the unit.
     pub value: MetricValue<'a>,
 }
 
@@ -137,9 +154,9 @@ pub struct Metric<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricValue<'a> {
-    /// All but one are numbers.
+    /// The value of every other metric is a number.
     Number(u32),
-    /// The name of a congestion control algorithm.
+    /// The value of [`metric::CC_ALGO`] is the name of a congestion control algorithm.
     Name(&'a [u8]),
 }
 

@@ -2,7 +2,7 @@
 
 use super::kernel::{metric, scope, table};
 
-/// The name of a [`protocol`] number, as ip(8) has it without its configuration.
+/// The name of a [`protocol`](super::protocol) number, as ip(8) prints it without its configuration files.
 ///
 /// ```
 /// assert_eq!(nlring::route::protocol_name(12), Some("bird"));
@@ -35,7 +35,7 @@ pub fn protocol_name(protocol: u8) -> Option<&'static str> {
     })
 }
 
-/// The name of a [`scope`], as ip(8) has it.
+/// The name of a [`scope`], as ip(8) prints it.
 pub fn scope_name(scope: u8) -> Option<&'static str> {
     Some(match scope {
         scope::UNIVERSE => "global",
@@ -47,7 +47,7 @@ pub fn scope_name(scope: u8) -> Option<&'static str> {
     })
 }
 
-/// The name of a [`table`], as ip(8) has it without its configuration.
+/// The name of a [`table`], as ip(8) prints it without its configuration files.
 pub fn table_name(table: u32) -> Option<&'static str> {
     Some(match table {
         table::DEFAULT => "default",
@@ -57,7 +57,7 @@ pub fn table_name(table: u32) -> Option<&'static str> {
     })
 }
 
-/// The name of a [`route_type`], as ip(8) has it.
+/// The name of a [`route_type`](super::route_type), as ip(8) prints it.
 pub fn route_type_name(route_type: u8) -> Option<&'static str> {
     let names = [
         "none",
@@ -76,7 +76,7 @@ pub fn route_type_name(route_type: u8) -> Option<&'static str> {
     names.get(usize::from(route_type)).copied()
 }
 
-/// The name of an encapsulation in [`encap`], as ip(8) has it.
+/// The name of an encapsulation in [`encap`](super::encap), as ip(8) prints it.
 pub fn encap_name(encap_type: u16) -> Option<&'static str> {
     let names = [
         "none",
@@ -94,7 +94,7 @@ pub fn encap_name(encap_type: u16) -> Option<&'static str> {
     names.get(usize::from(encap_type)).copied()
 }
 
-/// The name of a [`metric`], as ip(8) has it.
+/// The name of a [`metric`], as ip(8) prints it.
 pub fn metric_name(number: u16) -> Option<&'static str> {
     let names = [
         "mtu",

@@ -1,4 +1,4 @@
-//! Routes to be added or deleted.
+//! Routes to add, replace or delete.
 
 use std::net::IpAddr;
 
@@ -6,10 +6,10 @@ use super::kernel::{TABLE_COMPAT, protocol, route_flags, route_type, rta, scope,
 use crate::Family;
 use crate::message::{MessageBuilder, put_attribute};
 
-/// A route to be [added](super::Requests::add), put in another's place, or [deleted](super::Requests::delete).
+/// A route to [add](super::Requests::add), [replace](super::Requests::replace) or [delete](super::Requests::delete).
 ///
-/// What is not said is what ip(8) takes: added, a route is unicast, in the main table, and its scope follows from its
-/// type and gateway; deleted, any that fits goes. The protocol of an added one is [`protocol::STATIC`].
+/// The defaults are those of ip(8). A route that is added is unicast, in the main table, its scope follows from its type and
+/// gateway, and its protocol is [`protocol::STATIC`]. For a deletion, a part that is not set matches any route.
 ///
 /// ```
 /// use nlring::route::NewRoute;
@@ -18,7 +18,7 @@ use crate::message::{MessageBuilder, put_attribute};
 ///     .gateway("192.0.2.1".parse().unwrap())
 ///     .table(1000)
 ///     .priority(50);
-/// # let _ = route;
+/// assert_ne!(route, NewRoute::new("198.51.100.0".parse().unwrap(), 24));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -38,7 +38,8 @@ pub struct NewRoute<'a> {
 }
 
 impl<'a> NewRoute<'a> {
-    /// A route to a destination, of which the leading bits count: 0 of them is the default route of the address's family.
+    /// A route to the addresses that have the leading `prefix_len` bits of `dst`. With 0 bits it is the default route of the
+    /// address's family.
     pub fn new(dst: IpAddr, prefix_len: u8) -> Self {
         Self {
             dst,
@@ -56,19 +57,19 @@ impl<'a> NewRoute<'a> {
         }
     }
 
-    /// The table, beyond 255 too.
+    /// The table. Numbers beyond 255 are possible.
     pub fn table(mut self, table: u32) -> Self {
         self.table = table;
         self
     }
 
-    /// The gateway. An IPv4 route may have one of IPv6, since Linux 5.2.
+    /// The gateway. Since Linux 5.2 an IPv4 route may have an IPv6 gateway.
     pub fn gateway(mut self, gateway: IpAddr) -> Self {
         self.hop = self.hop.gateway(gateway);
         self
     }
 
-    /// The outgoing device's index.
+    /// The index of the outgoing device.
     pub fn oif(mut self, index: u32) -> Self {
         self.hop = self.hop.oif(index);
         self
@@ -80,49 +81,49 @@ impl<'a> NewRoute<'a> {
         self
     }
 
-    /// The nexthop object that it uses, instead of hops of its own. Available since Linux 5.3.
+    /// The nexthop object that the route uses instead of hops of its own. Available since Linux 5.3.
     pub fn nexthop_id(mut self, id: u32) -> Self {
         self.nexthop_id = Some(id);
         self
     }
 
-    /// The metric that ip(8) shows: of several routes to a destination, the lowest is used.
+    /// The metric that ip(8) shows. Of several routes to a destination, the kernel uses the one with the lowest.
     pub fn priority(mut self, priority: u32) -> Self {
         self.priority = Some(priority);
         self
     }
 
-    /// See [`route_type`].
+    /// What happens to the packets, one of [`route_type`].
     pub fn route_type(mut self, route_type: u8) -> Self {
         self.route_type = Some(route_type);
         self
     }
 
-    /// See [`scope`].
+    /// How far the destination is, one of [`scope`].
     pub fn scope(mut self, scope: u8) -> Self {
         self.scope = Some(scope);
         self
     }
 
-    /// Who makes it, see [`protocol`].
+    /// Who adds the route, one of [`protocol`].
     pub fn protocol(mut self, protocol: u8) -> Self {
         self.protocol = Some(protocol);
         self
     }
 
-    /// The type of service that it holds for (IPv4).
+    /// The type of service that the route is for (IPv4).
     pub fn tos(mut self, tos: u8) -> Self {
         self.tos = tos;
         self
     }
 
-    /// The source address of packets that the machine itself sends by it.
+    /// The source address of packets that the machine itself sends over the route.
     pub fn prefsrc(mut self, prefsrc: IpAddr) -> Self {
         self.prefsrc = Some(prefsrc);
         self
     }
 
-    /// Appends `struct rtmsg` and attributes, of a route to be added.
+    /// Appends `struct rtmsg` and the attributes of a route to add.
     pub(super) fn put_new<'b>(&self, message: MessageBuilder<'b>) -> MessageBuilder<'b> {
         let route_type = self.route_type.unwrap_or(route_type::UNICAST);
         let scope = self.scope.unwrap_or(self.usual_scope(route_type));
@@ -130,7 +131,7 @@ impl<'a> NewRoute<'a> {
         self.put(message, protocol, scope, route_type)
     }
 
-    /// Appends `struct rtmsg` and attributes, of a route to be deleted: what is not said fits all.
+    /// Appends `struct rtmsg` and the attributes of a route to delete. A part that is not set matches any.
     pub(super) fn put_old<'b>(&self, message: MessageBuilder<'b>) -> MessageBuilder<'b> {
         let scope = self.scope.unwrap_or(scope::NOWHERE);
         let protocol = self.protocol.unwrap_or(protocol::UNSPEC);
@@ -141,7 +142,7 @@ impl<'a> NewRoute<'a> {
         family_of(self.dst)
     }
 
-    /// As ip(8) has it (ip/iproute.c, `iproute_modify`).
+    /// The scope that ip(8) chooses (ip/iproute.c, `iproute_modify`).
     fn usual_scope(&self, route_type: u8) -> u8 {
         let is_direct =
             self.hop.gateway.is_none() && self.hops.is_empty() && self.nexthop_id.is_none();
@@ -209,7 +210,7 @@ impl<'a> NewRoute<'a> {
     }
 }
 
-/// A hop of a multipath route to be made.
+/// A hop of a multipath route to add.
 ///
 /// ```
 /// use nlring::route::{NewHop, NewRoute};
@@ -219,7 +220,7 @@ impl<'a> NewRoute<'a> {
 ///     NewHop::new().gateway("192.0.2.2".parse().unwrap()),
 /// ];
 /// let route = NewRoute::new("198.51.100.0".parse().unwrap(), 24).hops(&hops);
-/// # let _ = route;
+/// assert_ne!(route, NewRoute::new("198.51.100.0".parse().unwrap(), 24));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -237,7 +238,7 @@ impl Default for NewHop {
 }
 
 impl NewHop {
-    /// A hop of weight 1, that needs a gateway or a device.
+    /// A hop of weight 1. It needs a gateway or a device.
     pub fn new() -> Self {
         Self {
             gateway: None,
@@ -259,13 +260,13 @@ impl NewHop {
         self
     }
 
-    /// The share of packets that it gets: 1 to 256, to which others are cut.
+    /// The share of the packets that the hop gets, 1 to 256. Other values become the nearest of these.
     pub fn weight(mut self, weight: u16) -> Self {
         self.weight = weight.clamp(1, 256);
         self
     }
 
-    /// The gateway is taken to be on the link ([`route_flags::ONLINK`](super::route_flags::ONLINK)).
+    /// The kernel assumes that the gateway is on the link ([`route_flags::ONLINK`](super::route_flags::ONLINK)).
     pub fn onlink(mut self) -> Self {
         self.flags |= route_flags::ONLINK.to_le_bytes()[0];
         self

@@ -14,8 +14,9 @@ use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Replies, Requester};
 use crate::socket::Protocol;
 
-/// Requests about routes, devices and their addresses, over a socket of their own. Only changes need `CAP_NET_ADMIN` over the
-/// network namespace.
+/// Requests about routes, devices and their addresses, over a socket of their own.
+///
+/// Changes need `CAP_NET_ADMIN` over the network namespace. Dumps and lookups need no capability.
 ///
 /// ```
 /// use nlring::Family;
@@ -24,11 +25,11 @@ use crate::socket::Protocol;
 /// let mut requests = Requests::open()?;
 /// let own_addresses = DumpFilter::new().family(Family::INET).table(table::LOCAL);
 /// let routes = requests.dump(&own_addresses, |count: &mut usize, _route| *count += 1)?;
-/// println!("{} routes to itself", routes.items);
+/// println!("{} routes to own addresses", routes.items);
 ///
-/// // Where would a packet go?
+/// // Which device would a packet leave by?
 /// let device = requests.get("127.0.0.1".parse().unwrap(), |route| route.oif)?;
-/// # let _ = device;
+/// println!("device {device:?}");
 /// # Ok::<(), nlring::Error>(())
 /// ```
 #[derive(Debug)]
@@ -36,12 +37,26 @@ pub struct Requests {
     requester: Requester,
 }
 
-/// Which routes a dump brings: all, unless something is asked for. The kernel picks them since Linux 4.20; with an older one
-/// the dump passes over the others.
+/// Which routes a dump returns: all routes that have everything that is asked for.
 ///
-/// Without a [`family`](Self::family) it is of IPv4, IPv6 and MPLS, whatever else is asked for: MPLS checks it as IPv4 does
-/// (Linux v6.18, net/mpls/af_mpls.c, `mpls_valid_fib_dump_req`), and has one table, [`table::MAIN`](super::table::MAIN), all
-/// unicast.
+/// The kernel picks the routes since Linux 4.20. A dump leaves out by itself what an older kernel sends too much.
+///
+/// A filter without a [`family`](Self::family) is for IPv4, IPv6 and MPLS, also if it has other parts. MPLS understands the
+/// same parts as IPv4 (Linux v6.18, net/mpls/af_mpls.c, `mpls_valid_fib_dump_req`). It has one table,
+/// [`table::MAIN`](super::table::MAIN), and all its routes are unicast.
+///
+/// ```
+/// use nlring::Family;
+/// use nlring::route::{DumpFilter, Requests, Route, protocol, table};
+///
+/// let mut requests = Requests::open()?;
+/// let filter = DumpFilter::new().family(Family::INET).table(table::LOCAL).protocol(protocol::KERNEL);
+/// let dump = requests.dump(&filter, |all_match: &mut Vec<bool>, route| {
+///     all_match.push(filter.matches(route));
+/// })?;
+/// assert!(dump.items.iter().all(|matches| *matches));
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct DumpFilter {
@@ -58,31 +73,31 @@ impl DumpFilter {
         Self::default()
     }
 
-    /// Those of an address family, see [`Family`].
+    /// Routes of an address family.
     pub fn family(mut self, family: Family) -> Self {
         self.family = family;
         self
     }
 
-    /// Those of a table. One that does not exist has none.
+    /// Routes of a table. A table that does not exist has none.
     pub fn table(mut self, table: u32) -> Self {
         self.table = Some(table);
         self
     }
 
-    /// Those that this [`protocol`](super::protocol) made.
+    /// Routes that a [`protocol`](super::protocol) added.
     pub fn protocol(mut self, protocol: u8) -> Self {
         self.protocol = Some(protocol);
         self
     }
 
-    /// Those of a [`route_type`](super::route_type).
+    /// Routes of a [`route_type`](super::route_type).
     pub fn route_type(mut self, route_type: u8) -> Self {
         self.route_type = Some(route_type);
         self
     }
 
-    /// Those that leave by a device, any of a multipath route's hops included.
+    /// Routes that leave by a device, with any of their hops.
     pub fn oif(mut self, index: u32) -> Self {
         self.oif = Some(index);
         self
@@ -102,8 +117,8 @@ impl DumpFilter {
         message
     }
 
-    /// Whether the filter picks a route: the kernel's own choice, made once more for kernels that know less to pick by. An
-    /// entry of the route cache is never picked.
+    /// Whether the filter picks a route. The kernel makes the same choice, as far as it can. No filter picks an entry of the
+    /// route cache.
     #[must_use]
     pub fn matches(&self, route: &Route<'_>) -> bool {
         let is_over = |index| {
@@ -132,17 +147,17 @@ impl Requests {
         })
     }
 
-    /// What the requests go through: for its time-out, and for requests that are not here.
+    /// The requester that sends the requests: for its time-out, and for requests that have no method here.
     pub fn requester(&mut self) -> &mut Requester {
         &mut self.requester
     }
 
-    /// Dumps routes: hands each to `take`, which adds it to the items. Entries of the route cache are not among them.
+    /// Dumps routes: calls `take` with each, which adds it to the items. Entries of the route cache are left out.
     ///
     /// The kernel does not report whether changes interrupted a dump of routes (seen on Linux 6.18, where it does so for devices
-    /// and addresses): routes that come or go meanwhile may be there or not.
+    /// and addresses). So routes that are added or deleted meanwhile may be among the items or not.
     ///
-    /// One route larger than 32 KiB (IPv6: some 1,170 next hops) ends the dump with
+    /// One route larger than 32 KiB (about 1,170 next hops of IPv6) ends the dump with
     /// [`ErrorKind::EntryTooLarge`](crate::ErrorKind::EntryTooLarge). There is an exception: the kernel leaves out such a route
     /// of IPv6, and the IPv6 routes behind it, without an error if only IPv6 is asked for ([`DumpFilter::family`]; seen on
     /// Linux 6.18), and in any dump on Linux 6.1.
@@ -172,11 +187,11 @@ impl Requests {
         }
     }
 
-    /// Begins a dump of routes and returns the replies, to be read one by one: for a table that is not to be kept whole.
-    /// [`dump`](Self::dump) does the rest by itself.
+    /// Begins a dump of routes and returns the replies, to be read one by one. So a program need not hold the table in memory.
+    /// [`dump`](Self::dump) collects instead.
     ///
-    /// Of each reply [`Route::decode`] reads the route, and [`DumpFilter::matches`] says whether the filter picks it, because
-    /// an older kernel may send more.
+    /// [`Route::decode`] reads the route of a reply. Leave out those that [`DumpFilter::matches`] rejects: an older kernel may
+    /// send more than was asked for.
     ///
     /// ```
     /// use nlring::Family;
@@ -195,8 +210,8 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::send`]. What the kernel makes of the request is in the replies: for a table that does not exist the
-    /// first one is the error `ENOENT`.
+    /// As [`Requester::send`]. A refusal by the kernel is an error of the first reply: `ENOENT` for a table that does not
+    /// exist.
     pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
         let requester = &mut self.requester;
         requester.send(message_type::GET_ROUTE, flags::DUMP, |message| {
@@ -204,12 +219,12 @@ impl Requests {
         })
     }
 
-    /// Looks up the route that packets from this machine to an address take. None: there is none (`ENETUNREACH`).
+    /// Looks up the route that packets from this machine to an address take, and calls `f` with it. None if there is none
+    /// (`ENETUNREACH`).
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`]: a route of another type than unicast is the error that such packets meet, `EHOSTUNREACH` or
-    /// another.
+    /// As [`Requester::ask`]. A route that drops packets is the error that the packets meet, for example `EHOSTUNREACH`.
     pub fn get<T>(&mut self, dst: IpAddr, f: impl FnOnce(&Route<'_>) -> T) -> Result<Option<T>> {
         let prefix_len = if dst.is_ipv4() { 32 } else { 128 };
         let mut replies = self.requester.send(message_type::GET_ROUTE, 0, |message| {
@@ -236,12 +251,12 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`]: `EEXIST` where there is one with its destination, table, priority and type of service.
+    /// As [`Requester::ask`]: `EEXIST` if there is a route with its destination, table, priority and type of service.
     pub fn add(&mut self, route: &NewRoute<'_>) -> Result<()> {
         self.make(route, flags::CREATE | flags::EXCL, "add a route")
     }
 
-    /// Puts a route in the place of the one with its destination, table, priority and type of service, or adds it.
+    /// Replaces the route with the same destination, table, priority and type of service, or adds the route if there is none.
     ///
     /// # Errors
     ///
@@ -250,8 +265,8 @@ impl Requests {
         self.make(route, flags::CREATE | flags::REPLACE, "replace a route")
     }
 
-    /// Adds a route behind those with its destination, table, priority and type of service. An IPv6 one becomes another hop
-    /// of theirs.
+    /// Adds a route behind those with the same destination, table, priority and type of service. An IPv6 route becomes a
+    /// further hop of the existing route.
     ///
     /// # Errors
     ///
@@ -269,7 +284,7 @@ impl Requests {
         asked.map_err(|error| error.during(operation))
     }
 
-    /// Deletes the first route that fits in all that is said. False: there is none.
+    /// Deletes the first route that matches in every part that is set. False if there is none.
     ///
     /// # Errors
     ///
@@ -287,7 +302,7 @@ impl Requests {
         }
     }
 
-    /// Dumps the devices: hands each to `take`, which adds it to the items.
+    /// Dumps the devices: calls `take` with each, which adds it to the items.
     ///
     /// # Errors
     ///
@@ -304,7 +319,7 @@ impl Requests {
         let requester = &mut self.requester;
         requester.dump(
             message_type::GET_LINK,
-            // struct ifinfomsg: all. Statistics are the larger part of a link's message.
+            // A struct ifinfomsg of zeros asks for all. Statistics would be the larger part of each message.
             |message| {
                 message
                     .bytes(&[0; 16])
@@ -314,8 +329,8 @@ impl Requests {
         )
     }
 
-    /// Dumps the addresses of devices, of one family or of all ([`Family::UNSPEC`]): hands each to `take`, which adds it to
-    /// the items.
+    /// Dumps the addresses of devices, of one address family or of all ([`Family::UNSPEC`]): calls `take` with each, which
+    /// adds it to the items.
     ///
     /// # Errors
     ///
@@ -340,7 +355,7 @@ impl Requests {
 }
 
 impl NewRoute<'_> {
-    /// Adds the request to add this route to a batch; see [`Requests::add`].
+    /// Adds the request for this route to a batch. [`Requests::add`] sends one alone.
     ///
     /// # Errors
     ///
@@ -352,7 +367,8 @@ impl NewRoute<'_> {
         })
     }
 
-    /// Adds the request to delete this route to a batch; see [`Requests::delete`]. That there is none is a refusal: `ESRCH`.
+    /// Adds the request to delete this route to a batch. [`Requests::delete`] sends one alone. If there is no such route, the
+    /// kernel refuses the request (`ESRCH`).
     ///
     /// # Errors
     ///

@@ -11,7 +11,9 @@ use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::{Attribute, Message};
 
-/// A route, as one message tells of it.
+/// A route, as one message describes it.
+///
+/// Two routes are equal if all fields are, wherever their bytes lie.
 ///
 /// # Example
 ///
@@ -45,67 +47,68 @@ use crate::message::{Attribute, Message};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Route<'a> {
-    /// What became of it.
+    /// What the message says about the route.
     pub kind: EventKind,
-    /// The message's [`flags`](crate::message::flags). In an event `REPLACE` says that it took another's place, `APPEND` that it
-    /// was put behind others with the same destination, `CREATE` that it was added.
+    /// The message's [`flags`](crate::message::flags). In an event `CREATE` says that the route was added, `REPLACE` that it
+    /// took the place of another, and `APPEND` that it was put behind others with the same destination.
     pub message_flags: u16,
-    /// The port ID of the message: whose request caused it, 0 for the kernel itself.
+    /// The port ID of the message: that of the socket whose request caused it, or 0 if the kernel caused it.
     pub port_id: u32,
     /// The address family.
     pub family: Family,
-    /// The routing table, beyond 255 too.
+    /// The routing table. Numbers beyond 255 are possible.
     pub table: u32,
-    /// Who made it, see [`protocol`].
+    /// Who added the route, one of [`protocol`](super::protocol).
     pub protocol: u8,
-    /// See [`scope`].
+    /// How far the destination is, one of [`scope`](super::scope).
     pub scope: u8,
-    /// See [`route_type`].
+    /// What happens to the packets, one of [`route_type`](super::route_type).
     pub route_type: u8,
-    /// The type of service it holds for; 0: all.
+    /// The type of service that the route is for. 0 means all.
     pub tos: u8,
     /// Bits of [`route_flags`].
     pub flags: u32,
-    /// Destination; None with a prefix length of 0 is the default route.
+    /// The destination. None with a prefix length of 0 is the default route.
     pub dst: Option<Address<'a>>,
-    /// Leading bits of `dst` that count.
+    /// The number of leading bits of `dst` that count.
     pub dst_prefix_len: u8,
-    /// Source it holds for (IPv6).
+    /// The source that the route is for (IPv6).
     pub src: Option<Address<'a>>,
-    /// Leading bits of `src` that count.
+    /// The number of leading bits of `src` that count.
     pub src_prefix_len: u8,
-    /// The source address of packets that the machine itself sends by it.
+    /// The source address of packets that the machine itself sends over the route.
     pub prefsrc: Option<IpAddr>,
-    /// Gateway and encapsulation, for a route with one hop.
+    /// The gateway and encapsulation of a route with one hop.
     pub hop: Hop<'a>,
     /// The hops of a multipath route.
     pub nexthops: Nexthops<'a>,
-    /// Index of the outgoing device.
+    /// The index of the outgoing device.
     pub oif: Option<u32>,
-    /// Index of the incoming device (multicast and lookups).
+    /// The index of the incoming device (multicast and lookups).
     pub iif: Option<u32>,
-    /// The metric that ip(8) shows: of several routes to a destination, the lowest is used.
+    /// The metric that ip(8) shows. Of several routes to a destination, the kernel uses the one with the lowest.
     pub priority: Option<u32>,
-    /// What TCP is to start from.
+    /// What TCP starts from.
     pub metrics: Metrics<'a>,
-    /// The nexthop object it uses. Available since Linux 5.3.
+    /// The nexthop object that the route uses. Available since Linux 5.3.
     pub nexthop_id: Option<u32>,
-    /// The router's preference (RFC 4191): 0 medium, 1 high, 3 low. IPv6, available since Linux 4.1.
+    /// The router's preference (RFC 4191): 0 is medium, 1 high, 3 low. IPv6 only. Available since Linux 4.1.
     pub pref: Option<u8>,
-    /// Age and error.
+    /// The age of the route, and the error that it answers packets with.
     pub cache_info: Option<CacheInfo>,
-    /// The mark a lookup was made with.
+    /// The mark that a lookup was made with.
     pub mark: Option<u32>,
-    /// The user a lookup was made for. Available since Linux 4.11.
+    /// The user that a lookup was made for. Available since Linux 4.11.
     pub uid: Option<u32>,
-    /// Whether the TTL is carried over into MPLS. Available since Linux 4.12.
+    /// Whether MPLS takes over the TTL. Available since Linux 4.12.
     pub ttl_propagate: Option<bool>,
 }
 
 impl<'a> Route<'a> {
     /// Decodes a message in one pass. Attributes that are missing, unknown or of a wrong size are left out.
     ///
-    /// None when the message is neither `RTM_NEWROUTE` nor `RTM_DELROUTE`, or too short for `struct rtmsg`.
+    /// None if the message is neither of type [`NEW_ROUTE`](message_type::NEW_ROUTE) nor
+    /// [`DELETE_ROUTE`](message_type::DELETE_ROUTE), or too short for `struct rtmsg`.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
         let kind = kind_of(message, message_type::NEW_ROUTE, message_type::DELETE_ROUTE)?;
         let mut route = Self::without_attributes(kind, message)?;
@@ -115,7 +118,7 @@ impl<'a> Route<'a> {
         Some(route)
     }
 
-    /// Whether it is an entry of the route cache, which `ip monitor` does not show.
+    /// Whether this is an entry of the route cache, which `ip monitor` does not show.
     #[inline]
     pub fn is_cloned(&self) -> bool {
         self.flags & route_flags::CLONED != 0
@@ -166,7 +169,7 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// Takes over an attribute.
+    /// Stores an attribute.
     #[inline]
     fn set(&mut self, attribute: Attribute<'a>) {
         match attribute.attribute_type() {
