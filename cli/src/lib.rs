@@ -8,6 +8,8 @@ mod demo;
 mod doctor;
 mod flood;
 mod follow;
+#[cfg(feature = "generate")]
+mod generate;
 mod host;
 mod latency;
 mod load;
@@ -48,6 +50,8 @@ fn run_command(command: &Command, console: &mut Console) -> Outcome {
         Command::Flood(arguments) => flood::run(arguments),
         Command::Latency(arguments) => latency::run(arguments, console),
         Command::Doctor(arguments) => doctor::run(arguments),
+        #[cfg(feature = "generate")]
+        Command::Generate(command) => generate::run(command),
     }
 }
 

@@ -2,10 +2,14 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::{lchown, symlink};
 use std::process::{Command, Output, Stdio};
 
-use common::{Directory, NLRING, field_names, is_installed, own_namespace, run, skip};
+use common::{
+    Directory, NLRING, field_names, is_installed, is_real_root, own_namespace, run, skip,
+};
 use nlring::{Protocol, Socket};
 use serde_json::Value;
 
@@ -267,6 +271,68 @@ fn the_picture_is_well_formed_and_names_what_it_shows() {
             4,
             "{way}, in both panels for each rate: {texts:?}"
         );
+    }
+}
+
+const ONE_RUN: &str = "--rate 2000 --backend recv";
+
+#[test]
+fn a_picture_takes_the_place_of_a_file_as_a_whole() {
+    let directory = Directory::new();
+    let (file, link) = (directory.file("latency.svg"), directory.file("link"));
+    fs::write(&file, "former").expect("a file");
+    let mut reader = File::open(&file).expect("the file");
+    symlink("latency.svg", &link).expect("a link");
+    measured(&format!("{ONE_RUN} --svg {link}"));
+    let mut former = String::new();
+    reader.read_to_string(&mut former).expect("the former file");
+    assert_eq!(former, "former", "who has it open keeps it");
+    let is_link = fs::symlink_metadata(&link).expect("it").is_symlink();
+    assert!(is_link, "the link stays");
+    let text = fs::read_to_string(&file).expect("the file");
+    assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"));
+    let names = fs::read_dir(&directory.0).expect("the directory");
+    assert_eq!(names.count(), 2, "no temporary file remains");
+}
+
+#[test]
+fn a_picture_can_go_to_a_device() {
+    let output = latency(&format!("{BRIEF} {ONE_RUN} --json --svg /dev/stdout"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        text.contains("<svg") && text.ends_with("</svg>\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_link_of_another_user_chooses_no_file() {
+    if !is_real_root() {
+        return skip("links of another user", "only root can make them");
+    }
+    let directory = Directory::new();
+    let precious = directory.file("precious");
+    fs::write(&precious, "precious").expect("a file");
+    let planted = |name: &str| {
+        let link = directory.file(name);
+        symlink(&precious, &link).expect("a link");
+        lchown(&link, Some(12345), None).expect("its owner");
+    };
+    planted("latency.svg");
+    planted("usersock-2000-8388608-recv.hgrm");
+    for option in ["--svg", "--hgrm"] {
+        let path = match option {
+            "--svg" => directory.file("latency.svg"),
+            _ => directory.file("."),
+        };
+        let output = latency(&format!("{BRIEF} {ONE_RUN} {option} {path}"));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        let reason = "belongs to another user (uid 12345)";
+        assert!(errors.contains(reason), "{option}: {errors}");
+        let kept = fs::read_to_string(&precious).expect("the file");
+        assert_eq!(kept, "precious", "{option}");
     }
 }
 

@@ -5,6 +5,8 @@ mod conntrack;
 mod demo;
 mod doctor;
 mod flood;
+#[cfg(feature = "generate")]
+mod generate;
 mod latency;
 mod peers;
 mod route;
@@ -21,6 +23,8 @@ pub use conntrack::{ConntrackArguments, ConntrackEvent, ConntrackField};
 pub use demo::DemoArguments;
 pub use doctor::DoctorArguments;
 pub use flood::FloodArguments;
+#[cfg(feature = "generate")]
+pub use generate::Generate;
 pub use latency::{Cpus, LatencyArguments};
 pub use route::{RouteArguments, RouteEvent, RouteField};
 pub use source::SourceKind;
@@ -47,7 +51,25 @@ impl Arguments {
     /// The command line is wrong, or asks for help or the version.
     pub fn read() -> Result<Self, clap::Error> {
         let words: Vec<OsString> = std::env::args_os().collect();
-        Self::try_parse_from(&words).map_err(|error| peers::advise(error, &words))
+        Self::parse_words(&words).map_err(|error| peers::advise(error, &words))
+    }
+
+    #[cfg(not(feature = "generate"))]
+    fn parse_words(words: &[OsString]) -> Result<Self, clap::Error> {
+        Self::try_parse_from(words)
+    }
+
+    /// The commands of [`Generate`] are added here only, so that what they generate does not contain them.
+    #[cfg(feature = "generate")]
+    fn parse_words(words: &[OsString]) -> Result<Self, clap::Error> {
+        use clap::{CommandFactory as _, FromArgMatches as _};
+        let matches = Generate::augment_subcommands(Self::command()).try_get_matches_from(words)?;
+        match Generate::from_arg_matches(&matches) {
+            Ok(command) => Ok(Self {
+                command: Command::Generate(command),
+            }),
+            Err(_) => Self::from_arg_matches(&matches),
+        }
     }
 }
 
@@ -67,6 +89,9 @@ pub enum Command {
     Latency(LatencyArguments),
     /// Check whether events can be received here, and show how to fix what is wrong
     Doctor(DoctorArguments),
+    #[cfg(feature = "generate")]
+    #[command(skip)]
+    Generate(Generate),
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! A file for each distribution, in the format of HdrHistogram's plotters.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nlring::latency::Recorder;
 use nlring_print::text::shown;
@@ -11,6 +12,10 @@ use super::plan::{Plan, Setting};
 use super::run::Runs;
 use crate::args::Way;
 use crate::outcome::Failure;
+use crate::write::whole_file::WholeFile;
+
+/// How long a reader that does not read can hold up the end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct Directory(PathBuf);
 
@@ -35,9 +40,9 @@ impl Directory {
 }
 
 fn write_file(path: &Path, recorder: &Recorder) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    recorder.write_percentiles(&mut file)?;
-    file.flush()
+    let mut text = Vec::new();
+    recorder.write_percentiles(&mut text)?;
+    WholeFile::open(path)?.write(&text, PATIENCE)
 }
 
 /// A name that is different for each setting and way, in characters that need no quoting.

@@ -25,6 +25,7 @@ use crate::outcome::{self, Failure, Outcome};
 use crate::write::console::Console;
 use hgrm::Directory;
 use plan::Plan;
+use plot::Picture;
 use progress::Progress;
 use report::LatencyReport;
 use run::{Conditions, Run, Runs};
@@ -57,7 +58,7 @@ fn latency(arguments: &LatencyArguments, console: &mut Console) -> Result<bool, 
         .as_deref()
         .map(Directory::create)
         .transpose()?;
-    let picture = arguments.svg.as_deref().map(plot::create).transpose()?;
+    let picture = arguments.svg.as_deref().map(Picture::open).transpose()?;
     let conditions = Conditions {
         duration: arguments.duration,
         warmup: arguments.warmup,

@@ -6,3 +6,4 @@ pub mod help;
 pub mod output;
 pub mod place;
 pub mod sink;
+pub mod whole_file;

@@ -6,9 +6,8 @@ mod labels;
 mod percentiles;
 mod style;
 
-use std::fs::File;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use nlring_print::text::shown;
 use plotters::coord::Shift;
@@ -19,6 +18,7 @@ use super::report::{LatencyReport, Row};
 use super::run::Runs;
 use crate::args::Way;
 use crate::outcome::Failure;
+use crate::write::whole_file::WholeFile;
 use style::{HEADING_PIXELS, LABEL_PIXELS, Style, TITLE_PIXELS, WARNING, text_style};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -45,32 +45,26 @@ struct Series {
     cpu_us: f64,
 }
 
-/// The file, opened before there is something to draw.
-pub struct Picture {
-    file: File,
-    path: PathBuf,
-}
+/// Where --svg goes. A name that cannot be written to is reported before anything is measured.
+pub struct Picture(WholeFile);
 
-pub fn create(path: &Path) -> Result<Picture, Failure> {
-    let file = File::create(path)
-        .map_err(|error| Failure::Other(format!("create --svg {}: {error}", shown(path))))?;
-    Ok(Picture {
-        file,
-        path: path.to_owned(),
-    })
-}
+/// How long a reader that does not read can hold up the end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Picture {
-    pub fn write(
-        mut self,
-        plan: &Plan,
-        runs: &[Runs],
-        report: &LatencyReport,
-    ) -> Result<(), Failure> {
-        let failed = |error: Error| Failure::Other(format!("draw {}: {error}", shown(&self.path)));
-        let text = draw(plan, runs, report).map_err(failed)?;
-        let written = self.file.write_all(text.as_bytes());
-        written.map_err(|error| Failure::Other(format!("write {}: {error}", shown(&self.path))))
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        WholeFile::open(path)
+            .map(Self)
+            .map_err(|error| Failure::Other(format!("open {} for --svg: {error}", shown(path))))
+    }
+
+    pub fn write(&self, plan: &Plan, runs: &[Runs], report: &LatencyReport) -> Result<(), Failure> {
+        let path = shown(self.0.path());
+        let text = draw(plan, runs, report)
+            .map_err(|error| Failure::Other(format!("draw --svg {path}: {error}")))?;
+        self.0
+            .write(text.as_bytes(), PATIENCE)
+            .map_err(|error| Failure::Other(format!("write --svg to {path}: {error}")))
     }
 }
 
