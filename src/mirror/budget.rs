@@ -1,4 +1,4 @@
-//! How much memory a table may take.
+//! The memory that a table may take.
 
 use std::time::SystemTime;
 
@@ -6,11 +6,11 @@ use std::time::SystemTime;
 #[derive(Debug)]
 pub(crate) struct Budget {
     most_bytes: usize,
-    /// Since when entries are missing because there was no room. None: none is.
+    /// Since when entries are missing because there was no room. `None`: no entry is missing for that reason.
     pub short_since: Option<SystemTime>,
-    /// Some have been left out since the last dump began, which therefore does not make up for it.
+    /// An entry was left out since the last dump began, so that dump does not make the table complete.
     is_short_again: bool,
-    /// How often an entry was left out, since the beginning.
+    /// How often an entry was left out.
     pub left_out_count: u64,
 }
 
@@ -33,7 +33,7 @@ impl Budget {
         used_bytes < self.most_bytes
     }
 
-    /// An entry was left out.
+    /// Notes that an entry was left out.
     pub(crate) fn note_left_out(&mut self) {
         self.left_out_count += 1;
         self.is_short_again = true;
@@ -45,17 +45,17 @@ impl Budget {
         self.short_since.is_some()
     }
 
-    /// Whether so much room has come back that a dump is worth its time: an eighth.
+    /// Whether an eighth of the memory is free again, which makes a dump worth its time.
     pub(crate) fn is_worth_a_dump(&self, used_bytes: usize) -> bool {
         self.is_short() && used_bytes <= self.most_bytes - self.most_bytes / 8
     }
 
-    /// A dump begins, which has what was left out until now.
+    /// A dump begins. It has everything that was left out until now.
     pub(crate) fn begin(&mut self) {
         self.is_short_again = false;
     }
 
-    /// That dump is merged.
+    /// The dump is merged.
     pub(crate) fn finish(&mut self) {
         if !self.is_short_again {
             self.short_since = None;
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_short_until_a_dump_finds_room_for_all() {
+    fn a_table_is_short_until_a_dump_finds_room_for_all_entries() {
         let mut budget = Budget::new(800);
         assert!(budget.has_room(799) && !budget.has_room(800));
         budget.note_left_out();

@@ -1,19 +1,19 @@
-//! Whether the socket that a mirror is given hears all that the mirror needs.
+//! Whether a mirror's socket receives all events that the mirror needs.
 
 use std::fmt::{Debug, Write as _};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::socket::Socket;
 
-/// The socket that was found to be in all groups, by its cookie: the kernel gives no other socket the same one, while a
-/// descriptor's number is used again (socket(7), `SO_COOKIE`, Linux 4.6; net/core/sock_diag.c, `__sock_gen_cookie`).
+/// The socket that was found to be in all groups. Its cookie identifies it, because the kernel gives no other socket the same
+/// one, while the number of a descriptor is used again (socket(7), `SO_COOKIE`, Linux 4.6; net/core/sock_diag.c, `__sock_gen_cookie`).
 #[derive(Debug, Default)]
 pub(super) struct EventsSocket {
     cookie: Option<u64>,
 }
 
 impl EventsSocket {
-    /// Refuses a socket that is not in all groups of the table, once: it may leave them later, at its end.
+    /// Refuses a socket that is not in all of these groups. A socket that was accepted may leave them later, at its end.
     pub(super) fn check<G>(&mut self, groups: &[G], events: &Socket) -> Result<()>
     where
         G: Copy + Debug + Into<u32>,

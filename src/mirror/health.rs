@@ -1,32 +1,45 @@
-//! What can be asked about how right a mirror is.
+//! How right a mirror is.
 
 use std::time::SystemTime;
 
 use super::budget::Budget;
 
-/// How right a mirror's table is, and what stands in the way of repairing it.
+/// How right a mirror's table is, and what prevents its repair.
+///
+/// All counts except `failed_count` are since the mirror was created.
+///
+/// # Example
+///
+/// ```
+/// use nlring::conntrack::{Mirror, MirrorOptions};
+///
+/// let mirror = Mirror::new(MirrorOptions::new());
+/// let health = mirror.health();
+/// assert!(health.wrong_since.is_some(), "there was no dump yet");
+/// assert_eq!((health.failed_count, health.error), (0, None));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MirrorHealth<'a> {
     /// Since when the table may differ from the kernel's, `CLOCK_REALTIME`. `None`: nothing is known to be missing.
     pub wrong_since: Option<SystemTime>,
-    /// Rounds in a row that failed: the kernel could not be asked, its answer could not be read, or events were lost while it
-    /// was read. 0 when the last round was complete.
+    /// How many rounds in a row have failed: the kernel could not be asked, its answer could not be read, or events were lost
+    /// during the round. 0: the last round was complete. The count stays at its largest number.
     pub failed_count: u32,
-    /// When the first of these failed, `CLOCK_REALTIME`.
+    /// When the first of these rounds failed, `CLOCK_REALTIME`. `None`: the last round was complete.
     pub failing_since: Option<SystemTime>,
     /// Why the last attempt to ask the kernel failed, in words for a person. `None`: it did not fail, or it failed because
     /// events were lost.
     pub error: Option<&'a str>,
-    /// Rounds that failed, since the beginning.
+    /// How many rounds have failed.
     pub failed_total_count: u64,
-    /// Audits that were complete, since the beginning.
+    /// How many audits were complete.
     pub audit_count: u64,
-    /// Entries in which these found the table different from the kernel's.
+    /// In how many entries the audits found the table different from the kernel's.
     pub audit_difference_count: u64,
     /// Entries are missing because the table's memory is bounded (`MirrorOptions::memory_bytes`).
     pub is_full: bool,
-    /// How often an entry was not kept for that reason, since the beginning: by its event, and by each dump that had it.
+    /// How often an entry was left out because the memory is bounded: once by its event, and once by each dump that had it.
     pub left_out_count: u64,
 }
 

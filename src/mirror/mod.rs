@@ -45,43 +45,95 @@ use crate::request::{Exchange, Requester};
 use crate::socket::Protocol;
 
 /// Why a mirror's table was brought together with the kernel's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Its `Display` is a word or two: `snapshot`, `loss`, `change`, `audit`, `room`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ResyncReason {
-    /// It was empty: the mirror is new.
+    /// The mirror was new, and its table empty.
     Snapshot,
     /// Events were lost, or could not be read.
     Loss,
     /// Something happened that no event of the table reports.
     Change,
-    /// Nothing was known to be wrong, and an audit found a difference.
+    /// An audit found a difference although nothing was known to be wrong.
     Audit,
     /// Entries had been left out because the mirror's memory is bounded, and there is room again.
     Room,
 }
 
-/// A mirror's table is the kernel's again.
+impl fmt::Display for ResyncReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Snapshot => "snapshot",
+            Self::Loss => "loss",
+            Self::Change => "change",
+            Self::Audit => "audit",
+            Self::Room => "room",
+        })
+    }
+}
+
+/// A mirror's table is the kernel's again: what was wrong, and what the mirror handed out to repair it.
+///
+/// The counts are from the [`Resync`] before to this one. They never wrap: 64 bits are enough for more events than a kernel can
+/// send, and `lost_count` stays at its largest number.
+///
+/// # Example
+///
+/// ```
+/// use nlring::{Resync, ResyncReason};
+///
+/// fn report(resync: &Resync) {
+///     if resync.reason == ResyncReason::Loss {
+///         println!("{resync}"); // loss: 9000 entries, 120 datagrams lost, 5 new, 2 updated, 7 deleted
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resync {
-    /// Why.
+    /// Why the table was brought together with the kernel's.
     pub reason: ResyncReason,
-    /// The datagrams that were lost, as far as they were counted: truncated and malformed ones are in it.
+    /// How many datagrams were lost, as far as they were counted. Each datagram that could not be read counts as one.
     pub lost_count: u64,
-    /// From when on the table may have been wrong, `CLOCK_REALTIME`.
+    /// Since when the table may have been wrong, `CLOCK_REALTIME`.
     pub since: SystemTime,
-    /// Until when, `CLOCK_REALTIME`.
+    /// Until when the table may have been wrong, `CLOCK_REALTIME`.
     pub until: SystemTime,
-    /// Entries there are now.
+    /// How many entries the table has now.
     pub entry_count: usize,
-    /// Beginnings that were handed out and that no event had reported.
+    /// How many beginnings were handed out that no event had reported.
     pub new_count: u64,
-    /// Changes that were handed out and that no event had reported.
+    /// How many changes were handed out that no event had reported.
     pub update_count: u64,
-    /// Ends that were handed out and that no event had reported.
+    /// How many ends were handed out that no event had reported.
     pub destroy_count: u64,
     /// Changes disturbed the dump: something may still be wrong, and another round will follow.
     pub is_interrupted: bool,
+}
+
+impl fmt::Display for Resync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            reason,
+            lost_count,
+            entry_count,
+            new_count,
+            update_count,
+            destroy_count,
+            ..
+        } = self;
+        write!(
+            f,
+            "{reason}: {entry_count} entries, {lost_count} datagrams lost, {new_count} new, "
+        )?;
+        write!(f, "{update_count} updated, {destroy_count} deleted")?;
+        if self.is_interrupted {
+            f.write_str(", interrupted")?;
+        }
+        Ok(())
+    }
 }
 
 /// A table that rounds keep right.
@@ -109,4 +161,27 @@ pub(crate) trait Table {
 
     /// Something changed that no event reports: the dump under way proves nothing about entries that it does not have.
     fn note_silent_change(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resync_says_what_it_has_repaired() {
+        let resync = Resync {
+            reason: ResyncReason::Loss,
+            lost_count: 120,
+            since: SystemTime::UNIX_EPOCH,
+            until: SystemTime::UNIX_EPOCH,
+            entry_count: 9000,
+            new_count: 5,
+            update_count: 2,
+            destroy_count: 7,
+            is_interrupted: true,
+        };
+        let text =
+            "loss: 9000 entries, 120 datagrams lost, 5 new, 2 updated, 7 deleted, interrupted";
+        assert_eq!(resync.to_string(), text);
+    }
 }

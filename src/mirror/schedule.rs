@@ -4,18 +4,19 @@ use std::time::{Duration, Instant};
 
 use super::ResyncReason;
 
-/// The least time between the beginnings of two rounds after losses, unless another is set.
+/// The least time between the beginnings of two rounds after losses, by default.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
-/// The same before the first round is complete: until then there is no table at all.
+/// The least time between the beginnings of two rounds before the first one is complete: until then there is no table.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
-/// Rounds that fail are tried again after the interval, then after twice that, up to this many times.
+/// A failed round is tried again after the interval. Each further failure doubles the wait, up to this many intervals.
 const MOST_BACKOFF: u32 = 8;
-/// The least time between the beginnings of two audits, unless another is set.
+/// The least time between the beginnings of two audits, by default.
 const SHORTEST_AUDIT: Duration = Duration::from_secs(15);
-/// Audits take at most one part in this many of the time, unless their interval is set.
+/// An audit begins at the earliest this many times later than the last round took, by default: audits take 1 % of the time
+/// at most.
 const AUDIT_SHARE: u32 = 100;
 
-/// The least time between the beginnings of two rounds, by what they are for. An interval that the clock does not reach, such
+/// The least time between the beginnings of two rounds, by their reason. An interval that the clock does not reach, such
 /// as [`Duration::MAX`], means never.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Intervals {
@@ -23,7 +24,7 @@ pub(crate) struct Intervals {
     pub loss: Duration,
     /// After changes that no event reports.
     pub change: Duration,
-    /// Between audits. None: the time that rounds take sets it.
+    /// Between audits. `None`: it depends on how long rounds take.
     pub audit: Option<Duration>,
 }
 
@@ -41,19 +42,20 @@ impl Intervals {
 #[derive(Debug)]
 pub(super) struct Schedule {
     intervals: Intervals,
-    /// When the last dump began that was no audit's.
+    /// When the last round began that was no audit.
     begun_at: Option<Instant>,
-    /// When the last dump of any kind began.
+    /// When the last round of any kind began.
     dumped_at: Option<Instant>,
     /// How long the receiving thread has worked on that round.
     spent: Duration,
-    /// When a round may begin that was asked for since the last dump began: because of a loss or a failure, the last of which
-    /// counts, and for another reason. None: never.
+    /// When the round may begin that a loss or a failure asked for since the last dump began; the last of them counts. `None`:
+    /// never.
     repair_at: Option<Instant>,
+    /// When the round may begin that was asked for since then for another reason. `None`: never.
     other_at: Option<Instant>,
-    /// Rounds in a row that failed.
+    /// How many rounds in a row have failed.
     pub failed_count: u32,
-    /// Rounds in a row that were complete, and left something open.
+    /// How many rounds in a row were complete and left something open.
     open_count: u32,
 }
 
@@ -71,22 +73,22 @@ impl Schedule {
         }
     }
 
-    /// Asks for a round after a loss, at the interval. Rounds that failed are tried again later each time while losses go on,
-    /// and at the interval after the last loss.
+    /// Asks for a round after a loss. It begins an interval after the last round, or later if rounds have failed, but no later
+    /// than an interval after the last loss.
     pub(super) fn ask_after_loss(&mut self, is_first: bool, now: Instant) {
         let interval = self.repair_interval(is_first);
         let (base_at, backoff_at) = (
             self.after(interval, now),
             self.after(self.backoff(interval), now),
         );
-        // Never before the base, which is never where that is.
+        // Never before the base. If the base is never, so is this.
         self.repair_at = base_at.and_then(|base_at| {
             let calm_at = now.checked_add(interval).map(|at| at.max(base_at));
             sooner(backoff_at, calm_at)
         });
     }
 
-    /// Asks for a round after one that failed by itself: later each time.
+    /// Asks for a round after one that failed by itself. Each further failure makes the wait longer.
     pub(super) fn ask_after_failure(&mut self, reason: Option<ResyncReason>, now: Instant) {
         let interval = match reason {
             Some(ResyncReason::Change) => self.intervals.change,
@@ -100,8 +102,8 @@ impl Schedule {
         self.other_at = sooner(self.other_at, self.after(self.intervals.change, now));
     }
 
-    /// Asks for a round because there is room for what is missing. A table that is too large for its memory may ask again and
-    /// again: such rounds take no more of the time than audits.
+    /// Asks for a round because there is room for missing entries. A table that is too large for its memory may ask again and
+    /// again, so such rounds take no more of the time than audits.
     pub(super) fn ask_for_room(&mut self, now: Instant) {
         let interval = self
             .intervals
@@ -110,7 +112,8 @@ impl Schedule {
         self.other_at = sooner(self.other_at, self.after(interval, now));
     }
 
-    /// Asks for a round because the last one has left something open: later each time, up to the interval of losses.
+    /// Asks for a round because the last one left something open. Each further time the wait is longer, up to the interval of
+    /// losses.
     pub(super) fn ask_to_settle(&mut self, now: Instant) {
         let Intervals { loss, change, .. } = self.intervals;
         let interval = change.saturating_mul(1 << self.open_count.min(8));
@@ -135,7 +138,7 @@ impl Schedule {
         interval.saturating_mul(factor)
     }
 
-    /// So long after the last round began. None: never.
+    /// The time this long after the last round began. `None`: never.
     fn after(&self, interval: Duration, now: Instant) -> Option<Instant> {
         match self.begun_at {
             Some(at) => at.checked_add(interval),
@@ -143,13 +146,13 @@ impl Schedule {
         }
     }
 
-    /// When the round that was asked for begins, which waits until events are calm. None: never.
+    /// When the round that was asked for begins, but not before events are calm. `None`: never.
     pub(super) fn due(&self, calm_at: Instant, now: Instant) -> Option<Instant> {
         let earliest = sooner(self.repair_at, self.other_at)?;
         Some(earliest.max(calm_at).max(now))
     }
 
-    /// When the next audit begins. None: never.
+    /// When the next audit begins. `None`: never.
     pub(super) fn audit_due(&self, now: Instant) -> Option<Instant> {
         let of_time = self.spent.saturating_mul(AUDIT_SHARE).max(SHORTEST_AUDIT);
         let interval = self.intervals.audit.unwrap_or(of_time);
@@ -157,7 +160,7 @@ impl Schedule {
         Some(due.max(now))
     }
 
-    /// A dump begins. An audit's does not delay rounds that mend something.
+    /// A dump begins. The dump of an audit does not delay repairs.
     pub(super) fn begin(&mut self, is_audit: bool, now: Instant) {
         if !is_audit {
             self.begun_at = Some(now);
@@ -175,7 +178,7 @@ impl Schedule {
         self.failed_count = self.failed_count.saturating_add(1);
     }
 
-    /// A round is complete, and leaves nothing open unless that is asked for again.
+    /// A round is complete.
     pub(super) fn note_success(&mut self, is_open: bool) {
         self.failed_count = 0;
         if !is_open {
@@ -184,7 +187,7 @@ impl Schedule {
     }
 }
 
-/// The sooner of two times, of which None is never.
+/// The sooner of two times. `None` is never.
 fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -245,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_fail_are_tried_later_each_time_up_to_a_bound() {
+    fn each_failed_round_waits_longer_up_to_a_bound() {
         let (mut schedule, now) = (schedule(None), Instant::now());
         let mut interval_after = |failed_count| {
             schedule.failed_count = failed_count;
             schedule.begin(false, now);
             schedule.ask_after_failure(Some(ResyncReason::Loss), now);
             let by_failure = schedule.due(now, now).unwrap() - now;
-            // Losses that go on are no shorter.
+            // Losses that go on do not shorten the wait.
             for second in 0..100 {
                 schedule.ask_after_loss(false, now + second * SECOND);
             }
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_open_is_looked_at_later_each_time() {
+    fn a_round_that_settles_what_is_open_waits_longer_each_time() {
         let (mut schedule, now) = (schedule(None), Instant::now());
         let intervals = [1, 2, 4, 8, 10, 10].map(|expected| {
             schedule.begin(false, now);

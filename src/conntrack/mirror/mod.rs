@@ -11,6 +11,7 @@ mod table;
 mod tests;
 mod tombs;
 
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::follow::{Follower, Out};
@@ -29,64 +30,73 @@ use crate::mirror::{
 };
 use crate::socket::Socket;
 
-/// The conntrack table, kept from a dump and from the events that go on, and brought together with the kernel's again after
-/// events were lost.
+/// A copy of the kernel's conntrack table that stays right.
 ///
-/// It takes the events of one socket that is in the groups of [`GROUPS`](Self::GROUPS), without a filter, and hands out
-/// changes. By these alone a table can be kept too: a flow's lifetime begins with one [`EventKind::New`], nothing of it comes
-/// before, and it ends with one [`EventKind::Delete`]. The changes are the kernel's events, and what stands in for those that
-/// are missing ([`Change::Flow`], `is_resynced`). After a loss the table is the kernel's again when [`Change::Resynced`] comes.
+/// A mirror begins with a dump and follows the events. After events were lost, another dump brings it together with the
+/// kernel's table again. It takes the events of one socket that is in all of [`GROUPS`](Self::GROUPS) and has no filter, and
+/// hands out changes: the kernel's events, and what stands for those that are missing ([`Change::Flow`], `is_resynced`). A
+/// table can be kept by the changes alone: each flow begins with one [`EventKind::New`], no change of the flow comes before
+/// it, and the flow ends with one [`EventKind::Delete`]. After a loss the table is the kernel's again when
+/// [`Change::Resynced`] comes.
 ///
-/// - The first changes are the table as the kernel has it; events that came meanwhile are held, up to 64 MiB of them, and
-///   follow. If there are more, or if some are lost, they are handed out first, and the flows of before come later.
+/// # How it follows the kernel
+///
+/// - The first changes are the flows of the first dump. Events that come during that dump are held, up to 64 MiB of them, and
+///   handed out behind it. If there are more, or if some are lost, the held events are handed out first and the dump's flows
+///   later.
 /// - After losses a dump begins at most once in [`MirrorOptions::resync_interval`]. A dump delays the events by half a
 ///   millisecond at a time.
-/// - Some changes make no event: a flow ends, or changes, that began before anybody listened (with
-///   `net.netfilter.nf_conntrack_events` = 2, the default since Linux 5.19) or while that was 0; an nft flowtable takes a flow
-///   or lets it go. So when nothing is known to be wrong, the mirror audits its table: it dumps and merges. A change without
-///   an event is therefore in the mirror within [`MirrorOptions::audit_interval`] and the time of a dump. What an audit
-///   finds is handed out as after a loss, followed by a [`Change::Resynced`] with [`ResyncReason::Audit`]; an audit that finds
-///   nothing hands out nothing, and is only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during an audit. A
-///   loss during an audit makes it a repair.
-/// - Repeats are left out: other programs' reliable sockets have the kernel send a DESTROY again to all. A DESTROY is a repeat
-///   if the flow's end was handed out before, made up or not: the mirror remembers the last 262,144 ends as
-///   [`Repeats`](super::Repeats) does, in up to 9 MiB. Any other DESTROY of a flow that is not there begins with an [`EventKind::New`]
-///   that is made up: so it is where a rule has only the ends of flows told (nftables' `ct event set destroy`). Left out, too,
-///   are events that come behind their flow's DESTROY, which the kernel does not rule out; where they do not say themselves
-///   that the flow is over, the kernel is asked.
-/// - No event reports that packets have refreshed a timeout, and some flows end without an event. So the kernel is asked about
-///   flows whose time has been over for 2 s. It is asked about 128 of them each 10 ms, and each is found within some 10 s if they
-///   are fewer than 100,000; a million that are over at the same time take 80 s. A [`EventKind::Delete`] is never made from
-///   the clock alone.
-/// - Of a flow it keeps what a dump has of it: tuples, zone, id, mark, status, protocol state, the time that is left, when it
-///   began, its labels, helper and master, and what it has carried (packets and bytes). Not the security context. What a
-///   flow has carried is as of the last dump that had the flow, because events report it only at the flow's end; an end
-///   that is made up has none. A flow whose start the kernel does not say has
-///   [`observed_start`](Flow::observed_start): when the mirror received its NEW event.
-/// - A flow takes about 180 bytes, and 40 more where `net.netfilter.nf_conntrack_acct` is on. A label, a helper or a master
-///   takes 17, 17 and 44 bytes for each of the 1024 flows that are kept together with one that has it.
-/// - What an event costs does not depend on how often its tuple was used before. A flow that ends while a dump is read takes
-///   some 10 to 20 bytes until the dump is merged, and a tuple that is used again and again takes them once for each id.
-/// - Two flows can have the same original tuple and zone, after a NAT race ([`Flow::is_nat_clash`]). Both are kept and
-///   handed out, each with its own id and reply tuple. [`get`](Self::get) finds the first of them,
-///   [`get_by_reply`](Self::get_by_reply) both.
+/// - Some changes have no event. A flow that began before anybody listened ends or changes without one (with
+///   `net.netfilter.nf_conntrack_events` = 2, the default since Linux 5.19), and so does a flow that began while that sysctl was
+///   0. An nft flowtable takes a flow or lets it go without one. So the mirror audits its table while nothing is known to be
+///   wrong: it dumps and merges. A change without an event is in the mirror after [`MirrorOptions::audit_interval`] and the time
+///   of a dump. What an audit finds is handed out as after a loss, and a [`Change::Resynced`] with [`ResyncReason::Audit`]
+///   follows. An audit that finds nothing hands out nothing and is only counted ([`Mirror::health`]). [`Mirror::is_synced`]
+///   stays true during an audit. A loss during an audit makes it a repair.
+/// - The kernel is asked about flows whose time has been over for 2 s, because no event reports that packets have refreshed a
+///   timeout, and some flows end without an event. It is asked about up to 128 flows every 10 ms. Each is found within about
+///   10 s if they are fewer than 100,000; a million flows that are over at the same time take 80 s. A
+///   [`EventKind::Delete`] is never made from the clock alone.
 ///
-/// What remains:
+/// # What it leaves out
+///
+/// - Repeated ends: if another program's reliable socket has missed a DESTROY, the kernel sends that event to all listeners
+///   again. A DESTROY is a repeat if the flow's end was handed out before, made up or not. The mirror remembers the last 262,144
+///   ends as [`Repeats`](super::Repeats) does, in up to 9 MiB. Any other DESTROY of an unknown flow is handed out behind a
+///   made-up [`EventKind::New`]: this is how flows appear if only their ends have events (nftables' `ct event set destroy`).
+/// - Late events: the kernel may send an event behind its flow's DESTROY. If the event does not say that the flow is dying, the
+///   kernel is asked about the flow.
+///
+/// # What it keeps
+///
+/// - All that a dump has of a flow, except the security context: tuples, zone, id, mark, status, protocol state, remaining
+///   time, start, labels, helper, master and counters. The counters are those of the last dump that had the flow, because
+///   events report counters only at a flow's end. A made-up end has none. If the kernel does not report a flow's start,
+///   [`observed_start`](Flow::observed_start) is when the mirror received its NEW event.
+/// - A flow takes about 180 bytes, and 40 more if `net.netfilter.nf_conntrack_acct` is on. A label, a helper or a master takes
+///   17, 17 and 44 bytes for each of the 1024 flows that are allocated together with one that has it.
+/// - The cost of an event does not depend on how often its tuple was used before. A flow that ends while a dump is read takes
+///   10 to 20 bytes until the dump is merged. A tuple that is used again and again takes them once for each id.
+/// - Two flows have the same original tuple and zone after a NAT race ([`Flow::is_nat_clash`]). Both are kept and handed out,
+///   each with its own id and reply tuple. [`get`](Self::get) finds the first one, [`get_by_reply`](Self::get_by_reply) both.
+///
+/// # What it cannot know
 ///
 /// - A flow that begins and ends within a loss is never reported.
-/// - A loser of a NAT race has no NEW event and is in no dump (Linux v6.18). It begins with the first event that comes of it,
-///   with an [`EventKind::New`] that is made up: that can be its DESTROY, a second later.
-/// - The kernel reuses ids: a flow gets the id of an earlier flow of the same tuple when it gets the same memory. Timestamps
-///   tell the two apart (`net.netfilter.nf_conntrack_timestamp`), and so does the NEW of the later one. Without timestamps:
-///   - If the later flow's NEW was lost, or a rule has it not sent, its DESTROY is taken for a repeat of the earlier one's.
-///   - If the earlier flow's DESTROY was lost, the mirror reports one flow in place of two, unless the later one has another
-///     reply tuple or lacks a status bit that the earlier one had. (A NEW alone does not show that a flow is another one:
-///     the kernel sends it again with each packet when another program's reliable socket has missed it.)
-/// - After a loss, a DESTROY of an unknown flow ends a known flow of the same tuple that neither the dump under way nor an
-///   event since it began has confirmed. If it was a repeat, of a flow that had ended earlier, the known flow begins again
-///   with the dump. While nothing is known to be missing, such a DESTROY is left out.
-/// - Where a rule chooses a flow's events (`ct event set`), the mirror learns the rest from the next dump. The same is true of
-///   a flow that a dump misses because `net.netfilter.nf_conntrack_buckets` is changed during it.
+/// - The loser of a NAT race has no NEW event and is in no dump (Linux v6.18). It begins with its first event, behind a made-up
+///   [`EventKind::New`]. That event may be its DESTROY, a second later.
+/// - The kernel reuses ids: a flow has the id of an earlier flow of the same tuple if it gets the same memory. The start
+///   timestamps (`net.netfilter.nf_conntrack_timestamp`) distinguish the two, and so does the NEW of the later flow. Without
+///   timestamps:
+///   - If the later flow's NEW was lost, or a rule suppresses it, its DESTROY counts as a repeat of the earlier one's.
+///   - If the earlier flow's DESTROY was lost, the mirror reports one flow, unless the later flow has another reply tuple or
+///     lacks a status bit that the earlier one had. (A NEW alone does not prove another flow, because the kernel sends it again
+///     with each packet if another program's reliable socket has missed it.)
+/// - After a loss, the DESTROY of an unknown flow ends a known flow of the same tuple, unless the dump under way or an event
+///   since its beginning has confirmed that flow. If the DESTROY was a repeat, the known flow begins again with the dump. While
+///   nothing is known to be missing, such a DESTROY is left out.
+/// - If a rule chooses a flow's events (`ct event set`), the mirror learns the rest from the next dump. The same is true for a
+///   flow that a dump misses because `net.netfilter.nf_conntrack_buckets` changes during the dump.
 ///
 /// # Example
 ///
@@ -122,18 +132,32 @@ use crate::socket::Socket;
 /// # #[allow(unreachable_code)]
 /// # Ok::<(), nlring::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Mirror {
     rounds: Rounds,
     follower: Follower,
     sweep: Sweep,
-    /// When its clock was 0.
+    /// When the mirror's clock was 0.
     start: Instant,
-    /// What `CLOCK_REALTIME` said at a moment of late, in nanoseconds: asking it for each event would cost more.
+    /// What `CLOCK_REALTIME` said at a recent moment, in nanoseconds: reading it for each event would cost more.
     noted_time: (Instant, u64),
 }
 
-/// How a [`Mirror`] is kept.
+/// How a [`Mirror`] behaves.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nlring::conntrack::{Mirror, MirrorOptions};
+///
+/// let options = MirrorOptions::new()
+///     .resync_interval(Duration::from_secs(30))
+///     .audit_interval(Duration::MAX) // never
+///     .memory_bytes(256 << 20);
+/// let mirror = Mirror::new(options);
+/// assert!(mirror.is_empty() && !mirror.is_synced());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct MirrorOptions {
     intervals: Intervals,
@@ -141,7 +165,7 @@ pub struct MirrorOptions {
 }
 
 impl MirrorOptions {
-    /// The default ones.
+    /// The default options.
     pub fn new() -> Self {
         Self {
             intervals: Intervals::new(INTERVAL, INTERVAL),
@@ -149,34 +173,36 @@ impl MirrorOptions {
         }
     }
 
-    /// The least time between the beginnings of two dumps after losses: 10 s, unless it is set. While losses go on and rounds fail,
-    /// it becomes twice as long each time, up to 8 times; after the last loss it is the interval again. With [`Duration::MAX`] a loss is never repaired.
+    /// The least time between the beginnings of two dumps after losses. The default is 10 s.
+    ///
+    /// While losses continue and rounds fail, the time doubles with each failure, up to 8 intervals. After the last loss it is
+    /// one interval again. Zero means as soon as losses pause for 50 ms. With [`Duration::MAX`] a loss is never repaired.
     #[must_use]
     pub fn resync_interval(mut self, interval: Duration) -> Self {
         (self.intervals.loss, self.intervals.change) = (interval, interval);
         self
     }
 
-    /// How often the mirror compares itself with the kernel's table when nothing is known to be wrong: the time between the
+    /// How often the mirror compares its table with the kernel's while nothing is known to be wrong: the time between the
     /// beginnings of two such audits. [`Duration::MAX`] means never.
     ///
-    /// Unless it is set, the mirror chooses a time by how long its last dump took, so that dumping takes at most 1 % of the
-    /// time, and at least 15 s: about four minutes with a million flows.
+    /// By default it is 100 times as long as the last round took, so that audits take at most 1 % of the time, and at least 15 s.
+    /// A million flows, whose round takes about 3 s, are audited about every five minutes.
     #[must_use]
     pub fn audit_interval(mut self, interval: Duration) -> Self {
         self.intervals.audit = Some(interval);
         self
     }
 
-    /// How much memory the flows may take, with the events that are held for the first dump: about 180 bytes a flow. Beside it
-    /// come up to 9 MiB for the ends that the mirror remembers, and 18 bytes for each flow that ends while a dump is read.
+    /// How much memory the flows may take, with the events that are held for the first dump: about 180 bytes per flow. The ends
+    /// that the mirror remembers take up to 9 MiB beside it, and each flow that ends while a dump is read takes 18 bytes.
     ///
-    /// Unless it is set, there is no bound of the mirror's own: the kernel bounds the flows (`net.netfilter.nf_conntrack_max`),
-    /// and a smaller bound would leave some out.
+    /// By default the mirror has no bound of its own: the kernel bounds the flows (`net.netfilter.nf_conntrack_max`), and a
+    /// smaller bound would leave some out. With 0 no flow is kept.
     ///
-    /// Where it is reached, new flows are not kept. Their events are still handed out as the kernel sends them, and nothing is
-    /// made up for them: so a flow whose NEW was lost may begin with an update. [`Mirror::is_synced`] is false then, and
-    /// [`Mirror::health`] says why. As soon as an eighth of the memory is free again, a round makes the table complete
+    /// When the bound is reached, new flows are not kept. Their events are still handed out as the kernel sends them, and nothing
+    /// is made up for them: a flow whose NEW was lost may begin with an update. Meanwhile [`Mirror::is_synced`] is false, and
+    /// [`Mirror::health`] says why. When an eighth of the memory is free again, a round makes the table complete
     /// ([`ResyncReason::Room`]).
     #[must_use]
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
@@ -192,6 +218,23 @@ impl Default for MirrorOptions {
 }
 
 /// What a [`Mirror`] hands out.
+///
+/// # Example
+///
+/// ```
+/// use nlring::EventKind;
+/// use nlring::conntrack::Change;
+///
+/// /// Counts the flows that exist.
+/// fn count(change: &Change<'_>, flow_count: &mut usize) {
+///     match change {
+///         Change::Flow { flow, .. } if flow.kind == EventKind::New => *flow_count += 1,
+///         Change::Flow { flow, .. } if flow.kind == EventKind::Delete => *flow_count -= 1,
+///         Change::Resynced(resync) => assert_eq!(*flow_count, resync.entry_count),
+///         _ => {}
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 #[allow(
@@ -199,22 +242,22 @@ impl Default for MirrorOptions {
     reason = "nearly all are of the large one, and none is kept"
 )]
 pub enum Change<'a> {
-    /// Of one flow.
+    /// A flow has begun, changed or ended.
     Flow {
-        /// What became of it. An event that the kernel sent has everything that was in it.
+        /// The flow. If the kernel sent the event, it has everything that was in the event.
         flow: Flow<'a>,
-        /// It stands in for an event that was lost, or that the kernel never sent. It has what the mirror keeps.
+        /// The change stands for an event that was lost or that the kernel never sent. The flow has what the mirror keeps.
         is_resynced: bool,
     },
-    /// The table is the kernel's again, or for the first time.
+    /// The table is the kernel's, again or for the first time.
     Resynced(Resync),
 }
 
 impl Mirror {
-    /// The groups that its socket must be in. They need `CAP_NET_ADMIN` in the network namespace's user namespace.
+    /// The groups that the events' socket must be in. Joining them needs `CAP_NET_ADMIN` in the network namespace's user namespace.
     pub const GROUPS: [Group; 3] = [Group::New, Group::Update, Group::Destroy];
 
-    /// A mirror that is empty. The kernel is asked for the table when it is first [advanced](Self::advance).
+    /// Creates an empty mirror. It asks the kernel for the table when it first [advances](Self::advance).
     pub fn new(options: MirrorOptions) -> Self {
         let now = Instant::now();
         let mut follower = Follower::new();
@@ -228,7 +271,7 @@ impl Mirror {
         }
     }
 
-    /// Takes an event of the socket that is mirrored. Those of other sockets must not be passed in.
+    /// Feeds an event of the mirrored socket. Events of other sockets must not be fed. Changes are handed to `f`.
     pub fn feed(&mut self, event: &Event<'_>, mut f: impl FnMut(Change<'_>)) {
         match event {
             Event::Messages(_, list) => {
@@ -245,7 +288,8 @@ impl Mirror {
         }
     }
 
-    /// Takes note of what is missing of the events, for those who take the messages apart: [`feed_message`](Self::feed_message).
+    /// Notes that events are missing ([`Event::missing`]), for a caller that feeds each message with
+    /// [`feed_message`](Self::feed_message).
     pub fn note_missing(&mut self, missing: &Missing) {
         match missing {
             Missing::Lost(loss) => self.note_loss(loss),
@@ -254,8 +298,8 @@ impl Mirror {
         }
     }
 
-    /// Takes a message of the socket that is mirrored: for those who receive without an [`Engine`](crate::Engine). The
-    /// kernel's acknowledgements (`NLMSG_ERROR`) are to be passed in too.
+    /// Feeds a message of the mirrored socket, for a caller that receives without an [`Engine`](crate::Engine). All messages of
+    /// the socket must be fed in order, the kernel's acknowledgements (`NLMSG_ERROR`) too. Changes are handed to `f`.
     pub fn feed_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
         self.set_clock(Instant::now());
         self.feed_one(message, &mut f);
@@ -269,19 +313,19 @@ impl Mirror {
         }
     }
 
-    /// Deliveries failed of a reliable socket: NEW and UPDATE events may be missing. They are not counted as lost.
+    /// Notes that deliveries of a reliable socket failed: NEW and UPDATE events may be missing. They do not count as lost.
     pub fn note_delay(&mut self, loss: &Loss) {
         self.note_loss(&Loss { count: 0, ..*loss });
     }
 
-    /// Events were lost.
+    /// Notes that events were lost.
     pub fn note_loss(&mut self, loss: &Loss) {
         self.prepare_for_loss();
         let now = Instant::now();
         self.rounds.note_loss(loss, &mut self.follower, now);
     }
 
-    /// A datagram could not be read: it was truncated, or malformed.
+    /// Notes that a datagram could not be read, because it was truncated or malformed.
     pub fn note_unreadable(&mut self) {
         self.prepare_for_loss();
         let now = Instant::now();
@@ -293,22 +337,23 @@ impl Mirror {
         self.sweep.abandon();
     }
 
-    /// Does what is due, for about half a millisecond at most. `events` is the socket that is mirrored.
+    /// Does what is due, for about half a millisecond at most. Call it after each turn, and at [`due`](Self::due). `events` is the
+    /// mirrored socket. Changes are handed to `f`.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the socket is not in all of [`GROUPS`](Self::GROUPS), and the
-    /// text names the missing ones. That is looked at once for each socket, when a round begins: it may leave them at its end.
+    /// text names the missing ones. Each socket is checked once, when a round begins. It may leave its groups at its end.
     ///
-    /// Any other: the kernel could not be asked, or refused. The mirror follows the events all the same, and asks again: for a
-    /// dump after the interval, about flows whose time is over after 10 s, and for an acknowledgement by the events' socket
-    /// after 1 s. [`Mirror::health`] keeps the error until it works.
+    /// Any other kind: the kernel could not be asked, or it refused. The mirror still follows the events, and asks again: for a
+    /// dump after the interval, about flows whose time is over after 10 s, and for an acknowledgement through the events' socket
+    /// after 1 s. [`Mirror::health`] keeps the error until asking works.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
         self.noted_time = (now, realtime_ns());
         self.set_clock(now);
         let slice = &mut Slice::new(now);
-        // A round that began now would take the events that are still held for younger than its dump.
+        // A round that began now would treat the events that are still held as younger than its dump.
         if !self.follower.end_holding(slice, &mut f) || !self.follower.clear(slice) {
             return Ok(());
         }
@@ -329,21 +374,21 @@ impl Mirror {
         Ok(())
     }
 
-    /// To be called when the socket has left its groups, and all that it had received was taken: hands out what is still held
-    /// back for the first dump and, where something is in doubt, dumps once more and merges that, all at once.
+    /// Ends the mirror's work. Call it after the socket has left its groups and all its events were fed. It hands out the events
+    /// that are still held for the first dump. If the table may be wrong, it reads another dump and merges it, all at once.
     ///
     /// # Errors
     ///
-    /// As of [`advance`](Self::advance). What was held back is handed out all the same.
+    /// Those of [`advance`](Self::advance). Held events are handed out in any case.
     pub fn finish(&mut self, f: impl FnMut(Change<'_>)) -> Result<()> {
         self.finish_with(None, f)
     }
 
-    /// The same as [`finish`](Self::finish), but a stop ends the wait for the dump.
+    /// Ends the mirror's work like [`finish`](Self::finish). A stop ends the wait for the dump.
     ///
     /// # Errors
     ///
-    /// As of [`finish`](Self::finish), and [`ErrorKind::Stopped`](crate::ErrorKind::Stopped).
+    /// Those of [`finish`](Self::finish), and [`ErrorKind::Stopped`](crate::ErrorKind::Stopped).
     pub fn finish_until(&mut self, stop: &StopHandle, f: impl FnMut(Change<'_>)) -> Result<()> {
         self.finish_with(Some(stop), f)
     }
@@ -404,7 +449,8 @@ impl Mirror {
         u32::try_from(passed).unwrap_or(u32::MAX)
     }
 
-    /// When [`advance`](Self::advance) is to be called next, though no event may come: at once while a dump is under way.
+    /// When to call [`advance`](Self::advance) next even if no event comes: at once while a dump is read or merged. `None`: not
+    /// until an event comes.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         if !self.follower.is_cleared() || self.follower.held.is_ending() {
             return Some(now);
@@ -414,13 +460,13 @@ impl Mirror {
         }
         let due = self.rounds.due(now);
         if !self.rounds.is_synced() || self.rounds.is_under_way() {
-            return due; // no flow is asked about until then
+            return due; // the kernel is asked about no flow until then
         }
         let of_sweep = self.sweep.due(&self.follower);
         [due, of_sweep].into_iter().flatten().min()
     }
 
-    /// How right the table is, and what stands in the way of repairing it.
+    /// How right the table is, and what prevents its repair.
     pub fn health(&self) -> MirrorHealth<'_> {
         let health = self.rounds.health();
         MirrorHealth {
@@ -434,48 +480,49 @@ impl Mirror {
         self.rounds.is_synced() && !self.follower.budget.is_short()
     }
 
-    /// Whether the first round is over: before, not all flows of the kernel's are there.
+    /// Whether the first round is over. Before that, flows of the kernel's table are missing.
     pub fn is_complete(&self) -> bool {
         !self.rounds.is_first()
     }
 
-    /// How many flows there are.
+    /// How many flows the mirror has.
     pub fn len(&self) -> usize {
         self.follower.flows.live_count()
     }
 
-    /// Whether there is none.
+    /// Whether the mirror has no flow.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The flow of a key, as an [`EventKind::Entry`].
+    /// The flow with this key, as an [`EventKind::Entry`].
     pub fn get(&self, key: &Key) -> Option<Flow<'_>> {
         let slot = self.follower.flows.find(&Identity::from(*key)).live?;
         Some(self.flow(slot, Instant::now()))
     }
 
-    /// The flow with this reply tuple, in a zone.
+    /// The flow with this reply tuple in this zone.
     pub fn get_by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Flow<'_>> {
         let slot = self.follower.flows.find_by_reply(reply, zone)?;
         Some(self.flow(slot, Instant::now()))
     }
 
-    /// The flows with this id: nearly always one at most.
+    /// The flows with this id: nearly always at most one.
     pub fn find_by_id(&self, id: u32) -> impl Iterator<Item = Flow<'_>> {
         let (slots, now) = (self.follower.flows.find_by_id(id), Instant::now());
         slots.map(move |slot| self.flow(slot, now))
     }
 
-    /// All flows, in no order.
+    /// All flows, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = Flow<'_>> {
         self.iter_from(0).map(|(_, flow)| flow)
     }
 
-    /// The same, from a position on, so that it can be left off and gone on with later: going through a large table at once
-    /// holds up the events. 0 is the first position; the number beside each flow is that behind it. Between two calls the
-    /// mirror may take what comes. A flow that is there all the time is in one of the parts, once; one that comes, goes or
-    /// changes meanwhile may be in either state, and one whose key another flow takes over is a flow of its own.
+    /// All flows from a position on, each with the position behind it. 0 is the first position.
+    ///
+    /// Going through a large table at once would delay the events. With positions it can be done in parts, and the mirror can be
+    /// fed between two parts. A flow that is there all the time is in exactly one part. A flow that comes, goes or changes
+    /// meanwhile may be in a part in either state. A flow that takes over the key of another is a flow of its own.
     ///
     /// # Example
     ///
@@ -493,7 +540,7 @@ impl Mirror {
     ///     if position == before {
     ///         break; // there are no more
     ///     }
-    ///     // Here events are taken, and the mirror advances.
+    ///     // Here events are fed, and the mirror advances.
     /// }
     /// ```
     pub fn iter_from(&self, position: usize) -> impl Iterator<Item = (usize, Flow<'_>)> {
@@ -506,22 +553,33 @@ impl Mirror {
         flows.flow(slot, EventKind::Entry, self.seconds(now))
     }
 
-    /// How many acknowledgements the mirror has asked for by the events' socket. Each is a datagram that the socket receives, or
-    /// drops, beside the events.
+    /// How many acknowledgements the mirror has asked for through the events' socket. Each is a datagram that the socket receives
+    /// or drops beside the events.
     pub fn request_count(&self) -> u64 {
         self.rounds.request_count() + self.sweep.request_count()
     }
 
-    /// How many DESTROY events were left out since the flow's end was handed out before, or since another flow of the same
-    /// tuple had begun since: other programs' reliable sockets have the kernel send such an event again to all.
+    /// How many DESTROY events were left out because the flow's end had been handed out, or because another flow of the same tuple
+    /// had begun. The kernel sends such events again to all listeners if another program's reliable socket has missed them.
     pub fn repeated_count(&self) -> u64 {
         self.follower.repeated_count
     }
 
-    /// How many NEW and UPDATE events were left out since they came behind their flow's DESTROY, or said that the flow is
-    /// dying already.
+    /// How many NEW and UPDATE events were left out because they came behind their flow's DESTROY, or said that the flow was dying.
     pub fn late_count(&self) -> u64 {
         self.follower.late_count
+    }
+}
+
+/// A mirror's size and state, without its flows.
+impl fmt::Debug for Mirror {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mirror")
+            .field("len", &self.len())
+            .field("is_synced", &self.is_synced())
+            .field("is_complete", &self.is_complete())
+            .field("health", &self.health())
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use super::{Group, Route};
 use crate::Family;
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
+#[cfg(doc)]
+use crate::event_kind::EventKind;
 use crate::message::Message;
 #[cfg(doc)]
 use crate::mirror::ResyncReason;
@@ -29,7 +32,22 @@ use silent::Devices;
 /// The least time between the beginnings of two dumps after changes that no event reports.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How a [`Mirror`] is kept.
+/// How a [`Mirror`] behaves.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nlring::route::{Mirror, MirrorOptions};
+///
+/// let options = MirrorOptions::new()
+///     .resync_interval(Duration::from_secs(30))
+///     .change_interval(Duration::from_secs(5))
+///     .memory_bytes(512 << 20);
+/// let mirror = Mirror::new(options);
+/// assert!(mirror.is_empty() && !mirror.is_synced());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct MirrorOptions {
     intervals: Intervals,
@@ -37,7 +55,7 @@ pub struct MirrorOptions {
 }
 
 impl MirrorOptions {
-    /// The default ones.
+    /// The default options.
     pub fn new() -> Self {
         Self {
             intervals: Intervals::new(INTERVAL, CHANGE_INTERVAL),
@@ -45,9 +63,11 @@ impl MirrorOptions {
         }
     }
 
-    /// The least time between the beginnings of two dumps after losses: 10 s, unless it is set. A dump takes time that the
-    /// events then lack. It bounds the time after changes, too. While losses go on and rounds fail,
-    /// it becomes twice as long each time, up to 8 times; after the last loss it is the interval again. With [`Duration::MAX`] a loss is never repaired.
+    /// The least time between the beginnings of two dumps after losses. The default is 10 s: a dump takes time that the events
+    /// then lack. The interval bounds [`change_interval`](Self::change_interval) too.
+    ///
+    /// While losses continue and rounds fail, the time doubles with each failure, up to 8 intervals. After the last loss it is
+    /// one interval again. Zero means as soon as losses pause for 50 ms. With [`Duration::MAX`] a loss is never repaired.
     #[must_use]
     pub fn resync_interval(mut self, interval: Duration) -> Self {
         self.intervals.loss = interval;
@@ -55,33 +75,33 @@ impl MirrorOptions {
         self
     }
 
-    /// The least time between the beginnings of two dumps after changes that no event reports: 1 s, unless it is set.
+    /// The least time between the beginnings of two dumps after changes that no event reports. The default is 1 s. Zero means as
+    /// soon as changes pause for 50 ms. With [`Duration::MAX`] such changes are left to audits.
     #[must_use]
     pub fn change_interval(mut self, interval: Duration) -> Self {
         self.intervals.change = interval;
         self
     }
 
-    /// How often the mirror compares itself with the kernel's tables when nothing is known to be wrong: the time between the
+    /// How often the mirror compares its tables with the kernel's while nothing is known to be wrong: the time between the
     /// beginnings of two such audits. [`Duration::MAX`] means never.
     ///
-    /// Unless it is set, the mirror chooses a time by how long its last dump took, so that dumping takes at most 1 % of the
-    /// time, and at least 15 s.
+    /// By default it is 100 times as long as the last round took, so that audits take at most 1 % of the time, and at least 15 s.
     #[must_use]
     pub fn audit_interval(mut self, interval: Duration) -> Self {
         self.intervals.audit = Some(interval);
         self
     }
 
-    /// How much memory the routes may take: some 150 bytes for a simple one. While a dump is read, routes that end are kept beside
-    /// it until it is merged.
+    /// How much memory the routes may take: about 150 bytes for a simple one. A route that is deleted while a dump is read is kept
+    /// until the dump is merged.
     ///
-    /// Unless it is set, there is no bound of the mirror's own: a smaller one than the kernel's tables need would leave routes
-    /// out.
+    /// By default the mirror has no bound of its own: a bound below the size of the kernel's tables leaves routes out. With 0 no
+    /// route is kept.
     ///
-    /// Where it is reached, new routes are not kept. Their events are still handed out as the kernel sends them, and nothing is
-    /// made up for them. [`Mirror::is_synced`] is false then, and [`Mirror::health`] says why. As soon as an eighth of the
-    /// memory is free again, a round makes the table complete ([`ResyncReason::Room`]).
+    /// When the bound is reached, new routes are not kept. Their events are still handed out as the kernel sends them, and nothing
+    /// is made up for them. Meanwhile [`Mirror::is_synced`] is false, and [`Mirror::health`] says why. When an eighth of the memory
+    /// is free again, a round makes the table complete ([`ResyncReason::Room`]).
     #[must_use]
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
         self.memory_bytes = bytes;
@@ -95,7 +115,25 @@ impl Default for MirrorOptions {
     }
 }
 
-/// What a [`Mirror`] tells.
+/// What a [`Mirror`] hands out.
+///
+/// # Example
+///
+/// ```
+/// use nlring::EventKind;
+/// use nlring::route::Change;
+///
+/// fn line(change: &Change<'_>) -> Option<String> {
+///     match change {
+///         Change::Route { route, is_resynced } => {
+///             let sign = if route.kind == EventKind::Delete { '-' } else { '+' };
+///             Some(format!("{sign} {:?}/{} resynced: {is_resynced}", route.dst, route.dst_prefix_len))
+///         }
+///         Change::Resynced(resync) => Some(resync.to_string()),
+///         _ => None,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[allow(
     clippy::large_enum_variant,
@@ -103,14 +141,14 @@ impl Default for MirrorOptions {
 )]
 #[non_exhaustive]
 pub enum Change<'a> {
-    /// A route is there, is another than before, or is gone.
+    /// A route is new, has changed, or is gone.
     Route {
         /// The route.
         route: Route<'a>,
-        /// No event of the kernel told of it: the mirror has found it out.
+        /// No event reported the change: the mirror has found it out. The route has what the mirror keeps.
         is_resynced: bool,
     },
-    /// The routes are the kernel's again.
+    /// The table is the kernel's, again or for the first time.
     Resynced(Resync),
 }
 
@@ -123,51 +161,56 @@ impl<'a> Change<'a> {
     }
 }
 
-/// The kernel's routes, IPv4, IPv6 and MPLS in all tables, kept from a dump and events, and put right by another dump where
-/// events were lost or do not suffice.
+/// A copy of the kernel's routing tables that stays right: IPv4, IPv6 and MPLS routes of all tables.
 ///
-/// Events of routes alone go wrong without any loss. A device that goes down takes its IPv4 routes along without a word; a
-/// deleted address or nexthop object does the same, or changes them. So the mirror follows devices, addresses and nexthop
-/// objects too ([`Mirror::GROUPS`], all of one socket, so that their order is kept), and asks for a dump when they may have
-/// changed routes: 50 ms later, and at most once a second. After losses it asks at most every 10 s ([`MirrorOptions`]).
+/// A mirror begins with a dump and follows the events. When events were lost or do not suffice, another dump brings it together
+/// with the kernel's tables again. It takes the events of one socket that is in all of [`GROUPS`](Self::GROUPS), and hands out
+/// changes.
 ///
-/// Other changes have no sign at all: a router advertisement changes the hop limit, the MTU and the preference of IPv6 routes,
-/// static ones too. So when nothing is known to be wrong, the mirror audits its tables: it dumps and merges. A change without a
-/// sign is therefore in the mirror within [`MirrorOptions::audit_interval`] and the time of a dump. (Where routes are deleted
-/// while an audit's dump is read, it does not prove that others are gone: the next audit decides, and six in a row in any
-/// case.) What an audit finds is handed out as after a loss, followed by a [`Change::Resynced`] with [`ResyncReason::Audit`]; an
-/// audit that finds nothing hands out nothing, and is only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during
-/// an audit. A loss during an audit makes it a repair.
+/// # How it follows the kernel
 ///
-/// What it tells can be followed by whoever keeps a copy of their own: a `New` for each route when it comes, another when
-/// something about it has changed, and a `Delete` when it goes. What the kernel says twice is told once, and what it does not
-/// say is made up for, with `is_resynced`:
+/// - Events of routes alone go wrong without any loss. A device that goes down takes its IPv4 routes away without an event. A
+///   deleted address or nexthop object removes or changes routes without an event, too. So the mirror follows devices,
+///   addresses and nexthop objects as well, all through one socket so that their order is kept. It asks for a dump when they
+///   may have changed routes: 50 ms later, and at most once a second. After losses it asks at most every 10 s
+///   ([`MirrorOptions`]).
+/// - Other changes have no sign at all: a router advertisement changes the hop limit, the MTU and the preference of IPv6
+///   routes, static ones too. So the mirror audits its tables while nothing is known to be wrong: it dumps and merges. A change
+///   without a sign is in the mirror after [`MirrorOptions::audit_interval`] and the time of a dump. What an audit finds is
+///   handed out as after a loss, and a [`Change::Resynced`] with [`ResyncReason::Audit`] follows. An audit that finds nothing
+///   hands out nothing and is only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during an audit. A loss during
+///   an audit makes it a repair.
+/// - A dump of a table that changes may skip routes, and the kernel does not report it. The mirror knows when this can have
+///   happened. Then [`Resync::is_interrupted`] is set, and another dump decides after 1 to 10 s. (After an audit, the next audit
+///   decides.) An IPv6 route that six dumps in a row do not have is gone in any case.
+/// - Since Linux 6.16 the kernel may report two changes of one IPv6 multipath route in the wrong order, if two processes make
+///   them at once (changes of IPv6 routes no longer take the lock of all network configuration). The mirror follows the event
+///   that comes last, and asks for a dump if the two do not fit together.
+/// - While a dump is made, the kernel holds the lock of all network configuration for about 30 KiB of it at a time (Linux v6.18,
+///   net/core/rtnetlink.c, `rtnl_dumpit`), and [`advance`](Self::advance) waits for whoever holds that lock.
 ///
-/// - the routes that were there before, when the first dump has been read: until then nothing is told, and what comes and
-///   goes meanwhile is not told at all;
-/// - a `Delete` of the route that another has replaced;
-/// - an IPv6 route with gateways is one route, whose hops come and go: `New` again with those that are left;
-/// - what was lost: only the last state of each route, at once with the others, and not in the order in which it happened.
+/// # What it hands out
 ///
-/// All of these are counted, in the [`Resync`] that comes next: a `New` of a route that was there as an update.
+/// A table can be kept by the changes alone: there is a [`EventKind::New`] for each route that comes, another one when something
+/// about the route has changed, and a [`EventKind::Delete`] when it goes. What the kernel reports twice is handed out once. What
+/// the kernel does not report is made up, with `is_resynced`:
 ///
-/// What is the same route: one that differs in nothing but the states of its hops (such as
-/// [`route_flags::LINKDOWN`](super::route_flags::LINKDOWN)), or, with a nexthop object, in nothing but its hops. An IPv6 route
-/// with gateways is the same while it has its table, destination, source, metric and type (but those that were learned from a
-/// router, by [`protocol`](Route::protocol), and have one gateway, are routes of their own); and one of MPLS while it has its
-/// label. Age and expiry are left out of what is kept ([`Route::cache_info`]), the states of
-/// hops are those of the last event or dump, and the hops of an IPv6 route are in an order of the mirror's own.
+/// - The routes of the first dump. Before that dump is merged, nothing is handed out.
+/// - The deletion of a route that another one has replaced.
+/// - What is left of an IPv6 route with gateways after one of its hops was deleted: it is one route, whose hops come and go.
+/// - What was lost: the last state of each route, not in the order in which the changes happened.
 ///
-/// The dump of a table that changes may skip routes, and the kernel does not say so. The mirror notices where that can have
-/// happened: [`Resync::is_interrupted`] then, and after one to ten seconds another dump decides; an IPv6 route that six dumps in
-/// a row do not have is taken for gone in any case.
+/// All of these are counted in the next [`Resync`]. A `New` of a route that was there counts as an update.
 ///
-/// Since Linux 6.16 the kernel may tell of two changes of one IPv6 multipath route in the wrong order, when two processes make
-/// them at once (what changes IPv6 routes no longer takes the lock of all network configuration). The mirror follows what is
-/// told last, and asks for a dump where it sees that they do not fit.
+/// # What it keeps
 ///
-/// While a dump is made, the kernel holds the lock of all network configuration for some 30 KiB of it at a time (Linux v6.18,
-/// net/core/rtnetlink.c, `rtnl_dumpit`), and [`advance`](Self::advance) waits for who has it.
+/// - Two messages report the same route if they differ in nothing but the states of its hops (such as
+///   [`route_flags::LINKDOWN`](super::route_flags::LINKDOWN)) or, with a nexthop object, in nothing but its hops. An IPv6 route
+///   with gateways is the same while it has its table, destination, source, metric and type. (Routes that were learned from a
+///   router, by [`protocol`](Route::protocol), and have one gateway are routes of their own.) An MPLS route is the same while
+///   it has its label.
+/// - Age and expiry ([`Route::cache_info`]) are not kept. The states of hops are those of the last event or dump. The hops of
+///   an IPv6 route are in the mirror's own order.
 ///
 /// # Example
 ///
@@ -183,7 +226,7 @@ impl<'a> Change<'a> {
 /// let id = engine.add(socket)?;
 /// let mut running = engine.start()?;
 /// let mut mirror = Mirror::new(MirrorOptions::default());
-/// let mut tell = |change: Change<'_>| match change {
+/// let mut print = |change: Change<'_>| match change {
 ///     Change::Route { route, .. } if route.kind == EventKind::New => println!("+ {:?}", route.dst),
 ///     Change::Route { route, .. } => println!("- {:?}", route.dst),
 ///     Change::Resynced(resync) => println!("{} routes", resync.entry_count),
@@ -193,17 +236,16 @@ impl<'a> Change<'a> {
 ///     let now = Instant::now();
 ///     let timeout = mirror.due(now).map(|due| due.saturating_duration_since(now));
 ///     let _ = running.poll(timeout, |event, _| {
-///         mirror.feed(&event, &mut tell);
+///         mirror.feed(&event, &mut print);
 ///         ControlFlow::<()>::Continue(())
 ///     })?;
 ///     if let Some(socket) = running.socket(id) {
-///         mirror.advance(socket, &mut tell)?;
+///         mirror.advance(socket, &mut print)?;
 ///     }
 /// }
 /// # #[allow(unreachable_code)]
 /// # Ok::<(), nlring::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Mirror {
     fib: Fib,
     rounds: Rounds,
@@ -211,7 +253,7 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// The groups that its socket must be in. None needs a capability.
+    /// The groups that the events' socket must be in. Joining them needs no capability.
     pub const GROUPS: [Group; 7] = [
         Group::Ipv4Route,
         Group::Ipv6Route,
@@ -222,7 +264,7 @@ impl Mirror {
         Group::Nexthop,
     ];
 
-    /// An empty mirror, which asks for the first dump when it is advanced. The socket must be in its groups by then.
+    /// Creates an empty mirror. It asks the kernel for the routes when it first [advances](Self::advance).
     pub fn new(options: MirrorOptions) -> Self {
         let mut fib = Fib::new();
         fib.budget = Budget::new(options.memory_bytes);
@@ -233,7 +275,7 @@ impl Mirror {
         }
     }
 
-    /// Takes what an engine tells of the mirror's socket. Events of other sockets must not be given to it.
+    /// Feeds an event of the mirrored socket. Events of other sockets must not be fed. Changes are handed to `f`.
     pub fn feed(&mut self, event: &Event<'_>, mut f: impl FnMut(Change<'_>)) {
         match event {
             Event::Messages(_, list) => {
@@ -249,7 +291,8 @@ impl Mirror {
         }
     }
 
-    /// Takes note of what is missing of the events, for those who take the messages apart: [`feed_message`](Self::feed_message).
+    /// Notes that events are missing ([`Event::missing`]), for a caller that feeds each message with
+    /// [`feed_message`](Self::feed_message).
     pub fn note_missing(&mut self, missing: &Missing) {
         match missing {
             Missing::Lost(loss) => self.note_loss(loss),
@@ -258,14 +301,14 @@ impl Mirror {
         }
     }
 
-    /// Takes a message, for those who receive by themselves: each message of the socket, in order, also those that are no
-    /// events.
+    /// Feeds a message of the mirrored socket, for a caller that receives without an [`Engine`](crate::Engine). All messages of
+    /// the socket must be fed in order, the kernel's acknowledgements (`NLMSG_ERROR`) too. Changes are handed to `f`.
     pub fn feed_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
         if self.rounds.feed_barrier(message) {
             return; // the next advance begins to merge
         }
         if self.fib.feed(message, &mut f) {
-            // Where events are missing, it is expected that one does not fit, and a round will follow anyhow.
+            // While events are missing, an event that does not fit is no surprise, and a round will follow anyway.
             if self.rounds.is_synced() || self.rounds.is_under_way() {
                 self.note_change();
             }
@@ -274,31 +317,31 @@ impl Mirror {
         }
     }
 
-    /// Events were lost, for those who receive by themselves.
+    /// Notes that events were lost.
     pub fn note_loss(&mut self, loss: &Loss) {
         self.rounds.note_loss(loss, &mut self.fib, Instant::now());
     }
 
-    /// A datagram could not be read, for those who receive by themselves: it was truncated, or malformed.
+    /// Notes that a datagram could not be read, because it was truncated or malformed.
     pub fn note_unreadable(&mut self) {
         self.rounds.note_unreadable(&mut self.fib, Instant::now());
     }
 
-    /// Routes may have changed in a way that no event reports.
+    /// Notes that routes may have changed in a way that no event reports.
     fn note_change(&mut self) {
         self.rounds.note_change(&mut self.fib, Instant::now());
     }
 
-    /// Does what is due: asks for a dump, reads it, and merges it, for about half a millisecond, so that the events do not
-    /// wait. `events` is the socket that they come by. To be called after each turn, and at [`due`](Self::due).
+    /// Does what is due, for about half a millisecond at most. Call it after each turn, and at [`due`](Self::due). `events` is the
+    /// mirrored socket. Changes are handed to `f`.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the socket is not in all of [`GROUPS`](Self::GROUPS), and the
-    /// text names the missing ones. That is looked at once for each socket, when a round begins: it may leave them at its end.
+    /// text names the missing ones. Each socket is checked once, when a round begins. It may leave its groups at its end.
     ///
-    /// Any other: opening a socket, asking for a dump or reading it failed. The mirror follows the events all the same, and
-    /// tries again after the interval. [`Mirror::health`] keeps the error until it works.
+    /// Any other kind: opening a socket, asking for a dump or reading it failed. The mirror still follows the events, and tries
+    /// again after the interval. [`Mirror::health`] keeps the error until it works.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
         let slice = &mut Slice::new(now);
@@ -324,21 +367,21 @@ impl Mirror {
         Ok(())
     }
 
-    /// To be called when the socket has left its groups, and all that it had received was taken: where something is in
-    /// doubt, dumps once more and merges that, all at once.
+    /// Ends the mirror's work. Call it after the socket has left its groups and all its events were fed. If the table may be wrong,
+    /// it reads another dump and merges it, all at once.
     ///
     /// # Errors
     ///
-    /// As of [`advance`](Self::advance).
+    /// Those of [`advance`](Self::advance).
     pub fn finish(&mut self, f: impl FnMut(Change<'_>)) -> Result<()> {
         self.finish_with(None, f)
     }
 
-    /// The same as [`finish`](Self::finish), but a stop ends the wait for the dump.
+    /// Ends the mirror's work like [`finish`](Self::finish). A stop ends the wait for the dump.
     ///
     /// # Errors
     ///
-    /// As of [`finish`](Self::finish), and [`ErrorKind::Stopped`](crate::ErrorKind::Stopped).
+    /// Those of [`finish`](Self::finish), and [`ErrorKind::Stopped`](crate::ErrorKind::Stopped).
     pub fn finish_until(&mut self, stop: &StopHandle, f: impl FnMut(Change<'_>)) -> Result<()> {
         self.finish_with(Some(stop), f)
     }
@@ -374,7 +417,8 @@ impl Mirror {
         }
     }
 
-    /// When [`advance`](Self::advance) is to be called though no event comes; None: not at all.
+    /// When to call [`advance`](Self::advance) next even if no event comes: at once while a dump is read or merged. `None`: not
+    /// until an event comes.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let has_work = self.rounds.is_idle() && self.fib.short_since().is_some();
         if has_work || !self.fib.is_cleared() {
@@ -384,52 +428,54 @@ impl Mirror {
         }
     }
 
-    /// How right the table is, and what stands in the way of repairing it.
+    /// How right the table is, and what prevents its repair.
     pub fn health(&self) -> MirrorHealth<'_> {
         self.rounds.health().with_budget(&self.fib.budget)
     }
 
-    /// Whether the routes are the kernel's, as far as is known: no event is missing, and no dump is due.
+    /// Whether nothing is known to be missing.
     pub fn is_synced(&self) -> bool {
         self.rounds.is_synced() && !self.fib.budget.is_short()
     }
 
-    /// Whether the first round is over: before, not all routes of the kernel's are there.
+    /// Whether the first round is over. Before that, routes of the kernel's tables are missing.
     pub fn is_complete(&self) -> bool {
         !self.rounds.is_first()
     }
 
-    /// How many acknowledgements the mirror has asked for by the events' socket. Each is a datagram that the socket receives, or
-    /// drops, beside the events.
+    /// How many acknowledgements the mirror has asked for through the events' socket. Each is a datagram that the socket receives
+    /// or drops beside the events.
     pub fn request_count(&self) -> u64 {
         self.rounds.request_count()
     }
 
-    /// How many routes there are.
+    /// How many routes the mirror has.
     pub fn len(&self) -> usize {
         self.fib.len()
     }
 
-    /// Whether there are none.
+    /// Whether the mirror has no route.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All routes, in no order.
+    /// All routes, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = Route<'_>> {
         self.fib.iter()
     }
 
-    /// The same, from a position on, so that it can be left off and gone on with later: going through a large table at once
-    /// holds up the events. 0 is the first position; the number beside each route is that behind it. Between two calls the
-    /// mirror may take what comes. A route that is there all the time is in one of the parts, once; one that comes, goes or
-    /// changes meanwhile may be in either state, and one that has replaced another is a route of its own.
+    /// All routes from a position on, each with the position behind it. 0 is the first position.
+    ///
+    /// Going through a large table at once would delay the events. With positions it can be done in parts, and the mirror can be
+    /// fed between two parts. A route that is there all the time is in exactly one part. A route that comes, goes or changes
+    /// meanwhile may be in a part in either state. A route that has replaced another is a route of its own.
     pub fn iter_from(&self, position: usize) -> impl Iterator<Item = (usize, Route<'_>)> {
         self.fib.iter_from(position)
     }
 
-    /// The routes to an IPv4 or IPv6 prefix in a table, of whatever metric; `0.0.0.0` or `::` with a length of 0 for the default
-    /// ones. It is no longest match: that is the kernel's to say.
+    /// The routes to this IPv4 or IPv6 prefix in a table, whatever their metrics. Default routes have `0.0.0.0` or `::` and a length
+    /// of 0. This is no longest-prefix match: only the kernel knows which route it takes. A `prefix_len` above 32 or 128 finds
+    /// nothing.
     pub fn find(&self, table: u32, dst: IpAddr, prefix_len: u8) -> impl Iterator<Item = Route<'_>> {
         let family = match dst {
             IpAddr::V4(_) => Family::INET,
@@ -441,9 +487,21 @@ impl Mirror {
             .filter(move |route| route.table == table && route.dst_prefix_len == prefix_len)
     }
 
-    /// The route of an MPLS label.
+    /// The route of this MPLS label. A label has 20 bits; a larger number finds nothing.
     pub fn get_by_label(&self, label: u32) -> Option<Route<'_>> {
         let place = Place::new(Family::MPLS, super::table::MAIN, kept::label_bytes(label));
         self.fib.at(place).next()
+    }
+}
+
+/// A mirror's size and state, without its routes.
+impl fmt::Debug for Mirror {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mirror")
+            .field("len", &self.len())
+            .field("is_synced", &self.is_synced())
+            .field("is_complete", &self.is_complete())
+            .field("health", &self.health())
+            .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Messages of links, addresses and nexthop objects that come with changes of routes that no route event tells of.
+//! Messages of links, addresses and nexthop objects that come with changes of routes that no route event reports.
 
 use std::collections::HashMap;
 
@@ -10,30 +10,30 @@ use crate::route::kernel::{LINK_FIXED_BYTES, ifla, message_type};
 /// `IFF_UP`, `IFF_RUNNING`, `IFF_LOWER_UP`, `IFF_DORMANT` (include/uapi/linux/if.h): what hops depend on.
 const STATES: u32 = 1 | 1 << 6 | 1 << 16 | 1 << 17;
 
-/// What routes depend on, of a device.
+/// What routes depend on in a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Device {
     states: u32,
-    /// A change of it takes routes to another table, or away (net/ipv4/fib_frontend.c, `fib_netdev_event`).
+    /// A change of the master moves routes to another table or removes them (net/ipv4/fib_frontend.c, `fib_netdev_event`).
     master: Option<u32>,
     mtu: Option<u32>,
 }
 
-/// The devices as messages have told of them.
+/// The devices as messages have reported them.
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     by_index: HashMap<u32, Device>,
 }
 
 impl Devices {
-    /// Whether routes may have changed with what a message tells, without an event of their own.
+    /// Whether routes may have changed with what a message reports, without an event of their own.
     pub(super) fn is_silent_change(&mut self, message: &Message<'_>) -> bool {
         match message.message_type() {
             message_type::NEW_LINK | message_type::DELETE_LINK => self.is_link_change(message),
-            // An IPv4 address brings hops back that had died without one (`fib_inetaddr_event`).
+            // An IPv4 address revives hops that had died without one (`fib_inetaddr_event`).
             message_type::NEW_ADDRESS => message.payload().first() == Some(&Family::INET.number()),
             message_type::DELETE_ADDRESS | message_type::DELETE_NEXTHOP => true,
-            // It changes routes unless it is new.
+            // A nexthop object changes routes unless it is new.
             message_type::NEW_NEXTHOP => {
                 message.flags() & (flags::CREATE | flags::REPLACE) != flags::CREATE
             }

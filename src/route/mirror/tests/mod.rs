@@ -4,13 +4,15 @@ mod kernel;
 mod random;
 
 use self::kernel::{Entry, Kernel, one};
-use super::Change;
+use std::time::Instant;
+
 use super::fib::Fib;
 use super::kept;
+use super::{Change, Mirror, MirrorOptions};
 use crate::event_kind::EventKind;
 use crate::message::flags;
 use crate::mirror::{Random, Slice, Table as _, step_count};
-use crate::{Family, MessageBuilder, MessageList};
+use crate::{ErrorKind, Family, MessageBuilder, MessageList, Protocol, Socket};
 
 #[test]
 fn no_changed_byte_of_an_event_breaks_the_table() {
@@ -271,4 +273,28 @@ fn events_of_a_multipath_route_in_the_wrong_order_need_a_dump() {
         (new, create, &[1, 2]),
     ];
     assert_eq!(need_dumps(&told), [false, false, true]);
+}
+
+#[test]
+fn a_socket_that_is_not_in_all_groups_is_refused() {
+    let mut mirror = Mirror::new(MirrorOptions::new());
+    let mut builder = Socket::builder(Protocol::ROUTE);
+    for group in Mirror::GROUPS.into_iter().skip(2) {
+        builder = builder.group(group);
+    }
+    let events = builder.open().unwrap();
+    let error = mirror.advance(&events, |_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let text = error.to_string();
+    assert!(text.contains("groups Ipv4Route, Ipv6Route; "), "{text}");
+    assert!(!mirror.is_complete() && mirror.health().error == Some(&text));
+    let now = Instant::now();
+    assert!(mirror.due(now).is_some_and(|due| due > now), "not at once");
+}
+
+#[test]
+fn the_debug_text_of_a_mirror_is_short() {
+    let text = format!("{:?}", Mirror::new(MirrorOptions::new()));
+    assert!(text.starts_with("Mirror { len: 0, is_synced: false, is_complete: false, health: "));
+    assert!(text.len() < 600, "{text}");
 }
