@@ -156,7 +156,7 @@ mod tests {
         let port_id = socket.port_id().unwrap();
         let mut engine = Engine::builder().build().unwrap();
         let options = AddOptions::new().accept_any_sender(true).buffer_bytes(64);
-        // Two buffers would be packed into one of a larger size, in which everything fits.
+        // With more buffers the engine would pack datagrams, and the large one would fit.
         let options = options.buffer_count(1);
         engine.add_with(socket, options).unwrap();
         let mut running = engine.start().unwrap();

@@ -1,7 +1,4 @@
-//! Pieces of JSON objects, appended without allocating. A key is given as it stands in the text, `"name":`, and each
-//! field leaves a comma behind it, which [`close`] takes away.
-//!
-//! JSON crates are slower at this: a UDP flow's first line took `serde_json` 1.0 and `sonic-rs` 0.5 twice the time.
+//! JSON that cannot steer a terminal, whatever names from outside it contains.
 
 use std::net::IpAddr;
 
@@ -9,7 +6,11 @@ use serde::Serialize;
 
 use crate::text::{is_steering, write_decimal, write_hex, write_ip};
 
-/// Closes an object or an array, as a field of what is around it.
+// The functions that are private to this crate append pieces of JSON objects without allocating. A key is given as it
+// stands in the text, `"name":`. Each field is followed by a comma, which `close` removes. JSON crates are slower at
+// this: for the line of a UDP flow that begins, serde_json 1.0 and sonic-rs 0.5 took twice the time.
+
+/// Closes an object or an array, as a field of the object around it.
 #[inline]
 pub(crate) fn close(out: &mut Vec<u8>, bracket: u8) {
     if out.last() == Some(&b',') {
@@ -18,7 +19,7 @@ pub(crate) fn close(out: &mut Vec<u8>, bracket: u8) {
     out.extend_from_slice(&[bracket, b',']);
 }
 
-/// Ends the outermost object, and its line.
+/// Closes the outermost object and ends the line.
 #[inline]
 pub(crate) fn end_line(out: &mut Vec<u8>) {
     close(out, b'}');
@@ -26,7 +27,7 @@ pub(crate) fn end_line(out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// A number.
+/// Appends a number.
 #[inline]
 pub(crate) fn number<T: itoa::Integer>(out: &mut Vec<u8>, key: &str, value: T) {
     out.extend_from_slice(key.as_bytes());
@@ -34,7 +35,7 @@ pub(crate) fn number<T: itoa::Integer>(out: &mut Vec<u8>, key: &str, value: T) {
     out.push(b',');
 }
 
-/// A number, when there is one.
+/// Appends a number, if there is one.
 #[inline]
 pub(crate) fn optional<T: itoa::Integer>(out: &mut Vec<u8>, key: &str, value: Option<T>) {
     if let Some(value) = value {
@@ -42,7 +43,7 @@ pub(crate) fn optional<T: itoa::Integer>(out: &mut Vec<u8>, key: &str, value: Op
     }
 }
 
-/// One of our own words, which has nothing to escape.
+/// Appends a word of the program's own, which needs no escaping.
 #[inline]
 pub(crate) fn word(out: &mut Vec<u8>, key: &str, word: &'static str) {
     out.extend_from_slice(key.as_bytes());
@@ -51,7 +52,7 @@ pub(crate) fn word(out: &mut Vec<u8>, key: &str, word: &'static str) {
     out.extend_from_slice(b"\",");
 }
 
-/// Our own word for a number, or the number as a string where there is none.
+/// Appends the word for a number, or the number as a string if there is no word.
 #[inline]
 pub(crate) fn word_or_number(
     out: &mut Vec<u8>,
@@ -68,7 +69,7 @@ pub(crate) fn word_or_number(
     out.extend_from_slice(b"\",");
 }
 
-/// An address.
+/// Appends an address.
 #[inline]
 pub(crate) fn ip(out: &mut Vec<u8>, key: &str, address: IpAddr) {
     out.extend_from_slice(key.as_bytes());
@@ -77,8 +78,8 @@ pub(crate) fn ip(out: &mut Vec<u8>, key: &str, address: IpAddr) {
     out.extend_from_slice(b"\",");
 }
 
-/// The words for the bits that are set, lowest first. A bit without a word, or with an empty one, is its
-/// value in hexadecimal.
+/// Appends a list of the words for the bits that are set, lowest bit first. A bit without a word, or with an empty one,
+/// is written as its value in hexadecimal.
 #[inline]
 pub(crate) fn bits(out: &mut Vec<u8>, key: &str, bits: u32, words: &[&'static str]) {
     out.extend_from_slice(key.as_bytes());
@@ -99,7 +100,7 @@ pub(crate) fn bits(out: &mut Vec<u8>, key: &str, bits: u32, words: &[&'static st
     close(out, b']');
 }
 
-/// A number as a string, in hexadecimal without zeros in front.
+/// Appends a number as a string, in hexadecimal without zeros in front.
 pub(crate) fn hex(out: &mut Vec<u8>, key: &str, number: u128) {
     let digit_count = (128 - number.leading_zeros()).div_ceil(4).max(1);
     out.extend_from_slice(key.as_bytes());
@@ -111,8 +112,8 @@ pub(crate) fn hex(out: &mut Vec<u8>, key: &str, number: u128) {
     out.extend_from_slice(b"\",");
 }
 
-/// A name from outside, whatever bytes it has. Characters that [steer](is_steering) become `\uNNNN`; bytes that are not
-/// UTF-8 become the text `\xNN`.
+/// Appends a name from outside, which may have any bytes. [Steering](is_steering) characters become `\uNNNN`, and bytes
+/// that are not UTF-8 become the text `\xNN`.
 pub(crate) fn name(out: &mut Vec<u8>, key: &str, name: &[u8]) {
     out.extend_from_slice(key.as_bytes());
     out.push(b'"');
@@ -134,38 +135,43 @@ fn write_escaped(out: &mut Vec<u8>, name: &[u8]) {
             match character {
                 '"' => out.extend_from_slice(br#"\""#),
                 '\\' => out.extend_from_slice(br"\\"),
-                // JSON allows those from U+007F on as they are, but terminals and people's eyes obey them.
+                // JSON allows those from U+007F on, but terminals and their readers obey them.
                 _ if is_steering(character) => write_unicode_escape(out, character),
                 _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
         for &byte in chunk.invalid() {
-            out.extend_from_slice(br"\\x"); // not ASCII, so two digits
+            out.extend_from_slice(br"\\x"); // these bytes are above 0x7f, so they have two digits
             write_hex(out, byte.into());
         }
     }
 }
 
-/// `serde_json::to_string`, with everything escaped that [steers](is_steering).
+/// A value as compact JSON, like `serde_json::to_string`, with all [steering](is_steering) characters escaped.
+///
+/// ```
+/// assert_eq!(nlring_print::json::to_string(&["\u{9b}2J"])?, r#"["\u009b2J"]"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 ///
 /// # Errors
 ///
-/// Those of `serde_json::to_string`: the value serialises itself wrongly.
+/// The value's `Serialize` fails, or a key of a map is no string.
 pub fn to_string(value: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string(value).map(|json| escape(&json))
 }
 
-/// `serde_json::to_string_pretty`, with everything escaped that [steers](is_steering).
+/// A value as indented JSON, like `serde_json::to_string_pretty`, with all [steering](is_steering) characters escaped.
 ///
 /// # Errors
 ///
-/// Those of `serde_json::to_string_pretty`: the value serialises itself wrongly.
+/// The value's `Serialize` fails, or a key of a map is no string.
 pub fn to_string_pretty(value: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string_pretty(value).map(|json| escape(&json))
 }
 
-/// Escapes what [steers](is_steering) in a JSON text. Outside of strings JSON has no such character except line feeds, and
-/// inside of strings the serializer has escaped those: they stay.
+/// Escapes the [steering](is_steering) characters in a JSON text, except for line feeds: those are only between values,
+/// because the serializer has escaped them in strings.
 fn escape(json: &str) -> String {
     let mut out = Vec::with_capacity(json.len());
     for character in json.chars() {
@@ -175,10 +181,10 @@ fn escape(json: &str) -> String {
             out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         }
     }
-    String::from_utf8_lossy(&out).into_owned() // it is UTF-8: nothing else is written
+    String::from_utf8_lossy(&out).into_owned() // only UTF-8 was written
 }
 
-/// Of a character that [steers](is_steering): they all have four digits at most.
+/// Appends the escape of a [steering](is_steering) character. All of them have at most four digits.
 fn write_unicode_escape(out: &mut Vec<u8>, character: char) {
     let code = u32::from(character);
     out.extend_from_slice(br"\u");

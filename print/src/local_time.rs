@@ -1,4 +1,4 @@
-//! Instants in the local time zone, as other commands write them.
+//! Instants in the local time zone, in the layouts of other commands.
 
 use jiff::Timestamp;
 use jiff::civil::{DateTime, Weekday};
@@ -10,22 +10,23 @@ const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// The local time zone.
+/// The local time zone, in which instants are written.
 #[derive(Debug)]
 pub struct LocalTime {
     zone: TimeZone,
 }
 
 impl LocalTime {
-    /// The zone of the environment's TZ, or else of /etc/localtime; UTC where that cannot be read. To be asked for once:
-    /// it reads files.
+    /// The zone of the environment variable `TZ`, or else of /etc/localtime. If neither can be read, it is UTC.
+    ///
+    /// This reads files: call it once, not for each line.
     pub fn system() -> Self {
         Self {
             zone: TimeZone::system(),
         }
     }
 
-    /// Appends `Tue Nov 24 08:12:31 2026`, as ctime(3) has it.
+    /// Appends an instant, in seconds since 1970, in the layout of ctime(3): `Tue Nov 24 08:12:31 2026`.
     pub fn write_ctime(&self, out: &mut Vec<u8>, seconds: u64) {
         let time = self.at(seconds);
         out.extend_from_slice(weekday_name(time.weekday()).as_bytes());
@@ -40,7 +41,7 @@ impl LocalTime {
         write_decimal(out, time.year());
     }
 
-    /// Appends `2026-11-24T08:12:31.274061`, as ip has it: without the offset from UTC.
+    /// Appends an instant, in nanoseconds since 1970, in the layout of `ip -ts`: `2026-11-24T08:12:31.274061`.
     pub fn write_iso(&self, out: &mut Vec<u8>, ns: u64) {
         let time = self.at(ns / 1_000_000_000);
         write_padded(out, u64::from(time.year().unsigned_abs()), 4);
@@ -54,7 +55,7 @@ impl LocalTime {
         write_padded(out, ns % 1_000_000_000 / 1000, 6);
     }
 
-    /// Seconds since 1970. What is beyond year 9999 is shown at the end of time.
+    /// The local time of an instant in seconds since 1970. Instants after the year 9999 give its end.
     fn at(&self, seconds: u64) -> DateTime {
         let timestamp = i64::try_from(seconds).map(Timestamp::from_second);
         let timestamp = timestamp.map_or(Timestamp::MAX, |time| time.unwrap_or(Timestamp::MAX));
@@ -97,7 +98,7 @@ mod tests {
     #[test]
     fn both_layouts_in_summer_and_winter() {
         let zone = zone("CET-1CEST,M3.5.0,M10.5.0/3");
-        // The hour before summer time, its first, and the last two that are called 02 on the day of its end.
+        // The last second before summer time and its first, then the end of the second hour called 02 on its last day.
         let times = [
             (
                 1_774_745_999,

@@ -1,4 +1,4 @@
-//! Numbers, addresses and names from outside, appended to a line without allocating.
+//! Names from outside in text: characters that could steer a terminal or break a line are escaped.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,7 +10,7 @@ pub(crate) fn write_decimal<T: itoa::Integer>(out: &mut Vec<u8>, value: T) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// Appends a number in decimal, with zeros before it up to this many digits.
+/// Appends a number in decimal with at least this many digits, with zeros in front.
 pub(crate) fn write_padded(out: &mut Vec<u8>, value: u64, digits: usize) {
     let mut buffer = itoa::Buffer::new();
     let number = buffer.format(value).as_bytes();
@@ -27,8 +27,8 @@ pub(crate) fn write_hex(out: &mut Vec<u8>, value: u64) {
     }
 }
 
-/// Appends an address as glibc's `inet_ntop` writes it. It differs from Rust's own way for IPv4-compatible IPv6
-/// addresses, such as `::192.0.2.1`.
+/// Appends an address as glibc's inet_ntop(3) writes it. Rust's `Display` differs for IPv4-compatible IPv6 addresses
+/// such as `::192.0.2.1`.
 pub(crate) fn write_ip(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => write_ipv4(out, address),
@@ -46,8 +46,8 @@ fn write_ipv4(out: &mut Vec<u8>, address: Ipv4Addr) {
     out.extend_from_slice(&text[..length - 1]);
 }
 
-/// Each byte's decimal digits and a dot behind them, and how many digits they are. Addresses are much of a line; this
-/// way each is appended in one piece.
+/// The decimal digits of each byte with a dot after them, and the number of digits. With this table an address is
+/// appended in one piece, which matters because addresses are a large part of a line.
 static OCTETS: [([u8; 4], usize); 256] = {
     let mut octets = [([b'0', b'.', 0, 0], 1); 256];
     let mut octet = u8::MAX;
@@ -90,7 +90,7 @@ fn write_ipv6(out: &mut Vec<u8>, address: Ipv6Addr) {
     }
 }
 
-/// The first of the longest runs of two or more zeros; empty, and at the end, when there is none.
+/// The first of the longest runs of two or more zeros. If there is none, it is empty and at the end.
 fn longest_zeros(segments: &[u16; 8]) -> std::ops::Range<usize> {
     let (mut longest, mut start) = (8..8, 0);
     for end in 1..=8 {
@@ -103,11 +103,12 @@ fn longest_zeros(segments: &[u16; 8]) -> std::ops::Range<usize> {
     longest
 }
 
-/// Whether a character does more than stand for itself: it steers a terminal, ends a line, or changes the order in which
-/// the rest of the line is read. Such characters of names from outside are escaped wherever they are written.
+/// Whether a character steers its reader: it controls a terminal, ends a line, or changes the order in which the rest
+/// of the line is read.
 ///
-/// These are the control characters (U+0000–1F, U+007F–9F), the line and paragraph separators, and the controls of writing
-/// direction (Unicode Standard Annex 9, section 2).
+/// These are the control characters (U+0000–1F, U+007F–9F), the line and paragraph separators, and the controls of
+/// writing direction (Unicode Standard Annex 9, section 2). All writers of this crate escape them in names from
+/// outside.
 pub fn is_steering(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -119,8 +120,8 @@ pub fn is_steering(character: char) -> bool {
         )
 }
 
-/// Appends a name from outside as it is, except for [steering](is_steering) characters and bytes that are not UTF-8:
-/// each of their bytes becomes `\xNN`. Every writer of text uses this for every name that is not the program's own.
+/// Appends a name from outside as it is, except for [steering](is_steering) characters and bytes that are not UTF-8,
+/// whose bytes become `\xNN`.
 pub fn write_escaped(out: &mut Vec<u8>, name: &[u8]) {
     if name.iter().all(|byte| (0x20..0x7f).contains(byte)) {
         out.extend_from_slice(name);
@@ -147,14 +148,21 @@ fn write_escapes(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// The name as [`write_escaped`] writes it.
+/// A name from outside, as [`write_escaped`] writes it.
+///
+/// ```
+/// use nlring_print::text::escaped;
+///
+/// assert_eq!(escaped("eth0 é".as_bytes()), "eth0 é");
+/// assert_eq!(escaped(b"\x1b[2J\xff"), r"\x1b[2J\xff");
+/// ```
 pub fn escaped(name: &[u8]) -> String {
     let mut out = Vec::new();
     write_escaped(&mut out, name);
-    String::from_utf8_lossy(&out).into_owned() // it is UTF-8: nothing else is written
+    String::from_utf8_lossy(&out).into_owned() // write_escaped appends UTF-8 only
 }
 
-/// A message of several lines, with everything escaped that [steers](is_steering) beside the ends of its lines.
+/// A message of several lines, with all [steering](is_steering) characters escaped except for the line feeds.
 pub fn escaped_lines(text: &str) -> String {
     text.split('\n')
         .map(|line| escaped(line.as_bytes()))
@@ -162,7 +170,7 @@ pub fn escaped_lines(text: &str) -> String {
         .join("\n")
 }
 
-/// A file's name, for messages.
+/// A path for a message, as [`write_escaped`] writes it.
 pub fn shown(path: &Path) -> impl fmt::Display {
     escaped(path.as_os_str().as_bytes())
 }

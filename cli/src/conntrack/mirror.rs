@@ -31,7 +31,8 @@ struct Shown {
     new: bool,
     update: bool,
     destroy: bool,
-    /// Changes that the mirror found by comparing. Those of the first round are the whole table: only --snapshot shows them.
+    /// Changes that the mirror found by comparing. Those of the first round are the whole table: only --snapshot shows
+    /// them.
     resynced: bool,
 }
 
@@ -135,7 +136,8 @@ impl FlowMirror {
         );
     }
 
-    /// Shows what is held back after the last event, and what was missed, which needs a last dump. `stop` ends the wait for it.
+    /// Shows what is held back after the last event, and what was missed, which needs a last dump. `stop` ends the wait
+    /// for it.
     pub fn finish(
         &mut self,
         stop: &StopHandle,

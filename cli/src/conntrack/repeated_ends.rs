@@ -2,8 +2,8 @@
 
 use nlring::conntrack::{Flow, Repeats};
 
-/// Recognises ends of flows that were received before. The kernel sends a DESTROY event again, to every listener, when a
-/// reliable socket missed it.
+/// Recognises ends of flows that were received before. The kernel sends a DESTROY event again, to every listener, when
+/// a reliable socket missed it.
 pub struct RepeatedEnds {
     repeats: Repeats,
     /// Whether the events say when a flow begins.

@@ -21,7 +21,8 @@ pub trait Handler {
     /// Notes that a part of the stream is missing.
     fn note_missing(&mut self, _missing: &Missing) {}
 
-    /// Does work that is too slow to be done for each event. It is called after each turn, when the turn's lines are written.
+    /// Does work that is too slow to be done for each event. It is called after each turn, when the turn's lines are
+    /// written.
     fn after_turn(&mut self, _running: &Running, _output: &mut Output, _console: &mut Console) {}
 
     /// When that work is due if no event comes before.

@@ -29,8 +29,8 @@ pub struct Intake<'a, H> {
 }
 
 impl<H: Handler> Intake<'_, H> {
-    /// Handles an event to its end, even if the run ends in the middle: the engine counts the whole list as received, so each
-    /// of its messages must be counted as written, as not written or as not shown.
+    /// Handles an event to its end, even if the run ends in the middle: the engine counts the whole list as received,
+    /// so each of its messages must be counted as written, as not written or as not shown.
     pub fn feed(&mut self, event: Event<'_>) -> ControlFlow<Result<End, Failure>> {
         self.growth.note(&event);
         self.retries.note(&event);

@@ -59,8 +59,8 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// Writes the entries of a dump until all are written or the output takes no more. `format` appends an entry's lines, or
-    /// returns false if it has none.
+    /// Writes the entries of a dump until all are written or the output takes no more. `format` appends an entry's
+    /// lines, or returns false if it has none.
     pub fn write_all(
         &mut self,
         mut replies: Replies<'_>,
@@ -74,7 +74,8 @@ impl Listing<'_> {
         }
         if replies.is_interrupted() {
             self.console.warn(
-                "the table changed while it was listed: an entry may be missing or listed twice; try again when it changes less",
+                "the table changed while it was listed: an entry may be missing or listed twice; try again when it \
+                 changes less",
             );
         }
         Ok(())

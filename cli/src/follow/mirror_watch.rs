@@ -96,7 +96,8 @@ fn losses(health: &MirrorHealth<'_>) -> impl fmt::Display {
     let count = health.failed_count;
     format!(
         "the mirror may be wrong since {since}, and cannot be repaired while events keep being lost ({count} dumps \
-         in a row failed): a larger --recv-buffer or --recv-buffer-max, or an --output that takes lines faster, can end that"
+         in a row failed): a larger --recv-buffer or --recv-buffer-max, or an --output that takes lines faster, can end \
+         that"
     )
 }
 

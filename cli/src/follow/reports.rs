@@ -1,5 +1,5 @@
-//! The files that are written while a command runs, --stats and --table, and the reopening of --output: when a signal asks
-//! for it, or at an interval.
+//! The files that are written while a command runs, --stats and --table, and the reopening of --output: when a signal
+//! asks for it, or at an interval.
 
 use std::time::{Duration, Instant};
 
@@ -87,7 +87,8 @@ impl<'a> Reports<'a> {
         self.due
     }
 
-    /// Does what is due. All lines are written before. A failure is a warning, because the events go on without these files.
+    /// Does what is due. All lines are written before. A failure is a warning, because the events go on without these
+    /// files.
     pub fn after_turn<H: Handler>(
         &mut self,
         running: &Running,

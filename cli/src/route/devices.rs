@@ -1,5 +1,5 @@
-//! The names of devices while routes are followed. They are dumped at the start, kept current by the link messages among those
-//! of routes, and dumped again after a loss.
+//! The names of devices while routes are followed. They are dumped at the start, kept current by the link messages
+//! among those of routes, and dumped again after a loss.
 
 use std::time::{Duration, Instant};
 
@@ -86,8 +86,8 @@ impl Devices {
         }
     }
 
-    /// Dumps the devices again if the route uses one whose name is unknown, because it may be newer than the last dump. If the
-    /// dump fails, the name stays unknown.
+    /// Dumps the devices again if the route uses one whose name is unknown, because it may be newer than the last dump.
+    /// If the dump fails, the name stays unknown.
     pub fn look_for(&mut self, route: &Route<'_>) {
         let hops = route.nexthops.map(|hop| hop.oif);
         let mut used = route.oif.into_iter().chain(route.iif).chain(hops);

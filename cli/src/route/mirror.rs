@@ -88,8 +88,8 @@ impl RouteMirror {
         output: &mut Output,
     ) {
         let shown = &mut self.shown;
-        // The mirror reports nothing before its first round is over, because its table comes first. If the table is not shown,
-        // or cannot be read, the events need not wait for it.
+        // The mirror reports nothing before its first round is over, because its table comes first. If the table is not
+        // shown, or cannot be read, the events need not wait for it.
         if shown.events
             && let Some(route) = &Route::decode(message)
             && shown.shows(route.kind)
@@ -198,8 +198,8 @@ fn show(
     }
 }
 
-/// Whether a resync is worth a line. The mirror also compares its table after each change of a device, usually without finding
-/// a difference.
+/// Whether a resync is worth a line. The mirror also compares its table after each change of a device, usually without
+/// finding a difference.
 fn is_worth_a_line(resync: &Resync) -> bool {
     resync.reason != ResyncReason::Change
         || resync.new_count + resync.update_count + resync.destroy_count > 0

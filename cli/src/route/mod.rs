@@ -1,7 +1,7 @@
 //! `nlring route`: one socket in the route groups and, for the devices' names, in the link group.
 //!
-//! One socket keeps the kernel's order: the message of a device comes before those of its routes. With two sockets, a route
-//! could be read before its device.
+//! One socket keeps the kernel's order: the message of a device comes before those of its routes. With two sockets, a
+//! route could be read before its device.
 
 pub mod devices;
 mod list;

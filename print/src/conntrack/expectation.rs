@@ -7,8 +7,10 @@ use crate::conntrack::text::{
     write_timestamp,
 };
 
-/// Appends the expectation's line and a newline. Of the options only the timestamp is for expectations, in the layout
-/// that it has for flows: conntrack's here has blanks for zeros after the point.
+/// Appends the expectation's line and a newline.
+///
+/// Only the option `timestamp` applies to expectations. It has the layout that it has for flows. conntrack prints
+/// blanks instead of the zeros after its point.
 pub fn write_line(
     out: &mut Vec<u8>,
     expected: &Expectation<'_>,
@@ -36,7 +38,7 @@ pub fn write_line(
     write_flags(out, expected.flags.unwrap_or(0));
     write_field(out, b"class=", expected.class);
     write_name(out, b"helper=", expected.helper);
-    out.pop(); // each field left a blank behind it
+    out.pop(); // the blank after the last field
     out.push(b'\n');
 }
 
@@ -65,7 +67,7 @@ mod tests {
     use nlring::{MessageBuilder, MessageList};
     use nlring_testing::allocator::count_allocations;
 
-    /// A tuple between these hosts of 192.0.2.0/24, with these ports.
+    /// Adds a tuple between these hosts of 192.0.2.0/24 with these ports.
     fn tuple(
         message: MessageBuilder<'_>,
         number: u16,
@@ -84,7 +86,7 @@ mod tests {
         })
     }
 
-    /// The line of one with these flags and this helper.
+    /// The line of an expectation with these flags and this helper.
     fn line(flags: u32, helper: &[u8], options: &TextOptions) -> String {
         let mut bytes = Vec::new();
         let message = MessageBuilder::new(&mut bytes, 0x200, flags::CREATE).bytes(&[2, 0, 0, 0]);

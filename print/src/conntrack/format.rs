@@ -55,7 +55,8 @@ impl FlowFormat {
 
     /// Appends a flow's event and a newline.
     ///
-    /// `received_ns` is when the event was received, in nanoseconds since 1970. It is shown where the kernel gave no time.
+    /// `received_ns` is when the event was received, in nanoseconds since 1970. It is shown where the kernel gave no
+    /// time.
     pub fn write_event(&self, out: &mut Vec<u8>, flow: &Flow<'_>, received_ns: u64) {
         match self {
             Self::Text(options) => text::write_line(out, flow, options, received_ns),

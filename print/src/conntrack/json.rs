@@ -1,4 +1,4 @@
-//! A flow or an expectation as a JSON object. docs/json.md says what the names mean.
+//! A flow or an expectation as a JSON object, with the names of docs/json.md.
 
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ use crate::clock::since_1970_ns;
 use crate::conntrack::label_names::LabelNames;
 use crate::json::{bits, close, end_line, hex, ip, name, number, optional, word, word_or_number};
 
-/// `enum ip_conntrack_status`, from the lowest bit on.
+/// The words for the bits of `enum ip_conntrack_status`, lowest bit first.
 const STATUS: [&str; 16] = [
     "expected",
     "seen-reply",
@@ -33,13 +33,13 @@ const STATUS: [&str; 16] = [
     "hw-offload",
 ];
 
-/// `NF_CT_EXPECT_*`, from the lowest bit on.
+/// The words for the bits `NF_CT_EXPECT_*`, lowest bit first.
 const EXPECTATION_FLAGS: [&str; 3] = ["permanent", "inactive", "userspace"];
 
-/// The protocol whose ports are keys.
+/// The protocol that has keys instead of ports.
 const GRE: u8 = 47;
 
-/// Appends the flow's line. `received_ns` stands for the time of an event that the kernel gave none.
+/// Appends the flow's line. `received_ns` is its time if the kernel gave none.
 pub fn write_flow(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames, received_ns: u64) {
     out.extend_from_slice(match flow.kind {
         EventKind::New => br#"{"event":"new","#,
@@ -147,7 +147,7 @@ pub fn write_expectation(out: &mut Vec<u8>, expectation: &Expectation<'_>, recei
     end_line(out);
 }
 
-/// When it happened, by the kernel where it says so.
+/// Appends the event's time and its source: the kernel's time, or else when the event was received.
 fn write_time(out: &mut Vec<u8>, event_time: Option<SystemTime>, received_ns: u64) {
     let event_ns = event_time.map(since_1970_ns);
     number(out, r#""time_ns":"#, event_ns.unwrap_or(received_ns));
@@ -167,7 +167,7 @@ fn write_protocol(out: &mut Vec<u8>, family: Family, protocol: u8) {
     word_or_number(out, r#""proto":"#, protocol_name(protocol), protocol.into());
 }
 
-/// A tuple, and what its direction has carried.
+/// Appends a tuple, and the counters of its direction.
 fn write_direction(out: &mut Vec<u8>, key: &str, tuple: &Tuple, counters: Option<Counters>) {
     out.extend_from_slice(key.as_bytes());
     write_tuple(out, tuple);
@@ -203,7 +203,7 @@ fn write_tuple(out: &mut Vec<u8>, tuple: &Tuple) {
     }
 }
 
-/// What source and destination become, under the names that they have in the tuple.
+/// Appends what NAT makes of the source and the destination, with the names that they have in the tuple.
 fn write_nat(out: &mut Vec<u8>, nat: &Nat, orig: &Tuple) {
     let (src_key, dst_key) = match orig.layer4 {
         Layer4::Icmp { .. } => (r#""id":"#, ""),
@@ -217,7 +217,7 @@ fn write_nat(out: &mut Vec<u8>, nat: &Nat, orig: &Tuple) {
     }
     if let Some(Endpoint { address, port, .. }) = nat.dst {
         ip(out, r#""dst":"#, address);
-        optional(out, dst_key, port.filter(|_| !dst_key.is_empty())); // a reply may be of another protocol
+        optional(out, dst_key, port.filter(|_| !dst_key.is_empty())); // the reply may have another protocol
     }
     close(out, b'}');
 }
@@ -255,7 +255,7 @@ fn write_names(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames) {
     }
 }
 
-/// The 128 bits of the labels, label 0 the lowest.
+/// The labels as a number of 128 bits. Label 0 is the lowest bit.
 fn label_value(flow: &Flow<'_>) -> u128 {
     let bits = flow.label_bits().filter(|bit| *bit < u128::BITS);
     bits.fold(0, |value, bit| value | 1 << bit)
@@ -303,7 +303,7 @@ mod tests {
         })
     }
 
-    /// With every attribute that there is.
+    /// A flow with every attribute.
     fn whole_flow() -> Vec<u8> {
         let mut bytes = Vec::new();
         let message = MessageBuilder::new(&mut bytes, 0x102, 0)

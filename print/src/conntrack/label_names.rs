@@ -5,21 +5,24 @@ use std::fs;
 
 const FILE: &str = "/etc/xtables/connlabel.conf";
 
-/// More bits have no names.
+/// Labels have fewer bits than this: conntrack ignores names of higher ones.
 const MOST_BITS: u64 = 1024;
-/// conntrack reads lines of this length at most; what is left of a longer one is a line of its own.
+/// The longest line that conntrack reads. The rest of a longer one is a line of its own.
 const MOST_LINE_BYTES: usize = 1023;
 
-/// By bit; empty for those without a name.
+/// The names of conntrack's labels, by bit.
 #[derive(Debug, Default)]
-pub struct LabelNames(Vec<Vec<u8>>);
+pub struct LabelNames(
+    /// A name is empty if the bit has none.
+    Vec<Vec<u8>>,
+);
 
 impl LabelNames {
-    /// To be read once: conntrack does not look again either. An error says why there is no name.
+    /// Reads /etc/xtables/connlabel.conf. conntrack(8) reads it once, when it starts. Do the same.
     ///
     /// # Errors
     ///
-    /// Why the file cannot be read, with its path.
+    /// The file cannot be read, or names no label. The text says so, with the path.
     pub fn load() -> Result<Self, String> {
         let text = fs::read(FILE).map_err(|error| format!("read {FILE}: {error}"))?;
         let names = Self::parse(&text);
@@ -29,8 +32,8 @@ impl LabelNames {
         Ok(names)
     }
 
-    /// Lines of a bit's number and its name. The first line of a bit holds, and the first of a name. Lines that make no
-    /// sense are passed over.
+    /// Reads lines of a bit's number and its name. The first line of each bit counts, and the first of each name. Lines
+    /// that are neither this nor a comment are ignored.
     pub fn parse(text: &[u8]) -> Self {
         let (mut names, mut taken) = (Vec::<Vec<u8>>::new(), HashSet::new());
         let lines = text.split(|&byte| byte == b'\n');
@@ -47,14 +50,14 @@ impl LabelNames {
         Self(names)
     }
 
-    /// The name of a bit.
+    /// The name of a bit. `None`: it has none.
     pub fn get(&self, bit: u32) -> Option<&[u8]> {
         let name = self.0.get(usize::try_from(bit).ok()?)?;
         (!name.is_empty()).then_some(name)
     }
 }
 
-/// The bit and the name. None for a comment, and for what conntrack does not take as a name either.
+/// The bit and the name. None for a comment, and for names that conntrack does not accept.
 fn parse_line(line: &[u8]) -> Option<(usize, &[u8])> {
     let line = line.split(|&byte| byte == 0).next()?; // the end of a string in C
     if line.starts_with(b"#") {
@@ -68,8 +71,8 @@ fn parse_line(line: &[u8]) -> Option<(usize, &[u8])> {
     is_name.then_some((bit, name))
 }
 
-/// A number as `strtoul` reads it: decimal, octal after 0, or hexadecimal after 0x. It ends where its digits do, and
-/// nothing need separate it from what follows.
+/// Reads a number as strtoul(3) does: decimal, octal after 0, or hexadecimal after 0x. Returns it and what follows its
+/// digits, which need not be separated from them.
 fn parse_number(text: &[u8]) -> Option<(u64, &[u8])> {
     let text = text.strip_prefix(b"+").unwrap_or(text);
     let hex = text.strip_prefix(b"0x").or(text.strip_prefix(b"0X"));
@@ -95,7 +98,7 @@ fn parse_number(text: &[u8]) -> Option<(u64, &[u8])> {
     Some((value, rest))
 }
 
-/// Without the blanks of the C locale around it.
+/// The text without the blanks around it, as isspace(3) defines them in the C locale.
 fn trim(text: &[u8]) -> &[u8] {
     let is_blank = |byte: &u8| b" \t\r\x0b\x0c".contains(byte);
     let start = text

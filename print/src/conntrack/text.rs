@@ -13,25 +13,25 @@ use crate::conntrack::label_names::LabelNames;
 use crate::local_time::LocalTime;
 use crate::text::{write_decimal, write_escaped, write_hex, write_ip, write_padded};
 
-/// What a line has beyond conntrack's default; the names are those of `conntrack -o`.
+/// What a line of text shows besides conntrack's default. The names are those of `conntrack -o`.
 #[derive(Debug, Default)]
 pub struct TextOptions {
-    /// When the event was received.
+    /// Whether to show when the event was received.
     pub timestamp: bool,
-    /// The network protocol.
+    /// Whether to show the network protocol.
     pub extended: bool,
-    /// The flow's id.
+    /// Whether to show the flow's id.
     pub id: bool,
-    /// When the kernel saw it begin and end, and the zone to show that in.
+    /// The time zone in which to show when the flow began and ended. `None`: that is not shown.
     pub ktimestamp: Option<LocalTime>,
-    /// The flow's labels, by these names. Without any, nothing is shown of labels.
+    /// The names with which to show the flow's labels. `None`: labels are not shown.
     pub labels: Option<LabelNames>,
 }
 
 /// Appends the flow's line and a newline.
 ///
-/// It ends in ` [USERSPACE] portid=N` when a request caused the event; conntrack also guesses the program's name from
-/// /proc, which is wrong as often as the port ID is no process ID.
+/// It ends in ` [USERSPACE] portid=N` if a request caused the event. conntrack also looks the program's name up in
+/// /proc as if the port ID were a process ID, which it need not be.
 pub fn write_line(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, received_ns: u64) {
     if options.timestamp {
         write_timestamp(out, received_ns);
@@ -69,10 +69,10 @@ fn write_fields(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, recei
     write_counters(out, flow.counters_reply);
     out.extend_from_slice(status_label(flow.status.unwrap_or(0)));
     write_tail(out, flow, options, received_ns);
-    out.pop(); // each field left a blank behind it
+    out.pop(); // the blank after the last field
 }
 
-/// Seconds and microseconds since 1970, and a tab.
+/// Appends an instant in seconds and microseconds since 1970, and a tab.
 pub(super) fn write_timestamp(out: &mut Vec<u8>, ns: u64) {
     out.push(b'[');
     write_padded(out, ns / 1_000_000_000, 8);
@@ -90,7 +90,7 @@ pub(super) fn kind_label(kind: EventKind) -> &'static [u8] {
     }
 }
 
-/// The protocols' names and numbers, the timeout, and the protocol's state.
+/// Appends the names and numbers of the protocols, the timeout, and the protocol's state.
 fn write_head(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions) {
     if options.extended {
         out.extend_from_slice(match flow.orig.src {
@@ -113,7 +113,7 @@ fn state_name(state: ProtocolState) -> &'static str {
     state.name().unwrap_or("NONE")
 }
 
-/// What follows the tuples.
+/// Appends the fields that follow the tuples.
 fn write_tail(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, received_ns: u64) {
     write_field(out, b"mark=", flow.mark);
     write_field(out, b"secmark=", flow.secmark);
@@ -142,7 +142,7 @@ fn write_kernel_time(out: &mut Vec<u8>, label: &[u8], time: Option<SystemTime>, 
     }
 }
 
-/// Labels without a name are left out. Where all are, conntrack leaves out the equals sign too.
+/// Appends the labels that have a name. If none has, conntrack leaves out the equals sign too.
 fn write_labels<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a [u8]>) {
     out.extend_from_slice(b"labels");
     for (index, name) in names.enumerate() {
@@ -152,8 +152,8 @@ fn write_labels<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a [u8]>) {
     out.push(b' ');
 }
 
-/// A difference of whole seconds, not whole seconds of the difference: so does conntrack. A flow without an end is
-/// as old as it is now.
+/// The flow's age at its end or, before that, when it was received. As in conntrack, it is the difference of two times
+/// that are cut to whole seconds.
 fn lifetime_seconds(flow: &Flow<'_>, received_ns: u64) -> Option<u64> {
     let seconds = |ns: u64| ns / 1_000_000_000;
     let start = seconds(since_1970_ns(flow.start?));
@@ -161,7 +161,7 @@ fn lifetime_seconds(flow: &Flow<'_>, received_ns: u64) -> Option<u64> {
     Some(seconds(stop.unwrap_or(received_ns)).wrapping_sub(start))
 }
 
-/// The one label that stands for how well the flow is established.
+/// The label for the most that the status says: offloaded to hardware, offloaded, assured, or none.
 fn status_label(bits: u32) -> &'static [u8] {
     if bits & status::HW_OFFLOAD != 0 {
         b"[HW_OFFLOAD] "
@@ -174,13 +174,13 @@ fn status_label(bits: u32) -> &'static [u8] {
     }
 }
 
-/// Addresses, and what the protocol has beside them.
+/// Appends the addresses, and the protocol's ports or the fields that it has instead.
 fn write_tuple(out: &mut Vec<u8>, tuple: &Tuple) {
     write_addresses(out, b"", tuple);
     write_layer4(out, tuple);
 }
 
-/// Both addresses, by labels with this prefix.
+/// Appends both addresses, whose labels have this prefix.
 pub(super) fn write_addresses(out: &mut Vec<u8>, prefix: &[u8], tuple: &Tuple) {
     for (label, address) in [(b"src=", tuple.src), (b"dst=", tuple.dst)] {
         out.extend_from_slice(prefix);
@@ -190,7 +190,7 @@ pub(super) fn write_addresses(out: &mut Vec<u8>, prefix: &[u8], tuple: &Tuple) {
     }
 }
 
-/// What the protocol has beside addresses. It is printed by protocol, as 0 where the kernel gave nothing.
+/// Appends the protocol's ports or the fields that it has instead. Those that the kernel did not give are printed as 0.
 pub(super) fn write_layer4(out: &mut Vec<u8>, tuple: &Tuple) {
     let (src, dst) = tuple.ports().unwrap_or_default();
     match protocol_name(tuple.protocol) {
@@ -234,7 +234,7 @@ fn write_zone(out: &mut Vec<u8>, flow: &Flow<'_>, direction: ZoneDirection, labe
     write_field(out, label, zone.map(|zone| zone.id));
 }
 
-/// A label, a number and a blank, when there is a number.
+/// Appends a label, a number and a blank, if there is a number.
 pub(super) fn write_field<T: itoa::Integer>(out: &mut Vec<u8>, label: &[u8], value: Option<T>) {
     if let Some(value) = value {
         out.extend_from_slice(label);
@@ -251,7 +251,7 @@ pub(super) fn write_name(out: &mut Vec<u8>, label: &[u8], name: Option<&[u8]>) {
     }
 }
 
-/// Bytes that Linux 6.18 sent to a little-endian machine, and the lines that conntrack 1.4.7 printed for them.
+/// Linux 6.18 sent these bytes to a little-endian machine, and conntrack 1.4.7 printed these lines for them.
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use nlring::message::flags;
@@ -354,7 +354,7 @@ mod tests {
         assert_eq!(text(&[]), "labels ");
     }
 
-    /// A UDP flow with a helper of this name, by a request from port ID 9 when it is said.
+    /// The message of a UDP flow with a helper of this name, caused by a request from this port ID.
     fn flow_with_helper(name: &[u8], port_id: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         MessageBuilder::new(&mut bytes, 0x100, flags::CREATE)

@@ -1,4 +1,4 @@
-//! Names of network devices, by index, as link messages report them.
+//! The names of network devices, which link messages report.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,11 +7,11 @@ use nlring::route::Link;
 /// How many deleted devices keep their names.
 const MOST_DELETED: usize = 16 << 10;
 
-/// The names known so far.
+/// The names of network devices, by index.
 ///
-/// A deleted device keeps its last name until its index is used again, or 16,384 further devices were deleted: a mirror
-/// reports routes that went with a device after the device itself, and a dump is younger than the events that are still
-/// queued.
+/// A deleted device keeps its last name until its index is used again or 16,384 more devices are deleted. The name is
+/// still needed: a mirror reports the routes of a deleted device after its deletion, and queued events may be older
+/// than a dump.
 #[derive(Debug, Default)]
 pub struct DeviceNames {
     devices: HashMap<u32, Device>,
@@ -26,7 +26,7 @@ struct Device {
 }
 
 impl DeviceNames {
-    /// Takes over what a link message says. Allocates only for a new device, a new name and a deletion.
+    /// Applies a link message. Allocates only for a new device, a new name and a deletion.
     pub fn apply(&mut self, link: &Link<'_>) {
         if let Some(name) = link.name {
             self.set(link.index, name);
@@ -36,7 +36,7 @@ impl DeviceNames {
         }
     }
 
-    /// Takes over all devices that there are, after messages were lost. Those that are not among them were deleted.
+    /// Applies a dump of all devices, for example after messages were lost. Devices that it lacks count as deleted.
     pub fn apply_dump(&mut self, dump: &Self) {
         let is_missing = |(index, device): (&u32, &Device)| {
             (!device.is_deleted && !dump.devices.contains_key(index)).then_some(*index)
@@ -50,7 +50,7 @@ impl DeviceNames {
         }
     }
 
-    /// The name's bytes, as the kernel gave them.
+    /// The last name of the device with this index, as the kernel gave it. `None`: it is unknown.
     pub fn get(&self, index: u32) -> Option<&[u8]> {
         self.devices.get(&index).map(|device| &*device.name)
     }
@@ -105,18 +105,18 @@ mod tests {
         }
     }
 
-    /// Device 7.
-    fn take(names: &mut DeviceNames, message_type: u16, name: &str) {
+    /// Applies a link message of device 7.
+    fn apply_7(names: &mut DeviceNames, message_type: u16, name: &str) {
         apply(names, message_type, Family::UNSPEC, 7, name);
     }
 
     #[test]
     fn a_device_can_be_renamed_and_keeps_its_last_name_when_it_is_deleted() {
         let mut names = DeviceNames::default();
-        take(&mut names, NEW, "eth0");
-        take(&mut names, NEW, "wan");
+        apply_7(&mut names, NEW, "eth0");
+        apply_7(&mut names, NEW, "wan");
         assert_eq!(names.get(7), Some(&b"wan"[..]));
-        take(&mut names, DELETE, "wan");
+        apply_7(&mut names, DELETE, "wan");
         assert_eq!(names.get(7), Some(&b"wan"[..]));
         assert_eq!(names.get(8), None);
     }
@@ -124,16 +124,16 @@ mod tests {
     #[test]
     fn the_names_of_the_devices_that_were_deleted_first_are_forgotten() {
         let mut names = DeviceNames::default();
-        take(&mut names, NEW, "eth0");
-        take(&mut names, DELETE, "eth0");
-        take(&mut names, NEW, "eth1"); // its index is in use again
+        apply_7(&mut names, NEW, "eth0");
+        apply_7(&mut names, DELETE, "eth0");
+        apply_7(&mut names, NEW, "eth1"); // its index is in use again
         let later = 8..8 + u32::try_from(MOST_DELETED).unwrap();
         for index in later.clone() {
             apply(&mut names, DELETE, Family::UNSPEC, index, "veth");
         }
         assert_eq!(names.get(7), Some(&b"eth1"[..]));
         assert_eq!(names.get(8), Some(&b"veth"[..]));
-        take(&mut names, DELETE, "eth1");
+        apply_7(&mut names, DELETE, "eth1");
         assert_eq!(names.get(8), None);
         assert_eq!(names.get(7), Some(&b"eth1"[..]));
         assert_eq!(names.devices.len(), MOST_DELETED);

@@ -1,4 +1,4 @@
-//! What a route puts around packets (light-weight tunnels), as ip (iproute2 6.1) prints it.
+//! The encapsulation of a route (light-weight tunnels), as ip (iproute2 6.1) prints it.
 //!
 //! The numbers are those of include/uapi/linux: `LWTUNNEL_*` (lwtunnel.h), `MPLS_IPTUNNEL_*`, `ILA_*`, `SEG6_*`,
 //! `RPL_IPTUNNEL_*`, `IOAM6_IPTUNNEL_*`, `LWT_BPF_*`, `LWT_XFRM_*`.
@@ -14,7 +14,7 @@ use crate::route::text::Line;
 use crate::text::{write_escaped, write_hex, write_ip};
 
 impl Line<'_> {
-    /// The encapsulation's type and its attributes.
+    /// Appends the encapsulation's type and attributes.
     pub fn encap(&mut self, encap_type: Option<u16>, attributes: Attributes<'_>) {
         let Some(encap_type) = encap_type else {
             return;
@@ -69,8 +69,8 @@ impl Line<'_> {
         }
     }
 
-    /// `enum lwtunnel_ip_t` and `enum lwtunnel_ip6_t`: the latter has other names for the time to live and the type of
-    /// service.
+    /// `enum lwtunnel_ip_t` and `enum lwtunnel_ip6_t`. The time to live and the type of service have other names in
+    /// IPv6.
     fn tunnel(&mut self, family: Family, attributes: Attributes<'_>) {
         if let Some(id) = attributes.get(1).and_then(|id| id.as_be64()) {
             self.number("id ", id);
@@ -90,7 +90,8 @@ impl Line<'_> {
         }
     }
 
-    /// `TUNNEL_KEY`, `TUNNEL_CSUM`, `TUNNEL_SEQ` (`include/uapi/linux/if_tunnel.h`): numbers in network order.
+    /// `TUNNEL_KEY`, `TUNNEL_CSUM`, `TUNNEL_SEQ` (`include/uapi/linux/if_tunnel.h`): the numbers are in network byte
+    /// order.
     fn tunnel_flags(&mut self, flags: u16) {
         let names = [(0x04_u16, "key "), (0x01, "csum "), (0x08, "seq ")];
         for (bit, name) in names {
@@ -100,7 +101,7 @@ impl Line<'_> {
         }
     }
 
-    /// Those of one kind of tunnel, on a line of their own.
+    /// The options of one kind of tunnel, on a line of their own.
     fn tunnel_options(&mut self, options: Attributes<'_>) {
         if let Some(geneve) = options.get(1) {
             self.geneve(geneve.nested());
@@ -113,7 +114,7 @@ impl Line<'_> {
         }
     }
 
-    /// Several options one behind the other: the class, the type and the data of each.
+    /// Consecutive options, each with its class, type and data.
     fn geneve(&mut self, options: Attributes<'_>) {
         let (mut class, mut option_type) = (0, 0);
         let mut separator = "\n\tgeneve_opts ";
@@ -122,7 +123,7 @@ impl Line<'_> {
                 1 => class = attribute.as_be16().unwrap_or(0),
                 2 => option_type = attribute.as_u8().unwrap_or(0),
                 3 => {
-                    let _ = write!(self.out, "{separator}{class}:{option_type}:"); // a Vec takes all
+                    let _ = write!(self.out, "{separator}{class}:{option_type}:"); // writing to a Vec cannot fail
                     for byte in attribute.bytes() {
                         let _ = write!(self.out, "{byte:02x}");
                     }
@@ -144,7 +145,7 @@ impl Line<'_> {
         };
         let index = index.unwrap_or(0);
         let (direction, hardware) = (direction.unwrap_or(0), hardware.unwrap_or(0));
-        // A Vec takes all.
+        // Writing to a Vec cannot fail.
         let _ = write!(
             self.out,
             "\n\terspan_opts {version}:{index}:{direction}:{hardware} "
@@ -217,12 +218,12 @@ impl Line<'_> {
         };
         let [_, header_length, _, _, first_segment, flags, _, _] = *fixed;
         self.segments(usize::from(first_segment) + 1, segments);
-        // The HMAC's key ID stands 4 bytes into the 40 at the header's end.
+        // The header ends in 40 bytes for the HMAC. Its key ID begins at the fifth of them.
         let key_id = ((usize::from(header_length) + 1) * 8).saturating_sub(36);
         if flags & 0x08 != 0
             && let Some(key_id) = header.get(key_id..).and_then(|bytes| bytes.first_chunk())
         {
-            let _ = write!(self.out, "hmac {:X} ", u32::from_be_bytes(*key_id)); // a Vec takes all
+            let _ = write!(self.out, "hmac {:X} ", u32::from_be_bytes(*key_id)); // writing to a Vec cannot fail
         }
     }
 
@@ -295,13 +296,13 @@ impl Line<'_> {
         }
     }
 
-    /// None when something is missing that ip wants to see.
+    /// None if an attribute is missing without which ip prints nothing.
     fn ioam6(&mut self, attributes: Attributes<'_>) -> Option<()> {
         const INLINE: u8 = 1;
         let number = |attribute_type| attributes.get(attribute_type)?.as_u32();
         let (mode, trace) = (attributes.get(1)?.as_u8()?, attributes.get(3)?);
         let (of, every) = (number(4)?, number(5)?);
-        let _ = write!(self.out, "freq {of}/{every} "); // a Vec takes all
+        let _ = write!(self.out, "freq {of}/{every} "); // writing to a Vec cannot fail
         let dst = attributes.get(2).filter(|_| mode != INLINE);
         if dst.is_none() && mode != INLINE {
             return None;
@@ -337,7 +338,7 @@ impl Line<'_> {
         }
     }
 
-    /// A BPF program, by the name in it.
+    /// A BPF program, by its name.
     fn program(&mut self, label: &str, program: Attribute<'_>) {
         self.text(label);
         if let Some(name) = program.nested().get(2) {
@@ -389,7 +390,7 @@ mod tests {
     use nlring::route::Route;
     use nlring::{MessageBuilder, MessageList};
 
-    /// What the line of a default route has of this encapsulation.
+    /// The encapsulation in the line of a default route.
     fn encap_text(
         encap_type: u16,
         fill: impl FnOnce(MessageBuilder<'_>) -> MessageBuilder<'_>,

@@ -68,8 +68,8 @@ impl RouteFormat {
         true
     }
 
-    /// Appends an entry of the kernel's or a mirror's table, which is no event, and a newline. Appends nothing and returns
-    /// false for an entry of the route cache.
+    /// Appends an entry of the kernel's or a mirror's table, which is no event, and a newline. Appends nothing and
+    /// returns false for an entry of the route cache.
     ///
     /// `now_ns` is the time that a text with timestamps shows, in nanoseconds since 1970.
     pub fn write_entry(

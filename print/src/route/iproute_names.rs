@@ -74,8 +74,8 @@ fn load_table(names: &mut HashMap<u32, String>, file: &str) {
     }
 }
 
-/// Reads lines of a number and a name. Of several lines for a number the last one counts. As in ip, a line that is neither
-/// this nor a comment ends the table.
+/// Reads lines of a number and a name. Of several lines for a number the last one counts. As in ip, a line that is
+/// neither this nor a comment ends the table.
 fn read_table(names: &mut HashMap<u32, String>, text: &[u8]) {
     for line in text.split(|&byte| byte == b'\n') {
         let is_blank = u8::is_ascii_whitespace;

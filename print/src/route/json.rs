@@ -1,4 +1,4 @@
-//! A route as a JSON object. docs/json.md says what the names mean.
+//! A route as a JSON object, with the names of docs/json.md.
 
 use nlring::EventKind;
 use nlring::Family;
@@ -12,7 +12,7 @@ use crate::json::{bits, close, end_line, ip, name, number, optional, word, word_
 use crate::route::device_names::DeviceNames;
 use crate::text::{write_decimal, write_hex, write_ip};
 
-/// `RTNH_F_*` and `RTM_F_*`, from the lowest bit on; empty for bits that have no name.
+/// The words for the bits `RTNH_F_*` and `RTM_F_*`, lowest bit first. Empty for bits without a name.
 #[rustfmt::skip]
 const FLAGS: [&str; 30] = [
     "dead", "pervasive", "onlink", "offload", "linkdown", "unresolved", "trap", "",
@@ -87,7 +87,7 @@ fn write_family(out: &mut Vec<u8>, family: Family) {
     word_or_number(out, r#""family":"#, known, family.number().into());
 }
 
-/// An address and its length; the default route's is `0.0.0.0/0` or `::/0`. Labels have no length.
+/// Appends an address and its prefix length. The default route has `0.0.0.0/0` or `::/0`. MPLS labels have no length.
 fn write_prefix(
     out: &mut Vec<u8>,
     key: &str,
@@ -122,7 +122,7 @@ fn write_address(out: &mut Vec<u8>, address: Address<'_>) {
     }
 }
 
-/// The outermost first, as ip writes them.
+/// Appends labels, the outermost first, in the layout of ip.
 fn write_labels(out: &mut Vec<u8>, labels: Labels<'_>) {
     for (index, label) in labels.enumerate() {
         if index > 0 {
@@ -132,7 +132,7 @@ fn write_labels(out: &mut Vec<u8>, labels: Labels<'_>) {
     }
 }
 
-/// What, beside its destination, tells a route from others, and who made it.
+/// Appends what distinguishes the route from others with the same destination, and its origin.
 fn write_selectors(out: &mut Vec<u8>, route: &Route<'_>) {
     optional(out, r#""tos":"#, (route.tos != 0).then_some(route.tos));
     number(out, r#""table":"#, route.table);
@@ -240,7 +240,7 @@ fn write_rest(out: &mut Vec<u8>, route: &Route<'_>) {
     );
 }
 
-/// How the kernel took it in, and who asked for that.
+/// Appends the flags and the port ID of the request that changed the route.
 fn write_origin(out: &mut Vec<u8>, route: &Route<'_>) {
     if route.kind == EventKind::New {
         write_message_flags(out, route.message_flags);
@@ -258,7 +258,7 @@ fn write_flags(out: &mut Vec<u8>, flags: u32) {
     }
 }
 
-/// By name, and the names of those that are locked.
+/// Appends the metrics by name, and the names of the locked ones.
 fn write_metrics(out: &mut Vec<u8>, metrics: Metrics<'_>) {
     out.extend_from_slice(br#""metrics":{"#);
     for metric in metrics {
@@ -284,7 +284,7 @@ fn write_metrics(out: &mut Vec<u8>, metrics: Metrics<'_>) {
     close(out, b'}');
 }
 
-/// What says something of it.
+/// Appends when the route expires, its error and how often it was used.
 fn write_cache_info(out: &mut Vec<u8>, info: CacheInfo) {
     optional(out, r#""expires_s":"#, info.expires_seconds());
     let errno = info.error.cast_signed().wrapping_neg();
@@ -296,7 +296,7 @@ fn write_cache_info(out: &mut Vec<u8>, info: CacheInfo) {
     );
 }
 
-/// What the one who asked for it said.
+/// Appends the flags of the request that added the route.
 fn write_message_flags(out: &mut Vec<u8>, message_flags: u16) {
     let all = [
         (flags::CREATE, "create"),
@@ -321,7 +321,7 @@ mod tests {
     use nlring_testing::allocator::count_allocations;
     use serde_json::{Value, json};
 
-    /// Device 3, with a name that could break a line.
+    /// The name of device 3, which could break a line.
     fn devices() -> DeviceNames {
         let mut fixed = [0; 16];
         fixed[4] = 3;

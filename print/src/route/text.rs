@@ -1,5 +1,5 @@
-//! A route as the line that `ip monitor route` (iproute2 6.1) prints for it: with a blank at its end where ip has one,
-//! and on several lines where a route has several hops.
+//! A route as the line that `ip monitor route` (iproute2 6.1) prints for it. A route with several hops has several
+//! lines, and some lines end in a blank, as in ip.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ use crate::text::{write_decimal, write_escaped, write_hex, write_ip};
 pub struct TextOptions {
     /// The names of tables, protocols, scopes, realms and types of service.
     pub names: IprouteNames,
-    /// The time zone in which a line begins with when it was received, as with `ip -ts`. `None`: it does not show that.
+    /// The time zone in which each line shows when it was received, as with `ip -ts`. `None`: that is not shown.
     pub timestamp: Option<LocalTime>,
 }
 
@@ -36,7 +36,7 @@ impl TextOptions {
     }
 }
 
-/// Appends the route's line or lines. Nothing for an entry of the route cache, which `ip monitor` leaves out.
+/// Appends the route's line or lines. Appends nothing for an entry of the route cache, which `ip monitor` leaves out.
 pub fn write_line(
     out: &mut Vec<u8>,
     route: &Route<'_>,
@@ -67,7 +67,7 @@ pub fn write_line(
     line.text("\n");
 }
 
-/// A line in the making. Each method appends what one part of ip's `print_route` does.
+/// A line that is being written. Each method appends what a part of ip's function `print_route` prints.
 pub(super) struct Line<'a> {
     pub(super) out: &'a mut Vec<u8>,
     devices: &'a DeviceNames,
@@ -79,7 +79,7 @@ impl Line<'_> {
         self.out.extend_from_slice(text.as_bytes());
     }
 
-    /// A label, a number, a blank.
+    /// Appends a label, a number and a blank.
     pub(super) fn number(&mut self, label: &str, value: impl itoa::Integer) {
         self.text(label);
         write_decimal(self.out, value);
@@ -92,7 +92,7 @@ impl Line<'_> {
         self.text(" ");
     }
 
-    /// A label, the name of a number or else the number itself, a blank.
+    /// Appends a label, the name of a number or else the number, and a blank.
     pub(super) fn name(&mut self, label: &str, names: &HashMap<u32, String>, id: u32) {
         match names.get(&id) {
             Some(name) => {
@@ -138,11 +138,11 @@ impl Line<'_> {
     fn hardware_address(&mut self, bytes: &[u8]) {
         for (index, byte) in bytes.iter().enumerate() {
             let colon = if index == 0 { "" } else { ":" };
-            let _ = write!(self.out, "{colon}{byte:02x}"); // a Vec takes all
+            let _ = write!(self.out, "{colon}{byte:02x}"); // writing to a Vec cannot fail
         }
     }
 
-    /// What happens to packets for whom.
+    /// Appends the route's type, destination and source.
     fn destination(&mut self, route: &Route<'_>) {
         if route.kind == EventKind::Delete {
             self.text("Deleted ");
@@ -171,7 +171,7 @@ impl Line<'_> {
         }
     }
 
-    /// An address, and its prefix length unless that is all of it.
+    /// Appends an address, and its prefix length if that is shorter than the address.
     fn prefix(&mut self, family: Family, address: &Address<'_>, prefix_len: u8) {
         self.address(family, address);
         let whole = match family {
@@ -186,7 +186,7 @@ impl Line<'_> {
         }
     }
 
-    /// The way they take.
+    /// Appends the way that packets take.
     fn path(&mut self, route: &Route<'_>) {
         let Hop {
             gateway,
@@ -224,7 +224,7 @@ impl Line<'_> {
                 self.text(name);
             }
             None => {
-                let _ = write!(self.out, "tos 0x{tos:02x}"); // a Vec takes all
+                let _ = write!(self.out, "tos 0x{tos:02x}"); // writing to a Vec cannot fail
             }
         }
         self.text(" ");
@@ -255,7 +255,7 @@ impl Line<'_> {
         self.text(" ");
     }
 
-    /// Where the route stands among others.
+    /// Appends the table, the protocol and the other attributes of the route itself.
     fn attributes(&mut self, route: &Route<'_>) {
         let names = self.names;
         if route.table != 0 && route.table != table::MAIN {
@@ -297,7 +297,8 @@ impl Line<'_> {
         }
     }
 
-    /// What is left. Neither the preference nor the TTL's propagation has a blank behind it, and both stay so.
+    /// Appends the remaining fields. As in ip, there is no blank after the preference and after the propagation of the
+    /// TTL.
     fn details(&mut self, route: &Route<'_>) {
         match route.mark.unwrap_or(0) {
             0 => {}
@@ -327,7 +328,7 @@ impl Line<'_> {
             None => {}
         }
         match route.ttl_propagate {
-            Some(true) => self.text("ttl-propogate enabled"), // ip's own spelling
+            Some(true) => self.text("ttl-propogate enabled"), // ip spells it so
             Some(false) => self.text("ttl-propogate disabled"),
             None => {}
         }
@@ -355,15 +356,15 @@ impl Line<'_> {
             self.number("error ", info.error);
         }
         if info.id != 0 {
-            let _ = write!(self.out, "ipid 0x{:04x} ", info.id); // a Vec takes all
+            let _ = write!(self.out, "ipid 0x{:04x} ", info.id); // writing to a Vec cannot fail
         }
         if info.ts != 0 || info.ts_age_seconds != 0 {
             let (ts, age) = (info.ts, info.ts_age_seconds);
-            let _ = write!(self.out, "ts 0x{ts:x}tsage {age}sec "); // a Vec takes all
+            let _ = write!(self.out, "ts 0x{ts:x}tsage {age}sec "); // writing to a Vec cannot fail
         }
     }
 
-    /// By number, each once; a locked metric is there even without a value.
+    /// Appends the metrics by number, each once. A locked metric is shown even without a value.
     fn metrics(&mut self, metrics: Metrics<'_>) {
         let mut values = [None; metric::FASTOPEN_NO_COOKIE as usize + 1];
         for metric in metrics {
@@ -383,7 +384,7 @@ impl Line<'_> {
 
     fn metric(&mut self, number: u16, value: MetricValue<'_>, is_locked: bool) {
         if number == metric::HOPLIMIT && value == MetricValue::Number(u32::MAX) {
-            return; // the system's default
+            return; // it stands for the system's default
         }
         self.text(metric_name(number).unwrap_or("metric"));
         self.text(if is_locked { " lock " } else { " " });
@@ -401,7 +402,7 @@ impl Line<'_> {
         }
     }
 
-    /// ip knows one bit by name, and shows all when there are others.
+    /// Appends the one bit that ip knows by name, and all bits in hexadecimal if there are others.
     fn features(&mut self, bits: u32) {
         if bits & 1 != 0 {
             self.text("ecn ");
@@ -411,8 +412,8 @@ impl Line<'_> {
         }
     }
 
-    /// From a second on as C's `%g` has it: six digits that count, without zeros at the end, and from a million seconds
-    /// on with an exponent.
+    /// Appends a time. From one second on it has the layout of C's `%g`: six significant digits, no zeros at the end,
+    /// and an exponent from a million seconds on.
     fn milliseconds(&mut self, milliseconds: u32) {
         if milliseconds < 1000 {
             write_decimal(self.out, milliseconds);
@@ -426,7 +427,7 @@ impl Line<'_> {
             let whole_digits = (milliseconds / 1000).ilog10() as usize;
             (f64::from(milliseconds) / 1e3, 5 - whole_digits)
         };
-        let _ = write!(self.out, "{value:.decimals$}"); // a Vec takes all
+        let _ = write!(self.out, "{value:.decimals$}"); // writing to a Vec cannot fail
         while decimals > 0 && self.out.last() == Some(&b'0') {
             self.out.pop();
         }
@@ -436,7 +437,7 @@ impl Line<'_> {
         self.text(if is_large { "e+06s " } else { "s " });
     }
 
-    /// One hop of several, on a line of its own.
+    /// Appends one of several hops on a line of its own.
     fn nexthop(&mut self, family: Family, nexthop: &Nexthop<'_>) {
         let hop = &nexthop.hop;
         self.text("\n\tnexthop ");
@@ -463,7 +464,7 @@ impl Line<'_> {
     }
 }
 
-/// A quotient, rounded; a half to the even neighbour.
+/// A rounded quotient. A half is rounded to the even neighbour.
 fn divide_evenly(value: u32, divisor: u32) -> u32 {
     let (quotient, doubled) = (value / divisor, u64::from(value % divisor) * 2);
     let is_up = match doubled.cmp(&u64::from(divisor)) {
@@ -474,7 +475,7 @@ fn divide_evenly(value: u32, divisor: u32) -> u32 {
     quotient + u32::from(is_up)
 }
 
-/// Bytes that Linux 6.18 sent to a little-endian machine, and the lines that ip 6.1 printed for them.
+/// Linux 6.18 sent these bytes to a little-endian machine, and ip 6.1 printed these lines for them.
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use nlring::route::Link;
