@@ -1,9 +1,9 @@
-//! What a mirror of a full conntrack table costs: bytes a flow, the time until it is there, the time to bring it together with
-//! the kernel's again, and how long that holds up the events.
+//! The cost of a mirror of a full conntrack table: bytes per flow, the time for the first round, the time for a later
+//! round, and how long a round delays events.
 //!
-//! `cargo bench --bench mirror -- [--flows N]`, as root, in a network namespace of its own; 1,000,000 flows unless another
-//! number is given. As many must fit `net.netfilter.nf_conntrack_max` of the initial namespace. Without `--bench`, as `cargo test
-//! --benches` runs it, with few flows, to see that it works.
+//! `cargo bench --bench mirror -- [--flows N]` needs root, and makes a network namespace. Without `--flows` there are
+//! 1,000,000 flows, for which `net.netfilter.nf_conntrack_max` of the initial namespace must have room. Without
+//! `--bench`, as `cargo test --benches` runs it, there are only a few.
 #![allow(unsafe_code)] // the clock of the process
 #![allow(
     clippy::cast_precision_loss,
@@ -21,12 +21,12 @@ use nlring_testing::allocator::{Counting, allocated_bytes};
 use nlring_testing::own_namespace;
 
 const FLOW_COUNT: u32 = 1_000_000;
-/// Of those that are only to show that it works.
+/// How many flows a test run has.
 const FEW: u32 = 5000;
-/// Requests of a batch.
+/// How many requests a batch has.
 const BATCH: u32 = 5000;
 const RECV_BUFFER_BYTES: usize = 64 << 20;
-/// Holds a few events.
+/// A receive buffer for a few events.
 const TINY_BYTES: usize = 4096;
 
 #[global_allocator]
@@ -46,7 +46,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     Ok(measure(flow_count)?)
 }
 
-/// Since when, by the clock and by the CPU: other programs of a host may hold conntrack's locks.
+/// Measures time and CPU time, because other programs of the host may hold conntrack's locks.
 struct Timer {
     start: Instant,
     cpu_time: Duration,
@@ -69,7 +69,7 @@ impl Timer {
     }
 }
 
-/// What this process has used.
+/// The CPU time that this process has used.
 fn cpu_time() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -191,7 +191,7 @@ impl Mirrored {
         (self.longest_advance, self.longest_take) = (Duration::ZERO, Duration::ZERO);
     }
 
-    /// Updates, and as many flows that end and begin again.
+    /// Updates, and the same number of flows that end and begin again.
     fn measure_events(&mut self, requests: &mut Requests, flow_count: u32) -> Result<()> {
         let some = flow_count / 10;
         (self.message_count, self.take_time) = (0, Duration::ZERO);
@@ -215,7 +215,7 @@ impl Mirrored {
         Ok(())
     }
 
-    /// A round in which hardly anything differs, after a loss.
+    /// A round after a loss, with almost no difference.
     fn measure_round(&mut self, requests: &mut Requests, flow_count: u32) -> Result<()> {
         self.set_recv_buffer_bytes(TINY_BYTES)?;
         let mut batch = Batch::new();
@@ -261,7 +261,7 @@ fn flow_of(number: u32) -> NewFlow<'static> {
 }
 
 fn make(requests: &mut Requests, flow_count: u32) -> Result<()> {
-    // So that their ends have events, though nobody listens yet.
+    // Makes their ends have events, even though nobody listens yet.
     let _ = std::fs::write("/proc/sys/net/netfilter/nf_conntrack_events", "1");
     let mut batch = Batch::new();
     for start in (0..flow_count).step_by(BATCH as usize) {

@@ -1,4 +1,4 @@
-//! How fast bytes become messages, attributes, flows and routes, from cache.
+//! How fast bytes in the cache become messages, attributes, flows and routes.
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ use nlring::route::Route;
 
 use nlring_testing::events::{flow_begins, flow_ends, messages, route};
 
-/// Few enough to stay in the first-level cache.
+/// Few enough for the first-level cache.
 const DATAGRAM_COUNT: usize = 64;
 
 fn main() {
@@ -20,7 +20,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// From datagrams to messages: the lengths checked, every header read.
+/// From datagrams to messages: all lengths are checked, and every header is read.
 fn split(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("split");
     let single = vec![messages(1, 200); DATAGRAM_COUNT];
@@ -44,7 +44,7 @@ fn split(criterion: &mut Criterion) {
     }
 }
 
-/// From a message to its attributes, the nested ones not opened.
+/// From a message to its attributes, without the nested ones.
 fn attributes(criterion: &mut Criterion) {
     let event = flow_begins();
     let list = MessageList::new(&event);

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let socket = Socket::builder(Protocol::NETFILTER)
         .groups([Group::New, Group::Update, Group::Destroy])
-        .recv_buffer_bytes(8 << 20) // what comes while we are busy waits here: some 13,000 events
+        .recv_buffer_bytes(8 << 20) // holds about 13,000 events that come while the program is busy
         .open()?;
     let mut engine = Engine::builder().build()?;
     engine.add(socket)?;
@@ -24,12 +24,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut output = BufWriter::new(io::stdout().lock());
     let end = engine.start()?.run(|event, _control| {
         match event {
-            // The list is lent: what is to be kept must be copied out before this returns.
+            // The list is borrowed: copy what you want to keep before the callback returns.
             Event::Messages(_, list) => match print(&list, left, &mut output) {
                 Ok(count) => left -= count,
                 Err(error) => return Break(Err(error)),
             },
-            // Not an error, and never silent: the kernel had more to say than the receive buffer could hold.
+            // A loss is no error and never silent: the kernel had more events than the receive buffer could hold.
             Event::Lost(_, loss) => eprintln!("{} datagrams lost", loss.count),
             Event::Notice(_, notice) => eprintln!("{notice}"),
         }
@@ -39,11 +39,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             Continue(())
         }
     })?;
-    end.unwrap_or(Ok(()))?; // None: a stop handle has ended it
+    end.unwrap_or(Ok(()))?; // None: a stop handle has ended the run
     Ok(())
 }
 
-/// Prints up to `limit` flows, and returns how many there were.
+/// Prints up to `limit` flows, and returns how many it has printed.
 fn print(list: &MessageList<'_>, limit: usize, output: &mut impl Write) -> io::Result<usize> {
     let mut count = 0;
     let flows = list.iter().filter_map(|message| Flow::decode(&message));
@@ -53,7 +53,7 @@ fn print(list: &MessageList<'_>, limit: usize, output: &mut impl Write) -> io::R
         print_tuple(&flow.orig, output)?;
         count += 1;
     }
-    output.flush()?; // once a list, not once a line
+    output.flush()?; // once per list, not once per line
     Ok(count)
 }
 

@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Asks for all devices. None: the answer is not whole, so ask again.
+/// Asks for all devices. None: the answer is incomplete, so ask again.
 fn dump(
     socket: &Socket,
     sequence: u32,
@@ -45,14 +45,14 @@ fn dump(
             Err(error) => match error.kind() {
                 ErrorKind::Truncated { real_bytes } => {
                     buffer.resize(real_bytes, 0);
-                    is_whole = false; // that part is gone; go on to the end
+                    is_whole = false; // that part is lost; read on to the end
                     continue;
                 }
                 _ => return Err(error.into()),
             },
         };
         for message in list.iter().filter(|message| message.is_sequence(sequence)) {
-            // A device came or went meanwhile: some may be missing, others there twice.
+            // A device came or went meanwhile, so some may be missing or there twice.
             is_whole &= message.flags() & flags::DUMP_INTR == 0;
             match message.content() {
                 Content::Done { errno: 0 } => return Ok(is_whole.then_some(links)),

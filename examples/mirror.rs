@@ -1,6 +1,6 @@
-//! Keeps the table of connections in memory, and tells once a second how many there are by state.
+//! Keeps the table of connections in memory, and prints once a second how many there are in each state.
 //!
-//! `cargo run --example mirror`, as root, where flows are tracked.
+//! `cargo run --example mirror`, as root, on a host that tracks flows.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let mut mirror = Mirror::new(MirrorOptions::new());
     let mut tell_at = Instant::now() + Duration::from_secs(1);
     loop {
-        // No longer than until the mirror has something to do: at once while it reads a dump.
+        // Wait until the mirror has something to do, at most. While it reads a dump, that is at once.
         let next = mirror
             .due(Instant::now())
             .map_or(tell_at, |due| due.min(tell_at));
@@ -39,7 +39,8 @@ fn main() -> Result<()> {
     }
 }
 
-/// Each change of a flow comes here, from an event or in place of a lost one. This program only wants to know of losses.
+/// The mirror reports each change of a flow, from an event or in place of a lost one. This program prints only
+/// recoveries from losses.
 #[expect(
     clippy::large_types_passed_by_value,
     reason = "that is how it is handed out"

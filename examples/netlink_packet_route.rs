@@ -1,7 +1,8 @@
-//! Link events, decoded by another crate, netlink-packet-route: `cargo run --example netlink_packet_route -- [COUNT]`.
+//! Decodes link events with another crate, netlink-packet-route: `cargo run --example netlink_packet_route --
+//! [COUNT]`.
 //!
-//! This library decodes of links only what a route's device needs. A message's bytes are all that other decoders
-//! want: here those of the rust-netlink project. Needs no capability; ends after COUNT events, or never.
+//! nlring decodes only those fields of a link that routes refer to. Any other decoder can read the bytes of a
+//! message, here that of the rust-netlink project. Needs no privileges. Ends after COUNT events, or never.
 
 use std::error::Error;
 use std::ops::ControlFlow::{Break, Continue};

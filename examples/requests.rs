@@ -1,4 +1,4 @@
-//! Asks the kernel: which way packets to an address go, and, as root, which flows to it there are.
+//! Asks the kernel which way packets to an address go, and as root which flows to it there are.
 //!
 //! `cargo run --example requests -- 192.0.2.1`
 

@@ -56,7 +56,7 @@ fn print(route: &Route<'_>) {
     if let Some(device) = route.oif {
         print!(" on device {device}");
     }
-    // Iterators over what the message holds: nothing was copied or allocated for them.
+    // An iterator over the bytes of the message: nothing is copied or allocated.
     for nexthop in route.nexthops {
         print!(" and device {}", nexthop.oif);
     }

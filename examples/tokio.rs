@@ -1,8 +1,8 @@
 //! An engine among the tasks of tokio: `cargo run --example tokio -- [SECONDS]`.
 //!
-//! Counts route events, and says every second how many there were. Needs no capability. A started engine stays on its
-//! thread, so this is a single-threaded runtime; in one with several threads, run the engine on a thread of its
-//! own and send what it finds over a channel.
+//! Counts route events, and prints every second how many there were. Needs no privileges. A started engine stays on
+//! its thread, so this runtime has one thread. In a runtime with several, run the engine on a thread of its own, and
+//! send what it finds over a channel.
 
 use std::error::Error;
 use std::io;
@@ -37,14 +37,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     loop {
         tokio::select! {
             guard = readiness.readable() => {
-                guard?.clear_ready(); // first: what comes during the turns makes it ready again
+                guard?.clear_ready(); // before the turns: what comes during them makes it ready again
                 take_turns(&mut running, &mut count)?;
             }
             _ = tick.tick() => println!("{count} route events"),
             () = &mut end => break,
         }
     }
-    // What is still queued is delivered too.
+    // The end delivers what is still queued.
     let finished = running.finish(|event, _control| take(&event, &mut count));
     finished.outcome?;
     println!("{count} route events in all");
@@ -57,7 +57,7 @@ fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
-/// Takes turns that never wait until nothing is left.
+/// Takes turns, without waiting, until nothing is left.
 fn take_turns(running: &mut Running, count: &mut u64) -> nlring::Result<()> {
     loop {
         match running.poll(Some(Duration::ZERO), |event, _control| take(&event, count))? {

@@ -1,4 +1,4 @@
-//! Nothing is allocated after the start: a million messages through each backend, with an allocator that counts.
+//! An engine allocates nothing after its start: a million messages on each backend, with an allocator that counts.
 
 mod common;
 
@@ -16,7 +16,7 @@ on_each_backend!(receiving_allocates_nothing, losing_allocates_nothing);
 static ALLOCATOR: Counting = Counting;
 
 const MESSAGES: u64 = 1_000_000;
-/// The sender is never further ahead than this, so that a small receive buffer loses nothing.
+/// The sender is at most this many messages ahead, so that a small receive buffer loses nothing.
 const AHEAD: u64 = 20_000;
 
 #[test]
@@ -71,7 +71,7 @@ fn receiving_allocates_nothing(backend: Backend) {
     assert_eq!(running.statistics(id).unwrap().received, MESSAGES);
 }
 
-/// Losses, truncated, malformed and foreign datagrams, breaks: nothing of it allocates either.
+/// Losses, breaks, and truncated, malformed and foreign datagrams allocate nothing either.
 fn losing_allocates_nothing(backend: Backend) {
     own_namespace();
     let mut engine = Engine::builder().backend(backend).build().unwrap();

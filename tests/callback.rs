@@ -1,5 +1,5 @@
-//! A list handed over counts as delivered, whole, also when the callback breaks off or panics; the next turn goes on
-//! behind it, and no buffer is lost on the way.
+//! A list that the callback got counts as delivered as a whole, even if the callback breaks or panics. The next turn
+//! continues behind it, and no buffer leaks.
 
 mod common;
 
@@ -26,7 +26,7 @@ on_each_backend!(
     the_time_of_the_drain_is_told,
 );
 
-/// One turn whose callback may panic. The panic is passed on without the noise of a panic hook: `Err`.
+/// Takes a turn whose callback may panic. Err is the panic's payload; the panic hook prints nothing.
 fn turn(
     running: &mut Running,
     timeout: Duration,
@@ -114,7 +114,7 @@ fn a_panic_at_each_event_is_survived(backend: Backend) {
     );
 }
 
-/// Many more datagrams than buffers, with each turn a panic at its first list.
+/// There are many more datagrams than buffers, and each turn panics at its first list.
 fn a_panic_leaks_no_buffer(backend: Backend) {
     own_namespace();
     let (mut running, id) = start(
@@ -142,7 +142,7 @@ fn a_panic_leaks_no_buffer(backend: Backend) {
     assert_all_in_order(&tally.sequences(id), 1700);
 }
 
-/// What had to be armed again after the turn that panicked is armed by the next one, before it waits.
+/// Receives that ended during the turn that panicked are armed again by the next turn, before it waits.
 fn a_panic_does_not_stall_the_next_turn(backend: Backend) {
     own_namespace();
     let (mut running, _) = start(
@@ -230,7 +230,7 @@ fn a_break_at_each_event_loses_nothing(backend: Backend) {
             ControlFlow::Break(break_count)
         });
         match turn.unwrap() {
-            Turn::Idle => {} // it may end early to read the drop counters
+            Turn::Idle => {} // a wait may end early to read the drop counters
             turn => assert_eq!(turn, Turn::Break(break_count), "the callback's own value"),
         }
         assert!(
@@ -259,7 +259,7 @@ fn a_break_at_a_notice_goes_on_behind_it(backend: Backend) {
         long.send();
         short.send();
     }
-    // Each notice stands between the same messages as ever.
+    // Each notice comes between the same messages as without a break.
     let mut seen = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     while seen.len() < 300 {
@@ -285,7 +285,7 @@ fn a_break_at_a_notice_goes_on_behind_it(backend: Backend) {
     assert_eq!(running.statistics(id).unwrap().truncated, 100);
 }
 
-/// What is in hand is delivered by a turn that may not wait, and by one that would wait for ever.
+/// Datagrams in hand are delivered by a turn that must not wait, and by one without a timeout.
 fn lists_not_handed_over_come_without_waiting(backend: Backend) {
     own_namespace();
     for timeout in [Some(Duration::ZERO), None] {
@@ -312,7 +312,7 @@ fn lists_not_handed_over_come_without_waiting(backend: Backend) {
     }
 }
 
-/// Turns until `done`, and breaks off then.
+/// Turns until `done`, then breaks.
 fn turn_until_break(running: &mut Running, tally: &mut Tally, done: impl Fn(&Tally) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done(tally) {

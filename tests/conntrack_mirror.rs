@@ -1,4 +1,5 @@
-//! A mirror of the conntrack table is the kernel's table: through losses, stalls, and ends without an event.
+//! A mirror of the conntrack table equals the kernel's table, despite losses, stalls, and flows that end without an
+//! event.
 
 mod common;
 
@@ -27,16 +28,16 @@ on_each_backend!(
     zones_keep_equal_tuples_apart,
 );
 
-/// Nothing here takes longer, also where other programs have most of the CPUs' time.
+/// Nothing here takes longer, even if other programs use most of the CPU time.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// `IPCTNL_MSG_CT_NEW`, and of `enum ctattr_type`.
+/// `IPCTNL_MSG_CT_NEW`, and numbers of `enum ctattr_type`.
 const CT_NEW: u16 = 0x100;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_STATUS: u16 = 3;
 const CTA_MARK: u16 = 8;
 const ESTABLISHED: u8 = 3;
 
-/// What is to be found out about a flow.
+/// The facts of a flow that the tests compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Facts {
     reply: Option<Tuple>,
@@ -58,12 +59,12 @@ impl Facts {
     }
 }
 
-/// One who follows the changes, and believes nothing that does not fit.
+/// A listener that follows the changes, and checks that each fits what it knows.
 #[derive(Default)]
 struct Listener {
     flows: HashMap<Key, Facts>,
     resyncs: Vec<(Resync, Instant)>,
-    /// Ends that no event told of.
+    /// Ends that no event reported.
     silent_ends: Vec<(Key, Instant)>,
     dropped_count: u64,
     lost_at: Option<Instant>,
@@ -104,7 +105,7 @@ impl Listener {
     }
 }
 
-/// A mirror with what feeds it, and who listens to it.
+/// A mirror, the engine that feeds it, and its listener.
 struct Setup {
     running: Running,
     id: SocketId,
@@ -173,7 +174,7 @@ impl Setup {
         }
     }
 
-    /// Turns until the mirror says that it is right, and all that was made has been received.
+    /// Turns until the mirror is synced and the events of all changes have been received.
     fn turn_until_quiet(&mut self) {
         let mut idle_since = Instant::now();
         let mut told = (0, 0);
@@ -187,7 +188,7 @@ impl Setup {
         });
     }
 
-    /// The mirror, who listens to it, the kernel's dump and conntrack(8) agree.
+    /// Asserts that the mirror, its listener, the kernel's dump and conntrack(8) agree.
     fn assert_is_the_kernels(&self) {
         let mut requests = Requests::open().expect("requests");
         let dump = requests
@@ -227,7 +228,7 @@ fn assert_same(what: &str, left: &HashMap<Key, Facts>, right: &HashMap<Key, Fact
     );
 }
 
-/// As `conntrack -L -o id` writes a flow, but for the time that is left and the references.
+/// A flow as `conntrack -L -o id` writes it, without the time left and the references.
 fn line_of(flow: &Flow<'_>) -> String {
     let status = flow.status.unwrap_or(0);
     let mut words: Vec<String> = Vec::new();
@@ -266,7 +267,7 @@ fn zone_of(flow: &Flow<'_>, direction: ZoneDirection, name: &str) -> Option<Stri
     Some(format!("{name}={}", zone.id))
 }
 
-/// None: there is no conntrack(8) here.
+/// None: conntrack(8) is not installed.
 fn listed() -> Option<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for family in ["ipv4", "ipv6"] {
@@ -282,7 +283,7 @@ fn listed() -> Option<BTreeSet<String>> {
     Some(all)
 }
 
-/// The flow of a number.
+/// The flow with this number.
 fn tuple_of(number: u32) -> Tuple {
     let [a, b, c, d] = number.to_be_bytes();
     let (src, dst) = (Ipv4Addr::new(198, 18, a, b), Ipv4Addr::new(198, 19, 0, 1));
@@ -322,7 +323,7 @@ fn put_tuple<'a>(message: MessageBuilder<'a>, kind: u16, tuple: &Tuple) -> Messa
     })
 }
 
-/// Makes, changes and removes flows by number, many with one system call.
+/// Adds, changes and removes flows by number, many with one system call.
 struct Maker {
     requests: Requests,
     batch: Batch,
@@ -347,7 +348,7 @@ impl Maker {
         self.send();
     }
 
-    /// Sets the mark, and each third one's status.
+    /// Sets the mark of each flow, and the status of every third.
     fn change(&mut self, numbers: impl Iterator<Item = u32>, mark: u32) {
         for number in numbers {
             let added = self.batch.add(CT_NEW, 0, |message| {
@@ -384,7 +385,7 @@ impl Maker {
     }
 }
 
-/// Half a million flows come, change and go; the receiver is too slow for that, and now and then does nothing at all.
+/// Half a million flows begin, change and end. The receiver is too slow for them, and sometimes does nothing at all.
 fn after_overruns_it_is_the_kernels_table(backend: Backend) {
     const FLOW_COUNT: u32 = 500_000;
     const STEP: u32 = 2000;
@@ -394,12 +395,12 @@ fn after_overruns_it_is_the_kernels_table(backend: Backend) {
     let options = MirrorOptions::new().resync_interval(Duration::from_millis(300));
     let mut setup = Setup::new(backend, 64 << 10, options);
     let is_over = Arc::new(AtomicBool::new(false));
-    // The maker waits now and then until the mirror has caught up, so that losses meet a mirror that is right.
+    // The maker sometimes waits until the mirror has caught up, so that losses meet a synced mirror.
     let (stop, stops) = mpsc::channel();
     let (go, goes) = mpsc::channel();
     let maker = {
         let is_over = is_over.clone();
-        // It inherits the namespace.
+        // The thread inherits the namespace.
         thread::spawn(move || {
             let mut maker = Maker::new();
             for start in (0..FLOW_COUNT).step_by(STEP as usize) {
@@ -450,7 +451,7 @@ fn a_table_that_was_there_comes_first(backend: Backend) {
     let mut maker = Maker::new();
     maker.make(0..5000);
     let mut setup = Setup::new(backend, 8 << 20, MirrorOptions::new());
-    // Events before the first dump, and while it is read and merged.
+    // Events come before the first dump, and while the mirror reads and merges it.
     maker.remove(0..1000);
     maker.change(1000..2000, 9);
     let mut next = 5000;
@@ -485,7 +486,8 @@ fn zones_keep_equal_tuples_apart(backend: Backend) {
         let flow = NewFlow::new(tuple, 600).tcp_state(ESTABLISHED).mark(mark);
         zone.map_or(flow, |zone| flow.zone(zone))
     };
-    // The first one by the dump, the others by events. In zone 0 the reply tuple of the last one would be that of the first.
+    // The dump brings the first one, events bring the others. In zone 0 the last one would have the reply tuple of
+    // the first.
     let translated = Tuple::new(
         tuple.dst,
         [192, 0, 2, 7].into(),
@@ -553,16 +555,16 @@ fn a_loss_of_a_large_table_is_mended_soon() {
 
 const NO_EVENTS: &str = "net.netfilter.nf_conntrack_events cannot be set";
 
-/// Whether flows that begin now have events, though nobody may listen. False: it cannot be set here.
+/// Makes flows that begin from now on have events, even if nobody listens. False: the setting cannot be changed here.
 fn set_events(on: bool) -> bool {
     let path = "/proc/sys/net/netfilter/nf_conntrack_events";
     std::fs::write(path, if on { "1" } else { "0" }).is_ok()
 }
 
-/// Nobody listened when these flows began, so that no event tells of their ends.
+/// Nobody listened when these flows began, so no event reports their ends.
 #[test]
-fn silent_ends_are_found_out_and_silent_refreshes_are_no_ends() {
-    const NAME: &str = "silent_ends_are_found_out_and_silent_refreshes_are_no_ends";
+fn silent_ends_are_found_and_silent_refreshes_are_no_ends() {
+    const NAME: &str = "silent_ends_are_found_and_silent_refreshes_are_no_ends";
     const LIFE: Duration = Duration::from_secs(3);
 
     own_namespace();
@@ -581,7 +583,7 @@ fn silent_ends_are_found_out_and_silent_refreshes_are_no_ends() {
     }
     let refreshed = keys[7];
     set_events(true);
-    // Events tell of the ends of these, though the kernel may remove them only when it is asked about them.
+    // Events report the ends of these flows, even though the kernel may remove them only when somebody asks for them.
     let told: Vec<Key> = (1000..1100).map(key_of).collect();
     for key in &told {
         requests.add(&NewFlow::new(key.orig, 3)).expect("made");
@@ -603,7 +605,7 @@ fn silent_ends_are_found_out_and_silent_refreshes_are_no_ends() {
     });
     let took = made_at.elapsed();
     assert!(took < LIFE + Duration::from_secs(15));
-    // The kernel is asked about this one, too, and says that it goes on.
+    // The mirror asks the kernel about this flow too, and learns that it still exists.
     setup.turn_until(|setup| {
         let left = setup.mirror.get(&refreshed).expect("kept").timeout_seconds;
         left.is_some_and(|left| left > 5)

@@ -1,5 +1,5 @@
-//! A mirror of the conntrack table where the kernel tells ends again, tells only ends, or tells a beginning again: each lifetime
-//! of a flow is handed out once all the same.
+//! A mirror of the conntrack table reports each lifetime of a flow once, even if the kernel repeats ends, reports
+//! only ends, or repeats a beginning.
 
 mod common;
 
@@ -18,7 +18,7 @@ use nlring::{AddOptions, Engine, Event, Notice, Protocol, Running, Socket, Socke
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What was handed out of one lifetime: those that were made up are the second ones.
+/// What the mirror reported of one lifetime. The second number of each pair counts the reports that no event caused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Told {
     new: (u32, u32),
@@ -32,7 +32,7 @@ struct Setup {
     mirror: Mirror,
     told: HashMap<(Key, Option<u32>), Told>,
     failure_count: u64,
-    /// Whoever receives is so slow.
+    /// How slow the receiver is.
     pause: Duration,
 }
 
@@ -112,7 +112,7 @@ impl Setup {
         }
     }
 
-    /// Until for a while nothing was received, and nothing is in doubt.
+    /// Turns until nothing has come for a while, and the mirror is synced.
     fn turn_until_quiet(&mut self) {
         let (mut idle_since, mut before) = (Instant::now(), 0);
         self.turn_until("quiet", |this| {
@@ -150,9 +150,10 @@ fn flow_of(number: u32) -> NewFlow<'static> {
     )
 }
 
-/// The DESTROY events of a flush fail, a dump meets none of these flows, and then the kernel sends the events again.
+/// The kernel cannot deliver the DESTROY events of a flush, a dump then shows none of these flows, and later the
+/// kernel sends the events again.
 #[test]
-fn ends_that_come_again_after_a_dump_has_told_them_are_left_out() {
+fn ends_that_come_again_after_a_dump_has_shown_them_are_not_reported() {
     const FLOW_COUNT: u32 = 400;
 
     own_namespace();
@@ -185,7 +186,7 @@ fn ends_that_come_again_after_a_dump_has_told_them_are_left_out() {
     assert!(setup.mirror.is_empty() && setup.mirror.is_synced());
 }
 
-/// Packets to a socket of this host, and answers from it.
+/// Sends packets to a socket of this host, and answers from it.
 struct Talk {
     here: UdpSocket,
     there: UdpSocket,
@@ -211,7 +212,7 @@ impl Talk {
     }
 }
 
-/// False: there is no nft(8).
+/// False: nft(8) is not installed.
 fn load_rules(rule: &str) -> bool {
     let output = run("ip", &["link", "set", "lo", "up"]).expect("ip(8)");
     assert!(output.status.success(), "{output:?}");
@@ -226,8 +227,8 @@ fn load_rules(rule: &str) -> bool {
 }
 
 #[test]
-fn where_a_rule_has_only_ends_told_each_is_handed_out() {
-    const NAME: &str = "where_a_rule_has_only_ends_told_each_is_handed_out";
+fn with_a_rule_that_reports_only_ends_each_end_is_reported() {
+    const NAME: &str = "with_a_rule_that_reports_only_ends_each_end_is_reported";
     const FLOW_COUNT: usize = 50;
 
     run_or_skip(NAME, || {
@@ -255,10 +256,11 @@ fn where_a_rule_has_only_ends_told_each_is_handed_out() {
     });
 }
 
-/// Another program's reliable socket misses the NEW, so the kernel sends it again with what comes next: to all.
+/// The reliable socket of another program misses the NEW, so the kernel repeats it with the next event, to all
+/// listeners.
 #[test]
-fn a_beginning_that_is_told_again_is_that_of_the_same_flow() {
-    const NAME: &str = "a_beginning_that_is_told_again_is_that_of_the_same_flow";
+fn a_repeated_beginning_belongs_to_the_same_flow() {
+    const NAME: &str = "a_repeated_beginning_belongs_to_the_same_flow";
     const FLOW_COUNT: u32 = 20;
 
     run_or_skip(NAME, || {

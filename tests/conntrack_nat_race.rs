@@ -1,5 +1,5 @@
-//! Two packets of one UDP socket that NAT sends to two hosts at the same moment: the kernel keeps two flows with one original
-//! tuple, and the mirror keeps, reports and ends both.
+//! NAT sends two packets of one UDP socket to two hosts at the same moment. The kernel then keeps two flows with one
+//! original tuple, and the mirror keeps both and reports their ends.
 
 mod common;
 
@@ -16,7 +16,7 @@ use nlring::conntrack::{Change, Key, Layer4, Mirror, MirrorOptions, Requests, Tu
 use nlring::{AddOptions, Engine, Protocol, RecvFlags, Running, Socket, SocketId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// `NFNL_SUBSYS_QUEUE` in the upper byte, and of `enum nfqnl_msg_types`.
+/// `NFNL_SUBSYS_QUEUE` in the upper byte, and numbers of `enum nfqnl_msg_types`.
 const QUEUE_PACKET: u16 = 0x300;
 const QUEUE_VERDICT: u16 = 0x301;
 const QUEUE_CONFIG: u16 = 0x302;
@@ -30,12 +30,12 @@ const SECOND: u8 = 3;
 struct Racer {
     queue: Socket,
     sender: UdpSocket,
-    /// Packets held since the beginning.
+    /// How many packets were held so far.
     held_count: u32,
 }
 
 impl Racer {
-    /// None: this host lacks what is named.
+    /// Err names what this host lacks.
     fn new() -> Result<Self, &'static str> {
         const NAT: &str = "table ip race {
             chain nat { type nat hook output priority -100; }
@@ -43,7 +43,7 @@ impl Racer {
         }";
         const HOLD: &str = "table ip race { chain hold {
             type filter hook output priority 0; udp dport 5353 queue num 7; }; }";
-        // For kernels without nftables' queue (CONFIG_NFT_QUEUE).
+        // A kernel may lack nftables' queue (CONFIG_NFT_QUEUE).
         const HOLD_BY_IPTABLES: &str = "-I OUTPUT -p udp --dport 5353 -j NFQUEUE --queue-num 7";
         let queue = Socket::builder(Protocol::NETFILTER).open().unwrap();
         let header = [0, 0, 0, 7]; // struct nfgenmsg with the queue's number
@@ -74,7 +74,7 @@ impl Racer {
         })
     }
 
-    /// Sends one packet of the socket, which NAT sends to this host, and holds it back.
+    /// Sends a packet of the socket, which NAT directs to this host, and holds it.
     fn hold(&mut self, host: u8) {
         let rule = format!("add rule ip race nat udp dport {PORT} dnat to 127.0.0.{host}");
         assert!(nft(&format!("flush chain ip race nat; {rule}")));
@@ -98,7 +98,7 @@ impl Racer {
         self.queue.send(&bytes).unwrap();
     }
 
-    /// A new socket's two packets begin two flows at the same moment. Their connection mark is set, or not.
+    /// Two packets of a new socket begin two flows at the same moment, with a connection mark or without.
     fn race(&mut self, is_marked: bool) -> Race {
         self.sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mark = if is_marked { "ct mark set 7" } else { "accept" };
@@ -149,7 +149,7 @@ impl Race {
     }
 }
 
-/// False: there is no such program, or it refuses.
+/// False: the program is not installed, or it fails.
 fn nft(rules: &str) -> bool {
     let mut nft = Command::new("nft");
     nft.args(["-f", "-"])
@@ -164,7 +164,7 @@ fn nft(rules: &str) -> bool {
     child.wait().unwrap().success()
 }
 
-/// What was handed out of one flow: NEW and DESTROY, and whether each was made up.
+/// What the mirror reported of one flow: NEW and DESTROY, and for each whether no event caused it.
 #[derive(Debug, Default)]
 struct Lifetime {
     status: u32,
@@ -262,7 +262,7 @@ impl Setup {
         });
         let events = self.running.socket(self.id).unwrap();
         mirror.advance(events, &mut hear).unwrap();
-        // Looking for a flow whose time is over makes the kernel end it now, rather than within a minute.
+        // A lookup of an expired flow makes the kernel end it now, not within a minute.
         for reply in &self.looked_for {
             let (orig, zone) = (*reply, None);
             self.requests.get(&Key { orig, zone }, |_| ()).unwrap();
@@ -295,11 +295,11 @@ fn both_flows_of_a_nat_race_are_kept_and_each_ends_once() {
                 !setup.has(&silent.loser()),
                 "no event tells of it until its end"
             );
-            // An event that says that a mark was set is the first of the second flow.
+            // The first event of the second flow reports that a mark was set.
             let marked = racer.race(true);
             setup.turn_until(|this| this.has(&marked.loser()));
             if is_lossy {
-                setup.mirror.note_unreadable(); // a dump has the first flows alone
+                setup.mirror.note_unreadable(); // a dump shows the first flows only
                 assert!(!setup.mirror.is_synced());
             }
             let winners = [&silent, &marked].map(Race::winner);
@@ -324,7 +324,7 @@ fn both_flows_of_a_nat_race_are_kept_and_each_ends_once() {
                 let lifetimes = setup.of(loser);
                 assert_eq!(lifetimes.len(), 1, "{:#?}", setup.lifetimes);
                 let [begin, end] = [&lifetimes[0].new, &lifetimes[0].destroy];
-                // Its beginning has no event, its end has one.
+                // Its beginning causes no event, its end causes one.
                 assert!(
                     begin == &[true] && end == &[false],
                     "{:#?}",

@@ -1,4 +1,5 @@
-//! Requests to conntrack, and what conntrack(8) says of the same flows: in a namespace of each test's own.
+//! Requests to conntrack, compared with what conntrack(8) prints about the same flows. Each test has its own
+//! namespace.
 
 mod common;
 
@@ -23,7 +24,7 @@ fn requests() -> Requests {
     Requests::open().expect("a requester")
 }
 
-/// Runs conntrack(8). None: it is not here.
+/// Runs conntrack(8). None: it is not installed.
 fn conntrack(arguments: &str) -> Option<String> {
     let arguments: Vec<_> = arguments.split_whitespace().collect();
     let output = common::run("conntrack", &arguments)?;
@@ -32,7 +33,7 @@ fn conntrack(arguments: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs the test only where conntrack(8) is.
+/// Runs the test if conntrack(8) is installed.
 macro_rules! needs_conntrack {
     ($name:literal) => {
         if common::run("conntrack", &["--version"]).is_none() {
@@ -65,7 +66,7 @@ fn echo(icmp_type: u8) -> Layer4 {
     }
 }
 
-/// Flows of each family, protocol, zone, mark and status that the filters tell apart.
+/// Flows of each family, protocol, zone, mark and status that the filters distinguish.
 fn some_of_each() -> Vec<NewFlow<'static>> {
     let udp_v6 = tuple("fd00::1", "fd00::2", UDP, ports(5, 53));
     let tcp = tuple("10.0.0.1", "10.0.0.2", TCP, ports(40_000, 443));
@@ -88,7 +89,7 @@ fn some_of_each() -> Vec<NewFlow<'static>> {
     ]
 }
 
-/// What stands behind the timeout in a line of `conntrack -L -o id`, but for flags and references.
+/// What follows the timeout in a line of `conntrack -L -o id`, without flags and references.
 fn written(flow: &Flow<'_>) -> String {
     let mut line = String::new();
     let zone = flow.zone.map(|zone| (zone.direction, zone.id));
@@ -122,7 +123,7 @@ fn written(flow: &Flow<'_>) -> String {
     line
 }
 
-/// The same of each line of conntrack(8).
+/// The part of each line of conntrack(8) that [`line`] gives for a flow.
 fn listed(arguments: &str) -> Vec<String> {
     let output = conntrack(arguments).expect("conntrack");
     let mut lines: Vec<_> = output.lines().map(values_of).collect();
@@ -193,7 +194,7 @@ fn each_filter_brings_those_it_picks_and_no_other() {
     ] {
         assert_eq!(dumped(&mut requests, &filter).len(), count, "{filter:?}");
     }
-    // The same that conntrack(8) picks.
+    // conntrack(8) picks the same flows.
     for (filter, arguments) in [
         (all().family(Family::INET).zone(5), "-L -f ipv4 -w 5 -o id"),
         (
@@ -218,7 +219,7 @@ fn the_kernel_itself_picks_by_zone_mark_and_status() {
     }
     let mut requests = requests();
     create_some_of_each(&mut requests);
-    // (attribute, value, count): CTA_ZONE, CTA_MARK, CTA_STATUS with CTA_STATUS_MASK the same.
+    // (attribute, value, count): CTA_ZONE, CTA_MARK, CTA_STATUS with CTA_STATUS_MASK of the same value.
     for (attribute, value, count) in [(18, 5, 2), (8, 0x17, 2), (3, status::ASSURED, 1)] {
         let dump = requests.requester().dump(
             0x101,
@@ -259,11 +260,11 @@ fn flows_are_looked_up_one_by_one_and_many_at_once() {
     for missing in [key(udp(9)), key(udp(3)), in_zone_7] {
         assert_eq!(requests.get(&missing, |_| ()).unwrap(), None, "{missing:?}");
     }
-    // By the reply's tuple the kernel finds a flow too, which is another than was asked for.
+    // The kernel also finds a flow by its reply tuple. That flow is not the one asked for.
     let reversed = udp(1).reversed().unwrap();
     assert_eq!(requests.get(&key(reversed), |_| ()).unwrap(), None);
 
-    // More than go into one datagram, or are built at a time; each third is there.
+    // These are more than one datagram holds, and more than are built at a time. Every third exists.
     let mut batch = Batch::new();
     for port in (0..6000).step_by(3) {
         let flow = NewFlow::new(udp(10_000 + port), 600);
@@ -300,8 +301,8 @@ fn flows_are_looked_up_one_by_one_and_many_at_once() {
 }
 
 #[test]
-fn what_is_made_is_as_it_was_asked_for() {
-    needs_conntrack!("what_is_made_is_as_it_was_asked_for");
+fn flows_are_added_as_they_were_asked_for() {
+    needs_conntrack!("flows_are_added_as_they_were_asked_for");
     let mut requests = requests();
     let tcp = tuple("10.0.0.1", "10.0.0.2", TCP, ports(40_000, 443));
     let flow = NewFlow::new(tcp, 500)
@@ -323,7 +324,7 @@ fn what_is_made_is_as_it_was_asked_for() {
         again.to_string().starts_with("make a conntrack entry: "),
         "{again}"
     );
-    // An ICMP answer begins no flow.
+    // An ICMP answer cannot begin a flow.
     let answer = NewFlow::new(tuple("10.0.0.1", "10.0.0.2", ICMP, echo(3)), 5);
     let refused = requests.add(&answer).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
@@ -367,7 +368,7 @@ fn an_id_keeps_another_flow_of_the_same_tuple_from_being_removed() {
     assert!(requests.get(&key(udp(1)), |_| ()).unwrap().is_some());
     assert!(requests.delete(&key(udp(1)), Some(id)).unwrap());
     assert!(requests.get(&key(udp(1)), |_| ()).unwrap().is_none());
-    // Of two that differ in their zones only the one goes.
+    // Of two flows that differ only in their zones, one is deleted.
     for zone in [1, 2] {
         let flow = NewFlow::new(udp(1), 600).zone(Zone::new(zone, ZoneDirection::Both));
         requests.add(&flow).expect("made");
@@ -382,7 +383,7 @@ fn an_id_keeps_another_flow_of_the_same_tuple_from_being_removed() {
 }
 
 #[test]
-fn a_flow_is_changed_in_what_was_asked_for_alone() {
+fn only_what_was_asked_for_changes_in_a_flow() {
     let mut requests = requests();
     let tcp = tuple("10.0.0.1", "10.0.0.2", TCP, ports(1, 80));
     let flow = NewFlow::new(tcp, 100).tcp_state(1).mark(0xff);
@@ -413,7 +414,7 @@ fn a_flow_is_changed_in_what_was_asked_for_alone() {
     let (_, mark, state_after, bits_after) = look(&mut requests);
     assert_eq!((mark, state_after, bits_after), (Some(0), state, bits));
 
-    // A bit that the flow has cannot be taken from it.
+    // A status bit that the flow has cannot be removed.
     let without = FlowChange::new().status(status::ASSURED);
     let refused = requests.update(&key(tcp), &without).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EBUSY));
@@ -451,7 +452,7 @@ fn a_flush_removes_what_its_filter_picks() {
 #[test]
 fn an_older_kernels_flush_removes_nothing_that_it_does_not_pick_by() {
     if kernel() >= (6, 8) {
-        return; // It picks by the zone: see above.
+        return; // It filters by zone: see above.
     }
     let mut requests = requests();
     create_some_of_each(&mut requests);
@@ -483,7 +484,7 @@ fn translated_flows_are_made_with_the_reply_that_fits() {
     let dst = requests.get(&key(udp(2)), |flow| flow.nat().and_then(|nat| nat.dst));
     let dst = dst.unwrap().flatten().expect("a translated destination");
     assert_eq!((dst.address, dst.port), (server, Some(53)));
-    // Told by the reply's tuple.
+    // Visible in the reply tuple.
     let reply = tuple("10.0.0.2", "10.0.0.7", UDP, ports(53, 3));
     requests
         .add(&NewFlow::new(udp(3), 600).reply(reply))
@@ -517,7 +518,7 @@ fn labels_are_set_and_cleared_where_a_rule_uses_some() {
     assert_eq!(labels(&mut requests), [40, 127]);
 }
 
-/// `enum ctattr_tuple`, of IPv4 with ports.
+/// The attributes of `enum ctattr_tuple` for IPv4 with ports.
 fn put_tuple<'a>(request: MessageBuilder<'a>, number: u16, of: &Tuple) -> MessageBuilder<'a> {
     let octets = |address| match address {
         IpAddr::V4(address) => address.octets(),
@@ -537,7 +538,7 @@ fn put_tuple<'a>(request: MessageBuilder<'a>, number: u16, of: &Tuple) -> Messag
 }
 
 #[test]
-fn helpers_and_expectations_are_told_as_conntrack_tells_them() {
+fn helpers_and_expectations_are_those_that_conntrack_prints() {
     needs_conntrack!("helpers_and_expectations");
     let mut requests = requests();
     let control = tuple("10.0.0.1", "10.0.0.2", TCP, ports(40_000, 21));
@@ -591,11 +592,11 @@ fn helpers_and_expectations_are_told_as_conntrack_tells_them() {
 }
 
 #[test]
-fn statistics_are_those_that_conntrack_shows() {
-    needs_conntrack!("statistics_are_those_that_conntrack_shows");
+fn statistics_are_those_that_conntrack_prints() {
+    needs_conntrack!("statistics_are_those_that_conntrack_prints");
     let mut requests = requests();
     create_some_of_each(&mut requests);
-    // What raises a counter: an entry that is there, and packets of no flow.
+    // Two things raise a counter: adding an entry that exists, and packets without a flow.
     let table = requests.table_statistics().unwrap();
     assert_eq!(table.entry_count, 10);
     assert_eq!(conntrack("-C").unwrap().trim(), "10");

@@ -1,5 +1,5 @@
-//! A program that goes to the background with an engine in hand, all in safe code: each call is an error that says why, and
-//! nothing of the child's memory is touched.
+//! A program with an engine goes to the background, in safe code only. Each call of the child is an error that says
+//! why, and the child's memory stays as it is.
 #![forbid(unsafe_code)]
 
 use std::env;
@@ -14,7 +14,7 @@ use nlring::{
     StopHandle, Turn,
 };
 
-/// Tells a run of this program that it is one test's, and free to go to the background.
+/// Set in a run of this program that belongs to one test, and may go to the background.
 const ALONE: &str = "NLRING_TEST_ALONE";
 /// `RTNLGRP_NOTIFY`, to which the kernel sends nothing.
 const SILENT_GROUP: u32 = 2;
@@ -23,19 +23,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 type Test = fn(Backend, bool);
 
-/// Runs a test in a process of its own, since daemon(3) ends the one that calls it.
+/// Runs a test in a process of its own, because daemon(3) ends the process that calls it.
 fn run(name: &str, test: Test, backend: Backend) {
     if env::var_os(ALONE).is_some() {
         let is_pollable = env::var(ALONE).is_ok_and(|value| value == "pollable");
         test(backend, is_pollable);
         println!("{DONE}");
-        process::exit(0); // the test runner has stayed with the parent
+        process::exit(0); // the test runner stayed in the parent
     }
     for alone in ["plain", "pollable"] {
         let output = Command::new(env::current_exe().expect("this program"))
             .args(["--exact", name, "--nocapture"])
             .env(ALONE, alone)
-            .output() // until the background process, too, has closed its output
+            .output() // until the background process has closed its output too
             .expect("this program runs");
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(
@@ -77,7 +77,7 @@ on_each_backend!(
     a_panic_of_a_callback_that_forked,
 );
 
-/// Goes to the background, where a watchdog makes an end of it.
+/// Goes to the background, where a watchdog ends the process.
 fn daemon() {
     nix::unistd::daemon(true, true).expect("a background process");
     thread::spawn(|| {
@@ -94,7 +94,7 @@ fn socket() -> Socket {
         .expect("a socket")
 }
 
-/// Has the kernel send an acknowledgement to this socket.
+/// Makes the kernel send an acknowledgement to this socket.
 fn make_one_come(socket: &Socket) {
     let mut request = Vec::new();
     MessageBuilder::new(&mut request, NOOP, flags::REQUEST | flags::ACK)
@@ -127,8 +127,8 @@ fn poll(running: &mut Running) -> nlring::Result<Turn<()>> {
     running.poll(Some(Duration::ZERO), |_, _| ControlFlow::Continue(()))
 }
 
-/// Takes memory in the sizes of a ring's queues and buffers, so that some of it lies where they were. Runs `f`, and asserts
-/// that nothing of it has changed.
+/// Allocates memory in the sizes of a ring's queues and buffers, so that some of it lies where they were. Runs `f`,
+/// and asserts that this memory has not changed.
 fn assert_touches_no_memory(f: impl FnOnce()) {
     const SIZES: [usize; 7] = [
         4 << 10,
@@ -149,7 +149,7 @@ fn assert_touches_no_memory(f: impl FnOnce()) {
     }
 }
 
-/// That the child can build an engine of its own, and receive by it.
+/// Asserts that the child can build an engine of its own and receive with it.
 fn assert_works_here(backend: Backend, is_pollable: bool) {
     let mut engine = Engine::builder()
         .backend(backend)

@@ -1,4 +1,4 @@
-//! However an engine ends, each datagram that the kernel had for it is delivered or counted.
+//! However an engine ends, it delivers or counts each datagram that the kernel had for it.
 
 mod common;
 
@@ -60,7 +60,7 @@ fn finish_delivers_all_that_is_queued(backend: Backend) {
     assert!(sequences_left(&ended.socket).is_empty());
 }
 
-/// Drops that happened while nobody turned are told by `finish` itself.
+/// `finish` reports the drops that happened while nobody turned.
 fn finish_reads_the_drops_last(backend: Backend) {
     own_namespace();
     let (running, _) = engine_with_listener(backend, 2048);
@@ -107,12 +107,12 @@ fn what_is_left_after_a_break_is_unread(backend: Backend) {
 fn a_callback_that_is_too_slow_leaves_the_rest_unread(backend: Backend) {
     own_namespace();
     let (running, id) = engine_with_listener(backend, 256 << 20);
-    Source::new(64).send_many(10_000, None); // what is left is counted in half a second, also by a slow machine
+    Source::new(64).send_many(10_000, None); // even a slow machine counts the rest in half a second
     let start = Instant::now();
     let mut tally = Tally::default();
     let finished = running.finish(|event, _| {
         tally.note(event);
-        std::thread::sleep(Duration::from_millis(20)); // a list: 10,000 take three seconds
+        std::thread::sleep(Duration::from_millis(20)); // for each list: 10,000 take three seconds
         ControlFlow::<()>::Continue(())
     });
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
@@ -159,7 +159,7 @@ fn discard_counts_what_is_queued(backend: Backend) {
     }
 }
 
-/// Taken off the queue, not handed over.
+/// These datagrams were received, but not delivered.
 fn discard_counts_what_is_in_hand(backend: Backend) {
     own_namespace();
     let (mut running, _) = engine_with_listener(backend, 64 << 20);
@@ -258,7 +258,7 @@ fn nothing_is_received_after_a_stop_until_the_end(backend: Backend) {
     assert_eq!(finished.sockets[0].statistics.received, 10);
 }
 
-/// A sender that never pauses does not keep an engine from ending.
+/// A sender that never pauses does not prevent the end of an engine.
 fn run_ends_soon_under_load(backend: Backend) {
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, 32 << 20);
@@ -287,14 +287,14 @@ fn run_ends_soon_under_load(backend: Backend) {
     });
     let late = stopped_at.unwrap().elapsed();
     assert_eq!(outcome.unwrap(), None);
-    assert!(late < Duration::from_secs(4), "{late:?}"); // 2, where nobody else needs the cores
+    assert!(late < Duration::from_secs(4), "{late:?}"); // 2 if nobody else needs the cores
     let at_end = running.statistics(id).unwrap();
     let finished = running.finish(|event, _| {
         tally.note(event);
         ControlFlow::<()>::Continue(())
     });
     assert!(stopped_at.unwrap().elapsed() < SOON);
-    // They go on sending, and nobody hears it.
+    // The senders continue, and nobody listens.
     let at_finish = sent.load(Ordering::Relaxed);
     while sent.load(Ordering::Relaxed) < at_finish + 1000 {
         std::thread::yield_now();
@@ -314,14 +314,14 @@ fn run_ends_soon_under_load(backend: Backend) {
     assert!(sequences_left(&finished.sockets[0].socket).is_empty());
 }
 
-/// The sender ends and stops the engine, which is far behind.
+/// The sender ends and stops the engine, which has a full queue.
 fn a_run_that_is_stopped_with_a_full_queue_counts_exactly(backend: Backend) {
     own_namespace();
     for recv_buffer_bytes in [128 << 20, 4096] {
         let (mut running, id) = engine_with_listener(backend, recv_buffer_bytes);
         let stop = running.stop_handle();
         let sender = std::thread::spawn(move || {
-            Source::new(64).send_many(20_000, None); // as many as a slow machine counts in half a second
+            Source::new(64).send_many(20_000, None); // even a slow machine counts these in half a second
             stop.stop();
         });
         let mut tally = Tally::default();

@@ -1,4 +1,4 @@
-//! The largest and smallest numbers that safe code can pass: what is accepted works, and nothing overflows.
+//! The largest and smallest numbers that safe code can pass. Those that are accepted work, and nothing overflows.
 #![forbid(unsafe_code)]
 
 use std::ops::ControlFlow;

@@ -1,5 +1,5 @@
-//! Where io_uring is denied the engine receives without it, and says why. Seccomp filters stay for ever, so each is set
-//! on a process of its own: this test binary again, which then runs one test.
+//! If io_uring is denied, the engine receives without it, and reports why. A process cannot remove a seccomp filter,
+//! so each test runs this test binary again, in a process that has the filter.
 #![allow(unsafe_code)] // seccomp(2)
 #![allow(clippy::cast_possible_truncation)] // BPF's fields are small
 
@@ -14,15 +14,15 @@ use common::{
 };
 use nlring::{Backend, Engine, ErrorKind};
 
-/// Its value is the errno with which io_uring is denied.
+/// The variable's value is the errno with which io_uring is denied.
 const VARIABLE: &str = "NLRING_TEST_DENIED_WITH";
 
 const IO_URING_SETUP: u32 = 425;
 const IO_URING_ENTER: u32 = 426;
 const IO_URING_REGISTER: u32 = 427;
 
-/// A classic BPF program that answers `errno` to these system calls and allows the rest. It looks at no architecture:
-/// it is no protection, only a test.
+/// A classic BPF program that answers `errno` to these system calls and allows the others. It ignores the
+/// architecture, because it protects nothing.
 fn filter(calls: &[u32], errno: i32) -> Vec<libc::sock_filter> {
     const RETURN_ALLOW: u32 = 0x7fff_0000;
     const RETURN_ERRNO: u32 = 0x0005_0000;
@@ -51,7 +51,7 @@ fn filter(calls: &[u32], errno: i32) -> Vec<libc::sock_filter> {
     program
 }
 
-/// Runs one test of this binary where these calls are denied.
+/// Runs one test of this binary in a process in which these calls are denied.
 fn run_denied(test: &str, calls: &[u32], errno: i32) {
     let program = filter(calls, errno);
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -106,7 +106,7 @@ fn only_the_set_up_denied() {
     );
 }
 
-/// The ring can be made, and then not be used: a version or a probe would have said yes.
+/// The ring can be created but not used. A check of the version or a probe would find nothing wrong.
 #[test]
 fn only_entering_denied() {
     for errno in [libc::EPERM, libc::ENOSYS] {
@@ -141,7 +141,7 @@ fn receives(backend: Backend) -> String {
     running.backend_reason().to_owned()
 }
 
-/// Does nothing by itself: the tests above run it in a process of its own.
+/// The tests above run this one in a process of its own. By itself it does nothing.
 #[test]
 fn in_a_process_where_it_is_denied() {
     let Ok(errno) = std::env::var(VARIABLE) else {
@@ -177,13 +177,13 @@ fn in_a_process_where_it_is_denied() {
 }
 
 #[test]
-fn auto_takes_the_best_where_it_is_allowed() {
+fn auto_takes_the_best_backend_that_is_allowed() {
     own_namespace();
     match Engine::builder().backend(Backend::Multishot).build() {
         Ok(engine) => assert_eq!(engine.backend(), Backend::Multishot),
         Err(error) => {
             return common::skip(
-                "auto_takes_the_best_where_it_is_allowed",
+                "auto_takes_the_best_backend_that_is_allowed",
                 &error.to_string(),
             );
         }
@@ -224,7 +224,7 @@ fn the_depth_of_a_chain_is_checked() {
     }
 }
 
-/// No size of the completion queue makes the machine look unable.
+/// The engine takes a backend for unavailable at no size of the completion queue.
 #[test]
 fn any_size_of_the_completion_queue_works() {
     own_namespace();

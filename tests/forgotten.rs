@@ -1,4 +1,5 @@
-//! Safe code may forget a value instead of dropping it. What the kernel was lent then stays lent, and it writes nowhere else.
+//! Safe code may forget a value instead of dropping it. The kernel then keeps the memory that it was lent, and writes
+//! nowhere else.
 #![forbid(unsafe_code)]
 
 use std::mem;
@@ -16,7 +17,7 @@ const BACKENDS: [Backend; 3] = [
     Backend::Recvmmsg,
 ];
 
-/// Has the kernel send `count` acknowledgements to this socket.
+/// Makes the kernel send `count` acknowledgements to this socket.
 fn make_some_come(socket: &Socket, count: u32) {
     for _ in 0..count {
         let mut request = Vec::new();
@@ -43,7 +44,8 @@ fn engine(backend: Backend) -> (Running, Socket) {
     (running, duplicate)
 }
 
-/// Memory of all sizes that might lie where an engine's lay. Returns whether all of it is as it was written after `f`.
+/// Allocates memory of all sizes, some of which may lie where an engine's lay. Returns whether it is unchanged after
+/// `f`.
 fn stays_as_it_was(f: impl FnOnce()) -> bool {
     let taken: Vec<Vec<u8>> = (0..64)
         .map(|index| vec![0x5a; 4096 << (index % 9)])
@@ -62,7 +64,7 @@ fn a_forgotten_engine_writes_into_nobodys_memory() {
             assert!(is_intact, "{backend}, on its thread");
             duplicate
         });
-        // Its thread has ended, and with it the receives.
+        // The engine's thread has ended, and its receives with it.
         let duplicate = thread.join().expect("a thread that ends");
         let is_intact = stays_as_it_was(|| make_some_come(&duplicate, 50));
         assert!(is_intact, "{backend}, afterwards");
@@ -79,13 +81,13 @@ fn a_dropped_engine_writes_into_nobodys_memory() {
             stays_as_it_was(|| make_some_come(&duplicate, 50)),
             "{backend}"
         );
-        // What comes after the end is the socket's, so the receives have ended.
+        // Datagrams that come now stay in the socket, so the receives have ended.
         let mut buffer = [0; 64];
         let mut left_count = 50;
         while left_count > 0 {
             match duplicate.recv(&mut buffer, RecvFlags::DONT_WAIT) {
                 Ok(_) => left_count -= 1,
-                // The kernel was still clearing up.
+                // The kernel had not finished the cleanup.
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
                 Err(error) => panic!("{backend}, {left_count} left: {error}"),
             }

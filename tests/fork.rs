@@ -1,5 +1,5 @@
-//! A forked child has the descriptors of its parent's engine in common with it. Whatever the child does, the parent's engine
-//! goes on as if there was none.
+//! A forked child shares the descriptors of its parent's engine. Whatever the child does, the parent's engine goes on
+//! undisturbed.
 #![allow(unsafe_code)] // fork(2)
 
 mod common;
@@ -15,7 +15,7 @@ use nlring::{Backend, Engine, ErrorKind, Running, SocketId, Turn};
 
 on_each_backend!(a_child_does_not_disturb_its_parents_engine);
 
-/// Forks, runs `f` in the child, and awaits its end. `f` must not return what is left to be dropped.
+/// Forks, runs `f` in the child, and awaits the child's end. `f` must return nothing that would have to be dropped.
 fn in_a_child(f: impl FnOnce()) {
     // SAFETY: the child is a copy of this thread only. It uses the allocator, which glibc makes safe after a fork, and no
     // lock of this program's that another thread may have held; it leaves by _exit(2), so it runs nobody's destructors.
@@ -33,7 +33,7 @@ fn in_a_child(f: impl FnOnce()) {
     assert_eq!(status, 0, "how the child has ended");
 }
 
-/// All that a child can try with an engine that is not its own.
+/// Everything that a child can try with its parent's engine.
 fn try_everything(mut running: Running, id: SocketId) {
     running.stop_handle().stop();
     let forked = |kind| assert_eq!(kind, ErrorKind::Forked);
@@ -60,7 +60,8 @@ fn a_child_does_not_disturb_its_parents_engine(backend: Backend) {
         in_a_child(|| try_everything(slot.take().expect("an engine"), id));
         let mut running = slot.take().expect("an engine, still, in the parent");
         assert_eq!(running.socket(id).unwrap().groups().unwrap(), [1]);
-        // Enough to use each buffer again: the kernel and the parent still share the ring that lends them.
+        // These are enough to use each buffer again, which shows that the kernel and the parent still share the
+        // buffer ring.
         for batch in 1..=60 {
             source.send_many(100, None);
             turn_until(&mut running, &mut tally, |_, tally| {
@@ -72,7 +73,7 @@ fn a_child_does_not_disturb_its_parents_engine(backend: Backend) {
             ControlFlow::<()>::Continue(())
         });
         assert_eq!(turn.unwrap(), Turn::Idle, "not stopped by the child");
-        // A stop of its own ends a wait.
+        // The parent's own stop ends a wait.
         let stop = running.stop_handle();
         let stopper = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));

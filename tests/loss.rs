@@ -1,4 +1,4 @@
-//! What the kernel drops is counted exactly, and told; and what only looks like a loss is not.
+//! The engine counts exactly what the kernel drops and reports it, and does not report what only looks like a loss.
 
 mod common;
 
@@ -20,7 +20,7 @@ on_each_backend!(
     a_full_completion_queue_loses_nothing,
 );
 
-/// The least the kernel takes: room for a few datagrams.
+/// The smallest receive buffer that the kernel grants: room for a few datagrams.
 const TINY_BYTES: usize = 2048;
 
 fn received_and_dropped_are_what_was_sent(backend: Backend) {
@@ -28,7 +28,7 @@ fn received_and_dropped_are_what_was_sent(backend: Backend) {
     let (mut running, id) = engine_with_listener(backend, TINY_BYTES);
     let mut source = Source::new(200);
     let mut tally = Tally::default();
-    source.send_many(1000, None); // nobody receives meanwhile: most of them are lost for certain
+    source.send_many(1000, None); // nobody receives meanwhile, so most of them are lost
     turn_until(&mut running, &mut tally, |_, tally| !tally.lost.is_empty());
     let sender = std::thread::spawn(move || {
         source.send_many(100_000, None);
@@ -90,7 +90,7 @@ fn a_loss_is_the_loss_of_its_socket_alone(backend: Backend) {
     assert_eq!(tally.lost_count(), of(tiny).dropped);
 }
 
-/// All datagrams that came are delivered by the first turn; what was lost behind them must not wait for another.
+/// The first turn delivers all datagrams that came. It must also report those that were lost behind them.
 fn a_loss_without_any_later_datagram_is_told(backend: Backend) {
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, TINY_BYTES);
@@ -102,7 +102,7 @@ fn a_loss_without_any_later_datagram_is_told(backend: Backend) {
     });
 }
 
-/// An opened socket drops also while no engine has it; whoever receives from it next tells of that.
+/// A socket also drops datagrams while no engine has it. The next engine that receives from it reports them.
 fn losses_before_the_engine_and_between_two_are_told_once(backend: Backend) {
     own_namespace();
     let mut socket = listener(TINY_BYTES);
@@ -110,7 +110,7 @@ fn losses_before_the_engine_and_between_two_are_told_once(backend: Backend) {
     let (mut received, mut dropped) = (0, 0);
     let mut reported = 0;
     for round in 0..4 {
-        source.send_many(200, None); // nobody has it
+        source.send_many(200, None); // no engine has it
         let (mut running, id) = start(&Engine::builder().backend(backend), socket, any_sender());
         source.send_many(200, None);
         let mut tally = Tally::default();
@@ -166,7 +166,7 @@ fn a_sockets_own_counter_never_goes_back(backend: Backend) {
     assert_eq!(u64::from(ended.socket.drops().unwrap()), dropped);
 }
 
-/// The kernel may try again, so it is told of apart.
+/// The kernel may try again, so this is a notice of its own.
 fn a_failed_delivery_that_the_sender_learns_of_is_no_loss(backend: Backend) {
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, TINY_BYTES);
@@ -186,7 +186,7 @@ fn a_failed_delivery_that_the_sender_learns_of_is_no_loss(backend: Backend) {
     assert_eq!(told, statistics.delivery_failures);
 }
 
-/// The first meaning of -ENOBUFS: the buffers ran out.
+/// ENOBUFS in its first meaning: the engine's buffers ran out.
 fn one_buffer_loses_nothing(backend: Backend) {
     own_namespace();
     let (mut running, id) = start(
@@ -218,7 +218,7 @@ fn one_buffer_loses_nothing(backend: Backend) {
     }
 }
 
-/// The second meaning of -ENOBUFS.
+/// ENOBUFS in its second meaning: the socket's receive queue overran.
 fn an_overrun_that_is_reported_as_an_error_is_a_loss_and_no_starvation(backend: Backend) {
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, TINY_BYTES);
@@ -238,7 +238,7 @@ fn an_overrun_that_is_reported_as_an_error_is_a_loss_and_no_starvation(backend: 
             after.received > before.received,
             "round {round}: it goes on, {after:?}"
         );
-        turn_until_idle(&mut running, &mut tally); // empty: congested no longer
+        turn_until_idle(&mut running, &mut tally); // empty, so no longer congested
     }
     let statistics = running.statistics(id).unwrap();
     assert_eq!(statistics.starved, 0);

@@ -1,4 +1,4 @@
-//! Datagrams of other network namespaces are told from those of the own, on each backend.
+//! On each backend, datagrams of other network namespaces are distinguished from those of the own namespace.
 
 mod common;
 
@@ -15,7 +15,7 @@ on_each_backend!(
 
 const NSID: i32 = 42;
 
-/// A namespace beside this one, which it knows as [`NSID`]. What is sent to it sets its loopback interface up or down.
+/// Another namespace, which this one knows as [`NSID`].
 struct Peer {
     orders: mpsc::Sender<bool>,
     done: mpsc::Receiver<()>,

@@ -1,4 +1,4 @@
-//! What safe code can ask of a socket by numbers stays inside the memory it names.
+//! Whatever option or flag safe code passes to a socket, the kernel writes only into the memory that was lent.
 
 mod common;
 
@@ -15,7 +15,8 @@ const ACCEPT: libc::sock_filter = libc::sock_filter {
     k: u32::MAX,
 };
 const CANARY: u8 = 0xa5;
-/// What is lent to the kernel, and what lies behind it: eight times as much, the largest unit that it counts an option in.
+/// The memory lent to the kernel, and the memory behind it: eight times as much, because the kernel counts some
+/// options in units of up to 8 bytes.
 const LENT_BYTES: usize = 64;
 const ALL_BYTES: usize = 9 * LENT_BYTES;
 
@@ -41,7 +42,7 @@ fn no_option_is_written_behind_its_slice() {
             }
         }
     }
-    // Those that a collector needs are among those that answer.
+    // The options that a collector needs are among those that work.
     for needed in [
         (libc::SOL_SOCKET, libc::SO_RCVBUF),
         (libc::SOL_SOCKET, libc::SO_MEMINFO),
@@ -104,7 +105,7 @@ fn no_flag_of_a_receive_is_written_behind_its_buffer() {
     }
 }
 
-/// Credentials and security labels come behind the group and the namespace, and find no room.
+/// Credentials and security labels come after the group and the namespace, and there is no room for them.
 fn more_control_data_than_there_is_room_for(backend: Backend) {
     own_namespace();
     let socket = listener(1 << 20);

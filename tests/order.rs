@@ -1,4 +1,4 @@
-//! Messages of one socket arrive in the kernel's order, on each backend, slow and fast.
+//! On each backend, messages of one socket arrive in the kernel's order, slow and fast.
 
 mod common;
 
@@ -52,7 +52,7 @@ fn receive_in_order(backend: Backend, count: u32, per_second: Option<u32>) {
         });
         match turn.unwrap() {
             Turn::Delivered => last_at = Instant::now(),
-            // A wait may end early to read the drop counters, if the sender gets no core.
+            // A waa wait may end early to read the drop counters, if the sender gets no core.
             turn => assert!(last_at.elapsed() < PATIENCE, "{turn:?} at {next}"),
         }
         if next % 64 == 0 {

@@ -1,4 +1,4 @@
-//! The engine's descriptor under epoll: readable when there is something to do, and not for ever.
+//! The engine's descriptor under epoll is readable while there is something to do, and only then.
 
 #![allow(unsafe_code)] // epoll(7)
 
@@ -63,7 +63,7 @@ impl Epoll {
         Self::of(running.pollable_fd().expect("it is pollable"), false)
     }
 
-    /// Whether it becomes readable within this time.
+    /// Whether the descriptor becomes readable within this time.
     fn wait(&self, timeout: Duration) -> bool {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         loop {
@@ -109,7 +109,7 @@ fn drive(running: &mut Running, tally: &mut Tally, epoll: &Epoll, done: impl Fn(
     }
 }
 
-/// Turns while it is readable: a few turns for nothing are allowed, then it must be quiet.
+/// Turns while the descriptor is readable. A few turns may find nothing; after them it must be quiet.
 #[track_caller]
 fn assert_becomes_quiet(running: &mut Running, epoll: &Epoll) {
     let mut spurious = 0;
@@ -206,7 +206,7 @@ fn readable_for_a_stop(backend: Backend) {
     assert_eq!(turn(&mut running, &mut Tally::default()), Turn::Stopped);
 }
 
-/// Datagrams that come while a turn drains, goes on or ends must each wake again: 20,000 chances to miss one.
+/// A datagram that comes while a turn drains, delivers or ends must wake again. There are 20,000 chances to miss one.
 fn no_wake_up_is_lost(backend: Backend) {
     own_namespace();
     for edge_triggered in [false, true] {
@@ -319,7 +319,7 @@ fn a_removal_by_the_callback_wakes(backend: Backend) {
     assert_eq!(messages, 1);
 }
 
-/// What was dropped is told when the wake-ups for the datagrams before it are served.
+/// A loss is reported once the wake-ups for the datagrams before it are served.
 fn a_loss_wakes(backend: Backend) {
     own_namespace();
     let (mut running, id) = start(

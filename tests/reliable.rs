@@ -1,4 +1,4 @@
-//! A reliable socket gets every DESTROY of conntrack, though its receive buffer holds but a few.
+//! A reliable socket gets every DESTROY event of conntrack, even though its receive buffer holds only a few.
 
 mod common;
 
@@ -20,10 +20,10 @@ on_each_backend!(
 );
 
 const FLOW_COUNT: u32 = 2000;
-/// Room for some thirty events.
+/// Room for about thirty events.
 const TINY_BYTES: usize = 16 << 10;
 
-/// What was heard of the flows' ends.
+/// The ends of flows that were received.
 #[derive(Default)]
 struct Heard {
     distinct: HashSet<Ipv4Addr>,
@@ -32,7 +32,7 @@ struct Heard {
 }
 
 impl Heard {
-    /// Takes an event, slowly.
+    /// Notes an event, slowly.
     fn note(&mut self, event: Event<'_>) {
         if let Event::Messages(_, list) = &event {
             for message in list {
@@ -70,7 +70,7 @@ fn put_tuple(tuple: MessageBuilder<'_>, src: Ipv4Addr, dst: Ipv4Addr) -> Message
         })
 }
 
-/// Makes entries over ctnetlink. (A flow tells of its end only where somebody listened when it began.)
+/// Makes entries. Each will have an event at its end, because somebody listens now.
 fn make_flows(requests: &Socket) {
     let dst = Ipv4Addr::new(198, 18, 0, 1);
     for number in 1..=FLOW_COUNT {
@@ -127,7 +127,7 @@ fn every_destroy_reaches_a_reliable_socket(backend: Backend) {
     assert!(statistics.delivery_failures > 1000, "{statistics:?}");
     let told: u64 = heard.tally.delayed.iter().map(|loss| loss.count).sum();
     assert_eq!(told, statistics.delivery_failures);
-    // No other socket was in the way, so none came twice.
+    // No other socket missed an event, so none came twice.
     assert_eq!(statistics.received, u64::from(FLOW_COUNT));
     assert_eq!(heard.destroy_count, FLOW_COUNT as usize);
 }

@@ -1,4 +1,4 @@
-//! Requests to the kernel, as it answers them: in a namespace of each test's own.
+//! Requests, and the kernel's answers. Each test has its own namespace.
 
 mod common;
 
@@ -18,7 +18,7 @@ const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 
-/// `struct rtmsg` of a unicast IPv4 route in the main table.
+/// `struct rtmsg` for a unicast IPv4 route in the main table.
 fn rtmsg(prefix_len: u8) -> [u8; 12] {
     [2, prefix_len, 0, 0, 254, 4, 253, 1, 0, 0, 0, 0]
 }
@@ -54,7 +54,7 @@ fn requester() -> Requester {
     requester
 }
 
-/// Adds so many addresses: a dump of them takes several datagrams.
+/// Adds `count` addresses. A dump of them takes several datagrams.
 fn add_addresses(requester: &mut Requester, count: u16) {
     let mut batch = Batch::new();
     for number in 0..count {
@@ -88,7 +88,7 @@ fn dump_addresses(
 }
 
 #[test]
-fn what_is_asked_for_is_done_when_it_returns() {
+fn a_request_is_done_when_it_returns() {
     let mut requester = requester();
     let create = flags::CREATE | flags::EXCL;
     let ask = requester.ask(RTM_NEWROUTE, create, |request| {
@@ -120,7 +120,7 @@ fn a_refusal_has_the_kernels_number_words_and_offset() {
         .unwrap_err();
     assert_eq!(again.raw_os_error(), Some(libc::EEXIST), "{again}");
 
-    // 10.0.0.1/24 has bits outside of its prefix.
+    // 10.0.0.1/24 has bits beyond its prefix.
     let wrong = requester
         .ask(RTM_NEWROUTE, create, |request| {
             route(request, [10, 0, 0, 1])
@@ -153,7 +153,7 @@ fn a_batch_ties_each_refusal_to_its_request() {
     let mut batch = Batch::new();
     assert!(batch.is_empty());
     for number in 0..300u16 {
-        // Each third one is the one before it once more.
+        // Every third request repeats the one before it.
         let [a, b] = (number - u16::from(number % 3 == 2)).to_be_bytes();
         batch
             .add(RTM_NEWROUTE, flags::CREATE | flags::EXCL, |request| {
@@ -177,7 +177,7 @@ fn a_batch_ties_each_refusal_to_its_request() {
     assert_eq!(count_routes(&mut requester), 200);
 }
 
-/// Those in the main table.
+/// The routes in the main table.
 fn count_routes(requester: &mut Requester) -> usize {
     let dump = requester.dump(
         RTM_GETROUTE,
@@ -194,7 +194,7 @@ fn count_routes(requester: &mut Requester) -> usize {
 #[test]
 fn a_batch_of_large_requests_goes_in_several_datagrams() {
     let mut requester = requester();
-    // The kernel passes over attributes that it does not know. 60 such requests do not fit into a send buffer at once.
+    // The kernel ignores unknown attributes. A send buffer does not hold 60 such requests at once.
     let padding = vec![0; 16 << 10];
     let mut batch = Batch::new();
     for number in 0..60 {
@@ -233,11 +233,11 @@ fn a_request_that_cannot_be_built_is_not_part_of_its_batch() {
     assert_eq!(refused, [(1, Some(libc::EEXIST))]);
 }
 
-/// Has the kernel drop every datagram for this socket, or none.
+/// Makes the kernel drop every datagram for this socket, or none.
 fn drop_all(socket: &Socket, on: bool) {
     if on {
         let program = libc::sock_filter {
-            code: 6, // BPF_RET | BPF_K: 0 is to drop
+            code: 6, // BPF_RET | BPF_K: 0 drops
             jt: 0,
             jf: 0,
             k: 0,
@@ -251,7 +251,7 @@ fn drop_all(socket: &Socket, on: bool) {
 }
 
 #[test]
-fn a_reply_that_does_not_come_is_a_time_out_and_the_next_request_goes_on() {
+fn a_reply_that_does_not_come_is_a_timeout_and_the_next_request_works() {
     let mut requester = requester();
     requester.set_timeout(Duration::from_millis(50));
     drop_all(requester.socket(), true);
@@ -302,7 +302,7 @@ fn replies_that_others_forge_do_not_arrive() {
 }
 
 #[test]
-fn what_is_left_of_earlier_replies_is_passed_over() {
+fn the_rest_of_earlier_replies_is_skipped() {
     let mut requester = requester();
     add_addresses(&mut requester, 2000);
     for read in [0, 1, 70] {
@@ -319,7 +319,7 @@ fn what_is_left_of_earlier_replies_is_passed_over() {
         assert_eq!(dump.items.len(), 2001, "after {read} replies were read");
         assert!(!dump.is_interrupted);
     }
-    // Any other request too, and its answer is the right one; so is a batch's.
+    // It allows other requests. A single request and a batch both get their own answers.
     begin_dump(&mut requester);
     let missing = requester.ask(RTM_GETLINK, 0, |request| {
         request.bytes(&[0; 16]).attribute_str_nul(3, "none")
@@ -380,7 +380,7 @@ fn replies_end_once_and_stay_at_their_end() {
     assert_eq!(left.unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
-/// Begins a dump of the IPv4 addresses, and leaves it at that.
+/// Begins a dump of the IPv4 addresses, and reads none of it.
 fn begin_dump(requester: &mut Requester) {
     let replies = requester.send(RTM_GETADDR, flags::DUMP, |request| {
         request.bytes(&[2, 0, 0, 0, 0, 0, 0, 0])
@@ -388,7 +388,7 @@ fn begin_dump(requester: &mut Requester) {
     assert!(replies.is_ok());
 }
 
-/// Adds and removes an address, which is a change to all dumps of addresses that are under way.
+/// Adds and removes an address, which interrupts all dumps of addresses that have begun.
 fn change_addresses(other: &mut Requester) {
     for (message_type, flags) in [(RTM_NEWADDR, flags::CREATE), (RTM_DELADDR, 0)] {
         other
@@ -447,7 +447,7 @@ fn an_interrupted_dump_is_begun_again() {
 }
 
 #[test]
-fn a_dump_under_constant_change_ends_and_says_so() {
+fn a_dump_under_constant_change_ends_with_an_error() {
     let mut requester = requester();
     add_addresses(&mut requester, 2500);
     let mut other = Requester::open(Protocol::ROUTE).unwrap();

@@ -1,4 +1,4 @@
-//! Requests where something is in the way: an entry larger than the kernel's buffer, strangers, a stop, no capability.
+//! Requests that meet an obstacle: an entry larger than the kernel's buffer, strangers, a stop, a missing capability.
 
 mod common;
 
@@ -16,14 +16,14 @@ const RTM_GETLINK: u16 = 18;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
-/// This many hops do not fit into the 3.7 KiB that a dump begins with on a new socket.
+/// A route with this many hops exceeds the 3.7 KiB with which a dump begins on a new socket.
 const MANY_HOPS: u16 = 240;
-/// This many IPv6 hops do not fit into the 32 KiB that a dump has at most.
+/// A route with this many IPv6 hops exceeds the 32 KiB that a dump has at most.
 const TOO_MANY_HOPS: u16 = 1200;
-/// This many IPv4 hops do not either.
+/// A route with this many IPv4 hops exceeds the 32 KiB too.
 const TOO_MANY_IPV4_HOPS: u16 = 2200;
 
-/// A namespace of the test's own with a device v0, and that device's index. None: there is no `ip` to make it with.
+/// Makes a namespace with a device v0, and returns the device's index. None: `ip` is not installed.
 fn device() -> Option<u32> {
     own_namespace();
     for command in [
@@ -47,7 +47,7 @@ fn device() -> Option<u32> {
     Some(links.expect("the links").items)
 }
 
-/// The first of a network's addresses that are gateways, and the prefix of a route.
+/// The prefix of a route, and the first of its gateways.
 fn addresses(family: Family) -> (Vec<u8>, u8, Vec<u8>) {
     if family == Family::INET {
         (vec![10, 0, 0, 0], 24, vec![192, 168, 7, 0])
@@ -116,7 +116,7 @@ fn the_first_dump_of_a_socket_has_a_large_entry_too() {
         let hops = dump_hops(&mut requests, family).expect("a dump");
         assert_eq!(hops, [usize::from(MANY_HOPS)]);
 
-        // A dump that a user asks for, in a batch and by itself.
+        // A dump in a batch, and one alone.
         let mut requester = Requester::open(Protocol::ROUTE).unwrap();
         let mut batch = Batch::new();
         let rtmsg = [family.into(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -161,7 +161,7 @@ fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_lat
              comes behind it: make it smaller (a route: give it fewer next hops)"
         );
     }
-    // Other requests, and dumps that do not meet it.
+    // Other requests work, and so do dumps that do not meet the entry.
     let found = requests.get("10.0.0.9".parse().unwrap(), |route| route.oif);
     assert_eq!(found.expect("a route"), Some(Some(device)));
     let buffer_bytes = requests.requester().socket().recv_buffer_bytes();
@@ -169,7 +169,7 @@ fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_lat
     let many = [usize::from(MANY_HOPS)];
     let hops = dump_hops(&mut requests, Family::INET).expect("a dump");
     assert_eq!(hops, many);
-    // A dump that is left before it comes to that entry.
+    // So does a dump that is abandoned before it meets the entry.
     let requester = requests.requester();
     let left = requester.send(RTM_GETROUTE, flags::DUMP, |request| request.bytes(&[0; 12]));
     assert!(left.unwrap().next_message().unwrap().is_some());
@@ -179,7 +179,7 @@ fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_lat
     assert!(dump_hops(&mut requests, all).is_err());
     change_route(RTM_DELROUTE, Family::INET6, device, 0);
     assert_eq!(dump_hops(&mut requests, all).expect("a dump"), many);
-    // The kernel's own error for an IPv4 route.
+    // For an IPv4 route the kernel reports an error itself.
     change_route(RTM_DELROUTE, Family::INET, device, 0);
     change_route(RTM_NEWROUTE, Family::INET, device, TOO_MANY_IPV4_HOPS);
     let error = dump_hops(&mut requests, all).unwrap_err();
@@ -187,10 +187,10 @@ fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_lat
     assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
 }
 
-/// Has the kernel drop acknowledgements for this socket, and nothing else.
+/// Makes the kernel drop acknowledgements for this socket, and nothing else.
 fn drop_acknowledgements(socket: &Socket) {
     let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    // The message's type, which is in host order, as the filter loads it: in network order.
+    // The message's type is in host order, and the filter loads it in network order.
     let error = u32::from(u16::from_be_bytes(nlring::message::ERROR.to_ne_bytes()));
     let program = [
         instruction(0x28, 0, 0, 4),        // BPF_LD | BPF_H | BPF_ABS
@@ -201,7 +201,7 @@ fn drop_acknowledgements(socket: &Socket) {
     common::attach_filter(socket, &program);
 }
 
-/// A link that there is not.
+/// A link that does not exist.
 fn ask_for_no_link(requester: &mut Requester) -> nlring::Result<()> {
     requester.ask(RTM_GETLINK, 0, |request| {
         request.bytes(&[0; 16]).attribute_str_nul(3, "none")
@@ -221,7 +221,7 @@ fn strangers_can_neither_fail_nor_prolong_a_request() {
         "to the socket itself"
     );
 
-    // By a group they get through, if the socket is put into one.
+    // A group lets their datagrams through, if the socket joins it.
     requester.socket().add_membership(1u32).unwrap();
     let _ = requester.socket().set_recv_buffer_bytes(4 << 20).unwrap();
     let mut large = vec![0; 40 << 10];
@@ -271,7 +271,7 @@ fn a_stop_ends_the_wait_for_a_reply() {
 const CT_DELETE: u16 = 0x102;
 
 #[test]
-fn a_refusal_of_all_that_was_sent_is_each_requests() {
+fn a_refusal_of_the_whole_batch_is_reported_for_each_request() {
     own_namespace();
     let mut requests = conntrack::Requests::open().unwrap();
     give_up_capability(CAP_NET_ADMIN);
@@ -316,18 +316,18 @@ fn a_refusal_of_all_that_was_sent_is_each_requests() {
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
 }
 
-/// `NFNL_MSG_BATCH_BEGIN` for a subsystem of netfilter's.
+/// `NFNL_MSG_BATCH_BEGIN` for a subsystem of netfilter.
 fn add_begin(batch: &mut Batch, subsystem: u8) {
     let added = batch.add(16, 0, |request| request.bytes(&[0, 0, 0, subsystem]));
     added.unwrap();
 }
 
 #[test]
-fn a_transaction_that_the_kernel_leaves_does_not_wait_for_a_time_out() {
+fn a_transaction_that_the_kernel_abandons_does_not_wait_for_a_timeout() {
     own_namespace();
     let mut requester = Requester::open(Protocol::NETFILTER).unwrap();
     requester.set_timeout(Duration::MAX);
-    // There is no such subsystem: its first message is refused, and the others are not looked at.
+    // This subsystem does not exist. The kernel refuses the first message, and does not look at the others.
     let mut batch = Batch::new();
     add_begin(&mut batch, 200);
     add_begin(&mut batch, 200);
@@ -339,12 +339,12 @@ fn a_transaction_that_the_kernel_leaves_does_not_wait_for_a_time_out() {
     let refusal = Some(libc::EINVAL);
     assert_eq!(refused, [(0, refusal), (1, refusal)]);
 
-    // A transaction in a transaction ends it without an answer (nfnetlink.c, `nfnetlink_rcv_batch`).
+    // A transaction inside a transaction ends it without an answer (nfnetlink.c, `nfnetlink_rcv_batch`).
     add_begin(&mut batch, 10); // NFNL_SUBSYS_NFTABLES
     add_begin(&mut batch, 10);
     let sent = batch.send(&mut requester, |index, reply| panic!("{index}: {reply:?}"));
     assert_eq!(sent.unwrap_err().kind(), ErrorKind::UnexpectedReply);
-    // What is asked next has its own answers.
+    // The next request gets its own answers.
     let dump = requester.dump(0x101, |request| request.bytes(&[0; 4]), |(), _| ());
     assert!(!dump.expect("a dump").is_interrupted);
 }

@@ -1,4 +1,4 @@
-//! A mirror of routes is what `ip route` lists: after changes that no event tells of, and after losses.
+//! A mirror of routes equals the list of `ip route`, even after losses, and after changes that no event reports.
 
 mod common;
 
@@ -33,25 +33,25 @@ on_each_backend!(
 const DUMP_LIMIT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A mirror, and whoever follows what it tells.
+/// A mirror, the engine that feeds it, and what it has reported.
 struct Follower {
     running: Running,
     id: SocketId,
     mirror: Mirror,
     told: Told,
-    /// How long the mirror, when it knew of differences, has put off a dump at most during the last [`Follower::await_ip`].
+    /// The longest time for which the mirror put off a dump that it needed, during the last [`Follower::await_ip`].
     longest_delay: Option<Duration>,
 }
 
-/// What the mirror has told.
+/// What the mirror has reported.
 #[derive(Default)]
 struct Told {
-    /// By what makes each the route that it is.
+    /// The routes, by what identifies them.
     routes: BTreeMap<String, String>,
     resyncs: Vec<Resync>,
-    /// What no event told of since the last [`Resync`]: routes that are new, changed, gone.
+    /// Changes that no event reported since the last [`Resync`]: new, changed and deleted routes.
     unreported: [u64; 3],
-    /// All of that.
+    /// All such changes so far.
     resynced_count: u64,
     resynced_delete_count: u64,
 }
@@ -99,7 +99,7 @@ impl Follower {
         }
     }
 
-    /// Takes a turn. Whether nothing came.
+    /// Takes a turn. Returns whether nothing came.
     fn turn(&mut self) -> bool {
         let now = Instant::now();
         let longest = Duration::from_millis(20);
@@ -117,7 +117,7 @@ impl Follower {
         is_idle
     }
 
-    /// Whether nothing came.
+    /// Receives, and returns whether nothing came.
     fn receive(&mut self, timeout: Duration) -> bool {
         let (mirror, told) = (&mut self.mirror, &mut self.told);
         let turn = self.running.poll(Some(timeout), |event, _| {
@@ -142,7 +142,8 @@ impl Follower {
 
     /// Turns until no event is queued, the mirror has nothing to do and is what `ip route` lists.
     ///
-    /// Only a mirror that has read all events is compared: `ip` takes long on a slow machine, and the mirror is not read then.
+    /// Only a mirror that has read all events is compared, because `ip` takes long on a slow machine and nobody reads
+    /// events meanwhile.
     #[track_caller]
     fn await_ip(&mut self, what: &str) {
         self.longest_delay = None;
@@ -194,7 +195,7 @@ impl Follower {
     }
 }
 
-/// What a follower keeps is the mirror's, by what it tells alone. Whether the route was there before.
+/// Keeps a table from the mirror's reports alone. Returns whether the route was there before.
 fn follow(routes: &mut BTreeMap<String, String>, route: &Route<'_>) -> bool {
     let line = line(route);
     match route.kind {
@@ -211,7 +212,7 @@ fn follow(routes: &mut BTreeMap<String, String>, route: &Route<'_>) -> bool {
     }
 }
 
-/// What makes a route the one that it is, by the manual of `Mirror`.
+/// What identifies a route, as the documentation of `Mirror` says.
 fn identity(route: &Route<'_>, line: &str) -> String {
     let is_learned = [protocol::REDIRECT, 9 /* ra */].contains(&route.protocol);
     let has_gateways = route.hop.gateway.is_some() && !is_learned || !route.nexthops.is_empty();
@@ -247,7 +248,7 @@ fn output(arguments: &str) -> String {
 }
 
 thread_local! {
-    /// The names that devices have, or had when they were there.
+    /// The names of devices, including deleted ones.
     static NAMES: std::cell::RefCell<HashMap<u32, String>> = std::cell::RefCell::default();
 }
 
@@ -271,10 +272,10 @@ fn index_of(device: &str) -> u32 {
     })
 }
 
-/// All routes, each as its words in order, so that the order in which they are printed does not count.
+/// All routes, each with its words sorted, because the order in which `ip` prints them does not matter.
 fn listed_by_ip() -> Vec<String> {
     let list = output("-d -N -o route show table all");
-    // What it tells of nexthop objects is on lines of its own.
+    // `ip` prints nexthop objects on lines of their own.
     let list = list.replace("\n\tnh_info", "\\nh_info");
     let mut lines: Vec<_> = list.lines().map(normal).collect();
     lines.sort();
@@ -285,7 +286,7 @@ fn listed_by_ip() -> Vec<String> {
 fn normal(line: &str) -> String {
     let mut parts = line.split('\\').map(str::trim);
     let mut words: Vec<_> = parts.next().unwrap_or("").split_whitespace().collect();
-    // Age is not kept.
+    // The mirror keeps no ages.
     for name in ["expires", "error"] {
         if let Some(index) = words.iter().position(|word| *word == name) {
             words.drain(index..index + 2);
@@ -303,7 +304,7 @@ fn joined(mut words: Vec<&str>, mut hops: Vec<String>) -> String {
     hops.join(" \\ ")
 }
 
-/// A route as `ip -d -N -o route` prints it, its words in order.
+/// A route as `ip -d -N -o route` prints it, with its words sorted.
 fn line(route: &Route<'_>) -> String {
     let mut words = format!("{} {}", route.route_type, destination(route));
     if route.tos != 0 {
@@ -414,7 +415,8 @@ fn make_devices() -> bool {
     has_ip
 }
 
-/// The kernel tells of a carrier later, at most once a second: that would look like a change of what comes next.
+/// Waits until both devices have a carrier. The kernel reports a carrier later, at most once a second, which would
+/// look like an effect of the next change.
 fn await_devices_up() {
     let start = Instant::now();
     loop {
@@ -428,18 +430,19 @@ fn await_devices_up() {
     }
 }
 
-/// By what a change is known.
+/// How the mirror learns of a change.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// By events of routes alone.
+    /// From route events alone.
     Events,
-    /// By a dump.
+    /// From a dump.
     Dump,
-    /// By events of routes, but it looks as if there could be more to it, and there is a dump, which finds nothing.
+    /// From route events. The mirror also makes a dump, because there could be more changes, and the dump finds
+    /// nothing.
     Both,
 }
 
-/// What is done, in order, and by what the mirror knows of it. After each, the routes are others than before.
+/// The changes in their order, and how the mirror learns of each. Each one changes the routes.
 const CHANGES: &[(By, &str)] = &[
     (By::Events, "route add 10.9.0.0/16 via 10.0.0.2"),
     (By::Events, "route append 10.9.0.0/16 via 10.0.0.3"),
@@ -499,7 +502,7 @@ const CHANGES: &[(By, &str)] = &[
         By::Events,
         "-6 route replace fd09::/64 metric 9 via fd00::9",
     ),
-    (By::Events, "-6 route del fd09::/64 metric 9 dev v1"), // else the kernel's dump jumps over it after the next
+    (By::Events, "-6 route del fd09::/64 metric 9 dev v1"), // otherwise the kernel's dump skips it after the next change
     (
         By::Events,
         "-6 route replace fd09::/64 metric 9 nexthop via fd00::9 nexthop via fd00::10",
@@ -527,11 +530,11 @@ const CHANGES: &[(By, &str)] = &[
     (By::Dump, "nexthop del id 3"),
     (By::Dump, "link set p1 down"), // linkdown
     (By::Dump, "link set p1 up"),
-    (By::Dump, "link set v1 down"), // IPv4 routes go without a word
+    (By::Dump, "link set v1 down"), // IPv4 routes disappear without an event
     (By::Dump, "link set v1 up"),
     (By::Both, "address add 10.2.0.1/24 dev v1"),
     (By::Both, "address del 10.1.0.1/24 dev v1"),
-    (By::Dump, "address del 10.2.0.1/24 dev v1"), // the last one: no IPv4 on it any more
+    (By::Dump, "address del 10.2.0.1/24 dev v1"), // the last address: no IPv4 on the device any more
     (
         By::Events,
         "route add 10.16.0.0/16 via 10.0.0.2 src 10.0.0.1",
@@ -581,7 +584,7 @@ fn it_is_what_ip_lists_after_every_kind_of_change(backend: Backend) {
             resyncs.is_empty(),
             "{change}: {resyncs:?}"
         );
-        // Where a dump finds nothing, all that is marked came with events.
+        // If a dump finds nothing, no change is marked as resynced.
         let resynced_count = follower.told.resynced_count - resynced_before;
         match by {
             By::Events => {}
@@ -663,7 +666,7 @@ fn a_round_that_fails_is_tried_again_after_the_interval_of_its_reason(backend: B
         .change_interval(Duration::from_millis(1));
     let mut follower = Follower::new(backend, 4 << 20, options);
     follower.await_ip("the start");
-    // Nobody answers on this protocol, so the round fails when it begins.
+    // Nobody answers on this protocol, so the round fails at its beginning.
     let no_socket = Socket::open(Protocol::USERSOCK).expect("a socket");
     for is_loss in [false, true] {
         if is_loss {
@@ -797,8 +800,8 @@ fn multipath_hop(device: u32, [high, low]: [u8; 2]) -> Vec<u8> {
     hop
 }
 
-/// Adds a route or hops to it, or deletes all of it, in turn, a few times each of some routes. What the kernel tells of it is in
-/// the wrong order at times.
+/// Adds some routes, adds hops to them and deletes them, a few times each. The kernel sometimes sends the events in
+/// the wrong order.
 fn change_multipath_routes(message_types: [u16; 2], device: u32) {
     let socket = Socket::open(Protocol::ROUTE).expect("a socket");
     for number in 0..3000u16 {
@@ -828,9 +831,9 @@ fn change_multipath_routes(message_types: [u16; 2], device: u32) {
     }
 }
 
-/// Of so many routes of each family.
+/// How many routes of each family are added.
 const ROUTE_COUNT: u32 = 100_000;
-/// One stays of so many.
+/// One route of this many stays.
 const STAYS: u32 = 50;
 
 fn it_is_what_ip_lists_after_a_flood_that_was_mostly_lost(backend: Backend) {
@@ -846,7 +849,7 @@ fn it_is_what_ip_lists_after_a_flood_that_was_mostly_lost(backend: Backend) {
     follower.await_ip("the start");
     let device = index_of("v0");
     let flood = thread::spawn(move || flood(device));
-    // Nobody reads until the buffer is full, so that something is lost however slow the flood is.
+    // Nobody reads until the buffer is full, so that even a slow flood loses events.
     let socket = follower.running.socket(follower.id).expect("its socket");
     while socket.drops().expect("its drops") == 0 && !flood.is_finished() {
         thread::yield_now();
@@ -884,7 +887,7 @@ fn it_is_what_ip_lists_after_a_flood_that_was_mostly_lost(backend: Backend) {
     assert_eq!(found.count(), 1);
 }
 
-/// Adds routes of both families in turn and, a little later, deletes most of them again.
+/// Adds routes of both families in turn, and a little later deletes most of them.
 fn flood(device: u32) {
     const LAG: u32 = 5000;
     let socket = Socket::open(Protocol::ROUTE).expect("a socket");

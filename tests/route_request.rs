@@ -1,4 +1,5 @@
-//! Requests about routes, devices and addresses, and what ip(8) says of the same: in a namespace of each test's own.
+//! Requests about routes, devices and addresses, compared with what ip(8) prints about them. Each test has its own
+//! namespace.
 
 mod common;
 
@@ -26,7 +27,7 @@ const DEVICES: &str = "\
     addr add fd01::9/64 dev v0 nodad
     addr add fd05::1 peer fd05::2/128 dev v1 nodad";
 
-/// None: there is no ip(8).
+/// None: ip(8) is not installed.
 fn requests(name: &str) -> Option<Requests> {
     common::own_namespace();
     for arguments in DEVICES.lines() {
@@ -44,8 +45,8 @@ fn requests(name: &str) -> Option<Requests> {
     Some(requests)
 }
 
-/// The kernel adds some of IPv6's routes a moment later: those that come when it has found a device's carrier, and an
-/// address to be free.
+/// Waits for IPv6 routes that the kernel adds a moment later: when it has found a device's carrier, and an address to
+/// be free.
 fn is_settled(requests: &mut Requests) -> bool {
     let lines = dumped(requests, &DumpFilter::new().family(Family::INET6));
     let starts = [
@@ -64,7 +65,7 @@ fn ip_lines(arguments: &str) -> Vec<String> {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments:?}: {error}");
     let text = String::from_utf8(output.stdout).expect("text");
-    // A route's hops are on lines of their own.
+    // `ip` prints a route's hops on lines of their own.
     let text = text.replace("\n\t", "");
     let lines = text.lines().filter(|line| !line.is_empty());
     let mut lines: Vec<_> = lines.map(|line| line.trim_end().to_owned()).collect();
@@ -145,7 +146,7 @@ fn dumped(requests: &mut Requests, filter: &DumpFilter) -> Vec<String> {
     lines
 }
 
-/// As ip(8) shows them, but for what nothing here sets.
+/// A route as ip(8) prints it, without fields that nothing here sets.
 fn listed(arguments: &str) -> Vec<String> {
     let lines = ip_lines(&format!("-N -d {arguments}"));
     let known = |line: &String| {
@@ -233,7 +234,7 @@ fn a_dump_brings_what_ip_lists() {
     assert_eq!(all, shown.collect::<Vec<_>>());
     let added = all.iter().filter(|line| line.contains(" proto 4 "));
     assert_eq!(added.count(), 10);
-    // As they were asked for.
+    // The routes are as they were asked for.
     let of_table_1000 = [
         "1 10.9.0.0/24 via 192.0.2.1 dev v0 table 1000 proto 4 scope 0 src 192.0.2.9 metric 50",
         "1 default via fd01::1 dev v0 table 1000 proto 99 scope 0 metric 1024",
@@ -371,7 +372,7 @@ fn routes_are_added_replaced_appended_and_deleted() {
     assert!(requests.delete(&base()).unwrap(), "any that fits");
     assert!(!requests.delete(&base()).unwrap());
     assert_eq!(show(), [""; 0]);
-    // One that ip(8) has added, with another protocol.
+    // A route that ip(8) has added, with another protocol.
     common::ip("route add 10.9.7.0/24 via 192.0.2.1 metric 7");
     assert!(!requests.delete(&route("10.9.7.0", 24).priority(8)).unwrap());
     assert!(requests.delete(&route("10.9.7.0", 24).priority(7)).unwrap());
@@ -393,7 +394,7 @@ fn routes_are_added_replaced_appended_and_deleted() {
 }
 
 #[test]
-fn a_nexthop_object_is_used_where_it_is_asked_for() {
+fn a_nexthop_object_is_used_if_asked_for() {
     let Some(mut requests) = requests("a_nexthop_object") else {
         return;
     };
@@ -415,8 +416,8 @@ fn a_nexthop_object_is_used_where_it_is_asked_for() {
 }
 
 #[test]
-fn a_lookup_tells_where_a_packet_goes() {
-    let Some(mut requests) = requests("a_lookup_tells_where_a_packet_goes") else {
+fn a_lookup_finds_where_a_packet_goes() {
+    let Some(mut requests) = requests("a_lookup_finds_where_a_packet_goes") else {
         return;
     };
     let v0 = index_of(&mut requests, "v0");
@@ -452,7 +453,7 @@ fn a_lookup_tells_where_a_packet_goes() {
         found.map(|(.., route_type)| route_type),
         Some(route_type::LOCAL)
     );
-    // What packets to a blackhole meet.
+    // The result for packets to a blackhole.
     let error = requests.get(address("10.9.2.1"), look).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
     assert!(

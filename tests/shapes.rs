@@ -1,4 +1,4 @@
-//! What arrives whole, and what becomes of a datagram that does not make sense, is too long or of a stranger.
+//! Datagrams of all shapes arrive whole. Those that are malformed, too long or from a stranger become notices.
 
 mod common;
 
@@ -81,7 +81,7 @@ fn truncated_datagrams_are_told_with_their_real_length(backend: Backend) {
 
 fn a_datagram_that_just_fits_is_whole(backend: Backend) {
     own_namespace();
-    // 500 is no multiple of any rounding: what is asked for must be there, and more may be.
+    // 500 is a multiple of no alignment. The buffer must hold what was asked for, and may hold more.
     let options = any_sender().buffer_bytes(500);
     let (mut running, id) = start(
         &Engine::builder().backend(backend),
@@ -96,7 +96,7 @@ fn a_datagram_that_just_fits_is_whole(backend: Backend) {
     assert_eq!(running.statistics(id).unwrap().truncated, 0);
 }
 
-/// A datagram that belongs to its number: as long as that says, and every byte made of it.
+/// The datagram with this number, which determines its length and each byte.
 fn numbered_datagram(number: u32) -> Vec<u8> {
     let length = match number % 8 {
         0 => 16 << 10,
@@ -108,8 +108,7 @@ fn numbered_datagram(number: u32) -> Vec<u8> {
     bytes
 }
 
-/// With the default buffers, which the kernel packs where it can, many times around, among datagrams that do not fit at
-/// all.
+/// Default buffers, which the kernel packs if it can, are reused many times, also for datagrams that do not fit.
 fn datagrams_of_all_sizes_keep_their_bytes(backend: Backend) {
     const COUNT: u32 = 20_000;
     own_namespace();
@@ -146,7 +145,7 @@ fn datagrams_of_all_sizes_keep_their_bytes(backend: Backend) {
     assert_eq!(running.statistics(id).unwrap().dropped, 0);
 }
 
-/// Messages of the given stated lengths, each with that many bytes or, when the length is a lie, as many as are given.
+/// Builds messages from pairs of the length that the header states and the real length.
 fn datagram(messages: &[(u32, usize)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (number, &(stated_bytes, real_bytes)) in (1u32..).zip(messages) {
@@ -163,7 +162,7 @@ fn datagram(messages: &[(u32, usize)]) -> Vec<u8> {
     bytes
 }
 
-/// Messages and notices as one sequence: the notice comes right behind the messages of its datagram.
+/// Notes messages and notices in one sequence, because a notice comes right after the messages of its datagram.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Seen {
     Message(u32),
@@ -171,7 +170,8 @@ enum Seen {
     Truncated(usize, Option<u32>),
 }
 
-/// The lengths that other libraries get wrong: unaligned, several in a datagram, 0, below the header, beyond the end.
+/// Lengths that other libraries get wrong: unaligned, several in a datagram, 0, shorter than a header, beyond the
+/// end.
 fn malformed_datagrams_give_their_good_messages(backend: Backend) {
     use MalformedReason::{LengthBelowHeader, LengthBeyondEnd, ShortHeader};
     own_namespace();
@@ -180,7 +180,7 @@ fn malformed_datagrams_give_their_good_messages(backend: Backend) {
         left_bytes,
     };
     let below = |length_bytes| LengthBelowHeader { length_bytes };
-    // What is sent; how many messages are good; where and how it goes wrong.
+    // The messages that are sent, how many are good, and where and how the datagram is malformed.
     let table = [
         (datagram(&[(20, 20)]), 1, None),
         (datagram(&[(16, 16)]), 1, None),
@@ -219,7 +219,7 @@ fn malformed_datagrams_give_their_good_messages(backend: Backend) {
     ];
     let (mut running, id) = engine_with_listener(backend, 16 << 20);
     let mut source = Source::new(16);
-    let rounds = 5; // again, in buffers that have held other things
+    let rounds = 5; // again, in buffers with older bytes
     for _ in 0..rounds {
         for (bytes, _, _) in &table {
             source.send_bytes(bytes);
@@ -261,7 +261,7 @@ fn malformed_datagrams_give_their_good_messages(backend: Backend) {
     );
 }
 
-/// What cannot be delivered is reported between the messages before it and those behind it.
+/// What cannot be delivered is reported between the messages before it and those after it.
 fn a_notice_comes_where_its_datagram_was(backend: Backend) {
     own_namespace();
     let socket = listener(16 << 20);
@@ -301,7 +301,7 @@ fn a_notice_comes_where_its_datagram_was(backend: Backend) {
         seen.len() >= due.len()
     });
     assert_eq!(seen, due);
-    // Of those that nobody is told of, each counts as one that was not read.
+    // Each that is not reported counts as unread.
     let received = running.statistics(id).unwrap().received;
     assert_eq!(received, u64::from(source.sent_count));
     for bytes in [10, 5000, 64] {
@@ -319,7 +319,7 @@ fn a_foreign_sender_is_dropped_and_counted(backend: Backend) {
         AddOptions::new(),
     );
     let mut source = Source::new(100);
-    let mut long = Source::new(20_000); // foreign before truncated: nothing of a stranger is looked at
+    let mut long = Source::new(20_000); // foreign before truncated: a stranger's datagram is not looked at
     source.send_many(300, None);
     long.send();
     let mut tally = Tally::default();
@@ -386,7 +386,7 @@ fn the_group_of_each_datagram_is_told(backend: Backend) {
         let mut message = Vec::new();
         MessageBuilder::new(&mut message, 100, 0).finish().unwrap();
         for mask in [1, 4, 4, 1] {
-            let _ = sender.send_to(&message, 0, mask); // nobody is at port ID 0
+            let _ = sender.send_to(&message, 0, mask); // nobody listens at port ID 0
         }
         sender.send_to(&message, port_id, 0).unwrap();
         let mut groups = Vec::new();
@@ -402,7 +402,7 @@ fn the_group_of_each_datagram_is_told(backend: Backend) {
     }
 }
 
-/// Events of the kernel: an engine in the given groups with the default options, and a socket for requests.
+/// An engine that listens to events of the kernel in these groups, with default options, and a socket for requests.
 fn kernel_events(backend: Backend, protocol: Protocol, groups: &[u32]) -> Running {
     let socket = Socket::builder(protocol)
         .groups(groups.iter().copied())
@@ -417,7 +417,7 @@ fn kernel_events(backend: Backend, protocol: Protocol, groups: &[u32]) -> Runnin
     .0
 }
 
-/// Turns until as many messages as `count` were found. Nothing but messages may come.
+/// Turns until `f` has found `count` values. Only messages may come.
 fn find<T>(
     running: &mut Running,
     count: usize,
@@ -471,7 +471,7 @@ fn a_route_of_64_hops_arrives_whole(backend: Backend) {
     assert_eq!(routes, addresses.map(|address| (address, 64)));
 }
 
-/// Next hops are in one attribute, whose length has 16 bits.
+/// All next hops are in one attribute, whose length has 16 bits.
 fn a_route_of_as_many_hops_as_there_may_be_arrives_whole(backend: Backend) {
     own_namespace();
     if !ip("link set lo up") {
@@ -516,7 +516,7 @@ fn a_link_arrives_whole(backend: Backend) {
     set_loopback(&Socket::builder(Protocol::ROUTE).open().unwrap(), true);
     let links = find(&mut running, 1, |message| {
         let name = message.attributes(16).get(3)?.as_str()?.to_owned(); // IFLA_IFNAME
-        // The last attributes are there, and they fill the message to its last byte.
+        // The last attributes are there, and end with the message.
         let attributes_bytes: usize = message
             .attributes(16)
             .map(|attribute| (4 + attribute.bytes().len()).next_multiple_of(4))

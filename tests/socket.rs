@@ -1,4 +1,4 @@
-//! The socket alone, against the real kernel: addresses, groups, options, receiving, and each refusal with its remedy.
+//! The socket alone with the real kernel: addresses, groups, options, receiving, and refusals with their remedies.
 #![allow(unsafe_code)] // socket(2), to find a protocol that is missing
 
 mod common;
@@ -19,7 +19,7 @@ fn route() -> Socket {
     Socket::builder(Protocol::ROUTE).open().unwrap()
 }
 
-/// A request that every protocol acknowledges.
+/// A request that each protocol acknowledges.
 fn noop(sequence: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     MessageBuilder::new(
@@ -72,7 +72,7 @@ fn a_port_id_can_be_chosen_and_is_taken_once() {
     );
     first.close().unwrap();
     assert_eq!(builder.open().unwrap().port_id().unwrap(), 12_345);
-    // Another protocol is another bus.
+    // Each protocol has its own port IDs.
     Socket::open(Protocol::USERSOCK)
         .unwrap()
         .bind(12_345, 0)
@@ -80,7 +80,7 @@ fn a_port_id_can_be_chosen_and_is_taken_once() {
 }
 
 #[test]
-fn the_protocol_is_told() {
+fn the_protocol_is_known() {
     own_namespace();
     for protocol in [
         Protocol::ROUTE,
@@ -133,7 +133,7 @@ fn a_missing_protocol_is_unsupported() {
 // Groups
 
 #[test]
-fn memberships_are_listed_also_beyond_32() {
+fn memberships_beyond_32_are_listed_too() {
     own_namespace();
     let socket = Socket::open(Protocol::ROUTE).unwrap();
     socket.bind(Socket::AUTOPID, 1 | 1 << 31).unwrap();
@@ -142,7 +142,7 @@ fn memberships_are_listed_also_beyond_32() {
         socket.add_membership(group).unwrap();
     }
     assert_eq!(socket.groups().unwrap(), [1, 7, 32, 33, 36]);
-    socket.add_membership(36u32).unwrap(); // once more is no error
+    socket.add_membership(36u32).unwrap(); // joining twice is no error
     socket.drop_membership(33u32).unwrap();
     socket.drop_membership(1u32).unwrap();
     assert_eq!(socket.groups().unwrap(), [7, 32, 36]);
@@ -166,7 +166,7 @@ fn only_members_hear_a_group() {
 }
 
 #[test]
-fn an_unknown_group_is_an_error_that_says_so() {
+fn an_unknown_group_is_an_error_that_names_it() {
     own_namespace();
     let socket = route();
     for group in [0, 1000, u32::MAX] {
@@ -214,7 +214,7 @@ fn a_denied_group_names_the_capability() {
         assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     }
-    // Routes need nothing.
+    // Groups of routes need no capability.
     let builder = Socket::builder(Protocol::ROUTE).group(nlring::route::Group::Ipv4Route);
     assert_eq!(builder.open().unwrap().groups().unwrap(), [7]);
 }
@@ -360,7 +360,7 @@ fn nothing_to_receive_would_block() {
         socket.set_recv_timeout(Some(timeout)).unwrap();
         let start = Instant::now();
         assert_eq!(kind(RecvFlags::NONE), ErrorKind::WouldBlock);
-        // The kernel counts in ticks of up to 10 ms.
+        // The kernel counts ticks of up to 10 ms.
         assert!(
             start.elapsed() + Duration::from_millis(10) >= timeout,
             "{:?}",
@@ -376,7 +376,7 @@ fn nothing_to_receive_would_block() {
         ErrorKind::WouldBlock,
         "the least is not for ever"
     );
-    // None waits again.
+    // None waits without a limit again.
     socket.set_recv_timeout(None).unwrap();
     let sender = std::thread::spawn(|| {
         std::thread::sleep(Duration::from_millis(30));
@@ -400,12 +400,12 @@ fn an_overrun_has_a_kind_of_its_own() {
         error.to_string().contains("larger receive buffer"),
         "{error}"
     );
-    let received = sequences_left(&socket); // once, and then it goes on
+    let received = sequences_left(&socket); // the error comes once, then the socket works again
     assert!(!received.is_empty());
     assert_eq!(received.len() + socket.drops().unwrap() as usize, 1000);
     source.send();
     assert_eq!(sequences_left(&socket), [1000]);
-    // With the option there is no error, and the same count.
+    // With NETLINK_NO_ENOBUFS there is no error, and the count is the same.
     socket.set_no_enobufs(true).unwrap();
     let before = socket.drops().unwrap();
     source.send_many(1000, None);
@@ -460,7 +460,7 @@ fn each_named_option_is_set_and_read_back() {
 }
 
 #[test]
-fn the_builder_sets_what_it_is_told() {
+fn the_builder_sets_each_option() {
     own_namespace();
     let plain = route();
     let names = [sockopt::PKTINFO, sockopt::NO_ENOBUFS, sockopt::EXT_ACK];
@@ -513,10 +513,10 @@ fn raw_options_work_both_ways() {
 }
 
 #[test]
-fn answers_are_as_the_options_say() {
+fn answers_follow_the_options() {
     own_namespace();
     let ask = |socket: &Socket| {
-        // No such link, with an attribute the kernel can point at.
+        // This link does not exist, and the error can point at an attribute.
         let mut request = Vec::new();
         MessageBuilder::new(&mut request, 18, flags::REQUEST | flags::ACK)
             .bytes(&[0; 16])
@@ -585,7 +585,7 @@ fn the_receive_buffer_is_granted_as_asked() {
 
 #[test]
 fn the_receive_buffer_is_clamped_without_the_capability() {
-    // In a namespace of its own an old kernel does not show it (6.1), though it holds there.
+    // Linux 6.1 applies the limit in a namespace, but does not show it there.
     let most: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max")
         .unwrap()
         .trim()
@@ -608,7 +608,7 @@ fn the_receive_buffer_is_clamped_without_the_capability() {
     assert_eq!(granted.granted_bytes, most / 2 * 2);
 }
 
-/// The Drops column of the line of this port ID and protocol.
+/// The column Drops for this port ID and protocol.
 fn drops_in_proc(protocol: Protocol, port_id: u32) -> u32 {
     let table = std::fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
     let (protocol, port_id) = (protocol.number().to_string(), port_id.to_string());
@@ -679,7 +679,7 @@ fn a_socket_from_a_descriptor_counts_from_there() {
 }
 
 #[test]
-fn the_descriptor_is_lent_and_given_away() {
+fn the_descriptor_can_be_borrowed_and_given_away() {
     own_namespace();
     let socket = route();
     let number = socket.as_raw_fd();
@@ -696,7 +696,7 @@ fn the_descriptor_is_lent_and_given_away() {
 }
 
 #[test]
-fn a_descriptor_that_is_not_netlink_is_handed_back() {
+fn a_descriptor_that_is_not_netlink_is_given_back() {
     let text_of = |fd: OwnedFd, kind| {
         let number = fd.as_raw_fd();
         let refusal = Socket::try_from(fd).unwrap_err();

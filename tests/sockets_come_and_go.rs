@@ -1,4 +1,4 @@
-//! Sockets are added and removed while the engine runs, under load, and no datagram is lost between two owners.
+//! Sockets are added and removed while the engine runs under load, and no datagram is lost between two owners.
 
 mod common;
 
@@ -39,7 +39,7 @@ fn add(running: &mut Running, socket: Socket) -> SocketId {
     running.add_with(socket, any_sender()).unwrap()
 }
 
-/// Turns until the socket says farewell.
+/// Turns until the notice that the socket is removed.
 fn await_removal(running: &mut Running, tally: &mut Tally, id: SocketId) {
     turn_until(running, tally, |_, tally| tally.removed.contains(&id));
 }
@@ -73,7 +73,7 @@ fn a_socket_removed_under_load_keeps_its_queue(backend: Backend) {
     }
 }
 
-/// Removed, reclaimed and added again, over and over, while datagrams keep coming: every one arrives once, in order.
+/// A socket is removed, reclaimed and added many times while datagrams come. Each datagram arrives once and in order.
 fn a_socket_passes_through_engines_without_loss(backend: Backend) {
     own_namespace();
     let (mut one, mut id) = engine_with_listener(backend, 256 << 20);
@@ -145,7 +145,7 @@ fn sockets_come_and_go_beside_one_that_stays(backend: Backend) {
         if going.len() > 4 {
             let (id, joined_at) = going.remove(0);
             running.remove(id).unwrap();
-            source.send_many(5, None); // it is still in its group
+            source.send_many(5, None); // the socket is still in its group
             await_removal(&mut running, &mut tally, id);
             let ended = running.reclaim(id).unwrap();
             let mut sequences = tally.sequences(id);
@@ -260,7 +260,7 @@ fn what_is_gone_cannot_be_used(backend: Backend) {
     let refused = |result: nlring::Result<()>| {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::NoSuchSocket);
     };
-    refused(running.reclaim(id).map(drop)); // it is in use
+    refused(running.reclaim(id).map(drop)); // the id is in use
     running.remove(id).unwrap();
     refused(running.remove(id));
     await_removal(&mut running, &mut Tally::default(), id);
@@ -270,7 +270,7 @@ fn what_is_gone_cannot_be_used(backend: Backend) {
     refused(running.reclaim(id).map(drop));
     refused(running.remove(id));
     assert!(running.socket(id).is_none() && running.statistics(id).is_none());
-    // The same slot, another socket.
+    // Another socket in the same slot.
     let next = add(&mut running, listener(1 << 20));
     assert_ne!(next, id);
     refused(running.remove(id));
@@ -341,7 +341,7 @@ fn a_socket_that_comes_back_brings_no_old_drops(backend: Backend) {
         tally.lost_count(),
         running.statistics(second).unwrap().dropped
     );
-    // And through an ending.
+    // The same holds for an ending.
     let socket = running.discard().remove(0).socket;
     let (running, third) = common::start(&Engine::builder().backend(backend), socket, any_sender());
     let finished = running.finish(|event, _| ControlFlow::Break(format!("{event:?}")));
@@ -378,7 +378,8 @@ fn what_cannot_be_received_from_is_refused(backend: Backend) {
     assert_eq!(tally.messages, [(id, 0)]);
 }
 
-/// More memory than a limit on address space lets it have. In a process of its own, since the limit is the process's.
+/// The buffers exceed the limit on address space. The test runs in a process of its own, because the limit holds for
+/// the process.
 fn a_socket_that_cannot_be_armed_fails_alone(backend: Backend) {
     const LIMITED: &str = "NLRING_TEST_LIMITED";
     if std::env::var_os(LIMITED).is_none() {
@@ -452,7 +453,7 @@ fn finish_gives_all_sockets_back(backend: Backend) {
         tally.removed.len() == 2
     });
     running.reclaim(reclaimed).unwrap();
-    running.remove(third).unwrap(); // its farewell is still due
+    running.remove(third).unwrap(); // the notice of its removal is still due
     source.send_many(4, None);
     let finished = running.finish(|event, _| {
         tally.note(event);
@@ -503,7 +504,7 @@ fn an_engine_without_sockets_waits_and_takes_one(backend: Backend) {
     );
 }
 
-/// A second descriptor of a socket is the same socket: two receives would share its datagrams.
+/// A second descriptor of a socket is the same socket, so two receives would share its datagrams.
 fn a_socket_is_taken_once(backend: Backend) {
     own_namespace();
     let socket = listener(1 << 20);
@@ -578,13 +579,13 @@ fn options_of_a_lent_socket_do_not_stop_its_engine(backend: Backend) {
         set(running.socket(id).unwrap());
         for _ in 0..3 {
             source.send_many(10, None);
-            turn_until_idle(&mut running, &mut tally); // it waits with nothing there, too
+            turn_until_idle(&mut running, &mut tally); // it also waits while nothing comes
         }
     }
     assert_all_in_order(&tally.sequences(id), source.sent_count);
     assert!(tally.failed.is_empty(), "{:?}", tally.failed);
     let again = running.discard().remove(0).socket;
-    again.set_nonblocking(true).unwrap(); // and as it was when added
+    again.set_nonblocking(true).unwrap(); // as it was when added
     again.add_membership(1u32).unwrap();
     let (mut running, id) = common::start(&Engine::builder().backend(backend), again, any_sender());
     let mut tally = Tally::default();
@@ -599,7 +600,7 @@ fn options_of_a_lent_socket_do_not_stop_its_engine(backend: Backend) {
     assert_all_in_order(&tally.sequences(id), 10);
 }
 
-/// Little memory is used in another way than much, where the kernel packs datagrams.
+/// If the kernel packs datagrams, the engine lays out small memory differently from large memory.
 fn many_sockets_with_little_and_with_much_memory(backend: Backend) {
     own_namespace();
     let mut engine = Engine::builder().backend(backend).build().unwrap();

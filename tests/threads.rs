@@ -68,7 +68,7 @@ fn dropped_on_another_thread_without_a_start(backend: Backend) {
     let port_id = socket.port_id().unwrap();
     engine.add_with(socket, any_sender()).unwrap();
     std::thread::spawn(move || drop(engine)).join().unwrap();
-    // Its port ID is free again: the socket was closed.
+    // Its port ID is free again, so the socket was closed.
     let again = nlring::Socket::open(nlring::Protocol::USERSOCK).unwrap();
     again.bind(port_id, 0).unwrap();
 }

@@ -1,4 +1,4 @@
-//! How long a turn waits, what ends it, and what each policy makes of it.
+//! How long a turn waits, what ends its wait, and what each policy changes.
 #![allow(unsafe_code)] // signals
 
 mod common;
@@ -94,7 +94,7 @@ fn a_timeout_is_kept(backend: Backend) {
     own_namespace();
     for wait in POLICIES {
         let (mut running, _) = with_policy(backend, wait);
-        turn_until_idle(&mut running, &mut Tally::default()); // the drop counters are read: no reason to be early
+        turn_until_idle(&mut running, &mut Tally::default()); // the drop counters are read, so no wait ends early for them
         let start = Instant::now();
         // A spinning wait ends in slices, each an idle turn.
         loop {
@@ -185,7 +185,7 @@ fn a_signal_ends_a_wait_as_idle(backend: Backend) {
         let signaller = std::thread::spawn({
             let done = Arc::clone(&done);
             move || {
-                // Again and again, as the first may come before the wait.
+                // It repeats the signal, because the first may come before the wait.
                 while !done.load(Ordering::Acquire) {
                     std::thread::sleep(Duration::from_millis(10));
                     // SAFETY: that thread lives until it has joined this one.
@@ -196,7 +196,7 @@ fn a_signal_ends_a_wait_as_idle(backend: Backend) {
         let start = Instant::now();
         assert_eq!(idle(&mut running, Duration::from_secs(60)), Turn::Idle);
         assert!(start.elapsed() < SOON, "{wait:?}: {:?}", start.elapsed());
-        // Signals cost no datagram.
+        // Signals lose no datagram.
         let sender = std::thread::spawn(|| Source::new(64).send_many(500, Some(10_000)));
         turn_until(&mut running, &mut tally, |_, tally| {
             tally.messages.len() == 500
@@ -270,7 +270,7 @@ fn a_delay_is_cut_to_the_smallest_buffer(backend: Backend) {
     let granted_bytes = small.recv_buffer_bytes().unwrap();
     let small = running.add_with(small, any_sender()).unwrap();
     let cut = running.longest_delay().unwrap();
-    // An event is charged at most 1280 bytes and the kernel makes about one a microsecond.
+    // The kernel charges at most 1280 bytes for an event, and makes about one event per microsecond.
     let absorbed = Duration::from_micros(granted_bytes as u64 / 1280);
     assert!(
         cut > Duration::ZERO && cut <= absorbed,

@@ -1,13 +1,12 @@
-//! What a received datagram costs, by each way of receiving, this crate's and the usual ones.
+//! What a received datagram costs with each way of receiving: this crate's and the usual ones.
 //!
-//! A source multicasts datagrams of 200 bytes from one core, a receiver takes them on another, in a network
-//! namespace of their own. The ways take turns in one run, since a machine's speed drifts: the ratios are medians over
-//! pairs of neighbouring measurements, with the interval that the true one lies in nine times of ten, and say more than the
-//! figures.
+//! A source on one core multicasts datagrams of 200 bytes, and a receiver on another core reads them, in a network
+//! namespace of their own. The ways take turns in one run, because a machine's speed drifts. Each ratio is the median
+//! over pairs of neighbouring measurements, with its 90 % confidence interval. The ratios say more than the figures.
 //!
-//! `cargo bench --bench receive -- [--repeat N] [--seconds S] [--rate PER_SECOND] [--way TEXT]...`; a rate of 0 is as fast
-//! as it goes. Without `--bench`, as `cargo test --benches` runs it, everything is measured once and briefly, to see
-//! that nothing is lost uncounted.
+//! `cargo bench --bench receive -- [--repeat N] [--seconds S] [--rate PER_SECOND] [--way TEXT]...`; a rate of 0 is
+//! full speed. Without `--bench`, as `cargo test --benches` runs it, each way runs once and briefly, to check that no
+//! loss is uncounted.
 #![allow(unsafe_code)] // what std does not wrap
 #![allow(
     clippy::cast_possible_truncation,
@@ -40,36 +39,36 @@ use ratio::{Ratio, median};
 use source::Source;
 use tally::Tally;
 
-/// The ways that all others are held against, besides the bare multishot that waits the same way.
+/// The ways with which all others are compared, besides the bare multishot that waits in the same way.
 const RECV: &str = "recv, blocking";
 const PACED: &str = "recvmmsg 1024, every 1 ms";
 
-/// The longest delay that the gathering ways are allowed.
+/// The longest delay that the gathering ways may cause.
 const DELAY: Duration = Duration::from_millis(1);
 const RECV_BUFFER_BYTES: usize = 8 << 20;
 /// No datagram here is longer.
 const BUFFER_BYTES: usize = 1024;
 
-/// A way to receive, set up on the thread that uses it.
+/// A way to receive, created on the thread that uses it.
 trait Way {
-    /// Waits for datagrams and takes them.
+    /// Waits for datagrams, and tallies them.
     fn turn(&mut self, tally: &mut Tally) -> io::Result<()>;
 
-    /// Accounts for the other datagrams, once nothing is sent any more.
+    /// Accounts for the other datagrams after the end of the source.
     fn finish(self: Box<Self>) -> io::Result<Rest>;
 }
 
-/// What became of the datagrams that a way has not tallied.
+/// The datagrams that a way has not tallied.
 struct Rest {
     /// Still queued.
     unread: u64,
-    /// Dropped by the kernel since the queue was full.
+    /// Dropped by the kernel, because the queue was full.
     lost: u64,
 }
 
 type Build = Box<dyn Fn(Socket) -> io::Result<Box<dyn Way>> + Sync>;
 
-/// All ways, those that the others are held against first.
+/// All ways. Those with which the others are compared come first.
 fn ways() -> Vec<(String, Build)> {
     fn way<W: Way + 'static>(
         name: &str,
@@ -116,9 +115,9 @@ struct Options {
     is_test: bool,
     repeat: usize,
     seconds: f64,
-    /// Datagrams per second; 0: as fast as it goes.
+    /// Datagrams per second; 0: full speed.
     rates: Vec<u32>,
-    /// Only ways whose names hold one of these, if any.
+    /// Only ways whose names contain one of these, if there are any.
     ways: Vec<String>,
 }
 
@@ -148,7 +147,7 @@ impl Options {
         if options.is_test {
             (options.repeat, options.seconds) = (1, 0.05);
         } else if let Some(argument) = unknown {
-            panic!("not understood: {argument}"); // as a test we ignore it: libtest has many
+            panic!("not understood: {argument}"); // a test ignores it, because libtest has many options
         }
         if options.rates.is_empty() {
             options.rates = vec![50_000, 200_000, 0];
@@ -190,7 +189,7 @@ fn main() {
         let mut runs: Vec<io::Result<Vec<Run>>> = ways.iter().map(|_| Ok(Vec::new())).collect();
         for repetition in 0..options.repeat {
             for turn in 0..ways.len() {
-                let index = (repetition + turn) % ways.len(); // so that each follows each
+                let index = (repetition + turn) % ways.len(); // so that each way runs after each other way
                 let Ok(done) = &mut runs[index] else {
                     continue;
                 };
@@ -273,7 +272,7 @@ fn print(rate: u32, options: &Options, ways: &[(String, Build)], runs: &[io::Res
     }
 }
 
-/// Sends and receives for so long. An error: the way does not work here.
+/// Sends and receives for this time. An error: the way does not work here.
 fn measure(build: &Build, cores: [usize; 2], rate: u32, seconds: f64) -> io::Result<Run> {
     let (is_ready, ready) = mpsc::channel::<()>();
     let (is_sending, all_sent) = mpsc::channel::<()>();
@@ -318,12 +317,12 @@ fn measure(build: &Build, cores: [usize; 2], rate: u32, seconds: f64) -> io::Res
     })
 }
 
-/// A socket that hears the source.
+/// A socket that receives from the source.
 fn listener() -> Socket {
     let socket = Socket::builder(Protocol::USERSOCK)
         .group(1u32)
         .recv_buffer_bytes(RECV_BUFFER_BYTES)
-        .no_enobufs(true) // as the engine has it
+        .no_enobufs(true) // like the engine's sockets
         .open();
     socket.expect("a listener in a namespace of its own")
 }

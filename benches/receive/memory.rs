@@ -1,4 +1,5 @@
-//! Memory that the kernel writes into: touched by pointer, and lent as bytes only while the kernel is done with it.
+//! Memory that the kernel writes into. It is accessed by pointer, and lent as bytes only after the kernel has
+//! finished with it.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;

@@ -1,5 +1,4 @@
-//! A multishot receive on the bare io-uring crate: the least that can be done with it, and so the measure of what
-//! an engine adds.
+//! A multishot receive on the bare io-uring crate. It does as little as possible, so it shows what an engine adds.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -15,20 +14,20 @@ use crate::tally::Tally;
 use crate::{BUFFER_BYTES, DELAY, Rest, Way};
 
 const BUFFER_COUNT: u16 = 1024;
-/// How many completions a wait asks for: one call brings up to 33 datagrams for each.
+/// How many completions a wait asks for. One call brings up to 33 datagrams for each.
 const WANT: usize = 64;
 const RECEIVE: u64 = 1;
 /// RECVMSG puts `struct io_uring_recvmsg_out` and the sender's address before the payload.
 const HEAD_BYTES: usize = 16 + size_of::<libc::sockaddr_nl>();
 
-/// When a bare multishot wakes: as this crate's policies do.
+/// When a bare multishot wakes, like this crate's policies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Waking {
     /// When `DELAY` has passed and a datagram is there.
     Gathering,
-    /// For each datagram.
+    /// At each datagram.
     Prompt,
-    /// It does not sleep.
+    /// It never sleeps.
     Spinning,
 }
 
@@ -37,7 +36,7 @@ pub struct Multishot {
     waking: Waking,
     socket: Socket,
     buffers: Buffers,
-    /// For RECVMSG, which tells the sender; None for RECV.
+    /// For RECVMSG, which reports the sender. None: RECV.
     header: Option<Box<libc::msghdr>>,
     taken: Vec<(u16, usize)>,
     is_armed: bool,
@@ -104,7 +103,7 @@ impl Multishot {
         unsafe { self.ring.submission().push(entry) }.map_err(io::Error::other)
     }
 
-    /// Waits as it is to, but no longer than `timeout`.
+    /// Waits as `waking` says, but no longer than `timeout`.
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         if self.waking == Waking::Spinning {
             return self.spin(timeout);
@@ -136,7 +135,7 @@ impl Multishot {
         Ok(())
     }
 
-    /// Waits, and takes what came.
+    /// Waits, and tallies what came.
     fn receive(&mut self, timeout: Duration) -> io::Result<()> {
         if !self.is_armed {
             self.arm()?;
@@ -149,7 +148,7 @@ impl Multishot {
                 cqueue::buffer_select(completion.flags()),
             ) {
                 (length @ 0.., Some(buffer)) => self.taken.push((buffer, length as usize)),
-                (error, _) if error == -libc::ENOBUFS => {} // no buffer was left: armed again next turn
+                (error, _) if error == -libc::ENOBUFS => {} // no buffer was left, so it is armed again in the next turn
                 (error, _) => return Err(io::Error::from_raw_os_error(-error)),
             }
         }
@@ -193,7 +192,7 @@ impl Way for Multishot {
     }
 }
 
-/// Ends the receive before the memory goes that it writes into.
+/// Ends the receive before the memory that it writes into is freed.
 impl Drop for Multishot {
     fn drop(&mut self) {
         if self.is_armed {

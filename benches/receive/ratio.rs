@@ -1,11 +1,11 @@
-//! One way held against another, by pairs of neighbouring runs.
+//! Compares one way with another, by pairs of neighbouring runs.
 
 use std::fmt;
 
-/// The median of the pairs' ratios, and an interval that the true one lies in nine times of ten.
+/// The median of the pairs' ratios, and its 90 % confidence interval.
 pub struct Ratio {
     median: f64,
-    /// None: there are too few pairs to say.
+    /// The interval. None: there are too few pairs.
     interval: Option<(f64, f64)>,
 }
 

@@ -1,4 +1,4 @@
-//! Multicasting datagrams at a known rate, each with the time of its sending.
+//! Multicasts datagrams at a known rate, each with the time of its sending.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::tally::{DATA, END, nanoseconds_since};
 
 const DATAGRAM_BYTES: usize = 200;
 
-/// Where the payload begins, and the time in it.
+/// The offset of the payload, which begins with the time.
 const TIME: std::ops::Range<usize> =
     nlring::message::HEADER_BYTES..nlring::message::HEADER_BYTES + 8;
 
@@ -33,7 +33,7 @@ impl Source {
         self.sent_count
     }
 
-    /// Sends evenly, `rate` datagrams a second; 0: as fast as it goes.
+    /// Sends `rate` datagrams per second, evenly; 0: full speed.
     pub fn send_for(&mut self, duration: Duration, rate: u32) {
         let mut datagram = datagram(DATA);
         let start = Instant::now();
@@ -50,7 +50,7 @@ impl Source {
         }
     }
 
-    /// Sends that it was all, until that was heard. Not too often: it must not fill the queue.
+    /// Sends the message that marks the end until it is received, slowly enough not to fill the queue.
     pub fn end(&mut self, is_heard: impl Fn() -> bool) {
         let mut datagram = datagram(END);
         while !is_heard() {
@@ -66,7 +66,7 @@ impl Source {
         datagram[TIME].copy_from_slice(&nanoseconds_since(self.epoch).to_ne_bytes());
         self.sent_count += 1;
         match self.socket.send_to(datagram, 0, 1) {
-            // After the group comes port ID 0, the kernel, and nobody is there on this protocol.
+            // ECONNREFUSED: after the group the datagram goes to port ID 0, where nobody listens on this protocol.
             Err(error) if error.raw_os_error() != Some(libc::ECONNREFUSED) => {
                 panic!("send: {error}")
             }

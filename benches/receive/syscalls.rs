@@ -1,4 +1,4 @@
-//! The usual ways, by recv(2) and recvmmsg(2).
+//! The usual ways: recv(2) and recvmmsg(2).
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,7 +12,7 @@ use crate::memory::Memory;
 use crate::tally::Tally;
 use crate::{BUFFER_BYTES, DELAY, Rest, Way};
 
-/// One datagram a call, blocking.
+/// One datagram per call, blocking.
 pub struct Recv {
     socket: Socket,
     buffer: [u8; BUFFER_BYTES],
@@ -40,13 +40,13 @@ impl Way for Recv {
     }
 }
 
-/// Many datagrams a call.
+/// Many datagrams per call.
 pub struct Recvmmsg {
     socket: Socket,
     headers: Vec<libc::mmsghdr>,
     _iovecs: Vec<libc::iovec>,
     buffers: Memory,
-    /// Whether to sleep and then take what is there, or to block for the first.
+    /// Whether to sleep and then read what is there, or to block for the first datagram.
     is_paced: bool,
 }
 

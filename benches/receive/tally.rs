@@ -1,4 +1,4 @@
-//! Counting what a receiver gets, and how late.
+//! Counts what a receiver gets, and how late.
 
 use std::time::Instant;
 
@@ -9,9 +9,9 @@ pub const DATA: u16 = 100;
 /// The type of the message after the last.
 pub const END: u16 = 101;
 
-/// Latencies are told apart by so many leading bits: to 3 %.
+/// How many leading bits distinguish latencies: to 3 %.
 const PRECISION_BITS: u32 = 5;
-/// Beyond any latency (2^40 ns).
+/// Longer than any latency (2^40 ns).
 const BUCKET_COUNT: usize = (40 - PRECISION_BITS as usize) << PRECISION_BITS;
 
 /// What one receiver got.
@@ -68,7 +68,7 @@ impl Tally {
         self.has_ended
     }
 
-    /// The latency that this part of the messages stayed below.
+    /// The latency below which this part of the messages stayed.
     pub fn quantile_ns(&self, part: f64) -> f64 {
         let mut left = (self.received as f64 * part) as u64;
         let index = self.latencies.iter().position(|&count| {
@@ -84,7 +84,7 @@ pub fn nanoseconds_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Buckets grow with the number: the leading bits count, and how far they are shifted.
+/// Buckets grow with the number: the leading bits and their shift choose one.
 fn bucket(number: u64) -> usize {
     let shift = (u64::BITS - number.leading_zeros()).saturating_sub(PRECISION_BITS + 1);
     ((shift as usize) << PRECISION_BITS) + (number >> shift) as usize

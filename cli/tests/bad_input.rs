@@ -261,7 +261,7 @@ fn a_device_that_is_full_is_told() {
     for backend in ["multishot", "oneshot", "recvmmsg"] {
         own_namespace();
         let follower = Follower::start(&format!("route --output /dev/full --backend {backend}"));
-        follower.freeze(); // so that all of it is there when the first write fails
+        follower.freeze(); // so that all events are queued when the first write fails
         make_routes(0..100);
         follower.thaw();
         let ended = follower.wait();

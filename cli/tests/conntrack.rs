@@ -1,4 +1,4 @@
-//! `nlring conntrack` beside `conntrack -E`, on the same events.
+//! `nlring conntrack` and `conntrack -E` print the same events.
 
 mod common;
 
@@ -13,11 +13,11 @@ use common::{
 };
 use rustix::thread::UnshareFlags;
 
-/// The flow that is made last, to know that everything before it has been told.
+/// The last flow. Once it is printed, everything before it was printed too.
 const LAST: &str = "udp -s 203.0.113.1 -d 203.0.113.2 --sport 65001 --dport 65002 --timeout 100";
 const LAST_MARK: &str = "sport=65001 dport=65002";
 
-/// Follows what `make_events` does with both programs, and asserts that they tell the same. Returns the lines.
+/// Follows the events of `make_events` with both programs, asserts that they print the same, and returns the lines.
 #[track_caller]
 fn assert_tells_what_conntrack_tells(
     name: &str,
@@ -46,7 +46,7 @@ fn assert_tells_what_conntrack_tells(
     ours
 }
 
-/// conntrack looks up the name of the program that has the port ID.
+/// conntrack looks up which program has the port ID.
 fn without_program(line: &str) -> String {
     match line.split_once(" progname=") {
         Some((line, program)) if !program.contains(' ') => line.to_owned(),
@@ -54,7 +54,7 @@ fn without_program(line: &str) -> String {
     }
 }
 
-/// Lets a rule need the state of every connection, or none is tracked.
+/// Adds a rule that needs the state of every connection, because otherwise the kernel tracks none.
 fn track_all() {
     add_rules(
         "table inet tracking {
@@ -79,7 +79,7 @@ fn add_rules(rules: &str) {
     assert!(nft.wait().expect("nft").success());
 }
 
-/// A connection from its first packet to its last.
+/// Makes a connection, from its first packet to its last.
 fn talk_tcp(address: &str) {
     let listener = TcpListener::bind((address, 0)).expect("a listener");
     let mut client =
@@ -180,7 +180,7 @@ fn ids_counters_and_times() {
     assert_some(&lines, &[&["[DESTROY] tcp "], &counted[..]].concat());
 }
 
-/// What every combination of fields is tried with: labels, times, both families, a zone, a mark.
+/// Makes events with labels, times, both families, a zone and a mark, for each combination of fields.
 fn make_events_for_fields() {
     add_rules(
         "table inet labels {
@@ -207,7 +207,7 @@ fn make_events_for_fields() {
     must("conntrack -F");
 }
 
-/// A file system of this thread's own at /etc, and in it the labels' names, when there are to be some.
+/// Mounts a file system at /etc for this thread only, with these names of labels, if any.
 fn own_etc(label_names: Option<&[u8]>) {
     unshare(UnshareFlags::NEWNS).expect("a mount namespace");
     must("mount --make-rprivate /");
@@ -218,7 +218,7 @@ fn own_etc(label_names: Option<&[u8]>) {
     }
 }
 
-/// The line without the time of its receipt in front, and that time in seconds.
+/// The line without the time of its receipt at its beginning, and that time in seconds.
 fn split_time(line: &str) -> (String, Option<f64>) {
     let time = line
         .strip_prefix('[')
@@ -233,7 +233,7 @@ fn split_time(line: &str) -> (String, Option<f64>) {
     }
 }
 
-/// Asserts the same lines, received at about the same time.
+/// Asserts that the lines are the same, and were received at about the same time.
 #[track_caller]
 fn assert_same_but_for_time(ours: &[String], theirs: &[String]) {
     let [ours, theirs] = [ours, theirs].map(|lines| {
@@ -247,7 +247,7 @@ fn assert_same_but_for_time(ours: &[String], theirs: &[String]) {
     }
 }
 
-/// Follows the same events with both programs, by each of these options, in this time zone.
+/// Follows the same events with both programs, with each of these options, in this time zone.
 #[track_caller]
 fn assert_fields_are_those_of_conntrack(zone: &str, all_options: &[&str]) {
     own_namespace();
@@ -344,7 +344,7 @@ fn without_their_names_labels_are_not_shown() {
     assert!(errors.contains("/etc/xtables/connlabel.conf"), "{errors}");
 }
 
-/// A connection whose helper expects others: one that comes, and one that does not.
+/// A helper expects two connections. One comes, the other does not.
 #[test]
 fn expectations_of_ftp() {
     const NAME: &str = "expectations_of_ftp";
@@ -395,7 +395,7 @@ fn expectations_of_ftp() {
     await_that("conntrack tells it too", || peer.lines().len() >= 4);
     let ours = follower.lines();
     assert_same_lines(&ours, &peer.lines());
-    let (first, kind) = (&ours[0], "    [NEW] "); // and the seconds: 300, or 299 where it took a moment
+    let (first, kind) = (&ours[0], "    [NEW] "); // and the seconds: 300, or 299 if it took a moment
     assert!(
         first.starts_with(kind) && first.contains(" proto=6 src=127.0.0.1 "),
         "{first}"
@@ -528,7 +528,8 @@ fn an_event_appears_through_a_pipe_at_once() {
     let mut stdout = follower.child.stdout.take().expect("its output");
     for number in 0..3 {
         make_flows(number..number + 1);
-        // It stays in the pipe until it is read, and only one came; a second event would push the first one out.
+        // The line stays in the pipe until it is read. There is only one event, because a second one would push the
+        // first out.
         await_that("the event is in the pipe", || {
             rustix::io::ioctl_fionread(&stdout).expect("its length") > 0
         });

@@ -1,4 +1,4 @@
-//! However an end is asked for, it comes soon, and with all that belongs to it.
+//! Whatever ends the command, the end comes soon and is complete.
 
 mod common;
 
@@ -18,7 +18,7 @@ use common::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// More than an end at once may need on a busy machine, and less than the command waits for a reader by itself.
+/// More time than an immediate end needs on a busy machine, and less than the command waits for a reader.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
 fn in_time(ended: &Ended, limit: Duration) -> Result<(), String> {
@@ -28,7 +28,7 @@ fn in_time(ended: &Ended, limit: Duration) -> Result<(), String> {
     Ok(())
 }
 
-/// All that was received is in the file.
+/// Asserts that the file has everything that was received.
 #[track_caller]
 fn assert_flushed(ended: &Ended) {
     ended.assert_good();
@@ -60,7 +60,7 @@ fn a_signal_ends_it_under_load() {
 }
 
 #[test]
-fn a_signal_ends_it_under_load_also_when_it_loses() {
+fn a_signal_ends_it_under_load_even_while_it_loses_events() {
     own_namespace();
     let load = Load::start(Events::Route);
     best_of_3(|| {
@@ -77,7 +77,7 @@ fn a_signal_ends_it_under_load_also_when_it_loses() {
     drop(load);
 }
 
-/// What this namespace's listeners for routes have lost.
+/// How many datagrams the listeners for routes in this namespace have lost.
 fn drops() -> u64 {
     let table = fs::read_to_string("/proc/thread-self/net/netlink").expect("netlink sockets");
     let drops = |line: &str| {
@@ -100,7 +100,7 @@ fn a_count_ends_it_under_load() {
         ended.assert_good();
         assert_eq!(ended.event_count(), 1000);
         assert_eq!(ended.stat("events"), 1000);
-        in_time(&ended, END_LIMIT + Duration::from_secs(2)) // the load needs its time for so many
+        in_time(&ended, END_LIMIT + Duration::from_secs(2)) // the load needs its time for this many
     });
     drop(load);
 }
@@ -127,7 +127,7 @@ fn what_is_queued_at_a_signal_is_written() {
         let follower = Follower::start(&format!("route --backend {backend}"));
         follower.freeze();
         make_routes(0..2_000);
-        follower.signal(Signal::TERM); // comes when it runs again, with the queue full
+        follower.signal(Signal::TERM); // is delivered when the process continues, with a full queue
         follower.thaw();
         let ended = follower.wait();
         assert_flushed(&ended);
@@ -138,12 +138,12 @@ fn what_is_queued_at_a_signal_is_written() {
         );
         assert_eq!(ended.stat("unread"), 0);
         if is_real_root() {
-            assert_eq!(ended.stat("dropped"), 0); // others may not have so large a buffer
+            assert_eq!(ended.stat("dropped"), 0); // other users cannot have so large a buffer
         }
     }
 }
 
-/// The command with a reader that does not read, and so much to tell that it waits for it.
+/// The command with a reader that does not read, and so much output that it waits for the reader.
 fn stuck() -> (Follower, PipeReader) {
     let (reader, writer) = pipe().expect("a pipe");
     let mut run = Run::new("conntrack --output -");
@@ -185,7 +185,7 @@ fn a_reader_that_does_not_read_cannot_hold_up_the_end() {
 }
 
 #[test]
-fn a_duration_ends_it_though_its_reader_does_not_read() {
+fn a_duration_ends_it_even_if_its_reader_does_not_read() {
     own_namespace();
     best_of_3(|| {
         let (_reader, writer) = pipe().expect("a pipe");
@@ -216,7 +216,7 @@ fn a_second_signal_ends_it_at_once() {
             assert_eq!(ended.code, Some(130), "{ended:#?}");
             assert_eq!(ended.failures(), [""; 0]);
             assert_eq!(ended.told("events"), ended.stat("events"));
-            // What counts as written is in the pipe, as whole lines.
+            // The pipe has what counts as written, as whole lines.
             let mut text = Vec::new();
             let mut reader = reader;
             reader.read_to_end(&mut text).expect("the rest");
@@ -228,7 +228,7 @@ fn a_second_signal_ends_it_at_once() {
     }
 }
 
-/// Other signals that are handled, more than any pipe or queue of them holds, do not hide the one that ends it: neither
+/// The command gets more signals of other kinds than a pipe or queue holds. They hide the one that ends it neither
 /// while it turns, nor while it waits for a reader that does not read.
 #[test]
 fn a_flood_of_other_signals_does_not_hide_the_end() {
@@ -251,7 +251,7 @@ fn a_flood_of_other_signals_does_not_hide_the_end() {
             }
         }
         let ended = follower.wait(); // not for ever
-        let code = i32::from(is_stuck); // what is stuck is not all written
+        let code = i32::from(is_stuck); // not all that waited is written
         assert_eq!(ended.code, Some(code), "{ended:#?}");
     }
 }
@@ -302,7 +302,7 @@ fn a_reader_that_goes_ends_it_quietly() {
     }
 }
 
-/// What the terminal's end or Ctrl-\\ brings, with all three files.
+/// A terminal that closes sends SIGHUP, and Ctrl-\\ sends SIGQUIT. The command has all three files.
 #[test]
 fn a_hangup_without_a_file_to_open_again_and_a_quit_end_it_in_order() {
     own_namespace();
@@ -346,9 +346,9 @@ fn two_hangups_are_one_and_none_where_they_are_ignored() {
     remove_routes(0..1);
 }
 
-/// A reader by a name, or of a socket, is no `head`: that it goes is a failure.
+/// A reader of a named pipe or of a socket is not like `head`: if it goes, the command fails.
 #[test]
-fn a_reader_that_goes_of_a_pipe_by_name_or_of_a_socket_is_a_failure() {
+fn a_reader_of_a_named_pipe_or_socket_that_goes_is_a_failure() {
     let directory = Directory::new();
     let fifo = directory.file("fifo");
     must(&format!("mkfifo {fifo}"));
@@ -360,7 +360,7 @@ fn a_reader_that_goes_of_a_pipe_by_name_or_of_a_socket_is_a_failure() {
             run.command.stdout(OwnedFd::from(there));
             (Box::new(here), run)
         } else {
-            // Open in both ways, so that neither of them waits for the other.
+            // Open for reading and writing, so that neither end waits for the other.
             let pipe = fs::File::options().read(true).write(true).open(&fifo);
             let reader = fs::File::open(&fifo).expect("the pipe");
             drop(pipe);
@@ -397,7 +397,7 @@ fn a_reader_that_goes_of_a_pipe_by_name_or_of_a_socket_is_a_failure() {
     }
 }
 
-/// Every failure at the end is reported, each in its own words; the exit code is that of the first.
+/// Each failure at the end is reported in its own words. The first one determines the exit code.
 #[test]
 fn all_failures_are_reported() {
     own_namespace();
@@ -474,7 +474,7 @@ fn waiting_for_a_named_pipe_can_be_ended() {
     best_of_3(|| {
         let follower = Run::new(&format!("route --output {fifo}")).spawn();
         await_that("it waits for a reader", || follower.state() == Some('S'));
-        // Not SIGINT, which a shell without job control ignores for what it runs in the background.
+        // Not SIGINT, because a shell without job control makes its background processes ignore it.
         in_time(&follower.end_by(Signal::TERM), END_LIMIT)
     });
 }

@@ -1,4 +1,5 @@
-//! Names from outside reach no terminal and no JSON with characters that steer a terminal or change how a line reads.
+//! Names from outside reach neither a terminal nor JSON with characters that control a terminal or change how a line
+//! reads.
 
 mod common;
 
@@ -10,7 +11,7 @@ use common::{
 };
 use serde_json::Value;
 
-/// Erasing a display, a control sequence in one character, and text that reads from right to left.
+/// Characters that erase a display, begin a control sequence, and reverse the direction of text.
 const STEERING: [char; 3] = ['\u{1b}', '\u{9b}', '\u{202e}'];
 
 #[track_caller]
@@ -48,7 +49,8 @@ fn messages_repeat_arguments_and_file_names_escaped() {
     }
 }
 
-/// Starts a command that finds these names of tables and protocols where iproute2 has its own. None, and said: it cannot.
+/// Starts a command that finds these names of tables and protocols in iproute2's directory. None, after a skip: this
+/// process may not mount.
 fn with_names(directory: &Directory, arguments: &str) -> Option<Follower> {
     let place = ["/etc/iproute2", "/usr/share/iproute2"];
     let Some(place) = place.into_iter().find(|place| Path::new(place).is_dir()) else {

@@ -1,5 +1,5 @@
-//! System calls that fail in a way that may pass, by strace's fault injection: none of them ends the command, chooses its
-//! backend, or makes a count wrong.
+//! System calls that fail for a while, by strace's fault injection. No failure ends the command, changes its backend,
+//! or makes a count wrong.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn can_trace(name: &str) -> bool {
     can
 }
 
-/// The command with system calls that fail: `call:error=NAME:when=WHICH` (strace(1)).
+/// The command, with system calls that fail as in `call:error=NAME:when=WHICH` (strace(1)).
 fn with_failures(failures: &str, arguments: &str) -> Run {
     let (call, _) = failures.split_once(':').expect("a call and its failure");
     Run::under(
@@ -33,7 +33,7 @@ fn with_failures(failures: &str, arguments: &str) -> Run {
     )
 }
 
-/// Events one by one, so that the command waits for each.
+/// Makes events one by one, so that the command waits for each.
 fn make_50_events(follower: &Follower) {
     for number in 0..25 {
         make_routes(number..number + 1);
@@ -82,7 +82,7 @@ fn a_receive_that_fails_is_made_again_and_reported() {
     }
 }
 
-/// A signal, or a moment's want of memory, during the trial.
+/// A signal, or a short lack of memory, during the trial of a backend.
 #[test]
 fn a_passing_failure_does_not_choose_the_backend() {
     if !can_trace("a_passing_failure_does_not_choose_the_backend") {
@@ -103,11 +103,11 @@ fn a_passing_failure_does_not_choose_the_backend() {
     }
 }
 
-/// Routes that are made, and then removed: two events each. Few enough that an emulated machine counts them within the
-/// half second that the engine takes for it.
+/// How many routes are added and removed, with two events each. Even an emulated machine counts these within the half
+/// second that the engine has.
 const ROUTES: u32 = 500;
 
-/// The command ends after ten events with all others in the queue, and a receive that counts the rest fails.
+/// The command ends after ten events, all others are in the queue, and a receive that counts them fails.
 fn end_after_10(failures: &str, backend: &str) -> common::Ended {
     let arguments = format!("route --count 10 --backend {backend}");
     let follower = with_failures(failures, &arguments).start();
@@ -149,8 +149,8 @@ fn a_count_of_the_unread_goes_on_after_a_failure() {
 }
 
 #[test]
-fn a_count_of_the_unread_that_cannot_be_finished_says_so() {
-    if !can_trace("a_count_of_the_unread_that_cannot_be_finished_says_so") {
+fn a_count_of_the_unread_that_cannot_be_finished_is_reported() {
+    if !can_trace("a_count_of_the_unread_that_cannot_be_finished_is_reported") {
         return;
     }
     own_namespace();

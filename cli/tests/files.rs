@@ -1,5 +1,5 @@
-//! The files of `--output`, `--stats` and `--table`: nobody else chooses which file is written or who reads it, a restart and a
-//! rotation lose no line, and a reader never finds a part.
+//! The files of `--output`, `--stats` and `--table`. No other user chooses which file is written or who reads it,
+//! restarts and rotations lose no line, and readers never find half a file.
 
 mod common;
 
@@ -20,7 +20,7 @@ use common::{
 /// The user who tries to mislead the command.
 const OTHER: u32 = 12_345;
 
-/// A directory in which everybody may write, and nobody may remove what is another's: as /tmp.
+/// A directory like /tmp: everybody may write in it, and nobody may remove another user's file.
 fn sticky() -> Directory {
     let directory = Directory::new();
     set_mode(&directory.0, 0o1777);
@@ -46,7 +46,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(file).expect("a text")
 }
 
-/// The command with all three files.
+/// Starts the command with all three files.
 fn following(output: &str, stats: &str, table: &str) -> Run {
     Run::new(&format!(
         "route --mirror --output {output} --stats {stats} --table {table}"
@@ -82,7 +82,7 @@ fn assert_fails(ended: &Ended, words: &[&str]) {
     }
 }
 
-/// For each option the command line with that file, and further ones of our own.
+/// For each option, a command line with this file for it, and with files of our own for the others.
 fn with_each_option(file: &str) -> Vec<(&'static str, Run)> {
     let line = |option: &str| format!("route --mirror {option} {file}");
     ["--output", "--stats", "--table"]
@@ -202,13 +202,13 @@ fn a_file_of_another_user_is_refused_where_others_can_write() {
         let metadata = fs::metadata(&file).expect("the file");
         assert_eq!((metadata.uid(), metadata.len()), (OTHER, 7), "{option}");
     }
-    // A reader, so that opening it need not wait.
+    // The pipe has a reader, so that opening it does not wait.
     let reader = fs::File::options().read(true).write(true).open(&pipe);
     let reader = reader.expect("the pipe");
     let ended = Run::new(&format!("route --output {pipe}")).run_to_end();
     assert_eq!(ended.code, Some(1), "{ended:#?}");
     drop(reader);
-    // What root could be made to append to.
+    // A file to which root could be tricked into appending.
     let passwd = directory.file("passwd");
     fs::write(&passwd, "root\n").expect("a file");
     let hard = directory.file("hard");
@@ -349,7 +349,7 @@ fn the_table_is_written_before_the_statistics_that_count_it() {
     follower.end().assert_good();
 }
 
-/// Flows made and removed at a steady rate, until `is_over`. Gives the number of events.
+/// Makes and removes flows at a steady rate until `is_over`. Returns the number of events.
 fn steady_flows(is_over: &std::sync::atomic::AtomicBool) -> u64 {
     let mut count = 0;
     while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
@@ -487,7 +487,7 @@ fn a_hangup_with_a_file_ends_nothing() {
     }
 }
 
-/// The kernel's own names for what is open already.
+/// The kernel's own names for descriptors that are open.
 #[test]
 fn devices_and_open_files_are_written_to_by_name() {
     own_namespace();
@@ -522,7 +522,7 @@ fn devices_and_open_files_are_written_to_by_name() {
     assert!(started.elapsed() < common::PATIENCE);
 }
 
-/// The command line of the unit in docs/service.md works as it stands there.
+/// The command line of the unit in docs/service.md works unchanged.
 #[test]
 fn the_unit_in_the_manual_starts() {
     own_namespace();

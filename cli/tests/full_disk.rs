@@ -1,5 +1,5 @@
-//! A disk that fills up in a burst: every event received counts as written, as not written or as not shown, what is in the
-//! file is whole lines, and their number is what the command says.
+//! A disk fills up during a burst. Each event counts as written, not written or not shown. The file has whole lines,
+//! in the number that the command reports.
 
 mod common;
 
@@ -13,7 +13,7 @@ use common::{
     own_namespace, remove_flows, remove_routes, run, skip, unshare,
 };
 
-/// A small disk of the test's own. None: this process may not mount one.
+/// Mounts a small disk for this test. None: this process may not mount.
 fn small_disk() -> Option<Directory> {
     let disk = Directory::new();
     unshare(UnshareFlags::NEWNS).ok()?;
@@ -41,14 +41,14 @@ impl Random {
     }
 }
 
-/// Leaves `free_bytes` of a disk of 1 MiB, roughly: its unit is a page.
+/// Fills a disk of 1 MiB until about `free_bytes` are free. The disk counts in pages.
 fn fill(disk: &Directory, free_bytes: u64) {
     let file = File::create(disk.file("filler")).expect("a file");
     let room = (1 << 20) - free_bytes;
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, room).expect("room");
 }
 
-/// Events among the lines, which may be of gaps too.
+/// Counts the lines of events. Other lines report gaps.
 fn count_events(text: &str) -> u64 {
     let is_event = |line: &&str| {
         if line.starts_with('{') {
@@ -63,7 +63,7 @@ fn count_events(text: &str) -> u64 {
     text.lines().filter(is_event).count() as u64
 }
 
-/// What is in the file after the lines that were there before: whole lines of events.
+/// The lines after those that the file had before. They are whole.
 fn events_in(file: &str, before: &str) -> u64 {
     let text = fs::read_to_string(file).expect("a text");
     let text = text.strip_prefix(before).expect("the lines before stay");
@@ -71,7 +71,7 @@ fn events_in(file: &str, before: &str) -> u64 {
     count_events(text)
 }
 
-/// What was received is what became of it.
+/// Asserts that each received event has an outcome.
 #[track_caller]
 fn assert_accounted(ended: &Ended, what: &str) {
     let parts = [
@@ -116,7 +116,7 @@ fn make_burst(command: &str) {
     }
 }
 
-/// How many of its events a command hears.
+/// How many events of the burst a command receives.
 fn sent_to(command: &str) -> u64 {
     if command.contains("-e new,destroy") {
         (BURST - BURST / 4).into()
@@ -154,7 +154,7 @@ fn every_event_of_a_burst_is_accounted_for() {
                 stats.file("stats")
             ))
             .start();
-            follower.freeze(); // so that all of it is there when the first write fails
+            follower.freeze(); // so that all events are queued when the first write fails
             make_burst(command);
             follower.thaw();
             let ended = follower.wait();
@@ -173,7 +173,7 @@ fn every_event_of_a_burst_is_accounted_for() {
     }
 }
 
-/// The same while events go on, and the end is not awaited by a frozen process.
+/// Events go on during the failure, and the process is not frozen.
 #[test]
 fn every_event_of_a_stream_is_accounted_for() {
     const NAME: &str = "every_event_of_a_stream_is_accounted_for";
@@ -206,7 +206,7 @@ fn every_event_of_a_stream_is_accounted_for() {
     }
 }
 
-/// A count, a second signal and a good end leave nothing unaccounted for either.
+/// The other ends are a count, a second signal, and an end without failure.
 #[test]
 fn every_event_is_accounted_for_at_other_ends() {
     own_namespace();
@@ -236,7 +236,7 @@ fn every_event_is_accounted_for_at_other_ends() {
     }
 }
 
-/// With no room for a byte, the file stays as it was.
+/// With no room for a byte, the file does not change.
 #[test]
 fn a_disk_without_room_leaves_the_lines_before() {
     const NAME: &str = "a_disk_without_room_leaves_the_lines_before";

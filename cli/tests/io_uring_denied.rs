@@ -1,4 +1,4 @@
-//! Where io_uring is denied, as containers do, the command works without it, and says why.
+//! If io_uring is denied, as in containers, the command works without it and reports why.
 
 mod common;
 #[path = "common/seccomp.rs"]

@@ -1,5 +1,5 @@
-//! Every kind of object that `--json` writes: each has a name of its own, docs/json.md has all of its fields, and none stands
-//! twice in it.
+//! Each kind of object that `--json` writes has a name of its own. docs/json.md has all of its fields, and no field
+//! appears twice.
 
 mod common;
 
@@ -11,7 +11,7 @@ use common::{
     own_namespace, remove_flows, remove_routes, run,
 };
 
-/// Kinds that other tests are about, as they take more to bring about: json_conntrack/main.rs, and gap.rs of the command.
+/// Kinds that other tests check, because they need more preparation: json_conntrack/main.rs, and the tests of gaps.
 const ELSEWHERE: [&str; 5] = [
     "expect-new",
     "expect-destroy",
@@ -19,10 +19,10 @@ const ELSEWHERE: [&str; 5] = [
     "malformed",
     "missing",
 ];
-/// No kernel sends it.
+/// A kind that no kernel sends.
 const NEVER: &str = "expect-update";
 
-/// The kinds in docs/json.md.
+/// The kinds that docs/json.md describes.
 fn documented() -> BTreeSet<String> {
     let text = include_str!("../../docs/json.md");
     let row = text
@@ -38,7 +38,7 @@ fn documented() -> BTreeSet<String> {
     words.filter(options).map(str::to_owned).collect()
 }
 
-/// The kinds of the objects in these lines, each of which is as it must be.
+/// Checks each line's object, and returns the kinds.
 fn kinds(events: Events, lines: &[String]) -> Vec<String> {
     let kind = |object: &serde_json::Value| object["event"].as_str().expect("its kind").to_owned();
     objects(events, lines).iter().map(kind).collect()
@@ -58,7 +58,7 @@ fn remove(events: Events, count: u32) {
     }
 }
 
-/// The kinds of events, of losses, of a table made right, of the end, and of a list.
+/// The kinds for events, losses, resyncs, the end, and lists.
 fn kinds_of(command: &str, events: Events) -> Vec<String> {
     own_namespace();
     let mut lines = Vec::new();
@@ -100,7 +100,7 @@ fn kinds_of(command: &str, events: Events) -> Vec<String> {
     kinds(events, &lines)
 }
 
-/// The kinds of a reliable collector.
+/// The kinds that only `--reliable` writes.
 fn kinds_of_delays() -> Vec<String> {
     own_namespace();
     let follower = Follower::start("conntrack --reliable --json -e destroy --recv-buffer 16KiB");

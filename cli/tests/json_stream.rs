@@ -1,4 +1,4 @@
-//! What goes with `--json`: losses, files, counts, pipes.
+//! `--json` together with losses, files, counts and pipes.
 
 mod common;
 
@@ -60,7 +60,7 @@ fn a_loss_is_an_object_of_its_own() {
     }
 }
 
-/// Times are within the test's where the kernel says none, and what is not there has no name.
+/// If the kernel gives no time, the time is within the test's. A missing field has no name.
 #[test]
 fn a_file_and_a_count_go_with_it() {
     for (command, events) in COMMANDS {
@@ -78,7 +78,7 @@ fn a_file_and_a_count_go_with_it() {
         );
         let lines = common::whole_lines(file.as_ref());
         let mut objects = objects(events, &lines);
-        objects.retain(|object| object["event"] != "unread"); // the other two, where they came late
+        objects.retain(|object| object["event"] != "unread"); // the other two, if they came late
         assert_eq!(objects.len(), 3, "{lines:?}");
         for (number, object) in objects.iter().enumerate() {
             let wanted = match events {
@@ -115,7 +115,7 @@ fn fields_of_text_do_not_go_with_it() {
 }
 
 #[test]
-fn the_end_of_its_reader_is_its_end() {
+fn it_ends_when_its_reader_ends() {
     own_namespace();
     let mut run = Run::new("route --json --output -");
     run.command.stdout(Stdio::piped());

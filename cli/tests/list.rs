@@ -1,4 +1,4 @@
-//! `--snapshot --once`: what is there, as conntrack -L and ip route list it.
+//! `--snapshot --once` lists the same entries as `conntrack -L` and `ip route`.
 
 mod common;
 
@@ -10,7 +10,7 @@ use nlring::message::flags;
 use nlring::route;
 use serde_json::Value;
 
-/// The command's lines, sorted.
+/// The command's list, sorted.
 #[track_caller]
 fn list(arguments: &str) -> Vec<String> {
     let output = Command::new(NLRING)
@@ -30,7 +30,7 @@ fn sorted(text: &[u8]) -> Vec<String> {
     lines
 }
 
-/// Another program's, or None where it is not installed.
+/// Another program's list, sorted. None: it is not installed.
 #[track_caller]
 fn theirs(line: &str) -> Option<Vec<String>> {
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -44,7 +44,7 @@ fn theirs(line: &str) -> Option<Vec<String>> {
 #[test]
 fn flows_are_listed_as_conntrack_lists_them() {
     own_namespace();
-    make_flows(0..300); // more than a datagram of the dump
+    make_flows(0..300); // more than one datagram of the dump holds
     if let Some(theirs) = theirs("conntrack -L") {
         must("conntrack -I -p udp -s fd00::1 -d fd00::2 --sport 7 --dport 8 -t 99 -m 5 -u ASSURED");
         must(
@@ -74,7 +74,7 @@ fn flows_are_listed_as_conntrack_lists_them() {
     }
 }
 
-/// The lines of flows without their timeouts in seconds, which count down from one list to the next, and those.
+/// The lines of flows without their timeouts in seconds, and the timeouts, because they count down between two lists.
 #[track_caller]
 fn timed(lines: &[String]) -> BTreeMap<String, u32> {
     let parts = lines.iter().map(|line| {
@@ -138,7 +138,7 @@ fn the_list_goes_to_a_file_and_a_reader_may_leave() {
 }
 
 #[test]
-fn what_does_not_go_together_is_refused() {
+fn options_that_exclude_each_other_are_refused() {
     for arguments in [
         "--once",
         "--snapshot --once --mirror",

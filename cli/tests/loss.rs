@@ -1,4 +1,4 @@
-//! What does not fit the receive buffer is told in the stream, and counted to the last datagram.
+//! Datagrams that do not fit the receive buffer are reported in the stream, and counted exactly.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn make(events: Events, numbers: Range<u32>) {
     }
 }
 
-/// Removes all that was made: an event each.
+/// Removes all entries, with one event for each.
 fn remove(events: Events, numbers: Range<u32>) {
     match events {
         Events::Conntrack => flush_flows(),
@@ -29,7 +29,7 @@ fn remove(events: Events, numbers: Range<u32>) {
     }
 }
 
-/// That each datagram was received or is told as lost, and when.
+/// Asserts that each datagram was received or reported as lost, and that the times are within the test.
 #[track_caller]
 fn assert_all_accounted_for(ended: &Ended, sent_count: u64, began: jiff::Timestamp) {
     ended.assert_good();
@@ -56,7 +56,7 @@ fn assert_all_accounted_for(ended: &Ended, sent_count: u64, began: jiff::Timesta
     assert!(in_order, "{losses:?}");
 }
 
-/// While the command does not run at all, the kernel drops what its tiny buffer cannot hold.
+/// While the command is stopped, the kernel drops what its tiny buffer cannot hold.
 fn lose_while_frozen(command: &str, events: Events) {
     for backend in BACKENDS {
         own_namespace();
@@ -88,16 +88,16 @@ fn lose_while_frozen(command: &str, events: Events) {
 }
 
 #[test]
-fn flows_lost_are_told() {
+fn lost_flows_are_reported() {
     lose_while_frozen("conntrack", Events::Conntrack);
 }
 
 #[test]
-fn routes_lost_are_told() {
+fn lost_routes_are_reported() {
     lose_while_frozen("route", Events::Route);
 }
 
-/// At full speed, into a buffer for a few: how many are lost nobody knows, but not one is missing.
+/// Events come at full speed, into a buffer for a few. Nobody knows how many will be lost, but all are accounted for.
 fn lose_at_full_speed(command: &str, events: Events) {
     for backend in BACKENDS {
         own_namespace();
@@ -111,18 +111,18 @@ fn lose_at_full_speed(command: &str, events: Events) {
         let all = all.end();
         assert_all_accounted_for(&all, 6_000, began);
         if is_real_root() {
-            assert_eq!(all.stat("dropped"), 0); // others may not have so large a buffer
+            assert_eq!(all.stat("dropped"), 0); // other users cannot have so large a buffer
         }
         let some = some.end();
         assert_all_accounted_for(&some, 6_000, began);
-        // The kernel alone makes the events of a flush, faster than anybody takes them.
+        // The kernel alone makes the events of a flush, faster than anybody can receive them.
         if events == Events::Conntrack {
             assert!(some.stat("dropped") > 0, "{}", some.errors);
         }
         if all.stat("dropped") > 0 {
             continue;
         }
-        // What did come, came whole and in order.
+        // The events that came are whole and in order.
         let mut sent = all.output.lines();
         for line in some
             .output
@@ -147,7 +147,7 @@ fn a_burst_of_routes_is_accounted_for() {
     lose_at_full_speed("route", Events::Route);
 }
 
-/// A program with CAP_NET_ADMIN can send to any socket; only the kernel's word counts.
+/// A program with CAP_NET_ADMIN can send to any socket, but only the kernel's messages are events.
 #[test]
 fn what_the_kernel_did_not_send_is_counted_and_not_shown() {
     for backend in BACKENDS {

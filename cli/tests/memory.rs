@@ -50,7 +50,7 @@ fn output_bytes(follower: &Follower) -> u64 {
     output.len()
 }
 
-/// The most memory that the process has had resident (proc_pid_status(5)).
+/// The process's peak resident memory (proc_pid_status(5)).
 fn peak_kib(follower: &Follower) -> u64 {
     let status = format!("/proc/{}/status", follower.child.id());
     let status = fs::read_to_string(status).expect("its status");

@@ -1,4 +1,4 @@
-//! `--snapshot`, `--mirror` and `--table`: a table that is the kernel's own, also after loss.
+//! `--snapshot`, `--mirror` and `--table`: a table that equals the kernel's, even after losses.
 
 mod common;
 
@@ -15,7 +15,7 @@ use common::{
 };
 
 const BACKENDS: [&str; 3] = ["multishot", "oneshot", "recvmmsg"];
-/// Room for some thirty events.
+/// Room for about thirty events.
 const TINY: &str = "--recv-buffer 16KiB";
 
 fn objects(follower: &Follower) -> Vec<Value> {
@@ -31,7 +31,7 @@ fn resyncs(follower: &Follower) -> impl Iterator<Item = Value> {
     objects(follower).into_iter().filter(is_resynced_record)
 }
 
-/// Waits for so many records that the table is right.
+/// Waits for `count` records of a finished round.
 #[track_caller]
 fn await_resyncs(follower: &Follower, count: usize) {
     await_that("the table is made right", || {
@@ -39,7 +39,7 @@ fn await_resyncs(follower: &Follower, count: usize) {
     });
 }
 
-/// The mirrored table, asked for by the signal.
+/// The mirrored table, which a signal asks for.
 #[track_caller]
 fn table_now(follower: &Follower, file: &str) -> Vec<Value> {
     let _ = fs::remove_file(file);
@@ -53,7 +53,7 @@ fn read_table(file: &str) -> Vec<Value> {
     text.lines().map(json::parse).collect()
 }
 
-/// What tells flows apart, and what may change: address, port, mark, id, whether packets came both ways, whether
+/// What identifies a flow, and what may change: address, port, mark, id, whether replies were seen, and whether it is
 /// assured.
 type Row = (String, String, String, String, bool, bool);
 
@@ -75,7 +75,7 @@ fn mirrored_flows(table: &[Value]) -> BTreeSet<Row> {
     rows
 }
 
-/// What conntrack -L says. None: it is not installed.
+/// The flows that `conntrack -L` prints. None: it is not installed.
 fn kernel_flows() -> Option<BTreeSet<Row>> {
     let output = run("conntrack", &["-L", "-o", "id"])?;
     let text = String::from_utf8(output.stdout).expect("UTF-8");
@@ -109,7 +109,7 @@ fn assert_is_kernels(table: &[Value]) {
     }
 }
 
-/// A strict reader of flows: one new event in a lifetime, before anything else of it. Gives those alive at the end.
+/// A strict reader of flows: each lifetime has one NEW event, before all others. Returns the flows alive at the end.
 #[track_caller]
 fn alive(objects: &[Value]) -> BTreeMap<String, u64> {
     let mut alive = BTreeMap::new();
@@ -138,7 +138,7 @@ fn the_table_comes_first_and_then_what_happens() {
         let follower = Follower::start(&format!("conntrack --snapshot --json --backend {backend}"));
         await_resyncs(&follower, 1);
         make_flows(300..301);
-        remove_flows(300..301); // of one that began before anybody listened the kernel would not tell
+        remove_flows(300..301); // the kernel reports no end of a flow that began before anybody listened
         follower.await_lines(303);
         let ended = follower.end();
         ended.assert_good();
@@ -220,9 +220,9 @@ fn a_count_ends_the_table_too() {
     assert_eq!(ended.event_count(), 7, "{}", ended.output);
 }
 
-/// What a collector that stood still has missed is made good, and its table is the kernel's.
+/// A collector that was stopped recovers what it has missed, and its table equals the kernel's.
 #[test]
-fn flows_that_were_missed_are_made_good() {
+fn missed_flows_are_recovered() {
     for backend in BACKENDS {
         own_namespace();
         let directory = Directory::new();
@@ -256,7 +256,7 @@ fn flows_that_were_missed_are_made_good() {
             objects.iter().filter(is_it).count()
         };
         assert!(marked("new") > 900 && marked("destroy") > 100 && marked("update") > 100);
-        // Twice 1000 more, 500 less, 200 changed, and at last 1500 less.
+        // Twice 1000 more, 500 fewer, 200 changed, and at last 1500 fewer.
         let sent = 1000 + 1000 + 500 + 200 + 1500;
         assert!(ended.stat("dropped") > 1500, "{}", ended.errors);
         let accounted = ended.stat("received") + ended.stat("dropped") - ended.stat("requests");
@@ -266,7 +266,7 @@ fn flows_that_were_missed_are_made_good() {
 }
 
 #[test]
-fn five_seconds_of_standing_still_under_load_are_mended() {
+fn five_seconds_without_reading_under_load_are_recovered() {
     own_namespace();
     let directory = Directory::new();
     let file = directory.file("table");
@@ -299,7 +299,7 @@ fn five_seconds_of_standing_still_under_load_are_mended() {
 }
 
 #[test]
-fn routes_that_were_missed_are_made_good() {
+fn missed_routes_are_recovered() {
     for backend in BACKENDS {
         own_namespace();
         let directory = Directory::new();
@@ -338,7 +338,7 @@ fn mirrored_routes(table: &[Value]) -> HashSet<String> {
     rows
 }
 
-/// By what our own list of them says, which other tests hold against ip's.
+/// Compared with our own list, which other tests compare with ip's.
 fn kernel_routes() -> HashSet<String> {
     let output = run(common::NLRING, &["route", "--snapshot", "--once", "--json"]);
     let text = String::from_utf8(output.expect("nlring").stdout).expect("UTF-8");
@@ -347,7 +347,7 @@ fn kernel_routes() -> HashSet<String> {
 }
 
 #[test]
-fn routes_that_go_without_a_word_are_missed_soon() {
+fn routes_that_disappear_without_an_event_are_noticed_soon() {
     own_namespace();
     if !add_device("v0", &["192.0.2.1/24"]) {
         return common::skip("silent routes", "no kind of device");
@@ -366,7 +366,7 @@ fn routes_that_go_without_a_word_are_missed_soon() {
 }
 
 #[test]
-fn a_signal_has_the_table_and_the_statistics_written() {
+fn a_signal_writes_the_table_and_the_statistics() {
     own_namespace();
     let directory = Directory::new();
     let (table, stats) = (directory.file("table"), directory.file("stats"));
@@ -387,7 +387,7 @@ fn a_signal_has_the_table_and_the_statistics_written() {
                 .is_ok_and(|stats: Value| stats["received"].as_u64() >= Some(count.into()))
         });
     }
-    // Its readers keep what they have opened.
+    // Its readers keep the file that they have opened.
     let before = fs::File::open(&table).expect("the table");
     flush_flows();
     await_that("the table is empty", || {
@@ -406,7 +406,7 @@ fn a_signal_has_the_table_and_the_statistics_written() {
 }
 
 #[test]
-fn a_table_that_cannot_be_written_is_told_before_any_event() {
+fn a_table_that_cannot_be_written_is_reported_before_any_event() {
     own_namespace();
     let directory = Directory::new();
     for (file, code, words) in [
@@ -423,7 +423,7 @@ fn a_table_that_cannot_be_written_is_told_before_any_event() {
     }
 }
 
-/// Another collector that missed some has the kernel send these again to all.
+/// Another collector missed some ends, so the kernel sends these again to all.
 #[test]
 fn a_mirror_leaves_repeated_ends_out() {
     own_namespace();
@@ -455,7 +455,7 @@ fn a_mirror_leaves_repeated_ends_out() {
 }
 
 #[test]
-fn an_end_makes_good_what_was_missed() {
+fn missed_changes_are_recovered_at_the_end() {
     own_namespace();
     let directory = Directory::new();
     let file = directory.file("table");
@@ -464,7 +464,7 @@ fn an_end_makes_good_what_was_missed() {
     follower.freeze();
     make_flows(0..1000);
     follower.thaw();
-    let ended = follower.end(); // long before the interval is over
+    let ended = follower.end(); // long before the interval ends
     ended.assert_good();
     assert!(
         !ended.errors.contains("could not compare the mirror"),
@@ -481,9 +481,9 @@ fn an_end_makes_good_what_was_missed() {
     );
 }
 
-/// While the first dump is read, events wait for it, or need not; none is left out.
+/// While the first dump is read, events may have to wait for it. None is omitted.
 #[test]
-fn all_events_are_told_however_early_the_end_comes() {
+fn all_events_are_shown_however_early_the_end_comes() {
     own_namespace();
     make_flows(10_000..30_000);
     make_routes(10_000..30_000);

@@ -1,4 +1,4 @@
-//! Audits: a mirror also becomes right again after changes that no event reports.
+//! Audits correct a mirror after changes that no event reports.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn objects(follower: &Follower) -> Vec<Value> {
     lines.iter().map(|line| json::parse(line)).collect()
 }
 
-/// The mirrored table of now.
+/// The mirrored table at this moment.
 fn table_now(follower: &Follower, file: &str) -> Vec<Value> {
     let _ = fs::remove_file(file);
     follower.signal(Signal::USR1);
@@ -43,7 +43,7 @@ fn await_snapshot(follower: &Follower) {
 }
 
 #[test]
-fn flows_that_make_no_events_are_followed_all_the_same() {
+fn flows_that_make_no_events_are_followed_too() {
     own_namespace();
     let directory = Directory::new();
     let file = directory.file("table");
@@ -134,7 +134,7 @@ fn audits_can_be_turned_off() {
     make_flows(0..1);
     set_events("2");
     flush_flows();
-    make_flows(1..2); // once its event is there, an audit would have been due long since
+    make_flows(1..2); // when its event comes, an audit would have been due long ago
     follower.await_lines(2);
     let ended = follower.end();
     ended.assert_good();
@@ -148,7 +148,7 @@ fn row(dst: &str, metric: impl Fn(&str) -> Option<u64>) -> Row {
     (dst.to_owned(), metric("mtu"), metric("hoplimit"))
 }
 
-/// What `ip -6 route` says of it.
+/// What `ip -6 route` prints about this route.
 fn kernel_routes(device: &str) -> BTreeSet<Row> {
     let arguments = ["-6", "-json", "-details", "route", "show", "dev", device];
     let output = run("ip", &arguments).expect("ip");
@@ -179,7 +179,7 @@ fn mirrored_routes(table: &[Value], device: &str) -> BTreeSet<Row> {
 }
 
 #[test]
-fn what_a_router_advertises_shows_in_the_routes() {
+fn routes_show_what_a_router_advertises() {
     own_namespace();
     if run(
         "ip",

@@ -1,4 +1,4 @@
-//! What a mirror does when it cannot be right: its dumps fail, or its memory is bounded.
+//! Mirrors that cannot be right, because their dumps fail or their memory is limited.
 
 mod common;
 
@@ -26,7 +26,7 @@ fn await_snapshot(follower: &Follower) {
     });
 }
 
-/// Lets a process open no further file, or again as many as before. Each dump has a socket of its own.
+/// Prevents a process from opening more files, or allows it again. Each dump needs a socket of its own.
 fn limit_files(follower: &Follower, most: Option<u64>) -> Rlimit {
     let id = i32::try_from(follower.child.id()).expect("a process ID");
     let limit = Rlimit {
@@ -44,7 +44,7 @@ fn count_of(words: &str, follower: &Follower) -> usize {
 }
 
 #[test]
-fn dumps_that_fail_are_told_once_and_events_are_followed() {
+fn failing_dumps_are_reported_once_and_events_are_followed() {
     for command in ["conntrack", "route"] {
         own_namespace();
         let change = |number: u32| match command {
@@ -71,7 +71,7 @@ fn dumps_that_fail_are_told_once_and_events_are_followed() {
     }
 }
 
-/// The mirrored table of now, without its last line if that says that the table is incomplete.
+/// The mirrored table at this moment, without the last line, if that says that the table is incomplete.
 fn table_now(follower: &Follower, file: &str) -> (usize, bool) {
     let _ = fs::remove_file(file);
     follower.signal(Signal::USR1);
@@ -85,7 +85,7 @@ fn table_now(follower: &Follower, file: &str) -> (usize, bool) {
 }
 
 #[test]
-fn a_mirror_without_room_shows_all_events_and_says_what_it_lacks() {
+fn a_mirror_without_memory_shows_all_events_and_reports_what_it_lacks() {
     for command in ["conntrack", "route"] {
         own_namespace();
         let change = |is_new: bool, numbers: Range<u32>| match (command, is_new) {

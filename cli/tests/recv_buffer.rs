@@ -1,4 +1,4 @@
-//! --recv-buffer-max: a receive buffer that was too small grows, and says so.
+//! --recv-buffer-max: a receive buffer that was too small grows, and the command reports it.
 
 mod common;
 
@@ -12,7 +12,7 @@ use common::{
 const KIB: u64 = 1 << 10;
 const MOST_BYTES: u64 = 4 << 20;
 
-/// From and to which sizes it has grown, in bytes.
+/// The steps in which the buffer has grown: from and to how many bytes.
 fn steps(errors: &str) -> Vec<(u64, u64)> {
     let lines = errors.lines();
     let steps = lines.filter_map(|line| {
@@ -33,7 +33,7 @@ fn bytes(size: &str) -> u64 {
     number.parse::<u64>().expect("a whole number") * factor
 }
 
-/// Loses events, again and again, until it is so: `count` come and go while the command does not run.
+/// Makes the command lose events until the condition holds: `count` entries come and go while the command is stopped.
 fn lose_until(
     follower: &Follower,
     events: Events,
@@ -57,7 +57,7 @@ fn lose_until(
     });
 }
 
-/// Asserts that each step was a double one, up to the last, and that the summary has that.
+/// Asserts that each step doubles the buffer, except for the last one, and that the summary reports the last size.
 #[track_caller]
 fn assert_grown(ended: &Ended) -> u64 {
     ended.assert_good();
@@ -77,7 +77,7 @@ fn has_told_limit(errors: &str) -> bool {
     errors.contains("net.core.rmem_max")
 }
 
-/// As far as 4 MiB, which the kernel reads back as twice that, or as far as the host lets it.
+/// The buffer grows to 4 MiB, which the kernel reports as 8 MiB, or as far as the host allows.
 fn grow(command: &str, events: Events) {
     for backend in ["multishot", "oneshot", "recvmmsg"] {
         own_namespace();
@@ -98,12 +98,12 @@ fn grow(command: &str, events: Events) {
 }
 
 #[test]
-fn a_flood_of_flows_has_it_grow() {
+fn it_grows_in_a_flood_of_flows() {
     grow("conntrack", Events::Conntrack);
 }
 
 #[test]
-fn a_flood_of_routes_has_it_grow() {
+fn it_grows_in_a_flood_of_routes() {
     grow("route", Events::Route);
 }
 
@@ -130,16 +130,16 @@ fn a_maximum_below_the_size_is_wrong_usage() {
         assert_eq!(ended.code, Some(2), "{ended:#?}");
         let told = "--recv-buffer-max (63 KiB) is less than --recv-buffer (64 KiB)";
         assert!(ended.errors.contains(told), "{}", ended.errors);
-        // The default counts too.
+        // The default size counts too.
         assert_eq!(run("--recv-buffer-max 1MiB").code, Some(2));
         run("--recv-buffer 64KiB --recv-buffer-max 64KiB").assert_good();
     }
 }
 
-/// Without CAP_NET_ADMIN it gets no more than the host's limit, and is told once which that is.
+/// Without CAP_NET_ADMIN the buffer grows to the host's limit, which is reported once.
 #[test]
-fn a_limit_of_the_host_is_told_once() {
-    const NAME: &str = "a_limit_of_the_host_is_told_once";
+fn a_limit_of_the_host_is_reported_once() {
+    const NAME: &str = "a_limit_of_the_host_is_reported_once";
     let limit = fs::read_to_string("/proc/sys/net/core/rmem_max").ok();
     let limit = limit.and_then(|limit| limit.trim().parse::<u32>().ok());
     let Some(limit) = limit.filter(|limit| *limit < 256 << 20) else {
@@ -151,7 +151,7 @@ fn a_limit_of_the_host_is_told_once() {
     own_namespace();
     let arguments = "route --recv-buffer 16KiB --recv-buffer-max 1GiB";
     let follower = Run::under("setpriv --bounding-set=-net_admin", arguments).start();
-    // Each is charged more than half a KiB.
+    // The kernel charges more than half a KiB for each.
     let count = limit.div_ceil(512);
     lose_until(&follower, Events::Route, count, has_told_limit);
     let loss_count = || {

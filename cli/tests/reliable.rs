@@ -1,4 +1,4 @@
-//! With --reliable every end of a flow is in the output, once, however slowly it is read.
+//! With --reliable the output has each end of a flow once, however slow its reader is.
 
 mod common;
 
@@ -11,7 +11,7 @@ use common::{Ended, Follower, await_that, flush_flows, make_flows, own_namespace
 
 const BACKENDS: [&str; 3] = ["multishot", "oneshot", "recvmmsg"];
 const FLOW_COUNT: u32 = 1500;
-/// Room for some thirty events.
+/// Room for about thirty events.
 const TINY: &str = "--recv-buffer 16KiB";
 
 fn records(ended: &Ended) -> Vec<Value> {
@@ -21,7 +21,7 @@ fn records(ended: &Ended) -> Vec<Value> {
         .collect()
 }
 
-/// How often each flow's end was told, by its source address.
+/// How often each flow's end was shown, by its source address.
 fn destroys(lines: &[Value]) -> HashMap<&str, u32> {
     let mut counts = HashMap::new();
     for line in lines.iter().filter(|line| line["event"] == "destroy") {
@@ -62,7 +62,7 @@ fn await_destroys(follower: &Follower, count: u32) {
     });
 }
 
-/// Waits until the kernel has no flow to tell of any more: each counts until its end is delivered.
+/// Waits until the kernel has no flow left. A flow counts until its end is delivered.
 #[track_caller]
 fn await_no_flows() {
     await_that("all ends are delivered", flow_count_is_0);
@@ -74,7 +74,7 @@ fn flow_count_is_0() -> bool {
 }
 
 #[test]
-fn each_end_is_told_once_though_another_collector_stood_still() {
+fn each_end_is_shown_once_even_if_another_collector_was_stopped() {
     for backend in BACKENDS {
         own_namespace();
         let slow = Follower::start(&format!(
@@ -94,7 +94,7 @@ fn each_end_is_told_once_though_another_collector_stood_still() {
             assert_reliable(ended);
             assert_each_once(&records(ended));
         }
-        // What the slow one missed at first came to the quick one again.
+        // The quick collector got again what the slow one missed at first.
         let failures = slow.stat("delivery_failures");
         assert!(failures > 1000, "{backend}: {}", slow.errors);
         assert!(quick.stat("repeated") > 1000, "{backend}: {}", quick.errors);
@@ -111,10 +111,10 @@ fn each_end_is_told_once_though_another_collector_stood_still() {
     }
 }
 
-/// Each is sent to both as often as one of them has no room. Only the timestamp tells that it is the same, when nothing
-/// is heard of beginnings.
+/// The kernel sends each end to both, as often as one of them has no room. Only the timestamp shows that it is the
+/// same end, because neither collector listens to beginnings.
 #[test]
-fn each_end_is_told_once_though_both_collectors_stood_still() {
+fn each_end_is_shown_once_even_if_both_collectors_were_stopped() {
     own_namespace();
     let arguments = format!("conntrack --reliable --json -e destroy {TINY}");
     let both = [(); 2].map(|()| Follower::start(&arguments));
@@ -133,9 +133,10 @@ fn each_end_is_told_once_though_both_collectors_stood_still() {
     }
 }
 
-/// A flow that begins again where one ended is likely to get its memory, and so its id: nothing else tells them apart.
+/// A flow that begins after one with the same tuple has ended often gets its memory, and so its id. Nothing else
+/// distinguishes the two.
 #[test]
-fn flows_that_come_again_are_no_repeats() {
+fn flows_that_begin_again_are_no_repeats() {
     const ROUNDS: u32 = 200;
     for events in ["all", "destroy", "new,destroy"] {
         own_namespace();
@@ -201,7 +202,7 @@ fn delays_are_lines_and_a_plain_collector_has_losses_instead() {
     );
 }
 
-/// The drop counters of the listeners here.
+/// The drop counters of the listeners in this namespace.
 fn drops() -> Vec<u64> {
     let table = fs::read_to_string("/proc/thread-self/net/netlink").expect("netlink sockets");
     let drops = |line: &str| {
@@ -212,9 +213,9 @@ fn drops() -> Vec<u64> {
     table.lines().skip(1).filter_map(drops).collect()
 }
 
-/// The kernel sends to all what one of them missed. Where that finds no room, it counts once more.
+/// The kernel sends to all listeners what one of them missed. A listener without room counts another failed delivery.
 #[test]
-fn beside_a_reliable_collector_a_plain_one_counts_failed_deliveries_and_hears_repeats() {
+fn beside_a_reliable_collector_a_plain_one_counts_failed_deliveries_and_gets_repeats() {
     own_namespace();
     let reliable = Follower::start(&format!("conntrack --reliable -e destroy {TINY}"));
     let plain = Follower::start(&format!("conntrack --json -e destroy {TINY}"));

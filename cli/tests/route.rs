@@ -1,4 +1,4 @@
-//! `nlring route` beside `ip monitor route`, on the same events.
+//! `nlring route` and `ip monitor route` print the same events.
 
 mod common;
 
@@ -15,12 +15,12 @@ use common::{
     is_installed, lines_until, make_routes, must, own_namespace, remove_routes, run, skip,
 };
 
-/// The routes that are made first, when both programs listen (the kernel is not done with new devices at once), and
-/// last, to know that everything before it has been told.
+/// The first route, added once both programs listen, because the kernel needs a moment for new devices. And the last
+/// route: once it is printed, everything before it was printed too.
 const FIRST: &str = "203.0.113.0";
 const LAST: &str = "203.0.113.255";
 
-/// A namespace with the devices d0 and d1. False, and told: it cannot be had.
+/// Makes a namespace with the devices d0 and d1. False, after a skip: this kernel has no such devices.
 fn namespace_with_devices(name: &str) -> bool {
     if !is_installed("ip") {
         skip(name, "no ip");
@@ -35,7 +35,7 @@ fn namespace_with_devices(name: &str) -> bool {
     has_both
 }
 
-/// Runs many commands of ip. What this kernel cannot do is left out.
+/// Runs many commands of ip, and ignores those that this kernel does not support.
 fn ip_batch(commands: &str) {
     let directory = Directory::new();
     let file = directory.file("commands");
@@ -43,7 +43,7 @@ fn ip_batch(commands: &str) {
     run("ip", &["-force", "-batch", &file]).expect("ip");
 }
 
-/// Follows these commands of ip with both programs, and asserts that they tell the same. Returns the lines.
+/// Follows these commands of ip with both programs, asserts that they print the same, and returns the lines.
 #[track_caller]
 fn assert_tells_what_ip_tells(commands: &str) -> Vec<String> {
     let peer = Peer::start(Events::Route, "ip monitor route").expect("ip");
@@ -160,8 +160,8 @@ fn routes_of_several_hops_with_metrics_and_tunnels() {
     );
 }
 
-/// Without options of tunnels: Linux 6.18 panics over Geneve's (`ip_tun_parse_opts`) while it holds the routing lock, and
-/// the whole machine waits for that ever after. The rarer types are tested by their bytes alone.
+/// Without options of tunnels: Linux 6.18 panics over those of Geneve (`ip_tun_parse_opts`) while it holds the
+/// routing lock, and then the whole machine waits for ever. The rarer types are tested by their bytes alone.
 #[test]
 fn encapsulations() {
     if !namespace_with_devices("encapsulations") {
@@ -183,7 +183,7 @@ fn encapsulations() {
     }
 }
 
-/// The time stands once before an event, not before each of its hops.
+/// The time comes once before an event, not before each of its hops.
 #[test]
 fn the_time_of_receipt() {
     if !namespace_with_devices("the_time_of_receipt") {
@@ -222,7 +222,7 @@ fn the_time_of_receipt() {
     follower.end().assert_good();
 }
 
-/// The time of `[2026-11-24T10:00:00.123456] `, where the line begins with one, and the rest.
+/// The time of `[2026-11-24T10:00:00.123456] ` at the beginning of the line, if there is one, and the rest.
 fn split_time(line: &str) -> (Option<jiff::civil::DateTime>, String) {
     match line
         .strip_prefix('[')
@@ -318,8 +318,8 @@ fn only_the_events_asked_for() {
 }
 
 #[test]
-fn devices_are_called_by_their_names_of_the_moment() {
-    if !namespace_with_devices("devices_are_called_by_their_names_of_the_moment") {
+fn devices_have_their_names_at_the_time_of_the_event() {
+    if !namespace_with_devices("devices_have_their_names_at_the_time_of_the_event") {
         return;
     }
     let follower = Follower::start("route");
@@ -343,7 +343,8 @@ fn devices_are_called_by_their_names_of_the_moment() {
     follower.end().assert_good();
 }
 
-/// A device, its address and a route over it, many times at once: the devices' messages and the routes' come together.
+/// Makes many devices at once, each with an address and a route over it. The messages of the devices and the routes
+/// come together.
 #[test]
 fn devices_made_in_a_burst_have_their_names() {
     if !namespace_with_devices("devices_made_in_a_burst_have_their_names") {
@@ -363,12 +364,12 @@ fn devices_made_in_a_burst_have_their_names() {
     assert_tells_what_ip_tells(&(1..=20).map(one).collect::<String>());
 }
 
-/// ip monitor has the first name that it learned. This is about the name that the device had.
+/// ip monitor keeps the first name that it learned. Here each event must have the name that the device had then.
 #[test]
-fn devices_renamed_and_deleted_in_a_burst_have_their_names_of_the_moment() {
+fn devices_renamed_and_deleted_in_a_burst_have_their_names_at_the_time_of_the_event() {
     const COUNT: u32 = 20;
     if !namespace_with_devices(
-        "devices_renamed_and_deleted_in_a_burst_have_their_names_of_the_moment",
+        "devices_renamed_and_deleted_in_a_burst_have_their_names_at_the_time_of_the_event",
     ) {
         return;
     }
@@ -420,7 +421,7 @@ fn devices_renamed_and_deleted_in_a_burst_have_their_names_of_the_moment() {
     assert!(count("other_events") >= u64::from(COUNT) * 6, "{ended:#?}");
 }
 
-/// When the links' own events are lost, the names come from all links anew.
+/// If link events are lost, the command reads the names of all links again.
 #[test]
 fn names_are_right_again_after_a_loss() {
     if !namespace_with_devices("names_are_right_again_after_a_loss") {
@@ -460,7 +461,7 @@ fn a_device_that_was_deleted_keeps_its_name_and_one_never_known_is_its_index() {
     if !namespace_with_devices(NAME) {
         return;
     }
-    // A route whose encapsulation names a device outlives it.
+    // A route whose encapsulation names a device outlives the device.
     let route = "ip route add 2001:db8:1::/48 encap seg6local action End.DX2 oif d1 dev d0";
     let words: Vec<&str> = route.split(' ').skip(1).collect();
     if !run("ip", &words).is_some_and(|output| output.status.success()) {
@@ -507,7 +508,7 @@ fn an_event_appears_through_a_pipe_at_once() {
         }
     });
     for number in 0..3 {
-        make_routes(number..number + 1); // only one, so that nothing pushes it out
+        make_routes(number..number + 1); // only one event, so that nothing pushes it out
         let line = lines
             .recv_timeout(PATIENCE)
             .expect("a line, though nothing follows it");
@@ -540,7 +541,7 @@ fn system_calls_do_not_grow_with_events() {
         let arguments = format!("route --count {event_count} --wait batch:5ms");
         let mut follower = Run::under(&format!("strace -f -c -o {counts}"), &arguments).start();
         while follower.child.try_wait().expect("its status").is_none() {
-            make_routes(0..100); // some may be lost, where the buffer is small
+            make_routes(0..100); // some may be lost if the buffer is small
             remove_routes(0..100);
         }
         let ended = follower.wait();

@@ -1,4 +1,4 @@
-//! The file of `--table`: when it is written, what becomes of the one before, and that nothing waits for it.
+//! The file of `--table`: when it is written, what happens to the file before it, and that nothing waits for it.
 
 mod common;
 
@@ -19,9 +19,9 @@ use common::{
     mark_flows, own_namespace, remove_flows, run, skip,
 };
 
-/// So many take a while to be read, and to be written.
+/// Reading and writing this many flows takes a while.
 const MANY: u32 = 100_000;
-/// What the name of an unfinished one begins with.
+/// The prefix of an unfinished table's name.
 const UNFINISHED: &str = ".nlring-";
 
 fn read_table(file: &str) -> Vec<Value> {
@@ -146,7 +146,7 @@ fn a_table_that_is_asked_for_early_is_written_whole_and_is_the_kernels() {
 }
 
 #[test]
-fn a_reader_finds_it_whole_and_a_second_signal_has_it_written_again() {
+fn a_reader_finds_it_whole_and_a_second_signal_writes_it_again() {
     own_namespace();
     let count = 30_000;
     let directory = Directory::new();
@@ -155,7 +155,7 @@ fn a_reader_finds_it_whole_and_a_second_signal_has_it_written_again() {
         "conntrack --mirror --recv-buffer 8MiB --resync-interval 1s --table {file}"
     ));
     await_first_round(&follower);
-    make_flows(0..count); // now, since of those of before there would be no events
+    make_flows(0..count); // now, because earlier ones would make no events
     await_that("all flows are known", || {
         let _ = fs::remove_file(&file);
         ask(&follower);
@@ -164,7 +164,7 @@ fn a_reader_finds_it_whole_and_a_second_signal_has_it_written_again() {
     });
     fs::remove_file(&file).expect("the table removed");
     ask(&follower);
-    // It may be quicker than the look at the directory; then it is asked for again.
+    // The table may be finished before the directory is read. Then ask for it again.
     await_that("it is being written", || {
         if fs::remove_file(&file).is_ok() {
             ask(&follower);
@@ -194,7 +194,8 @@ fn an_end_before_the_first_round_leaves_the_former_file() {
     let directory = Directory::new();
     let file = directory.file("table");
     fs::write(&file, "precious\n").expect("a file");
-    // With --mirror the events of routes do not wait for the kernel's table, so the count is reached before.
+    // With --mirror route events do not wait for the kernel's table, so the count is reached before the table is
+    // read.
     let follower = Follower::start(&format!("route --mirror --count 1 --table {file}"));
     ask(&follower);
     make_routes(30_000..30_001);
@@ -270,7 +271,8 @@ fn a_full_disk_leaves_nothing_behind_and_the_next_one_is_written() {
     let directory = Directory::new();
     let file = directory.file("table");
     fs::write(&file, "former\n").expect("a file");
-    // A limit of a file's size fails in the same way. There are no updates, and so little of other output.
+    // A limit on the file size makes writing fail in the same way. There are no updates, so there is little other
+    // output.
     let run = Run::under(
         "prlimit --fsize=100000",
         &format!("conntrack --mirror -e update --recv-buffer 4MiB --table {file}"),
@@ -306,7 +308,7 @@ fn a_link_is_followed() {
     let elsewhere = Directory::new();
     let target = elsewhere.file("target");
     let link = directory.file("link");
-    // By way of another one, which is relative.
+    // Through another link, which is relative.
     symlink("second", &link).expect("a link");
     symlink(&target, directory.0.join("second")).expect("a link");
     for is_there in [false, true] {
@@ -367,10 +369,10 @@ fn a_table_is_no_other_file_of_the_command() {
     let remedy = "give each its own";
     for option in ["--output", "--stats"] {
         let directory = Directory::new();
-        // So that a second name of the output is in order.
+        // A second name of the output is allowed here.
         fs::set_permissions(&directory.0, Permissions::from_mode(0o755)).expect("permissions");
         let file = directory.file("file");
-        // Before it exists, by the same and by other names.
+        // Before the file exists, by the same name and by others.
         let dotted = format!("{}/./file", directory.0.display());
         let link = directory.file("link");
         symlink("file", &link).expect("a link");
@@ -384,7 +386,7 @@ fn a_table_is_no_other_file_of_the_command() {
                 }
             }
         }
-        // And when it does.
+        // And when the file exists.
         fs::write(&file, "precious\n").expect("a file");
         let hard = directory.file("hard");
         fs::hard_link(&file, &hard).expect("a link");
@@ -397,7 +399,7 @@ fn a_table_is_no_other_file_of_the_command() {
 }
 
 #[test]
-fn a_table_is_not_what_standard_output_goes_to() {
+fn a_table_is_not_the_file_of_standard_output() {
     own_namespace();
     let directory = Directory::new();
     let file = directory.file("file");
@@ -407,7 +409,7 @@ fn a_table_is_not_what_standard_output_goes_to() {
     assert_is_refused(run, "give each its own");
 }
 
-/// The routes' mirror is gone through in the same way.
+/// The mirror of routes is written in slices too.
 #[test]
 fn a_table_of_routes_is_written_while_they_change() {
     own_namespace();

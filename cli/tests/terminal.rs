@@ -1,4 +1,4 @@
-//! On a terminal there is a status line, which never gets in the way.
+//! On a terminal there is a status line, which never disturbs other output.
 
 mod common;
 #[path = "common/terminal.rs"]
@@ -48,7 +48,7 @@ fn a_status_line_is_shown_and_erased() {
 }
 
 #[test]
-fn a_status_line_tells_what_was_lost() {
+fn a_status_line_reports_what_was_lost() {
     own_namespace();
     let terminal = Terminal::open();
     let follower = Run::new("route --recv-buffer 1").start_with_errors(terminal.slave());
@@ -84,7 +84,7 @@ fn no_status_line_where_the_events_are() {
     let follower = run.start_with_errors(terminal.slave());
     make_routes(0..3);
     await_that("the events", || terminal.screen().len() > 3);
-    thread::sleep(Duration::from_millis(1200)); // twice a status line's time
+    thread::sleep(Duration::from_millis(1200)); // twice the interval of a status line
     make_routes(3..4);
     await_that("one more", || terminal.screen().len() > 4);
     let ended = follower.end();
@@ -126,7 +126,7 @@ fn lose(follower: &Follower, times: usize, stream: impl Fn() -> String) {
 }
 
 #[test]
-fn a_log_has_the_first_loss_at_once_and_not_each_one() {
+fn a_log_has_the_first_loss_at_once_and_not_every_loss() {
     own_namespace();
     let follower = Run::new("route --recv-buffer 1").start();
     lose(&follower, 1, || follower.lines().join("\n"));
@@ -137,7 +137,7 @@ fn a_log_has_the_first_loss_at_once_and_not_each_one() {
     assert_eq!(reported_losses(&ended.errors), 1, "{}", ended.errors);
 }
 
-/// Both are one file: the lines of losses are there already.
+/// Events and log are one file, which has the lines of losses anyway.
 #[test]
 fn a_log_with_the_events_in_it_has_each_loss_once() {
     own_namespace();

@@ -1,4 +1,4 @@
-//! `nlring conntrack` says at its start which flows will make no events.
+//! `nlring conntrack` reports at its start which flows will make no events.
 
 mod common;
 

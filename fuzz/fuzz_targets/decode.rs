@@ -1,4 +1,5 @@
-//! Decoding any bytes as a flow, an expectation, a route, a link or a family of generic netlink: never a panic, and the same answer twice.
+//! Decoding any bytes as a flow, an expectation, a route, a link or a family of generic netlink never panics, and gives
+//! the same answer twice.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

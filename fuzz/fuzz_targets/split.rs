@@ -1,4 +1,4 @@
-//! Splitting any bytes: every byte is accounted for, as a message, padding, or what is behind the first bad length.
+//! Splitting any bytes accounts for every byte: as a message, as padding, or after the first bad length.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! What the tests share: namespaces of their own, and sources of datagrams whose number is known.
+//! What the library's tests share: sources of a known number of datagrams, engines that receive them, and a tally of
+//! what came.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 #![allow(unsafe_code)] // what std does not wrap
 
@@ -17,10 +18,10 @@ pub use nlring_testing::{PATIENCE, own_namespace, run, run_or_skip, skip};
 pub const ONESHOT: Backend = Backend::Oneshot { depth: 32 };
 pub const BACKENDS: [Backend; 3] = [Backend::Multishot, ONESHOT, Backend::Recvmmsg];
 
-/// For things that take milliseconds: no machine is so busy that they take this long.
+/// A limit for things that take milliseconds. They stay below it on a busy machine too.
 pub const SOON: Duration = Duration::from_secs(5);
 
-/// Makes a test of each function for each backend, which it is given.
+/// Makes a test of each function for each backend. The function gets the backend.
 #[macro_export]
 macro_rules! on_each_backend {
     ($($name:ident),+ $(,)?) => {
@@ -45,7 +46,8 @@ macro_rules! on_each_backend {
     };
 }
 
-/// Multicasts numbered datagrams to group 1 of `NETLINK_USERSOCK`: a message each, with the number as its sequence.
+/// Multicasts numbered datagrams to group 1 of `NETLINK_USERSOCK`. Each is one message, with its number as the
+/// sequence number.
 pub struct Source {
     socket: Socket,
     datagram: Vec<u8>,
@@ -80,10 +82,10 @@ impl Source {
             .expect("send to a socket");
     }
 
-    /// Sends any bytes to the group. They count as sent.
+    /// Sends any bytes to the group, and counts them as sent.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.sent_count += 1;
-        let _ = self.socket.send_to(bytes, 0, 1); // as below
+        let _ = self.socket.send_to(bytes, 0, 1); // the same errors as in `send`
     }
 
     pub fn send(&mut self) {
@@ -91,8 +93,8 @@ impl Source {
         self.sent_count += 1;
         match self.socket.send_to(&self.datagram, 0, 1) {
             Ok(_) => {}
-            // After the group comes port ID 0, the kernel, and nobody is there on this protocol. (ENOBUFS: a listener's
-            // queue was full, and it has counted the drop.)
+            // ECONNREFUSED: after the group the datagram goes to port ID 0, where nobody listens on this protocol.
+            // ENOBUFS: a listener's queue was full, and its socket has counted the drop.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
@@ -102,7 +104,7 @@ impl Source {
         }
     }
 
-    /// Sends `count` datagrams, spread evenly (None: as fast as it goes).
+    /// Sends `count` datagrams, spread evenly. None: at full speed.
     pub fn send_many(&mut self, count: u32, per_second: Option<u32>) {
         let start = Instant::now();
         for index in 0..count {
@@ -122,7 +124,8 @@ impl Source {
     }
 }
 
-/// A socket that hears a [`Source`]. A test that asks for a large buffer needs it: a smaller one would lose datagrams.
+/// A socket that receives from a [`Source`]. If the kernel does not grant a large buffer the test is skipped, because
+/// it would lose datagrams.
 pub fn listener(recv_buffer_bytes: usize) -> Socket {
     let builder = Socket::builder(Protocol::USERSOCK).group(1u32);
     let socket = builder
@@ -139,7 +142,7 @@ pub fn listener(recv_buffer_bytes: usize) -> Socket {
     socket
 }
 
-/// An engine with one [`listener`], started, and what to tell it by.
+/// A started engine with one [`listener`], and the listener's id.
 pub fn engine_with_listener(backend: Backend, recv_buffer_bytes: usize) -> (Running, SocketId) {
     start(
         &Engine::builder().backend(backend),
@@ -158,7 +161,7 @@ pub fn any_sender() -> AddOptions {
     AddOptions::new().accept_any_sender(true)
 }
 
-/// What an engine has told, in order.
+/// What an engine has delivered and reported, in order.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// The sequence number of each message, and its socket.
@@ -237,7 +240,7 @@ pub fn turn_until(
     }
 }
 
-/// Turns until an event for which the callback returns true.
+/// Turns until the callback returns true for an event.
 pub fn turn_until_event(
     running: &mut Running,
     mut f: impl FnMut(Event<'_>, &mut Control<'_>) -> bool,
@@ -255,7 +258,7 @@ pub fn turn_until_event(
     }
 }
 
-/// Turns until nothing more comes.
+/// Turns until three turns in a row deliver nothing.
 pub fn turn_until_idle(running: &mut Running, tally: &mut Tally) {
     let mut idle_count = 0;
     while idle_count < 3 {
@@ -270,7 +273,7 @@ pub fn turn_until_idle(running: &mut Running, tally: &mut Tally) {
     }
 }
 
-/// Counts what a socket still holds, without waiting for more.
+/// The sequence numbers of the messages that a socket still holds.
 pub fn sequences_left(socket: &Socket) -> Vec<u32> {
     let mut buffer = vec![0; 64 << 10];
     let mut left = Vec::new();
@@ -297,8 +300,8 @@ pub fn assert_ascending(sequences: &[u32]) {
     assert_eq!(wrong, None, "out of order or twice");
 }
 
-/// Sends a request to the kernel and awaits that it is acknowledged. `bytes` are the protocol's own header, `fill` adds
-/// attributes.
+/// Sends a request to the kernel and awaits its acknowledgement. `bytes` is the protocol's own header, and `fill`
+/// adds the attributes.
 pub fn request(
     socket: &Socket,
     message_type: u16,
@@ -331,7 +334,7 @@ pub fn request(
     }
 }
 
-/// Sets the loopback interface of this namespace up or down: an `RTM_NEWLINK` event each.
+/// Sets the loopback device of this namespace up or down, which makes an `RTM_NEWLINK` event.
 pub fn set_loopback(socket: &Socket, up: bool) {
     let mut header = [0; 16]; // struct ifinfomsg
     header[4..8].copy_from_slice(&1i32.to_ne_bytes()); // the first interface of a namespace
@@ -340,7 +343,7 @@ pub fn set_loopback(socket: &Socket, up: bool) {
     request(socket, 16, 0, &header, |builder| builder).expect("the loopback interface set");
 }
 
-/// Runs `ip` with arguments that are separated by spaces. False: there is no such program.
+/// Runs `ip` with arguments that are separated by spaces. False: `ip` is not installed.
 pub fn ip(arguments: &str) -> bool {
     let Some(output) = run("ip", &arguments.split_whitespace().collect::<Vec<_>>()) else {
         return false;
@@ -353,7 +356,7 @@ pub fn ip(arguments: &str) -> bool {
     true
 }
 
-/// The number of a device of this thread's namespace.
+/// The index of a device in this thread's namespace.
 pub fn device_index(name: &str) -> u32 {
     let name = std::ffi::CString::new(name).expect("a name");
     // SAFETY: the pointer is to a string with a terminating zero that outlives the call, which reads it.
@@ -362,7 +365,7 @@ pub fn device_index(name: &str) -> u32 {
     index
 }
 
-/// Gives up, for this thread alone, one capability (its number in include/uapi/linux/capability.h).
+/// Drops one capability of this thread, by its number in include/uapi/linux/capability.h.
 pub fn give_up_capability(number: u32) {
     #[repr(C)]
     struct Header {
@@ -412,8 +415,8 @@ pub fn attach_filter(socket: &Socket, program: &[libc::sock_filter]) {
     );
 }
 
-/// Whether the kernel fails to dump all routes, because one is too large. Linux 6.1 leaves that one out without an error, and the
-/// IPv6 routes behind it.
+/// Whether the kernel's dump of all routes fails because one is too large. Linux 6.1 reports no error, and omits that
+/// route and the IPv6 routes after it.
 pub fn reports_large_routes() -> bool {
     let mut requests = nlring::route::Requests::open().expect("a requester");
     let dump = requests.dump(&nlring::route::DumpFilter::new(), |(), _| ());

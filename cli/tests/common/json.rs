@@ -1,5 +1,5 @@
-//! What the lines of `--json` must be, whatever they tell: objects that parsers agree on, with no name twice, and none
-//! that docs/json.md does not tell of.
+//! Checks of any line of `--json`: it is an object that parsers agree on, has no name twice, and has only names that
+//! docs/json.md describes.
 
 use std::fmt;
 use std::io::Write;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::Events;
 
-/// The objects in these lines, each as it must be.
+/// Checks these lines, and returns their objects.
 #[track_caller]
 pub fn objects(events: Events, lines: &[String]) -> Vec<Value> {
     let objects: Vec<Value> = lines.iter().map(|line| parse(line)).collect();
@@ -24,7 +24,7 @@ pub fn objects(events: Events, lines: &[String]) -> Vec<Value> {
     objects
 }
 
-/// The object in a line. (The command does not write it by `serde_json`, which is not asked about its own work here.)
+/// The object in a line. The command does not write lines with `serde_json`, so that crate can check them.
 #[track_caller]
 pub fn parse(line: &str) -> Value {
     let parsed = serde_json::from_str::<Strict>(line);
@@ -33,7 +33,7 @@ pub fn parse(line: &str) -> Value {
     value
 }
 
-/// A value whose objects have no name twice; serde_json alone would keep the last.
+/// A value whose objects have no name twice. serde_json alone would keep the last one.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -87,8 +87,8 @@ impl<'de> Visitor<'de> for StrictVisitor {
     }
 }
 
-/// What Python's parser, which shares nothing with serde_json, finds in these lines. None: there is none here
-/// (Debian's python3-minimal is without).
+/// What Python's parser, which is independent of serde_json, reads in these lines. None: Python or its parser is not
+/// installed (Debian's python3-minimal lacks it).
 fn read_by_python(lines: &[String]) -> Option<Vec<Value>> {
     const READ: &str = "
 import json, sys
@@ -119,7 +119,7 @@ for line in sys.stdin.buffer:
     Some(read.lines().map(parse).collect())
 }
 
-/// docs/json.md: its tables, and its words.
+/// docs/json.md: its tables and the words in them.
 struct Documentation {
     sections: Vec<Section>,
 }
@@ -129,16 +129,16 @@ struct Section {
     text: String,
 }
 
-/// A row of a table: names, and what they mean.
+/// A row of a table: names and their meaning.
 struct Row<'a> {
     names: &'a str,
     meaning: &'a str,
 }
 
-/// Fields that are a tuple, as `orig` is, or hold one.
+/// Fields that are a tuple, like `orig`, or contain one.
 const TUPLES: [&str; 6] = ["orig", "reply", "master", "expected", "mask", "nat"];
 
-/// Fields whose strings are all words of ours, and told one by one.
+/// Fields whose strings all come from the documentation, which lists each.
 const LISTED: [&str; 9] = [
     "event",
     "time_source",
@@ -171,7 +171,7 @@ impl Documentation {
         found.unwrap_or_else(|| panic!("docs/json.md has a section {heading:?}"))
     }
 
-    /// Asserts that each name in the object is told of where it should be.
+    /// Asserts that docs/json.md describes each name in the object in its section.
     #[track_caller]
     fn assert_tells_of(&self, events: Events, object: &Value) {
         let heading = match (object["event"].as_str(), events) {
@@ -229,7 +229,8 @@ impl Section {
         })
     }
 
-    /// Whether it tells of a name, alone or of a field of `parent`'s: by itself, or where it says what `parent` is.
+    /// Whether the section describes a name, alone or as a field of `parent`: in its own row, or in the row of
+    /// `parent`.
     fn tells_of(&self, parent: Option<&str>, name: &str) -> bool {
         let Some(parent) = parent else {
             let is_in_words = |line: &str| !line.starts_with('|') && has_word(line, name);
@@ -242,7 +243,7 @@ impl Section {
         })
     }
 
-    /// Whether the word is among those that the field may have.
+    /// Whether the field may have this word.
     fn lists(&self, name: &str, word: &str) -> bool {
         let of_field = |row: &Row<'_>| has_word(row.names, name) || has_word(row.meaning, name);
         self.rows()
@@ -255,7 +256,7 @@ fn has_word(text: &str, word: &str) -> bool {
     text.contains(&format!("`{word}`"))
 }
 
-/// Asserts that some object has all of this in it: fields the same, and of lists at least these items.
+/// Asserts that an object has all of this: the same fields, and at least these items of lists.
 #[track_caller]
 pub fn assert_some(objects: &[Value], wanted: &Value) {
     let is_there = objects.iter().any(|object| has_all(object, wanted));

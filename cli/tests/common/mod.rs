@@ -1,5 +1,4 @@
-//! What the tests of the command share: network namespaces of their own, the real binary in them, and events whose
-//! number is known.
+//! What the tests of the command share: the real binary in network namespaces, and a known number of events.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
 pub mod json;
@@ -26,7 +25,7 @@ use serde_json::Value;
 
 pub const NLRING: &str = env!("CARGO_BIN_EXE_nlring");
 
-/// Within this time every end comes, however it is asked for.
+/// Each end comes within this time, whatever caused it.
 pub const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// Moves this thread, and what it starts, into a network namespace of its own with its loopback device up.
@@ -43,14 +42,14 @@ pub fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     rustix::thread::unshare(flags)
 }
 
-/// Whether this is root of the whole machine, not of a user namespace.
+/// Whether this process is root of the whole machine, not of a user namespace.
 pub fn is_real_root() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let map: Vec<&str> = map.split_whitespace().collect();
     rustix::process::geteuid().is_root() && map == ["0", "0", "4294967295"]
 }
 
-/// A directory that is removed at its end. Everybody may write to it, as to /tmp.
+/// A directory that is removed when dropped. Everybody may write to it, as to /tmp.
 pub struct Directory(pub PathBuf);
 
 impl Directory {
@@ -81,14 +80,14 @@ pub fn is_installed(program: &str) -> bool {
         .is_some()
 }
 
-/// What the events of a command come by.
+/// The kinds of events that the command follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Events {
     Conntrack,
     Route,
 }
 
-/// Multicast groups of a protocol, in the words of /proc/net/netlink.
+/// Multicast groups of a protocol, as /proc/net/netlink shows them.
 #[derive(Clone, Copy, Debug)]
 pub struct Groups {
     protocol: &'static str,
@@ -96,7 +95,7 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Those that the events come by.
+    /// The groups of these events.
     pub fn of(events: Events) -> Self {
         let (protocol, mask) = match events {
             Events::Conntrack => ("12", 0b111), // new, update, destroy
@@ -105,13 +104,13 @@ impl Groups {
         Self { protocol, mask }
     }
 
-    /// Those of expectations: of the new, and of those that end.
+    /// The groups of expectations: the new ones, and those that end.
     pub const EXPECTATIONS: Self = Self {
         protocol: "12",
         mask: 0b10_1000,
     };
 
-    /// Those that the command joins with these arguments. They are joined one by one, so all must be awaited.
+    /// The groups that the command joins with these arguments. It joins them one by one, so a test must await all.
     fn wanted(arguments: &str) -> Self {
         if arguments.starts_with("route") {
             return Self::of(Events::Route);
@@ -161,14 +160,14 @@ impl Groups {
         table.lines().skip(1).filter_map(number).collect()
     }
 
-    /// Whether somebody listens who did not before. (Those before may still be going.)
+    /// Whether a socket listens that is not among those before, some of which may be closing.
     pub fn has_more_than(self, before: &[u32]) -> bool {
         let listeners = self.listeners();
         listeners.iter().any(|listener| !before.contains(listener))
     }
 }
 
-/// The command, about to be run. Its output and its statistics go to files, unless the arguments have something else.
+/// The command, before it runs. Its output and its statistics go to files, unless the arguments say otherwise.
 pub struct Run {
     pub command: Command,
     directory: Directory,
@@ -178,12 +177,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// Arguments are separated by blanks.
+    /// The command with these arguments, which are separated by spaces.
     pub fn new(arguments: &str) -> Self {
         Self::under("", arguments)
     }
 
-    /// Started by another program, which becomes nlring.
+    /// The command, started by another program, which then becomes nlring.
     pub fn under(launcher: &str, arguments: &str) -> Self {
         let directory = Directory::new();
         let words = launcher.split_whitespace().chain([NLRING]);
@@ -240,7 +239,7 @@ impl Run {
         self.start_with_errors(errors)
     }
 
-    /// The same, with this as its standard error.
+    /// Runs the command with this file as its standard error, and waits until it listens.
     pub fn start_with_errors(self, errors: File) -> Follower {
         let groups = self.groups;
         let before = groups.listeners();
@@ -278,7 +277,7 @@ impl Follower {
         text_of(&self.errors)
     }
 
-    /// The whole lines written so far.
+    /// The whole lines that the command has written so far.
     pub fn lines(&self) -> Vec<String> {
         whole_lines(&self.output)
     }
@@ -295,13 +294,13 @@ impl Follower {
         kill_process(id, signal).expect("a signal sent");
     }
 
-    /// Stops the process as a whole: what it does not take meanwhile, the kernel drops beyond its receive buffer.
+    /// Stops the process. From then on the kernel drops what its receive buffer does not hold.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
         await_that("the process stops", || self.state() == Some('T'));
     }
 
-    /// What the process does: S is sleeping, T is stopped (proc_pid_stat(5)).
+    /// The process's state: S is sleeping, T is stopped (proc_pid_stat(5)).
     pub fn state(&self) -> Option<char> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
         let stat = stat.expect("its status");
@@ -312,19 +311,19 @@ impl Follower {
         self.signal(Signal::CONT);
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Ends the command as Ctrl-C does.
     pub fn end(self) -> Ended {
         self.end_by(Signal::INT)
     }
 
-    /// Ends it by a signal. The time until then is counted from the signal.
+    /// Ends the command by a signal, from which its time to the end counts.
     pub fn end_by(mut self, signal: Signal) -> Ended {
         self.started = Instant::now();
         self.signal(signal);
         self.wait()
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the command.
     pub fn wait(mut self) -> Ended {
         let mut code = None;
         await_that("nlring ends", || {
@@ -343,7 +342,7 @@ impl Follower {
         }
     }
 
-    /// Counts the time until the end from now on.
+    /// Restarts the measurement of the time to the end.
     pub fn count_time(&mut self) {
         self.started = Instant::now();
     }
@@ -356,14 +355,14 @@ impl Drop for Follower {
     }
 }
 
-/// The command, at its end.
+/// The command after its end.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
     pub took: Duration,
     pub errors: String,
     pub output: String,
-    /// Null when there are none.
+    /// The statistics. Null: there are none.
     pub stats: Value,
 }
 
@@ -390,7 +389,7 @@ impl Ended {
         self.output.lines().filter(|line| !is_gap(line)).count() as u64
     }
 
-    /// How many datagrams the last line says were left unread; 0 when it says nothing of that.
+    /// How many datagrams the last line reports as unread; 0 if it reports none.
     pub fn told_unread(&self) -> u64 {
         let last = self.output.lines().last().unwrap_or_default();
         let count = last.strip_prefix(" [UNREAD] ");
@@ -405,7 +404,7 @@ impl Ended {
         lines.map(Lost::parse).collect()
     }
 
-    /// What it says went wrong.
+    /// What the command reports as wrong.
     pub fn failures(&self) -> Vec<&str> {
         let lines = self.errors.lines();
         let told = lines.filter(|line| line.starts_with("nlring: "));
@@ -413,7 +412,7 @@ impl Ended {
             .collect()
     }
 
-    /// Asserts an end as it should be: nothing wrong, a summary that agrees with the statistics, every line written.
+    /// Asserts a good end: no error, a summary that agrees with the statistics, and every line written.
     #[track_caller]
     pub fn assert_good(&self) {
         assert_eq!(self.code, Some(0), "{self:#?}");
@@ -428,7 +427,7 @@ impl Ended {
     }
 }
 
-/// A line of a loss.
+/// A line that reports a loss.
 #[derive(Debug)]
 pub struct Lost {
     pub count: u64,
@@ -440,7 +439,7 @@ fn is_loss(line: &str) -> bool {
     line.starts_with(" [LOST] ")
 }
 
-/// A line about what is missing, whatever the reason.
+/// Whether the line reports something missing, for any reason.
 fn is_gap(line: &str) -> bool {
     let names = [
         "LOST",
@@ -484,7 +483,7 @@ impl Lost {
     }
 }
 
-/// What is in a file; nothing when it is none, but a device.
+/// The text of a file. Empty: it does not exist, or is a device.
 fn text_of(path: &Path) -> String {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => fs::read_to_string(path).expect("a text"),
@@ -507,12 +506,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts it, and waits until it listens. None: it is not installed.
+    /// Starts a program that follows these events, and waits until it listens. None: it is not installed.
     pub fn start(events: Events, line: &str) -> Option<Self> {
         Self::start_in(Groups::of(events), line)
     }
 
-    /// The same, of a program that joins these groups.
+    /// Starts a program that joins these groups, and waits until it listens. None: it is not installed.
     pub fn start_in(groups: Groups, line: &str) -> Option<Self> {
         let directory = Directory::new();
         let output = directory.0.join("output");
@@ -550,7 +549,7 @@ impl Drop for Peer {
     }
 }
 
-/// The lines up to the last one that has the mark, once there is one. What comes after is of no interest.
+/// Waits for a line with the mark, and returns all lines up to the last such line.
 #[track_caller]
 pub fn lines_until(mark: &str, lines: impl Fn() -> Vec<String>) -> Vec<String> {
     let mut found = Vec::new();
@@ -563,7 +562,7 @@ pub fn lines_until(mark: &str, lines: impl Fn() -> Vec<String>) -> Vec<String> {
     found
 }
 
-/// Asserts that two programs wrote the same, and shows the first line that differs.
+/// Asserts that two programs wrote the same lines. The failure shows the first difference.
 #[track_caller]
 pub fn assert_same_lines(ours: &[String], theirs: &[String]) {
     for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
@@ -580,7 +579,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// More acknowledgements could outgrow the receive buffer.
+    /// More acknowledgements than these could exceed the receive buffer.
     const MOST: usize = 64;
 
     pub fn new(protocol: Protocol) -> Self {
@@ -606,7 +605,7 @@ impl Requests {
         }
     }
 
-    /// Sends what is added, and waits until all of it is done.
+    /// Sends the added requests, and waits until the kernel has acknowledged all.
     pub fn send(&mut self) {
         if self.count == 0 {
             return;
@@ -632,7 +631,7 @@ impl Requests {
 
 const CREATE: u16 = flags::CREATE | flags::EXCL;
 
-/// Makes conntrack entries by number: an event each.
+/// Makes conntrack entries by number, with one event for each.
 pub fn make_flows(numbers: Range<u32>) {
     let mut requests = Requests::new(Protocol::NETFILTER);
     for number in numbers {
@@ -649,7 +648,7 @@ pub fn make_flows(numbers: Range<u32>) {
     requests.send();
 }
 
-/// Marks what [`make_flows`] made: an update each.
+/// Marks entries of [`make_flows`], with one update for each.
 pub fn mark_flows(numbers: Range<u32>, mark: u32) {
     let mut requests = Requests::new(Protocol::NETFILTER);
     for number in numbers {
@@ -663,7 +662,7 @@ pub fn mark_flows(numbers: Range<u32>, mark: u32) {
     requests.send();
 }
 
-/// Removes what [`make_flows`] made: an event each.
+/// Removes entries of [`make_flows`], with one event for each.
 pub fn remove_flows(numbers: Range<u32>) {
     let mut requests = Requests::new(Protocol::NETFILTER);
     for number in numbers {
@@ -676,7 +675,8 @@ pub fn remove_flows(numbers: Range<u32>) {
     requests.send();
 }
 
-/// Removes all conntrack entries of this namespace by one request: an event each, as fast as the kernel can.
+/// Removes all conntrack entries of this namespace with one request. The kernel makes one event for each, at its full
+/// speed.
 pub fn flush_flows() {
     let mut requests = Requests::new(Protocol::NETFILTER);
     requests.add(0x102, 0, |message| message.bytes(&[2, 0, 0, 0]));
@@ -701,12 +701,12 @@ fn put_tuple(tuple: MessageBuilder<'_>, src: End, dst: End) -> MessageBuilder<'_
     })
 }
 
-/// Makes routes over the loopback device by number: an event each.
+/// Makes routes over the loopback device by number, with one event for each.
 pub fn make_routes(numbers: Range<u32>) {
     change_routes(24, CREATE, numbers); // RTM_NEWROUTE
 }
 
-/// Removes what [`make_routes`] made: an event each.
+/// Removes routes of [`make_routes`], with one event for each.
 pub fn remove_routes(numbers: Range<u32>) {
     change_routes(25, 0, numbers); // RTM_DELROUTE
 }
@@ -726,7 +726,7 @@ fn change_routes(message_type: u16, more_flags: u16, numbers: Range<u32>) {
     requests.send();
 }
 
-/// Events at full speed, from another thread, until this ends.
+/// Makes events at full speed in another thread until it is dropped.
 pub struct Load {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -767,13 +767,14 @@ impl Drop for Load {
     }
 }
 
-/// Adds a device of that name, up, with these addresses. False: no kind of device that would do is in this kernel.
+/// Adds a device with this name and these addresses, and sets it up. False: this kernel has no suitable kind of
+/// device.
 pub fn add_device(name: &str, addresses: &[&str]) -> bool {
     let kinds = [
         format!("link add {name} type dummy"),
         format!("link add {name} type veth peer name {name}-peer"),
     ];
-    // No addresses, and routes with them, that come by themselves.
+    // The kernel shall add no addresses of its own, which would bring routes.
     let _ = fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1");
     let add = |kind: &String| {
         let words: Vec<&str> = kind.split(' ').collect();
@@ -782,7 +783,7 @@ pub fn add_device(name: &str, addresses: &[&str]) -> bool {
     if !kinds.iter().any(add) {
         return false;
     }
-    let _ = run("ip", &["link", "set", &format!("{name}-peer"), "up"]); // where there is one
+    let _ = run("ip", &["link", "set", &format!("{name}-peer"), "up"]); // if there is one
     must(&format!("ip link set {name} up"));
     for address in addresses {
         let no_dad = if address.contains(':') { "nodad" } else { "" };

@@ -1,11 +1,11 @@
-//! A filter that denies io_uring to a child, as the profiles of containers do.
+//! A filter that denies io_uring to a child, like the profiles of containers.
 #![allow(unsafe_code)] // which std does not wrap
 
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Lets the command, and what it starts, get this errno from io_uring's system calls.
+/// Makes io_uring's system calls fail with this errno in the command and its children.
 pub fn deny_io_uring(command: &mut Command, errno: i32) {
     let load = |offset| filter(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
     let answer = |action| filter(libc::BPF_RET | libc::BPF_K, 0, 0, action);

@@ -1,4 +1,4 @@
-//! A terminal of a test's own.
+//! A terminal for one test.
 #![allow(dead_code)] // each test binary uses a part
 
 use std::fs::{File, OpenOptions};
@@ -10,7 +10,7 @@ use std::thread;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-/// A terminal whose every byte is kept.
+/// A terminal that keeps every byte written to it.
 pub struct Terminal {
     /// The side that programs write to.
     slave: File,
@@ -22,7 +22,7 @@ impl Terminal {
         Self::with_columns(200)
     }
 
-    /// One that is this wide.
+    /// A terminal with this many columns.
     pub fn with_columns(columns: u16) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).expect("its permissions");
@@ -50,7 +50,7 @@ impl Terminal {
             let (seen, mut master) = (Arc::clone(&seen), File::from(master));
             move || {
                 let mut bytes = [0; 4096];
-                // An error when no program has it open any more.
+                // An error means that no program has the terminal open.
                 while let Ok(count @ 1..) = master.read(&mut bytes) {
                     seen.lock()
                         .expect("its bytes")
@@ -69,7 +69,7 @@ impl Terminal {
         String::from_utf8(self.seen.lock().expect("its bytes").clone()).expect("UTF-8")
     }
 
-    /// What a person sees: lines in which a carriage return goes to the start, and ESC [ K erases to the end.
+    /// The lines that a person sees: a carriage return goes to the start of a line, and ESC [ K erases to its end.
     pub fn screen(&self) -> Vec<String> {
         let mut lines = vec![Vec::new()];
         let mut column = 0;

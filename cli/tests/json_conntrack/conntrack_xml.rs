@@ -1,8 +1,8 @@
-//! What `conntrack -E -o xml` says of an event, as the object that `--json` should have for it.
+//! Turns an event of `conntrack -E -o xml` into the object that `--json` should have for it.
 
 use serde_json::{Map, Value, json};
 
-/// An XML element, as far as conntrack writes them: without escapes, its attributes without blanks.
+/// An XML element as conntrack writes it: without escapes, and without spaces in attributes.
 #[derive(Debug, Default)]
 struct Element {
     name: String,
@@ -16,7 +16,7 @@ impl Element {
         Self::take(&mut text.trim_start())
     }
 
-    /// Takes an element from the beginning of the text.
+    /// Parses an element at the beginning of the text, and advances the text.
     fn take(text: &mut &str) -> Self {
         let tag = take_until(text, '>');
         let (tag, is_empty) = match tag.strip_suffix('/') {
@@ -37,7 +37,7 @@ impl Element {
         element
     }
 
-    /// Takes what is in the element, and its end.
+    /// Parses the content of the element and its closing tag.
     fn take_content(&mut self, text: &mut &str) {
         loop {
             let (words, tag) = text.split_at(text.find('<').expect("a tag"));
@@ -64,7 +64,7 @@ impl Element {
         found.unwrap_or_else(|| panic!("{name}: {self:?}"))
     }
 
-    /// Its number, hexadecimal after 0x.
+    /// The element's number, hexadecimal after 0x.
     #[track_caller]
     fn number(&self) -> u64 {
         let number = match self.text.strip_prefix("0x") {
@@ -85,7 +85,7 @@ fn take_until<'a>(text: &mut &'a str, end: char) -> &'a str {
     taken
 }
 
-/// The flow in a line. Beside the names of `--json` it has `when_s`, `is_assured` and `is_unreplied`.
+/// The flow in a line. Besides the names of `--json` it has `when_s`, `is_assured` and `is_unreplied`.
 pub fn flow(line: &str) -> Value {
     let (xml, program) = line.split_once("</flow>").expect("a flow");
     let flow = Element::parse(&format!("{xml}</flow>"));
@@ -105,7 +105,7 @@ pub fn flow(line: &str) -> Value {
     object.into()
 }
 
-/// A direction, or what holds for both.
+/// Adds a direction, or the fields of both.
 fn add_part(object: &mut Map<String, Value>, part: &Element) {
     match part.attribute("direction") {
         "original" => add_direction(object, "orig", part),
@@ -141,7 +141,7 @@ fn add_direction(object: &mut Map<String, Value>, name: &str, part: &Element) {
     object.insert(name.into(), direction.into());
 }
 
-/// Its name, or its number where conntrack has no name.
+/// The protocol's name, or its number if conntrack has no name for it.
 fn protocol(layer4: &Element) -> Value {
     match layer4.attribute("protoname") {
         "unknown" => layer4.attribute("protonum").into(),
@@ -183,7 +183,7 @@ fn add_field(object: &mut Map<String, Value>, field: &Element) {
     object.insert(name.into(), value);
 }
 
-/// When conntrack read the event, in UTC.
+/// Adds the time at which conntrack read the event, in UTC.
 fn add_when(object: &mut Map<String, Value>, when: &Element) {
     let [year, month, day] = ["year", "month", "day"].map(|name| when.child(name).number());
     let [hour, min, sec] = ["hour", "min", "sec"].map(|name| when.child(name).number());
@@ -203,7 +203,7 @@ fn add_port_id(object: &mut Map<String, Value>, program: &str) {
     }
 }
 
-/// The expectation in a line. Beside the names of `--json` it has `when_s`.
+/// The expectation in a line. Besides the names of `--json` it has `when_s`.
 pub fn expectation(line: &str) -> Value {
     let (xml, program) = line.split_once("</flow>").expect("an expectation");
     let expectation = Element::parse(&format!("{xml}</flow>"));

@@ -1,4 +1,4 @@
-//! `nlring conntrack --json` beside `conntrack -E -o xml`, on the same events, field by field.
+//! `nlring conntrack --json` and `conntrack -E -o xml` report the same events, field by field.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -20,13 +20,13 @@ use common::{
 };
 use traffic::{announce_ftp_port, ping, send_raw, talk_ftp, talk_tcp, talk_udp};
 
-/// The flow that is made last, to know that everything before it has been told.
+/// The last flow. Once it is printed, everything before it was printed too.
 const LAST: &str = "udp -s 203.0.113.1 -d 203.0.113.2 --sport 65001 --dport 65002 --timeout 100";
 
-/// A protocol that has no tracker of its own.
+/// A protocol without a tracker of its own.
 const OSPF: Protocol = Protocol::from_raw(NonZeroU32::new(89).expect("not 0"));
 
-/// What conntrack's XML lacks of a flow. The tests look at these themselves.
+/// The fields of a flow that conntrack's XML lacks. The tests check these themselves.
 const ONLY_OURS: [&str; 6] = [
     "time_ns",
     "time_source",
@@ -35,25 +35,25 @@ const ONLY_OURS: [&str; 6] = [
     "status",
     "labels_hex",
 ];
-/// And of a tuple of ICMP's: it has nothing for these.
+/// The fields of an ICMP tuple that conntrack's XML lacks.
 const ONLY_OURS_OF_ICMP: [&str; 3] = ["type", "code", "id"];
-/// And of an expectation.
+/// The fields of an expectation that conntrack's XML lacks.
 const ONLY_OURS_OF_EXPECTATIONS: [&str; 6] =
     ["time_ns", "time_source", "nat", "id", "flags", "function"];
 
-/// Events to be followed by both programs.
+/// Events that both programs follow.
 #[derive(Default)]
 struct Scenario<'a> {
     name: &'a str,
-    /// Chains of a table, in nft's words.
+    /// Chains of a table, in the syntax of nft.
     chains: &'a str,
-    /// A program that starts both, and each by what follows it.
+    /// A program that starts both, and the arguments that start each.
     launcher: &'a str,
 }
 
 impl Scenario<'_> {
-    /// Lets the events happen in a namespace of their own, asserts that both programs tell the same of them, and returns
-    /// what nlring tells. None, and told: a program is not installed.
+    /// Makes the events in a namespace, asserts that both programs report the same, and returns the objects of
+    /// nlring. None, after a skip: a program is not installed.
     #[track_caller]
     fn follow(&self, make_events: impl FnOnce()) -> Option<Vec<Value>> {
         if !["conntrack", "nft", "ip"].into_iter().all(is_installed) {
@@ -87,8 +87,8 @@ impl Scenario<'_> {
     }
 }
 
-/// Lets a rule need the state of every connection, or none is tracked; with counters and times, and labels, which need
-/// a rule that looks at them.
+/// Adds a rule that needs the state of every connection, because otherwise the kernel tracks none, and one that uses
+/// labels. Turns counters and timestamps on.
 fn track_all(chains: &str) {
     let rules = format!(
         "table inet tracking {{
@@ -130,7 +130,8 @@ fn assert_flows_agree(ours: Vec<&Value>, theirs: &[String]) {
     }
 }
 
-/// Flow by flow, each in its order: those of two processors may come to two listeners in two orders.
+/// Compares each flow in its own order, because events from two processors may reach two listeners in different
+/// orders.
 fn by_id(mut flows: Vec<&Value>) -> Vec<&Value> {
     flows.sort_by_key(|flow| flow["id"].as_u64());
     flows
@@ -153,13 +154,13 @@ fn assert_flow_agrees(ours: &Value, mut theirs: Value) {
             take(&mut rest["orig"], &ONLY_OURS_OF_ICMP);
             take(&mut rest["reply"], &ONLY_OURS_OF_ICMP);
         }
-        // In XML, conntrack calls SCTP's states by the names of TCP's.
+        // In XML conntrack uses the names of TCP states for SCTP.
         Some("sctp") => [&mut rest, &mut theirs]
             .into_iter()
             .for_each(|flow| take(flow, &["state"])),
         _ => {}
     }
-    // conntrack leaves out the labels that have no name.
+    // conntrack omits labels without a name.
     take_labels_without_name(&mut rest);
     assert_eq!(rest, theirs, "{told}");
 }
@@ -231,7 +232,7 @@ fn assert_times_agree(ours: &Value, theirs: &Value) {
     }
 }
 
-/// Every rule of these tests translates to something else, so the status says what there must be.
+/// Each rule of these tests changes the address, so the status shows which fields there must be.
 #[track_caller]
 fn assert_nat_agrees(ours: &Value) {
     for (field, bit) in [("src", "src-nat"), ("dst", "dst-nat")] {
@@ -295,7 +296,7 @@ fn packets_of_every_protocol() {
         ..Scenario::default()
     };
     let home = "127.0.0.1".parse().expect("an address");
-    // SCTP's INIT, the tag it asks for being 1.
+    // An SCTP INIT that asks for the tag 1.
     let init = [
         0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 20, 0, 0, 0, 1, 0, 0, 16, 0, 0, 1, 0, 1, 0, 0,
         0, 1,
@@ -435,7 +436,7 @@ fn translated_flows() {
     };
     let far = "127.0.0.77".parse().expect("an address");
     let Some(told) = scenario.follow(|| {
-        must("ip address add 192.0.2.1/32 dev lo"); // what masquerading takes: no other one is for the outside
+        must("ip address add 192.0.2.1/32 dev lo"); // the address that masquerading uses, because no other one is for the outside
         talk_udp("127.0.0.3:53", "127.0.0.1:5353");
         talk_tcp("127.0.0.4:4002", "127.0.0.1:4002");
         talk_tcp("127.0.0.1:80", "127.0.0.1:8080");
@@ -567,7 +568,8 @@ fn zones_and_marks() {
     );
 }
 
-/// As the reader takes them, with what it passes over. No name of a helper could steer anything: the kernel has them all.
+/// A file of label names with lines that the reader must skip. Names of helpers need no such test, because they all
+/// come from the kernel.
 const LABELS: &[u8] = b"1 one\n3 three words\n5 a\x1b[2J\n7 \"\n8 caf\xc3\xa9\n127 last one\n";
 
 #[test]
@@ -650,7 +652,7 @@ fn helpers_and_expected_connections() {
             }",
         ..Scenario::default()
     };
-    // Where it is a module, nothing else loads it.
+    // If it is a module, nothing else loads it.
     let _ = common::run("modprobe", &["nf_nat_ftp"]);
     let mut told_in_text = None;
     let Some(told) = scenario.follow(|| {
@@ -670,7 +672,7 @@ fn helpers_and_expected_connections() {
         json!({"event": "expect-destroy", "expected": plain}),
         json!({"event": "new", "orig": {"dport": 40001}, "status": ["expected"],
             "master": {"src": "127.0.0.1", "dst": "127.0.0.1", "dport": 2121}}),
-        // It ends with its master.
+        // The expectation ends with its master.
         json!({"event": "expect-destroy", "master": {"dport": 2123}, "expected": {"dport": 40066}}),
     ] {
         assert_some(&told, &wanted);

@@ -1,4 +1,4 @@
-//! Packets over the loopback device, each awaited by the one it is for.
+//! Sends packets over the loopback device, and waits until each is received.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -15,7 +15,8 @@ pub fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address and a port")
 }
 
-/// A connection from its first packet to its last. The server listens at another address when packets are translated.
+/// Makes a connection, from its first packet to its last. The server listens at another address if packets are
+/// translated.
 pub fn talk_tcp(to: &str, at: &str) {
     let listener = TcpListener::bind(address(at)).expect("a listener");
     let mut client = TcpStream::connect(address(to)).expect("connected");
@@ -46,10 +47,10 @@ fn unspecified(like: SocketAddr) -> IpAddr {
     }
 }
 
-/// An ICMP or ICMPv6 echo request, and its reply.
+/// Sends an ICMP or ICMPv6 echo request, and awaits the reply.
 pub fn ping(to: &str, id: u8) {
     let to: IpAddr = to.parse().expect("an address");
-    // The type, the code, the checksum, the identifier, the sequence number; the kernel makes the checksum of ICMPv6.
+    // Type, code, checksum, identifier, sequence number. The kernel computes the checksum of ICMPv6.
     let (protocol, reply_type, reply_at, request) = match to {
         IpAddr::V4(_) => (ipproto::ICMP, 0, 20, [8, 0, 0xf7, 0xff - id, 0, id, 0, 0]),
         IpAddr::V6(_) => (ipproto::ICMPV6, 129, 0, [128, 0, 0, 0, 0, id, 0, 0]),
@@ -74,8 +75,8 @@ pub fn send_raw(to: IpAddr, protocol: Protocol, payload: &[u8]) -> OwnedFd {
     socket
 }
 
-/// An FTP session in which the client tells a port, and the server connects to it. Returns the address and the port that
-/// the server was told: others than the client's, where they are translated in the text too.
+/// An FTP session in which the client sends a port, and the server connects to it. Returns the address and port that
+/// the server received. They differ from the client's if NAT changes them in the text too.
 pub fn talk_ftp(to: &str, at: &str, data_port: u16) -> SocketAddr {
     let listener = TcpListener::bind(address(at)).expect("a listener");
     let mut client = TcpStream::connect(address(to)).expect("connected");
@@ -104,7 +105,7 @@ pub fn talk_ftp(to: &str, at: &str, data_port: u16) -> SocketAddr {
     told
 }
 
-/// A server's answer that tells of a port, to which nobody connects.
+/// A server's answer with a port, to which nobody connects.
 pub fn announce_ftp_port(to: &str, at: &str) {
     let listener = TcpListener::bind(address(at)).expect("a listener");
     let client = TcpStream::connect(address(to)).expect("connected");

@@ -1,11 +1,12 @@
-//! What `ip -j -d route show` says of a route, as the object that `--json` should have for it.
+//! Turns a route of `ip -j -d route show` into the object that `--json` should have for it.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
-/// An object in which ip may name a field twice: an encapsulation has a `dst` of its own. The first is the route's.
+/// An object in which ip may name a field twice, because an encapsulation has a `dst` of its own. The first one is
+/// the route's.
 struct FirstOfEach(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for FirstOfEach {
@@ -32,7 +33,7 @@ impl<'de> Visitor<'de> for FirstOfEachVisitor {
     }
 }
 
-/// All routes in what ip printed, in its order.
+/// All routes that ip printed, in its order.
 pub fn routes(family: &str, text: &str) -> Vec<Value> {
     let routes: Vec<FirstOfEach> = match text.trim() {
         "" => Vec::new(),
@@ -44,7 +45,7 @@ pub fn routes(family: &str, text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// What ip tells of an encapsulation, of which nlring tells the type.
+/// The fields that ip prints for an encapsulation. nlring shows only its type.
 const OF_ENCAPSULATIONS: [&str; 9] = [
     "id", "src", "ttl", "tos", "hoplimit", "tc", "mode", "segs", "action",
 ];
@@ -56,7 +57,7 @@ fn translate_route(family: &str, route: &Map<String, Value>) -> Value {
         let text = value.as_str();
         let (name, value) = match name.as_str() {
             name if is_encapsulated && OF_ENCAPSULATIONS.contains(&name) => continue,
-            "oif" | "nh_info" => continue, // a device of the encapsulation's; what `ip nexthop` says
+            "oif" | "nh_info" => continue, // a device of the encapsulation; a field of `ip nexthop`
             "dst" => ("dst", prefix(family, text)),
             "from" => ("src", prefix(family, text)),
             "tos" => ("tos", hexadecimal(text).into()),
@@ -94,7 +95,7 @@ fn translate_hop(hop: &Value) -> Value {
     object.into()
 }
 
-/// What a route and each of its hops may have.
+/// Adds a field that a route and each of its hops may have.
 fn add_of_hop(object: &mut Map<String, Value>, name: &str, value: &Value) {
     match name {
         "flags" if value == &json!([]) => {}
@@ -117,7 +118,7 @@ fn add_of_hop(object: &mut Map<String, Value>, name: &str, value: &Value) {
     }
 }
 
-/// ip has no length where it is the longest.
+/// ip omits the length of a full address.
 fn prefix(family: &str, text: Option<&str>) -> Value {
     match (text.expect("a prefix"), family) {
         ("default", "ipv4") => "0.0.0.0/0".into(),
@@ -142,7 +143,7 @@ fn table(text: Option<&str>) -> u64 {
     }
 }
 
-/// ip converts times to milliseconds, has its own name for an algorithm, and says which feature there is.
+/// ip converts times to milliseconds, has its own name for an algorithm, and prints features by name.
 fn metrics(metrics: &Value) -> Value {
     let metrics = metrics.as_object().expect("metrics").iter();
     let metrics = metrics.map(|(name, value)| {

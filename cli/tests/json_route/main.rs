@@ -1,4 +1,4 @@
-//! `nlring route --json` beside what `ip -j route` shows after each change.
+//! `nlring route --json` reports each change as `ip -j route` shows the route after it.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use common::json::{assert_some, has_all, objects};
 use common::{Events, Follower, add_device, is_installed, must, own_namespace, run, skip};
 
-/// What an event has and a route in a table has not. The tests look at these themselves.
+/// The fields that only an event has. The tests check these themselves.
 const ONLY_OURS: [&str; 6] = [
     "event",
     "time_ns",
@@ -24,7 +24,7 @@ const ONLY_OURS: [&str; 6] = [
     "port_id",
 ];
 
-/// nlring, following, with the routes that there were when ip was asked last.
+/// A running nlring, and the routes at the time of the last question to ip.
 struct Watch {
     follower: Follower,
     line_count: usize,
@@ -32,7 +32,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// In a namespace with the devices d0 and d1. None, and told: it cannot be had.
+    /// Starts nlring in a namespace with the devices d0 and d1. None, after a skip: this kernel has no such devices.
     fn start(name: &str) -> Option<Self> {
         if !is_installed("ip") {
             skip(name, "no ip");
@@ -52,13 +52,13 @@ impl Watch {
         })
     }
 
-    /// Does what ip is told, and returns the events that came of it. None: this kernel cannot do it.
+    /// Runs a command of ip, and returns the events that it caused. None: this kernel does not support it.
     fn follow(&mut self, change: &str) -> Option<Vec<Value>> {
         let words: Vec<&str> = change.split_whitespace().collect();
         if !run("ip", &words).is_some_and(|output| output.status.success()) {
             return None;
         }
-        // A route of its own ends them.
+        // A route that only marks the end of the events.
         must("ip route add 203.0.113.255 dev lo proto 250");
         must("ip route delete 203.0.113.255 dev lo proto 250");
         let mut lines = Vec::new();
@@ -74,7 +74,8 @@ impl Watch {
         Some(events)
     }
 
-    /// The same, with an event of one route, held against what ip shows of the route now, or showed of it before.
+    /// Runs a command that causes an event of one route, and compares the event with the route as ip shows it now, or
+    /// showed it before.
     fn follow_one(&mut self, change: &str) -> Option<Value> {
         let events = self.follow(change)?;
         let [event] = &events[..] else {
@@ -107,7 +108,7 @@ fn shown_routes() -> Vec<Value> {
     [shown("-4", "ipv4"), shown("-6", "ipv6")].concat()
 }
 
-/// Whether an event tells of this very route.
+/// Whether an event is about this route.
 fn agrees(event: &Value, shown: &Value) -> bool {
     let (mut event, mut shown) = (event.clone(), shown.clone());
     take(&mut event, &ONLY_OURS);
@@ -118,9 +119,9 @@ fn agrees(event: &Value, shown: &Value) -> bool {
     sort_hops(&mut event);
     sort_hops(&mut shown);
     if let Some(metrics) = event.get_mut("metrics") {
-        take(metrics, &["lock"]); // ip shows it in text alone
+        take(metrics, &["lock"]); // ip shows it only in text
     }
-    // Time goes on.
+    // The remaining time changes.
     let expires = [&event, &shown].map(|route| route["expires_s"].as_u64());
     if let [Some(then), Some(now)] = expires
         && then.abs_diff(now) < 30
@@ -131,7 +132,7 @@ fn agrees(event: &Value, shown: &Value) -> bool {
     event == shown
 }
 
-/// The kernel tells the hop that is appended first, and shows it last.
+/// The kernel's event has the appended hop first, and its dump has it last.
 fn sort_hops(route: &mut Value) {
     if let Some(hops) = route.get_mut("nexthops").and_then(Value::as_array_mut) {
         hops.sort_by_key(Value::to_string);
@@ -143,7 +144,8 @@ fn take(object: &mut Value, names: &[&str]) {
     fields.retain(|name, _| !names.contains(&name.as_str()));
 }
 
-/// Asserts that ip agrees with the event of each change, and that it has this in it, and beside each device the index.
+/// Asserts that ip agrees with the event of each change, and that the event has these fields, and an index for each
+/// device.
 #[track_caller]
 fn assert_told(name: &str, changes: &[(&str, Value)]) {
     let Some(mut watch) = Watch::start(name) else {
@@ -158,7 +160,7 @@ fn assert_told(name: &str, changes: &[(&str, Value)]) {
         assert!(has_all(&event, wanted), "{change}: {wanted}: {event}");
         assert_devices_have_their_index(&event);
     }
-    // Whatever a kernel is built without.
+    // A kernel may be built without this.
     let optional = ["encap", " from ", "nexthop", "nhid"];
     for change in left_out {
         assert!(
@@ -433,7 +435,7 @@ fn nexthop_objects() {
     watch.follower.end().assert_good();
 }
 
-/// ip shows these in a table of their own; what there must be is known here.
+/// ip shows these in a table of their own, so the test knows what there must be.
 #[test]
 fn mpls_routes() {
     let Some(mut watch) = Watch::start("mpls_routes") else {
