@@ -21,9 +21,9 @@ pub enum EventKind {
     Update,
     /// It is gone.
     Delete,
-    /// Nothing happened to it: this is an entry of a dump, the answer to a request, or an entry of a mirror. In the kernel's
-    /// messages the flag [`MULTI`](crate::message::flags::MULTI) marks entries. The answer to a request for one route lacks
-    /// it, so only [`route::Requests::get`](crate::route::Requests::get) knows it as an entry.
+    /// Nothing happened to it: this is an entry of a dump, the answer to a request, or an entry of a mirror. In the
+    /// kernel's messages the flag [`MULTI`](crate::message::flags::MULTI) marks entries. The answer to a request for
+    /// one route lacks it, so only [`route::Requests::get`](crate::route::Requests::get) knows it as an entry.
     Entry,
 }
 

@@ -109,8 +109,8 @@ impl<'a> Expectation<'a> {
     /// Decodes a message in one pass. Attributes that are missing, unknown or of a wrong size are left out.
     ///
     /// None if the message is neither of type [`EXP_NEW`](message_type::EXP_NEW) nor
-    /// [`EXP_DELETE`](message_type::EXP_DELETE), or if it has no tuple with both addresses, because then nothing says what is
-    /// expected.
+    /// [`EXP_DELETE`](message_type::EXP_DELETE), or if it has no tuple with both addresses, because then nothing says
+    /// what is expected.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
         let kind = kind_of(message, message_type::EXP_NEW, message_type::EXP_DELETE)?;
         let attributes = message.attributes(FIXED_BYTES);

@@ -14,9 +14,10 @@ use crate::message::{Attribute, Attributes, Message};
 
 /// A flow, as one message describes it.
 ///
-/// Every event has the tuples, the status and the id. The kernel sends most other parts only if they changed, if a sysctl
-/// asks for them, or if they differ from the default, so None is normal. The original tuple and the zone identify a flow,
-/// except after a NAT race ([`is_nat_clash`](Self::is_nat_clash)). The id does not: it is a hash that two flows may share.
+/// Every event has the tuples, the status and the id. The kernel sends most other parts only if they changed, if a
+/// sysctl asks for them, or if they differ from the default, so None is normal. The original tuple and the zone
+/// identify a flow, except after a NAT race ([`is_nat_clash`](Self::is_nat_clash)). The id does not: it is a hash that
+/// two flows may share.
 ///
 /// # Example
 ///
@@ -69,9 +70,11 @@ pub struct Flow<'a> {
     pub master: Option<Tuple>,
     /// Bits of [`status`](super::status).
     pub status: Option<u32>,
-    /// The protocol's state, for TCP, SCTP and DCCP. When the flow ends it is the last state, which older kernels do not send.
+    /// The protocol's state, for TCP, SCTP and DCCP. When the flow ends it is the last state, which older kernels do
+    /// not send.
     pub state: Option<ProtocolState>,
-    /// Seconds until the flow ends if no packet comes. When the flow ends it is what was left, which older kernels do not send.
+    /// Seconds until the flow ends if no packet comes. When the flow ends it is what was left, which older kernels do
+    /// not send.
     pub timeout_seconds: Option<u32>,
     /// The connection mark. Sent if it is not 0 or has changed.
     pub mark: Option<u32>,
@@ -86,8 +89,8 @@ pub struct Flow<'a> {
     pub id: Option<u32>,
     /// The number of references to the flow. Dumps have it, events do not.
     pub use_count: Option<u32>,
-    /// What the original direction has carried. Sent in dumps and when the flow ends, if `net.netfilter.nf_conntrack_acct`
-    /// was 1 when the flow began.
+    /// What the original direction has carried. Sent in dumps and when the flow ends, if
+    /// `net.netfilter.nf_conntrack_acct` was 1 when the flow began.
     pub counters_orig: Option<Counters>,
     /// What the reply direction has carried. Sent under the same conditions as `counters_orig`.
     pub counters_reply: Option<Counters>,
@@ -98,22 +101,22 @@ pub struct Flow<'a> {
         serde(rename = "start_ns", serialize_with = "crate::serialize::ns")
     )]
     pub start: Option<SystemTime>,
-    /// When a [`Mirror`](super::Mirror) received the flow's NEW event, by `CLOCK_REALTIME`. The kernel does not send this:
-    /// only a mirror sets it, for a flow without a `start`.
+    /// When a [`Mirror`](super::Mirror) received the flow's NEW event, by `CLOCK_REALTIME`. The kernel does not send
+    /// this: only a mirror sets it, for a flow without a `start`.
     #[cfg_attr(
         feature = "serde",
         serde(rename = "observed_start_ns", serialize_with = "crate::serialize::ns")
     )]
     pub observed_start: Option<SystemTime>,
-    /// When the flow ended, by `CLOCK_REALTIME`. Sent when the flow ends, if `net.netfilter.nf_conntrack_timestamp` was 1
-    /// when the flow began.
+    /// When the flow ended, by `CLOCK_REALTIME`. Sent when the flow ends, if `net.netfilter.nf_conntrack_timestamp` was
+    /// 1 when the flow began.
     #[cfg_attr(
         feature = "serde",
         serde(rename = "stop_ns", serialize_with = "crate::serialize::ns")
     )]
     pub stop: Option<SystemTime>,
-    /// When this event happened, by `CLOCK_REALTIME`. Sent if `net.netfilter.nf_conntrack_timestamp` was 1 when the flow
-    /// began. Available since Linux 6.14.
+    /// When this event happened, by `CLOCK_REALTIME`. Sent if `net.netfilter.nf_conntrack_timestamp` was 1 when the
+    /// flow began. Available since Linux 6.14.
     #[cfg_attr(
         feature = "serde",
         serde(rename = "event_ns", serialize_with = "crate::serialize::ns")
@@ -217,21 +220,22 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Whether this flow lost a NAT race: another flow has the same [`key`](Self::key), and only their reply tuples differ.
+    /// Whether this flow lost a NAT race: another flow has the same [`key`](Self::key), and only their reply tuples
+    /// differ.
     ///
-    /// If two packets of one UDP socket begin flows at the same moment, NAT can give each a different reply tuple. The kernel
-    /// keeps both flows. The second one ends after one second or with its first answer. Its end makes an event, its beginning
-    /// does not (Linux v6.18, net/netfilter/nf_conntrack_core.c, `nf_ct_resolve_clash_harder`).
+    /// If two packets of one UDP socket begin flows at the same moment, NAT can give each a different reply tuple. The
+    /// kernel keeps both flows. The second one ends after one second or with its first answer. Its end makes an event,
+    /// its beginning does not (Linux v6.18, net/netfilter/nf_conntrack_core.c, `nf_ct_resolve_clash_harder`).
     #[inline]
     pub fn is_nat_clash(&self) -> bool {
         self.status.unwrap_or(0) & status::NAT_CLASH != 0
     }
 
-    /// What the flow's addresses are translated to. The tuples show it, because answers go to the translated source and come
-    /// from the translated destination. None if nothing is translated, or if the message has no reply tuple.
+    /// What the flow's addresses are translated to. The tuples show it, because answers go to the translated source and
+    /// come from the translated destination. None if nothing is translated, or if the message has no reply tuple.
     ///
-    /// The bits [`status::SRC_NAT`](super::status::SRC_NAT) and `DST_NAT` only say that a rule applied. The rule may have
-    /// chosen the same address.
+    /// The bits [`status::SRC_NAT`](super::status::SRC_NAT) and `DST_NAT` only say that a rule applied. The rule may
+    /// have chosen the same address.
     #[inline]
     pub fn nat(&self) -> Option<Nat> {
         let reply = self.reply?;
@@ -346,8 +350,8 @@ impl<'a> Flow<'a> {
     }
 }
 
-/// The numbers of the bits that are set. The kernel's bitmap is of longs; as libnetfilter_conntrack does, this reads it in
-/// words of 32 bits.
+/// The numbers of the bits that are set. The kernel's bitmap is of longs; as libnetfilter_conntrack does, this reads it
+/// in words of 32 bits.
 fn label_bits(labels: &[u8]) -> impl Iterator<Item = u32> {
     let (words, _) = labels.as_chunks::<4>();
     let words = words.iter().map(|word| u32::from_ne_bytes(*word));

@@ -3,8 +3,8 @@
 //! Those that a user of this library needs are public and stand in [`conntrack`](super). All are from Linux v6.18,
 //! `include/uapi/linux/netfilter/`.
 
-/// Types of conntrack's messages ([`Message::message_type`](crate::Message::message_type)): the netfilter subsystem in the
-/// upper byte, `enum cntl_msg_types` and `enum ctnl_exp_msg_types` in the lower
+/// Types of conntrack's messages ([`Message::message_type`](crate::Message::message_type)): the netfilter subsystem in
+/// the upper byte, `enum cntl_msg_types` and `enum ctnl_exp_msg_types` in the lower
 /// (`include/uapi/linux/netfilter/nfnetlink_conntrack.h`).
 pub mod message_type {
     /// `IPCTNL_MSG_CT_NEW`: a flow that began or changed, an entry of a dump, or the request to make or change a flow.
@@ -147,8 +147,8 @@ pub mod status {
     /// It is a template, not a flow.
     pub const TEMPLATE: u32 = 1 << 11;
     /// Another flow has the same original tuple and zone: the two began at the same moment, and NAT gave them different
-    /// reply tuples ([`Flow::is_nat_clash`](crate::conntrack::Flow::is_nat_clash)). Available since Linux 5.7; until Linux 4.12 the
-    /// same bit marked the flow of all untracked packets.
+    /// reply tuples ([`Flow::is_nat_clash`](crate::conntrack::Flow::is_nat_clash)). Available since Linux 5.7; until
+    /// Linux 4.12 the same bit marked the flow of all untracked packets.
     pub const NAT_CLASH: u32 = 1 << 12;
     /// A rule or a request attached its helper.
     pub const HELPER: u32 = 1 << 13;

@@ -1,8 +1,8 @@
 //! Flows: the connections that the kernel tracks, and requests about them.
 //!
 //! [`Flow`] and [`Expectation`] decode one message each, in one pass, without a copy. Their events come on
-//! [`Protocol::NETFILTER`](crate::Protocol::NETFILTER) in the groups of [`Group`]. [`Requests`] asks the kernel for flows and
-//! changes them. [`Mirror`] keeps a table of all flows that stays right after a loss.
+//! [`Protocol::NETFILTER`](crate::Protocol::NETFILTER) in the groups of [`Group`]. [`Requests`] asks the kernel for
+//! flows and changes them. [`Mirror`] keeps a table of all flows that stays right after a loss.
 //!
 //! The formats are those of Linux v6.18, `include/uapi/linux/netfilter/nfnetlink_conntrack.h`.
 //! `net/netfilter/nf_conntrack_netlink.c` decides what an event contains (`ctnetlink_conntrack_event` and
@@ -74,9 +74,9 @@ impl From<Group> for u32 {
 /// The kind of a message of one of two types; None for a message of another type.
 ///
 /// Three kinds share a message type (Linux v6.18, `net/netfilter/nf_conntrack_netlink.c`). The event of a new entry has
-/// `NLM_F_CREATE | NLM_F_EXCL` (`ctnetlink_conntrack_event`, `ctnetlink_expect_event`); one of the two flags is enough here,
-/// as it is for conntrack(8). An entry of a dump and the answer to a request have `NLM_F_MULTI` (`ctnetlink_fill_info`,
-/// `ctnetlink_exp_fill_info`).
+/// `NLM_F_CREATE | NLM_F_EXCL` (`ctnetlink_conntrack_event`, `ctnetlink_expect_event`); one of the two flags is enough
+/// here, as it is for conntrack(8). An entry of a dump and the answer to a request have `NLM_F_MULTI`
+/// (`ctnetlink_fill_info`, `ctnetlink_exp_fill_info`).
 #[inline]
 fn kind_of(message: &Message<'_>, new: u16, delete: u16) -> Option<EventKind> {
     match message.message_type() {

@@ -48,8 +48,8 @@ impl<'a> NewFlow<'a> {
         }
     }
 
-    /// The tuple of the answers, if it is not the reverse of the original tuple. A flow of an ICMP type without a reverse
-    /// needs it.
+    /// The tuple of the answers, if it is not the reverse of the original tuple. A flow of an ICMP type without a
+    /// reverse needs it.
     pub fn reply(mut self, reply: Tuple) -> Self {
         self.reply = Some(reply);
         self
@@ -79,8 +79,8 @@ impl<'a> NewFlow<'a> {
         self
     }
 
-    /// Sets a label, 0 to 127. The kernel keeps labels only while a rule of the namespace uses labels. Otherwise it ignores
-    /// them and reports no error.
+    /// Sets a label, 0 to 127. The kernel keeps labels only while a rule of the namespace uses labels. Otherwise it
+    /// ignores them and reports no error.
     pub fn label(mut self, label: u8) -> Self {
         self.change = self.change.label(label, true);
         self
@@ -98,7 +98,8 @@ impl<'a> NewFlow<'a> {
         self
     }
 
-    /// The address, and the port if there is one, that the destination is translated to. The kernel adapts the reply tuple.
+    /// The address, and the port if there is one, that the destination is translated to. The kernel adapts the reply
+    /// tuple.
     pub fn dst_nat(mut self, address: IpAddr, port: Option<u16>) -> Self {
         self.dst_nat = Some((address, port));
         self
@@ -179,8 +180,8 @@ impl<'a> FlowChange<'a> {
         self
     }
 
-    /// Bits of [`status`] to set. No bit can be cleared. If the flow has `SEEN_REPLY`, `ASSURED` or `EXPECTED`, those must be
-    /// among the bits, or the kernel refuses the change (`EBUSY`; Linux v6.18,
+    /// Bits of [`status`] to set. No bit can be cleared. If the flow has `SEEN_REPLY`, `ASSURED` or `EXPECTED`, those
+    /// must be among the bits, or the kernel refuses the change (`EBUSY`; Linux v6.18,
     /// net/netfilter/nf_conntrack_core.c, `nf_ct_change_status_common`).
     pub fn status(mut self, status: u32) -> Self {
         self.status = Some(status | status::CONFIRMED);
@@ -199,8 +200,8 @@ impl<'a> FlowChange<'a> {
         self
     }
 
-    /// Sets or clears a label, 0 to 127. A larger number changes nothing. The kernel has no room for labels (`ENOSPC`) in a
-    /// flow that began while no rule of the namespace used labels.
+    /// Sets or clears a label, 0 to 127. A larger number changes nothing. The kernel has no room for labels (`ENOSPC`)
+    /// in a flow that began while no rule of the namespace used labels.
     pub fn label(mut self, label: u8, on: bool) -> Self {
         let (word, bit) = (usize::from(label / 32), 1 << (label % 32));
         if let (Some(labels), Some(mask)) =
@@ -212,8 +213,8 @@ impl<'a> FlowChange<'a> {
         self
     }
 
-    /// The helper's name. An empty name removes the helper. The kernel refuses to give a helper to a flow that began without
-    /// one (`EOPNOTSUPP`).
+    /// The helper's name. An empty name removes the helper. The kernel refuses to give a helper to a flow that began
+    /// without one (`EOPNOTSUPP`).
     pub fn helper(mut self, helper: &'a str) -> Self {
         self.helper = Some(helper);
         self

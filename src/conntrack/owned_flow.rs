@@ -52,8 +52,8 @@ impl OwnedFlow {
 }
 
 impl Flow<'_> {
-    /// The same flow with parts of its own. This allocates for a security context, labels and a helper's name, which few
-    /// flows have, and for nothing else.
+    /// The same flow with parts of its own. This allocates for a security context, labels and a helper's name, which
+    /// few flows have, and for nothing else.
     #[must_use]
     pub fn into_owned(self) -> OwnedFlow {
         let owned = |bytes: Option<&[u8]>| bytes.map(Box::from);

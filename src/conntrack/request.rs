@@ -35,9 +35,9 @@ const BATCH: usize = 4096;
 /// # Ok::<(), nlring::Error>(())
 /// ```
 ///
-/// The kernel finds a flow by either of its tuples, so a key whose original tuple is the reply tuple of another flow finds
-/// that flow. [`get`](Self::get) recognises this and returns None. [`update`](Self::update) and [`delete`](Self::delete)
-/// act on the other flow; an id keeps `delete` from it.
+/// The kernel finds a flow by either of its tuples, so a key whose original tuple is the reply tuple of another flow
+/// finds that flow. [`get`](Self::get) recognises this and returns None. [`update`](Self::update) and
+/// [`delete`](Self::delete) act on the other flow; an id keeps `delete` from it.
 #[derive(Debug)]
 pub struct Requests {
     requester: Requester,
@@ -78,8 +78,8 @@ impl DumpFilter {
         self
     }
 
-    /// Flows of a zone, whatever directions it applies to. 0 is the zone of flows without one. The kernel picks by zone since
-    /// Linux 6.8.
+    /// Flows of a zone, whatever directions it applies to. 0 is the zone of flows without one. The kernel picks by zone
+    /// since Linux 6.8.
     pub fn zone(mut self, zone: u16) -> Self {
         self.zone = Some(zone);
         self
@@ -91,14 +91,15 @@ impl DumpFilter {
         self
     }
 
-    /// Flows whose [`status`](super::status) has `value` in the bits of `mask`. The kernel refuses a mask of 0. It picks by
-    /// status since Linux 5.15.
+    /// Flows whose [`status`](super::status) has `value` in the bits of `mask`. The kernel refuses a mask of 0. It
+    /// picks by status since Linux 5.15.
     pub fn status(mut self, value: u32, mask: u32) -> Self {
         self.status = Some((value, mask));
         self
     }
 
-    /// Appends `struct nfgenmsg` and what to pick by. For a flush the kernel ignores the family unless the version is set.
+    /// Appends `struct nfgenmsg` and what to pick by. For a flush the kernel ignores the family unless the version is
+    /// set.
     fn put<'a>(&self, message: MessageBuilder<'a>, version: u8) -> MessageBuilder<'a> {
         let mut message = message.bytes(&[self.family.into(), version, 0, 0]);
         if let Some((mark, mask)) = self.mark {
@@ -176,11 +177,11 @@ impl Requests {
         requester.dump(message_type::CT_GET, |message| filter.put(message, 0), take)
     }
 
-    /// Begins a dump of the flows and returns the replies, to be read one by one. So a program need not hold the table in
-    /// memory. [`dump`](Self::dump) collects instead.
+    /// Begins a dump of the flows and returns the replies, to be read one by one. So a program need not hold the table
+    /// in memory. [`dump`](Self::dump) collects instead.
     ///
-    /// [`Flow::decode`] reads the flow of a reply. Leave out those that [`DumpFilter::matches`] rejects: an older kernel may
-    /// send more than was asked for.
+    /// [`Flow::decode`] reads the flow of a reply. Leave out those that [`DumpFilter::matches`] rejects: an older
+    /// kernel may send more than was asked for.
     ///
     /// ```no_run
     /// use nlring::conntrack::{DumpFilter, Flow, Requests};
@@ -219,8 +220,8 @@ impl Requests {
         Ok(found)
     }
 
-    /// Looks up many flows with few system calls, and calls `f` with the index of each key and its flow. The flow is None if
-    /// there is no such flow.
+    /// Looks up many flows with few system calls, and calls `f` with the index of each key and its flow. The flow is
+    /// None if there is no such flow.
     ///
     /// # Errors
     ///
@@ -236,8 +237,8 @@ impl Requests {
         })
     }
 
-    /// Looks up flows by either of their tuples: like [`get_many`](Self::get_many), but a flow whose reply tuple is that of
-    /// the key counts too.
+    /// Looks up flows by either of their tuples: like [`get_many`](Self::get_many), but a flow whose reply tuple is
+    /// that of the key counts too.
     pub(super) fn ask_about(
         &mut self,
         keys: &[Key],
@@ -266,8 +267,8 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`]: `EEXIST` if a flow has one of its tuples, `ENOMEM` if the table is full, `EOPNOTSUPP` for a
-    /// helper that the kernel does not have.
+    /// As [`Requester::ask`]: `EEXIST` if a flow has one of its tuples, `ENOMEM` if the table is full, `EOPNOTSUPP` for
+    /// a helper that the kernel does not have.
     pub fn add(&mut self, flow: &NewFlow<'_>) -> Result<()> {
         let flags = flags::CREATE | flags::EXCL;
         let asked = self
@@ -302,9 +303,9 @@ impl Requests {
 
     /// Removes the flows that the filter picks. An empty filter picks all.
     ///
-    /// The kernel picks by mark, by family since Linux 5.3, by status since 5.15 and by zone since 6.8. An older kernel would
-    /// remove flows that the filter does not pick. For status and zone a dump detects this first, and nothing is removed. Before
-    /// Linux 5.3 the flows of all families are removed.
+    /// The kernel picks by mark, by family since Linux 5.3, by status since 5.15 and by zone since 6.8. An older kernel
+    /// would remove flows that the filter does not pick. For status and zone a dump detects this first, and nothing is
+    /// removed. Before Linux 5.3 the flows of all families are removed.
     ///
     /// # Errors
     ///
@@ -428,8 +429,8 @@ impl NewFlow<'_> {
 }
 
 impl Key {
-    /// Adds the request to remove the flow with this key to a batch. [`Requests::delete`] sends one alone. If there is no such
-    /// flow, the kernel refuses the request (`ENOENT`).
+    /// Adds the request to remove the flow with this key to a batch. [`Requests::delete`] sends one alone. If there is
+    /// no such flow, the kernel refuses the request (`ENOENT`).
     ///
     /// # Errors
     ///

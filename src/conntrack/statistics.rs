@@ -3,7 +3,8 @@
 use super::kernel::{FIXED_BYTES, cta_stats, cta_stats_global};
 use crate::message::Message;
 
-/// What conntrack has counted on one CPU since the namespace was made (`enum ctattr_stats_cpu`). The counters wrap at 32 bits.
+/// What conntrack has counted on one CPU since the namespace was made (`enum ctattr_stats_cpu`). The counters wrap at
+/// 32 bits.
 ///
 /// A kernel sends the counters that it has; the others are None (Linux v6.18, net/netfilter/nf_conntrack_netlink.c,
 /// `ctnetlink_ct_stat_cpu_fill_info`).

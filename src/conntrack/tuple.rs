@@ -82,9 +82,9 @@ impl Tuple {
         }
     }
 
-    /// The tuple of the answers if nothing is translated: addresses and ports are exchanged, and an ICMP query becomes its
-    /// reply. None for an ICMP type that is neither a query nor a reply, because the kernel tracks no others (Linux v6.18,
-    /// net/netfilter/nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c, `invmap`).
+    /// The tuple of the answers if nothing is translated: addresses and ports are exchanged, and an ICMP query becomes
+    /// its reply. None for an ICMP type that is neither a query nor a reply, because the kernel tracks no others (Linux
+    /// v6.18, net/netfilter/nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c, `invmap`).
     ///
     /// ```
     /// use nlring::conntrack::{Layer4, Tuple};
@@ -159,8 +159,8 @@ impl Tuple {
         }
     }
 
-    /// Reads IPv4 addresses and ports in the layout that the kernel writes (`ctnetlink_dump_tuples`). Nearly all tuples have
-    /// it, and this makes the decoding of a flow a quarter faster than reading them attribute by attribute.
+    /// Reads IPv4 addresses and ports in the layout that the kernel writes (`ctnetlink_dump_tuples`). Nearly all tuples
+    /// have it, and this makes the decoding of a flow a quarter faster than reading them attribute by attribute.
     #[inline]
     fn decode_usual(bytes: &[u8]) -> Option<Self> {
         const IP: [u8; 4] = header(20, cta_tuple::IP | NESTED);
@@ -318,8 +318,8 @@ fn decode_layer4(attributes: Attributes<'_>) -> (u8, Layer4) {
     (protocol, layer4)
 }
 
-/// The protocol and both ends, such as `udp 10.0.0.1:40000 -> 9.9.9.9:53`. Of ICMP it has type, code and identifier, such as
-/// `icmp 10.0.0.1 -> 9.9.9.9 type 8 code 0 id 77`.
+/// The protocol and both ends, such as `udp 10.0.0.1:40000 -> 9.9.9.9:53`. Of ICMP it has type, code and identifier,
+/// such as `icmp 10.0.0.1 -> 9.9.9.9 type 8 code 0 id 77`.
 impl fmt::Display for Tuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (src_port, dst_port) = self.ports().unzip();
@@ -389,8 +389,8 @@ impl Key {
         Some(zone.id)
     }
 
-    /// Appends `struct nfgenmsg` and what the kernel needs to find the flow: `CTA_TUPLE_ORIG`, and `CTA_ZONE` for a zone of
-    /// both directions.
+    /// Appends `struct nfgenmsg` and what the kernel needs to find the flow: `CTA_TUPLE_ORIG`, and `CTA_ZONE` for a
+    /// zone of both directions.
     pub(super) fn put<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
         let message = message
             .bytes(&[self.orig.family().number(), 0, 0, 0])

@@ -45,7 +45,8 @@ pub mod message_type {
 
 /// Attributes of a route's message (`RTA_*`, `enum rtattr_type_t`). They follow a `struct rtmsg` of 12 bytes.
 ///
-/// [`Route`](super::Route) reads them; these numbers are for requests of your own and for attributes that it leaves out.
+/// [`Route`](super::Route) reads them; these numbers are for requests of your own and for attributes that it leaves
+/// out.
 pub mod rta {
     /// The destination.
     pub const DST: u16 = 1;
@@ -123,8 +124,8 @@ pub mod nud {
     pub const PERMANENT: u16 = 0x80;
 }
 
-/// Bits of [`Route::flags`](super::Route::flags) and [`Nexthop::flags`](super::Nexthop::flags): `RTNH_F_*`. From `NOTIFY` on
-/// they are `RTM_F_*`, which only a route has.
+/// Bits of [`Route::flags`](super::Route::flags) and [`Nexthop::flags`](super::Nexthop::flags): `RTNH_F_*`. From
+/// `NOTIFY` on they are `RTM_F_*`, which only a route has.
 pub mod route_flags {
     /// The nexthop cannot be used.
     pub const DEAD: u32 = 1;
@@ -200,8 +201,8 @@ pub mod route_type {
     pub const THROW: u8 = 9;
 }
 
-/// Who added a route (`RTPROT_*`): values of [`Route::protocol`](super::Route::protocol). Routing daemons have numbers of their
-/// own, which [`protocol_name`](super::protocol_name) knows.
+/// Who added a route (`RTPROT_*`): values of [`Route::protocol`](super::Route::protocol). Routing daemons have numbers
+/// of their own, which [`protocol_name`](super::protocol_name) knows.
 pub mod protocol {
     /// Unknown.
     pub const UNSPEC: u8 = 0;

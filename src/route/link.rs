@@ -32,8 +32,8 @@ use crate::message::Message;
 pub struct Link<'a> {
     /// What the message says about the device, or about its part in something else: see `family`.
     pub kind: EventKind,
-    /// [`Family::UNSPEC`] for a message about the device itself. Other families are about its part in something else: a Delete
-    /// with [`Family::BRIDGE`] says that the device left a bridge, not that it is gone.
+    /// [`Family::UNSPEC`] for a message about the device itself. Other families are about its part in something else: a
+    /// Delete with [`Family::BRIDGE`] says that the device left a bridge, not that it is gone.
     pub family: Family,
     /// The hardware type (`ARPHRD_*`, `include/uapi/linux/if_arp.h`).
     pub link_type: u16,

@@ -1,11 +1,11 @@
 //! Routes, and the devices and addresses that they depend on.
 //!
-//! [`Route`], [`Link`] and [`InterfaceAddress`] decode one message each, in one pass, without a copy. Their events come on
-//! [`Protocol::ROUTE`](crate::Protocol::ROUTE) in the groups of [`Group`]. [`Requests`] asks the kernel for routes and changes
-//! them. [`Mirror`] keeps a table of all routes that stays right after a loss.
+//! [`Route`], [`Link`] and [`InterfaceAddress`] decode one message each, in one pass, without a copy. Their events come
+//! on [`Protocol::ROUTE`](crate::Protocol::ROUTE) in the groups of [`Group`]. [`Requests`] asks the kernel for routes
+//! and changes them. [`Mirror`] keeps a table of all routes that stays right after a loss.
 //!
-//! Route events alone do not keep a table right, even without a loss: a device that goes down takes its IPv4 routes along,
-//! and no event reports that. A program that keeps a table must watch links too; [`Mirror`] does.
+//! Route events alone do not keep a table right, even without a loss: a device that goes down takes its IPv4 routes
+//! along, and no event reports that. A program that keeps a table must watch links too; [`Mirror`] does.
 //!
 //! The formats are those of Linux v6.18, include/uapi/linux/rtnetlink.h. What an event contains is decided in
 //! net/ipv4/fib_semantics.c (`fib_dump_info`), net/ipv6/route.c (`rt6_fill_node`) and net/core/rtnetlink.c
@@ -87,8 +87,8 @@ impl From<Group> for u32 {
     }
 }
 
-/// The kind of a message of one of two types; None for a message of another type. The kernel marks the entries of a dump with
-/// `NLM_F_MULTI` (Linux v6.18, net/ipv4/fib_trie.c, `fn_trie_dump_leaf`; net/ipv6/route.c, `rt6_dump_route`;
+/// The kind of a message of one of two types; None for a message of another type. The kernel marks the entries of a
+/// dump with `NLM_F_MULTI` (Linux v6.18, net/ipv4/fib_trie.c, `fn_trie_dump_leaf`; net/ipv6/route.c, `rt6_dump_route`;
 /// net/core/rtnetlink.c, `rtnl_dump_ifinfo`).
 #[inline]
 fn kind_of(message: &Message<'_>, new: u16, delete: u16) -> Option<EventKind> {

@@ -8,8 +8,9 @@ use crate::message::{MessageBuilder, put_attribute};
 
 /// A route to [add](super::Requests::add), [replace](super::Requests::replace) or [delete](super::Requests::delete).
 ///
-/// The defaults are those of ip(8). A route that is added is unicast, in the main table, its scope follows from its type and
-/// gateway, and its protocol is [`protocol::STATIC`]. For a deletion, a part that is not set matches any route.
+/// The defaults are those of ip(8). A route that is added is unicast, in the main table, its scope follows from its
+/// type and gateway, and its protocol is [`protocol::STATIC`]. For a deletion, a part that is not set matches any
+/// route.
 ///
 /// ```
 /// use nlring::route::NewRoute;
@@ -38,8 +39,8 @@ pub struct NewRoute<'a> {
 }
 
 impl<'a> NewRoute<'a> {
-    /// A route to the addresses that have the leading `prefix_len` bits of `dst`. With 0 bits it is the default route of the
-    /// address's family.
+    /// A route to the addresses that have the leading `prefix_len` bits of `dst`. With 0 bits it is the default route
+    /// of the address's family.
     pub fn new(dst: IpAddr, prefix_len: u8) -> Self {
         Self {
             dst,

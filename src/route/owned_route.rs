@@ -86,8 +86,8 @@ impl OwnedRoute {
 }
 
 impl Route<'_> {
-    /// The same route with parts of its own. An IPv4 or IPv6 route with one gateway needs no allocation; hops, metrics, an
-    /// encapsulation and labels need one each.
+    /// The same route with parts of its own. An IPv4 or IPv6 route with one gateway needs no allocation; hops, metrics,
+    /// an encapsulation and labels need one each.
     #[must_use]
     pub fn into_owned(self) -> OwnedRoute {
         OwnedRoute {

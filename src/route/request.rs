@@ -41,8 +41,8 @@ pub struct Requests {
 ///
 /// The kernel picks the routes since Linux 4.20. A dump leaves out by itself what an older kernel sends too much.
 ///
-/// A filter without a [`family`](Self::family) is for IPv4, IPv6 and MPLS, also if it has other parts. MPLS understands the
-/// same parts as IPv4 (Linux v6.18, net/mpls/af_mpls.c, `mpls_valid_fib_dump_req`). It has one table,
+/// A filter without a [`family`](Self::family) is for IPv4, IPv6 and MPLS, also if it has other parts. MPLS understands
+/// the same parts as IPv4 (Linux v6.18, net/mpls/af_mpls.c, `mpls_valid_fib_dump_req`). It has one table,
 /// [`table::MAIN`](super::table::MAIN), and all its routes are unicast.
 ///
 /// ```
@@ -117,8 +117,8 @@ impl DumpFilter {
         message
     }
 
-    /// Whether the filter picks a route. The kernel makes the same choice, as far as it can. No filter picks an entry of the
-    /// route cache.
+    /// Whether the filter picks a route. The kernel makes the same choice, as far as it can. No filter picks an entry
+    /// of the route cache.
     #[must_use]
     pub fn matches(&self, route: &Route<'_>) -> bool {
         let is_over = |index| {
@@ -154,13 +154,13 @@ impl Requests {
 
     /// Dumps routes: calls `take` with each, which adds it to the items. Entries of the route cache are left out.
     ///
-    /// The kernel does not report whether changes interrupted a dump of routes (seen on Linux 6.18, where it does so for devices
-    /// and addresses). So routes that are added or deleted meanwhile may be among the items or not.
+    /// The kernel does not report whether changes interrupted a dump of routes (seen on Linux 6.18, where it does so
+    /// for devices and addresses). So routes that are added or deleted meanwhile may be among the items or not.
     ///
     /// One route larger than 32 KiB (about 1,170 next hops of IPv6) ends the dump with
-    /// [`ErrorKind::EntryTooLarge`](crate::ErrorKind::EntryTooLarge). There is an exception: the kernel leaves out such a route
-    /// of IPv6, and the IPv6 routes behind it, without an error if only IPv6 is asked for ([`DumpFilter::family`]; seen on
-    /// Linux 6.18), and in any dump on Linux 6.1.
+    /// [`ErrorKind::EntryTooLarge`](crate::ErrorKind::EntryTooLarge). There is an exception: the kernel leaves out such
+    /// a route of IPv6, and the IPv6 routes behind it, without an error if only IPv6 is asked for
+    /// ([`DumpFilter::family`]; seen on Linux 6.18), and in any dump on Linux 6.1.
     ///
     /// # Errors
     ///
@@ -187,11 +187,11 @@ impl Requests {
         }
     }
 
-    /// Begins a dump of routes and returns the replies, to be read one by one. So a program need not hold the table in memory.
-    /// [`dump`](Self::dump) collects instead.
+    /// Begins a dump of routes and returns the replies, to be read one by one. So a program need not hold the table in
+    /// memory. [`dump`](Self::dump) collects instead.
     ///
-    /// [`Route::decode`] reads the route of a reply. Leave out those that [`DumpFilter::matches`] rejects: an older kernel may
-    /// send more than was asked for.
+    /// [`Route::decode`] reads the route of a reply. Leave out those that [`DumpFilter::matches`] rejects: an older
+    /// kernel may send more than was asked for.
     ///
     /// ```
     /// use nlring::Family;
@@ -210,8 +210,8 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::send`]. A refusal by the kernel is an error of the first reply: `ENOENT` for a table that does not
-    /// exist.
+    /// As [`Requester::send`]. A refusal by the kernel is an error of the first reply: `ENOENT` for a table that does
+    /// not exist.
     pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
         let requester = &mut self.requester;
         requester.send(message_type::GET_ROUTE, flags::DUMP, |message| {
@@ -219,12 +219,13 @@ impl Requests {
         })
     }
 
-    /// Looks up the route that packets from this machine to an address take, and calls `f` with it. None if there is none
-    /// (`ENETUNREACH`).
+    /// Looks up the route that packets from this machine to an address take, and calls `f` with it. None if there is
+    /// none (`ENETUNREACH`).
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`]. A route that drops packets is the error that the packets meet, for example `EHOSTUNREACH`.
+    /// As [`Requester::ask`]. A route that drops packets is the error that the packets meet, for example
+    /// `EHOSTUNREACH`.
     pub fn get<T>(&mut self, dst: IpAddr, f: impl FnOnce(&Route<'_>) -> T) -> Result<Option<T>> {
         let prefix_len = if dst.is_ipv4() { 32 } else { 128 };
         let mut replies = self.requester.send(message_type::GET_ROUTE, 0, |message| {
@@ -256,7 +257,8 @@ impl Requests {
         self.make(route, flags::CREATE | flags::EXCL, "add a route")
     }
 
-    /// Replaces the route with the same destination, table, priority and type of service, or adds the route if there is none.
+    /// Replaces the route with the same destination, table, priority and type of service, or adds the route if there is
+    /// none.
     ///
     /// # Errors
     ///
@@ -265,8 +267,8 @@ impl Requests {
         self.make(route, flags::CREATE | flags::REPLACE, "replace a route")
     }
 
-    /// Adds a route behind those with the same destination, table, priority and type of service. An IPv6 route becomes a
-    /// further hop of the existing route.
+    /// Adds a route behind those with the same destination, table, priority and type of service. An IPv6 route becomes
+    /// a further hop of the existing route.
     ///
     /// # Errors
     ///
@@ -329,8 +331,8 @@ impl Requests {
         )
     }
 
-    /// Dumps the addresses of devices, of one address family or of all ([`Family::UNSPEC`]): calls `take` with each, which
-    /// adds it to the items.
+    /// Dumps the addresses of devices, of one address family or of all ([`Family::UNSPEC`]): calls `take` with each,
+    /// which adds it to the items.
     ///
     /// # Errors
     ///
@@ -367,8 +369,8 @@ impl NewRoute<'_> {
         })
     }
 
-    /// Adds the request to delete this route to a batch. [`Requests::delete`] sends one alone. If there is no such route, the
-    /// kernel refuses the request (`ESRCH`).
+    /// Adds the request to delete this route to a batch. [`Requests::delete`] sends one alone. If there is no such
+    /// route, the kernel refuses the request (`ESRCH`).
     ///
     /// # Errors
     ///

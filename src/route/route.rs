@@ -49,8 +49,8 @@ use crate::message::{Attribute, Message};
 pub struct Route<'a> {
     /// What the message says about the route.
     pub kind: EventKind,
-    /// The message's [`flags`](crate::message::flags). In an event `CREATE` says that the route was added, `REPLACE` that it
-    /// took the place of another, and `APPEND` that it was put behind others with the same destination.
+    /// The message's [`flags`](crate::message::flags). In an event `CREATE` says that the route was added, `REPLACE`
+    /// that it took the place of another, and `APPEND` that it was put behind others with the same destination.
     pub message_flags: u16,
     /// The port ID of the message: that of the socket whose request caused it, or 0 if the kernel caused it.
     pub port_id: u32,
