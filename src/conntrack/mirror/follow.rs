@@ -456,13 +456,13 @@ impl Follower {
     }
 
     /// Ends a live flow whose DESTROY was not received.
-    pub(super) fn destroy(&mut self, slot: Slot, f: Out<'_>) {
+    fn destroy(&mut self, slot: Slot, f: Out<'_>) {
         self.make_up_end(slot, f);
         self.end(slot);
     }
 
     /// Hands out the end of a live flow. The flow is still to be removed.
-    fn make_up_end(&mut self, slot: Slot, f: Out<'_>) {
+    pub(super) fn make_up_end(&mut self, slot: Slot, f: Out<'_>) {
         let entry = self.flows.entry(slot);
         self.ended.note_made_up_end(&entry.identity(), entry.id);
         self.hand_out(slot, EventKind::Delete, f);

@@ -225,7 +225,7 @@ impl Follower {
                 self.flows.set(live, bits::TOUCHED);
                 self.note_contradiction(identity, self.flows.entry(live).id);
             }
-            (Some(live), None) => self.destroy(live, f),
+            (Some(live), None) => self.end_settled(live, f),
             (None, Some(pending)) => self.begin_pending(pending, f),
             (None, None) => {}
         }
@@ -246,9 +246,15 @@ impl Follower {
             self.correct(live, &dumped, f);
             self.flows.set(live, bits::TOUCHED);
         } else {
-            self.destroy(live, f);
+            self.end_settled(live, f);
             self.begin_pending(pending, f);
         }
+    }
+
+    /// Ends a live flow that the dump does not have. Its end need not be noted, because the dump is read and brings nothing back.
+    fn end_settled(&mut self, live: Slot, f: Out<'_>) {
+        self.make_up_end(live, f);
+        self.flows.remove(live);
     }
 
     /// Events reported all changes of the flow, but not what had not changed. The dump has that.
