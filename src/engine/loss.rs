@@ -103,7 +103,7 @@ impl Loss {
     }
 
     /// This loss and a later one that was not delivered apart.
-    pub(super) fn merge(self, later: Loss) -> Loss {
+    pub(crate) fn merge(self, later: Loss) -> Loss {
         Loss {
             count: self.count + later.count,
             since: self.since,

@@ -63,6 +63,15 @@ impl<'a> MessageList<'a> {
         }
     }
 
+    /// The same list, with the time when an engine drained it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn received(self, received_at: Option<SystemTime>) -> Self {
+        Self {
+            received_at,
+            ..self
+        }
+    }
+
     /// A list of datagrams whose lengths were checked before.
     pub(crate) fn from_walked(
         datagrams: &'a [Datagram<'a>],

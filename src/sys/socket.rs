@@ -345,11 +345,11 @@ mod tests {
     use super::*;
 
     fn control_message(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
-        let mut bytes = (16 + data.len()).to_ne_bytes().to_vec();
+        let mut bytes = (size_of::<usize>() + 8 + data.len()).to_ne_bytes().to_vec();
         bytes.extend_from_slice(&level.to_ne_bytes());
         bytes.extend_from_slice(&kind.to_ne_bytes());
         bytes.extend_from_slice(data);
-        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
         bytes
     }
 
@@ -370,8 +370,8 @@ mod tests {
         for length in 0..control.len() {
             let _ = read_control(&control[..length]);
         }
-        for length in [0usize, 7, 15, usize::MAX] {
-            control[..8].copy_from_slice(&length.to_ne_bytes());
+        for length in [0, 7, size_of::<usize>() + 7, usize::MAX] {
+            control[..size_of::<usize>()].copy_from_slice(&length.to_ne_bytes());
             assert_eq!(read_control(&control), (None, None), "length {length}");
         }
     }
