@@ -71,15 +71,15 @@ struct Listener {
 }
 
 impl Listener {
-    fn hear(&mut self, change: &Change<'_>) {
+    fn note(&mut self, change: &Change<'_>) {
         match change {
-            Change::Flow { flow, is_resynced } => self.hear_of_flow(flow, *is_resynced),
+            Change::Flow { flow, is_resynced } => self.note_flow(flow, *is_resynced),
             Change::Resynced(resync) => self.resyncs.push((*resync, Instant::now())),
             other => panic!("{other:?}"),
         }
     }
 
-    fn hear_of_flow(&mut self, flow: &Flow<'_>, is_resynced: bool) {
+    fn note_flow(&mut self, flow: &Flow<'_>, is_resynced: bool) {
         let key = flow.key();
         match (flow.kind, self.flows.get_mut(&key)) {
             (EventKind::New, None) => {
@@ -149,13 +149,13 @@ impl Setup {
                     listener.dropped_count += loss.count;
                     listener.lost_at = Some(Instant::now());
                 }
-                mirror.feed(&event, |change| listener.hear(&change));
+                mirror.feed(&event, |change| listener.note(&change));
                 ControlFlow::<()>::Continue(())
             })
             .expect("a turn");
         let events = running.socket(*id).expect("the events' socket");
         mirror
-            .advance(events, |change| listener.hear(&change))
+            .advance(events, |change| listener.note(&change))
             .expect("advanced");
     }
 
@@ -177,12 +177,12 @@ impl Setup {
     /// Turns until the mirror is synced and the events of all changes have been received.
     fn turn_until_quiet(&mut self) {
         let mut idle_since = Instant::now();
-        let mut told = (0, 0);
+        let mut reported = (0, 0);
         self.turn_until(|this| {
             let statistics = this.running.statistics(this.id).expect("its statistics");
-            let now_told = (statistics.messages, statistics.dropped);
-            if now_told != told || !this.mirror.is_synced() {
-                (told, idle_since) = (now_told, Instant::now());
+            let now_reported = (statistics.messages, statistics.dropped);
+            if now_reported != reported || !this.mirror.is_synced() {
+                (reported, idle_since) = (now_reported, Instant::now());
             }
             idle_since.elapsed() > Duration::from_millis(200)
         });
@@ -435,8 +435,8 @@ fn after_overruns_it_is_the_kernels_table(backend: Backend) {
     let resyncs = &setup.listener.resyncs;
     assert!(statistics.dropped > 0, "{statistics:?}");
     assert!(resyncs.len() > 4, "{resyncs:?}");
-    let told: u64 = resyncs.iter().map(|(resync, _)| resync.lost_count).sum();
-    assert_eq!(told, statistics.dropped);
+    let reported: u64 = resyncs.iter().map(|(resync, _)| resync.lost_count).sum();
+    assert_eq!(reported, statistics.dropped);
     assert_eq!(setup.mirror.repeated_count(), 0);
     let alive = FLOW_COUNT - (FLOW_COUNT - MOST_ALIVE) * 49 / 50;
     assert_eq!(setup.mirror.len(), alive as usize);
@@ -584,13 +584,13 @@ fn silent_ends_are_found_and_silent_refreshes_are_no_ends() {
     let refreshed = keys[7];
     set_events(true);
     // Events report the ends of these flows, even though the kernel may remove them only when somebody asks for them.
-    let told: Vec<Key> = (1000..1100).map(key_of).collect();
-    for key in &told {
+    let reported: Vec<Key> = (1000..1100).map(key_of).collect();
+    for key in &reported {
         requests.add(&NewFlow::new(key.orig, 3)).expect("made");
     }
     let mut setup = Setup::new(Backend::Auto, 1 << 20, MirrorOptions::new());
     setup.turn_until_quiet();
-    assert_eq!(setup.mirror.len(), keys.len() + told.len());
+    assert_eq!(setup.mirror.len(), keys.len() + reported.len());
     let change = FlowChange::new().timeout_seconds(30);
     assert!(requests.update(&refreshed, &change).expect("refreshed"));
     let mut checked_count = 0;

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the mirror reported of one lifetime. The second number of each pair counts the reports that no event caused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Told {
+struct Reported {
     new: (u32, u32),
     update: (u32, u32),
     destroy: (u32, u32),
@@ -30,7 +30,7 @@ struct Setup {
     running: Running,
     id: SocketId,
     mirror: Mirror,
-    told: HashMap<(Key, Option<u32>), Told>,
+    reported: HashMap<(Key, Option<u32>), Reported>,
     failure_count: u64,
     /// How slow the receiver is.
     pause: Duration,
@@ -50,7 +50,7 @@ impl Setup {
             running,
             id,
             mirror: Mirror::new(options),
-            told: HashMap::new(),
+            reported: HashMap::new(),
             failure_count: 0,
             pause: Duration::ZERO,
         }
@@ -61,19 +61,19 @@ impl Setup {
             running,
             id,
             mirror,
-            told,
+            reported,
             failure_count,
             pause,
         } = self;
-        let mut hear = |change: Change<'_>| {
+        let mut note = |change: Change<'_>| {
             if let Change::Flow { flow, is_resynced } = change {
-                let told = told.entry((flow.key(), flow.id)).or_default();
+                let reported = reported.entry((flow.key(), flow.id)).or_default();
                 let (event, made_up) = match flow.kind {
-                    EventKind::New => (&mut told.new.0, &mut told.new.1),
+                    EventKind::New => (&mut reported.new.0, &mut reported.new.1),
                     EventKind::Update | EventKind::Entry => {
-                        (&mut told.update.0, &mut told.update.1)
+                        (&mut reported.update.0, &mut reported.update.1)
                     }
-                    EventKind::Delete => (&mut told.destroy.0, &mut told.destroy.1),
+                    EventKind::Delete => (&mut reported.destroy.0, &mut reported.destroy.1),
                 };
                 *(if is_resynced { made_up } else { event }) += 1;
             }
@@ -88,13 +88,13 @@ impl Setup {
                 if let Event::Notice(_, Notice::Delayed(delay)) = &event {
                     *failure_count += delay.count;
                 }
-                mirror.feed(&event, &mut hear);
+                mirror.feed(&event, &mut note);
                 thread::sleep(*pause);
                 ControlFlow::<()>::Continue(())
             })
             .expect("a turn");
         let events = running.socket(*id).expect("the events' socket");
-        mirror.advance(events, &mut hear).expect("advanced");
+        mirror.advance(events, &mut note).expect("advanced");
     }
 
     fn turn_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
@@ -106,7 +106,7 @@ impl Setup {
                 self.mirror.len(),
                 self.mirror.is_synced(),
                 self.ended_count(),
-                self.told.len()
+                self.reported.len()
             );
             self.turn();
         }
@@ -126,18 +126,22 @@ impl Setup {
     }
 
     fn ended_count(&self) -> usize {
-        let ended = |told: &&Told| told.destroy != (0, 0);
-        self.told.values().filter(ended).count()
+        let ended = |reported: &&Reported| reported.destroy != (0, 0);
+        self.reported.values().filter(ended).count()
     }
 
     #[track_caller]
     fn assert_each_began_and_ended_once(&self, count: usize) {
-        let is_wrong =
-            |told: &&Told| (told.new.0 + told.new.1, told.destroy.0 + told.destroy.1) != (1, 1);
-        let wrong: Vec<_> = self.told.values().filter(is_wrong).collect();
+        let is_wrong = |reported: &&Reported| {
+            (
+                reported.new.0 + reported.new.1,
+                reported.destroy.0 + reported.destroy.1,
+            ) != (1, 1)
+        };
+        let wrong: Vec<_> = self.reported.values().filter(is_wrong).collect();
         let some = &wrong[..wrong.len().min(4)];
         assert!(wrong.is_empty(), "{} of {count}: {some:#?}", wrong.len());
-        assert_eq!(self.told.len(), count);
+        assert_eq!(self.reported.len(), count);
     }
 }
 
@@ -175,7 +179,10 @@ fn ends_that_come_again_after_a_dump_has_shown_them_are_not_reported() {
     });
     setup.pause = Duration::ZERO;
     assert!(setup.failure_count > 0, "all events fitted");
-    let made_up = setup.told.values().filter(|told| told.destroy.1 > 0);
+    let made_up = setup
+        .reported
+        .values()
+        .filter(|reported| reported.destroy.1 > 0);
     let made_up_count = made_up.count() as u64;
     assert!(made_up_count > 0, "no dump was between");
     setup.turn_until("the kernel has delivered all ends", |this| {
@@ -244,14 +251,19 @@ fn with_a_rule_that_reports_only_ends_each_end_is_reported() {
             talk.answer();
         }
         setup.turn_until_quiet();
-        assert_eq!((setup.told.len(), setup.mirror.len()), (0, 0));
+        assert_eq!((setup.reported.len(), setup.mirror.len()), (0, 0));
         let mut requests = Requests::open().expect("requests");
         requests.flush(&DumpFilter::new()).expect("flushed");
         setup.turn_until("all have ended", |this| this.ended_count() == FLOW_COUNT);
         setup.turn_until_quiet();
         setup.assert_each_began_and_ended_once(FLOW_COUNT);
-        assert!(setup.told.values().all(|told| told.new.1 == 1));
-        assert!(setup.told.values().all(|told| told.destroy.0 == 1));
+        assert!(setup.reported.values().all(|reported| reported.new.1 == 1));
+        assert!(
+            setup
+                .reported
+                .values()
+                .all(|reported| reported.destroy.0 == 1)
+        );
         assert_eq!(setup.mirror.repeated_count(), 0);
     });
 }
@@ -270,11 +282,11 @@ fn a_repeated_beginning_belongs_to_the_same_flow() {
         }
         let mut setup = Setup::new(1 << 20, false);
         setup.turn_until("the first dump", |this| this.mirror.is_synced());
-        let mut heard = Socket::builder(Protocol::NETFILTER)
+        let mut received = Socket::builder(Protocol::NETFILTER)
             .group(Group::New)
             .nonblocking(true)
             .open()
-            .expect("a socket that hears of beginnings");
+            .expect("a socket that receives beginnings");
         let stuck = Socket::builder(Protocol::NETFILTER)
             .group(Group::New)
             .recv_buffer_bytes(2048)
@@ -293,26 +305,26 @@ fn a_repeated_beginning_belongs_to_the_same_flow() {
         setup.turn_until_quiet();
         let port = talk.here.local_addr().expect("bound").port();
         let is_it = |key: &Key| key.orig.ports().is_some_and(|(src, _)| src == port);
-        let event_count = new_event_count(&mut heard, is_it);
-        assert!(event_count > 1, "its NEW was told once");
-        let told: Vec<Told> = setup
-            .told
+        let event_count = new_event_count(&mut received, is_it);
+        assert!(event_count > 1, "its NEW was reported once");
+        let reported: Vec<Reported> = setup
+            .reported
             .iter()
             .filter(|((key, _), _)| is_it(key))
-            .map(|(_, told)| *told)
+            .map(|(_, reported)| *reported)
             .collect();
-        let [told] = told[..] else {
-            panic!("{told:?}");
+        let [reported] = reported[..] else {
+            panic!("{reported:?}");
         };
-        assert_eq!((told.new, told.destroy), ((1, 0), (0, 0)));
-        assert!(told.update.0 > 0, "{told:?}");
+        assert_eq!((reported.new, reported.destroy), ((1, 0), (0, 0)));
+        assert!(reported.update.0 > 0, "{reported:?}");
     });
 }
 
-fn new_event_count(heard: &mut Socket, is_it: impl Fn(&Key) -> bool) -> usize {
+fn new_event_count(received: &mut Socket, is_it: impl Fn(&Key) -> bool) -> usize {
     let mut count = 0;
     let mut buffer = vec![0; 64 << 10];
-    while let Ok(received) = heard.recv(&mut buffer, nlring::RecvFlags::DONT_WAIT) {
+    while let Ok(received) = received.recv(&mut buffer, nlring::RecvFlags::DONT_WAIT) {
         let flows = received
             .iter()
             .filter_map(|message| nlring::conntrack::Flow::decode(&message).map(|flow| flow.key()));

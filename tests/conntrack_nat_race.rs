@@ -238,7 +238,7 @@ impl Setup {
 
     fn turn(&mut self) {
         let lifetimes = &mut self.lifetimes;
-        let mut hear = |change: Change<'_>| {
+        let mut note = |change: Change<'_>| {
             if let Change::Flow {
                 flow, is_resynced, ..
             } = change
@@ -257,11 +257,11 @@ impl Setup {
         let mirror = &mut self.mirror;
         let most = Duration::from_millis(20);
         let _ = self.running.poll(Some(most), |event, _| {
-            mirror.feed(&event, &mut hear);
+            mirror.feed(&event, &mut note);
             ControlFlow::<()>::Continue(())
         });
         let events = self.running.socket(self.id).unwrap();
-        mirror.advance(events, &mut hear).unwrap();
+        mirror.advance(events, &mut note).unwrap();
         // A lookup of an expired flow makes the kernel end it now, not within a minute.
         for reply in &self.looked_for {
             let (orig, zone) = (*reply, None);
@@ -293,7 +293,7 @@ fn both_flows_of_a_nat_race_are_kept_and_each_ends_once() {
             setup.turn_until(|this| this.mirror.get(&silent.key()).is_some());
             assert!(
                 !setup.has(&silent.loser()),
-                "no event tells of it until its end"
+                "no event reports it until its end"
             );
             // The first event of the second flow reports that a mark was set.
             let marked = racer.race(true);

@@ -273,16 +273,16 @@ fn flows_are_looked_up_one_by_one_and_many_at_once() {
     let refused = |index, reply: nlring::Result<Message<'_>>| panic!("{index}: {reply:?}");
     batch.send(requests.requester(), refused).expect("made");
     let keys: Vec<_> = (0..6000).map(|port| key(udp(10_000 + port))).collect();
-    let mut told = vec![None; keys.len()];
+    let mut reported = vec![None; keys.len()];
     requests
         .get_many(&keys, |index, flow| {
-            assert_eq!(told[index], None, "{index} is told twice");
-            told[index] = Some(flow.map(Flow::key));
+            assert_eq!(reported[index], None, "{index} is reported twice");
+            reported[index] = Some(flow.map(Flow::key));
         })
         .unwrap();
-    for (index, told) in told.iter().enumerate() {
+    for (index, reported) in reported.iter().enumerate() {
         let wanted = (index % 3 == 0).then_some(keys[index]);
-        assert_eq!(*told, Some(wanted), "{index}");
+        assert_eq!(*reported, Some(wanted), "{index}");
     }
     for key in &keys[..6] {
         key.delete_in(&mut batch, None).expect("built");

@@ -56,7 +56,7 @@ fn finish_delivers_all_that_is_queued(backend: Backend) {
         (statistics.received, statistics.dropped, statistics.unread),
         (11_000, 0, 0)
     );
-    source.send(); // nobody hears it
+    source.send(); // nobody receives it
     assert!(sequences_left(&ended.socket).is_empty());
 }
 

@@ -17,8 +17,9 @@ on_each_backend!(a_child_does_not_disturb_its_parents_engine);
 
 /// Forks, runs `f` in the child, and awaits the child's end. `f` must return nothing that would have to be dropped.
 fn in_a_child(f: impl FnOnce()) {
-    // SAFETY: the child is a copy of this thread only. It uses the allocator, which glibc makes safe after a fork, and no
-    // lock of this program's that another thread may have held; it leaves by _exit(2), so it runs nobody's destructors.
+    // SAFETY: the child is a copy of this thread only. It uses the allocator, which glibc makes safe after a fork,
+    // and no lock of this program's that another thread may have held; it leaves by _exit(2), so it runs nobody's
+    // destructors.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "{}", std::io::Error::last_os_error());
     if child == 0 {

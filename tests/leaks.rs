@@ -1,5 +1,5 @@
-//! Engines that end with receives in flight leave neither descriptors nor memory behind. The tests run one at a time in a
-//! process of their own, because they count what the process holds.
+//! Engines that end with receives in flight leave neither descriptors nor memory behind. The tests run one at a time
+//! in a process of their own, because they count what the process holds.
 
 mod common;
 
@@ -71,8 +71,8 @@ impl Held {
     }
 }
 
-/// An engine with a small ring. The kernel releases the locked memory of a closed ring a little later, and the limit must
-/// suffice for many of them.
+/// An engine with a small ring. The kernel releases the locked memory of a closed ring a little later, and the limit
+/// must suffice for many of them.
 fn small_engine(backend: Backend) -> EngineBuilder {
     Engine::builder().backend(backend).completion_entries(64)
 }

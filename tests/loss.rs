@@ -182,8 +182,8 @@ fn a_failed_delivery_that_the_sender_learns_of_is_no_loss(backend: Backend) {
     assert_eq!((statistics.dropped, tally.lost.len()), (0, 0));
     assert!(statistics.received > 0, "{statistics:?}");
     assert_eq!(statistics.received + statistics.delivery_failures, 1000);
-    let told: u64 = tally.delayed.iter().map(|loss| loss.count).sum();
-    assert_eq!(told, statistics.delivery_failures);
+    let reported: u64 = tally.delayed.iter().map(|loss| loss.count).sum();
+    assert_eq!(reported, statistics.delivery_failures);
 }
 
 /// ENOBUFS in its first meaning: the engine's buffers ran out.

@@ -65,7 +65,8 @@ fn receive_in_order(backend: Backend, count: u32, per_second: Option<u32>) {
     assert_eq!((statistics.received, statistics.dropped), (count.into(), 0));
 }
 
-/// How many threads the kernel has started for this process's rings. A receive that blocks runs in one of them, out of order.
+/// How many threads the kernel has started for this process's rings. A receive that blocks runs in such a thread, out
+/// of order.
 fn io_workers() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let names =

@@ -25,13 +25,13 @@ const TINY_BYTES: usize = 16 << 10;
 
 /// The ends of flows that were received.
 #[derive(Default)]
-struct Heard {
+struct Received {
     distinct: HashSet<Ipv4Addr>,
     destroy_count: usize,
     tally: Tally,
 }
 
-impl Heard {
+impl Received {
     /// Notes an event, slowly.
     fn note(&mut self, event: Event<'_>) {
         if let Event::Messages(_, list) = &event {
@@ -115,28 +115,28 @@ fn every_destroy_reaches_a_reliable_socket(backend: Backend) {
     own_namespace();
     let (mut running, id) = start(backend, true);
     destroy_flows(&running, id);
-    let mut heard = Heard::default();
+    let mut received = Received::default();
     let deadline = Instant::now() + PATIENCE;
-    while heard.distinct.len() < FLOW_COUNT as usize {
-        assert!(Instant::now() < deadline, "{}", heard.distinct.len());
-        heard.turn(&mut running);
+    while received.distinct.len() < FLOW_COUNT as usize {
+        assert!(Instant::now() < deadline, "{}", received.distinct.len());
+        received.turn(&mut running);
     }
-    turn_until_idle(&mut running, &mut heard.tally);
+    turn_until_idle(&mut running, &mut received.tally);
     let statistics = running.statistics(id).unwrap();
-    assert_eq!((statistics.dropped, heard.tally.lost.len()), (0, 0));
+    assert_eq!((statistics.dropped, received.tally.lost.len()), (0, 0));
     assert!(statistics.delivery_failures > 1000, "{statistics:?}");
-    let told: u64 = heard.tally.delayed.iter().map(|loss| loss.count).sum();
-    assert_eq!(told, statistics.delivery_failures);
+    let reported: u64 = received.tally.delayed.iter().map(|loss| loss.count).sum();
+    assert_eq!(reported, statistics.delivery_failures);
     // No other socket missed an event, so none came twice.
     assert_eq!(statistics.received, u64::from(FLOW_COUNT));
-    assert_eq!(heard.destroy_count, FLOW_COUNT as usize);
+    assert_eq!(received.destroy_count, FLOW_COUNT as usize);
 }
 
 fn a_plain_socket_loses_some_of_them(backend: Backend) {
     own_namespace();
     let (mut running, id) = start(backend, false);
     destroy_flows(&running, id);
-    let mut heard = Heard::default();
+    let mut received = Received::default();
     let deadline = Instant::now() + PATIENCE;
     let is_done = |running: &Running| {
         let statistics = running.statistics(id).unwrap();
@@ -144,19 +144,19 @@ fn a_plain_socket_loses_some_of_them(backend: Backend) {
     };
     while !is_done(&running) {
         assert!(Instant::now() < deadline, "{:?}", running.statistics(id));
-        heard.turn(&mut running);
+        received.turn(&mut running);
     }
     // The kernel does not try again.
     let until = Instant::now() + Duration::from_millis(1500);
     while Instant::now() < until {
-        heard.turn(&mut running);
+        received.turn(&mut running);
     }
     let statistics = running.statistics(id).unwrap();
     assert!(statistics.dropped > 1000, "{statistics:?}");
-    assert_eq!(heard.tally.lost_count(), statistics.dropped);
-    assert_eq!(heard.distinct.len() as u64, statistics.received);
+    assert_eq!(received.tally.lost_count(), statistics.dropped);
+    assert_eq!(received.distinct.len() as u64, statistics.received);
     assert_eq!(
-        (statistics.delivery_failures, heard.tally.delayed.len()),
+        (statistics.delivery_failures, received.tally.delayed.len()),
         (0, 0)
     );
 }

@@ -38,14 +38,14 @@ struct Follower {
     running: Running,
     id: SocketId,
     mirror: Mirror,
-    told: Told,
+    reported: Reported,
     /// The longest time for which the mirror put off a dump that it needed, during the last [`Follower::await_ip`].
     longest_delay: Option<Duration>,
 }
 
 /// What the mirror has reported.
 #[derive(Default)]
-struct Told {
+struct Reported {
     /// The routes, by what identifies them.
     routes: BTreeMap<String, String>,
     resyncs: Vec<Resync>,
@@ -56,7 +56,7 @@ struct Told {
     resynced_delete_count: u64,
 }
 
-impl Told {
+impl Reported {
     fn take(&mut self, change: &Change<'_>) {
         match change {
             Change::Route { route, is_resynced } => {
@@ -94,7 +94,7 @@ impl Follower {
             running,
             id,
             mirror: Mirror::new(options),
-            told: Told::default(),
+            reported: Reported::default(),
             longest_delay: None,
         }
     }
@@ -119,9 +119,9 @@ impl Follower {
 
     /// Receives, and returns whether nothing came.
     fn receive(&mut self, timeout: Duration) -> bool {
-        let (mirror, told) = (&mut self.mirror, &mut self.told);
+        let (mirror, reported) = (&mut self.mirror, &mut self.reported);
         let turn = self.running.poll(Some(timeout), |event, _| {
-            mirror.feed(&event, |change| told.take(&change));
+            mirror.feed(&event, |change| reported.take(&change));
             ControlFlow::<()>::Continue(())
         });
         matches!(turn.expect("a turn"), Turn::Idle)
@@ -129,8 +129,8 @@ impl Follower {
 
     fn advance(&mut self) -> nlring::Result<()> {
         let socket = self.running.socket(self.id).expect("its socket");
-        let told = &mut self.told;
-        self.mirror.advance(socket, |change| told.take(&change))
+        let reported = &mut self.reported;
+        self.mirror.advance(socket, |change| reported.take(&change))
     }
 
     fn turn_for(&mut self, duration: Duration) {
@@ -175,9 +175,9 @@ impl Follower {
                 missing(&listed, &mirrored),
             );
         }
-        let mut followed: Vec<_> = self.told.routes.values().cloned().collect();
+        let mut followed: Vec<_> = self.reported.routes.values().cloned().collect();
         followed.sort();
-        assert_eq!(followed, self.lines(), "what was told, after {what}");
+        assert_eq!(followed, self.lines(), "what was reported, after {what}");
         assert_eq!(self.mirror.len(), followed.len());
     }
 
@@ -201,7 +201,7 @@ fn follow(routes: &mut BTreeMap<String, String>, route: &Route<'_>) -> bool {
     match route.kind {
         EventKind::New | EventKind::Update | EventKind::Entry => {
             let before = routes.insert(identity(route, &line), line.clone());
-            assert_ne!(before.as_ref(), Some(&line), "told twice");
+            assert_ne!(before.as_ref(), Some(&line), "reported twice");
             before.is_some()
         }
         EventKind::Delete => {
@@ -502,7 +502,7 @@ const CHANGES: &[(By, &str)] = &[
         By::Events,
         "-6 route replace fd09::/64 metric 9 via fd00::9",
     ),
-    (By::Events, "-6 route del fd09::/64 metric 9 dev v1"), // otherwise the kernel's dump skips it after the next change
+    (By::Events, "-6 route del fd09::/64 metric 9 dev v1"), // otherwise the next dump skips it
     (
         By::Events,
         "-6 route replace fd09::/64 metric 9 nexthop via fd00::9 nexthop via fd00::10",
@@ -557,10 +557,10 @@ fn it_is_what_ip_lists_after_every_kind_of_change(backend: Backend) {
     let options = MirrorOptions::new().change_interval(Duration::from_millis(100));
     let mut follower = Follower::new(backend, 4 << 20, options);
     follower.await_ip("the start");
-    assert_eq!(follower.told.resyncs[0].reason, ResyncReason::Snapshot);
+    assert_eq!(follower.reported.resyncs[0].reason, ResyncReason::Snapshot);
     assert_eq!(
-        follower.told.resyncs[0].entry_count,
-        follower.told.resyncs[0].new_count.try_into().unwrap()
+        follower.reported.resyncs[0].entry_count,
+        follower.reported.resyncs[0].new_count.try_into().unwrap()
     );
     for nexthop in [
         "nexthop add id 1 via 10.0.0.2 dev v0",
@@ -572,20 +572,20 @@ fn it_is_what_ip_lists_after_every_kind_of_change(backend: Backend) {
     }
     follower.await_ip("the nexthop objects");
     for (by, change) in CHANGES {
-        let (before, resyncs_before) = (follower.lines(), follower.told.resyncs.len());
-        let resynced_before = follower.told.resynced_count;
+        let (before, resyncs_before) = (follower.lines(), follower.reported.resyncs.len());
+        let resynced_before = follower.reported.resynced_count;
         ip(change);
         follower.await_ip(change);
         assert!(follower.longest_delay <= Some(DUMP_LIMIT), "{change}");
         assert_ne!(before, follower.lines(), "{change} changed nothing");
-        let resyncs = &follower.told.resyncs[resyncs_before..];
+        let resyncs = &follower.reported.resyncs[resyncs_before..];
         assert_eq!(
             *by == By::Events,
             resyncs.is_empty(),
             "{change}: {resyncs:?}"
         );
         // If a dump finds nothing, no change is marked as resynced.
-        let resynced_count = follower.told.resynced_count - resynced_before;
+        let resynced_count = follower.reported.resynced_count - resynced_before;
         match by {
             By::Events => {}
             By::Dump => assert!(resynced_count > 0, "{change}: {resyncs:?}"),
@@ -595,7 +595,7 @@ fn it_is_what_ip_lists_after_every_kind_of_change(backend: Backend) {
     let found = follower.mirror.find(7, "10.10.0.0".parse().unwrap(), 24);
     assert_eq!(found.count(), 0);
     assert!(
-        follower.told.resyncs[1..]
+        follower.reported.resyncs[1..]
             .iter()
             .all(|resync| resync.lost_count == 0)
     );
@@ -615,7 +615,7 @@ fn a_device_that_goes_down_shows_within_a_second(backend: Backend) {
     ip("link set v1 up");
     follower.await_ip("a change after a rest");
     follower.assert_dumped_soon();
-    assert!(follower.told.resynced_delete_count > 0);
+    assert!(follower.reported.resynced_delete_count > 0);
     let now = Instant::now();
     let due = follower.mirror.due(now).expect("an audit");
     assert!(due > now + Duration::from_secs(5), "nothing else is due");
@@ -643,13 +643,15 @@ fn a_device_that_goes_down_shows_at_the_end_if_dumps_are_never_due(backend: Back
         follower.turn_for(Duration::from_millis(300));
         assert!(!follower.mirror.is_synced(), "{needs_dump}");
         assert_eq!(follower.mirror.due(Instant::now()), None, "{needs_dump}");
-        assert_eq!(follower.told.resyncs.len(), 1, "{needs_dump}");
+        assert_eq!(follower.reported.resyncs.len(), 1, "{needs_dump}");
     }
     assert_ne!(follower.lines(), listed_by_ip());
-    let (mirror, told) = (&mut follower.mirror, &mut follower.told);
-    mirror.finish(|change| told.take(&change)).expect("a dump");
+    let (mirror, reported) = (&mut follower.mirror, &mut follower.reported);
+    mirror
+        .finish(|change| reported.take(&change))
+        .expect("a dump");
     follower.await_ip("the end");
-    assert!(follower.told.resynced_delete_count > 0);
+    assert!(follower.reported.resynced_delete_count > 0);
 }
 
 fn a_round_that_fails_is_tried_again_after_the_interval_of_its_reason(backend: Backend) {
@@ -677,7 +679,7 @@ fn a_round_that_fails_is_tried_again_after_the_interval_of_its_reason(backend: B
                 let event = follower.running.poll(Some(PATIENCE), |event, _| {
                     follower
                         .mirror
-                        .feed(&event, |change| follower.told.take(&change));
+                        .feed(&event, |change| follower.reported.take(&change));
                     ControlFlow::<()>::Continue(())
                 });
                 let _ = event.expect("a turn");
@@ -867,7 +869,7 @@ fn it_is_what_ip_lists_after_a_flood_that_was_mostly_lost(backend: Backend) {
         .expect("its socket's");
     assert!(statistics.dropped > 0, "{statistics:?}");
     let lost_count: u64 = follower
-        .told
+        .reported
         .resyncs
         .iter()
         .map(|resync| resync.lost_count)
@@ -875,13 +877,13 @@ fn it_is_what_ip_lists_after_a_flood_that_was_mostly_lost(backend: Backend) {
     assert_eq!(
         lost_count, statistics.dropped,
         "{:?}",
-        follower.told.resyncs
+        follower.reported.resyncs
     );
     let is_loss = |resync: &Resync| resync.reason == ResyncReason::Loss;
     assert!(
-        follower.told.resyncs.iter().any(is_loss),
+        follower.reported.resyncs.iter().any(is_loss),
         "{:?}",
-        follower.told.resyncs
+        follower.reported.resyncs
     );
     let found = follower.mirror.find(254, "16.0.0.0".parse().unwrap(), 24);
     assert_eq!(found.count(), 1);

@@ -327,8 +327,8 @@ fn a_foreign_sender_is_dropped_and_counted(backend: Backend) {
         running.statistics(id).unwrap().received == 301
     });
     turn_until_idle(&mut running, &mut tally);
-    let told: u64 = tally.foreign.iter().map(|(count, _)| count).sum();
-    assert_eq!(told, 301);
+    let reported: u64 = tally.foreign.iter().map(|(count, _)| count).sum();
+    assert_eq!(reported, 301);
     assert_eq!(tally.foreign.last().unwrap().1, long.port_id());
     assert!(tally.messages.is_empty() && tally.truncated.is_empty());
     let statistics = running.statistics(id).unwrap();

@@ -185,8 +185,8 @@ fn the_callback_adds_and_removes(backend: Backend) {
             second = Some(id);
             source.send_many(100, None);
         }
-        let heard = tally.messages.len() == 700;
-        if heard && !tally.removed.contains(&first) {
+        let received = tally.messages.len() == 700;
+        if received && !tally.removed.contains(&first) {
             let _ = control.remove(first);
         }
         tally.removed.contains(&first)
@@ -398,10 +398,10 @@ fn a_socket_that_cannot_be_armed_fails_alone(backend: Backend) {
             .env(LIMITED, "1")
             .output()
             .expect("prlimit, of util-linux");
-        let told = String::from_utf8_lossy(&output.stdout);
+        let reported = String::from_utf8_lossy(&output.stdout);
         assert!(
-            output.status.success() && told.contains(" 1 passed"),
-            "{told}"
+            output.status.success() && reported.contains(" 1 passed"),
+            "{reported}"
         );
         return;
     }

@@ -94,7 +94,7 @@ fn a_timeout_is_kept(backend: Backend) {
     own_namespace();
     for wait in POLICIES {
         let (mut running, _) = with_policy(backend, wait);
-        turn_until_idle(&mut running, &mut Tally::default()); // the drop counters are read, so no wait ends early for them
+        turn_until_idle(&mut running, &mut Tally::default()); // the drop counters are read
         let start = Instant::now();
         // A spinning wait ends in slices, each an idle turn.
         loop {

@@ -287,7 +287,11 @@ fn a_device_that_is_full_is_told() {
             failures[0].contains(&format!("not written: {received}")),
             "{ended:#?}"
         );
-        assert_eq!(ended.told("received"), received, "the summary is there too");
+        assert_eq!(
+            ended.summary("received"),
+            received,
+            "the summary is there too"
+        );
     }
 }
 
@@ -330,7 +334,7 @@ fn a_disk_that_fills_up_is_told() {
         failures[0].ends_with(&format!("unread: {unread}")),
         "{ended:#?}"
     );
-    assert_eq!(ended.told("events"), written);
+    assert_eq!(ended.summary("events"), written);
     let text = fs::read_to_string(&copy).expect("what was written");
     assert!(written > 0 && text.len() <= 64 << 10);
     let (losses, events): (Vec<&str>, Vec<&str>) = text
@@ -350,7 +354,11 @@ fn statistics_that_cannot_be_written_are_told() {
         failures.len() == 1 && failures[0].contains("--stats to /dev/full"),
         "{ended:#?}"
     );
-    assert_eq!(ended.told("events"), 0, "the summary is there all the same");
+    assert_eq!(
+        ended.summary("events"),
+        0,
+        "the summary is there all the same"
+    );
 }
 
 #[test]

@@ -19,11 +19,7 @@ const LAST_MARK: &str = "sport=65001 dport=65002";
 
 /// Follows the events of `make_events` with both programs, asserts that they print the same, and returns the lines.
 #[track_caller]
-fn assert_tells_what_conntrack_tells(
-    name: &str,
-    options: &str,
-    make_events: impl Fn(),
-) -> Vec<String> {
+fn assert_same_as_conntrack(name: &str, options: &str, make_events: impl Fn()) -> Vec<String> {
     if !is_installed("conntrack") || !is_installed("nft") {
         skip(name, "no conntrack or nft");
         return Vec::new();
@@ -117,7 +113,7 @@ fn assert_some(lines: &[String], parts: &[&str]) {
 
 #[test]
 fn tcp_connections_from_begin_to_end() {
-    let lines = assert_tells_what_conntrack_tells("tcp_connections_from_begin_to_end", "", || {
+    let lines = assert_same_as_conntrack("tcp_connections_from_begin_to_end", "", || {
         talk_tcp("127.0.0.1");
         talk_tcp("::1");
         must("conntrack -D -p tcp -d 127.0.0.1");
@@ -150,7 +146,7 @@ fn tcp_connections_from_begin_to_end() {
 
 #[test]
 fn udp_flows() {
-    let lines = assert_tells_what_conntrack_tells("udp_flows", "", || {
+    let lines = assert_same_as_conntrack("udp_flows", "", || {
         talk_udp("127.0.0.1");
         talk_udp("::1");
         must("conntrack -D -p udp -d 127.0.0.1");
@@ -165,7 +161,7 @@ fn udp_flows() {
 
 #[test]
 fn ids_counters_and_times() {
-    let lines = assert_tells_what_conntrack_tells("ids_counters_and_times", "-o id", || {
+    let lines = assert_same_as_conntrack("ids_counters_and_times", "-o id", || {
         for setting in ["nf_conntrack_acct", "nf_conntrack_timestamp"] {
             fs::write(format!("/proc/sys/net/netfilter/{setting}"), "1").expect("a setting");
         }
@@ -419,36 +415,32 @@ fn expectations_of_ftp() {
 fn entries_by_request_of_every_protocol() {
     const TUPLE: &str = "-s 192.0.2.1 -d 192.0.2.2 --timeout 100";
     const TUPLE6: &str = "-s fd00::1 -d fd00::2 --timeout 100";
-    let lines = assert_tells_what_conntrack_tells(
-        "entries_by_request_of_every_protocol",
-        "",
-        || {
-            let entries = [
-                format!("-p tcp {TUPLE} --sport 1 --dport 2 --state ESTABLISHED --mark 7 --zone 5"),
-                format!("-p tcp {TUPLE} --sport 7 --dport 8 --state CLOSE_WAIT"),
-                format!(
-                    "-p tcp {TUPLE6} --sport 1 --dport 2 --state SYN_SENT --status ASSURED,SEEN_REPLY"
-                ),
-                format!("-p udp {TUPLE} --sport 1 --dport 2 --mark 4294967295"),
-                format!("-p udp {TUPLE} --sport 3 --dport 4 --orig-zone 8"),
-                format!("-p udp {TUPLE} --sport 5 --dport 6 --reply-zone 9"),
-                format!("-p udplite {TUPLE} --sport 1 --dport 2"),
-                format!("-p icmp {TUPLE} --icmp-type 8 --icmp-code 0 --icmp-id 3"),
-                format!("-p icmpv6 {TUPLE6} --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 3"),
-                format!("-p gre {TUPLE} --srckey 1 --dstkey 2"),
-                format!(
-                    "-p sctp {TUPLE} --sport 1 --dport 2 --state ESTABLISHED --orig-vtag 1 --reply-vtag 2"
-                ),
-                format!("-p 89 {TUPLE}"),
-            ];
-            for entry in entries {
-                must(&format!("conntrack -I {entry}"));
-            }
-            must("conntrack -U -f ipv4 -p tcp --sport 7 --mark 8");
-            must("conntrack -U -f ipv4 -p udp --sport 1 --timeout 300");
-            must("conntrack -F");
-        },
-    );
+    let lines = assert_same_as_conntrack("entries_by_request_of_every_protocol", "", || {
+        let entries = [
+            format!("-p tcp {TUPLE} --sport 1 --dport 2 --state ESTABLISHED --mark 7 --zone 5"),
+            format!("-p tcp {TUPLE} --sport 7 --dport 8 --state CLOSE_WAIT"),
+            format!(
+                "-p tcp {TUPLE6} --sport 1 --dport 2 --state SYN_SENT --status ASSURED,SEEN_REPLY"
+            ),
+            format!("-p udp {TUPLE} --sport 1 --dport 2 --mark 4294967295"),
+            format!("-p udp {TUPLE} --sport 3 --dport 4 --orig-zone 8"),
+            format!("-p udp {TUPLE} --sport 5 --dport 6 --reply-zone 9"),
+            format!("-p udplite {TUPLE} --sport 1 --dport 2"),
+            format!("-p icmp {TUPLE} --icmp-type 8 --icmp-code 0 --icmp-id 3"),
+            format!("-p icmpv6 {TUPLE6} --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 3"),
+            format!("-p gre {TUPLE} --srckey 1 --dstkey 2"),
+            format!(
+                "-p sctp {TUPLE} --sport 1 --dport 2 --state ESTABLISHED --orig-vtag 1 --reply-vtag 2"
+            ),
+            format!("-p 89 {TUPLE}"),
+        ];
+        for entry in entries {
+            must(&format!("conntrack -I {entry}"));
+        }
+        must("conntrack -U -f ipv4 -p tcp --sport 7 --mark 8");
+        must("conntrack -U -f ipv4 -p udp --sport 1 --timeout 300");
+        must("conntrack -F");
+    });
     for parts in [
         ["    [NEW] tcp ", " mark=7 zone=5 [USERSPACE] portid="],
         [" [UPDATE] tcp ", " CLOSE_WAIT src="],

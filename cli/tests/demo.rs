@@ -109,8 +109,8 @@ fn the_tour_shows_what_is_so() {
     for tour in tours {
         let (backend, tour) = tour.join().expect("a tour");
         tour.assert_facts();
-        let told = format!("Received with the backend {backend} (asked for).");
-        assert!(tour.0.contains(&told), "{}", tour.0);
+        let reported = format!("Received with the backend {backend} (asked for).");
+        assert!(tour.0.contains(&reported), "{}", tour.0);
     }
 }
 
@@ -208,9 +208,9 @@ fn assert_whole(demo: &Ended) {
     assert_eq!(demo.code, Some(0), "{demo:#?}");
     assert_eq!(demo.failures(), [""; 0]);
     let (created, received, lost) = (
-        demo.told("created"),
-        demo.told("received"),
-        demo.told("lost"),
+        demo.summary("created"),
+        demo.summary("received"),
+        demo.summary("lost"),
     );
     assert!(created > 0);
     assert_eq!(created, received + lost);
@@ -233,7 +233,7 @@ fn assert_whole(demo: &Ended) {
 /// That it went well, and could have gone no better: a busy machine may make it lose.
 fn check(demo: &Ended) -> Result<(), String> {
     assert_whole(demo);
-    if demo.told("lost") > 0 || demo.took > DEMO_LIMIT {
+    if demo.summary("lost") > 0 || demo.took > DEMO_LIMIT {
         return Err(format!("{demo:#?}"));
     }
     Ok(())

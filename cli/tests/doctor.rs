@@ -307,21 +307,21 @@ fn text_and_json_say_the_same() {
     let text = output(doctor(&[], &[]));
     assert_eq!(text.status.code(), diagnosis.code);
     let text = String::from_utf8(text.stdout).expect("UTF-8");
-    let told: Vec<(&str, &str)> = text
+    let reported: Vec<(&str, &str)> = text
         .lines()
         .filter(|line| !line.starts_with(' '))
         .filter_map(|line| line.split_once(char::is_whitespace))
         .map(|(state, rest)| (state, rest.split_whitespace().next().unwrap_or_default()))
         .collect();
-    let (verdict, told) = told.split_last().expect("lines");
+    let (verdict, reported) = reported.split_last().expect("lines");
     assert_eq!(*verdict, ("Conntrack", "and"), "{text}");
     let word = |check: &Value, name: &str| check[name].as_str().expect("a word").to_owned();
     let checks = diagnosis.checks().iter();
     let want: Vec<_> = checks
         .map(|check| (word(check, "state"), word(check, "name")))
         .collect();
-    assert_eq!(told.len(), want.len());
-    for ((state, name), (want_state, want_name)) in told.iter().zip(&want) {
+    assert_eq!(reported.len(), want.len());
+    for ((state, name), (want_state, want_name)) in reported.iter().zip(&want) {
         assert_eq!((state, name), (&want_state.as_str(), &want_name.as_str()));
     }
     for check in diagnosis.checks() {

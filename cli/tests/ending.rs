@@ -34,8 +34,8 @@ fn assert_flushed(ended: &Ended) {
     ended.assert_good();
     assert!(ended.output.ends_with('\n'));
     assert_eq!(ended.event_count(), ended.stat("events"));
-    let told: u64 = ended.losses().iter().map(|loss| loss.count).sum();
-    assert_eq!(told, ended.stat("dropped"));
+    let reported: u64 = ended.losses().iter().map(|loss| loss.count).sum();
+    assert_eq!(reported, ended.stat("dropped"));
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_second_signal_ends_it_at_once() {
             let ended = follower.end_by(second);
             assert_eq!(ended.code, Some(130), "{ended:#?}");
             assert_eq!(ended.failures(), [""; 0]);
-            assert_eq!(ended.told("events"), ended.stat("events"));
+            assert_eq!(ended.summary("events"), ended.stat("events"));
             // The pipe has what counts as written, as whole lines.
             let mut text = Vec::new();
             let mut reader = reader;
@@ -429,7 +429,7 @@ fn all_failures_are_reported() {
     for (failure, part) in failures.iter().zip(parts) {
         assert!(failure.contains(&part), "{part}: {ended:#?}");
     }
-    let written = ended.told("events");
+    let written = ended.summary("events");
     assert!(
         failures[0].contains(&format!(", written: {written},")),
         "{ended:#?}"

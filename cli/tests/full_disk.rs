@@ -8,6 +8,8 @@ use std::path::Path;
 
 use rustix::thread::UnshareFlags;
 
+use nlring_testing::Random;
+
 use common::{
     Directory, Ended, Events, Load, Run, flush_flows, json, make_flows, make_routes, mark_flows,
     own_namespace, remove_flows, remove_routes, run, skip, unshare,
@@ -26,19 +28,6 @@ fn small_disk() -> Option<Directory> {
         run("mount", &arguments).filter(|output| output.status.success())?;
     }
     Some(disk)
-}
-
-/// Random numbers, the same in each run.
-struct Random(u64);
-
-impl Random {
-    /// One below `limit` (xorshift64).
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }
 
 /// Fills a disk of 1 MiB until about `free_bytes` are free. The disk counts in pages.
@@ -128,7 +117,7 @@ fn sent_to(command: &str) -> u64 {
 #[test]
 fn every_event_of_a_burst_is_accounted_for() {
     const NAME: &str = "every_event_of_a_burst_is_accounted_for";
-    let mut random = Random(0x5eed);
+    let mut random = Random::new(0x5eed);
     let Some(disk) = small_disk() else {
         return skip(NAME, "no file system of its own may be mounted");
     };
@@ -145,9 +134,9 @@ fn every_event_of_a_burst_is_accounted_for() {
         for backend in ["multishot", "oneshot", "recvmmsg"] {
             own_namespace();
             let file = disk.file("output");
-            let before = "x".repeat(usize::try_from(random.below(5_000)).expect("small")) + "\n";
+            let before = "x".repeat(random.index(5_000)) + "\n";
             fs::write(&file, &before).expect("a file");
-            fill(&disk, 8_192 + random.below(50_000));
+            fill(&disk, 8_192 + u64::from(random.below(50_000)));
             let what = format!("{command} {backend}");
             let follower = Run::new(&format!(
                 "{command} --backend {backend} --output {file} --stats {}",
@@ -177,7 +166,7 @@ fn every_event_of_a_burst_is_accounted_for() {
 #[test]
 fn every_event_of_a_stream_is_accounted_for() {
     const NAME: &str = "every_event_of_a_stream_is_accounted_for";
-    let mut random = Random(0xd15c);
+    let mut random = Random::new(0xd15c);
     let Some(disk) = small_disk() else {
         return skip(NAME, "no file system of its own may be mounted");
     };
@@ -188,7 +177,7 @@ fn every_event_of_a_stream_is_accounted_for() {
         for options in ["", "--json", "--wait prompt", "--wait batch:1ms --json"] {
             for backend in ["multishot", "oneshot", "recvmmsg"] {
                 let file = disk.file("output");
-                fill(&disk, 8_192 + random.below(200_000));
+                fill(&disk, 8_192 + u64::from(random.below(200_000)));
                 let what = format!("{command} {options} {backend}");
                 let ended = Run::new(&format!(
                     "{command} {options} --backend {backend} --output {file} --stats {}",

@@ -24,9 +24,9 @@ fn it_falls_back_and_says_why() {
         for part in ["multishot", "seccomp", name, "io_uring_setup"] {
             assert!(reason.contains(part), "{part} in: {reason}");
         }
-        let told = format!("backend: recvmmsg ({reason})");
+        let reported = format!("backend: recvmmsg ({reason})");
         assert!(
-            ended.errors.lines().any(|line| line == told),
+            ended.errors.lines().any(|line| line == reported),
             "{}",
             ended.errors
         );
@@ -60,7 +60,7 @@ fn the_demo_works_without_it() {
     ended.assert_good();
     assert_eq!(ended.stats["backend"], "recvmmsg");
     assert_eq!(
-        ended.told("created"),
-        ended.told("received") + ended.told("lost")
+        ended.summary("created"),
+        ended.summary("received") + ended.summary("lost")
     );
 }

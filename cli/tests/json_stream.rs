@@ -30,7 +30,7 @@ fn a_loss_is_an_object_of_its_own() {
         follower.freeze();
         make(events, 0..500);
         follower.thaw();
-        await_that("the loss is told while it runs", || {
+        await_that("the loss is reported while it runs", || {
             follower
                 .lines()
                 .iter()
@@ -40,13 +40,13 @@ fn a_loss_is_an_object_of_its_own() {
         ended.assert_good();
         let lines: Vec<String> = ended.output.lines().map(str::to_owned).collect();
         let objects = objects(events, &lines);
-        let (lost, told): (Vec<Value>, Vec<Value>) = objects
+        let (lost, reported): (Vec<Value>, Vec<Value>) = objects
             .into_iter()
             .partition(|object| object["event"] == "lost");
         let count: u64 = lost.iter().filter_map(|loss| loss["count"].as_u64()).sum();
         assert!(count > 400, "{lost:?}");
         assert_eq!(count, ended.stat("dropped"));
-        assert_eq!(count + told.len() as u64, 500);
+        assert_eq!(count + reported.len() as u64, 500);
         for loss in &lost {
             assert_eq!(common::field_names(loss).len(), 4, "{loss}");
             let [since, until] =

@@ -142,7 +142,7 @@ fn the_documentation_tells_of_each_field() {
     let ratio = &row["ratio"];
     for object in [&report, row, &row["latency_ns"], ratio, &ratio["cpu"]] {
         for name in field_names(object) {
-            assert!(is_told(name), "docs/json.md tells of {name}");
+            assert!(is_told(name), "docs/json.md describes {name}");
         }
     }
 }

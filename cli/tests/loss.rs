@@ -42,8 +42,8 @@ fn assert_all_accounted_for(ended: &Ended, sent_count: u64, began: jiff::Timesta
     assert_eq!(ended.stat("events"), ended.stat("received"));
     assert_eq!(ended.event_count(), ended.stat("events"));
     let losses = ended.losses();
-    let told: u64 = losses.iter().map(|loss| loss.count).sum();
-    assert_eq!(told, ended.stat("dropped"), "{losses:?}");
+    let reported: u64 = losses.iter().map(|loss| loss.count).sum();
+    assert_eq!(reported, ended.stat("dropped"), "{losses:?}");
     for loss in &losses {
         assert!(loss.count > 0, "{losses:?}");
         assert!(
@@ -67,7 +67,7 @@ fn lose_while_frozen(command: &str, events: Events) {
         follower.freeze();
         make(events, 1..500);
         follower.thaw();
-        await_that("the loss is told while it runs", || {
+        await_that("the loss is reported while it runs", || {
             follower
                 .lines()
                 .iter()
@@ -172,7 +172,7 @@ fn what_the_kernel_did_not_send_is_counted_and_not_shown() {
         let ended = follower.end();
         ended.assert_good();
         assert_eq!(ended.event_count(), 2, "{}", ended.output);
-        assert_eq!((ended.stat("foreign"), ended.told("foreign")), (3, 3));
+        assert_eq!((ended.stat("foreign"), ended.summary("foreign")), (3, 3));
         assert_eq!(ended.stat("received"), 5, "{backend}: they were received");
     }
 }

@@ -283,7 +283,7 @@ fn five_seconds_without_reading_under_load_are_recovered() {
     });
     make_flows(1500..1600);
     follower.thaw();
-    await_that("the loss is told", || {
+    await_that("the loss is reported", || {
         objects(&follower)
             .iter()
             .any(|object| object["event"] == "lost")
@@ -356,7 +356,7 @@ fn routes_that_disappear_without_an_event_are_noticed_soon() {
     let follower = Follower::start("route --mirror --json");
     await_resyncs(&follower, 1);
     must("ip link set v0 down");
-    await_that("the route's end is told", || {
+    await_that("the route's end is reported", || {
         objects(&follower).iter().any(|object| {
             object["event"] == "delete"
                 && object["dst"] == "10.0.0.0/8"
@@ -433,7 +433,7 @@ fn a_mirror_leaves_repeated_ends_out() {
     slow.freeze();
     make_flows(0..1000);
     flush_flows();
-    await_that("all ends are told", || {
+    await_that("all ends are reported", || {
         let objects = objects(&mirror);
         objects
             .iter()
@@ -502,12 +502,12 @@ fn all_events_are_shown_however_early_the_end_comes() {
         let objects: Vec<Value> = ended.output.lines().map(json::parse).collect();
         let is_event =
             |object: &&Value| object["event"] != "resynced" && object["resynced"] != true;
-        let told = objects.iter().filter(is_event).count() as u64;
+        let reported = objects.iter().filter(is_event).count() as u64;
         assert_eq!(
-            told,
+            reported,
             ended.stat("received") - ended.stat("requests"),
             "{command}"
         );
-        assert!(told > 0);
+        assert!(reported > 0);
     }
 }

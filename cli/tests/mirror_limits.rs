@@ -56,7 +56,7 @@ fn failing_dumps_are_reported_once_and_events_are_followed() {
         await_snapshot(&follower);
         let before = follower.lines().len();
         limit_files(&follower, Some(3));
-        await_that("it is told", || count_of(CANNOT, &follower) == 1);
+        await_that("it is reported", || count_of(CANNOT, &follower) == 1);
         change(0);
         follower.await_lines(before + 1);
         limit_files(&follower, Some(1024));

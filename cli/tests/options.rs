@@ -49,10 +49,10 @@ fn backend() {
                 Some(got) => assert_eq!((backend, reason), (got, "asked for")),
                 None => assert!(!reason.is_empty() && reason != "asked for", "{reason}"),
             }
-            let told = format!("backend: {backend} ({reason})");
+            let reported = format!("backend: {backend} ({reason})");
             assert!(
-                ended.errors.lines().any(|line| line == told),
-                "{told}: {}",
+                ended.errors.lines().any(|line| line == reported),
+                "{reported}: {}",
                 ended.errors
             );
         }
@@ -175,8 +175,8 @@ fn count() {
         );
         assert!(received >= 7);
         assert!(unread > 0, "{backend}");
-        assert_eq!(ended.told("unread"), unread);
-        assert_eq!(ended.told_unread(), unread, "in the stream too");
+        assert_eq!(ended.summary("unread"), unread);
+        assert_eq!(ended.reported_unread(), unread, "in the stream too");
         let lost: u64 = ended.losses().iter().map(|loss| loss.count).sum();
         assert_eq!(lost, ended.stat("dropped"), "as all that is lost");
     }

@@ -128,8 +128,8 @@ fn a_maximum_below_the_size_is_wrong_usage() {
         let run = |sizes: &str| Run::new(&format!("{command} --duration 1ms {sizes}")).run_to_end();
         let ended = run("--recv-buffer 64KiB --recv-buffer-max 63KiB");
         assert_eq!(ended.code, Some(2), "{ended:#?}");
-        let told = "--recv-buffer-max (63 KiB) is less than --recv-buffer (64 KiB)";
-        assert!(ended.errors.contains(told), "{}", ended.errors);
+        let reported = "--recv-buffer-max (63 KiB) is less than --recv-buffer (64 KiB)";
+        assert!(ended.errors.contains(reported), "{}", ended.errors);
         // The default size counts too.
         assert_eq!(run("--recv-buffer-max 1MiB").code, Some(2));
         run("--recv-buffer 64KiB --recv-buffer-max 64KiB").assert_good();
@@ -163,7 +163,7 @@ fn a_limit_of_the_host_is_reported_once() {
     lose_until(&follower, Events::Route, count, |_| loss_count() > before);
     let ended = follower.end();
     assert_eq!(assert_grown(&ended), 2 * u64::from(limit));
-    let told = ended.errors.matches("raise net.core.rmem_max").count();
-    assert_eq!(told, 1, "{}", ended.errors);
+    let reported = ended.errors.matches("raise net.core.rmem_max").count();
+    assert_eq!(reported, 1, "{}", ended.errors);
     assert!(ended.errors.contains("1073741824"), "{}", ended.errors);
 }

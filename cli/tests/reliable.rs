@@ -34,8 +34,8 @@ fn destroys(lines: &[Value]) -> HashMap<&str, u32> {
 #[track_caller]
 fn assert_each_once(lines: &[Value]) {
     let counts = destroys(lines);
-    let told: u32 = counts.values().sum();
-    assert_eq!(told as usize, counts.len(), "some are told twice");
+    let reported: u32 = counts.values().sum();
+    assert_eq!(reported as usize, counts.len(), "some are reported twice");
     assert_eq!(counts.len(), FLOW_COUNT as usize);
 }
 
@@ -57,7 +57,7 @@ fn destroy_lines(follower: &Follower) -> usize {
 
 #[track_caller]
 fn await_destroys(follower: &Follower, count: u32) {
-    await_that("each end is told", || {
+    await_that("each end is reported", || {
         destroy_lines(follower) >= count as usize
     });
 }
@@ -99,7 +99,7 @@ fn each_end_is_shown_once_even_if_another_collector_was_stopped() {
         assert!(failures > 1000, "{backend}: {}", slow.errors);
         assert!(quick.stat("repeated") > 1000, "{backend}: {}", quick.errors);
         assert_eq!(quick.stat("delivery_failures"), 0);
-        let told: u64 = records(&slow)
+        let reported: u64 = records(&slow)
             .iter()
             .filter(|line| line["event"] == "delayed")
             .map(|delayed| {
@@ -107,7 +107,7 @@ fn each_end_is_shown_once_even_if_another_collector_was_stopped() {
                 delayed["count"].as_u64().expect("a count")
             })
             .sum();
-        assert_eq!(told, failures);
+        assert_eq!(reported, failures);
     }
 }
 
@@ -174,18 +174,18 @@ fn delays_are_lines_and_a_plain_collector_has_losses_instead() {
         let delays = lines.filter_map(|line| line.strip_prefix(" [DELAYED] "));
         delays.map(str::to_owned).collect()
     };
-    let mut told = 0;
+    let mut reported = 0;
     for delay in delays(&reliable) {
         let words: Vec<&str> = delay.split(' ').collect();
         let [count, "deliveries", "between", since, "and", until] = words[..] else {
             panic!("{delay}");
         };
-        told += count.parse::<u64>().expect("a count");
+        reported += count.parse::<u64>().expect("a count");
         let time = |text: &str| text.parse::<jiff::Timestamp>().expect("RFC 3339");
         assert!(time(since) <= time(until), "{delay}");
     }
     let failures = reliable.stat("delivery_failures");
-    assert_eq!(told, failures);
+    assert_eq!(reported, failures);
     let line = format!("delivery failures (the kernel resends a DESTROY): {failures}");
     assert!(
         failures > 0 && reliable.errors.contains(&line),

@@ -45,7 +45,7 @@ fn ip_batch(commands: &str) {
 
 /// Follows these commands of ip with both programs, asserts that they print the same, and returns the lines.
 #[track_caller]
-fn assert_tells_what_ip_tells(commands: &str) -> Vec<String> {
+fn assert_same_as_ip(commands: &str) -> Vec<String> {
     let peer = Peer::start(Events::Route, "ip monitor route").expect("ip");
     let follower = Follower::start("route");
     must(&format!("ip route add {FIRST} dev d0"));
@@ -84,7 +84,7 @@ fn ipv4_routes() {
     if !namespace_with_devices("ipv4_routes") {
         return;
     }
-    let lines = assert_tells_what_ip_tells(
+    let lines = assert_same_as_ip(
         "route add 192.0.2.0/24 via 10.1.0.2
          route replace 192.0.2.0/24 via 10.1.0.3
          route add default via 10.1.0.2
@@ -126,7 +126,7 @@ fn routes_of_several_hops_with_metrics_and_tunnels() {
     if !namespace_with_devices("routes_of_several_hops_with_metrics_and_tunnels") {
         return;
     }
-    let lines = assert_tells_what_ip_tells(
+    let lines = assert_same_as_ip(
         "route add 192.0.2.0/24 nexthop via 10.1.0.2 weight 2 nexthop via 10.2.0.2 weight 5
          route add 192.0.3.0/24 nexthop via 10.1.0.2 nexthop via inet6 fd02::2 dev d1 onlink
          route add 192.0.4.0/24 via 10.1.0.2 mtu lock 1400 advmss 1300 window 5000 rtt 1500ms rto_min 200ms cwnd 10
@@ -167,7 +167,7 @@ fn encapsulations() {
     if !namespace_with_devices("encapsulations") {
         return;
     }
-    let lines = assert_tells_what_ip_tells(
+    let lines = assert_same_as_ip(
         "route add 192.0.2.0/24 encap ip id 7 src 10.9.9.8 dst 10.9.9.9 ttl 3 tos 4 key csum seq dev d0
          route add 192.0.3.0/24 encap mpls 100/200 ttl 7 via 10.1.0.2
          route add 192.0.4.0/24 via 10.1.0.2 rto_min 2000000s
@@ -245,7 +245,7 @@ fn a_route_of_64_hops() {
         .map(|host| format!("nexthop via 10.1.0.{host} dev d0 weight {host}"))
         .collect();
     let route = format!("route add 192.0.2.0/24 {}", hops.join(" "));
-    let lines = assert_tells_what_ip_tells(&route);
+    let lines = assert_same_as_ip(&route);
     assert_eq!(lines[1], "192.0.2.0/24 ");
     assert_eq!(lines[65], format!("\t{} ", hops[63]));
     assert_eq!(lines.len(), 67, "the first and the last too: {lines:#?}");
@@ -256,7 +256,7 @@ fn ipv6_routes() {
     if !namespace_with_devices("ipv6_routes") {
         return;
     }
-    let lines = assert_tells_what_ip_tells(
+    let lines = assert_same_as_ip(
         "route add 2001:db8:1::/48 via fd01::2
          route add 2001:db8:2::/48 dev d0 metric 77 expires 500 pref high
          route add 2001:db8:3::/48 nexthop via fd01::2 nexthop via fd02::3 weight 3
@@ -361,7 +361,7 @@ fn devices_made_in_a_burst_have_their_names() {
              route add fd01:{number}::/64 dev b{number}\n"
         )
     };
-    assert_tells_what_ip_tells(&(1..=20).map(one).collect::<String>());
+    assert_same_as_ip(&(1..=20).map(one).collect::<String>());
 }
 
 /// ip monitor keeps the first name that it learned. Here each event must have the name that the device had then.

@@ -222,7 +222,7 @@ fn a_table_that_may_be_wrong_comes_with_a_warning() {
     follower.freeze();
     make_flows(0..1000);
     follower.thaw();
-    await_that("the loss is told", || {
+    await_that("the loss is reported", || {
         let lines = follower.lines();
         lines.iter().any(|line| line.starts_with(" [LOST] "))
     });

@@ -26,12 +26,15 @@ fn flows_that_make_no_events_are_named_at_the_start() {
     let briefly = "conntrack --duration 1ms";
     assert_eq!(warnings(briefly), [""; 0], "there is none");
     set_events("0");
-    let told = warnings(briefly);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("nf_conntrack_events is 0: "), "{told:?}");
+    let reported = warnings(briefly);
+    assert_eq!(reported.len(), 1, "{reported:?}");
     assert!(
-        told[0].contains("sysctl -w net.netfilter.nf_conntrack_events=1"),
-        "{told:?}"
+        reported[0].contains("nf_conntrack_events is 0: "),
+        "{reported:?}"
+    );
+    assert!(
+        reported[0].contains("sysctl -w net.netfilter.nf_conntrack_events=1"),
+        "{reported:?}"
     );
     assert_eq!(
         run(NLRING, &["conntrack", "--snapshot", "--once"])
@@ -47,10 +50,13 @@ fn flows_that_make_no_events_are_named_at_the_start() {
         ("", "; --mirror shows "),
         ("--mirror", "; the mirror's audits "),
     ] {
-        let told = warnings(&format!("{briefly} {arguments}"));
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("2 flows exist already: "), "{told:?}");
-        assert!(told[0].contains(remedy), "{told:?}");
+        let reported = warnings(&format!("{briefly} {arguments}"));
+        assert_eq!(reported.len(), 1, "{reported:?}");
+        assert!(
+            reported[0].contains("2 flows exist already: "),
+            "{reported:?}"
+        );
+        assert!(reported[0].contains(remedy), "{reported:?}");
     }
     set_events("1");
     assert_eq!(warnings(briefly), [""; 0]);

@@ -16,8 +16,6 @@ mod events_socket;
 mod health;
 mod index;
 mod marks;
-#[cfg(test)]
-mod random;
 mod rounds;
 mod schedule;
 mod slice;
@@ -34,8 +32,6 @@ pub use self::health::MirrorHealth;
 pub(crate) use self::index::step_count;
 pub(crate) use self::index::{Index, Slot, count_step, fold};
 pub(crate) use self::marks::{Kind, Marks};
-#[cfg(test)]
-pub(crate) use self::random::Random;
 pub(crate) use self::rounds::{Merged, Progress, Rounds};
 pub(crate) use self::schedule::{INTERVAL, Intervals};
 pub(crate) use self::slice::Slice;
@@ -43,6 +39,8 @@ use crate::error::Result;
 use crate::message::Message;
 use crate::request::{Exchange, Requester};
 use crate::socket::Protocol;
+#[cfg(test)]
+pub(crate) use nlring_testing::Random;
 
 /// Why a mirror's table was brought together with the kernel's.
 ///

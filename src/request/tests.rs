@@ -125,48 +125,28 @@ fn a_look_ends_in_time_while_strangers_send() {
     });
 }
 
-/// A generator of the same numbers in each run (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_ne_bytes()[0]
-    }
-
-    fn below(&mut self, bound: u64) -> usize {
-        usize::try_from(self.next() % bound).unwrap()
-    }
-}
-
 /// Bytes that are nearly replies, so that all of the parser is reached.
-fn nearly_replies(random: &mut Random) -> Vec<u8> {
+fn nearly_replies(random: &mut nlring_testing::Random) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for _ in 0..=random.below(4) {
-        let payload: Vec<u8> = (0..random.below(60)).map(|_| random.byte()).collect();
-        let message_type = [NOOP, ERROR, DONE, OVERRUN, DATA, 0][random.below(6)];
+    for _ in 0..=random.index(4) {
+        let payload: Vec<u8> = (0..random.index(60)).map(|_| random.byte()).collect();
+        let message_type = [NOOP, ERROR, DONE, OVERRUN, DATA, 0][random.index(6)];
         let message_flags = u16::from_ne_bytes([random.byte(), random.byte()]);
-        let sequence = [4, 5, 6, 0][random.below(4)];
+        let sequence = [4, 5, 6, 0][random.index(4)];
         bytes.extend(message(message_type, message_flags, sequence, &payload));
     }
-    for _ in 0..random.below(4) {
-        let at = random.below(bytes.len() as u64);
+    for _ in 0..random.index(4) {
+        let at = random.index(bytes.len());
         bytes[at] = random.byte();
     }
-    bytes.truncate(bytes.len() - random.below(8).min(bytes.len()));
+    bytes.truncate(bytes.len() - random.index(8).min(bytes.len()));
     bytes
 }
 
 #[test]
 fn no_bytes_make_it_panic() {
     let mut requester = Requester::open(Protocol::ROUTE).unwrap();
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = nlring_testing::Random::new(1);
     let (mut data, mut refused, mut ended, mut failed) = (0, 0, 0, 0);
     for _ in 0..10_000 {
         let datagram = nearly_replies(&mut random);

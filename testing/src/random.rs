@@ -1,51 +1,54 @@
 //! Random numbers that are the same in each run.
 
-/// A xorshift64 generator: a seed gives the same numbers each time.
+/// A xorshift generator: the same seed gives the same numbers.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
     /// A generator with this seed.
-    ///
-    /// # Panics
-    ///
-    /// If the seed is 0, which would give zeros only.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        assert_ne!(seed, 0);
-        Self(seed)
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1) // never 0, which would give nothing but 0
     }
 
-    /// The next number.
-    pub fn number(&mut self) -> u64 {
+    fn bits(&mut self) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0
+        (self.0 >> 33) as u32
     }
 
-    /// A number less than `limit`, which is at most 2^32.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        (self.number() >> 32) % limit // the upper bits are the better ones
-    }
-
-    /// An index into a list of `length` things.
+    /// A number less than `limit`.
     ///
     /// # Panics
     ///
-    /// If `length` is 0.
+    /// If `limit` is 0.
+    pub fn below(&mut self, limit: u32) -> u32 {
+        self.bits() % limit
+    }
+
+    /// An index into a list of `length` items.
+    ///
+    /// # Panics
+    ///
+    /// If `length` is 0 or more than `u32::MAX`.
     pub fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).expect("less than the length")
+        self.below(u32::try_from(length).expect("a short list")) as usize
     }
 
     /// Any byte.
     pub fn byte(&mut self) -> u8 {
-        self.number().to_be_bytes()[0]
+        self.bits().to_le_bytes()[0]
     }
 
-    /// True once in `count` times.
-    pub fn one_in(&mut self, count: u64) -> bool {
+    /// True once in `count` times on average.
+    pub fn one_in(&mut self, count: u32) -> bool {
         self.below(count) == 0
+    }
+
+    /// True this many times out of 100 on average.
+    pub fn percent(&mut self, percent: u32) -> bool {
+        self.below(100) < percent
     }
 }
 
@@ -57,7 +60,7 @@ mod tests {
     fn a_seed_gives_the_same_numbers_each_time() {
         let numbers = |seed| {
             let mut random = Random::new(seed);
-            std::array::from_fn::<u64, 8, _>(|_| random.number())
+            std::array::from_fn::<u32, 8, _>(|_| random.below(1000))
         };
         assert_eq!(numbers(7), numbers(7));
         assert_ne!(numbers(7), numbers(8));

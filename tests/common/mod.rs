@@ -396,8 +396,8 @@ pub fn attach_filter(socket: &Socket, program: &[libc::sock_filter]) {
         len: program.len().try_into().expect("a short program"),
         filter: program.as_ptr().cast_mut(),
     };
-    // SAFETY: the pointer and the length describe `filter`, which points to `len` instructions. Both outlive the call, and
-    // the kernel only reads them.
+    // SAFETY: the pointer and the length describe `filter`, which points to `len` instructions. Both outlive the
+    // call, and the kernel only reads them.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

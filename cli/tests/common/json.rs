@@ -16,7 +16,7 @@ pub fn objects(events: Events, lines: &[String]) -> Vec<Value> {
     let objects: Vec<Value> = lines.iter().map(|line| parse(line)).collect();
     let documentation = Documentation::load();
     for object in &objects {
-        documentation.assert_tells_of(events, object);
+        documentation.assert_describes(events, object);
     }
     if let Some(read) = read_by_python(lines) {
         assert_eq!(read, objects, "Python reads the same");
@@ -173,7 +173,7 @@ impl Documentation {
 
     /// Asserts that docs/json.md describes each name in the object in its section.
     #[track_caller]
-    fn assert_tells_of(&self, events: Events, object: &Value) {
+    fn assert_describes(&self, events: Events, object: &Value) {
         let heading = match (object["event"].as_str(), events) {
             (Some("lost"), _) => "Loss",
             (Some("delayed"), _) => "Delay",
@@ -183,26 +183,26 @@ impl Documentation {
             (Some("new" | "update" | "destroy" | "entry"), Events::Conntrack) => "Flows",
             (Some("expect-new" | "expect-destroy"), Events::Conntrack) => "Expectations",
             (Some("new" | "delete" | "entry"), Events::Route) => "Routes",
-            _ => panic!("an event that is not told of: {object}"),
+            _ => panic!("an event of an unknown kind: {object}"),
         };
         let sections = [self.section("In every object"), self.section(heading)];
-        self.assert_sections_tell_of(&sections, None, object);
+        self.assert_sections_describe(&sections, None, object);
     }
 
     #[track_caller]
-    fn assert_sections_tell_of(&self, sections: &[&Section], parent: Option<&str>, value: &Value) {
+    fn assert_sections_describe(&self, sections: &[&Section], parent: Option<&str>, value: &Value) {
         let Value::Object(fields) = value else {
             return;
         };
         for (name, value) in fields {
             let is_told = sections
                 .iter()
-                .any(|section| section.tells_of(parent, name))
+                .any(|section| section.describes(parent, name))
                 || parent.is_some_and(|parent| TUPLES.contains(&parent))
-                    && self.section("Flows").tells_of(Some("orig"), name);
+                    && self.section("Flows").describes(Some("orig"), name);
             assert!(
                 is_told,
-                "docs/json.md tells of {name} in {parent:?}: {value}"
+                "docs/json.md describes {name} in {parent:?}: {value}"
             );
             for item in value.as_array().unwrap_or(&vec![value.clone()]) {
                 let is_word = LISTED.contains(&name.as_str()) && item.is_string();
@@ -215,7 +215,7 @@ impl Documentation {
                             .any(|section| section.lists(name, word)),
                     "docs/json.md lists {word:?} as a {name}"
                 );
-                self.assert_sections_tell_of(sections, Some(name), item);
+                self.assert_sections_describe(sections, Some(name), item);
             }
         }
     }
@@ -231,7 +231,7 @@ impl Section {
 
     /// Whether the section describes a name, alone or as a field of `parent`: in its own row, or in the row of
     /// `parent`.
-    fn tells_of(&self, parent: Option<&str>, name: &str) -> bool {
+    fn describes(&self, parent: Option<&str>, name: &str) -> bool {
         let Some(parent) = parent else {
             let is_in_words = |line: &str| !line.starts_with('|') && has_word(line, name);
             return self.rows().any(|row| has_word(row.names, name))

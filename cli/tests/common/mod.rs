@@ -149,7 +149,7 @@ impl Groups {
 
     /// A column of the kernel's table of netlink sockets, for those that are in all of these groups.
     fn column(self, index: usize) -> Vec<u32> {
-        // Columns: the socket's address, protocol, port ID, groups, received and sent bytes, dump, references, drops, inode.
+        // Columns: address, protocol, port ID, groups, received and sent bytes, dump, references, drops, inode.
         let table = fs::read_to_string("/proc/thread-self/net/netlink").expect("netlink sockets");
         let number = |line: &str| {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -376,7 +376,7 @@ impl Ended {
 
     /// A number of the summary.
     #[track_caller]
-    pub fn told(&self, name: &str) -> u64 {
+    pub fn summary(&self, name: &str) -> u64 {
         let number = self.errors.lines().find_map(|line| {
             let rest = line.strip_prefix(name)?.strip_prefix(": ")?;
             rest.split(' ').next()?.parse().ok()
@@ -390,7 +390,7 @@ impl Ended {
     }
 
     /// How many datagrams the last line reports as unread; 0 if it reports none.
-    pub fn told_unread(&self) -> u64 {
+    pub fn reported_unread(&self) -> u64 {
         let last = self.output.lines().last().unwrap_or_default();
         let count = last.strip_prefix(" [UNREAD] ");
         count.map_or(0, |rest| {
@@ -407,8 +407,9 @@ impl Ended {
     /// What the command reports as wrong.
     pub fn failures(&self) -> Vec<&str> {
         let lines = self.errors.lines();
-        let told = lines.filter(|line| line.starts_with("nlring: "));
-        told.filter(|line| !line.starts_with("nlring: warning: "))
+        let reported = lines.filter(|line| line.starts_with("nlring: "));
+        reported
+            .filter(|line| !line.starts_with("nlring: warning: "))
             .collect()
     }
 
@@ -417,12 +418,12 @@ impl Ended {
     pub fn assert_good(&self) {
         assert_eq!(self.code, Some(0), "{self:#?}");
         assert_eq!(self.failures(), [""; 0]);
-        for (told, stat) in [
+        for (reported, stat) in [
             ("events", "events"),
             ("received", "received"),
             ("lost", "dropped"),
         ] {
-            assert_eq!(self.told(told), self.stat(stat), "{self:#?}");
+            assert_eq!(self.summary(reported), self.stat(stat), "{self:#?}");
         }
     }
 }

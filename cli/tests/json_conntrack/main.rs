@@ -139,7 +139,7 @@ fn by_id(mut flows: Vec<&Value>) -> Vec<&Value> {
 
 #[track_caller]
 fn assert_flow_agrees(ours: &Value, mut theirs: Value) {
-    let told = format!("{ours}\n{theirs}");
+    let reported = format!("{ours}\n{theirs}");
     assert_status_agrees(ours, &theirs);
     assert_times_agree(ours, &theirs);
     assert_nat_agrees(ours);
@@ -162,7 +162,7 @@ fn assert_flow_agrees(ours: &Value, mut theirs: Value) {
     }
     // conntrack omits labels without a name.
     take_labels_without_name(&mut rest);
-    assert_eq!(rest, theirs, "{told}");
+    assert_eq!(rest, theirs, "{reported}");
 }
 
 fn take(object: &mut Value, names: &[&str]) {
@@ -264,7 +264,7 @@ fn tcp_connections_from_begin_to_end() {
         name: "tcp_connections_from_begin_to_end",
         ..Scenario::default()
     };
-    let Some(told) = scenario.follow(|| {
+    let Some(reported) = scenario.follow(|| {
         talk_tcp("127.0.0.1:4001", "127.0.0.1:4001");
         talk_tcp("[::1]:4002", "[::1]:4002");
     }) else {
@@ -275,17 +275,20 @@ fn tcp_connections_from_begin_to_end() {
             json!({"event": event, "family": family, "proto": "tcp", "state": state, "status": status,
                 "orig": {"dport": port}, "reply": {"sport": port}})
         };
-        assert_some(&told, &flow("new", "SYN_SENT", json!([])));
-        assert_some(&told, &flow("update", "SYN_RECV", json!(["seen-reply"])));
+        assert_some(&reported, &flow("new", "SYN_SENT", json!([])));
+        assert_some(
+            &reported,
+            &flow("update", "SYN_RECV", json!(["seen-reply"])),
+        );
         for state in ["ESTABLISHED", "FIN_WAIT", "LAST_ACK", "TIME_WAIT"] {
-            assert_some(&told, &flow("update", state, json!(["assured"])));
+            assert_some(&reported, &flow("update", state, json!(["assured"])));
         }
-        assert_some(&told, &flow("destroy", "TIME_WAIT", json!(["dying"])));
+        assert_some(&reported, &flow("destroy", "TIME_WAIT", json!(["dying"])));
     }
     let carried = |flow: &Value| flow["orig"]["bytes"].as_u64() > flow["reply"]["bytes"].as_u64();
     assert!(
-        told.iter().any(carried),
-        "a request is longer than an answer: {told:#?}"
+        reported.iter().any(carried),
+        "a request is longer than an answer: {reported:#?}"
     );
 }
 
@@ -301,7 +304,7 @@ fn packets_of_every_protocol() {
         0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 20, 0, 0, 0, 1, 0, 0, 16, 0, 0, 1, 0, 1, 0, 0,
         0, 1,
     ];
-    let Some(told) = scenario.follow(|| {
+    let Some(reported) = scenario.follow(|| {
         talk_udp("127.0.0.1:4001", "127.0.0.1:4001");
         talk_udp("[::1]:4002", "[::1]:4002");
         ping("127.0.0.1", 77);
@@ -326,7 +329,7 @@ fn packets_of_every_protocol() {
         json!({"proto": "89", "orig": {"src": "127.0.0.1", "dst": "127.0.0.1"}}),
         json!({"event": "destroy", "proto": "icmp", "orig": {"packets": 1, "bytes": 28}}),
     ] {
-        assert_some(&told, &wanted);
+        assert_some(&reported, &wanted);
     }
 }
 
@@ -385,7 +388,7 @@ fn entries_made_by_request() {
         name: "entries_made_by_request",
         ..Scenario::default()
     };
-    let told = scenario.follow(|| {
+    let reported = scenario.follow(|| {
         for (entry, _) in &entries {
             must(&format!("conntrack -I -p {entry}"));
         }
@@ -393,23 +396,25 @@ fn entries_made_by_request() {
         mark_flows(0..1, 8);
         remove_flows(0..1);
     });
-    let Some(told) = told else {
+    let Some(reported) = reported else {
         return;
     };
     for (_, wanted) in &entries {
-        assert_some(&told, wanted);
+        assert_some(&reported, wanted);
     }
     assert_some(
-        &told,
+        &reported,
         &json!({"event": "update", "mark": 8, "orig": {"src": "10.0.0.0"}}),
     );
     assert_some(
-        &told,
+        &reported,
         &json!({"event": "destroy", "mark": 8, "orig": {"src": "10.0.0.0"}}),
     );
     assert!(
-        told.iter().all(|flow| flow["port_id"].as_u64() > Some(0)),
-        "{told:#?}"
+        reported
+            .iter()
+            .all(|flow| flow["port_id"].as_u64() > Some(0)),
+        "{reported:#?}"
     );
 }
 
@@ -435,8 +440,8 @@ fn translated_flows() {
         ..Scenario::default()
     };
     let far = "127.0.0.77".parse().expect("an address");
-    let Some(told) = scenario.follow(|| {
-        must("ip address add 192.0.2.1/32 dev lo"); // the address that masquerading uses, because no other one is for the outside
+    let Some(reported) = scenario.follow(|| {
+        must("ip address add 192.0.2.1/32 dev lo"); // the address that masquerading uses
         talk_udp("127.0.0.3:53", "127.0.0.1:5353");
         talk_tcp("127.0.0.4:4002", "127.0.0.1:4002");
         talk_tcp("127.0.0.1:80", "127.0.0.1:8080");
@@ -491,7 +496,7 @@ fn translated_flows() {
         ),
     ] {
         let is_it = |flow: &&Value| common::json::has_all(&flow["orig"], &orig);
-        let flows: Vec<&Value> = told.iter().filter(is_it).collect();
+        let flows: Vec<&Value> = reported.iter().filter(is_it).collect();
         assert!(flows.len() > 1, "it begins and ends: {orig}");
         let mut nat = nat;
         if nat["src"] == "127.0.0.9" {
@@ -527,7 +532,7 @@ fn zones_and_marks() {
         ..Scenario::default()
     };
     let home = "127.0.0.1".parse().expect("an address");
-    let Some(told) = scenario.follow(|| {
+    let Some(reported) = scenario.follow(|| {
         for port in [4001_u16, 4002, 4003] {
             let [high, low] = port.to_be_bytes();
             send_raw(home, ipproto::UDP, &[0, 9, high, low, 0, 8, 0, 0]);
@@ -545,25 +550,25 @@ fn zones_and_marks() {
     ] {
         for event in ["new", "destroy"] {
             let is_it = |flow: &&Value| flow["orig"]["dport"] == port && flow["event"] == event;
-            let flow = told
+            let flow = reported
                 .iter()
                 .find(is_it)
-                .unwrap_or_else(|| panic!("{port}: {told:#?}"));
+                .unwrap_or_else(|| panic!("{port}: {reported:#?}"));
             for name in ["zone", "zone_direction"] {
                 assert_eq!(flow.get(name), zone.get(name), "{name}: {flow}");
             }
         }
     }
     assert_some(
-        &told,
+        &reported,
         &json!({"event": "new", "orig": {"dport": 4004}, "mark": 7}),
     );
     assert_some(
-        &told,
+        &reported,
         &json!({"event": "update", "orig": {"dport": 4004}, "mark": 0}),
     );
     assert_some(
-        &told,
+        &reported,
         &json!({"event": "destroy", "orig": {"dport": 4005}, "mark": u32::MAX}),
     );
 }
@@ -602,7 +607,7 @@ fn labels_by_name_and_by_number() {
             }",
         launcher: &launcher,
     };
-    let Some(told) = scenario.follow(|| {
+    let Some(reported) = scenario.follow(|| {
         for port in [4001, 4002, 4003] {
             let at = format!("127.0.0.1:{port}");
             talk_udp(&at, &at);
@@ -620,10 +625,10 @@ fn labels_by_name_and_by_number() {
         (4003, None, None),
     ] {
         let is_it = |flow: &&Value| flow["orig"]["dport"] == port && flow["event"] == "new";
-        let flow = told
+        let flow = reported
             .iter()
             .find(is_it)
-            .unwrap_or_else(|| panic!("{port}: {told:#?}"));
+            .unwrap_or_else(|| panic!("{port}: {reported:#?}"));
         assert_eq!(flow.get("labels"), labels.as_ref(), "{flow}");
         assert_eq!(flow.get("labels_hex"), value.as_ref(), "{flow}");
     }
@@ -655,7 +660,7 @@ fn helpers_and_expected_connections() {
     // If it is a module, nothing else loads it.
     let _ = common::run("modprobe", &["nf_nat_ftp"]);
     let mut told_in_text = None;
-    let Some(told) = scenario.follow(|| {
+    let Some(reported) = scenario.follow(|| {
         talk_ftp("127.0.0.1:2121", "127.0.0.1:2121", 40001);
         told_in_text = Some(talk_ftp("127.0.0.3:2122", "127.0.0.1:2122", 40002));
         announce_ftp_port("127.0.0.1:2123", "127.0.0.1:2123");
@@ -675,7 +680,7 @@ fn helpers_and_expected_connections() {
         // The expectation ends with its master.
         json!({"event": "expect-destroy", "master": {"dport": 2123}, "expected": {"dport": 40066}}),
     ] {
-        assert_some(&told, &wanted);
+        assert_some(&reported, &wanted);
     }
     if told_in_text != Some(traffic::address("127.0.0.9:40002")) {
         return skip("the translation of expected connections", "no nf_nat_ftp");
@@ -688,6 +693,6 @@ fn helpers_and_expected_connections() {
         json!({"event": "new", "orig": {"dst": "127.0.0.9", "dport": 40002}, "nat": {"dst": "127.0.0.1", "dport": 40002},
             "master": {"dst": "127.0.0.3", "dport": 2122}}),
     ] {
-        assert_some(&told, &wanted);
+        assert_some(&reported, &wanted);
     }
 }

@@ -97,12 +97,12 @@ pub fn talk_ftp(to: &str, at: &str, data_port: u16) -> SocketAddr {
     let [a, b, c, d, high, low] = numbers[..] else {
         panic!("a port: {line:?}");
     };
-    let told = SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low])));
-    let from_server = TcpStream::connect(told).expect("connected");
+    let reported = SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low])));
+    let from_server = TcpStream::connect(reported).expect("connected");
     let (mut to_client, _) = data.accept().expect("accepted");
     drop(from_server);
     to_client.read_to_end(&mut Vec::new()).expect("its end");
-    told
+    reported
 }
 
 /// A server's answer with a port, to which nobody connects.

@@ -147,7 +147,7 @@ fn take(object: &mut Value, names: &[&str]) {
 /// Asserts that ip agrees with the event of each change, and that the event has these fields, and an index for each
 /// device.
 #[track_caller]
-fn assert_told(name: &str, changes: &[(&str, Value)]) {
+fn assert_reported(name: &str, changes: &[(&str, Value)]) {
     let Some(mut watch) = Watch::start(name) else {
         return;
     };
@@ -195,7 +195,7 @@ fn assert_devices_have_their_index(event: &Value) {
 
 #[test]
 fn ipv4_routes() {
-    assert_told(
+    assert_reported(
         "ipv4_routes",
         &[
             (
@@ -279,7 +279,7 @@ fn hops_and_metrics_of_ipv4() {
     let locked = "rtt 1500ms rttvar 3s rto_min 200ms congctl lock cubic mtu lock 1400 ssthresh lock 7 cwnd lock 9";
     let free = "window 500 advmss 1300 reordering 4 hoplimit 10 initcwnd 12 features ecn initrwnd 11 quickack 1 \
                 fastopen_no_cookie 1";
-    assert_told(
+    assert_reported(
         "hops_and_metrics_of_ipv4",
         &[
             (
@@ -331,7 +331,7 @@ fn hops_and_metrics_of_ipv4() {
 
 #[test]
 fn ipv6_routes() {
-    assert_told(
+    assert_reported(
         "ipv6_routes",
         &[
             (
