@@ -427,10 +427,17 @@ fn a_file_that_cannot_be_opened_again_leaves_the_one_before() {
     fs::rename(&file, &kept).expect("moved");
     let lines = || read(&kept).lines().count();
     let again = |what: &str, words: &str, count: usize| {
-        let before = follower.errors().matches("again for the events").count();
+        let before = follower
+            .errors()
+            .matches("nlring: warning: reopen ")
+            .count();
         follower.signal(Signal::HUP);
         await_that(what, || {
-            follower.errors().matches("again for the events").count() > before
+            follower
+                .errors()
+                .matches("nlring: warning: reopen ")
+                .count()
+                > before
         });
         let errors = follower.errors();
         assert!(

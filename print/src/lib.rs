@@ -7,6 +7,41 @@
 //! - [`text`] has the escaping that keeps names from outside from steering a terminal. All writers use it.
 //!
 //! The fields of the JSON objects are described in docs/json.md of the repository.
+//!
+//! This program prints the connections that begin, as `conntrack -E` does, and a line wherever events were lost:
+//!
+//! ```no_run
+//! use std::io::{self, Write as _};
+//! use std::ops::ControlFlow;
+//!
+//! use nlring::conntrack::{Flow, Group};
+//! use nlring::{Engine, Event, Protocol, Socket};
+//! use nlring_print::conntrack::FlowFormat;
+//! use nlring_print::{Gap, realtime_now_ns};
+//!
+//! let socket = Socket::builder(Protocol::NETFILTER).open()?;
+//! socket.add_membership(Group::New)?;
+//! let mut engine = Engine::builder().build()?;
+//! engine.add(socket)?;
+//! let (format, mut lines) = (FlowFormat::default(), Vec::new());
+//! engine.start()?.run(|event, _| {
+//!     if let Some(gap) = Gap::of(&event) {
+//!         format.style().write_gap(&mut lines, &gap);
+//!     }
+//!     if let Event::Messages(_, list) = &event {
+//!         for flow in list.iter().filter_map(|message| Flow::decode(&message)) {
+//!             format.write_event(&mut lines, &flow, realtime_now_ns());
+//!         }
+//!     }
+//!     let written = io::stdout().write_all(&lines);
+//!     lines.clear();
+//!     match written {
+//!         Ok(()) => ControlFlow::Continue(()),
+//!         Err(error) => ControlFlow::Break(error),
+//!     }
+//! })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod clock;
 pub mod conntrack;

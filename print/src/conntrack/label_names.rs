@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 
 const FILE: &str = "/etc/xtables/connlabel.conf";
 
@@ -22,18 +23,28 @@ impl LabelNames {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or names no label. The text says so, with the path.
-    pub fn load() -> Result<Self, String> {
-        let text = fs::read(FILE).map_err(|error| format!("read {FILE}: {error}"))?;
+    /// The file cannot be read, or names no label. The error's text has the path.
+    pub fn load() -> io::Result<Self> {
+        let text = fs::read(FILE)
+            .map_err(|error| io::Error::new(error.kind(), format!("read {FILE}: {error}")))?;
         let names = Self::parse(&text);
         if names.0.is_empty() {
-            return Err(format!("{FILE} names no label"));
+            let text = format!("{FILE} names no label");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         Ok(names)
     }
 
     /// Reads lines of a bit's number and its name. The first line of each bit counts, and the first of each name. Lines
     /// that are neither this nor a comment are ignored.
+    ///
+    /// ```
+    /// use nlring_print::conntrack::LabelNames;
+    ///
+    /// let names = LabelNames::parse(b"# comment\n0 web\n1 bulk transfer\n");
+    /// assert_eq!(names.get(1), Some(&b"bulk transfer"[..]));
+    /// assert_eq!(names.get(2), None);
+    /// ```
     pub fn parse(text: &[u8]) -> Self {
         let (mut names, mut taken) = (Vec::<Vec<u8>>::new(), HashSet::new());
         let lines = text.split(|&byte| byte == b'\n');

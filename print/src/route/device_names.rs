@@ -12,6 +12,15 @@ const MOST_DELETED: usize = 16 << 10;
 /// A deleted device keeps its last name until its index is used again or 16,384 more devices are deleted. The name is
 /// still needed: a mirror reports the routes of a deleted device after its deletion, and queued events may be older
 /// than a dump.
+///
+/// ```no_run
+/// use nlring::route::Requests;
+/// use nlring_print::route::DeviceNames;
+///
+/// let dump = Requests::open()?.links(|names: &mut DeviceNames, link| names.apply(link))?;
+/// assert_eq!(dump.items.get(1), Some(&b"lo"[..]));
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct DeviceNames {
     devices: HashMap<u32, Device>,
