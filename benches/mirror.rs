@@ -60,7 +60,7 @@ impl Timer {
         }
     }
 
-    fn tell(&self, what: &str) {
+    fn report(&self, what: &str) {
         let (passed, cpu_time) = (
             self.start.elapsed(),
             cpu_time().saturating_sub(self.cpu_time),
@@ -87,10 +87,10 @@ fn measure(flow_count: u32) -> Result<()> {
     let mut requests = Requests::open()?;
     let timer = Timer::new();
     make(&mut requests, flow_count)?;
-    timer.tell(&format!("{flow_count} flows made"));
+    timer.report(&format!("{flow_count} flows made"));
     let timer = Timer::new();
     let dump = requests.dump(&DumpFilter::new(), |count: &mut u32, _| *count += 1)?;
-    timer.tell(&format!("{} dumped and decoded alone", dump.items));
+    timer.report(&format!("{} dumped and decoded alone", dump.items));
 
     let mut mirrored = Mirrored::open()?;
     let before_bytes = allocated_bytes();
@@ -100,14 +100,14 @@ fn measure(flow_count: u32) -> Result<()> {
         most_bytes = most_bytes.max(allocated_bytes());
         mirrored.mirror.is_synced()
     })?;
-    timer.tell(&format!("{} mirrored", mirrored.mirror.len()));
+    timer.report(&format!("{} mirrored", mirrored.mirror.len()));
     let a_flow = |bytes: usize| (bytes - before_bytes) as f64 / f64::from(flow_count);
     println!(
         "bytes a flow: {:.1}, at most {:.1}",
         a_flow(allocated_bytes()),
         a_flow(most_bytes)
     );
-    mirrored.tell_longest("mirroring");
+    mirrored.report_longest("mirroring");
 
     mirrored.measure_events(&mut requests, flow_count)?;
     mirrored.measure_round(&mut requests, flow_count)
@@ -183,7 +183,7 @@ impl Mirrored {
         Ok(())
     }
 
-    fn tell_longest(&mut self, what: &str) {
+    fn report_longest(&mut self, what: &str) {
         println!(
             "the longest hold-ups while {what}: {:.2?} by advance, {:.2?} by take",
             self.longest_advance, self.longest_take
@@ -211,7 +211,7 @@ impl Mirrored {
             self.message_count,
             each * 1e9
         );
-        self.tell_longest("taking events");
+        self.report_longest("taking events");
         Ok(())
     }
 
@@ -227,8 +227,8 @@ impl Mirrored {
         self.set_recv_buffer_bytes(RECV_BUFFER_BYTES)?;
         let timer = Timer::new();
         self.turn_until(|this| this.mirror.is_synced())?;
-        timer.tell(&format!("{} mended", self.mirror.len()));
-        self.tell_longest("mending");
+        timer.report(&format!("{} mended", self.mirror.len()));
+        self.report_longest("mending");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Ends of flows that were told before.
+//! Recognises ends of flows that were reported before.
 
 use std::hash::RandomState;
 
@@ -10,26 +10,25 @@ use crate::mirror::{Index, Slot, fold};
 
 /// Remembers recent DESTROY events, to recognise those that the kernel sends again.
 ///
-/// When one reliable socket ([`SocketBuilder::reliable`](crate::SocketBuilder::reliable)) cannot take a DESTROY, the
-/// kernel sends it to the whole group again, and all other listeners receive it twice or more (Linux v6.18,
+/// When a reliable socket ([`SocketBuilder::reliable`](crate::SocketBuilder::reliable)) cannot take a DESTROY, the kernel sends
+/// the event to the whole group again. All other listeners receive it twice or more (Linux v6.18,
 /// net/netfilter/nf_conntrack_ecache.c, `ecache_work_evict_list`).
 ///
-/// Two DESTROY events are the same when their original tuple, zone, id and stop timestamp are the same (and, of flows that
-/// lost a NAT race, the reply tuple: [`Flow::is_nat_clash`]). With `net.netfilter.nf_conntrack_timestamp` = 1 that is
-/// exact. Without it there is no stop timestamp, and a later flow of the same tuple has the id of an earlier one when the
-/// kernel gives it the same memory. Then only the later flow's NEW or UPDATE shows that it is another flow. (An UPDATE
-/// that says that the flow is dying shows nothing, because it may come after the DESTROY.) So pass in every
-/// event of a socket that is in [`Group::New`](super::Group::New) too, or ask only about flows that have a stop
-/// timestamp. One case remains: when a flow's NEW was not delivered, and it has no UPDATE, its end can be taken for a
-/// repeat of an earlier flow's end.
+/// Two DESTROY events are the same if their original tuple, zone, id and stop timestamp are the same, and also the reply tuple
+/// of flows that lost a NAT race ([`Flow::is_nat_clash`]). With `net.netfilter.nf_conntrack_timestamp` = 1 this is exact.
+/// Without it there is no stop timestamp, and a later flow of the same tuple has the id of an earlier one if the kernel gives
+/// it the same memory. Then only the later flow's NEW or UPDATE shows that it is another flow. (An UPDATE that says that the flow
+/// is dying shows nothing, because it may come behind the DESTROY.) So pass in every event of a socket that is in
+/// [`Group::New`](super::Group::New) too, or ask only about flows that have a stop timestamp. One case remains: if a flow's NEW
+/// was not delivered, and it has no UPDATE, its end may count as a repeat of an earlier flow's end.
 ///
-/// Of each tuple, zone and id only the last end is kept. That is enough: the id comes from the flow's address in memory,
+/// Only the last end of each tuple, zone and id is kept. That is enough, because the id comes from the flow's address in memory,
 /// and the kernel keeps that memory until it has sent the DESTROY for the last time.
 ///
-/// An event costs the same however often a tuple was used, and memory is bounded: 64 bits of hash and the stop timestamp
-/// for each end, and an index; about 9 MiB for the [default](Self::DEFAULT_CAPACITY), allocated as it fills. The oldest end
-/// is forgotten first; if its DESTROY comes again, it counts as a first one. The hashes have a random key, so nobody can
-/// choose flows that collide.
+/// The cost of an event does not depend on how often a tuple was used. Memory is bounded: each end takes 64 bits of hash, its
+/// stop timestamp and a place in an index. That is about 9 MiB for the [default](Self::DEFAULT_CAPACITY), allocated as it fills.
+/// The oldest end is forgotten first. If its DESTROY comes again, it counts as the first one. The hashes have a random key, so
+/// nobody can choose flows that collide.
 ///
 /// # Example
 ///
@@ -61,18 +60,18 @@ pub struct Repeats {
     capacity: usize,
     /// With a random key, because strangers choose the flows.
     hasher: RandomState,
-    /// In the order of their events; when it is full, `oldest` is the next to be overwritten.
+    /// In the order of the events. When the ring is full, `oldest` is overwritten next.
     ring: Vec<End>,
     oldest: usize,
-    /// Where in the ring the last end of an identity is. What was forgotten, or has ended again, is not found any more, and
-    /// stays in the ring until it is overwritten.
+    /// Where in the ring the last end of an identity is. An end that was forgotten, or that is not the last one any more, is not
+    /// found, and stays in the ring until it is overwritten.
     places: Index,
 }
 
 /// The end of a flow.
 #[derive(Clone, Copy, Debug)]
 struct End {
-    /// The hash of the flow's identity and id. It alone is compared.
+    /// The hash of the flow's identity and id. Only the hash is compared.
     identity: u64,
     stop: Stop,
 }
@@ -82,9 +81,9 @@ struct End {
 struct Stop(u64);
 
 impl Stop {
-    /// There is none.
+    /// There is no stop timestamp.
     const NONE: Self = Self(0);
-    /// The event of this end has not been met: its timestamp may be any.
+    /// The event of this end has not come yet, so any timestamp fits.
     const ANY: Self = Self(u64::MAX);
 
     fn of(stop_ns: Option<u64>) -> Self {
@@ -93,11 +92,11 @@ impl Stop {
 }
 
 impl Repeats {
-    /// How many events [`default`](Self::default) remembers: as many as there are flows in the full table of a host with
-    /// more than 4 GiB, as the kernel sizes it (net/netfilter/nf_conntrack_core.c, `nf_conntrack_init_start`).
+    /// How many events [`default`](Self::default) remembers: as many as a full table has flows on a host with more than 4 GiB, as
+    /// the kernel sizes it (net/netfilter/nf_conntrack_core.c, `nf_conntrack_init_start`).
     pub const DEFAULT_CAPACITY: usize = 262_144;
 
-    /// Remembers up to `capacity` events. With 0 nothing is ever repeated.
+    /// Remembers up to `capacity` events, at most 4,294,967,295. With 0 no event is ever a repeat.
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity: capacity.min(Slot::MAX as usize), // more memory than there is
@@ -108,9 +107,10 @@ impl Repeats {
         }
     }
 
-    /// Whether this is a DESTROY that came before. If not, it is remembered; a NEW or UPDATE has the flow's
-    /// DESTROY forgotten, since it is alive, unless it says that the flow is [dying](super::status::DYING): then it was
-    /// overtaken by its DESTROY.
+    /// Whether this is a DESTROY that came before. If not, it is remembered.
+    ///
+    /// A NEW or UPDATE proves that the flow is alive, so the flow's DESTROY is forgotten. If the event says that the flow is
+    /// [dying](super::status::DYING), its DESTROY has overtaken it and stays remembered.
     pub fn is_repeated(&mut self, flow: &Flow<'_>) -> bool {
         let identity = Identity::of(flow);
         match flow.kind {
@@ -141,7 +141,7 @@ impl Repeats {
         !is_known
     }
 
-    /// Remembers the end of a flow whose DESTROY did not come: if it comes later, it is repeated.
+    /// Remembers the end of a flow whose DESTROY did not come. If the DESTROY comes later, it is a repeat.
     pub(super) fn note_made_up_end(&mut self, identity: &Identity, id: Option<u32>) {
         let identity = identity.hash_with_id(&self.hasher, id);
         let (known, stop) = (self.find(identity), Stop::ANY);
@@ -155,7 +155,7 @@ impl Repeats {
         !self.ring.is_empty() && self.find(identity.hash_with_id(&self.hasher, id)).is_some()
     }
 
-    /// A flow has begun: its end is forgotten, unless a stop timestamp tells that it is an earlier flow's. True: an end was
+    /// Forgets the end of a flow that has begun, unless a stop timestamp shows that it is an earlier flow's end. True: an end was
     /// forgotten.
     pub(super) fn forget(&mut self, identity: &Identity, id: Option<u32>) -> bool {
         if self.ring.is_empty() {
@@ -193,7 +193,7 @@ impl Repeats {
         let place = self.oldest;
         let slot = Slot::try_from(place).unwrap_or(Slot::MAX); // the capacity is no larger
         if let Some(oldest) = self.ring.get_mut(place) {
-            // Unless it is not found any more.
+            // This changes nothing if the end is not found any more.
             self.places.remove(fold(oldest.identity), slot);
             *oldest = end;
         } else {
@@ -223,7 +223,7 @@ mod tests {
     const NEW: (u16, u16) = (0x100, flags::CREATE | flags::EXCL);
     const UPDATE: (u16, u16) = (0x100, 0);
 
-    /// What an event is told from others by.
+    /// What distinguishes an event from others.
     #[derive(Clone, Copy, Default)]
     struct Told {
         host: u8,
@@ -231,7 +231,7 @@ mod tests {
         id: u32,
         stop_ns: Option<u64>,
         status: u32,
-        /// Who answers.
+        /// The host that answers.
         reply_host: u8,
     }
 
@@ -272,7 +272,7 @@ mod tests {
         repeats.is_repeated(&flow)
     }
 
-    /// Found by the ends in the ring.
+    /// How many places are found by the ends in the ring.
     fn place_count(repeats: &Repeats) -> usize {
         let mut identities: Vec<u64> = repeats.ring.iter().map(|end| end.identity).collect();
         identities.sort_unstable();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_differs_makes_it_another_flow() {
+    fn any_difference_makes_it_another_flow() {
         let first = host(1);
         let others = [
             host(2),
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(place_count(&repeats), 1, "one end for each identity");
     }
 
-    /// Steps of the index for each lifetime, from when some have been there.
+    /// Steps of the index for each lifetime, after this many lifetimes.
     fn steps_per_lifetime(count: u64, told: fn(u64) -> Told) -> u64 {
         let mut repeats = Repeats::default();
         let mut live = |number: u64| {
@@ -369,7 +369,7 @@ mod tests {
         for number in [1, 2, 3] {
             assert!(!is_repeated(&mut repeats, DESTROY, host(number)));
         }
-        // A repeat takes no place: all three are still known.
+        // A repeat takes no place, so all three are still known.
         assert!([1, 1, 2, 3].map(host).into_iter().all(|told| is_repeated(
             &mut repeats,
             DESTROY,

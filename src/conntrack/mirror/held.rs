@@ -1,30 +1,30 @@
-//! Events that wait for the first dump to be handed out before them.
+//! Events that are held until the first dump was handed out.
 
 use std::collections::VecDeque;
 
 use crate::message::{Message, Messages};
 
-/// So many bytes of messages are held: some 350,000 events.
+/// This many bytes of messages are held at most: about 350,000 events.
 const MOST_BYTES: usize = 64 << 20;
-/// They are allocated in chunks of so many.
+/// The messages are allocated in chunks of this size.
 const CHUNK_BYTES: usize = 64 << 10;
-/// In front of each message.
+/// The size of the time in front of each message.
 const TIME_BYTES: usize = size_of::<u64>();
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Each event is held.
     Holding,
-    /// Those that were held are handed out, a few at a time; new ones wait behind them.
+    /// The held events are handed out, a few at a time. New ones wait behind them.
     Ending,
     Ended,
 }
 
 #[derive(Debug)]
 pub(super) struct Held {
-    /// When a message was received, and the message, padded to 4 bytes; and so on.
+    /// For each message the time when it was received, and the message, padded to 4 bytes.
     chunks: VecDeque<Vec<u8>>,
-    /// Of the first chunk, what is before this was handed out.
+    /// The part of the first chunk before this was handed out.
     next: usize,
     bytes: usize,
     most_bytes: usize,
@@ -47,7 +47,7 @@ impl Held {
         self.most_bytes = most_bytes;
     }
 
-    /// What is held now.
+    /// The memory of what is held now.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -81,14 +81,14 @@ impl Held {
         }
     }
 
-    /// What is held is to be handed out before anything else, and nothing more is held but what comes until then.
+    /// Begins to end the holding: the held events are handed out before anything else, with those that come until then.
     pub(super) fn end(&mut self) {
         if self.state == State::Holding {
             self.state = State::Ending;
         }
     }
 
-    /// All was handed out.
+    /// Ends the holding: everything was handed out.
     pub(super) fn end_now(&mut self) {
         *self = Self {
             state: State::Ended,
@@ -96,7 +96,7 @@ impl Held {
         };
     }
 
-    /// Lends the next of what is held, for [`put_back`](Self::put_back).
+    /// Lends the first chunk, for [`put_back`](Self::put_back).
     pub(super) fn lend(&mut self) -> Option<Lent> {
         let bytes = std::mem::take(self.chunks.front_mut()?);
         let next = self.next;

@@ -248,7 +248,7 @@ mod tests {
     use crate::request::Requester;
     use crate::socket::Protocol;
 
-    /// A mirror with one flow, of this id.
+    /// A mirror with one flow.
     struct Case {
         follower: Follower,
         sweep: Sweep,
@@ -283,12 +283,12 @@ mod tests {
             this.follower.held.end(); // as after a first dump
             this.follower
                 .end_holding(&mut Slice::endless(), &mut |_| {});
-            this.take(EventKind::New, id);
+            this.feed(EventKind::New, id);
             this.told.clear();
             this
         }
 
-        fn take(&mut self, kind: EventKind, id: u32) {
+        fn feed(&mut self, kind: EventKind, id: u32) {
             let bytes = message(kind, id, 0);
             let message = Messages::new(&bytes).next().unwrap();
             let told = &mut self.told;
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_does_not_have_is_over_once_the_events_are_ahead() {
+    fn a_flow_that_the_kernel_does_not_have_ends_once_the_barrier_is_met() {
         let mut case = Case::new(7);
         case.answer(None);
         assert_eq!((case.told.len(), case.follower.flows.live_count()), (0, 1));
@@ -336,28 +336,28 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_was_queued_is_believed_instead() {
+    fn a_queued_event_counts_more_than_the_kernels_answer() {
         let mut case = Case::new(7);
         case.answer(None);
-        case.take(EventKind::Update, 7);
+        case.feed(EventKind::Update, 7);
         assert_eq!(case.meet_barrier(), [(EventKind::Update, 7, false)]);
 
         let mut case = Case::new(7);
         case.answer(None);
-        case.take(EventKind::Delete, 7);
+        case.feed(EventKind::Delete, 7);
         assert_eq!(case.meet_barrier(), [(EventKind::Delete, 7, false)]);
 
-        // The place is another flow's by then.
+        // The slot is another flow's by then.
         let mut case = Case::new(7);
         case.answer(Some(entry(8, 0)));
-        case.take(EventKind::Delete, 7);
-        case.take(EventKind::New, 8);
+        case.feed(EventKind::Delete, 7);
+        case.feed(EventKind::New, 8);
         let events = [(EventKind::Delete, 7, false), (EventKind::New, 8, false)];
         assert_eq!(case.meet_barrier(), events);
     }
 
     #[test]
-    fn what_the_kernel_has_goes_on_as_it_says() {
+    fn a_flow_that_the_kernel_has_continues_as_the_kernel_says() {
         let mut case = Case::new(7);
         let later = entry(7, 0);
         case.answer(Some(later));
@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(case.meet_barrier().len(), 1);
     }
 
-    /// A socket that cannot send to the kernel: on this protocol there is nobody with port ID 0.
+    /// A socket that cannot send to the kernel, because nobody has port ID 0 on this protocol.
     fn broken_socket() -> Socket {
         Socket::open(Protocol::USERSOCK).unwrap()
     }
@@ -406,7 +406,7 @@ mod tests {
     fn a_question_that_fails_is_not_asked_again_at_once() {
         let mut case = Case::new(7);
         let (now, events) = (Instant::now(), broken_socket());
-        case.follower.now_seconds = 1000; // its time is over
+        case.follower.now_seconds = 1000; // the flow's time is over
         // A route socket knows no such requests.
         let mut requests = Requests::open().unwrap();
         *requests.requester() = Requester::open(Protocol::ROUTE).unwrap();
@@ -419,20 +419,20 @@ mod tests {
     }
 
     #[test]
-    fn what_events_contradict_is_as_the_kernel_says() {
+    fn a_flow_whose_events_contradict_is_as_the_kernel_says() {
         let identity = Identity::from(key_of(1));
         let resolve = |case: &mut Case, told: Option<Known>| {
             let (sweep, heard_of) = (&mut case.sweep, &mut case.told);
             let mut f = |change: Change<'_>| heard_of.extend(heard(&change));
             sweep.feed_resolution((identity, Some(7)), told, &mut case.follower, &mut f);
         };
-        // It goes on, or it does not.
+        // The flow continues, or it does not.
         let mut case = Case::new(7);
         resolve(&mut case, Some(entry(7, 0)));
         assert_eq!(case.meet_barrier(), []);
         resolve(&mut case, None);
         assert_eq!(case.meet_barrier(), [(EventKind::Delete, 7, true)]);
-        // It is there again, or it is not, or another one is, of which events tell.
+        // The flow is there again, or it is not, or another one is there, which events report.
         resolve(&mut case, None);
         resolve(&mut case, Some(entry(8, 0)));
         let mut dying = entry(7, 0);
@@ -441,7 +441,7 @@ mod tests {
         assert_eq!(case.meet_barrier().len(), 1);
         resolve(&mut case, Some(entry(7, 0)));
         assert_eq!(case.meet_barrier()[1..], [(EventKind::New, 7, true)]);
-        // What the mirror has instead has ended.
+        // The flow that the mirror has instead has ended.
         resolve(&mut case, Some(entry(9, 0)));
         let last = [(EventKind::Delete, 7, true), (EventKind::New, 9, true)];
         assert_eq!(case.meet_barrier()[2..], last);

@@ -33,7 +33,7 @@ pub(super) mod bits {
     pub const TOLD_HELPER: u8 = 1 << 6;
 }
 
-/// The entries of one identity: one of each kind at most.
+/// The entries of one identity: at most one of each kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Found {
     pub live: Option<Slot>,
@@ -131,7 +131,7 @@ impl Flows {
         self.beside.set_counters(slot, told.details.counters);
     }
 
-    /// The same, as an event. The end of a flow has no counters: what they were at the last dump is not what they became.
+    /// A flow as an event. The end of a flow has no counters, because those of the last dump are not the final ones.
     pub(super) fn flow(&self, slot: Slot, kind: EventKind, now_seconds: u32) -> Flow<'_> {
         let mut flow = self.entry(slot).to_flow(kind, now_seconds);
         self.beside.add_to(slot, &mut flow);
@@ -161,7 +161,7 @@ impl Flows {
         found
     }
 
-    /// An event of such a flow is held.
+    /// Notes that an event of such a flow is held.
     pub(super) fn note_touched(&mut self, identity: &Identity) {
         self.tombs.insert(identity.hash(&self.hasher));
     }
@@ -170,20 +170,20 @@ impl Flows {
         self.tombs.count() > 0 && self.tombs.has(identity.hash(&self.hasher))
     }
 
-    /// Such a flow has ended while a dump is read.
+    /// Notes that such a flow has ended while a dump is read.
     pub(super) fn note_ended(&mut self, identity: &Identity, id: Option<u32>) {
         let hash = identity.hash_with_id(&self.hasher, id);
         self.tombs.insert(hash);
     }
 
-    /// Whether the flow with this id has ended since the dump began. Without an id it is not known.
+    /// Whether the flow with this id has ended since the dump began. Without an id that is not known.
     pub(super) fn has_ended(&self, identity: &Identity, id: Option<u32>) -> bool {
         self.tombs.count() > 0
             && id.is_some()
             && self.tombs.has(identity.hash_with_id(&self.hasher, id))
     }
 
-    /// What was touched, and what ended, is of an earlier dump.
+    /// Forgets what was noted during an earlier dump.
     pub(super) fn clear_tombs(&mut self) {
         self.tombs.clear();
     }

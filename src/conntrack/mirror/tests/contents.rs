@@ -141,7 +141,7 @@ impl Case {
         }
     }
 
-    fn take(&mut self, kind: EventKind, said: Said) {
+    fn feed(&mut self, kind: EventKind, said: Said) {
         let bytes = message(kind, said);
         let (follower, all) = (&mut self.follower, &mut self.told);
         let message = Messages::new(&bytes).next().unwrap();
@@ -219,7 +219,7 @@ fn all_that_a_dump_says_is_kept_and_reported() {
 #[test]
 fn what_no_event_said_is_reported_as_an_update() {
     let mut case = Case::new();
-    case.take(EventKind::New, PLAIN);
+    case.feed(EventKind::New, PLAIN);
     let differences = [
         Said {
             is_offloaded: true,
@@ -262,13 +262,13 @@ fn what_no_event_said_is_reported_as_an_update() {
 #[test]
 fn what_an_event_says_during_a_dump_is_newer() {
     let mut case = Case::new();
-    case.take(EventKind::New, PLAIN);
+    case.feed(EventKind::New, PLAIN);
     case.told.clear();
     let update = Said {
         label: Some(8),
         ..PLAIN
     };
-    case.round(Some(WHOLE), |case| case.take(EventKind::Update, update));
+    case.round(Some(WHOLE), |case| case.feed(EventKind::Update, update));
     let updated = (EventKind::Update, false, None, None, None, Some(8), None);
     let helped = (
         EventKind::Update,
@@ -289,7 +289,7 @@ fn what_an_event_says_during_a_dump_is_newer() {
         let bytes = message(EventKind::Update, WHOLE);
         let message = Messages::new(&bytes).next().unwrap();
         case.follower.feed_dumped(&message);
-        case.take(EventKind::Update, update);
+        case.feed(EventKind::Update, update);
     });
     let begun = (
         EventKind::New,
@@ -334,26 +334,26 @@ fn another_start_is_another_lifetime_though_the_id_is_the_same() {
 fn an_end_says_when_the_mirror_saw_the_flow_begin() {
     let mut case = Case::new();
     case.follower.received_ns = 50;
-    case.take(EventKind::New, PLAIN);
+    case.feed(EventKind::New, PLAIN);
     case.follower.received_ns = 60;
-    case.take(EventKind::New, PLAIN); // the kernel sends it again for another program
+    case.feed(EventKind::New, PLAIN); // the kernel sends it again for another program
     case.round(Some(PLAIN), |_| {});
-    case.take(EventKind::Delete, PLAIN);
+    case.feed(EventKind::Delete, PLAIN);
     assert_eq!(case.told.last().unwrap().4, Some(50));
     // The kernel's own time is better.
-    case.take(EventKind::New, PLAIN);
+    case.feed(EventKind::New, PLAIN);
     let ended = Said {
         start_ns: Some(40),
         stop_ns: Some(70),
         ..PLAIN
     };
-    case.take(EventKind::Delete, ended);
+    case.feed(EventKind::Delete, ended);
     let last = case.told.last().unwrap();
     assert_eq!((last.3, last.4), (Some(40), None));
     // A flow that was there before has no such time.
     case.round(Some(PLAIN), |_| {});
-    case.take(EventKind::Delete, Said { id: 9, ..PLAIN });
-    case.take(EventKind::Delete, PLAIN);
+    case.feed(EventKind::Delete, Said { id: 9, ..PLAIN });
+    case.feed(EventKind::Delete, PLAIN);
     let last = case.told.last().unwrap();
     assert_eq!((last.0, last.3, last.4), (EventKind::Delete, None, None));
 }
@@ -366,10 +366,10 @@ fn an_event_that_was_held_has_the_time_when_it_was_received() {
         counts: [0; 3],
     };
     case.follower.received_ns = 50;
-    case.take(EventKind::New, PLAIN);
+    case.feed(EventKind::New, PLAIN);
     case.follower.received_ns = 90;
     case.round(Some(PLAIN), |_| {});
-    case.take(EventKind::Delete, PLAIN);
+    case.feed(EventKind::Delete, PLAIN);
     let told: Vec<_> = case.told.iter().map(|told| (told.0, told.4)).collect();
     let both = [(EventKind::New, None), (EventKind::Delete, Some(50))];
     assert_eq!(told, both);

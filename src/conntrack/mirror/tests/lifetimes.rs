@@ -47,7 +47,7 @@ impl Case {
         }
     }
 
-    fn take(&mut self, kind: EventKind, id: u32, status: u32) {
+    fn feed(&mut self, kind: EventKind, id: u32, status: u32) {
         let bytes = message_of(&key_of(0), kind, &facts(id, status), true);
         let message = Messages::new(&bytes).next().unwrap();
         let (told, is_synced) = (&mut self.told, self.is_synced);
@@ -100,7 +100,7 @@ fn hear(told: &mut Vec<(EventKind, u32, bool)>) -> impl FnMut(Change<'_>) {
 }
 
 /// A flow's NEW, or another event of it.
-fn take(case: &mut Case, number: usize, kind: EventKind) {
+fn feed(case: &mut Case, number: usize, kind: EventKind) {
     let bytes = message_of(&key_of(number), kind, &facts(7, 0), true);
     let message = Messages::new(&bytes).next().unwrap();
     let told = &mut case.told;
@@ -112,20 +112,20 @@ fn flows_that_find_no_room_are_reported_and_not_kept() {
     let mut case = Case::new();
     case.follower.budget = Budget::new(2 * FLOW_BYTES);
     for number in 0..4 {
-        take(&mut case, number, NEW);
+        feed(&mut case, number, NEW);
     }
     case.assert_told(&[(NEW, 7, false); 4], (0, 0));
     assert_eq!(case.follower.flows.live_count(), 2);
     assert_eq!(case.follower.budget.left_out_count, 2);
     assert_eq!(case.follower.short_since(), None, "no room yet");
-    take(&mut case, 3, UPDATE);
-    take(&mut case, 3, DESTROY);
-    take(&mut case, 3, DESTROY);
+    feed(&mut case, 3, UPDATE);
+    feed(&mut case, 3, DESTROY);
+    feed(&mut case, 3, DESTROY);
     case.assert_told(&[(UPDATE, 7, false), (DESTROY, 7, false)], (1, 0));
     // There is room for the other one, and a dump has it.
-    take(&mut case, 0, DESTROY);
+    feed(&mut case, 0, DESTROY);
     assert!(case.follower.short_since().is_some());
-    take(&mut case, 1, DESTROY);
+    feed(&mut case, 1, DESTROY);
     case.told.clear();
     let follower = &mut case.follower;
     follower.begin_dump();
@@ -142,8 +142,8 @@ fn flows_that_find_no_room_are_reported_and_not_kept() {
 fn a_dump_that_finds_no_room_ends_nothing() {
     let mut case = Case::new();
     case.follower.budget = Budget::new(2 * FLOW_BYTES);
-    take(&mut case, 0, NEW);
-    take(&mut case, 1, NEW);
+    feed(&mut case, 0, NEW);
+    feed(&mut case, 1, NEW);
     case.told.clear();
     let follower = &mut case.follower;
     follower.begin_dump();
@@ -166,26 +166,26 @@ fn a_dump_that_finds_no_room_ends_nothing() {
 #[test]
 fn a_made_up_end_is_not_reported_again() {
     let mut case = Case::new();
-    case.take(NEW, 7, 0);
+    case.feed(NEW, 7, 0);
     case.lose();
     case.dump(None);
     case.assert_told(&[(NEW, 7, false), (DESTROY, 7, RESYNCED)], (0, 0));
     case.lose();
-    case.take(DESTROY, 7, status::DYING);
-    case.take(DESTROY, 7, status::DYING);
+    case.feed(DESTROY, 7, status::DYING);
+    case.feed(DESTROY, 7, status::DYING);
     case.assert_told(&[], (2, 0));
     // The same id again is another flow.
-    case.take(NEW, 7, 0);
-    case.take(DESTROY, 7, status::DYING);
+    case.feed(NEW, 7, 0);
+    case.feed(DESTROY, 7, status::DYING);
     case.assert_told(&[(NEW, 7, false), (DESTROY, 7, false)], (2, 0));
 }
 
 #[test]
 fn the_end_of_an_unknown_flow_is_reported_even_if_nothing_is_known_to_be_missing() {
     let mut case = Case::new();
-    case.take(DESTROY, 7, status::DYING);
-    case.take(DESTROY, 8, status::DYING);
-    case.take(DESTROY, 7, status::DYING);
+    case.feed(DESTROY, 7, status::DYING);
+    case.feed(DESTROY, 8, status::DYING);
+    case.feed(DESTROY, 7, status::DYING);
     let told = [
         (NEW, 7, RESYNCED),
         (DESTROY, 7, false),
@@ -198,13 +198,13 @@ fn the_end_of_an_unknown_flow_is_reported_even_if_nothing_is_known_to_be_missing
 #[test]
 fn the_end_of_an_earlier_flow_does_not_end_its_successor() {
     let mut case = Case::new();
-    case.take(NEW, 8, 0);
-    case.take(DESTROY, 7, status::DYING); // it ended before the mirror began, and is sent again
+    case.feed(NEW, 8, 0);
+    case.feed(DESTROY, 7, status::DYING); // it ended before the mirror began, and is sent again
     case.assert_told(&[(NEW, 8, false)], (1, 0));
     assert_eq!(case.live_id(), Some(8));
     // After a loss it may well be the later one; if not, the dump has it.
     case.lose();
-    case.take(DESTROY, 6, status::DYING);
+    case.feed(DESTROY, 6, status::DYING);
     case.dump(Some(8));
     let told = [
         (DESTROY, 8, RESYNCED),
@@ -219,12 +219,12 @@ fn the_end_of_an_earlier_flow_does_not_end_its_successor() {
 fn an_update_behind_the_end_changes_nothing() {
     for late_status in [0, status::DYING] {
         let mut case = Case::new();
-        case.take(NEW, 7, 0);
-        case.take(DESTROY, 7, status::DYING);
-        case.take(UPDATE, 7, late_status);
+        case.feed(NEW, 7, 0);
+        case.feed(DESTROY, 7, status::DYING);
+        case.feed(UPDATE, 7, late_status);
         case.assert_told(&[(NEW, 7, false), (DESTROY, 7, false)], (0, 1));
-        case.take(NEW, 8, 0);
-        case.take(UPDATE, 7, late_status);
+        case.feed(NEW, 8, 0);
+        case.feed(UPDATE, 7, late_status);
         case.assert_told(&[(NEW, 8, false)], (0, 2));
         assert_eq!(case.live_id(), Some(8));
     }
@@ -233,9 +233,9 @@ fn an_update_behind_the_end_changes_nothing() {
 #[test]
 fn a_dying_flow_does_not_begin() {
     let mut case = Case::new();
-    case.take(NEW, 8, 0);
-    case.take(UPDATE, 7, status::DYING);
-    case.take(NEW, 6, status::DYING);
+    case.feed(NEW, 8, 0);
+    case.feed(UPDATE, 7, status::DYING);
+    case.feed(NEW, 6, status::DYING);
     case.assert_told(&[(NEW, 8, false)], (0, 2));
     assert_eq!(case.live_id(), Some(8));
 }
@@ -244,16 +244,16 @@ fn a_dying_flow_does_not_begin() {
 fn the_kernel_is_asked_about_what_comes_behind_an_end() {
     let identity = Identity::from(key_of(0));
     let mut case = Case::new();
-    case.take(NEW, 7, 0);
-    case.take(DESTROY, 7, status::DYING);
+    case.feed(NEW, 7, 0);
+    case.feed(DESTROY, 7, status::DYING);
     assert_eq!(case.follower.contradicted, []);
-    case.take(UPDATE, 7, 0);
+    case.feed(UPDATE, 7, 0);
     assert_eq!(case.follower.contradicted, [(identity, Some(7))]);
-    case.take(NEW, 7, 0);
-    case.take(DESTROY, 7, status::DYING);
-    case.take(NEW, 8, 0);
-    case.take(DESTROY, 8, status::DYING);
-    case.take(UPDATE, 8, 0);
+    case.feed(NEW, 7, 0);
+    case.feed(DESTROY, 7, status::DYING);
+    case.feed(NEW, 8, 0);
+    case.feed(DESTROY, 8, status::DYING);
+    case.feed(UPDATE, 8, 0);
     // A lifetime is asked about once, however often it contradicts, and leaves room for others.
     let both = [7, 8].map(|id| (identity, Some(id)));
     assert_eq!(case.follower.contradicted, both);
@@ -271,21 +271,21 @@ fn the_kernel_is_asked_about_what_comes_behind_an_end() {
 #[test]
 fn a_second_new_is_another_lifetime_if_it_takes_something_back() {
     let mut case = Case::new();
-    case.take(NEW, 7, 0);
+    case.feed(NEW, 7, 0);
     // As another program's reliable socket, which missed it, has the kernel send it with each packet.
-    case.take(NEW, 7, 0);
-    case.take(NEW, 7, status::SEEN_REPLY);
-    case.take(NEW, 7, status::SEEN_REPLY);
+    case.feed(NEW, 7, 0);
+    case.feed(NEW, 7, status::SEEN_REPLY);
+    case.feed(NEW, 7, status::SEEN_REPLY);
     case.assert_told(&[(NEW, 7, false), (UPDATE, 7, false)], (0, 0));
     let again = [(DESTROY, 7, RESYNCED), (NEW, 7, false)];
-    case.take(NEW, 7, 0);
+    case.feed(NEW, 7, 0);
     case.assert_told(&again, (0, 0));
     // Also when a dump has been merged since.
     case.lose();
     case.dump(Some(7));
     case.told.clear();
-    case.take(UPDATE, 7, status::ASSURED);
-    case.take(NEW, 7, 0);
+    case.feed(UPDATE, 7, status::ASSURED);
+    case.feed(NEW, 7, 0);
     case.assert_told(&[&[(UPDATE, 7, false)], &again[..]].concat(), (0, 0));
 }
 
@@ -294,12 +294,12 @@ fn a_new_of_a_flow_that_a_dump_or_an_update_has_shown_is_its_own() {
     let mut case = Case::new();
     case.lose();
     case.dump(Some(7));
-    case.take(UPDATE, 7, status::SEEN_REPLY);
+    case.feed(UPDATE, 7, status::SEEN_REPLY);
     case.told.clear();
-    case.take(NEW, 7, 0);
+    case.feed(NEW, 7, 0);
     case.assert_told(&[(UPDATE, 7, false)], (0, 0));
-    case.take(UPDATE, 8, status::SEEN_REPLY);
-    case.take(NEW, 8, 0);
+    case.feed(UPDATE, 8, status::SEEN_REPLY);
+    case.feed(NEW, 8, 0);
     let told = [
         (DESTROY, 7, RESYNCED),
         (NEW, 8, RESYNCED),
@@ -317,13 +317,13 @@ fn held_events_are_handed_out_a_few_at_a_time_and_in_order() {
         is_synced: false,
         told: Vec::new(),
     };
-    case.take(NEW, 7, 0);
+    case.feed(NEW, 7, 0);
     for _ in 1..HELD {
-        case.take(UPDATE, 7, 0);
+        case.feed(UPDATE, 7, 0);
     }
     case.lose();
     case.assert_told(&[], (0, 0));
-    case.take(DESTROY, 7, status::DYING);
+    case.feed(DESTROY, 7, status::DYING);
     let few = HELD_PER_EVENT as usize;
     assert_eq!(case.told.len(), few);
     assert_eq!(case.told[..2], [(NEW, 7, false), (UPDATE, 7, false)]);
@@ -338,7 +338,7 @@ fn held_events_are_handed_out_a_few_at_a_time_and_in_order() {
     assert!(calls > HELD as usize / 2, "{calls}");
     assert_eq!(case.told.len(), HELD as usize + 1);
     assert_eq!(case.told.last(), Some(&(DESTROY, 7, false)));
-    case.take(NEW, 8, 0);
+    case.feed(NEW, 8, 0);
     assert_eq!(case.told.last(), Some(&(NEW, 8, false)), "at once");
 }
 
@@ -427,11 +427,11 @@ fn held_events_are_not_held_for_ever_while_others_come() {
         told: Vec::new(),
     };
     for id in 0..300 {
-        case.take(NEW, id, 0);
+        case.feed(NEW, id, 0);
     }
     case.lose();
     for id in 300..410 {
-        case.take(NEW, id, 0);
+        case.feed(NEW, id, 0);
     }
     assert!(!case.follower.held.is_ending());
     let begun = case.told.iter().filter(|told| told.0 == NEW);
