@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use hdrhistogram::Histogram;
 
-/// Values are told apart to so many digits.
+/// To how many digits values are kept.
 const DIGITS: u8 = 3;
 /// What HdrHistogram's own tools write with: steps in each half of the distance to 100 %.
 const STEPS_PER_HALF_DISTANCE: u32 = 5;
@@ -42,10 +42,10 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// The longest latency that is told apart from longer ones: an hour.
+    /// The longest latency that is recorded as it is: an hour.
     pub const MAX_NS: u64 = 3_600_000_000_000;
 
-    /// An empty one. Allocates all that it will ever need.
+    /// An empty recorder. It allocates all that it will ever need.
     pub fn new() -> Self {
         let Ok(histogram) = Histogram::new_with_bounds(1, Self::MAX_NS, DIGITS) else {
             unreachable!("these are bounds and digits that a histogram may have")
@@ -96,7 +96,7 @@ impl Recorder {
         self.too_long_count
     }
 
-    /// What so many percent of the latencies, from 0 to 100, did not exceed. 0 when nothing was recorded.
+    /// The latency that this percentage of the records, from 0 to 100, did not exceed. 0 when nothing was recorded.
     pub fn percentile_ns(&self, percentile: f64) -> u64 {
         self.histogram.value_at_quantile(percentile / 100.0)
     }
@@ -111,8 +111,8 @@ impl Recorder {
         self.histogram.mean()
     }
 
-    /// Writes the distribution in the format of HdrHistogram's `outputPercentileDistribution`, in microseconds: what its
-    /// plotters read.
+    /// Writes the distribution in the format of HdrHistogram's `outputPercentileDistribution`, in microseconds: what
+    /// its plotters read.
     ///
     /// # Errors
     ///

@@ -13,25 +13,34 @@ use super::uring::{Mode, Uring};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A way to receive.
+///
+/// ```
+/// use nlring::{Backend, Engine};
+///
+/// let engine = Engine::builder().build()?; // Auto
+/// println!("{}: {}", engine.backend(), engine.backend_reason());
+/// assert_eq!(Backend::Oneshot { depth: 16 }.to_string(), "oneshot:16");
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
     /// `Multishot` where it works, else `Recvmmsg`, which costs less than `Oneshot`.
     #[default]
     Auto,
-    /// One multishot receive a socket, on a ring of registered buffers. Linux 6.0; best from 6.1.
+    /// io_uring: one multishot receive for each socket, on a ring of registered buffers. Linux 6.0; best from 6.1.
     Multishot,
-    /// A chain of single receives a socket. Linux 5.6.
+    /// io_uring: a chain of single receives for each socket. Linux 5.6.
     Oneshot {
         /// How many receives are in a chain, from 1 to 128.
         depth: u16,
     },
-    /// recvmmsg(2), for hosts where io_uring is switched off.
+    /// recvmmsg(2), for hosts where io_uring is switched off, and for builds without the feature `io-uring`.
     Recvmmsg,
 }
 
 impl Backend {
-    /// The deepest chain that can be asked for.
+    /// The largest depth of a chain.
     pub const MAX_DEPTH: u16 = 128;
     /// The depth of a chain when none is given.
     pub const DEFAULT_DEPTH: u16 = 32;

@@ -86,7 +86,8 @@ impl Delivery {
 
 /// Hands over all that is in hand, then what is pending, until the callback breaks off.
 ///
-/// What is handed over is marked and counted before the callback runs: should it panic, the next turn goes on behind it.
+/// What is handed over is marked and counted before the callback runs: should it panic, the next turn goes on behind
+/// it.
 pub(super) fn deliver<B, F>(
     receive: &dyn Receive,
     sockets: &mut Sockets,
@@ -149,8 +150,8 @@ fn next_event<'a>(
     next_pending(sockets)
 }
 
-/// Takes datagrams of one socket into a list, until it is full, or one has to be reported between two lists: a malformed
-/// one ends its list, a truncated or short one is in none. Counts what it takes.
+/// Takes datagrams of one socket into a list, until it is full, or one has to be reported between two lists: a
+/// malformed one ends its list, a truncated or short one is in none. Counts what it takes.
 fn gather<'a>(
     receive: &'a dyn Receive,
     entry: &mut Entry,

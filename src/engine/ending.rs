@@ -28,22 +28,37 @@ const DISCARD_DEADLINE: Duration = Duration::from_millis(500);
 /// The pause after a failed attempt to count.
 const COUNT_PAUSE: Duration = Duration::from_millis(1);
 
-/// What is left of an engine that [`finish`](Running::finish)ed.
+/// What is left of an engine after [`Running::finish`].
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use nlring::{Engine, Protocol, Socket};
+///
+/// let mut engine = Engine::builder().build()?;
+/// engine.add(Socket::open(Protocol::USERSOCK)?)?;
+/// let finished = engine.start()?.finish(|_event, _control| ControlFlow::<()>::Continue(()));
+/// assert_eq!(finished.outcome?, None, "the callback did not break off");
+/// assert!(finished.failure.is_none());
+/// assert_eq!(finished.sockets.len(), 1);
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 #[must_use = "its outcome may be an error"]
 pub struct Finished<B> {
-    /// Some: the callback broke off with this value, and what was left is counted as unread. An error: the backend failed.
+    /// Some: the callback broke off with this value, and what was left is counted as unread. An error: the backend
+    /// failed.
     pub outcome: Result<Option<B>>,
-    /// The backend's failure, where there was one and the callback broke off too: the outcome is the callback's value then.
+    /// The backend's failure, where there was one and the callback broke off too: the outcome is the callback's value
+    /// then.
     pub failure: Option<Error>,
-    /// All sockets, out of their groups.
+    /// All sockets. They have left their groups.
     pub sockets: Vec<Reclaimed>,
 }
 
 impl Running {
-    /// Ends with delivery: leaves all groups, delivers what is queued, for at most a second, and reads the drop counters
-    /// last. What is left then, or after a break, is counted as unread. Gives the sockets back.
+    /// Ends with delivery: leaves all groups, delivers what is queued, for at most a second, and reads the drop
+    /// counters last. What is left then, or after a break, is counted as unread. Gives the sockets back.
     ///
     /// In a fork of the process that built the engine the outcome is an error, and the sockets are as
     /// [`discard`](Self::discard) gives them back there.
@@ -146,8 +161,8 @@ impl Running {
         }
     }
 
-    /// Whether a socket that is received from has datagrams in its queue. An error of the socket's own is noted: it shows
-    /// here or at a receive, and only once.
+    /// Whether a socket that is received from has datagrams in its queue. An error of the socket's own is noted: it
+    /// shows here or at a receive, and only once.
     fn is_queued(&mut self) -> bool {
         let is_receiving =
             |entry: &&mut Entry| matches!(entry.state, State::Armed | State::Unarmed);
@@ -202,8 +217,8 @@ fn leave_groups(socket: &Socket) -> Result<()> {
     Ok(())
 }
 
-/// Empties a socket's queue and counts what was in it. Only `EAGAIN` means that it is empty; after anything else more may
-/// be there.
+/// Empties a socket's queue and counts what was in it. Only `EAGAIN` means that it is empty; after anything else more
+/// may be there.
 fn count_unread(entry: &mut Entry, deadline: Instant) {
     loop {
         match sys::discard(entry.socket.as_fd()) {

@@ -69,8 +69,8 @@ impl Entry {
 
     /// Reads the drop counter. True when there is something to report.
     ///
-    /// A failed reading is reported as a failed receive, and the next reading makes up for it. No failure is known where
-    /// the reading worked when the socket was added.
+    /// A failed reading is reported as a failed receive, and the next reading makes up for it. No failure is known
+    /// where the reading worked when the socket was added.
     pub(super) fn read_drops(&mut self, now: SystemTime) -> bool {
         let reading = match self.socket.drops() {
             Ok(reading) => reading,
@@ -113,8 +113,8 @@ impl Entry {
         self.pending.retried = Some(error);
     }
 
-    /// Notes that the socket's memory could not be set up, or its receive not be armed. A failure to arm that may pass is
-    /// tried again, and given up in the end.
+    /// Notes that the socket's memory could not be set up, or its receive not be armed. A failure to arm that may pass
+    /// is tried again, and given up in the end.
     pub(super) fn note_not_armed(&mut self, error: Error, now: Instant) {
         if self.state == State::New || !may_pass(error.raw_os_error()) {
             return self.fail(error);

@@ -1,4 +1,4 @@
-//! What an engine tells its callback.
+//! What an engine reports to its callback.
 
 use std::fmt;
 
@@ -6,7 +6,16 @@ use super::loss::Loss;
 use crate::error::Error;
 use crate::message::{Malformed, MessageList};
 
-/// Names a socket of an engine. An id is never used again.
+/// Names a socket of an engine. An engine never uses an id again.
+///
+/// ```
+/// use nlring::{Engine, Protocol, Socket};
+///
+/// let mut engine = Engine::builder().build()?;
+/// let id = engine.add(Socket::open(Protocol::ROUTE)?)?;
+/// assert_eq!(id.to_string(), "socket 1");
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId {
     pub(super) slot: u16,
@@ -19,7 +28,20 @@ impl fmt::Display for SocketId {
     }
 }
 
-/// What happened. Deliberately exhaustive: to ignore a loss must be a decision.
+/// What happened on a socket. Deliberately exhaustive, because to ignore a loss must be a decision.
+///
+/// ```
+/// use nlring::Event;
+///
+/// /// Says what a collector writes to its log.
+/// fn log(event: &Event<'_>) -> Option<String> {
+///     match event {
+///         Event::Messages(..) => None,
+///         Event::Lost(socket, loss) => Some(format!("{socket}: lost {loss}")),
+///         Event::Notice(socket, notice) => Some(format!("{socket}: {notice}")),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub enum Event<'a> {
     /// Messages of one socket, in the kernel's order, lent until the callback returns.
@@ -30,26 +52,26 @@ pub enum Event<'a> {
     Notice(SocketId, Notice),
 }
 
-/// What of a socket's stream is missing: see [`Event::missing`].
+/// What of a socket's stream is missing. [`Event::missing`] returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missing {
     /// The kernel dropped these datagrams.
     Lost(Loss),
     /// These deliveries failed, on a socket with
-    /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). The kernel may try some of them again; the others
-    /// are lost, and no counter tells how many.
+    /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). The kernel may try some of them again; the
+    /// others are lost, and no counter tells how many.
     Delayed(Loss),
     /// A datagram, or the end of one, cannot be read; or something is missing that no counter has. The event says more.
     Unreadable,
 }
 
 impl Event<'_> {
-    /// What of the socket's stream is missing, if this event reports that. `None` for messages, and for notices by which
-    /// nothing is lost.
+    /// What of the socket's stream is missing, if this event reports that. `None` for messages, and for notices by
+    /// which nothing is lost.
     ///
-    /// This is the one place that decides which events mean missing data. A copy of the kernel's state that is kept from
-    /// events must be compared with the kernel again after each of them, as the mirrors do.
+    /// This is the one place that decides which events mean missing data. A copy of the kernel's state that is kept
+    /// from events must be compared with the kernel again after each of them, as the mirrors do.
     pub fn missing(&self) -> Option<Missing> {
         match self {
             Self::Messages(..) => None,
@@ -74,7 +96,7 @@ impl Notice {
     }
 }
 
-/// What else can happen to a socket.
+/// What else can happen to a socket. Its `Display` is a sentence for a log.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Notice {
@@ -88,13 +110,14 @@ pub enum Notice {
     },
     /// A datagram had a bad length inside. The messages before it have just been delivered.
     Malformed(Malformed),
-    /// A receive brought fewer bytes than what the kernel puts before each datagram (`struct io_uring_recvmsg_out`, sender
-    /// and control data). The datagram is gone, and something may be missing. No kernel is known to do this.
+    /// A receive brought fewer bytes than what the kernel puts before each datagram (`struct io_uring_recvmsg_out`,
+    /// sender and control data). The datagram is gone, and something may be missing. No kernel is known to do this.
     Short {
         /// How many bytes there are.
         written_bytes: usize,
     },
-    /// The engine's buffers ran out since the last turn. Nothing is lost by it.
+    /// The engine's buffers ran out since the last turn. Nothing is lost: datagrams wait in the socket's queue. More
+    /// of them ([`AddOptions::buffer_count`](crate::AddOptions::buffer_count)) cost less time.
     Starved,
     /// Datagrams from another sender than the kernel were dropped since the last turn.
     Foreign {
@@ -107,10 +130,10 @@ pub enum Notice {
     /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). NEW and UPDATE events of conntrack are not
     /// tried again: their content comes with the flow's next event.
     Delayed(Loss),
-    /// A receive failed in a way that may pass, and is tried again. The kernel reports errors of its own to a socket this
-    /// way, for instance that an event could not be built (net/netlink/af_netlink.c, `netlink_set_err`): something may be
-    /// missing then that no counter of the kernel's has. A receive that fails for 10 seconds without one success is given
-    /// up: [`Failed`](Self::Failed).
+    /// A receive failed in a way that may pass, and is tried again. The kernel reports errors of its own to a socket
+    /// this way, for instance that an event could not be built (net/netlink/af_netlink.c, `netlink_set_err`):
+    /// something may be missing then that no counter of the kernel's has. A receive that fails for 10 seconds without
+    /// one success is given up: [`Failed`](Self::Failed).
     Retried(Error),
     /// A system call by which the engine waits for all its sockets, or arms receives, failed in a way that may pass, as
     /// `EAGAIN` and `ENOMEM` do. It is tried again with a pause of 10 ms. Nothing is lost by it while the sockets'
@@ -161,17 +184,18 @@ impl fmt::Display for Notice {
     }
 }
 
-/// How one turn of [`Running::poll`](crate::Running::poll) ended.
+/// How a turn of [`Running::poll`](crate::Running::poll) ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a break and a stop are told of here"]
+#[must_use = "it reports a break and a stop"]
 pub enum Turn<B> {
-    /// Nothing came before the time-out, or a signal did; it may also end a little early to read drop counters.
+    /// The callback was not called: nothing came before the time-out, or the wait ended early, by a signal or to read
+    /// drop counters. Take the next turn.
     Idle,
     /// The callback was called.
     Delivered,
-    /// The stop handle was used. The engine receives no more until it is finished.
+    /// The stop handle was used. Call [`Running::finish`](crate::Running::finish) to deliver what is queued.
     Stopped,
-    /// The callback broke off with this value. What was not handed over comes next turn.
+    /// The callback broke off with this value. What was not handed over comes in the next turn.
     Break(B),
 }
 

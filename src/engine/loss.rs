@@ -1,19 +1,32 @@
 //! Counting: what came, what the kernel dropped, and between which moments.
 
+use std::fmt;
 use std::time::SystemTime;
 
 /// What became of one socket's datagrams while an engine had it. All are exact counts.
 ///
+/// ```
+/// use nlring::{Engine, Protocol, Socket};
+///
+/// let mut engine = Engine::builder().build()?;
+/// let id = engine.add(Socket::open(Protocol::ROUTE)?)?;
+/// let running = engine.start()?;
+/// let statistics = running.statistics(id).expect("the socket");
+/// assert_eq!(statistics.received + statistics.dropped + statistics.unread, 0);
+/// # Ok::<(), nlring::Error>(())
+/// ```
+///
 /// `received + dropped + unread` is what the kernel tried to deliver from the moment the engine got the socket until it
-/// ended, together with what was queued at the beginning. (At least, where `unread_is_incomplete`.) Drops that no engine has reported yet, from before the socket's
-/// first engine or between two engines, are in `dropped` of the next one, and it reports them by
+/// ended, together with what was queued at the beginning. (At least, where `unread_is_incomplete`.) Drops that no
+/// engine has reported yet, from before the socket's first engine or between two engines, are in `dropped` of the next
+/// one, and it reports them by
 /// [`Event::Lost`](crate::Event::Lost).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
     /// Datagrams handed over, the truncated, malformed, short and foreign ones included.
     pub received: u64,
-    /// Datagrams the kernel dropped since the receive queue was full.
+    /// Datagrams that the kernel dropped because the receive queue was full.
     pub dropped: u64,
     /// Deliveries that failed on a socket with [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error): the
     /// kernel may try each again, and again, so they are not losses, and not in `dropped`.
@@ -22,20 +35,21 @@ pub struct Statistics {
     pub truncated: u64,
     /// Datagrams with a bad length inside; the messages before it were delivered.
     pub malformed: u64,
-    /// Datagrams of which the kernel left fewer bytes than what stands before a datagram, so that not even the sender is
-    /// known: reported, never parsed. No kernel is known to do this.
+    /// Datagrams of which the kernel left fewer bytes than what stands before a datagram, so that not even the sender
+    /// is known: reported, never parsed. No kernel is known to do this.
     pub short: u64,
     /// Datagrams from another sender than the kernel: dropped, unless they were asked for.
     pub foreign: u64,
-    /// How often the engine's buffers ran out. Nothing was lost by it; more buffers would have cost less time.
+    /// How often the engine's buffers ran out. Nothing was lost, but more buffers would have cost less time.
     pub starved: u64,
-    /// Receives, and waits of the engine, that failed and were tried again: see [`Notice::Retried`](crate::Notice::Retried)
-    /// and [`Notice::Stalled`](crate::Notice::Stalled). Those of waits are counted at one of the engine's sockets.
+    /// Receives, and waits of the engine, that failed and were tried again: see
+    /// [`Notice::Retried`](crate::Notice::Retried) and [`Notice::Stalled`](crate::Notice::Stalled). Those of waits are
+    /// counted at one of the engine's sockets.
     pub retried: u64,
     /// Datagrams that were still queued when the engine ended, counted and not delivered.
     pub unread: u64,
-    /// `unread` was not counted to the end: more may have been queued. The counting goes on for half a second at most, in
-    /// which it gets through some hundred thousand datagrams; or it failed.
+    /// `unread` was not counted to the end: more may have been queued. The counting goes on for half a second at most,
+    /// in which it gets through some hundred thousand datagrams; or it failed.
     pub unread_is_incomplete: bool,
     /// Messages delivered.
     pub messages: u64,
@@ -43,7 +57,16 @@ pub struct Statistics {
     pub bytes: u64,
 }
 
-/// Datagrams that the kernel dropped between two readings of its counter.
+/// Datagrams that the kernel dropped between two readings of its counter. Its `Display` is their number.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use nlring::Loss;
+///
+/// let since = SystemTime::now();
+/// let loss = Loss::new(3, since, since + Duration::from_millis(1));
+/// assert_eq!(loss.to_string(), "3 datagrams");
+/// ```
 ///
 /// It is noticed while older datagrams may still be queued: events delivered after it may be older than the gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +101,7 @@ impl DropCounter {
         (self.last, self.read_at)
     }
 
-    /// Takes a reading in. Some when the counter has moved.
+    /// Notes a reading. `Some` when the counter has moved.
     pub(super) fn update(&mut self, reading: u32, now: SystemTime) -> Option<Loss> {
         let count = reading.wrapping_sub(self.last);
         let since = self.read_at;
@@ -91,8 +114,15 @@ impl DropCounter {
     }
 }
 
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.count == 1 { "" } else { "s" };
+        write!(f, "{} datagram{plural}", self.count)
+    }
+}
+
 impl Loss {
-    /// A loss that somebody has counted who receives without an [`Engine`](crate::Engine): by `ENOBUFS`
+    /// A loss that a program counted without an [`Engine`](crate::Engine): by `ENOBUFS`
     /// ([`ErrorKind::Overrun`](crate::ErrorKind::Overrun)) or [`Socket::drops`](crate::Socket::drops).
     pub fn new(count: u64, since: SystemTime, until: SystemTime) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The engine: many sockets, one loop, every datagram counted. This file builds one; `running.rs` turns it.
+//! The engine: many sockets, one loop, every datagram counted. This file builds an engine, and `running.rs` runs it.
 
 mod add_error;
 mod backend;
@@ -44,13 +44,13 @@ use crate::socket::Socket;
 use backend::Choice;
 use sockets::Sockets;
 
-/// Receives from many sockets. Built anywhere, then [`start`](Self::start)ed on the thread it shall run on.
+/// Receives from many sockets. It is built on any thread, and [`start`](Self::start)ed on the thread that runs it.
 ///
 /// # Fork
 ///
-/// An engine belongs to the process that built it, whatever its backend. After fork(2) or daemon(3) each call in the child
-/// is an error of kind [`ErrorKind::Forked`](crate::ErrorKind::Forked), and the parent's engine goes on undisturbed. The
-/// child may drop its copy, which closes its descriptors, or take its sockets over by
+/// An engine belongs to the process that built it, whatever its backend. After fork(2) or daemon(3) each call in the
+/// child is an error of kind [`ErrorKind::Forked`](crate::ErrorKind::Forked), and the parent's engine goes on
+/// undisturbed. The child may drop its copy, which closes its descriptors, or take its sockets over by
 /// [`Running::discard`](crate::Running::discard). A program that goes to the background builds its engine afterwards.
 ///
 /// The reason: a ring's queues are not inherited, its receives write into the parent's memory, and two processes that
@@ -94,8 +94,9 @@ impl Engine {
         EngineBuilder::default()
     }
 
-    /// Adds a socket with the default options. `NETLINK_NO_ENOBUFS` is turned on: losses are counted and told of by
-    /// [`Event::Lost`], and the socket is never congested.
+    /// Adds a socket with the default options. Turns `NETLINK_NO_ENOBUFS` on: the engine counts losses and reports
+    /// them with
+    /// [`Event::Lost`], and the kernel never stops sending to the socket after an overrun.
     ///
     /// # Errors
     ///
@@ -109,11 +110,12 @@ impl Engine {
         self.add_with(socket, AddOptions::default())
     }
 
-    /// Adds a socket.
+    /// Adds a socket with options.
     ///
     /// # Errors
     ///
-    /// As [`add`](Self::add); [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): an option is out of range.
+    /// As [`add`](Self::add), and [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): an option is out of
+    /// range. The error returns the socket.
     pub fn add_with(&mut self, socket: Socket, options: AddOptions) -> Result<SocketId, AddError> {
         if let Err(error) = self.stop.require_home("add a socket") {
             return Err(AddError::new(socket, error));
@@ -126,22 +128,22 @@ impl Engine {
         self.choice.backend
     }
 
-    /// Why that one: what stands in the way of better ones, and what to do about it.
+    /// Why this backend was taken: what stands in the way of better ones, and what to do about it.
     pub fn backend_reason(&self) -> &str {
         &self.choice.reason
     }
 
-    /// What ends the engine from elsewhere.
+    /// A handle that ends this engine from another thread or a signal handler.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }
 
-    /// Arms all receives. The engine now belongs to this thread, until it ends there.
+    /// Arms all receives. From now on the engine belongs to this thread, and ends on it.
     ///
     /// # Errors
     ///
-    /// The ring cannot be enabled, or [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine. A
-    /// socket that cannot be armed is no error here: it is reported by [`Notice::Failed`].
+    /// The ring cannot be enabled, or [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the
+    /// engine. A socket that cannot be armed is no error here: it is reported by [`Notice::Failed`].
     pub fn start(self) -> Result<Running> {
         self.stop.require_home("start the engine")?;
         Running::start(self.choice, self.sockets, self.stop, self.wait)
@@ -158,6 +160,19 @@ impl fmt::Debug for Engine {
 }
 
 /// Builds an [`Engine`].
+///
+/// ```
+/// use nlring::{Backend, Engine, Wait};
+///
+/// let engine = Engine::builder()
+///     .backend(Backend::Recvmmsg)
+///     .wait(Wait::Prompt)
+///     .pollable(true)
+///     .build()?;
+/// assert_eq!(engine.backend(), Backend::Recvmmsg);
+/// assert_eq!(engine.backend_reason(), "asked for");
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder builds nothing until `build`"]
 pub struct EngineBuilder {
@@ -181,13 +196,13 @@ impl Default for EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// How to receive; [`Backend::Auto`] when not said.
+    /// How to receive; [`Backend::Auto`] by default.
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
         self
     }
 
-    /// How to wait; [`Wait::Auto`] when not said.
+    /// How to wait; [`Wait::Auto`] by default.
     pub fn wait(mut self, wait: Wait) -> Self {
         self.wait = wait;
         self
@@ -199,7 +214,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Size of the ring's completion queue, 4096 when not said. A full one loses nothing and costs time.
+    /// How many completions the ring's queue holds, at least 1; 4096 by default. The kernel rounds up to a power of
+    /// two, and cuts to its own limit (65,536). A full queue loses nothing, but costs time. `Recvmmsg` has no such
+    /// queue.
     pub fn completion_entries(mut self, entries: u32) -> Self {
         self.completion_entries = entries;
         self
@@ -212,14 +229,14 @@ impl EngineBuilder {
         self
     }
 
-    /// Builds it: tries the backends, and sets the ring up.
+    /// Builds the engine: tries the backends, and sets the ring up.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): a size or depth is out of range.
     /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) or
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): the backend asked for does not work here; the text says
-    /// why and what to do. `Auto` finds one on every Linux.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): the backend asked for does not work here; the text
+    /// says why and what to do. `Auto` finds one on every Linux.
     pub fn build(&self) -> Result<Engine> {
         Ok(Engine {
             choice: match &self.replay {

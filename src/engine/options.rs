@@ -1,8 +1,21 @@
-//! How a socket is received from: how much room, and whose datagrams.
+//! How an engine receives from a socket: how much room there is, and whose datagrams it wants.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How a socket is received from.
+/// How an engine receives from a socket: how many buffers it has, how large they are, and whose datagrams it wants.
+///
+/// ```
+/// use nlring::{AddOptions, Engine, Protocol, Socket};
+///
+/// // For a group to which other programs multicast short messages.
+/// let options = AddOptions::new()
+///     .buffer_count(64)
+///     .buffer_bytes(4096)
+///     .accept_any_sender(true);
+/// let mut engine = Engine::builder().build()?;
+/// engine.add_with(Socket::open(Protocol::USERSOCK)?, options)?;
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddOptions {
     pub(super) buffer_count: u16,
@@ -27,33 +40,33 @@ impl AddOptions {
         Self::default()
     }
 
-    /// How many datagrams fit the engine's buffers at a time: a power of two from 1 to 32,768. `Oneshot` has as many as
-    /// its depth, and `Recvmmsg` at most 1024.
+    /// How many datagrams fit the engine's buffers at a time: a power of two from 1 to 32,768; 256 by default.
+    /// `Oneshot` has as many as its depth, and `Recvmmsg` at most 1024.
     ///
     /// `Multishot` has datagrams packed back to back where the kernel can (`IOU_PBUF_RING_INC` with `min_left`, in the
-    /// stable kernels since 2026-04) and this memory is large enough: into 8 larger buffers, of which events fill 48 KiB
-    /// each. They hold thousands of events, and stay in the processor's cache.
+    /// stable kernels since 2026-04) and this memory is large enough: into 8 larger buffers, of which events fill 48
+    /// KiB each. They hold thousands of events, and stay in the processor's cache.
     #[must_use]
     pub fn buffer_count(mut self, count: u16) -> Self {
         self.buffer_count = count;
         self
     }
 
-    /// The longest datagram in bytes that fits, at least 1. The memory beyond what datagrams fill is only addressed, not
-    /// used, and does not count against `RLIMIT_MEMLOCK`.
+    /// The longest datagram that fits, from 1 byte to 1 GiB; 128 KiB by default. The memory beyond what datagrams fill
+    /// is only addressed, not used, and does not count against `RLIMIT_MEMLOCK`.
     ///
-    /// The default of 128 KiB fits whatever the kernel sends of routes, connections, packets (nfnetlink_queue, nflog) and
-    /// in dumps (32 KiB: net/netlink/af_netlink.c, `netlink_dump`). The longest events are of routes: 16 bytes for each
-    /// IPv4 next hop, 28 for each of IPv6, more with an encapsulation, and all of them in an attribute of at most 64 KiB.
-    /// An IPv6 route to which next hops are appended one by one can grow beyond that; then the length of its attribute is
-    /// wrong (seen on Linux 6.18: 3,000 hops, 84,112 bytes).
+    /// The default of 128 KiB fits whatever the kernel sends of routes, connections, packets (nfnetlink_queue, nflog)
+    /// and in dumps (32 KiB: net/netlink/af_netlink.c, `netlink_dump`). The longest events are of routes: 16 bytes for
+    /// each IPv4 next hop, 28 for each of IPv6, more with an encapsulation, and all of them in an attribute of at most
+    /// 64 KiB. An IPv6 route to which next hops are appended one by one can grow beyond that; then the length of its
+    /// attribute is wrong (seen on Linux 6.18: 3,000 hops, 84,112 bytes).
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.buffer_bytes = bytes;
         self
     }
 
-    /// Also takes datagrams of other senders than the kernel, as user-space multicasts are. Look at
+    /// Also delivers datagrams of other senders than the kernel, as user-space multicasts are. Look at
     /// [`Datagram::sender_port_id`](crate::Datagram::sender_port_id): any process with `CAP_NET_ADMIN` may send.
     #[must_use]
     pub fn accept_any_sender(mut self, on: bool) -> Self {

@@ -53,8 +53,8 @@ pub(super) trait Receive: Send {
     /// `taken` has `room` entries, which is at least what all slots together hold; the rest comes at the next call.
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>, room: usize);
 
-    /// The bytes of a datagram, and what came with them. None: the kernel left fewer bytes in the buffer than what stands
-    /// before a datagram.
+    /// The bytes of a datagram, and what came with them. None: the kernel left fewer bytes in the buffer than what
+    /// stands before a datagram.
     fn datagram(&self, taken: Taken) -> Option<(Received, &[u8])>;
 
     /// Takes the buffers of delivered datagrams back into use.

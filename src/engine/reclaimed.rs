@@ -33,8 +33,8 @@ pub struct Reclaimed {
     pub socket: Socket,
     /// What became of its datagrams.
     pub statistics: Statistics,
-    /// A failure of this socket that no notice has reported: the engine could not receive from it, or could not count what
-    /// it had queued.
+    /// A failure of this socket that no notice has reported: the engine could not receive from it, or could not count
+    /// what it had queued.
     pub failure: Option<Error>,
 }
 

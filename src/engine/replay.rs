@@ -22,14 +22,15 @@ use super::{AddError, Control, Engine, EngineBuilder, Event, Notice, Running};
 
 /// A script that an engine delivers in place of the kernel, to test a callback without traffic and without privileges.
 ///
-/// [`EngineBuilder::replay`] takes it. The steps come in their order, through the same delivery as the kernel's datagrams:
-/// lengths are checked, foreign senders dropped, statistics counted, and [`Control`] adds, removes and stops. After the last
-/// step the engine stops: [`Running::run`] returns `None`, and [`Running::poll`] returns [`Turn::Stopped`](crate::Turn).
+/// [`EngineBuilder::replay`] takes it. The steps come in their order, through the same delivery as the kernel's
+/// datagrams: lengths are checked, foreign senders dropped, statistics counted, and [`Control`] adds, removes and
+/// stops. After the last step the engine stops: [`Running::run`] returns `None`, and [`Running::poll`] returns
+/// [`Turn::Stopped`](crate::Turn).
 ///
-/// The engine's sockets are real ones, and opening one needs no privilege. What the kernel sends to them is not received.
-/// Each step belongs to a socket by its number: 1 is the first that was added to the engine, as its
-/// [`SocketId`](crate::SocketId) displays. Steps of a socket that was removed are passed over. A step of a socket that was
-/// never added is an error of [`Running::poll`], of kind [`ErrorKind::InvalidInput`].
+/// The engine's sockets are real ones, and opening one needs no privilege. What the kernel sends to them is not
+/// received. Each step belongs to a socket by its number: 1 is the first that was added to the engine, as its
+/// [`SocketId`](crate::SocketId) displays. Steps of a socket that was removed are passed over. A step of a socket that
+/// was never added is an error of [`Running::poll`], of kind [`ErrorKind::InvalidInput`].
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -141,7 +142,8 @@ impl Replay {
         self.step(What::Datagram(received, bytes))
     }
 
-    /// The kernel sends a datagram of `real_bytes` (at least 1), larger than the engine's buffers: [`Notice::Truncated`].
+    /// The kernel sends a datagram of `real_bytes` (at least 1), larger than the engine's buffers:
+    /// [`Notice::Truncated`].
     #[must_use]
     pub fn truncated(self, real_bytes: usize) -> Self {
         let received = Received {
@@ -164,8 +166,8 @@ impl Replay {
         self.step(What::Starved)
     }
 
-    /// A receive fails with this errno: [`Notice::Failed`] for `EBADF`, `EFAULT`, `EINVAL`, `ENOTSOCK` and `EOPNOTSUPP`,
-    /// after which the socket may be reclaimed, and [`Notice::Retried`] for all others.
+    /// A receive fails with this errno: [`Notice::Failed`] for `EBADF`, `EFAULT`, `EINVAL`, `ENOTSOCK` and
+    /// `EOPNOTSUPP`, after which the socket may be reclaimed, and [`Notice::Retried`] for all others.
     #[must_use]
     pub fn failed(self, errno: i32) -> Self {
         self.step(What::Failed(errno))
@@ -259,8 +261,8 @@ impl Receive for Player {
         Ok(())
     }
 
-    /// Takes the next steps: datagrams of one socket, or one step of another kind. An engine delivers the datagrams of a turn
-    /// before all else, so steps of different kinds in one turn would change places.
+    /// Takes the next steps: datagrams of one socket, or one step of another kind. An engine delivers the datagrams of
+    /// a turn before all else, so steps of different kinds in one turn would change places.
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>, _room: usize) {
         self.in_hand.clear(); // a drain comes only when everything was delivered
         while self.in_hand.len() < TURN_DATAGRAMS {

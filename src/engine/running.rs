@@ -26,18 +26,50 @@ use crate::socket::Socket;
 
 /// Drop counters are read after a drain, but no more often than this: each reading is a system call a socket.
 const DROPS_INTERVAL: Duration = Duration::from_millis(1);
-/// What was put off is done after this time, a reading or what failed and may work later, though nothing may come.
+/// How long deferred work (reading drop counters, arming again) waits when no datagram arrives.
 const SOON: Duration = Duration::from_millis(10);
 
 /// What a turn does, in its errors.
 const RECEIVE: &str = "wait for netlink datagrams";
 
-/// A started [`Engine`](crate::Engine), bound to its thread, and to its process: after fork(2) or daemon(3) each call in
-/// the child is an error of kind [`ErrorKind::Forked`](crate::ErrorKind::Forked), see [`Engine`](crate::Engine#fork). A
-/// callback may fork, and may use in the child what it was handed.
+/// A started [`Engine`](crate::Engine). It belongs to its thread and to its process.
 ///
-/// Dropping it ends the receives and closes the sockets; what was not delivered is not counted. To have it counted, use
+/// [`run`](Self::run) hands every event to a callback until it breaks off or the engine is stopped.
+/// [`poll`](Self::poll) takes one turn, for a program with a loop of its own.
+///
+/// Dropping it ends the receives and closes the sockets, and does not count what was not delivered. To count that, use
 /// [`finish`](Self::finish) or [`discard`](Self::discard).
+///
+/// After fork(2) or daemon(3) each call in the child is an error of kind
+/// [`ErrorKind::Forked`](crate::ErrorKind::Forked), see [`Engine`](crate::Engine#fork). A callback may fork, and may
+/// use in the child what it was handed.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use std::time::Duration;
+/// use nlring::{Engine, Event, Protocol, Socket, Turn, route};
+///
+/// let socket = Socket::builder(Protocol::ROUTE).group(route::Group::Ipv4Route).open()?;
+/// let mut engine = Engine::builder().build()?;
+/// engine.add(socket)?;
+/// let mut running = engine.start()?;
+///
+/// let mut route_count = 0;
+/// let turn = running.poll(Some(Duration::from_millis(10)), |event, _control| {
+///     match event {
+///         Event::Messages(_, list) => {
+///             let routes = list.iter().filter_map(|message| route::Route::decode(&message));
+///             route_count += routes.count();
+///         }
+///         Event::Lost(socket, loss) => eprintln!("{} datagrams lost on {socket}", loss.count),
+///         Event::Notice(socket, notice) => eprintln!("{socket}: {notice}"),
+///     }
+///     ControlFlow::<()>::Continue(())
+/// })?;
+/// assert!(matches!(turn, Turn::Idle | Turn::Delivered));
+/// # Ok::<(), nlring::Error>(())
+/// ```
+#[must_use = "an engine that is dropped receives nothing"]
 pub struct Running {
     pub(super) receive: Box<dyn Receive>,
     pub(super) sockets: Sockets,
@@ -91,8 +123,11 @@ impl Running {
         Ok(this)
     }
 
-    /// One turn: waits for datagrams, as the policy says and no longer than `timeout` (None: for ever, zero: not at all),
-    /// and hands what came to `f`, in order.
+    /// Takes one turn: waits for datagrams, as the wait policy says, and hands what came to `f`, in order.
+    ///
+    /// The wait takes no longer than `timeout`. `None` waits without limit, and zero does not wait. The turn ends as
+    /// [`Turn::Idle`] when nothing came in that time. It may also end early: a signal ends a wait, and so does deferred
+    /// work, such as reading drop counters. Call again.
     ///
     /// # Errors
     ///
@@ -115,8 +150,13 @@ impl Running {
         }
     }
 
-    /// Turns until the callback breaks (Some) or the stop handle is used (None). Then the groups are left, and
-    /// what is queued is delivered, for at most a second.
+    /// Takes turns until the callback breaks off or the engine is stopped.
+    ///
+    /// Returns `Some` with the value of the callback's [`ControlFlow::Break`]. The engine goes on as it is: what was
+    /// not handed over comes with the next call.
+    ///
+    /// Returns `None` when the [`StopHandle`] was used, or [`Control::stop`]. Before that the engine leaves all
+    /// groups, and delivers what is queued for at most a second.
     ///
     /// # Errors
     ///
@@ -159,8 +199,9 @@ impl Running {
         Ok(id)
     }
 
-    /// Marks a socket for removal: its last messages come in later turns, then [`Notice::Removed`](crate::Notice::Removed).
-    /// What the kernel still queues stays in the socket, and so do its memberships.
+    /// Marks a socket for removal: its last messages come in later turns, then
+    /// [`Notice::Removed`](crate::Notice::Removed). What the kernel still queues stays in the socket, and so do its
+    /// memberships.
     ///
     /// # Errors
     ///
@@ -177,20 +218,21 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it is none of this engine's, was reclaimed, or is not
-    ///   gone yet.
+    /// - [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it is none of this engine's, was reclaimed, or
+    ///   is not gone yet.
     /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine.
     pub fn reclaim(&mut self, id: SocketId) -> Result<Reclaimed> {
         self.stop.require_home("reclaim a socket")?;
         self.sockets.reclaim(id)
     }
 
-    /// Lends a socket, for options, memberships and sending. [`Socket::recv`] on it is an error: the engine receives.
+    /// Lends a socket, for options, memberships and sending. [`Socket::recv`] on it is an error, because the engine
+    /// receives from it. `None`: the engine has no such socket.
     pub fn socket(&self, id: SocketId) -> Option<&Socket> {
         self.sockets.get(id).map(|entry| &entry.socket)
     }
 
-    /// What became of a socket's datagrams so far.
+    /// What became of a socket's datagrams so far. `None`: the engine has no such socket.
     pub fn statistics(&self, id: SocketId) -> Option<Statistics> {
         self.sockets.get(id).map(|entry| entry.statistics)
     }
@@ -200,25 +242,25 @@ impl Running {
         self.backend
     }
 
-    /// Why that one.
+    /// Why this backend was taken: what stands in the way of better ones, and what to do about it.
     pub fn backend_reason(&self) -> &str {
         &self.reason
     }
 
-    /// What ends the engine from elsewhere.
+    /// A handle that ends this engine from another thread or a signal handler.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }
 
     /// How long a wait may gather datagrams, after the cut to what the smallest receive buffer holds. None: the
-    /// policy does not gather. Less than the delay of [`Wait::Batch`] means that it was cut. A buffer that is resized after
-    /// its socket was added does not count.
+    /// policy does not gather. Less than the delay of [`Wait::Batch`] means that it was cut. A buffer that is resized
+    /// after its socket was added does not count.
     pub fn longest_delay(&self) -> Option<Duration> {
         self.pacer.longest_delay()
     }
 
-    /// A descriptor for epoll(7) or an async runtime: readable when [`poll`](Self::poll) with a time-out of zero should be
-    /// called; sometimes for nothing. None unless [`pollable`](crate::EngineBuilder::pollable) was asked for.
+    /// A descriptor for epoll(7) or an async runtime: readable when [`poll`](Self::poll) with a time-out of zero
+    /// should be called; sometimes for nothing. None unless [`pollable`](crate::EngineBuilder::pollable) was asked for.
     pub fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
         self.receive.pollable_fd()
     }
@@ -375,7 +417,7 @@ fn pause(timeout: Option<Duration>) {
     thread::sleep(timeout.map_or(retry::PAUSE, |timeout| timeout.min(retry::PAUSE)));
 }
 
-/// Makes a pollable engine's descriptor readable when the callback panics: there may be more to tell.
+/// Makes a pollable engine's descriptor readable when the callback panics, because there may be more to deliver.
 struct ReadableOnPanic<'a>(&'a dyn Receive);
 
 impl Drop for ReadableOnPanic<'_> {

@@ -196,8 +196,8 @@ impl Sockets {
             .min()
     }
 
-    /// Reads the drop counters of the `wanted` sockets. A counter moves only while its queue is full, and a full queue is
-    /// drained soon: sockets without traffic can be left out.
+    /// Reads the drop counters of the `wanted` sockets. A counter moves only while its queue is full, and a full queue
+    /// is drained soon: sockets without traffic can be left out.
     pub(super) fn read_drops(&mut self, wanted: impl Fn(&Entry) -> bool) {
         let now = SystemTime::now();
         for (_, entry) in &mut self.slab {

@@ -7,11 +7,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::event::EventFd;
 
-/// Ends an engine's [`run`](crate::Running::run), or the waits of a [`Requester`](crate::Requester), from another thread or from
-/// a signal handler.
+/// Ends an engine's [`run`](crate::Running::run), or the waits of a [`Requester`](crate::Requester), from another
+/// thread or from a signal handler.
 ///
-/// A handle belongs to the process that made it. In a fork of that process [`stop`](Self::stop) changes the fork's copy alone,
-/// and wakes no wait, neither the parent's nor the fork's: make a handle after fork or daemon.
+/// ```
+/// use std::ops::ControlFlow;
+/// use std::thread;
+/// use nlring::{Engine, Protocol, Socket};
+///
+/// let mut engine = Engine::builder().build()?;
+/// engine.add(Socket::open(Protocol::USERSOCK)?)?;
+/// let stop = engine.stop_handle();
+/// let stopping = thread::spawn(move || stop.stop());
+/// let end = engine.start()?.run(|_event, _control| ControlFlow::<()>::Continue(()))?;
+/// assert_eq!(end, None, "it was stopped");
+/// stopping.join().expect("no panic");
+/// # Ok::<(), nlring::Error>(())
+/// ```
+///
+/// A handle belongs to the process that made it. In a fork of that process [`stop`](Self::stop) changes the fork's
+/// copy alone, and wakes no wait, neither the parent's nor the fork's: make a handle after fork or daemon.
 #[derive(Clone, Debug)]
 pub struct StopHandle(Arc<Stop>);
 
@@ -22,7 +37,8 @@ struct Stop {
 }
 
 impl StopHandle {
-    /// A handle that belongs to no engine, for [`Requester::set_stop`](crate::Requester::set_stop). An engine has its own:
+    /// A handle that belongs to no engine, for [`Requester::set_stop`](crate::Requester::set_stop). An engine has its
+    /// own:
     /// [`Engine::stop_handle`](crate::Engine::stop_handle).
     ///
     /// # Errors
@@ -37,7 +53,8 @@ impl StopHandle {
         })))
     }
 
-    /// Asks for the end. A wait of whoever has the handle ends at once. Stays asked for; asking again changes nothing.
+    /// Asks for the end. The engine's or the requester's wait ends at once. This cannot be taken back, and asking again
+    /// changes nothing. Safe in a signal handler.
     pub fn stop(&self) {
         self.0.requested.store(true, Ordering::Release);
         self.0.event.signal();

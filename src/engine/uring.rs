@@ -52,9 +52,9 @@ pub(super) struct Uring {
     mode: Mode,
     stop: Option<StopHandle>,
     is_alarm_set: bool,
-    /// What is offered to epoll: readable when the ring is, when the kernel signals a completion, or when told to be. Both,
-    /// since neither is enough: a ring with deferred task work may not wake who polls it (seen on Linux 6.18), and
-    /// Linux 6.12.114 and its like signal but the first time (io_uring/eventfd.c, `IO_EVENTFD_OP_SIGNAL_BIT`).
+    /// What is offered to epoll: readable when the ring is, when the kernel signals a completion, or when told to be.
+    /// Both, since neither is enough: a ring with deferred task work may not wake who polls it (seen on Linux 6.18),
+    /// and Linux 6.12.114 and its like signal but the first time (io_uring/eventfd.c, `IO_EVENTFD_OP_SIGNAL_BIT`).
     pollable: Option<Pollable>,
 }
 
@@ -81,7 +81,8 @@ impl Uring {
     /// Receives one datagram from the kernel in this mode, on a ring of its own: whether it works here is found out by
     /// trying, since neither versions nor probes tell (a seccomp profile may forbid any of the calls).
     pub(super) fn trial(mode: Mode) -> io::Result<()> {
-        // Before the ring, which on its way out submits what is queued: the descriptor's number must be this socket's still.
+        // Before the ring, which on its way out submits what is queued: the descriptor's number must be this socket's
+        // still.
         let socket = Socket::open(Protocol::ROUTE)?;
         socket.bind(Socket::AUTOPID, 0)?;
         let mut this = Self::new(mode, 16, false)?;
@@ -189,8 +190,8 @@ impl Uring {
         }
     }
 
-    /// Sees to it that a wait ends when it is time. A timer of the ring's, since one of each wait's own makes every wake-up
-    /// dearer: 3 % of a prompt receive.
+    /// Sees to it that a wait ends when it is time. A timer of the ring's, since one of each wait's own makes every
+    /// wake-up dearer: 3 % of a prompt receive.
     fn set_alarm(&mut self, alarm: Option<Duration>) -> io::Result<()> {
         if let Some(after) = alarm.filter(|_| !self.is_alarm_set) {
             self.ring.set_alarm(after)?;
@@ -203,9 +204,9 @@ impl Uring {
         self.stop.as_ref().is_some_and(StopHandle::is_stopped)
     }
 
-    /// Gathers where the kernel cannot do it in one wait: before Linux 6.12, for longer than a stop may have to wait, and for
-    /// chains, whose every completion ends a wait at once (io_uring/io_uring.c, io_req_local_work_add). Sleeps, then takes
-    /// what there is, else waits for the first.
+    /// Gathers where the kernel cannot do it in one wait: before Linux 6.12, for longer than a stop may have to wait,
+    /// and for chains, whose every completion ends a wait at once (io_uring/io_uring.c, io_req_local_work_add).
+    /// Sleeps, then takes what there is, else waits for the first.
     fn gather(&mut self, delay: Duration, timeout: Option<Duration>) -> io::Result<()> {
         self.ring.poll()?;
         let start = Instant::now();

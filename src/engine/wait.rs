@@ -1,23 +1,37 @@
-//! When to wake. Waking costs more than anything else here, so under load a wait gathers datagrams for a while; how long
-//! is bounded by what the sockets' receive buffers can hold meanwhile.
+//! When to wake. Waking costs more than anything else here, so under load a wait gathers datagrams for a while; how
+//! long is bounded by what the sockets' receive buffers can hold meanwhile.
 
 use std::time::{Duration, Instant};
 
-/// How an engine waits for datagrams.
+/// How an engine waits for datagrams: the choice between latency and processor time, because waking up costs the most.
+///
+/// ```
+/// use std::time::Duration;
+/// use nlring::{Engine, Protocol, Socket, Wait};
+///
+/// let mut engine = Engine::builder().wait(Wait::Batch(Duration::from_millis(5))).build()?;
+/// let socket = Socket::builder(Protocol::ROUTE).recv_buffer_bytes(64 << 10).open()?;
+/// engine.add(socket)?;
+/// // So small a receive buffer cannot absorb 5 ms of events.
+/// let longest = engine.start()?.longest_delay().expect("it gathers");
+/// assert!(longest < Duration::from_millis(5));
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wait {
-    /// Prompt when quiet, gathering for up to 1 ms under load.
+    /// Wakes for the first datagram when there are few, and gathers for up to 1 ms under load.
     #[default]
     Auto,
-    /// Wakes for the first datagram. Does not sleep while datagrams come so fast that a late wake-up would overrun a small
-    /// receive buffer.
+    /// Wakes for the first datagram. Does not sleep while datagrams come so fast that a late wake-up would overrun a
+    /// small receive buffer.
     Prompt,
-    /// Sleeps for this long from the start of each wait, then takes what came, or waits for the first. The delay is cut
-    /// to what the receive buffers can hold ([`Running::longest_delay`](crate::Running::longest_delay)), and left out while
-    /// datagrams come so fast that they fill a good part of them.
+    /// Sleeps for this long from the start of each wait, then takes what came, or waits for the first datagram. Any
+    /// delay is allowed; it is cut
+    /// to what the receive buffers can hold ([`Running::longest_delay`](crate::Running::longest_delay)), and left out
+    /// while datagrams come so fast that they fill a good part of them.
     Batch(Duration),
-    /// Never sleeps: the lowest latency, for one core's whole time.
+    /// Never sleeps. It has the lowest latency, and takes the whole time of one core.
     Spin,
 }
 
@@ -28,7 +42,7 @@ pub(super) struct Plan {
     pub gather: Duration,
     /// Then wait no longer than until this long after the start; None is for ever, zero does not wait.
     pub timeout: Option<Duration>,
-    /// End it about so long after the first wait that asks for it; None: there is nothing to come back for.
+    /// Wake up about this long after the first wait that set it, to do deferred work. `None`: no work is deferred.
     pub alarm: Option<Duration>,
     pub spin: bool,
     /// The next datagram is so near that sleeping costs more than looking for it.
@@ -66,9 +80,9 @@ const RATE_WINDOW: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(super) struct Pacer {
     policy: Wait,
-    /// What the receive buffers can absorb,
+    /// For how long the smallest receive buffer can absorb events.
     limit: Duration,
-    /// and the events that the smallest of them holds.
+    /// How many events the smallest receive buffer holds.
     capacity: usize,
     /// Datagrams per second.
     rate: f64,

@@ -1,8 +1,8 @@
 //! A stream of owned items for async programs. Behind the feature `tokio`.
 //!
-//! A started engine belongs to its thread, and its messages are lent. Here one thread runs the engine, copies each list of
-//! messages once, and sends it over a bounded channel. The items are `Send` and `'static`, so that `tokio::spawn` takes them.
-//! The callback of [`Running`](crate::Running) stays the main interface: it copies nothing.
+//! A started engine belongs to its thread, and its messages are lent. Here one thread runs the engine, copies each
+//! list of messages once, and sends it over a bounded channel. The items are `Send` and `'static`, so that
+//! `tokio::spawn` takes them. The callback of [`Running`](crate::Running) stays the main interface: it copies nothing.
 //!
 //! ```
 //! use nlring::{Engine, Notice, Protocol, Replay, Socket};
@@ -74,8 +74,8 @@ pub struct Skipped {
     pub datagrams: u64,
     /// Messages in those lists.
     pub messages: u64,
-    /// Losses among what was skipped, which no [`Item::Lost`] reports: the sum of their counts, and the time from the first to
-    /// the last.
+    /// Losses among what was skipped, which no [`Item::Lost`] reports: the sum of their counts, and the time from the
+    /// first to the last.
     pub lost: Option<Loss>,
 }
 
@@ -91,17 +91,17 @@ impl Skipped {
     }
 }
 
-/// What happens to messages when the channel is full because the reader is slow. Losses and notices always wait for room,
-/// unless they belong to what is being skipped.
+/// What happens to messages when the channel is full because the reader is slow. Losses and notices always wait for
+/// room, unless they belong to what is being skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// The engine's thread waits for the reader. Meanwhile datagrams gather in the sockets' receive buffers; when one of those
-    /// is full, the kernel drops datagrams, and the engine reports each loss.
+    /// The engine's thread waits for the reader. Meanwhile datagrams gather in the sockets' receive buffers; when one
+    /// of those is full, the kernel drops datagrams, and the engine reports each loss.
     #[default]
     Wait,
-    /// The stream skips messages, counts them, and reports them with [`Item::Skipped`] at their place. The sockets' queues
-    /// stay short.
+    /// The stream skips messages, counts them, and reports them with [`Item::Skipped`] at their place. The sockets'
+    /// queues stay short.
     Skip,
 }
 
@@ -114,8 +114,8 @@ pub struct StreamBuilder {
 }
 
 impl StreamBuilder {
-    /// How many items the channel holds, from 1 to 65,536; 64 by default. A list of messages, which is up to 64 datagrams, is
-    /// one item.
+    /// How many items the channel holds, from 1 to 65,536; 64 by default. A list of messages, which is up to 64
+    /// datagrams, is one item.
     pub fn capacity(mut self, count: usize) -> Self {
         self.capacity = count;
         self
@@ -131,8 +131,8 @@ impl StreamBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`]: the capacity is out of range. [`ErrorKind::System`] or [`ErrorKind::WouldBlock`]: the
-    /// system starts no more threads. If the engine cannot start, the stream yields that error as its only item.
+    /// [`ErrorKind::InvalidInput`]: the capacity is out of range. [`ErrorKind::System`] or [`ErrorKind::WouldBlock`]:
+    /// the system starts no more threads. If the engine cannot start, the stream yields that error as its only item.
     pub fn spawn(self, engine: Engine) -> Result<EventStream> {
         if !(1..=1 << 16).contains(&self.capacity) {
             return Err(Error::with_kind("start a stream", ErrorKind::InvalidInput)
@@ -162,8 +162,8 @@ impl StreamBuilder {
 
 /// The events of an engine as owned items, in order.
 ///
-/// It ends, with `None`, when the [stop handle](Self::stop_handle) was used and everything queued was delivered, or after an
-/// error. Dropping it stops the engine and waits for its thread, up to a second.
+/// It ends, with `None`, when the [stop handle](Self::stop_handle) was used and everything queued was delivered, or
+/// after an error. Dropping it stops the engine and waits for its thread, up to a second.
 #[must_use = "dropping a stream stops its engine"]
 pub struct EventStream {
     receiver: Receiver<Result<Item>>,
@@ -195,8 +195,8 @@ impl EventStream {
         *self.total.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What ends the stream from elsewhere. The engine leaves its groups and delivers what is queued, for up to a second; then
-    /// the stream yields `None`.
+    /// What ends the stream from elsewhere. The engine leaves its groups and delivers what is queued, for up to a
+    /// second; then the stream yields `None`.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }

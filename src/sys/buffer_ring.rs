@@ -2,7 +2,8 @@
 //! multishot receive, and gets it back when the datagrams were delivered. Available since Linux 5.19.
 //!
 //! A plain ring takes a buffer a datagram. A packed one lays datagrams back to back into larger buffers
-//! (`IOU_PBUF_RING_INC` of Linux 6.12, with `min_left`, which the stable kernels have since 2026-04), so that a burst touches less memory.
+//! (`IOU_PBUF_RING_INC` of Linux 6.12, with `min_left`, which the stable kernels have since 2026-04), so that a burst
+//! touches less memory.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -13,8 +14,8 @@ use super::mapping::{Mapping, spread};
 use super::place::Place;
 use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 
-/// What is written to lend a buffer: the fields of `struct io_uring_buf` (include/uapi/linux/io_uring.h) but for the last.
-/// Packed, so that it ends where they do.
+/// What is written to lend a buffer: the fields of `struct io_uring_buf` (include/uapi/linux/io_uring.h) but for the
+/// last. Packed, so that it ends where they do.
 #[repr(C, packed)]
 struct Entry {
     address: u64,
@@ -42,8 +43,8 @@ pub(super) struct Shape {
     pub min_left_bytes: u32,
 }
 
-/// How much of each of a packed ring's buffers short datagrams fill. Behind that is room for one of the longest, which is
-/// not touched until one comes.
+/// How much of each of a packed ring's buffers short datagrams fill. Behind that is room for one of the longest, which
+/// is not touched until one comes.
 const PACKED_BYTES: usize = 48 << 10;
 /// The fewest buffers of a packed ring, so that some are lent while others are in hand.
 const FEWEST_PACKED: u16 = 4;
@@ -130,12 +131,13 @@ impl BufferRing {
         self.lent_count
     }
 
-    /// Registers the ring in an io_uring, under the number `group`. An error with `EINVAL`: the kernel does not know this
-    /// shape.
+    /// Registers the ring in an io_uring, under the number `group`. An error with `EINVAL`: the kernel does not know
+    /// this shape.
     ///
     /// # Safety
     ///
-    /// After success this value lives until the group is unregistered or the io_uring is closed and its receives are over.
+    /// After success this value lives until the group is unregistered or the io_uring is closed and its receives are
+    /// over.
     pub(super) unsafe fn register(&self, uring: BorrowedFd<'_>, group: u16) -> io::Result<()> {
         let is_packed = self.shape.min_left_bytes > 0;
         let registration = Registration {
@@ -146,9 +148,9 @@ impl BufferRing {
             min_left_bytes: self.shape.min_left_bytes,
             reserved: [0; 5],
         };
-        // SAFETY: the call reads the registration, which outlives it. The address in it is that of a page-aligned mapping
-        // with room for `entry_count` entries. From success on the kernel reads the entries and writes into the buffers that
-        // they name, and the caller vouches that both stay.
+        // SAFETY: the call reads the registration, which outlives it. The address in it is that of a page-aligned
+        // mapping with room for `entry_count` entries. From success on the kernel reads the entries and writes into
+        // the buffers that they name, and the caller vouches that both stay.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_register,
@@ -172,13 +174,14 @@ impl BufferRing {
         self.commit();
     }
 
-    /// Notes a completion: it names buffer `id` and reports `written_bytes` written, behind those of the completions before
-    /// it. Returns where they are.
+    /// Notes a completion: it names buffer `id` and reports `written_bytes` written, behind those of the completions
+    /// before it. Returns where they are.
     ///
     /// # Safety
     ///
-    /// The caller holds that completion, and passes each completion once, in the kernel's order. If `is_lent` is false, the
-    /// kernel has finished with the whole buffer; otherwise it may still write behind those bytes, but not to them.
+    /// The caller holds that completion, and passes each completion once, in the kernel's order. If `is_lent` is
+    /// false, the kernel has finished with the whole buffer; otherwise it may still write behind those bytes, but not
+    /// to them.
     pub(super) unsafe fn take(
         &mut self,
         id: u16,
@@ -211,7 +214,8 @@ impl BufferRing {
         }
     }
 
-    /// Puts a buffer into the ring that is not lent and of which no datagram is in hand. `id` is below the buffer count.
+    /// Puts a buffer into the ring that is not lent and of which no datagram is in hand. `id` is below the buffer
+    /// count.
     fn lend(&mut self, id: u16) {
         let index = usize::from(id);
         let (count, buffer_bytes) = (self.shares.len(), self.shape.buffer_bytes);
@@ -231,10 +235,11 @@ impl BufferRing {
             buffer: id,
         };
         let at = self.entries.at(place * ENTRY_BYTES, size_of::<Entry>());
-        // SAFETY: `at` has checked that the place is inside the mapping, and an Entry needs no alignment. Only the entries
-        // between the kernel's head and the tail that `commit` has published are the kernel's to read and write. This place
-        // is not among them: there are as many places as buffers, and this buffer is ours until now. An Entry ends before
-        // the word of the tail, which the kernel reads at any time, and no reference to the entry is made.
+        // SAFETY: `at` has checked that the place is inside the mapping, and an Entry needs no alignment. Only the
+        // entries between the kernel's head and the tail that `commit` has published are the kernel's to read and
+        // write. This place is not among them: there are as many places as buffers, and this buffer is ours until now.
+        // An Entry ends before the word of the tail, which the kernel reads at any time, and no reference to the entry
+        // is made.
         unsafe { at.cast::<Entry>().write(entry) };
         self.tail = self.tail.wrapping_add(1);
     }
@@ -242,15 +247,15 @@ impl BufferRing {
     /// Publishes the buffers that were lent to the kernel.
     pub(super) fn commit(&mut self) {
         let tail = self.entries.at(TAIL_OFFSET, size_of::<AtomicU16>());
-        // SAFETY: `at` has checked that the word is inside the mapping, which lives as long as the borrow of self. It is
-        // aligned (offset 14 of a page) and was zeroed. The kernel reads it with an acquiring load and does not write it, and
-        // of this program nothing else touches it, so all accesses are atomic.
+        // SAFETY: `at` has checked that the word is inside the mapping, which lives as long as the borrow of self. It
+        // is aligned (offset 14 of a page) and was zeroed. The kernel reads it with an acquiring load and does not
+        // write it, and of this program nothing else touches it, so all accesses are atomic.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast().as_ptr()) };
         tail.store(self.tail, Ordering::Release);
     }
 
-    /// The datagram in a place that is ours, of which a completion said that `written_bytes` were written. None: the place
-    /// is not ours, or the bytes are too few for a datagram.
+    /// The datagram in a place that is ours, of which a completion said that `written_bytes` were written. None: the
+    /// place is not ours, or the bytes are too few for a datagram.
     pub(super) fn datagram(&self, place: Place, written_bytes: usize) -> Option<(Received, &[u8])> {
         let index = usize::from(place.buffer);
         let share = self.shares.get(index)?;
@@ -262,9 +267,10 @@ impl BufferRing {
         if !is_ours {
             return None;
         }
-        // SAFETY: `take` has counted these bytes as written by a completion since the buffer was lent, and its caller has
-        // vouched that the kernel writes behind them, if at all. One of the buffer's datagrams is in hand, so the buffer was
-        // not lent again. It stays so while self is borrowed, because to lend it again needs self exclusively.
+        // SAFETY: `take` has counted these bytes as written by a completion since the buffer was lent, and its caller
+        // has vouched that the kernel writes behind them, if at all. One of the buffer's datagrams is in hand, so the
+        // buffer was not lent again. It stays so while self is borrowed, because to lend it again needs self
+        // exclusively.
         let datagram = unsafe {
             self.buffers
                 .bytes(index * self.shape.buffer_bytes + offset, written_bytes)
@@ -273,8 +279,8 @@ impl BufferRing {
     }
 }
 
-/// `struct io_uring_buf_reg` (include/uapi/linux/io_uring.h, 2026-04). Earlier kernels reserve `min_left_bytes`, and refuse
-/// it unless it is zero.
+/// `struct io_uring_buf_reg` (include/uapi/linux/io_uring.h, 2026-04). Earlier kernels reserve `min_left_bytes`, and
+/// refuse it unless it is zero.
 #[repr(C)]
 struct Registration {
     address: u64,
@@ -295,10 +301,10 @@ const OLD_TABLE_GROUPS: u16 = 64;
 
 /// The buffer group of a receiver. No two receivers have the same, whatever their shapes. `None`: no group is left.
 ///
-/// In the table of an old kernel, a new ring goes on where the ring before it ended (`head`), and the kernel then writes
-/// into buffers that it was not lent. So a plain ring never gets one of those groups. A packed ring may, because kernels
-/// that pack have no such table; and they find the first group faster than any other. Above the table packed rings have
-/// the even groups, and plain rings have the odd ones.
+/// In the table of an old kernel, a new ring goes on where the ring before it ended (`head`), and the kernel then
+/// writes into buffers that it was not lent. So a plain ring never gets one of those groups. A packed ring may,
+/// because kernels that pack have no such table; and they find the first group faster than any other. Above the table
+/// packed rings have the even groups, and plain rings have the odd ones.
 pub(super) fn buffer_group(receiver: u16, shape: Shape) -> Option<u16> {
     let is_packed = shape.min_left_bytes > 0;
     match receiver.checked_sub(OLD_TABLE_GROUPS) {

@@ -1,4 +1,5 @@
-//! Which process a value belongs to. fork(2) gives the child a copy of the value, but not of what the kernel does for it.
+//! Which process a value belongs to. fork(2) gives the child a copy of the value, but not of what the kernel does for
+//! it.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -54,9 +55,9 @@ fn not_here() -> io::Error {
 
 fn mark_in(page: &Mapping) -> &AtomicU32 {
     let mark = page.at(0, size_of::<AtomicU32>()).cast::<AtomicU32>();
-    // SAFETY: `at` has checked that the mapping has room for it. The mapping is page-aligned, its bytes are zeroes or HERE,
-    // both values of an AtomicU32, and it lives as long as the borrow of `page`. Threads of one process only use it by such
-    // references, so atomically; a fork has a copy of its own, zeroed before it runs.
+    // SAFETY: `at` has checked that the mapping has room for it. The mapping is page-aligned, its bytes are zeroes or
+    // HERE, both values of an AtomicU32, and it lives as long as the borrow of `page`. Threads of one process only use
+    // it by such references, so atomically; a fork has a copy of its own, zeroed before it runs.
     unsafe { mark.as_ref() }
 }
 
@@ -69,7 +70,8 @@ mod tests {
         let home = Home::new().unwrap();
         assert!(home.is_here());
         let answers_to_fork = || {
-            // SAFETY: the child only loads from memory and leaves by _exit(2), both allowed after a fork of many threads.
+            // SAFETY: the child only loads from memory and leaves by _exit(2), both allowed after a fork of many
+            // threads.
             let child = unsafe { libc::fork() };
             if child == 0 {
                 let code = i32::from(home.is_here());

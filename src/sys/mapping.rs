@@ -6,8 +6,8 @@ use std::ptr::{self, NonNull};
 
 /// Zeroed, page-aligned memory of its own, which costs nothing until it is touched, page by page.
 ///
-/// It hands out pointers and, to this module's siblings, slices of parts that the kernel does not write at that time. A forked
-/// child has a copy of its own, with what was there at the fork; the kernel goes on writing into the parent's.
+/// It hands out pointers and, to this module's siblings, slices of parts that the kernel does not write at that time.
+/// A forked child has a copy of its own, with what was there at the fork; the kernel goes on writing into the parent's.
 #[derive(Debug)]
 pub(super) struct Mapping {
     start: NonNull<u8>,
@@ -17,13 +17,13 @@ pub(super) struct Mapping {
 // SAFETY: the mapping belongs to this value alone and to no thread; munmap(2) may come from any thread.
 unsafe impl Send for Mapping {}
 
-// SAFETY: a shared reference gives pointers, which nobody reads or writes by without a proof of their own, and slices by an
-// unsafe function, whose caller vouches that nobody writes, on whichever thread.
+// SAFETY: a shared reference gives pointers, which nobody reads or writes by without a proof of their own, and slices
+// by an unsafe function, whose caller vouches that nobody writes, on whichever thread.
 unsafe impl Sync for Mapping {}
 
-/// How far apart to lay things of this size, of which only the beginnings are used as a rule: in steps of cache lines, and
-/// where they are larger than a page, of an odd number of pages and a few lines. Beginnings that lie a power of two apart
-/// would share few places in the processor's caches and translation buffers.
+/// How far apart to lay things of this size, of which only the beginnings are used as a rule: in steps of cache lines,
+/// and where they are larger than a page, of an odd number of pages and a few lines. Beginnings that lie a power of
+/// two apart would share few places in the processor's caches and translation buffers.
 pub(super) fn spread(bytes: usize) -> usize {
     const LINE: usize = 64;
     const PAGE: usize = 4096;
@@ -52,7 +52,8 @@ impl Mapping {
     /// Has a forked child find zeroes here, in memory of its own. Available since Linux 4.14.
     pub(super) fn wipe_on_fork(&self) -> io::Result<()> {
         let start = self.start.as_ptr().cast();
-        // SAFETY: `start` and `length` are a mapping that this value owns, and the call changes nothing in this process.
+        // SAFETY: `start` and `length` are a mapping that this value owns, and the call changes nothing in this
+        // process.
         let result = unsafe { libc::madvise(start, self.length, libc::MADV_WIPEONFORK) };
         if result < 0 {
             return Err(io::Error::last_os_error());

@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 /// pointer nor a descriptor in it (Linux v6.18, net/core/sock.c, `sk_getsockopt` and `sk_setsockopt`).
 ///
 /// Left out are those that are not, such as `SO_GET_FILTER`, which counts in instructions of 8 bytes,
-/// `SO_ATTACH_FILTER`, which reads where a pointer in the value points, and `SO_ATTACH_BPF`, which takes a descriptor by
-/// its number.
+/// `SO_ATTACH_FILTER`, which reads where a pointer in the value points, and `SO_ATTACH_BPF`, which takes a descriptor
+/// by its number.
 const SOCKET_NAMES: [libc::c_int; 32] = [
     libc::SO_ACCEPTCONN,
     libc::SO_BINDTODEVICE,
@@ -44,8 +44,8 @@ const SOCKET_NAMES: [libc::c_int; 32] = [
     libc::SO_TYPE,
 ];
 
-/// The same at `SOL_NETLINK` (Linux v6.18, net/netlink/af_netlink.c, `netlink_getsockopt` and `netlink_setsockopt`). The
-/// two between them made rings of mapped memory in Linux 3.10 to 4.5.
+/// The same at `SOL_NETLINK` (Linux v6.18, net/netlink/af_netlink.c, `netlink_getsockopt` and `netlink_setsockopt`).
+/// The two between them made rings of mapped memory in Linux 3.10 to 4.5.
 const NETLINK_NAMES: [RangeInclusive<libc::c_int>; 2] = [1..=5, 8..=12];
 
 /// Refuses an option whose value is not known to be plain bytes.

@@ -66,8 +66,8 @@ impl Receiver {
             Memory::Buffers { ring, .. } => {
                 let written_bytes = u32::try_from(result).unwrap_or(0);
                 let buffer = cqueue::buffer_select(flags)?;
-                // SAFETY: the caller vouches for a completion that names `buffer`, reports `written_bytes`, and says with
-                // its flag whether the kernel goes on with the buffer; and that each is passed once and in order.
+                // SAFETY: the caller vouches for a completion that names `buffer`, reports `written_bytes`, and says
+                // with its flag whether the kernel goes on with the buffer; and that each is passed once and in order.
                 unsafe { ring.take(buffer, written_bytes, cqueue::buffer_more(flags)) }
             }
             Memory::Slots(slots) => {
@@ -92,8 +92,8 @@ impl Receiver {
         }
     }
 
-    /// Gives a datagram's buffer back to the kernel, which gets it at the next [`commit`](Self::commit). A slot waits for
-    /// the next chain.
+    /// Gives a datagram's buffer back to the kernel, which gets it at the next [`commit`](Self::commit). A slot waits
+    /// for the next chain.
     pub(super) fn give_back(&mut self, buffer: u16) {
         if let Memory::Buffers { ring, .. } = &mut self.memory {
             ring.give_back(buffer);

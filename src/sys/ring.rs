@@ -51,8 +51,8 @@ pub(crate) struct Features {
 
 /// The ring and all memory it may write.
 ///
-/// A forked child inherits neither the ring's queues (`MADV_DONTFORK`) nor its receives. There each call is an error or finds
-/// nothing, and dropping the ring closes its descriptor and frees the child's copies of the receivers' memory.
+/// A forked child inherits neither the ring's queues (`MADV_DONTFORK`) nor its receives. There each call is an error
+/// or finds nothing, and dropping the ring closes its descriptor and frees the child's copies of the receivers' memory.
 pub(crate) struct Ring {
     /// Used only at home, by [`uring`](Self::uring), and closed there by Drop, before `receivers` is freed.
     uring: ManuallyDrop<IoUring>,
@@ -170,8 +170,8 @@ impl Ring {
         }
     }
 
-    /// Gives a receiver a ring of buffers, for [`arm_multishot`](Self::arm_multishot): `count` of them (a power of two),
-    /// or, where the kernel packs, no more memory than they take.
+    /// Gives a receiver a ring of buffers, for [`arm_multishot`](Self::arm_multishot): `count` of them (a power of
+    /// two), or, where the kernel packs, no more memory than they take.
     pub(crate) fn add_buffers(
         &mut self,
         receiver: u16,
@@ -205,8 +205,8 @@ impl Ring {
             io::Error::other("an engine of this backend receives from up to 32,736 sockets")
         })?;
         let ring = BufferRing::new(shape)?;
-        // SAFETY: on success `add_buffers`, the only caller, moves the BufferRing into `receivers` and can no longer fail.
-        // There it stays until `remove` has unregistered the group, or until Drop has closed the ring.
+        // SAFETY: on success `add_buffers`, the only caller, moves the BufferRing into `receivers` and can no longer
+        // fail. There it stays until `remove` has unregistered the group, or until Drop has closed the ring.
         unsafe { ring.register(self.as_fd(), group) }?;
         Ok((ring, group))
     }
@@ -295,8 +295,8 @@ impl Ring {
                 );
                 break;
             };
-            // SAFETY: the entry points to a lent slot, whose memory stays until the receive has ended, which `remove` and
-            // Drop see to.
+            // SAFETY: the entry points to a lent slot, whose memory stays until the receive has ended, which `remove`
+            // and Drop see to.
             unsafe { self.push(&entry) }?;
             self.note_armed(receiver);
         }
@@ -339,8 +339,8 @@ impl Ring {
         }
     }
 
-    /// Asks the kernel to end a receiver's receives. Of a chain it ends the first, and the next is then armed: ask again
-    /// at each of its completions.
+    /// Asks the kernel to end a receiver's receives. Of a chain it ends the first, and the next is then armed: ask
+    /// again at each of its completions.
     pub(crate) fn cancel(&mut self, receiver: u16) -> io::Result<()> {
         let Some(state) = self.receiver(receiver) else {
             return Ok(());
@@ -373,8 +373,8 @@ impl Ring {
     pub(crate) fn set_alarm(&mut self, after: Duration) -> io::Result<()> {
         *self.alarm = Timespec::from(after);
         let entry = opcode::Timeout::new(&raw const *self.alarm).build();
-        // SAFETY: the entry points to the time, which does not move, lives as long as the ring, and changes only with the
-        // next alarm. The kernel reads it while it takes the submission (IORING_OP_TIMEOUT, io_uring/timeout.c).
+        // SAFETY: the entry points to the time, which does not move, lives as long as the ring, and changes only with
+        // the next alarm. The kernel reads it while it takes the submission (IORING_OP_TIMEOUT, io_uring/timeout.c).
         unsafe { self.push(&entry.user_data(Token::Alarm.to_bits())) }
     }
 
@@ -425,7 +425,8 @@ impl Ring {
     /// Submits what is queued and waits for a completion, `timeout` (None: for ever) or a signal. With `gather`, where
     /// [`Features::min_wait`] is there, the first completion does not end the wait before that time.
     ///
-    /// `want` bounds what one call may bring: up to 33 datagrams for each (io_uring/poll.c, APOLL_MULTI_POLLED retries).
+    /// `want` bounds what one call may bring: up to 33 datagrams for each (io_uring/poll.c, APOLL_MULTI_POLLED
+    /// retries).
     pub(crate) fn wait(
         &mut self,
         want: usize,
@@ -488,7 +489,8 @@ impl Ring {
         }
     }
 
-    /// Takes the oldest completion off the queue. The buffer that it names belongs to the caller until it is given back.
+    /// Takes the oldest completion off the queue. The buffer that it names belongs to the caller until it is given
+    /// back.
     pub(crate) fn next_completion(&mut self) -> Option<Completion> {
         loop {
             let entry = self.uring().ok()?.completion().next()?;
@@ -527,8 +529,8 @@ impl Ring {
         unsafe { state?.complete(index, result, flags) }
     }
 
-    /// The datagram in a place that a completion named and that was not given back. `None` when the kernel wrote less than
-    /// what stands before a datagram.
+    /// The datagram in a place that a completion named and that was not given back. `None` when the kernel wrote less
+    /// than what stands before a datagram.
     pub(crate) fn datagram(
         &self,
         receiver: u16,
@@ -538,8 +540,8 @@ impl Ring {
         self.receiver(receiver)?.datagram(place, result_bytes)
     }
 
-    /// Gives a datagram's buffer back to the kernel, which gets it at the next [`commit`](Self::commit). A slot waits for
-    /// the next chain.
+    /// Gives a datagram's buffer back to the kernel, which gets it at the next [`commit`](Self::commit). A slot waits
+    /// for the next chain.
     pub(crate) fn give_back(&mut self, receiver: u16, buffer: u16) {
         if let Some(receiver) = self.receiver_mut(receiver) {
             receiver.give_back(buffer);
@@ -598,7 +600,8 @@ fn template_header() -> io::Result<Mapping> {
     template.msg_namelen = NAME_BYTES as _;
     template.msg_controllen = CONTROL_BYTES as _;
     let place = header.at(0, size_of::<libc::msghdr>());
-    // SAFETY: `at` has checked that the mapping has room for one msghdr; it is page-aligned, and nobody else knows it yet.
+    // SAFETY: `at` has checked that the mapping has room for one msghdr; it is page-aligned, and nobody else knows it
+    // yet.
     unsafe { place.cast::<libc::msghdr>().write(template) };
     Ok(header)
 }
@@ -627,8 +630,8 @@ impl AsFd for Ring {
     }
 }
 
-/// Cancels, reaps, closes the ring and frees the memory, in this order: a receive in flight may write into its buffer at
-/// any moment until its last completion, and closing the ring only begins to end it.
+/// Cancels, reaps, closes the ring and frees the memory, in this order: a receive in flight may write into its buffer
+/// at any moment until its last completion, and closing the ring only begins to end it.
 impl Drop for Ring {
     fn drop(&mut self) {
         if !self.home.is_here() {

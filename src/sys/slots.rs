@@ -160,8 +160,8 @@ impl Slots {
         }
         self.used_count = 0;
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-        // SAFETY: all headers are ours and prepared, now or earlier and not used since: each points to room in the mapping
-        // of the size it states. The mapping outlives the call, the kernel writes nothing after it.
+        // SAFETY: all headers are ours and prepared, now or earlier and not used since: each points to room in the
+        // mapping of the size it states. The mapping outlives the call, the kernel writes nothing after it.
         let filled = unsafe {
             libc::recvmmsg(
                 fd.as_raw_fd(),

@@ -119,8 +119,9 @@ pub(crate) fn option(
 ) -> io::Result<usize> {
     require_plain(level, name)?;
     let mut length = socklen(value.len());
-    // SAFETY: the pointer and `length` describe `value`, borrowed for the call, and any bytes are valid in it. The kernel
-    // writes nowhere else, because it counts this option in bytes and follows no pointer in it (`require_plain`).
+    // SAFETY: the pointer and `length` describe `value`, borrowed for the call, and any bytes are valid in it. The
+    // kernel writes nowhere else, because it counts this option in bytes and follows no pointer in it
+    // (`require_plain`).
     check(unsafe {
         libc::getsockopt(
             fd.as_raw_fd(),
@@ -141,8 +142,8 @@ pub(crate) fn set_option(
     value: &[u8],
 ) -> io::Result<()> {
     require_plain(level, name)?;
-    // SAFETY: the pointer and the length describe `value`, borrowed for the call. The kernel reads nothing else and writes
-    // nothing, because this option has no pointer in it (`require_plain`).
+    // SAFETY: the pointer and the length describe `value`, borrowed for the call. The kernel reads nothing else and
+    // writes nothing, because this option has no pointer in it (`require_plain`).
     check(unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
