@@ -68,7 +68,7 @@ pub struct Flow<'a> {
     pub reply: Option<Tuple>,
     /// The original tuple of the flow whose helper expected this one. Sent when the flow begins.
     pub master: Option<Tuple>,
-    /// Bits of [`status`](super::status).
+    /// Bits of [`status`].
     pub status: Option<u32>,
     /// The protocol's state, for TCP, SCTP and DCCP. When the flow ends it is the last state, which older kernels do
     /// not send.
@@ -234,7 +234,7 @@ impl<'a> Flow<'a> {
     /// What the flow's addresses are translated to. The tuples show it, because answers go to the translated source and
     /// come from the translated destination. None if nothing is translated, or if the message has no reply tuple.
     ///
-    /// The bits [`status::SRC_NAT`](super::status::SRC_NAT) and `DST_NAT` only say that a rule applied. The rule may
+    /// The bits [`status::SRC_NAT`] and `DST_NAT` only say that a rule applied. The rule may
     /// have chosen the same address.
     #[inline]
     pub fn nat(&self) -> Option<Nat> {

@@ -27,7 +27,7 @@ pub struct Tuple {
     pub src: IpAddr,
     /// Destination address.
     pub dst: IpAddr,
-    /// IP protocol number. [`protocol_name`](super::protocol_name) gives its name.
+    /// IP protocol number. [`protocol_name`] gives its name.
     pub protocol: u8,
     /// Ports, or what the protocol has in their place.
     pub layer4: Layer4,

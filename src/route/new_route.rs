@@ -267,7 +267,7 @@ impl NewHop {
         self
     }
 
-    /// The kernel assumes that the gateway is on the link ([`route_flags::ONLINK`](super::route_flags::ONLINK)).
+    /// The kernel assumes that the gateway is on the link ([`route_flags::ONLINK`]).
     pub fn onlink(mut self) -> Self {
         self.flags |= route_flags::ONLINK.to_le_bytes()[0];
         self
