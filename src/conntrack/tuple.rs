@@ -491,4 +491,21 @@ mod tests {
             (Some(read), Some(5))
         );
     }
+
+    #[test]
+    fn the_text_has_what_the_protocol_has() {
+        let ends = ("10.0.0.1".parse().unwrap(), "9.9.9.9".parse().unwrap());
+        let text = |protocol, layer4| Tuple::new(ends.0, ends.1, protocol, layer4).to_string();
+        let echo = Layer4::Icmp {
+            icmp_type: 8,
+            code: 0,
+            id: 77,
+        };
+        assert_eq!(
+            text(1, echo),
+            "icmp 10.0.0.1 -> 9.9.9.9 type 8 code 0 id 77"
+        );
+        assert_eq!(text(89, Layer4::None), "protocol 89 10.0.0.1 -> 9.9.9.9");
+        assert_eq!(Zone::new(5, ZoneDirection::Orig).to_string(), "5 orig");
+    }
 }
