@@ -235,7 +235,7 @@ impl Default for MirrorOptions {
 ///     }
 /// }
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(
     clippy::large_enum_variant,

@@ -134,7 +134,7 @@ impl Default for MirrorOptions {
 ///     }
 /// }
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(
     clippy::large_enum_variant,
     reason = "it is lent to a callback, and nearly all are routes"
