@@ -6,7 +6,8 @@ use nlring::{Content, MessageBuilder, Protocol, RecvFlags, Socket};
 
 /// Moves the calling thread, and the threads and programs that it starts from now on, into a new network namespace.
 ///
-/// Without root's rights it creates a user namespace too, which only a process of one thread can do: a bench, not a test.
+/// Without root's rights it also creates a user namespace. Only a process of one thread can do that: a bench can, a test
+/// cannot.
 ///
 /// # Panics
 ///
