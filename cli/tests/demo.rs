@@ -8,11 +8,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use common::{
-    Directory, END_LIMIT, Ended, NLRING, Run, await_that, best_of_3, is_real_root, own_namespace,
-    run, skip,
+    Directory, Ended, NLRING, Run, await_that, best_of_3, is_real_root, own_namespace, run, skip,
 };
 use nlring::{Protocol, RecvFlags, Socket};
 use serde_json::Value;
@@ -201,9 +199,7 @@ fn what_belongs_to_the_stream_is_refused_without_it() {
     }
 }
 
-const DEMO_LIMIT: Duration = Duration::from_secs(15);
-
-/// That it went well, but for a loss.
+/// Asserts that it went well, and that each event is received or counted as lost.
 fn assert_whole(demo: &Ended) {
     assert_eq!(demo.code, Some(0), "{demo:#?}");
     assert_eq!(demo.failures(), [""; 0]);
@@ -230,18 +226,16 @@ fn assert_whole(demo: &Ended) {
     assert!(demo.errors.contains("backend: ") && demo.errors.contains("CPU per event: "));
 }
 
-/// That it went well, and could have gone no better: a busy machine may make it lose.
-fn check(demo: &Ended) -> Result<(), String> {
-    assert_whole(demo);
-    if demo.summary("lost") > 0 || demo.took > DEMO_LIMIT {
-        return Err(format!("{demo:#?}"));
-    }
-    Ok(())
-}
-
 #[test]
 fn the_stream_has_all_that_it_makes() {
-    best_of_3(|| check(&Run::new("demo --events").run_to_end()));
+    assert_whole(&Run::new("demo --events").run_to_end());
+    if !is_real_root() {
+        return skip("a large receive buffer", "only root can have it");
+    }
+    // All 1000 events fit, so nothing is lost however busy the machine is.
+    let demo = Run::new("demo --events --recv-buffer 8MiB").run_to_end();
+    assert_whole(&demo);
+    assert_eq!(demo.summary("lost"), 0, "{demo:#?}");
 }
 
 #[test]
@@ -327,10 +321,11 @@ fn the_stream_ends_when_it_is_asked_to() {
         let demo = demo.end();
         demo.assert_good();
         assert!(demo.event_count() >= 10);
-        if demo.took > END_LIMIT {
-            return Err(format!("{demo:#?}"));
+        match demo.summary("created") {
+            0..1000 => Ok(()),
+            // The signal came after the end, because this test had to wait for a CPU for two seconds.
+            _ => Err(format!("{demo:#?}")),
         }
-        Ok(())
     });
 }
 

@@ -1,13 +1,13 @@
-//! Options of conntrack(8) and of ip-monitor(8) that nlring does not have: the error names what does the same.
+//! Options of conntrack(8) and ip-monitor(8) that nlring does not have. The error names what to use instead.
 
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// What is in place of some options.
+/// Some options, and what to use instead.
 type Advice = (&'static [&'static str], &'static str);
 
-/// Options of `conntrack` that choose flows, and a filter of jq(1) over the lines of `--json` that does the same.
+/// Options of `conntrack` that select flows, and the filter of jq(1) over the lines of `--json` that does the same.
 const FLOW_FILTERS: &[Advice] = &[
     (&["-p", "--proto", "--protonum"], r#".proto == "tcp""#),
     (
@@ -50,22 +50,22 @@ const FLOW_FILTERS: &[Advice] = &[
 const CONNTRACK: &[Advice] = &[
     (
         &["-E", "--event"],
-        "nlring conntrack follows events by itself: leave it out; -e expect follows expectations",
+        "nlring conntrack follows events without it: leave it out; -e expect follows expectations",
     ),
     (
         &["--event-mask"],
-        "-e chooses events, such as -e new,destroy",
+        "-e selects events, such as -e new,destroy",
     ),
     (
         &["-L", "--dump"],
-        "--snapshot --once lists the table, and --snapshot lists it and follows what happens",
+        "--snapshot --once lists the table; --snapshot lists it, then follows the events",
     ),
     (
         &[
             "-G", "--get", "-D", "--delete", "-I", "--create", "-A", "--add", "-U", "--update",
             "-F", "--flush",
         ],
-        "nlring looks up and changes no single flow: conntrack(8) does",
+        "nlring does not look up or change single flows: conntrack(8) does",
     ),
     (&["-C"], "nlring doctor shows how many flows there are"),
     (
@@ -74,7 +74,7 @@ const CONNTRACK: &[Advice] = &[
     ),
     (
         &["-z", "--zero"],
-        "nlring changes no counters: conntrack -L -z resets them; destroy events have a flow's own",
+        "nlring does not change counters: conntrack -L -z resets them; destroy events carry the counters of a flow",
     ),
     (
         &["-b", "--buffer-size"],
@@ -82,13 +82,13 @@ const CONNTRACK: &[Advice] = &[
     ),
     (
         &["--output-format", "--xml"],
-        "--json writes an object a line",
+        "--json writes one object per line",
     ),
 ];
 
 /// Values of `conntrack -o`.
 const FORMATS: &[Advice] = &[
-    (&["xml"], "--json writes an object a line"),
+    (&["xml"], "--json writes one object per line"),
     (
         &["save"],
         "conntrack -L -o save writes lines for conntrack --load-file",
@@ -104,26 +104,29 @@ const IP_MONITOR: &[Advice] = &[
         &["-t", "--timestamp", "--tshort"],
         "-o timestamp adds the time",
     ),
-    (&["-j"], "--json writes an object a line"),
-    (&["-d", "--details"], "--json has all that the kernel says"),
+    (&["-j"], "--json writes one object per line"),
+    (
+        &["-d", "--details"],
+        "--json has everything that the kernel reports",
+    ),
     (
         &["-n", "--netns", "--all-nsid"],
         "run it in that namespace: ip netns exec NAME nlring route",
     ),
 ];
 
-/// Options of `ip` that choose routes, as [`FLOW_FILTERS`].
+/// Options of `ip` that select routes, and the filter of jq(1) that does the same.
 const ROUTE_FILTERS: &[Advice] = &[
     (&["-4"], r#".family == "ipv4""#),
     (&["-6", "-f", "--family"], r#".family == "ipv6""#),
     (&["-M"], r#".family == "mpls""#),
 ];
 
-/// Adds to an error what does the same here, if the option or the value is one of a peer's.
+/// Adds to an error what to use instead, if conntrack(8) or ip-monitor(8) has the option or the value.
 pub fn advise(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let first = words.get(1).and_then(|word| word.to_str());
     let is_route = first == Some("route");
-    // Without a command, options are most likely those of conntrack.
+    // Options without a command are most likely those of conntrack.
     if !is_route && first.is_none_or(|word| word != "conntrack" && !word.starts_with('-')) {
         return error;
     }

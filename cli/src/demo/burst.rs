@@ -1,4 +1,4 @@
-//! The second part: a burst into a small receive buffer, and every loss counted.
+//! Part 2 of the tour: a burst into a small receive buffer, with every loss counted.
 
 use nlring::conntrack::{Flow, Group};
 use nlring::{Event, Protocol};
@@ -10,7 +10,7 @@ use super::follower::{Follower, Receiving, listen};
 use super::stage::Stage;
 use crate::outcome::Failure;
 
-/// The kernel grants twice as much, which has room for some dozens of events.
+/// The kernel grants twice this size, which holds a few dozen events.
 pub const SMALL_BUFFER_BYTES: usize = 16 << 10;
 /// How many connections begin and end.
 const CONNECTIONS: u16 = 1000;
@@ -34,7 +34,7 @@ pub fn show(stage: &mut Stage, how: Receiving) -> Result<(), Failure> {
     flows.remove_all(0..CONNECTIONS)?;
 
     let mut lines = ShownLines::default();
-    let counts = Follower::start(engine)?.take(EVENTS, |event| lines.take(event))?;
+    let counts = Follower::start(engine)?.receive(EVENTS, |event| lines.add(event))?;
     lines.show(stage)?;
     let (received, lost) = (counts.received, counts.lost);
     stage.check(
@@ -51,7 +51,7 @@ struct ShownLines {
 }
 
 impl ShownLines {
-    fn take(&mut self, event: &Event<'_>) {
+    fn add(&mut self, event: &Event<'_>) {
         match event {
             Event::Messages(_, list) => {
                 for flow in list.iter().filter_map(|message| Flow::decode(&message)) {

@@ -1,4 +1,4 @@
-//! The fourth part: what an event costs the receiver, beside a plain loop over recv(2), both measured now.
+//! Part 4 of the tour: the CPU time of an event, in nlring and in a plain loop over recv(2), both measured now.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::outcome::Failure;
 use crate::units::ratio;
 
 const RATE: u32 = 20_000;
-/// Each way is measured this often, in turns, for this long.
+/// How often each of the two is measured, and for how long.
 const REPEAT_COUNT: usize = 3;
 const TIME: Duration = Duration::from_millis(350);
 const WARMUP: Duration = Duration::from_millis(100);
@@ -19,7 +19,7 @@ pub fn show(stage: &mut Stage, how: Receiving) -> Result<(), Failure> {
     stage.part(
         "4. What an event costs",
         &format!(
-            "nlring and a plain loop over recv(2) take turns in receiving {RATE} events a second: this is the CPU time \
+            "nlring and a plain loop over recv(2) take turns in receiving {RATE} events per second. This is the CPU time \
              that the receiving thread needs."
         ),
     )?;
@@ -57,21 +57,21 @@ fn show_costs(stage: &mut Stage, [nlring, recv]: [Cost; 2]) -> Result<(), Failur
 fn line(name: &str, cost: &Cost) -> String {
     let micros = ratio(cost.cpu_ns_per_event, 1000);
     let events = cost.events_per_switch.clamp(1.0, 9999.0);
-    format!("{name:13} {micros:5.2} µs for each event, {events:4.0} events for each wake-up")
+    format!("{name:13} {micros:5.2} µs per event, {events:4.0} events per wake-up")
 }
 
-/// A busy machine can spoil a measurement as short as this; then that is said.
+/// Compares the two. A busy machine can spoil such a short measurement; the text says so then.
 fn comparison(nlring: &Cost, recv: &Cost) -> String {
     let times = ratio(recv.cpu_ns_per_event, nlring.cpu_ns_per_event);
     let gathers = nlring.events_per_switch > 2.0 * recv.events_per_switch;
     if times > 1.0 && gathers {
         format!(
-            "The loop takes {times:.1} times as much. Most of the cost is in waking up: under load nlring gathers events \
-             for up to 1 ms."
+            "The loop takes {times:.1} times as much. Waking up is most of the cost: under load nlring gathers events for \
+             up to 1 ms."
         )
     } else {
         format!(
-            "The loop takes {times:.1} times as much. The machine is too busy to measure this well: see nlring latency."
+            "The loop takes {times:.1} times as much. The machine is too busy to measure this well: try nlring latency."
         )
     }
 }

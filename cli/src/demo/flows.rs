@@ -1,4 +1,4 @@
-//! The connections of the tour: entries of the conntrack table, made and removed by requests. No packet is sent.
+//! The connections of the tour: entries of the conntrack table, which requests make and remove. No packet is sent.
 
 use std::net::Ipv4Addr;
 
@@ -23,12 +23,12 @@ impl Flows {
         &mut self.requests
     }
 
-    /// Makes an entry, which is one event.
+    /// Makes an entry, which causes one event.
     pub fn make(&mut self, flow: &NewFlow<'_>) -> Result<(), Failure> {
         Ok(self.requests.add(flow)?)
     }
 
-    /// Removes an entry, which is one event.
+    /// Removes an entry, which causes one event.
     pub fn remove(&mut self, key: &Key) -> Result<(), Failure> {
         if self.requests.delete(key, None)? {
             return Ok(());
@@ -50,7 +50,7 @@ impl Flows {
     }
 }
 
-/// A connection of this number's client to one server. The addresses are for tests (RFC 2544).
+/// The connection of a client, by its number, to one server. The addresses are reserved for tests (RFC 2544).
 fn numbered(number: u16) -> Key {
     let [high, low] = number.to_be_bytes();
     connection((Ipv4Addr::new(198, 18, high, low), 40_000))

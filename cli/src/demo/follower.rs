@@ -1,4 +1,4 @@
-//! Receives the tour's events, turn by turn, in the thread that makes them.
+//! Receives the events of the tour in the thread that makes them.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use nlring::{Backend, Engine, Event, Notice, Protocol, Running, Socket, SocketId
 use crate::args::CommonArguments;
 use crate::outcome::Failure;
 
-/// The kernel has queued an event before it acknowledges the request that caused it, so nothing is awaited for long.
+/// How long to wait for events. The kernel queues an event before it acknowledges the request that caused it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// After this time without an event, the engine has read the kernel's drop counter.
+/// After this time without an event, the engine reads the kernel's drop counter.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How to receive, as the options say.
+/// How to receive, from the options.
 #[derive(Clone, Copy)]
 pub struct Receiving {
     pub backend: Backend,
@@ -46,7 +46,7 @@ pub fn listen(
     Ok(builder.open()?)
 }
 
-/// What has come of the events that were made.
+/// How many events were received and lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub received: u64,
@@ -69,14 +69,18 @@ impl Follower {
         socket.ok_or_else(|| Failure::Other("the engine has lost a socket".to_owned()))
     }
 
-    /// The backend, and why that one.
+    /// The backend, and why the engine chose it.
     pub fn backend(&self) -> String {
         let (backend, reason) = (self.running.backend(), self.running.backend_reason());
         format!("{backend} ({reason})")
     }
 
-    /// Takes turns until `count` datagrams have come or are known to be lost, and until nothing more comes.
-    pub fn take(&mut self, count: u64, mut f: impl FnMut(&Event<'_>)) -> Result<Counts, Failure> {
+    /// Receives until `count` datagrams have come or are known to be lost, and until no more come.
+    pub fn receive(
+        &mut self,
+        count: u64,
+        mut f: impl FnMut(&Event<'_>),
+    ) -> Result<Counts, Failure> {
         let give_up_at = Instant::now() + PATIENCE;
         let mut counts = Counts::default();
         loop {

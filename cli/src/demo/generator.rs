@@ -1,4 +1,4 @@
-//! What the demo follows: conntrack entries and routes, made and removed by requests, each with its acknowledgement.
+//! Makes what the demo follows: conntrack entries and routes. Each request waits for its acknowledgement.
 
 use std::net::Ipv4Addr;
 use std::thread::sleep;
@@ -12,9 +12,9 @@ use crate::load::route::{loopback_up, over_loopback};
 use crate::outcome::Failure;
 
 const FLOW_COUNT: u16 = 400;
-/// One route comes with so many flows.
+/// How many flows come with one route.
 const FLOWS_PER_ROUTE: u16 = 4;
-/// Each is removed so many steps after it was made.
+/// How many steps after it was made each is removed.
 const LIFE: u16 = 40;
 /// The pause after each step. A step makes at most four events, and a receive buffer of 208 KiB holds about 160.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -25,12 +25,12 @@ pub struct Generator {
     routes: route::Requests,
 }
 
-/// What a generator has done.
+/// What a generator made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Generated {
-    /// Requests that the kernel acknowledged; each makes one event.
+    /// How many requests the kernel acknowledged. Each causes one event.
     pub event_count: u64,
-    /// False when it ended early.
+    /// False: it ended early.
     pub is_whole: bool,
 }
 
@@ -41,7 +41,7 @@ enum Doing {
 }
 
 impl Generator {
-    /// Opens the sockets to ask by, and brings the loopback device up, to have routes over it.
+    /// Opens the sockets for requests, and brings the loopback device up, so that routes can lead over it.
     pub fn open() -> Result<Self, Failure> {
         let mut routes = route::Requests::open()?;
         loopback_up(routes.requester())?;
@@ -51,7 +51,7 @@ impl Generator {
         })
     }
 
-    /// Makes and removes everything, unless `is_over` says to end early.
+    /// Makes and removes everything, or ends early once `is_over` returns true.
     pub fn run(mut self, is_over: impl Fn() -> bool) -> Result<Generated, Failure> {
         let mut made = Generated::default();
         for step in 0..FLOW_COUNT + LIFE {
@@ -70,7 +70,7 @@ impl Generator {
         Ok(made)
     }
 
-    /// One flow and, with every so many of them, one route. Returns how many events that made.
+    /// Makes or removes one flow and, with every [`FLOWS_PER_ROUTE`] flows, one route. Returns how many events that caused.
     fn step(&mut self, number: u16, doing: Doing) -> Result<u64, Failure> {
         self.flow(number, doing)?;
         if !number.is_multiple_of(FLOWS_PER_ROUTE) {

@@ -1,4 +1,4 @@
-//! The first part: a few events of each kind, each when it happens.
+//! Part 1 of the tour: a few events of each kind, shown when they happen.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::route::{RouteFormatter, text_format};
 
 /// Room for all events of this part.
 const RECV_BUFFER_BYTES: usize = 208 << 10;
-/// Between two events.
+/// The pause between two events.
 const PAUSE: Duration = Duration::from_millis(350);
 
 const CLIENT: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 10), 40_000);
@@ -49,7 +49,7 @@ struct Live {
 #[derive(Clone, Copy)]
 enum ShowAs {
     Text,
-    /// ShowAs text, then once more as JSON.
+    /// As text, then the same event as JSON.
     TextAndJson,
 }
 
@@ -87,8 +87,8 @@ impl Live {
         match self.flows.requests().add(&flow) {
             Ok(()) => {
                 stage.say(
-                    "Another one begins, which NAT passes on to 10.0.0.5: the second half of the line is what the \
-                     answers look like. Below, the same event as --json writes it:",
+                    "Another one begins, and NAT redirects it to 10.0.0.5: the second half of the line shows the addresses \
+                     of the answers. Below it is the same event as --json writes it:",
                 )?;
                 self.show_event(stage, ShowAs::TextAndJson)?;
                 self.flows.remove(&translated)?;
@@ -121,7 +121,7 @@ impl Live {
     fn show_event(&mut self, stage: &mut Stage, how: ShowAs) -> Result<(), Failure> {
         let (flow_socket, formatter) = (self.flow_socket, &self.formatter);
         let (mut text, mut json) = (Vec::new(), Vec::new());
-        self.follower.take(1, |event| {
+        self.follower.receive(1, |event| {
             let Event::Messages(socket, list) = event else {
                 return;
             };

@@ -1,4 +1,4 @@
-//! The third part: a mirror of the kernel's table that loses events, heals, and is compared with the kernel's.
+//! Part 3 of the tour: a mirror of the kernel's table loses events and heals, and is compared with the kernel's table.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,12 +16,12 @@ use super::follower::{Counts, Follower, Receiving, listen};
 use super::stage::Stage;
 use crate::outcome::Failure;
 
-/// The connections that are there at first, those that end in the burst, and those that begin in it.
+/// The numbers of the connections at first, of those that end in the burst, and of those that begin in it.
 const FIRST: std::ops::Range<u16> = 0..300;
 const ENDING: std::ops::Range<u16> = 100..200;
 const BEGINNING: std::ops::Range<u16> = 300..700;
 const BURST_EVENTS: u64 = 500;
-/// A dump of so small a table takes a millisecond.
+/// How long to wait until the mirror is right. A dump of this small table takes a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn show(stage: &mut Stage, how: Receiving) -> Result<(), Failure> {
@@ -43,10 +43,10 @@ struct Show {
     mirror: Mirror,
 }
 
-/// Entries, by what a change of them would show in.
+/// Entries by their key, with the values that a comparison looks at.
 type Entries = HashMap<Key, Kept>;
 
-/// Not the timeout, which runs down without events.
+/// The values of an entry, without its timeout, which runs down without events.
 #[derive(Debug, PartialEq, Eq)]
 struct Kept {
     reply: Option<Tuple>,
@@ -71,17 +71,17 @@ impl Show {
         })
     }
 
-    /// The mirror reads a table, and follows it.
+    /// The mirror reads the table, then follows it.
     fn fill(&mut self, stage: &mut Stage) -> Result<(), Failure> {
         self.sync()?;
         for number in FIRST {
             self.flows.make_all(number..number + 1)?;
-            self.take(1)?;
+            self.receive(1)?;
         }
         self.compare(stage, "The mirror follows")
     }
 
-    /// Most of what happens is lost.
+    /// A burst, of which most events are lost.
     fn burst(&mut self, stage: &mut Stage) -> Result<(), Failure> {
         stage.say(&format!(
             "A burst as above: {} connections end and {} begin.",
@@ -90,7 +90,7 @@ impl Show {
         ))?;
         self.flows.remove_all(ENDING)?;
         self.flows.make_all(BEGINNING)?;
-        let counts = self.take(BURST_EVENTS)?;
+        let counts = self.receive(BURST_EVENTS)?;
         let wrong = self.difference()?;
         stage.say(&format!(
             "{} events were lost, so the mirror is wrong now: it differs from the kernel's table in {wrong} entries.",
@@ -105,13 +105,13 @@ impl Show {
         self.compare(stage, "The mirror has healed")
     }
 
-    fn take(&mut self, count: u64) -> Result<Counts, Failure> {
+    fn receive(&mut self, count: u64) -> Result<Counts, Failure> {
         let mirror = &mut self.mirror;
         self.follower
-            .take(count, |event| mirror.feed(event, |_| ()))
+            .receive(count, |event| mirror.feed(event, |_| ()))
     }
 
-    /// Lets the mirror do its work until it is the kernel's table. Returns the lines that it writes about that.
+    /// Lets the mirror work until it equals the kernel's table. Returns the lines about that.
     fn sync(&mut self) -> Result<String, Failure> {
         let give_up_at = Instant::now() + PATIENCE;
         let mut lines = Vec::new();
@@ -128,7 +128,7 @@ impl Show {
             };
             self.mirror
                 .advance(self.follower.socket(self.socket)?, write)?;
-            self.take(0)?;
+            self.receive(0)?;
         }
         Ok(String::from_utf8_lossy(&lines).into_owned())
     }

@@ -1,4 +1,4 @@
-//! `nlring demo --events`: makes events in a namespace of its own, follows them as a collector does, and compares the
+//! `nlring demo --events`: makes events in a private network namespace, follows them as a collector does, and compares the
 //! counts.
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub fn run(arguments: &DemoArguments, console: &mut Console) -> Outcome {
     })
 }
 
-/// The generator, the sockets that hear it, and their lines.
+/// The generator, the sockets that receive its events, and the lines of these events.
 struct Demo {
     generator: Generator,
     engine: Engine,
@@ -114,7 +114,7 @@ fn compare(created: u64, received: u64, lost: u64) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Other(format!(
-        "{created} events were created, but {received} received and {lost} lost: these should be as many"
+        "{created} events were created, but {received} received and {lost} lost: these do not add up"
     )))
 }
 

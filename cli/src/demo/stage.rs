@@ -1,7 +1,7 @@
-//! Where the tour is shown: headings, sentences, lines of events and the results of checks, on standard output.
+//! Prints the tour on standard output: headings, sentences, lines of events and the results of checks.
 //!
-//! On a terminal the lines are folded to its width, what matters has a colour, and there are pauses to read in. A program
-//! that reads the output gets whole lines, without colour, at once.
+//! A terminal gets lines of its width, colours, and pauses to read in. A program that reads the output gets whole lines at
+//! once, without colour.
 
 use std::env;
 use std::fmt::Write as _;
@@ -14,13 +14,13 @@ use crate::outcome::Failure;
 use crate::write::fold::{fold, fold_json};
 use crate::write::sink::Sink;
 
-/// Wider lines are hard to read.
+/// The longest line; longer ones are hard to read.
 const MOST_COLUMNS: usize = 120;
-/// What a line of events begins with, and below it what was folded.
+/// The margins of a line of events and of its continuation.
 const EVENT_MARGIN: &str = "    ";
 const FOLDED_MARGIN: &str = "          ";
 
-/// How text is set off on a terminal (ECMA-48 SGR).
+/// How a terminal shows text (ECMA-48 SGR).
 #[derive(Clone, Copy)]
 pub enum Colour {
     Bold,
@@ -42,7 +42,7 @@ impl Colour {
     }
 }
 
-/// What an event's line begins with, and its colour.
+/// The first words of the lines of events, with their colours.
 const TAGS: [(&str, Colour); 6] = [
     ("[NEW]", Colour::Green),
     ("[UPDATE]", Colour::Cyan),
@@ -53,10 +53,10 @@ const TAGS: [(&str, Colour); 6] = [
 ];
 
 pub struct Stage {
-    /// How wide the terminal is. None: it is no terminal.
+    /// The width of the terminal. None: standard output is no terminal.
     columns: Option<usize>,
     is_coloured: bool,
-    /// The reader has gone; that is nothing wrong.
+    /// The reader of standard output has gone, which is no failure.
     is_closed: bool,
     failed_count: u32,
 }
@@ -77,7 +77,7 @@ impl Stage {
         }
     }
 
-    /// Whether nobody looks any more.
+    /// Whether the reader of standard output has gone.
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }
@@ -87,7 +87,7 @@ impl Stage {
         self.failed_count
     }
 
-    /// Begins a part: its heading, and what it is about.
+    /// Begins a part with its heading and what it is about.
     pub fn part(&mut self, heading: &str, text: &str) -> Result<(), Failure> {
         self.pause(Duration::from_millis(700));
         let heading = self.in_colour(heading, Colour::Bold);
@@ -95,7 +95,7 @@ impl Stage {
         self.say(text)
     }
 
-    /// A sentence.
+    /// Prints a paragraph.
     pub fn say(&mut self, text: &str) -> Result<(), Failure> {
         let mut lines = String::new();
         for line in self.folded(text, 0, fold) {
@@ -104,7 +104,7 @@ impl Stage {
         self.print(&lines)
     }
 
-    /// Lines of events as the collectors write them.
+    /// Prints lines of events, as the collectors write them.
     pub fn events(&mut self, text: &str) -> Result<(), Failure> {
         for line in text.lines() {
             self.folded_line(line, fold)?;
@@ -112,7 +112,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The same as JSON.
+    /// Prints events as JSON.
     pub fn json(&mut self, text: &str) -> Result<(), Failure> {
         for line in text.lines() {
             self.folded_line(line, fold_json)?;
@@ -143,18 +143,18 @@ impl Stage {
         self.print(&text)
     }
 
-    /// What it has all come to.
+    /// Prints the result of the tour.
     pub fn result(&mut self, text: &str, colour: Colour) -> Result<(), Failure> {
         let text = self.in_colour(text, colour);
         self.print(&format!("\n{text}\n"))
     }
 
-    /// A command to try, and what it does.
+    /// Prints a command to try, and what it does.
     pub fn example(&mut self, line: &str) -> Result<(), Failure> {
         self.print(&format!("    {line}\n"))
     }
 
-    /// The result of a check, with the numbers that show it.
+    /// Prints the result of a check, with the numbers that prove it.
     pub fn check(&mut self, is_good: bool, numbers: &str) -> Result<(), Failure> {
         let (word, colour) = if is_good {
             ("OK", Colour::Green)

@@ -1,4 +1,4 @@
-//! The tour: its parts, one after the other, and what it comes to.
+//! The tour: its parts in order, and their result.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn show(how: Receiving) -> Result<(), Failure> {
     end(&mut stage, how)
 }
 
-/// A private namespace's root may do all this, so a refusal means that the namespace is less than it seems.
+/// Root of a private namespace may do all this. A refusal means that this namespace has restrictions.
 fn explain(failure: Failure) -> Failure {
     match failure {
         Failure::Denied(text) => namespace::forbidden("demo", &text),
@@ -44,8 +44,8 @@ fn begin(stage: &mut Stage) -> Result<(), Failure> {
     let kernel = rustix::system::uname();
     stage.say(&format!(
         "nlring receives what the Linux kernel reports about connections and routes, and knows exactly what was lost. \
-         This tour takes about 8 seconds. Its events are real ones of this kernel ({}), made in a private network \
-         namespace: nothing of this machine is changed.",
+         This tour takes about 8 seconds. Its events are real events of this kernel ({}), made in a private network \
+         namespace: nothing on this machine changes.",
         kernel.release().to_string_lossy()
     ))
 }
@@ -61,7 +61,7 @@ fn end(stage: &mut Stage, how: Receiving) -> Result<(), Failure> {
     stage.say(&format!("Received with the backend {backend}."))?;
     stage.say("What to try next:")?;
     for line in [
-        "nlring doctor            what stands in the way of receiving events here",
+        "nlring doctor            whether events can be received here",
         "sudo nlring conntrack    follow this machine's connections",
         "nlring route             follow this machine's routes",
         "nlring --help            the other commands",
@@ -73,7 +73,7 @@ fn end(stage: &mut Stage, how: Receiving) -> Result<(), Failure> {
         .map_err(|text| Failure::Other(format!("demo: {text} See above.")))
 }
 
-/// What the checks have come to.
+/// The result of all checks.
 fn verdict(failed_count: u32) -> Result<String, String> {
     match failed_count {
         0 => Ok("All checks are OK.".to_owned()),
