@@ -123,7 +123,7 @@
 //!   of nanoseconds since 1970 whose names end in `_ns` (`start_ns`, `stop_ns`, `observed_start_ns`, `event_ns`). Kinds
 //!   and families are words (`"new"`, `"ipv4"`), addresses and the kernel's names are text, labels, hops and metrics
 //!   are lists, and what is absent is null.
-//! - `tokio`: the module [`stream`](crate::stream), a stream of owned items for async programs.
+//! - `tokio`: the module `stream`, a stream of owned items for async programs.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("nlring builds for Linux only, because no other system has netlink");

@@ -16,7 +16,7 @@ use crate::message::{Datagram, Message, MessageList};
 /// }
 /// ```
 pub struct OwnedList {
-    /// Each datagram behind a [`Head`].
+    /// Each datagram behind a `Head`.
     bytes: Vec<u8>,
     datagram_count: usize,
     message_count: usize,

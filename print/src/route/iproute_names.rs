@@ -10,7 +10,7 @@ use crate::text::escaped;
 
 /// The names of tables, protocols, scopes, realms and types of service: iproute2's own and those of its configuration.
 ///
-/// They are kept [escaped](escaped), as they are written.
+/// They are kept [escaped], as they are written.
 #[derive(Debug)]
 pub struct IprouteNames {
     pub(super) tables: HashMap<u32, String>,
