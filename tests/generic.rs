@@ -49,7 +49,8 @@ fn a_dump_has_each_family_as_a_lookup_has_it() {
         .filter_map(|line| line.strip_prefix("Name: "))
         .collect();
     let mut ours: Vec<_> = families.iter().map(|family| &family.name[..]).collect();
-    (names.sort_unstable(), ours.sort_unstable());
+    names.sort_unstable();
+    ours.sort_unstable();
     assert_eq!(ours, names);
 }
 

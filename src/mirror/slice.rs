@@ -94,7 +94,10 @@ mod tests {
 
     #[test]
     fn a_slice_is_over_when_its_time_is_and_stays_so() {
-        let mut over = Slice::new(Instant::now() - LENGTH);
+        let begun = Instant::now()
+            .checked_sub(LENGTH)
+            .expect("a clock that ran longer");
+        let mut over = Slice::new(begun);
         let looks: Vec<_> = (0..2 * STEPS_PER_LOOK).map(|_| over.is_over()).collect();
         let is_over_count = looks.iter().filter(|is_over| **is_over).count();
         assert_eq!(is_over_count, 2, "the clock is read twice");

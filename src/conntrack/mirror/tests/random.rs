@@ -219,7 +219,7 @@ impl Mirrored {
     fn merge(&mut self, random: &mut Random) {
         let listener = &mut self.listener;
         let is_done = self.follower.merge(&mut some_steps(random), &mut |change| {
-            listener.hear(&change)
+            listener.hear(&change);
         });
         if is_done {
             self.is_synced = true;
