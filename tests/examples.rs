@@ -1,6 +1,6 @@
 //! Each program of `examples/` runs, and prints what it should after an event.
 //!
-//! `cargo test` builds the examples beside the tests. One that is not there is skipped.
+//! `scripts/test` builds the examples beside the tests. One that is not there is skipped.
 
 mod common;
 
