@@ -149,17 +149,28 @@ fn mirror_prints_a_table_until_it_is_killed() {
     });
 }
 
+/// The number in the last line, `N route events in all`.
+fn route_event_count(printed: &str) -> u64 {
+    let last = printed.lines().last();
+    let count = last.and_then(|line| line.strip_suffix(" route events in all"));
+    count.and_then(|count| count.parse().ok()).expect("a count")
+}
+
 #[test]
 fn tokio_counts_routes() {
     run_or_skip("tokio", || {
         own_namespace();
         let printed = run_with_events("tokio", "1", make_route);
-        let count = printed
-            .lines()
-            .last()
-            .and_then(|line| line.strip_suffix(" route events in all"));
-        let count: u64 = count.and_then(|count| count.parse().ok()).expect("a count");
-        assert!(count > 0, "{printed}");
+        assert!(route_event_count(&printed) > 0, "{printed}");
+    });
+}
+
+#[test]
+fn stream_counts_routes() {
+    run_or_skip("stream", || {
+        own_namespace();
+        let printed = run_with_events("stream", "1", make_route);
+        assert!(route_event_count(&printed) > 0, "{printed}");
     });
 }
 
