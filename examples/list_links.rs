@@ -1,6 +1,6 @@
 //! Lists the network devices: `cargo run --example list_links`.
 //!
-//! A request and its answer, with a `Socket` alone: no engine, no ring. Needs no privileges.
+//! It sends a request and reads the answer with a `Socket` alone: no engine, no ring. Needs no privileges.
 
 use std::error::Error;
 use std::io;
@@ -52,7 +52,7 @@ fn dump(
             },
         };
         for message in list.iter().filter(|message| message.is_sequence(sequence)) {
-            // A device came or went meanwhile, so some may be missing or there twice.
+            // A device came or went during the dump, so some may be missing or listed twice.
             is_whole &= message.flags() & flags::DUMP_INTR == 0;
             match message.content() {
                 Content::Done { errno: 0 } => return Ok(is_whole.then_some(links)),

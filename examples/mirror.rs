@@ -18,12 +18,12 @@ fn main() -> Result<()> {
     let id = engine.add(socket)?;
     let mut running = engine.start()?;
     let mut mirror = Mirror::new(MirrorOptions::new());
-    let mut tell_at = Instant::now() + Duration::from_secs(1);
+    let mut print_at = Instant::now() + Duration::from_secs(1);
     loop {
-        // Wait until the mirror has something to do, at most. While it reads a dump, that is at once.
+        // Wait no longer than until the mirror has something to do. While it reads a dump, that is at once.
         let next = mirror
             .due(Instant::now())
-            .map_or(tell_at, |due| due.min(tell_at));
+            .map_or(print_at, |due| due.min(print_at));
         let timeout = next.saturating_duration_since(Instant::now());
         let _ = running.poll(Some(timeout), |event, _| {
             mirror.feed(&event, note);
@@ -32,9 +32,9 @@ fn main() -> Result<()> {
         if let Some(socket) = running.socket(id) {
             mirror.advance(socket, note)?;
         }
-        if Instant::now() >= tell_at {
-            tell_at += Duration::from_secs(1);
-            tell(&mirror);
+        if Instant::now() >= print_at {
+            print_at += Duration::from_secs(1);
+            print_states(&mirror);
         }
     }
 }
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
 /// recoveries from losses.
 #[expect(
     clippy::large_types_passed_by_value,
-    reason = "that is how it is handed out"
+    reason = "the mirror hands changes out by value"
 )]
 fn note(change: Change<'_>) {
     if let Change::Resynced(resync) = change {
@@ -51,7 +51,7 @@ fn note(change: Change<'_>) {
     }
 }
 
-fn tell(mirror: &Mirror) {
+fn print_states(mirror: &Mirror) {
     let mut counts = BTreeMap::<&str, u64>::new();
     for flow in mirror.iter() {
         let state = flow.state.and_then(ProtocolState::name);

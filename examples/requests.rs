@@ -1,4 +1,4 @@
-//! Asks the kernel which way packets to an address go, and as root which flows to it there are.
+//! Asks the kernel which route packets to an address take and, as root, which flows to it exist.
 //!
 //! `cargo run --example requests -- 192.0.2.1`
 
@@ -11,7 +11,7 @@ use nlring::{ErrorKind, Family, route};
 fn main() -> ExitCode {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1".to_owned());
     let Ok(address) = address.parse() else {
-        eprintln!("{address} is no address");
+        eprintln!("{address} is not an address");
         return ExitCode::FAILURE;
     };
     match show_way(address).and_then(|()| show_flows(address)) {

@@ -1,6 +1,6 @@
 //! A stream of owned items in a task: `cargo run --release --features tokio --example stream -- [SECONDS]`.
 //!
-//! Counts route events in a task of tokio's multi-threaded runtime. Needs no capability.
+//! Counts route events in a task of tokio's multi-threaded runtime. Needs no privileges.
 
 use std::error::Error;
 use std::time::Duration;

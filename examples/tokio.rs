@@ -1,8 +1,8 @@
 //! An engine among the tasks of tokio: `cargo run --example tokio -- [SECONDS]`.
 //!
 //! Counts route events, and prints every second how many there were. Needs no privileges. A started engine stays on
-//! its thread, so this runtime has one thread. In a runtime with several, run the engine on a thread of its own, and
-//! send what it finds over a channel.
+//! its thread, so this runtime has one thread. In a runtime with several threads, run the engine on a thread of
+//! its own and send its results over a channel, as `stream.rs` does.
 
 use std::error::Error;
 use std::io;

@@ -44,7 +44,7 @@ pub(crate) struct Explanation {
     pub offset_bytes: Option<u32>,
 }
 
-/// The kinds of [`Error`] that a program may want to tell apart.
+/// The kinds of [`Error`] that a program may want to distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -67,7 +67,7 @@ pub enum ErrorKind {
     Unsupported,
     /// An argument is out of range or does not fit the others.
     InvalidInput,
-    /// The engine has no socket with this id, or no longer.
+    /// The engine has no socket with this id, or no longer has it.
     NoSuchSocket,
     /// The kernel did not reply in time.
     TimedOut,
@@ -76,7 +76,7 @@ pub enum ErrorKind {
     /// The engine was built before this process was forked (fork(2), daemon(3)). It keeps running in the parent only;
     /// build another engine in the child.
     Forked,
-    /// One entry of a dump is larger than the buffer that the kernel dumps into (32 KiB), so the dump cannot go on.
+    /// One entry of a dump is larger than the buffer that the kernel dumps into (32 KiB), so the dump cannot continue.
     /// When the kernel is short of memory it uses a buffer of 4 KiB, and the same dump works later.
     EntryTooLarge,
     /// A [`StopHandle`](crate::StopHandle) ended the wait.

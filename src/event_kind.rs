@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What a message says about a flow, an expectation, a route, a device or an address of one.
 ///
-/// The kernel sends events in multicast groups, and entries to those who ask for them. Each decoded message has a kind,
+/// The kernel sends events to multicast groups, and entries in answer to requests. Each decoded message has a kind,
 /// so one callback can read both.
 ///
 /// ```

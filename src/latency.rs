@@ -1,20 +1,20 @@
-//! Latencies in a histogram: from when an event happened to when the program has it.
+//! A histogram of latencies: the time from an event to its arrival in the program.
 
 use std::fmt;
 use std::io::{self, Write};
 
 use hdrhistogram::Histogram;
 
-/// To how many digits values are kept.
+/// The number of significant digits that the histogram keeps.
 const DIGITS: u8 = 3;
-/// What HdrHistogram's own tools write with: steps in each half of the distance to 100 %.
+/// The number of steps in each half of the distance to 100 %, as HdrHistogram's own tools have it.
 const STEPS_PER_HALF_DISTANCE: u32 = 5;
 
-/// Records latencies in nanoseconds: 0.1 % exact up to an hour, in some 300 KiB whatever their number.
+/// Records latencies in nanoseconds, to 0.1 % and up to an hour. It takes about 300 KiB, however many it records.
 ///
-/// Recording allocates nothing and never fails: what is too long counts as the longest, and what ends before it began,
-/// as when a clock was set meanwhile, is counted apart. Record into one recorder a thread, and
-/// [`merge`](Self::merge) them.
+/// Recording allocates nothing and never fails. A latency of more than an hour counts as an hour. A negative latency,
+/// for example because the clock was set, is counted and not recorded. With several threads, give each a recorder of its
+/// own and [`merge`](Self::merge) them.
 ///
 /// # Example
 ///
@@ -42,10 +42,10 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// The longest latency that is recorded as it is: an hour.
+    /// The longest latency that is recorded as it is: one hour.
     pub const MAX_NS: u64 = 3_600_000_000_000;
 
-    /// An empty recorder. It allocates all that it will ever need.
+    /// An empty recorder. It allocates all its memory here.
     pub fn new() -> Self {
         let Ok(histogram) = Histogram::new_with_bounds(1, Self::MAX_NS, DIGITS) else {
             unreachable!("these are bounds and digits that a histogram may have")
@@ -57,7 +57,7 @@ impl Recorder {
         }
     }
 
-    /// Records a latency. More than [`MAX_NS`](Self::MAX_NS) counts as that, and as too long.
+    /// Records a latency. One above [`MAX_NS`](Self::MAX_NS) is recorded as `MAX_NS`, and counted as too long.
     #[inline]
     pub fn record_ns(&mut self, latency_ns: u64) {
         self.too_long_count += u64::from(latency_ns > Self::MAX_NS);
@@ -65,7 +65,7 @@ impl Recorder {
             .saturating_record(latency_ns.min(Self::MAX_NS));
     }
 
-    /// Records the time between two readings of one clock. One that is negative is counted and not recorded.
+    /// Records the time between two readings of one clock. A negative time is counted and not recorded.
     #[inline]
     pub fn record_between(&mut self, from_ns: u64, until_ns: u64) {
         match until_ns.checked_sub(from_ns) {
@@ -74,49 +74,49 @@ impl Recorder {
         }
     }
 
-    /// Adds what another has recorded.
+    /// Adds the latencies of another recorder.
     pub fn merge(&mut self, other: &Self) {
-        self.histogram += &other.histogram; // of the same bounds, so nothing is left out
+        self.histogram += &other.histogram; // both have the same bounds, so nothing is left out
         self.negative_count += other.negative_count;
         self.too_long_count += other.too_long_count;
     }
 
-    /// How many latencies were recorded, those that were too long included.
+    /// How many latencies were recorded, including those that were too long.
     pub fn count(&self) -> u64 {
         self.histogram.len()
     }
 
-    /// How many ended before they began, and are not among the recorded.
+    /// How many latencies were negative, and therefore not recorded.
     pub fn negative_count(&self) -> u64 {
         self.negative_count
     }
 
-    /// How many were longer than [`MAX_NS`](Self::MAX_NS).
+    /// How many latencies were longer than [`MAX_NS`](Self::MAX_NS).
     pub fn too_long_count(&self) -> u64 {
         self.too_long_count
     }
 
-    /// The latency that this percentage of the records, from 0 to 100, did not exceed. 0 when nothing was recorded.
+    /// The latency that this percentage of the recorded ones, from 0 to 100, did not exceed. 0 if there are none.
     pub fn percentile_ns(&self, percentile: f64) -> u64 {
         self.histogram.value_at_quantile(percentile / 100.0)
     }
 
-    /// The longest. 0 when nothing was recorded.
+    /// The longest latency. 0 if nothing was recorded.
     pub fn max_ns(&self) -> u64 {
         self.histogram.max()
     }
 
-    /// The arithmetic mean; percentiles say more. 0 when nothing was recorded.
+    /// The arithmetic mean. Percentiles say more. 0 if nothing was recorded.
     pub fn mean_ns(&self) -> f64 {
         self.histogram.mean()
     }
 
-    /// Writes the distribution in the format of HdrHistogram's `outputPercentileDistribution`, in microseconds: what
+    /// Writes the distribution in the format of HdrHistogram's `outputPercentileDistribution`, in microseconds, which
     /// its plotters read.
     ///
     /// # Errors
     ///
-    /// The writer's.
+    /// Those of the writer.
     pub fn write_percentiles(&self, mut to: impl Write) -> io::Result<()> {
         writeln!(
             to,

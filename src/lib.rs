@@ -43,7 +43,7 @@
 //! | send other requests | [`Requester`], [`Batch`] |
 //! | use a socket without an engine | [`Socket`], [`MessageBuilder`] |
 //!
-//! # The way of a datagram
+//! # The path of a datagram
 //!
 //! 1. The kernel sends an event to a multicast group: it puts a datagram into the receive queue of each socket in the
 //!    group. If a queue is full, it raises the drop counter of that socket instead.

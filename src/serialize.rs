@@ -1,4 +1,4 @@
-//! How decoded values are serialized, where serde's own way would not do.
+//! How decoded values are serialized, where serde's derive does not suffice.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ impl Serialize for Family {
     }
 }
 
-/// A name of the kernel's as text. Bytes that are no UTF-8 become U+FFFD.
+/// A name from the kernel as text. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn name<S: Serializer>(name: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
     name.map(String::from_utf8_lossy).serialize(serializer)
 }

@@ -1,4 +1,4 @@
-//! How a command ends: well, or with failures that say why not.
+//! How a command ends: in success, or with failures that say why not.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -24,7 +24,7 @@ pub enum End {
 /// What a command returns. Only `nlring_cli::run` prints failures.
 pub type Outcome = Result<ExitCode, Failures>;
 
-/// The failures of a command, of which there is at least one.
+/// The failures of a command. There is at least one.
 #[derive(Debug)]
 pub struct Failures {
     first: Failure,
@@ -49,7 +49,7 @@ impl Failures {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// That of the first failure.
+    /// The exit code of the first failure.
     pub fn exit_code(&self) -> ExitCode {
         self.first.exit_code()
     }

@@ -129,7 +129,7 @@ impl fmt::Display for Rough {
 }
 
 /// The quotient of two counts, for people; 0 if `by` is 0.
-#[allow(clippy::cast_precision_loss)] // beyond 2^53 no reader sees the difference
+#[allow(clippy::cast_precision_loss)] // beyond 2^53 the error is invisible
 pub fn ratio(count: u64, by: u64) -> f64 {
     if by == 0 {
         0.0

@@ -310,7 +310,7 @@ fn assert_is_documented(stats: &Value) {
     let manual = include_str!("../../docs/json.md");
     let rows = manual
         .lines()
-        .skip_while(|line| !line.starts_with("## What a run came to"))
+        .skip_while(|line| !line.starts_with("## The summary of a run"))
         .skip(1)
         .take_while(|line| !line.starts_with("## "))
         .filter(|line| line.starts_with("| `"));

@@ -179,7 +179,7 @@ mod tests {
                 let (line, object) = match (Gap::of(&event), &event) {
                     (Some(gap), _) => written(&gap),
                     (None, Event::Messages(..)) => ("message\n".to_owned(), Value::Null),
-                    (None, _) => return ControlFlow::Continue(()), // that the only buffer is in use
+                    (None, _) => return ControlFlow::Continue(()), // a notice that the only buffer is in use
                 };
                 lines.push(line);
                 objects.push(object);

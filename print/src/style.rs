@@ -48,7 +48,7 @@ impl Style {
         }
     }
 
-    /// Appends the line of a resync, which says that a mirror's table is the kernel's again, and a newline.
+    /// Appends the line of a resync, which says that a mirror's table equals the kernel's again, and a newline.
     pub fn write_resync(self, out: &mut Vec<u8>, resync: &Resync) {
         match self {
             Self::Text => resync::write_text(out, resync),

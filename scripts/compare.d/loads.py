@@ -25,7 +25,7 @@ class Load:
 
     @property
     def is_asked_for(self):
-        """Whether requests make the events: for each of those conntrack -E looks up the requesting program in /proc."""
+        """Whether requests make the events. conntrack -E looks up the requesting program of each such event in /proc."""
         return self.receivers == CONNTRACK and self.flood is not None
 
 

@@ -25,7 +25,7 @@ def await_that(what, condition):
     deadline = time.monotonic() + LIMIT_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise Failure(f"waited {LIMIT_SECONDS} s in vain until {what}")
+            raise Failure(f"not within {LIMIT_SECONDS} s: {what}")
         time.sleep(0.005)
 
 
@@ -75,7 +75,7 @@ class Process:
         await_that(what, is_so)
 
     def await_idle(self, what, seconds, condition=lambda: True):
-        """Waits until the condition held for this many seconds while the process had next to nothing to do."""
+        """Waits until the condition held for this many seconds while the process was nearly idle."""
         def is_idle():
             began, used = time.monotonic(), self.cpu_seconds()
             while time.monotonic() - began < seconds:

@@ -15,7 +15,7 @@ SETTLED_SECONDS = 180
 
 class Collector:
     def __init__(self, start, binary, directory, name, arguments):
-        """`start` starts a program where the collector shall run: in a host, or in this process's namespace."""
+        """`start` starts a program where the collector must run: in a host, or in this process's namespace."""
         self.name = name
         self.output, self.stats, self.table = (directory / f"{name}.{kind}" for kind in ("out", "stats", "table"))
         self.has_table = "--mirror" in arguments or "--snapshot" in arguments
@@ -74,7 +74,7 @@ class Collector:
 
         The limit `seconds` counts from its last loss, because many flows that expire at once can overrun it although nothing
         else happens. What differs at first, or after such a loss, must be right in a later comparison. What differs only
-        later has changed meanwhile, like a flow that expired. What changes while the two are read may be in either state.
+        later has changed since, like a flow that expired. What changes while the two are read may be in either state.
         """
         begun = time.monotonic()
         missing, extra, dropped = set(), set(), None

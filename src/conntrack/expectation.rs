@@ -37,7 +37,7 @@ use crate::message::{Attribute, Message};
 ///     .finish()?;
 ///
 /// let list = MessageList::new(&bytes);
-/// let expected = list.iter().find_map(|message| Expectation::decode(&message)).expect("it is one");
+/// let expected = list.iter().find_map(|message| Expectation::decode(&message)).expect("an expectation");
 /// assert_eq!(expected.kind, EventKind::New);
 /// assert_eq!(expected.tuple.ports(), Some((0, 40_000)));
 /// assert_eq!(expected.helper, Some(&b"ftp"[..]));
@@ -54,9 +54,9 @@ pub struct Expectation<'a> {
     pub port_id: u32,
     /// Address family: 2 (`AF_INET`) or 10 (`AF_INET6`).
     pub family: Family,
-    /// The original tuple of the expected connection. Only the bits that `mask` has count.
+    /// The original tuple of the expected connection. Only the bits that are set in `mask` count.
     pub tuple: Tuple,
-    /// Which bits of `tuple` the connection must have. A source port of 0 here means any source port.
+    /// Which bits of `tuple` the connection must match. A source port of 0 here means any source port.
     pub mask: Option<Tuple>,
     /// The original tuple of the flow that the expectation belongs to.
     pub master: Option<Tuple>,
@@ -75,7 +75,7 @@ pub struct Expectation<'a> {
     pub flags: Option<u32>,
     /// A number that the helper gives to this kind of expectation.
     pub class: Option<u32>,
-    /// The name of the kernel's function for the connection when it comes, such as `nat-follow-master`.
+    /// The name of the function that the kernel calls when the connection comes, such as `nat-follow-master`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub function: Option<&'a [u8]>,
 }

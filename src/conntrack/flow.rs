@@ -309,7 +309,7 @@ impl<'a> Flow<'a> {
         tuple
     }
 
-    /// Stores any attribute but the flow's two tuples.
+    /// Stores an attribute other than the flow's two tuples.
     #[inline]
     fn set(&mut self, attribute: Attribute<'a>) {
         match attribute.attribute_type() {
@@ -350,8 +350,8 @@ impl<'a> Flow<'a> {
     }
 }
 
-/// The numbers of the bits that are set. The kernel's bitmap is of longs; as libnetfilter_conntrack does, this reads it
-/// in words of 32 bits.
+/// The numbers of the bits that are set. The kernel's bitmap consists of longs. Like libnetfilter_conntrack, this reads
+/// it in words of 32 bits.
 fn label_bits(labels: &[u8]) -> impl Iterator<Item = u32> {
     let (words, _) = labels.as_chunks::<4>();
     let words = words.iter().map(|word| u32::from_ne_bytes(*word));

@@ -27,8 +27,7 @@ impl Identity {
         }
     }
 
-    /// The key by which the kernel finds the flow. Of two flows with one original tuple, it finds the loser by its reply tuple
-    /// only.
+    /// The key with which the kernel finds the flow. It finds the loser of a NAT race by the reply tuple only.
     pub(super) fn question(&self) -> Key {
         let zone_of_reply = |Zone { id, direction }| match direction {
             ZoneDirection::Both | ZoneDirection::Reply => Some(Zone::new(id, ZoneDirection::Both)),
@@ -48,7 +47,7 @@ impl Identity {
         self.state(hasher).finish()
     }
 
-    /// The hash of the identity and the id: of one lifetime, unless the kernel uses the id again.
+    /// The hash of the identity and the id. Together they identify one lifetime, unless the kernel uses the id again.
     #[inline]
     pub(super) fn hash_with_id(&self, hasher: &RandomState, id: Option<u32>) -> u64 {
         let mut state = self.state(hasher);

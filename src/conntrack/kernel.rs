@@ -1,6 +1,6 @@
 //! The kernel's numbers for conntrack, each once.
 //!
-//! Those that a user of this library needs are public and stand in [`conntrack`](super). All are from Linux v6.18,
+//! Those that a user of this library needs are public in [`conntrack`](super). All are from Linux v6.18,
 //! `include/uapi/linux/netfilter/`.
 
 /// Types of conntrack's messages ([`Message::message_type`](crate::Message::message_type)): the netfilter subsystem in

@@ -32,7 +32,7 @@ use super::flow::Flow;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedFlow {
-    /// Without its borrowed parts.
+    /// The flow without its borrowed parts.
     flow: Flow<'static>,
     secctx: Option<Box<[u8]>>,
     labels: Option<Box<[u8]>>,
@@ -77,7 +77,7 @@ impl From<Flow<'_>> for OwnedFlow {
     }
 }
 
-/// As the flow.
+/// Serializes like [`Flow`].
 #[cfg(feature = "serde")]
 impl serde::Serialize for OwnedFlow {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

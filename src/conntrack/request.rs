@@ -45,7 +45,7 @@ pub struct Requests {
 
 /// Which flows a dump returns or a flush removes: all flows that have everything that is asked for.
 ///
-/// The kernel picks the flows. A dump leaves out by itself what an older kernel sends too much.
+/// The kernel picks the flows. An older kernel may send more than was asked for; [`Requests::dump`] leaves that out.
 ///
 /// ```
 /// use nlring::Family;
@@ -145,7 +145,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::open`].
+    /// Those of [`Requester::open`].
     pub fn open() -> Result<Self> {
         Ok(Self {
             requester: Requester::open(Protocol::NETFILTER)?,
@@ -158,11 +158,11 @@ impl Requests {
     }
 
     /// Dumps the flows: calls `take` with each, which adds it to the items. The kernel does not report whether changes
-    /// interrupted the dump, so flows that begin or end meanwhile may be among the items or not.
+    /// interrupted the dump, so flows that begin or end during the dump may be among the items or not.
     ///
     /// # Errors
     ///
-    /// As [`Requester::dump`].
+    /// Those of [`Requester::dump`].
     pub fn dump<T: Default>(
         &mut self,
         filter: &DumpFilter,
@@ -199,7 +199,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::send`]. A refusal by the kernel is an error of the first reply.
+    /// Those of [`Requester::send`]. A refusal by the kernel is an error of the first reply.
     pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
         let requester = &mut self.requester;
         requester.send(message_type::CT_GET, flags::DUMP, |message| {
@@ -211,7 +211,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`].
+    /// Those of [`Requester::ask`].
     pub fn get<T>(&mut self, key: &Key, f: impl FnOnce(&Flow<'_>) -> T) -> Result<Option<T>> {
         let (mut f, mut found) = (Some(f), None);
         self.get_many(std::slice::from_ref(key), |_, flow| {
@@ -225,7 +225,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`], for the first lookup that failed. `f` is not called for lookups that fail.
+    /// Those of [`Requester::ask`], for the first lookup that failed. `f` is not called for lookups that fail.
     pub fn get_many(
         &mut self,
         keys: &[Key],
@@ -267,7 +267,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`]: `EEXIST` if a flow has one of its tuples, `ENOMEM` if the table is full, `EOPNOTSUPP` for
+    /// Those of [`Requester::ask`]: `EEXIST` if a flow has one of its tuples, `ENOMEM` if the table is full, `EOPNOTSUPP` for
     /// a helper that the kernel does not have.
     pub fn add(&mut self, flow: &NewFlow<'_>) -> Result<()> {
         let flags = flags::CREATE | flags::EXCL;
@@ -281,7 +281,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`]. The methods of [`FlowChange`] name what the kernel refuses.
+    /// Those of [`Requester::ask`]. The methods of [`FlowChange`] name what the kernel refuses.
     pub fn update(&mut self, key: &Key, change: &FlowChange<'_>) -> Result<bool> {
         let asked = self.requester.ask(message_type::CT_NEW, 0, |message| {
             change.put(key.put(message))
@@ -293,7 +293,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`].
+    /// Those of [`Requester::ask`].
     pub fn delete(&mut self, key: &Key, id: Option<u32>) -> Result<bool> {
         let asked = self.requester.ask(message_type::CT_DELETE, 0, |message| {
             put_deletion(message, key, id)
@@ -310,7 +310,7 @@ impl Requests {
     /// # Errors
     ///
     /// - [`ErrorKind::Unsupported`]: this kernel does not pick by status or zone, and nothing was removed;
-    /// - otherwise as [`Requester::ask`].
+    /// - otherwise those of [`Requester::ask`].
     pub fn flush(&mut self, filter: &DumpFilter) -> Result<()> {
         const OPERATION: &str = "flush conntrack entries";
         let is_obeyed = (filter.zone.is_none() && filter.status.is_none())
@@ -342,7 +342,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::dump`].
+    /// Those of [`Requester::dump`].
     pub fn statistics(&mut self) -> Result<Vec<CpuStatistics>> {
         let take = |all: &mut Vec<_>, message: &Message<'_>| {
             all.extend(CpuStatistics::decode(message));
@@ -360,7 +360,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`].
+    /// Those of [`Requester::ask`].
     pub fn table_statistics(&mut self) -> Result<TableStatistics> {
         const OPERATION: &str = "ask how full the conntrack table is";
         let mut replies = self
@@ -378,11 +378,12 @@ impl Requests {
         statistics.ok_or_else(|| Error::with_kind(OPERATION, ErrorKind::UnexpectedReply))
     }
 
-    /// Dumps the expectations, of one address family or of all (0): hands each to `take`, which adds it to the items.
+    /// Dumps the expectations of one address family, or of all ([`Family::UNSPEC`]): calls `take` with each, which adds it to
+    /// the items.
     ///
     /// # Errors
     ///
-    /// As [`Requester::dump`].
+    /// Those of [`Requester::dump`].
     pub fn expectations<T: Default>(
         &mut self,
         family: Family,
@@ -421,7 +422,7 @@ impl NewFlow<'_> {
     ///
     /// # Errors
     ///
-    /// As [`Batch::add`].
+    /// Those of [`Batch::add`].
     pub fn add_in(&self, batch: &mut Batch) -> Result<()> {
         let flags = flags::CREATE | flags::EXCL;
         batch.add(message_type::CT_NEW, flags, |message| self.put(message))
@@ -434,7 +435,7 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// As [`Batch::add`].
+    /// Those of [`Batch::add`].
     pub fn delete_in(&self, batch: &mut Batch, id: Option<u32>) -> Result<()> {
         batch.add(message_type::CT_DELETE, 0, |message| {
             put_deletion(message, self, id)

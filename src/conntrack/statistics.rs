@@ -1,4 +1,4 @@
-//! What conntrack counts.
+//! Conntrack's own counters.
 
 use super::kernel::{FIXED_BYTES, cta_stats, cta_stats_global};
 use crate::message::Message;

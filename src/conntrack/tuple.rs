@@ -33,13 +33,13 @@ pub struct Tuple {
     pub layer4: Layer4,
 }
 
-/// What tells two flows between the same addresses apart.
+/// What distinguishes two flows between the same addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Layer4 {
-    /// Nothing: of this protocol the kernel tracks only the addresses.
+    /// Nothing: the kernel tracks only the addresses of this protocol.
     #[default]
     None,
     /// The ports of TCP, UDP, UDP-Lite, SCTP and DCCP. For GRE (protocol 47) they are the call IDs of PPTP, which

@@ -12,7 +12,7 @@ const GET_FAMILY: [u8; HEADER_BYTES] = [3, 1, 0, 0];
 /// `GENL_NAMSIZ`: the size of a name in bytes, with the NUL at its end.
 const NAME_BYTES: usize = 16;
 
-/// Asks the kernel for families of generic netlink. Everybody may do that.
+/// Asks the kernel for families of generic netlink. Needs no privileges.
 ///
 /// ```
 /// use nlring::{ErrorKind, generic};
@@ -46,7 +46,7 @@ impl Requests {
         &mut self.requester
     }
 
-    /// Looks a family up by its name. The kernel may load the module of the family for it.
+    /// Looks up a family by its name. The kernel may load the module of the family to answer.
     ///
     /// # Errors
     ///

@@ -143,7 +143,7 @@ impl<'a> Attribute<'a> {
     }
 
     /// A string up to the first NUL, or the whole payload if there is none. None if it is not UTF-8: the name of a
-    /// device, for one, can hold any bytes, which [`as_str_bytes`](Self::as_str_bytes) returns.
+    /// device, for example, can hold any bytes. [`as_str_bytes`](Self::as_str_bytes) returns those.
     #[inline]
     pub fn as_str(&self) -> Option<&'a str> {
         std::str::from_utf8(self.as_str_bytes()).ok()

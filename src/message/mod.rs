@@ -1,7 +1,7 @@
 //! Netlink messages: datagrams, messages and attributes, read without a copy, and a builder for messages to send.
 //!
-//! Reading does no I/O, allocates nothing, and panics on no bytes. So these types read bytes from anywhere, such as a
-//! capture file. The module also has netlink's own constants: [control types](#constants) and [flags].
+//! Reading makes no system call, allocates nothing, and does not panic, whatever the bytes are. So these types can read
+//! bytes from anywhere, such as a capture file. The module also has netlink's own constants: [control types](#constants) and [flags].
 
 mod attribute;
 mod builder;
@@ -259,8 +259,7 @@ pub enum Content<'a> {
     /// A message without a meaning. Ignore it.
     Noop,
     /// The kernel has carried out a request that asked for an acknowledgement ([`flags::ACK`]): type [`ERROR`] with
-    /// error number
-    /// 0. [`ErrorMessage::request`] says which request, and [`ErrorMessage::text`] may hold a warning.
+    /// error number 0. [`ErrorMessage::request`] says which request, and [`ErrorMessage::text`] may hold a warning.
     Ack(ErrorMessage<'a>),
     /// The kernel refused a request: type [`ERROR`] with another error number, or with none because the message is too
     /// short.

@@ -17,14 +17,14 @@ const OF_SWEEPS: u32 = 1 << 31;
 #[derive(Debug)]
 pub(crate) struct Barrier {
     owner: u32,
-    /// Of the last request.
+    /// The sequence number of the last request.
     sequence: u32,
     awaited: Option<Awaited>,
-    /// Requests that were sent.
+    /// How many requests were sent.
     pub request_count: u64,
 }
 
-/// Requests that were sent one after the other. The acknowledgement of any of them will do.
+/// The sequence numbers of requests that were sent one after the other. The acknowledgement of any of them is enough.
 #[derive(Clone, Copy, Debug)]
 struct Awaited {
     first: u32,
@@ -53,7 +53,7 @@ impl Barrier {
     }
 
     /// Asks for an acknowledgement, and awaits it even if the request cannot be sent now. If one is awaited already, either
-    /// will do: when the reader is far behind the events, the earlier one comes first.
+    /// is enough: when the reader is far behind the events, the earlier one comes first.
     pub(crate) fn ask(&mut self, events: &Socket, now: Instant) -> Result<()> {
         self.sequence = self.sequence.wrapping_add(1) & !OF_SWEEPS | self.owner;
         self.awaited = Some(Awaited {

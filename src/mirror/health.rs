@@ -1,12 +1,12 @@
-//! How right a mirror is.
+//! How far a mirror can be trusted.
 
 use std::time::SystemTime;
 
 use super::budget::Budget;
 
-/// How right a mirror's table is, and what prevents its repair.
+/// How far a mirror's table can be trusted, and what prevents its repair.
 ///
-/// All counts except `failed_count` are since the mirror was created.
+/// All counts except `failed_count` start when the mirror is created.
 ///
 /// # Example
 ///

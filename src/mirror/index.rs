@@ -90,7 +90,7 @@ thread_local! {
     static STEP_COUNT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// In the tests, counts a slot or an entry that is looked at: this is what they measure work in.
+/// Counts a slot or an entry that is looked at. Tests measure work in these steps; other builds count nothing.
 #[inline]
 pub(crate) fn count_step() {
     #[cfg(test)]

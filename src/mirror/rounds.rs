@@ -1,4 +1,4 @@
-//! The rounds of a mirror: when they begin, and what they have come to.
+//! The rounds of a mirror: when they begin, how far they have come, and what they repaired.
 
 use std::mem;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,17 +19,18 @@ use crate::socket::Socket;
 const CALM: Duration = Duration::from_millis(50);
 /// A round begins at most this long after the first loss or change, even if more of them follow.
 const LONGEST_STORM: Duration = Duration::from_secs(1);
-/// How often a round repeats its dump because changes interrupted it. The next dump is merged as it is.
+/// How often a round repeats its dump because changes interrupted it. After that a dump is merged although it was
+/// interrupted.
 const RETRIES: u32 = 5;
 /// The pause before the first repetition. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// What a mirror is to do next.
+/// What a mirror must do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Nothing, until [`Rounds::due`].
     Waits,
-    /// Merge for a slice of time, then advance again; call [`Rounds::finish`] once all is merged.
+    /// Merge for a slice of time, then advance again. When everything is merged, call [`Rounds::finish`].
     Merges,
 }
 
@@ -46,14 +47,14 @@ enum Stage {
         requester: Box<Requester>,
         exchange: Exchange,
     },
-    /// Awaits the barrier behind the events that came during the dump.
+    /// Awaits the barrier after the dump, which arrives behind the events that came during the dump.
     Closing,
-    /// That barrier is met. Whether events were lost is still to be checked.
+    /// The barrier after the dump is met. Next, the drop counter shows whether events were lost.
     Closed,
     Merging,
 }
 
-/// What a round is to repair.
+/// What a round repairs.
 #[derive(Clone, Copy, Debug)]
 struct Repair {
     reason: ResyncReason,
@@ -62,17 +63,17 @@ struct Repair {
     noted_at: Instant,
 }
 
-/// Rounds that failed.
+/// The rounds that failed.
 #[derive(Debug, Default)]
 struct Failures {
     total_count: u64,
-    /// When the first of those failed that have failed in a row until now.
+    /// When the present row of failures began. `None`: the last round was complete.
     since: Option<SystemTime>,
-    /// Why the last one failed. `None`: because events were lost.
+    /// Why the last round failed. `None`: it did not, or events were lost.
     error: Option<Box<str>>,
 }
 
-/// What a merge has come to.
+/// The result of a merge.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Merged {
     /// Entries in the table now.
@@ -90,13 +91,13 @@ pub(crate) struct Rounds {
     schedule: Schedule,
     /// When the next round begins. `None`: never.
     due: Option<Instant>,
-    /// What the next round, or the one under way, is to repair. `None`: nothing is known to be wrong, and it is an audit.
+    /// What the next round, or the one under way, repairs. `None`: nothing is known to be wrong, and the round is an audit.
     repair: Option<Repair>,
     /// Something has changed since the dump of this round began.
     is_change_held: bool,
-    /// Dumps of this round that were interrupted.
+    /// How many dumps of this round were interrupted.
     interrupted_count: u32,
-    /// So was the last one, which is merged all the same.
+    /// The last dump of this round was interrupted, and is merged nevertheless.
     is_interrupted: bool,
     barrier: Barrier,
     events: EventsSocket,
@@ -220,7 +221,7 @@ impl Rounds {
         if matches!(self.stage, Stage::Idle) {
             self.schedule.ask_after_change(now);
             self.plan(now);
-        } // else the dump that has not begun yet will have it
+        } // else the dump has not begun yet, and will have the change
     }
 
     /// There is room again for entries that were left out.
@@ -254,7 +255,7 @@ impl Rounds {
         self.plan(now);
     }
 
-    /// The next round repairs the change that was to have a round of its own behind this one.
+    /// Lets the next round also repair the change that came during this one.
     fn take_held_change(&mut self, now: Instant) {
         if mem::take(&mut self.is_change_held) {
             self.note(ResyncReason::Change, 0, self.dumped_since, now);
@@ -396,7 +397,8 @@ impl Rounds {
         Ok(())
     }
 
-    /// Begins to merge, unless an event was lost during the dump. Such a loss may be reported only later.
+    /// Begins to merge, unless the drop counter shows that an event was lost during the dump. The engine may report such a
+    /// loss only later.
     fn begin_merge(&mut self, table: &mut impl Table, events: &Socket, now: Instant) -> Result<()> {
         if events.drops()? == self.drops {
             self.stage = Stage::Merging;
@@ -428,7 +430,7 @@ impl Rounds {
         }
     }
 
-    /// Reads a whole dump, which is to be merged then. No more events will come. `stop` ends the wait for the kernel.
+    /// Reads a whole dump, for the caller to merge. No more events will come. `stop` ends the wait for the kernel.
     pub(crate) fn dump_at_end<T: Table>(
         &mut self,
         table: &mut T,
@@ -454,8 +456,8 @@ impl Rounds {
         Ok(())
     }
 
-    /// Ends a round after all is merged. Returns what it has repaired; the mirror fills in the counts of events. `None`: it
-    /// was an audit that found nothing.
+    /// Ends a round after everything is merged. Returns what the round has repaired; the mirror fills in the counts of
+    /// events. `None`: it was an audit that found nothing.
     pub(crate) fn finish(
         &mut self,
         merged: Merged,
@@ -489,7 +491,7 @@ impl Rounds {
         if is_change_held {
             self.note_change(table, now);
         }
-        // What an audit leaves open, the next audit looks at, because nothing is known to be wrong.
+        // If an audit leaves something open, the next audit decides, because nothing is known to be wrong.
         if is_open && repair.is_some() {
             self.note(ResyncReason::Change, 0, resync.since, now);
             self.schedule.ask_to_settle(now);
@@ -807,7 +809,7 @@ mod tests {
             assert_eq!(round.rounds.due(round.now), Some(round.now + CALM));
             round.now += CALM / 2;
         }
-        // Less than the calm is left of the longest storm.
+        // Less than CALM is left until LONGEST_STORM ends.
         round.lose();
         assert_eq!(
             round.rounds.due(round.now),

@@ -42,16 +42,16 @@ impl Intervals {
 #[derive(Debug)]
 pub(super) struct Schedule {
     intervals: Intervals,
-    /// When the last round began that was no audit.
+    /// When the last round that was no audit began.
     begun_at: Option<Instant>,
     /// When the last round of any kind began.
     dumped_at: Option<Instant>,
     /// How long the receiving thread has worked on that round.
     spent: Duration,
-    /// When the round may begin that a loss or a failure asked for since the last dump began; the last of them counts. `None`:
+    /// The earliest start of a round after a loss or a failure since the last dump began; the last of them counts. `None`:
     /// never.
     repair_at: Option<Instant>,
-    /// When the round may begin that was asked for since then for another reason. `None`: never.
+    /// The earliest start of a round that was asked for, since the last dump began, for another reason. `None`: never.
     other_at: Option<Instant>,
     /// How many rounds in a row have failed.
     pub failed_count: u32,
@@ -81,7 +81,7 @@ impl Schedule {
             self.after(interval, now),
             self.after(self.backoff(interval), now),
         );
-        // Never before the base. If the base is never, so is this.
+        // Not before the base. If the base is never, this is never too.
         self.repair_at = base_at.and_then(|base_at| {
             let calm_at = now.checked_add(interval).map(|at| at.max(base_at));
             sooner(backoff_at, calm_at)
@@ -255,7 +255,7 @@ mod tests {
             schedule.begin(false, now);
             schedule.ask_after_failure(Some(ResyncReason::Loss), now);
             let by_failure = schedule.due(now, now).unwrap() - now;
-            // Losses that go on do not shorten the wait.
+            // Further losses do not shorten the wait.
             for second in 0..100 {
                 schedule.ask_after_loss(false, now + second * SECOND);
             }

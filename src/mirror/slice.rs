@@ -51,7 +51,7 @@ impl Slice {
         }
     }
 
-    /// To be asked after each step: whether the slice is over.
+    /// Whether the slice is over. Call it after each step.
     #[inline]
     pub(crate) fn is_over(&mut self) -> bool {
         self.steps_left -= 1;
@@ -77,7 +77,7 @@ impl Slice {
         }
     }
 
-    /// How long to wait for what comes from the kernel: to the end of the slice.
+    /// How long to wait for the kernel: until the slice ends.
     pub(crate) fn patience(&self) -> Patience {
         match self.end {
             End::At(end) => Patience::Look(end),

@@ -1,4 +1,4 @@
-//! Which replies belong to a request, what they mean, and when they have ended. Pure: no I/O.
+//! Which replies belong to a request, what they mean, and when they have ended. It makes no system call.
 
 use crate::error::{Error, ErrorKind, Explanation, Result};
 use crate::message::{Content, ErrorMessage, Message, flags};
@@ -8,7 +8,7 @@ const REPLIES: &str = "run the kernel's replies";
 const MAKE_IT_SMALLER: &str = "it cannot be dumped, nor what comes behind it: \
                                make it smaller (a route: give it fewer next hops)";
 
-/// A request that was sent, or several that were sent together: which replies belong to it, and how far they have come.
+/// A request that was sent, or several that were sent together: which replies belong to it, and which have come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange {
     first: u32,
@@ -127,7 +127,7 @@ fn refused(errno: i32, answer: &ErrorMessage<'_>) -> Error {
     Error::refused("request", errno, explanation)
 }
 
-/// The same refusal, of another request.
+/// The error of a further request in a datagram that the kernel refused as a whole.
 pub(super) fn refused_too(error: &Error) -> Error {
     let errno = error.raw_os_error().unwrap_or(0);
     let same = Error::refused(error.operation(), errno, Explanation::default());
@@ -156,7 +156,7 @@ fn dump_failed(errno: i32, done: &Message<'_>) -> Error {
     error
 }
 
-/// The error for a dump whose rest is nothing but empty datagrams.
+/// The error for a dump that continues with empty datagrams only.
 pub(super) fn entry_too_large() -> Error {
     Error::with_kind(DUMP, ErrorKind::EntryTooLarge).with_remedy(MAKE_IT_SMALLER)
 }
@@ -185,7 +185,7 @@ mod tests {
         bytes
     }
 
-    /// `struct nlmsgerr` with the request's header, or the whole of it.
+    /// `struct nlmsgerr` with the request's header, or with the whole request.
     fn refusal(errno: i32, request: &[u8]) -> Vec<u8> {
         [&(-errno).to_ne_bytes()[..], request].concat()
     }
@@ -234,7 +234,7 @@ mod tests {
                 Ok(Verdict::Refused(error)) => panic!("{error}"),
             }
         }
-        // The end, error or interruption of an earlier exchange is not this one's. The numbers have started again at 1.
+        // The end, error or interruption of an earlier exchange does not count. The numbers have started again at 1.
         let mut exchange = exchange(1, 1);
         for bytes in [
             message(DONE, flags::MULTI | flags::DUMP_INTR, u32::MAX, &[0; 4]),

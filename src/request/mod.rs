@@ -1,4 +1,4 @@
-//! Requests to the kernel and its replies, which are judged as libmnl's `mnl_cb_run` judges them.
+//! Requests to the kernel and its replies, which are read by the rules of libmnl's `mnl_cb_run`.
 
 mod batch;
 mod exchange;
@@ -45,7 +45,7 @@ const EMPTY_DATAGRAMS: u32 = 16;
 /// If the kernel refuses a request, the [`Error`] has the number ([`Error::raw_os_error`]), the kernel's explanation
 /// ([`Error::kernel_text`]) and the offset of the attribute that it refused ([`Error::offset_bytes`]).
 ///
-/// A wait for a reply ends after a [time-out](Self::set_timeout), also if other messages come meanwhile, and when a
+/// A wait for a reply ends after a [time-out](Self::set_timeout), even if other messages come, and when a
 /// [stop](Self::set_stop) is requested.
 ///
 /// ```
@@ -73,7 +73,7 @@ pub struct Requester {
     stop: Option<StopHandle>,
     request: Vec<u8>,
     replies: Vec<u8>,
-    /// The part of the datagram in `replies` that was not looked at yet.
+    /// The part of the datagram in `replies` that was not read yet.
     left: Range<usize>,
     /// The last request, until all its replies were read.
     unfinished: Option<Exchange>,
@@ -136,8 +136,8 @@ enum Arrival {
 
 /// The replies to one request, one after the other.
 ///
-/// If this is dropped before the last reply, the next request reads the rest first and passes it over, which takes a
-/// while if the dump is long.
+/// If this is dropped before the last reply, the next request reads the rest first and passes it over, which takes
+/// time if the dump is long.
 ///
 /// ```
 /// use nlring::message::flags;
@@ -346,7 +346,7 @@ impl Requester {
     /// `netlink_recvmsg`: `max_recvmsg_len`).
     ///
     /// So a request that does nothing is sent and its answer received, which the kernel sends before `send` returns. If
-    /// the protocol does not answer it, or it cannot be sent, nothing is worse than before.
+    /// the protocol does not answer it, or it cannot be sent, the dump works as it would have without it.
     fn show_buffer_size(&mut self) {
         let sequence = self.next_sequence(1);
         if send_noop(&self.socket, sequence).is_ok() {
@@ -499,7 +499,7 @@ impl Requester {
             return Ok(Arrival::Other);
         }
         if received.real_bytes > self.replies.len() {
-            // It is gone. If the caller repeats the request, the reply fits.
+            // The datagram is gone. If the caller repeats the request, the reply fits.
             self.replies.resize(received.real_bytes, 0);
             return Err(truncated(&received));
         }
@@ -623,8 +623,7 @@ impl Replies<'_> {
         self.requester.next(&mut self.exchange, Patience::Wait)
     }
 
-    /// Calls `f` with each further data message, until `f` breaks, which returns Some, or there are no more, which
-    /// returns None.
+    /// Calls `f` with each further data message. Returns Some when `f` breaks, and None when there are no more.
     ///
     /// # Errors
     ///
@@ -648,7 +647,7 @@ impl Replies<'_> {
     }
 }
 
-/// Whether an error concerns a reply that came, so that more may come.
+/// Whether an error concerns a single reply, so that more replies may come.
 fn is_about_replies(error: &Error) -> bool {
     matches!(
         error.kind(),

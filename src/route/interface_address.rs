@@ -27,7 +27,7 @@ use crate::message::Message;
 ///     .attribute_str_nul(3 /* IFA_LABEL */, "eth0")
 ///     .finish()?;
 /// let list = MessageList::new(&bytes);
-/// let address = list.iter().find_map(|message| InterfaceAddress::decode(&message)).expect("it is one");
+/// let address = list.iter().find_map(|message| InterfaceAddress::decode(&message)).expect("an address");
 /// assert_eq!(address.kind, EventKind::New);
 /// assert_eq!((address.own(), address.prefix_len), ("192.0.2.1".parse().ok(), 24));
 /// assert_eq!(address.peer(), None);
@@ -44,7 +44,7 @@ pub struct InterfaceAddress<'a> {
     pub family: Family,
     /// The device's index.
     pub index: u32,
-    /// The number of leading bits that the addresses of the device's network have in common.
+    /// The length of the network's prefix in bits.
     pub prefix_len: u8,
     /// How far the address is valid, one of [`scope`](super::scope).
     pub scope: u8,

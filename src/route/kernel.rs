@@ -1,6 +1,6 @@
 //! The kernel's numbers for routes and devices, each once.
 //!
-//! Those that a user of this library needs are public and stand in [`route`](super). All are from Linux v6.18,
+//! Those that a user of this library needs are public in [`route`](super). All are from Linux v6.18,
 //! `include/uapi/linux/rtnetlink.h` unless another file is named.
 
 /// Types of rtnetlink's messages about routing ([`Message::message_type`](crate::Message::message_type); `RTM_*`).
@@ -108,9 +108,9 @@ pub mod nud {
     pub const NONE: u16 = 0;
     /// The address is being asked for.
     pub const INCOMPLETE: u16 = 0x01;
-    /// The neighbour has answered of late.
+    /// The neighbour has answered recently.
     pub const REACHABLE: u16 = 0x02;
-    /// The last answer is old; the entry is used, and checked then.
+    /// The last answer is old. The entry is checked when it is used.
     pub const STALE: u16 = 0x04;
     /// The entry is used and will be checked soon.
     pub const DELAY: u16 = 0x08;
@@ -118,7 +118,7 @@ pub mod nud {
     pub const PROBE: u16 = 0x10;
     /// The neighbour does not answer.
     pub const FAILED: u16 = 0x20;
-    /// The device needs no neighbours' addresses.
+    /// The device needs no addresses of neighbours.
     pub const NOARP: u16 = 0x40;
     /// An entry that does not expire.
     pub const PERMANENT: u16 = 0x80;

@@ -160,7 +160,7 @@ pub enum MetricValue<'a> {
     Name(&'a [u8]),
 }
 
-/// The number, or the name. Bytes that are no UTF-8 become U+FFFD.
+/// The number, or the name. Bytes that are not UTF-8 become U+FFFD.
 impl fmt::Display for MetricValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -27,7 +27,7 @@ use crate::message::Attributes;
 /// ```
 #[derive(Clone, Debug)]
 pub struct OwnedRoute {
-    /// Without its borrowed parts.
+    /// The route without its borrowed parts.
     route: Route<'static>,
     dst: Option<OwnedAddress>,
     src: Option<OwnedAddress>,
@@ -130,7 +130,7 @@ impl From<Route<'_>> for OwnedRoute {
     }
 }
 
-/// As the route.
+/// Serializes like [`Route`].
 #[cfg(feature = "serde")]
 impl serde::Serialize for OwnedRoute {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -39,7 +39,7 @@ pub struct Requests {
 
 /// Which routes a dump returns: all routes that have everything that is asked for.
 ///
-/// The kernel picks the routes since Linux 4.20. A dump leaves out by itself what an older kernel sends too much.
+/// The kernel picks the routes since Linux 4.20. An older kernel sends more; [`Requests::dump`] leaves that out.
 ///
 /// A filter without a [`family`](Self::family) is for IPv4, IPv6 and MPLS, also if it has other parts. MPLS understands
 /// the same parts as IPv4 (Linux v6.18, net/mpls/af_mpls.c, `mpls_valid_fib_dump_req`). It has one table,
@@ -140,7 +140,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::open`].
+    /// Those of [`Requester::open`].
     pub fn open() -> Result<Self> {
         Ok(Self {
             requester: Requester::open(Protocol::ROUTE)?,
@@ -155,7 +155,7 @@ impl Requests {
     /// Dumps routes: calls `take` with each, which adds it to the items. Entries of the route cache are left out.
     ///
     /// The kernel does not report whether changes interrupted a dump of routes (seen on Linux 6.18, where it does so
-    /// for devices and addresses). So routes that are added or deleted meanwhile may be among the items or not.
+    /// for devices and addresses). So routes that are added or deleted during the dump may be among the items or not.
     ///
     /// One route larger than 32 KiB (about 1,170 next hops of IPv6) ends the dump with
     /// [`ErrorKind::EntryTooLarge`](crate::ErrorKind::EntryTooLarge). There is an exception: the kernel leaves out such
@@ -164,7 +164,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::dump`].
+    /// Those of [`Requester::dump`].
     pub fn dump<T: Default>(
         &mut self,
         filter: &DumpFilter,
@@ -210,7 +210,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::send`]. A refusal by the kernel is an error of the first reply: `ENOENT` for a table that does
+    /// Those of [`Requester::send`]. A refusal by the kernel is an error of the first reply: `ENOENT` for a table that does
     /// not exist.
     pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
         let requester = &mut self.requester;
@@ -224,7 +224,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`]. A route that drops packets is the error that the packets meet, for example
+    /// Those of [`Requester::ask`]. For a route that drops packets it is the error that the packets meet, for example
     /// `EHOSTUNREACH`.
     pub fn get<T>(&mut self, dst: IpAddr, f: impl FnOnce(&Route<'_>) -> T) -> Result<Option<T>> {
         let prefix_len = if dst.is_ipv4() { 32 } else { 128 };
@@ -252,7 +252,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`]: `EEXIST` if there is a route with its destination, table, priority and type of service.
+    /// Those of [`Requester::ask`]: `EEXIST` if there is a route with its destination, table, priority and type of service.
     pub fn add(&mut self, route: &NewRoute<'_>) -> Result<()> {
         self.make(route, flags::CREATE | flags::EXCL, "add a route")
     }
@@ -262,7 +262,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`].
+    /// Those of [`Requester::ask`].
     pub fn replace(&mut self, route: &NewRoute<'_>) -> Result<()> {
         self.make(route, flags::CREATE | flags::REPLACE, "replace a route")
     }
@@ -272,7 +272,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`].
+    /// Those of [`Requester::ask`].
     pub fn append(&mut self, route: &NewRoute<'_>) -> Result<()> {
         self.make(route, flags::CREATE | flags::APPEND, "append a route")
     }
@@ -290,7 +290,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::ask`].
+    /// Those of [`Requester::ask`].
     pub fn delete(&mut self, route: &NewRoute<'_>) -> Result<bool> {
         let asked = self
             .requester
@@ -308,7 +308,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::dump`].
+    /// Those of [`Requester::dump`].
     pub fn links<T: Default>(
         &mut self,
         mut take: impl FnMut(&mut T, &Link<'_>),
@@ -336,7 +336,7 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// As [`Requester::dump`].
+    /// Those of [`Requester::dump`].
     pub fn addresses<T: Default>(
         &mut self,
         family: Family,
@@ -361,7 +361,7 @@ impl NewRoute<'_> {
     ///
     /// # Errors
     ///
-    /// As [`Batch::add`].
+    /// Those of [`Batch::add`].
     pub fn add_in(&self, batch: &mut Batch) -> Result<()> {
         let flags = flags::CREATE | flags::EXCL;
         batch.add(message_type::NEW_ROUTE, flags, |message| {
@@ -374,7 +374,7 @@ impl NewRoute<'_> {
     ///
     /// # Errors
     ///
-    /// As [`Batch::add`].
+    /// Those of [`Batch::add`].
     pub fn delete_in(&self, batch: &mut Batch) -> Result<()> {
         batch.add(message_type::DELETE_ROUTE, 0, |message| {
             self.put_old(message)

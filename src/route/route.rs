@@ -13,7 +13,7 @@ use crate::message::{Attribute, Message};
 
 /// A route, as one message describes it.
 ///
-/// Two routes are equal if all fields are, wherever their bytes lie.
+/// Two routes are equal if all their fields are equal.
 ///
 /// # Example
 ///

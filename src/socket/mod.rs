@@ -78,7 +78,7 @@ pub struct Socket {
     reported_until: SystemTime,
     /// The size of the receive buffer that was last requested, or 0.
     requested_recv_bytes: AtomicU32,
-    /// An engine receives from the socket, so nobody else may.
+    /// An engine receives from the socket, so `recv` must not.
     is_in_engine: bool,
 }
 

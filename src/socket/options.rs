@@ -183,7 +183,7 @@ impl Socket {
 
     /// The remedy when a group is denied.
     ///
-    /// By default a group needs CAP_NET_ADMIN. Some protocols let everybody join (`NL_CFG_F_NONROOT_RECV`), and of
+    /// By default a group needs CAP_NET_ADMIN. Some protocols let every process join (`NL_CFG_F_NONROOT_RECV`), and of
     /// these two have groups with another rule: audit and generic netlink (Linux v6.18, net/netlink/af_netlink.c,
     /// `netlink_setsockopt`; kernel/audit.c, `audit_multicast_bind`; net/netlink/genetlink.c, `genl_bind`).
     pub(super) fn group_capability(&self) -> &'static str {

@@ -58,7 +58,7 @@ impl Courier {
         }
     }
 
-    /// Delivers what is queued, and what was skipped.
+    /// Delivers what is queued, and reports what was skipped.
     fn end(&mut self, running: Running) -> Vec<Reclaimed> {
         let finished = running.finish(|event, _| self.deliver(event));
         let _ = self.report_waiting();
@@ -80,7 +80,7 @@ impl Courier {
                     .iter_mut()
                     .find(|(skipped, _)| *skipped == id);
                 if let Some((_, skipped)) = skipped {
-                    skipped.add_loss(loss); // its place is among what was skipped
+                    skipped.add_loss(loss); // the loss lies among what was skipped
                     self.note(|total| total.add_loss(loss));
                     return GO_ON;
                 }
@@ -93,7 +93,7 @@ impl Courier {
         }
     }
 
-    /// Waits for room.
+    /// Sends an item, and waits until there is room for it.
     fn send(&mut self, item: Result<Item>) -> ControlFlow<()> {
         match self.sender.blocking_send(item) {
             Ok(()) => GO_ON,
@@ -101,7 +101,7 @@ impl Courier {
         }
     }
 
-    /// Copies a list only if there is room for it.
+    /// Copies and sends a list if there is room for it, or else counts it as skipped.
     fn send_or_skip(&mut self, id: SocketId, list: &MessageList<'_>) -> ControlFlow<()> {
         if self.report() {
             match self.sender.try_reserve() {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::message::{Datagram, Message, MessageList};
 
-/// The messages of one delivery of one socket, as [`MessageList`], but with bytes of its own: one allocation in all.
+/// The messages of one delivery of one socket, like a [`MessageList`], but with bytes of its own in a single allocation.
 ///
 /// ```
 /// use nlring::{MessageList, conntrack};
@@ -16,7 +16,7 @@ use crate::message::{Datagram, Message, MessageList};
 /// }
 /// ```
 pub struct OwnedList {
-    /// Each datagram behind a `Head`.
+    /// The datagrams, each behind a head of [`HEAD_BYTES`].
     bytes: Vec<u8>,
     datagram_count: usize,
     message_count: usize,
@@ -62,7 +62,7 @@ impl OwnedList {
         })
     }
 
-    /// A [`MessageList`] for each datagram, for what takes one: an [`Event`](crate::Event) of it feeds a mirror.
+    /// A [`MessageList`] for each datagram. In an [`Event`](crate::Event), such a list can be fed to a mirror.
     pub fn lists(&self) -> impl Iterator<Item = MessageList<'_>> {
         self.datagrams()
             .map(|datagram| MessageList::from_datagram(datagram).received(self.received_at))

@@ -1,6 +1,6 @@
 //! A stream of owned items for async programs. Behind the feature `tokio`.
 //!
-//! A started engine belongs to its thread, and its messages are lent. Here one thread runs the engine, copies each
+//! A started engine belongs to its thread, and lends its messages. Here one thread runs the engine, copies each
 //! list of messages once, and sends it over a bounded channel. The items are `Send` and `'static`, so that
 //! `tokio::spawn` takes them. The callback of [`Running`](crate::Running) stays the main interface: it copies nothing.
 //!
@@ -60,7 +60,7 @@ pub enum Item {
     Lost(SocketId, Loss),
     /// The stream skipped messages at this place, because the channel was full. Only with [`WhenFull::Skip`].
     Skipped(SocketId, Skipped),
-    /// Anything else worth knowing.
+    /// Anything else that the engine reports.
     Notice(SocketId, Notice),
 }
 
@@ -96,8 +96,8 @@ impl Skipped {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// The engine's thread waits for the reader. Meanwhile datagrams gather in the sockets' receive buffers; when one
-    /// of those is full, the kernel drops datagrams, and the engine reports each loss.
+    /// The engine's thread waits for the reader, and datagrams gather in the sockets' receive buffers. When one of those
+    /// is full, the kernel drops datagrams, and the engine reports each loss.
     #[default]
     Wait,
     /// The stream skips messages, counts them, and reports them with [`Item::Skipped`] at their place. The sockets'
@@ -173,7 +173,7 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Starts to build one.
+    /// Starts to build a stream.
     pub fn builder() -> StreamBuilder {
         StreamBuilder {
             capacity: 64,
@@ -185,17 +185,17 @@ impl EventStream {
     ///
     /// # Errors
     ///
-    /// As [`Engine::start`] and [`Running::poll`](crate::Running::poll). The stream ends after an error.
+    /// Those of [`Engine::start`] and [`Running::poll`](crate::Running::poll). The stream ends after an error.
     pub async fn recv(&mut self) -> Option<Result<Item>> {
         self.receiver.recv().await
     }
 
-    /// What was skipped so far, over all sockets.
+    /// What was skipped until now, over all sockets.
     pub fn skipped(&self) -> Skipped {
         *self.total.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What ends the stream from elsewhere. The engine leaves its groups and delivers what is queued, for up to a
+    /// A handle that ends the stream from another task or thread. The engine leaves its groups and delivers what is queued, for up to a
     /// second; then the stream yields `None`.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()

@@ -56,7 +56,7 @@ repeated destroy event is recognised and left out if --events includes new or ne
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ConntrackEvent {
     New,
-    #[value(alias = "updates")] // conntrack's own word
+    #[value(alias = "updates")] // the name that conntrack uses
     Update,
     Destroy,
     /// New, update and destroy

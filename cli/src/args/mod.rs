@@ -1,4 +1,4 @@
-//! The command line: its top here, and a file for each command.
+//! The command line. This file has its top level, and each command has a file of its own.
 
 mod collector;
 mod conntrack;

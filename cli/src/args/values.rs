@@ -10,7 +10,7 @@ use crate::units::{parse_size, parse_time};
 /// The sizes that a datagram of `usersock` can have.
 pub const DATAGRAM_BYTES: RangeInclusive<usize> = 32..=32 << 10;
 
-/// How often a mirror compares itself with the kernel's table although nothing was lost.
+/// How often a mirror compares itself with the kernel's table even if nothing was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditInterval {
     /// The mirror's own choice, which takes at most 1 % of the time.

@@ -61,7 +61,7 @@ pub fn parse_way(text: &str) -> Result<Way, String> {
     Ok(Way { receiver, wait })
 }
 
-/// The value of --wait that means this wait.
+/// The value of --wait for this policy.
 pub fn wait_name(wait: Wait) -> String {
     match wait {
         Wait::Prompt => "prompt".to_owned(),

@@ -88,7 +88,7 @@ impl FlowMirror {
         })
     }
 
-    /// Feeds the mirror a message of the socket, of whatever kind.
+    /// Feeds the mirror a message of the socket, whatever its type.
     pub fn feed(
         &mut self,
         message: &Message<'_>,

@@ -70,7 +70,7 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     })
 }
 
-/// The warning of flows that will make no events, if flows are shown.
+/// The warning about flows that will make no events, if flows are shown.
 fn unheard_warning(arguments: &ConntrackArguments) -> Option<String> {
     let shows_flows = |event: &ConntrackEvent| *event != ConntrackEvent::Expect;
     let table = &arguments.collector.table;
@@ -108,7 +108,7 @@ fn text_options(fields: &[ConntrackField]) -> TextOptions {
     }
 }
 
-/// The events to receive. A mirror needs all events of flows, whichever are shown.
+/// The events to receive. A mirror needs all events of flows, even if only some are shown.
 fn heard(arguments: &ConntrackArguments) -> Vec<ConntrackEvent> {
     let mut events = arguments.events.clone();
     if arguments.collector.table.has_mirror() {

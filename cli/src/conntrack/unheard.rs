@@ -1,4 +1,4 @@
-//! The warning of flows that make no events, for a user who would wait for them.
+//! The warning about flows that make no events, for a user who would wait for these.
 
 use crate::host::listeners::NetlinkSockets;
 use crate::host::sysctl;
@@ -6,7 +6,7 @@ use crate::host::sysctl;
 const EVENTS: &str = "net.netfilter.nf_conntrack_events";
 const COUNT: &str = "net.netfilter.nf_conntrack_count";
 
-/// The warning of flows in this namespace that make no events, if there are such. Call it before this program listens,
+/// The warning about flows in this namespace that make no events, if there are any. Call it before this program listens,
 /// because from then on all new flows make events.
 pub fn warning(audits: bool) -> Option<String> {
     warning_of(sysctl::read(EVENTS)?, sysctl::read(COUNT)?, audits, || {

@@ -60,7 +60,7 @@ fn line(name: &str, cost: &Cost) -> String {
     format!("{name:13} {micros:5.2} µs per event, {events:4.0} events per wake-up")
 }
 
-/// Compares the two. A busy machine can spoil such a short measurement; the text says so then.
+/// Compares the two. On a busy machine such a short measurement can fail, and the text says so.
 fn comparison(nlring: &Cost, recv: &Cost) -> String {
     let times = ratio(recv.cpu_ns_per_event, nlring.cpu_ns_per_event);
     let gathers = nlring.events_per_switch > 2.0 * recv.events_per_switch;

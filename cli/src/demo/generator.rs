@@ -14,7 +14,7 @@ use crate::outcome::Failure;
 const FLOW_COUNT: u16 = 400;
 /// How many flows come with one route.
 const FLOWS_PER_ROUTE: u16 = 4;
-/// How many steps after it was made each is removed.
+/// How many steps after its creation each flow or route is removed.
 const LIFE: u16 = 40;
 /// The pause after each step. A step makes at most four events, and a receive buffer of 208 KiB holds about 160.
 const PAUSE: Duration = Duration::from_millis(5);

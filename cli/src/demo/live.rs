@@ -77,7 +77,7 @@ impl Live {
 
     fn flows(&mut self, stage: &mut Stage) -> Result<(), Failure> {
         let key = connection(CLIENT);
-        stage.say("A connection begins (the demo asks the kernel for it, hence [USERSPACE]):")?;
+        stage.say("A connection begins ([USERSPACE]: a request of the demo made it):")?;
         self.flows.make(&entry::connection(&key))?;
         self.show_event(stage, ShowAs::Text)?;
 

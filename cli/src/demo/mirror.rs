@@ -71,7 +71,7 @@ impl Show {
         })
     }
 
-    /// The mirror reads the table, then follows it.
+    /// Lets the mirror read the table, then follow it.
     fn fill(&mut self, stage: &mut Stage) -> Result<(), Failure> {
         self.sync()?;
         for number in FIRST {
@@ -81,7 +81,7 @@ impl Show {
         self.compare(stage, "The mirror follows")
     }
 
-    /// A burst, of which most events are lost.
+    /// Makes a burst and loses most of its events.
     fn burst(&mut self, stage: &mut Stage) -> Result<(), Failure> {
         stage.say(&format!(
             "A burst as above: {} connections end and {} begin.",
@@ -98,7 +98,7 @@ impl Show {
         ))
     }
 
-    /// The mirror reads the kernel's table, and is right again.
+    /// Lets the mirror read the kernel's table, so that it is right again.
     fn heal(&mut self, stage: &mut Stage) -> Result<(), Failure> {
         let lines = self.sync()?;
         stage.events(&lines)?;
@@ -146,7 +146,7 @@ impl Show {
         )
     }
 
-    /// In how many entries the mirror and the kernel's table differ.
+    /// The number of entries in which the mirror and the kernel's table differ.
     fn difference(&mut self) -> Result<usize, Failure> {
         let kernel = self.kernel_entries()?;
         let mut mirror = Entries::new();

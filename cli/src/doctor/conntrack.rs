@@ -58,7 +58,7 @@ fn events_as_set(setting: Option<i64>) -> Check {
     )
 }
 
-/// Joins the groups, and asks for the table's statistics. False: the kernel has nobody to answer such requests.
+/// Joins the groups, and asks for the table's statistics. False: the kernel has no ctnetlink to answer such requests.
 fn try_events() -> nlring::Result<bool> {
     Socket::builder(Protocol::NETFILTER).groups(GROUPS).open()?;
     match Requests::open()?.table_statistics() {
@@ -67,7 +67,7 @@ fn try_events() -> nlring::Result<bool> {
     }
 }
 
-/// The flows that exist, some of which may never make an event.
+/// The flows that exist. Some of them may never make an event.
 pub fn flows(count: Option<i64>, listener_count: usize) -> Check {
     const NAME: &str = "flows";
     let setting = sysctl::read(EVENTS);

@@ -1,4 +1,4 @@
-//! Who else follows these events in this namespace, and who of them lost some.
+//! Which other programs follow these events in this namespace, and which of them lost some.
 
 use nlring::Protocol;
 use serde_json::{Value, json};

@@ -34,7 +34,7 @@ pub fn locked_memory(trials: &BackendTrials) -> Check {
     check.value("limit_bytes", limit.current)
 }
 
-/// Adds how to raise the limit: it tries which limit is enough and allowed.
+/// Adds how to raise the limit. It tries which limits are enough and allowed.
 fn with_remedy(check: Check, limit: Rlimit) -> Check {
     let enough = ENOUGH_BYTES
         .into_iter()

@@ -17,7 +17,7 @@ use crate::units::Bytes;
 
 /// The default of --recv-buffer.
 const RECV_BUFFER_BYTES: usize = 8 << 20;
-/// The most that a conntrack event takes of the receive buffer, with the kernel's own bookkeeping.
+/// The largest share of the receive buffer that a conntrack event takes, with the kernel's own bookkeeping.
 const EVENT_BYTES: usize = 1280;
 /// How long to wait for an answer, which the kernel gives at once.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);

@@ -46,7 +46,7 @@ pub struct Check {
     pub name: &'static str,
     pub state: CheckState,
     pub detail: String,
-    /// A command for a root shell, which works where it is printed.
+    /// A command for a root shell that works on this host.
     pub remedy: Option<String>,
     /// Sentences about the remedy, or about what to do if no command here helps.
     pub advice: Option<String>,

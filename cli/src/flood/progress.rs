@@ -12,7 +12,7 @@ use crate::outcome::Failure;
 use crate::units::{Rough, rate};
 use crate::write::console::{Console, STATUS_INTERVAL};
 
-/// Runs `job`, and shows meanwhile how many events are made, which `made_count` counts.
+/// Runs `job`, and shows how many events it has made until now, which `made_count` counts.
 pub fn show<T>(
     pace: Pace,
     made_count: &AtomicU64,
@@ -34,7 +34,7 @@ pub fn show<T>(
     })
 }
 
-/// Stops the line when dropped, also if the job panics: the scope waits for its thread.
+/// Stops the line when dropped, even if the job panics, because the scope waits for the line's thread.
 struct StopShowing<'a>(&'a AtomicBool, &'a Thread);
 
 impl Drop for StopShowing<'_> {

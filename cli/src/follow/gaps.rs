@@ -1,4 +1,4 @@
-//! The sum of what is missing, which is reported on standard error while the command runs and completed at the end.
+//! The sum of what is missing. It is reported on standard error while the command runs, and completed at the end.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,9 +15,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// The gaps of the counted sockets.
 pub struct Gaps {
     all: Sum,
-    /// Those that are not yet reported on standard error.
+    /// The gaps that are not yet reported on standard error.
     unreported: Sum,
-    /// Whether they are reported on standard error at all.
+    /// Whether gaps are reported on standard error.
     has_log: bool,
     reported_at: Option<Instant>,
     /// The earliest time of the next report.
@@ -31,7 +31,7 @@ pub struct Gaps {
 struct Sum {
     lost: u64,
     delayed: u64,
-    /// Truncated or malformed datagrams, and others that no counter of the kernel has.
+    /// Truncated and malformed datagrams, and other gaps that the kernel does not count.
     unreadable: u64,
 }
 

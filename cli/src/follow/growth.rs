@@ -1,4 +1,4 @@
-//! Receive buffers grow when they were too small.
+//! Makes receive buffers larger after an overrun.
 
 use nlring::{Event, Notice, Running, Socket, SocketId};
 
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_size_doubles_up_to_the_limit() {
         const KIB: usize = 1 << 10;
-        let mut granted = 32 * KIB; // 16 KiB were asked for
+        let mut granted = 32 * KIB; // 16 KiB were requested
         let mut asked = Vec::new();
         while let Some(wanted) = doubled(granted, 100 * KIB) {
             asked.push(wanted / KIB);

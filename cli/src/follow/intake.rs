@@ -1,4 +1,4 @@
-//! The engine's events on their way to the output: messages become lines, and so do gaps, at their place among them.
+//! Turns the engine's events into lines of the output: messages, and gaps at their place among them.
 
 use std::ops::ControlFlow;
 
@@ -22,7 +22,7 @@ pub struct Intake<'a, H> {
     pub counted: &'a [SocketId],
     pub requests: StopRequests,
     pub growth: Growth,
-    /// Messages that made no event.
+    /// How many messages were not shown as events.
     pub not_shown_count: u64,
     pub retries: Retries,
     pub gaps: Gaps,

@@ -1,4 +1,4 @@
-//! What a command does around a mirror, whichever table it mirrors: it reports the mirror's state, and writes --table.
+//! What a command does for a mirror of any table: it reports the mirror's state, and writes --table.
 
 use std::path::Path;
 use std::time::Instant;
@@ -16,7 +16,7 @@ pub struct Keeper {
     watch: MirrorWatch,
     /// The reason to give when the table may be wrong.
     doubt: &'static str,
-    /// What the table was worth after the last turn.
+    /// How far the table could be trusted after the last turn.
     worth: Worth,
 }
 

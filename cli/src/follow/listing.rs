@@ -1,4 +1,4 @@
-//! The frame of a list, `--snapshot --once`: from the options to the end of the output.
+//! What both lists (`--snapshot --once`) share: from the options to the end of the output.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Messages about the state of a mirror: that it cannot be repaired, since when and why, and that it is right again.
+//! Messages about the state of a mirror: that it cannot be repaired, from when on and why, and that it is right again.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -8,8 +8,7 @@ use nlring_print::rfc3339;
 
 use crate::write::console::Console;
 
-/// How long losses may keep a table from being repaired before that is worth a line, and the time between two such
-/// lines.
+/// How long losses may prevent the repair of a table before a line says so, and the time between two such lines.
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -17,18 +16,18 @@ pub struct MirrorWatch {
     /// Whether something was reported that is not yet reported as over.
     has_warned: bool,
     /// Whether it was reported that the kernel cannot be asked.
-    has_told_error: bool,
+    has_reported_error: bool,
     /// Whether it was reported that there is no room.
-    has_told_full: bool,
+    has_reported_full: bool,
     /// When the table was first seen wrong.
     wrong_from: Option<Instant>,
     /// When events were last lost.
     lost_at: Option<Instant>,
-    /// When it was last reported that losses go on.
-    told_losses_at: Option<Instant>,
+    /// When it was last reported that losses continue.
+    reported_losses_at: Option<Instant>,
 }
 
-/// What is worth a line.
+/// The lines that can be written.
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Error,
@@ -69,22 +68,22 @@ impl MirrorWatch {
             };
             return has_warned.then_some(Line::RightAgain);
         }
-        if health.error.is_some() && !self.has_told_error {
-            (self.has_told_error, self.has_warned) = (true, true);
+        if health.error.is_some() && !self.has_reported_error {
+            (self.has_reported_error, self.has_warned) = (true, true);
             return Some(Line::Error);
         }
-        if health.is_full && !self.has_told_full {
-            (self.has_told_full, self.has_warned) = (true, true);
+        if health.is_full && !self.has_reported_full {
+            (self.has_reported_full, self.has_warned) = (true, true);
             return Some(Line::Full);
         }
         health.wrong_since?;
         let wrong_from = *self.wrong_from.get_or_insert(now);
-        let quiet_from = self.told_losses_at.unwrap_or(wrong_from);
+        let quiet_from = self.reported_losses_at.unwrap_or(wrong_from);
         let goes_on = self
             .lost_at
             .is_some_and(|at| now.duration_since(at) < MINUTE);
         if goes_on && now.duration_since(quiet_from) >= MINUTE {
-            (self.told_losses_at, self.has_warned) = (Some(now), true);
+            (self.reported_losses_at, self.has_warned) = (Some(now), true);
             return Some(Line::Losses);
         }
         None

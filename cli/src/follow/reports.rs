@@ -1,5 +1,5 @@
-//! The files that are written while a command runs, --stats and --table, and the reopening of --output: when a signal
-//! asks for it, or at an interval.
+//! The files that are written while a command runs: --stats and --table, when a signal asks for them or at an interval.
+//! A signal can also ask to reopen --output.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ impl Account {
         }
     }
 
-    /// The summary as of now.
+    /// The summary of the run until now.
     pub fn summary<'s>(
         &self,
         sockets: impl Iterator<Item = (Statistics, &'s Socket)>,
@@ -53,14 +53,14 @@ impl Account {
     }
 }
 
-/// When which file is to be written or reopened.
+/// Which file must be written or reopened, and when.
 pub struct Reports<'a> {
     requests: FileRequests,
     stats: Option<&'a StatsFile>,
     interval: Option<Duration>,
     /// When the statistics are due by the interval.
     due: Option<Instant>,
-    /// Whether the statistics are to be written, after the table, whose requests they count.
+    /// Whether the statistics must be written. They follow the table, because they count its requests.
     is_stats_owed: bool,
     account: &'a Account,
 }
@@ -87,8 +87,8 @@ impl<'a> Reports<'a> {
         self.due
     }
 
-    /// Does what is due. All lines are written before. A failure is a warning, because the events go on without these
-    /// files.
+    /// Does what is due. Call it when all lines are written. A failure is a warning, because the run continues without
+    /// these files.
     pub fn after_turn<H: Handler>(
         &mut self,
         running: &Running,

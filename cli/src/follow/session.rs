@@ -1,4 +1,4 @@
-//! The frame of a command that follows events: from its options to its summary and exit code.
+//! What all commands that follow events share: from the options to the summary and the exit code.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -58,11 +58,11 @@ pub fn run(
     Failures::or(code, failures)
 }
 
-/// The means that a command works with.
+/// What a command works with: its output, its engine's options and its signals.
 pub struct Session<'a> {
     pub console: &'a mut Console,
     pub summary: &'a mut Summary,
-    /// Failures beside that of the job, which are reported after it.
+    /// Failures in addition to the job's own. They are reported after it.
     pub further_failures: &'a mut Vec<Failure>,
     pub output: Output,
     signals: Option<Signals>,

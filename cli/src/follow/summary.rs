@@ -17,7 +17,7 @@ pub struct Summary {
     pub delivery_failures: u64,
     pub truncated: u64,
     pub malformed: u64,
-    /// Shorter than any datagram can be. No kernel is known to send such.
+    /// Receives that brought fewer bytes than a datagram has. No kernel is known to do this.
     #[serde(skip_serializing_if = "is_zero")]
     pub short: u64,
     pub foreign: u64,
@@ -25,7 +25,7 @@ pub struct Summary {
     /// System calls that failed and were repeated.
     pub retried: u64,
     pub unread: u64,
-    /// Whether more may have been unread than were counted.
+    /// Whether more datagrams may have been unread than were counted.
     pub unread_is_incomplete: bool,
     /// With --reliable: repeated ends of flows, which are left out.
     pub repeated: u64,
@@ -36,7 +36,7 @@ pub struct Summary {
     pub other_events: u64,
     /// With --mirror: how often it compared its table with the kernel's although nothing was known to be wrong.
     pub audits: u64,
-    /// Entries in which these comparisons found the two different.
+    /// With --mirror: the entries in which audits found the table different from the kernel's.
     pub audit_differences: u64,
     /// Dumps of the mirror that failed.
     pub failed_dumps: u64,
@@ -69,7 +69,7 @@ pub struct Summary {
     pub created: Option<u64>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for it
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }

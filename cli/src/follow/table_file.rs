@@ -28,7 +28,7 @@ pub struct TableFile {
     writing: Option<Writing>,
 }
 
-/// What a mirror's table is worth.
+/// How far a mirror's table can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worth {
     /// Nothing yet, because the kernel's table has not been read: there is nothing to write.
@@ -37,7 +37,7 @@ pub enum Worth {
     Doubtful(&'static str),
     /// Entries are missing, because the mirror's memory had no room for them.
     Incomplete,
-    /// The table is the kernel's, as far as is known.
+    /// The table equals the kernel's, as far as is known.
     Right,
 }
 
@@ -81,7 +81,7 @@ impl TableFile {
     ///
     /// # Errors
     ///
-    /// The table could not be written, or it was written and may be wrong. The run goes on in both cases.
+    /// The table could not be written, or it was written and may be wrong. The run continues in both cases.
     pub fn advance<T, I: Iterator<Item = (usize, T)>>(
         &mut self,
         worth: Worth,

@@ -25,7 +25,7 @@ pub struct NetlinkSocket {
     groups_mask: u32,
     pub drops: u64,
     inode: u64,
-    /// Whether `drops` counts failed deliveries, some of which succeeded later. None: this kernel does not report it.
+    /// Whether `drops` counts failed deliveries, which may have succeeded later. None: this kernel does not report it.
     pub is_reliable: Option<bool>,
     pub owner: Option<Owner>,
 }

@@ -21,7 +21,7 @@ pub fn enter(command: &str) -> Result<(), Failure> {
     }
     unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)
         .map_err(|error| forbidden(command, &format!("unshare(2): {error}")))?;
-    // Without this the group cannot be mapped (user_namespaces(7)). The file exists since Linux 3.19.
+    // Without this the group cannot be mapped (user_namespaces(7)). The file exists from Linux 3.19 on.
     let _ = fs::write("/proc/self/setgroups", "deny");
     for (file, id) in [("uid_map", user.as_raw()), ("gid_map", group.as_raw())] {
         fs::write(format!("/proc/self/{file}"), format!("0 {id} 1"))

@@ -1,4 +1,4 @@
-//! Which capabilities this process has, and how it could get one that it lacks. "Run as root" does not help root.
+//! Which capabilities this process has, and how it could get one that it lacks. It is not always enough to be root.
 
 use std::fmt;
 use std::fs;
@@ -42,7 +42,7 @@ pub struct Privilege {
     /// Whether the process is in a user namespace below the host's.
     is_nested: bool,
     effective: u64,
-    /// The capabilities that it and the programs it starts can ever have, even by sudo.
+    /// The capabilities that this process and the programs it starts can get at most, even with sudo.
     bounding: u64,
 }
 

@@ -1,5 +1,5 @@
 //! What each signal asks for:
-//! - SIGINT, SIGTERM, SIGQUIT: the first one an orderly end, the second one an end at once.
+//! - SIGINT, SIGTERM, SIGQUIT: the first one asks for an orderly end, the second one for an end at once.
 //! - SIGHUP: the --output file is reopened by its name. Without such a file it asks for an orderly end, because the terminal
 //!   is gone. It never ends at once, because a terminal that closes may send it twice.
 //! - SIGUSR1: the --stats and --table files are written.
@@ -41,7 +41,7 @@ impl StopRequests {
         self.0.first_at.get().copied()
     }
 
-    /// Whether the end is to come at once.
+    /// Whether the run must end at once.
     pub fn stop_at_once(&self) -> bool {
         self.0.count.load(Ordering::Relaxed) > 1
     }

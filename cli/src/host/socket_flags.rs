@@ -1,5 +1,6 @@
 //! Which netlink sockets are reliable (`NETLINK_BROADCAST_ERROR`). The kernel's drop counter of a reliable socket counts
-//! failed deliveries, some of which succeeded later, instead of losses. sock_diag(7) reports it, /proc/net/netlink does not.
+//! failed deliveries, which may have succeeded later, instead of losses. sock_diag(7) says which sockets are reliable,
+//! /proc/net/netlink does not.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What an event costs the receiver in a few ways, without the rest of the report.
+//! What an event costs the receiver, for a few ways to receive, without the rest of the report.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub struct Cost {
     pub accounted: u64,
 }
 
-/// Measures the ways in turns. The caller must be in a private network namespace. This binds the calling thread to a CPU.
+/// Measures the ways in turn. The caller must be in a private network namespace. This binds the calling thread to a CPU.
 pub fn costs<const N: usize>(
     measurement: Measurement,
     ways: [Way; N],

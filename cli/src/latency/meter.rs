@@ -22,7 +22,7 @@ use crate::outcome::Failure;
 pub enum Clock {
     /// The kernel's time in the event (`CTA_TIMESTAMP_EVENT`, `CLOCK_REALTIME`).
     Kernel,
-    /// The time when the schedule had the event due (`CLOCK_MONOTONIC`).
+    /// The time when the event was due by the schedule (`CLOCK_MONOTONIC`).
     Schedule,
     /// The time when the generator sent it, if there is no rate (`CLOCK_MONOTONIC`).
     Sender,
@@ -38,7 +38,7 @@ impl fmt::Display for Clock {
     }
 }
 
-/// What a meter has counted since the warm-up.
+/// What a meter has counted after the warm-up.
 #[derive(Debug)]
 pub struct Measured {
     pub clock: Option<Clock>,

@@ -32,7 +32,7 @@ use run::{Conditions, Run, Runs};
 
 pub use cost::{Cost, Measurement, costs};
 
-/// Exits with 1 also when events are unaccounted for.
+/// Also exits with 1 if an event is unaccounted for.
 pub fn run(arguments: &LatencyArguments, console: &mut Console) -> Outcome {
     let is_exact = latency(arguments, console)?;
     Ok(if is_exact {

@@ -7,7 +7,7 @@ use crate::units::Rough;
 use crate::write::console::Console;
 
 /// Shorter measurements show nothing.
-const WORTH_TELLING: Duration = Duration::from_secs(3);
+const WORTH_SHOWING: Duration = Duration::from_secs(3);
 /// The time that a run takes in addition to the time that it measures.
 const OVERHEAD: Duration = Duration::from_millis(50);
 
@@ -23,7 +23,7 @@ pub struct Progress<'a> {
 impl<'a> Progress<'a> {
     pub fn start(total: usize, run_time: Duration, console: &'a mut Console) -> Self {
         let run_time = run_time + OVERHEAD;
-        let is_worth_it = times(run_time, total) >= WORTH_TELLING;
+        let is_worth_it = times(run_time, total) >= WORTH_SHOWING;
         let is_shown = is_worth_it && console.is_terminal();
         if is_worth_it && !is_shown {
             let in_all = Rough(times(run_time, total));

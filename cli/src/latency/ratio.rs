@@ -1,4 +1,4 @@
-//! One measurement compared with another, in pairs that were taken shortly after each other, because a machine's speed
+//! Compares one measurement with another, in pairs that were taken shortly after each other, because a machine's speed
 //! drifts.
 
 use serde::{Serialize, Serializer};
@@ -38,7 +38,7 @@ pub fn ratio_interval(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Int
     })
 }
 
-/// How many of `count` sorted values an interval may leave out at each end, and its confidence then. Each value is below the
+/// How many of `count` sorted values an interval may leave out at each end, and the confidence that it then has. Each value is below the
 /// true median with probability 1/2, so the number of values below it has a binomial distribution.
 fn cut(count: usize) -> (usize, f64) {
     let confidence = |cut: usize| {
@@ -75,7 +75,7 @@ pub fn as_f64(count: u64) -> f64 {
 }
 
 /// Rounds to four decimals, because JSON would show a quotient with 17 digits.
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
 pub fn in_short<S: Serializer>(number: &f64, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64((number * 1e4).round() / 1e4)
 }

@@ -58,7 +58,7 @@ pub struct Row {
     pub switches_per_event: f64,
     pub generator_events_per_s: u64,
     pub generator_cpu_ns_per_event: u64,
-    /// How long after its due time the latest event was begun.
+    /// How long after its due time the latest event was started.
     pub generator_most_late_ns: u64,
     pub made: u64,
     pub received: u64,

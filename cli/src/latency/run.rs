@@ -20,10 +20,10 @@ use crate::units::ratio;
 /// The time from the set-up to the first event.
 const LEAD_NS: u64 = 1_000_000;
 
-/// If this setting is 1, conntrack's events carry their time, from Linux 6.14 on.
+/// If this setting is 1, conntrack's events carry their time. Available from Linux 6.14 on.
 const EVENT_TIMES: &str = "/proc/sys/net/netfilter/nf_conntrack_timestamp";
 
-/// A rate counts as reached from this share of it on.
+/// A rate counts as reached if at least this share of it was reached.
 const RATE_REACHED: f64 = 0.99;
 
 /// What all runs share.

@@ -151,7 +151,7 @@ fn micros(nanoseconds: u64) -> f64 {
     as_f64(nanoseconds) / 1000.0
 }
 
-/// A number with this many decimals, or fewer if it is large: more than four digits say nothing.
+/// A number with this many decimals, or fewer if it is large: more than four digits would not be exact.
 fn short(number: f64, decimals: usize) -> String {
     let digits_before = match number {
         ..10.0 => 1,

@@ -1,4 +1,4 @@
-//! Reasons not to trust the figures.
+//! Warnings about figures that cannot be trusted.
 
 use super::meter::Clock;
 use super::plan::{Plan, Setting, unique};

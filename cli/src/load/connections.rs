@@ -17,7 +17,7 @@ use super::entry::kernel;
 use super::loopback;
 use crate::outcome::Failure;
 
-/// The loopback device connects at once, unless a rule drops what goes over it.
+/// How long a connection may take. The loopback device connects at once, unless a rule drops its packets.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The steps of a connection. The handshake's three events, NEW and two UPDATE, come with the first step.

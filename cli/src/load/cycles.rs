@@ -42,7 +42,7 @@ impl<C: Cycle> Cycles<C> {
 impl<C: Cycle> Source for Cycles<C> {
     fn make(&mut self, mut indexes: Range<u64>, _schedule: &Schedule) -> Result<(), Failure> {
         let stepped = indexes.try_for_each(|index| self.step(index));
-        let sent = self.cycle.send(); // after a failure too: removals may be among the requests
+        let sent = self.cycle.send(); // even after a failure, because removals may be among the requests
         stepped.and(sent)
     }
 
@@ -63,7 +63,7 @@ mod tests {
     use super::super::Pace;
     use super::*;
 
-    /// Remembers its steps; those of one number fail.
+    /// Remembers its steps. The steps of one number fail.
     #[derive(Default)]
     struct Steps {
         done: Vec<(u64, u64)>,

@@ -37,7 +37,7 @@ pub use clock::monotonic_now_ns;
 pub use schedule::{Pace, Schedule};
 pub use usersock::{DEFAULT_DATAGRAM_BYTES, GROUP as USERSOCK_GROUP};
 
-/// How many events are made at most between two looks at the clock.
+/// At most this many events are made between two readings of the clock.
 const MOST_AT_ONCE: u64 = 64;
 /// Reading the thread's CPU clock takes less than this.
 const READING_NS: u64 = 1_000;
@@ -53,7 +53,7 @@ pub enum Namespace {
 
 /// One way of making events.
 trait Source: Send {
-    /// Makes the events of these indexes, all of which are due.
+    /// Makes the events of these indexes. All of them are due.
     fn make(&mut self, indexes: Range<u64>, schedule: &Schedule) -> Result<(), Failure>;
 
     /// Removes what it made and has not removed yet. Returns how many events that made.
@@ -164,7 +164,7 @@ fn wait_towards(until_ns: u64, cpu: &mut CpuMeter) {
     cpu.resume();
     if is_near {
         let rest = clock::spin_until(until_ns);
-        cpu.leave_out(rest.min(Duration::from_nanos(READING_NS))); // another thread may have run meanwhile
+        cpu.leave_out(rest.min(Duration::from_nanos(READING_NS))); // another thread may have run during it
     }
 }
 

@@ -15,8 +15,8 @@ use crate::outcome::Failure;
 /// The index of a namespace's loopback device.
 const LOOPBACK_INDEX: u32 = 1;
 
-/// The protocol of the routes, which ip(8) shows as `proto 158`. No program uses this number, so routes of others are never
-/// taken for one of these.
+/// The protocol of the routes, which ip(8) shows as `proto 158`. No other program is known to use this number, so
+/// these routes can be recognised.
 const PROTOCOL: u8 = 158;
 
 /// 240.0.0.0/5, which is reserved (RFC 1112, class E).

@@ -20,7 +20,7 @@ pub struct Devices {
     dumped_at: Instant,
     /// When to dump all devices again.
     dump_at: Option<Instant>,
-    /// Whether the last dump failed, of which the user was warned.
+    /// Whether the last dump failed. The user was warned of it.
     has_failed: bool,
     look_count: u32,
 }

@@ -79,7 +79,7 @@ impl RouteMirror {
         })
     }
 
-    /// Feeds the mirror a message of the socket, of whatever kind.
+    /// Feeds the mirror a message of the socket, whatever its type.
     pub fn feed(
         &mut self,
         message: &Message<'_>,

@@ -119,7 +119,7 @@ impl Console {
         }
         let message = format!("{erase}{}\n", text.trim_end());
         if sink.write_within(message.as_bytes(), PATIENCE).is_err() {
-            self.sink = None; // and nowhere is left to report this
+            self.sink = None; // there is nowhere to report this
         }
     }
 }
@@ -131,5 +131,5 @@ fn put_line(sink: &Sink, text: &str) {
         .chars()
         .take(sink.columns().saturating_sub(1))
         .collect();
-    let _ = sink.write(format!("{ERASE}{shown}\r").as_bytes()); // a terminal that is not ready now shows the next line
+    let _ = sink.write(format!("{ERASE}{shown}\r").as_bytes()); // a terminal that is not ready misses this line and gets the next one
 }

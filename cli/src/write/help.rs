@@ -1,15 +1,15 @@
-//! Help that fits the terminal. clap prints lines as they are written, for 120 columns; a narrower terminal would break
+//! Help that fits the terminal. clap prints lines as they are written, for 120 columns. A narrower terminal would break
 //! them within words.
 
 use crate::write::fold::fold;
 
-/// A line of prose longer than this was broken by hand: the next one goes on with it.
+/// A line of prose longer than this was broken by hand, and the next line continues it.
 const BROKEN_AFTER: usize = 90;
 /// Lines with this indent are commands to copy, and stay whole.
 const COMMAND_INDENT: usize = 4;
 
-/// The text in lines of at most these columns, as far as its words allow: prose is filled anew, and what describes an
-/// option stays in its column.
+/// The text in lines of at most this many columns, as far as its words allow. Prose is broken into lines again, and the
+/// description of an option stays in its column.
 pub fn fitted(text: &str, columns: usize) -> String {
     if text.lines().all(|line| width(line) <= columns) {
         return text.to_owned();
@@ -24,7 +24,7 @@ pub fn fitted(text: &str, columns: usize) -> String {
     fitted
 }
 
-/// Lines of prose that belong together, as one.
+/// The text with the lines of each paragraph joined into one.
 fn joined(text: &str) -> Vec<String> {
     let is_prose = |line: &str| line.starts_with(|first: char| !first.is_whitespace());
     let mut lines: Vec<String> = Vec::new();

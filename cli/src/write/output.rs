@@ -37,7 +37,7 @@ pub struct Output {
     sink: Sink,
     /// The name of the output, for messages.
     name: String,
-    /// The path of a regular file, by which it can be reopened.
+    /// The path to reopen the output by, if it is a regular file.
     path: Option<PathBuf>,
     buffer: Vec<u8>,
     /// Where in the buffer the text of each event ends. It may be several lines, and other lines may stand between
@@ -45,7 +45,7 @@ pub struct Output {
     event_ends: Vec<usize>,
     /// Where in the buffer each text that is no event ends.
     record_ends: Vec<usize>,
-    /// Events formatted, of which `written_count` have been written.
+    /// How many events have been formatted. `written_count` of them have been written.
     event_count: u64,
     written_count: u64,
     /// The number of events after which the output is full.
@@ -270,7 +270,7 @@ impl Output {
         self.event_count - self.written_count
     }
 
-    /// Whether the reader of standard output, such as `head`, has read all that it wants.
+    /// Whether the output broke because the reader of standard output, such as `head`, has read all that it wants.
     pub fn is_good_end(&self, broken: &Broken) -> bool {
         matches!(broken, Broken::Closed) && self.sink.is_piped_stdout()
     }
@@ -436,7 +436,7 @@ mod tests {
                     output.record(|buffer| buffer.extend_from_slice(b"record\n"));
                 }
             }
-            // What a disk does that is full after 16 bytes.
+            // As on a disk that is full after 16 bytes.
             output.write_some(0).unwrap();
             rustix::fs::ftruncate(&file, 16).unwrap();
             rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(16)).unwrap();

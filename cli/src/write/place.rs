@@ -26,7 +26,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// The mode of a new file. Only its owner may read it, because events and tables show who speaks with whom.
+/// The mode of a new file. Only its owner may read it, because events and tables show who communicates with whom.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// How many links are followed: as many as the kernel follows (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
@@ -303,7 +303,7 @@ impl Drop for Replacement {
     }
 }
 
-/// Checks that a path can be that of a table, whatever is there.
+/// Checks that a path can be that of a table, without looking at the file.
 pub fn check_table_path(path: PathBuf) -> Result<PathBuf, String> {
     if path.as_os_str() == "-" {
         return Err(

@@ -1,7 +1,7 @@
 //! A descriptor to write to, where no write waits without a limit.
 //!
-//! A plain write to a pipe or a terminal whose reader does not read blocks for ever, and Ctrl-C could not end the
-//! command.
+//! A plain write blocks without a limit if the reader of the pipe or terminal does not read. Then Ctrl-C could not end
+//! the command.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};

@@ -179,7 +179,7 @@ impl Documentation {
             (Some("delayed"), _) => "Delay",
             (Some("truncated" | "malformed" | "missing"), _) => "What cannot be read",
             (Some("unread"), _) => "Left at the end",
-            (Some("resynced"), _) => "A table made right",
+            (Some("resynced"), _) => "A repaired table",
             (Some("new" | "update" | "destroy" | "entry"), Events::Conntrack) => "Flows",
             (Some("expect-new" | "expect-destroy"), Events::Conntrack) => "Expectations",
             (Some("new" | "delete" | "entry"), Events::Route) => "Routes",

@@ -203,7 +203,7 @@ fn write_tuple(out: &mut Vec<u8>, tuple: &Tuple) {
     }
 }
 
-/// Appends what NAT makes of the source and the destination, with the names that they have in the tuple.
+/// Appends the translated source and destination, with the names that they have in the tuple.
 fn write_nat(out: &mut Vec<u8>, nat: &Nat, orig: &Tuple) {
     let (src_key, dst_key) = match orig.layer4 {
         Layer4::Icmp { .. } => (r#""id":"#, ""),

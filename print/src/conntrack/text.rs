@@ -161,7 +161,7 @@ fn lifetime_seconds(flow: &Flow<'_>, received_ns: u64) -> Option<u64> {
     Some(seconds(stop.unwrap_or(received_ns)).wrapping_sub(start))
 }
 
-/// The label for the most that the status says: offloaded to hardware, offloaded, assured, or none.
+/// The label for the status: the first that applies of offloaded to hardware, offloaded and assured, or none.
 fn status_label(bits: u32) -> &'static [u8] {
     if bits & status::HW_OFFLOAD != 0 {
         b"[HW_OFFLOAD] "

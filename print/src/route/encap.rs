@@ -296,7 +296,7 @@ impl Line<'_> {
         }
     }
 
-    /// None if an attribute is missing without which ip prints nothing.
+    /// None if an attribute is missing that ip needs to print anything.
     fn ioam6(&mut self, attributes: Attributes<'_>) -> Option<()> {
         const INLINE: u8 = 1;
         let number = |attribute_type| attributes.get(attribute_type)?.as_u32();

@@ -328,7 +328,7 @@ impl Line<'_> {
             None => {}
         }
         match route.ttl_propagate {
-            Some(true) => self.text("ttl-propogate enabled"), // ip spells it so
+            Some(true) => self.text("ttl-propogate enabled"), // the spelling of ip
             Some(false) => self.text("ttl-propogate disabled"),
             None => {}
         }

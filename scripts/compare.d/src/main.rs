@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Lets a thread end the process, because most ways block for ever when nothing comes.
+/// Lets a thread end the process, because most ways block without a limit when nothing comes.
 fn end_by_signal() -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::spawn(move || {

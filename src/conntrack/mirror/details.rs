@@ -1,4 +1,5 @@
-//! What few flows have, or few hosts record. It is kept beside the entries, so that a flow without it takes no memory for it.
+//! Details that few flows have or few hosts record: counters, labels, helper and master. They are kept beside the
+//! entries, so a flow without them takes no memory for them.
 
 use crate::conntrack::{Counters, Flow, Tuple};
 use crate::mirror::Slot;
@@ -14,13 +15,13 @@ const LABEL_BYTES: usize = 16;
 type Helper = [u8; HELPER_BYTES];
 type Labels = [u8; LABEL_BYTES];
 
-/// What few flows have, or few hosts record.
+/// Details that few flows have, or few hosts record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Details {
-    /// Original and reply direction, as of the last dump or answer that had the flow. Events do not report counters until the
-    /// flow ends.
+    /// The counters of the original and the reply direction, from the last dump or answer that had the flow. Events do
+    /// not report counters until the flow ends.
     pub counters: Option<(Counters, Counters)>,
-    /// `None` also if no label is set.
+    /// `None`: no label is set, as far as is known.
     pub labels: Option<Labels>,
     pub helper: Option<Helper>,
     pub master: Option<Tuple>,
@@ -39,12 +40,12 @@ impl Details {
 
     /// Takes over what an event reports. What it leaves out has not changed.
     pub(super) fn update(&mut self, flow: &Flow<'_>) {
-        let told = Self::of(flow);
+        let reported = Self::of(flow);
         if flow.labels.is_some() {
-            self.labels = told.labels;
+            self.labels = reported.labels;
         }
-        self.helper = told.helper.or(self.helper);
-        self.master = told.master.or(self.master);
+        self.helper = reported.helper.or(self.helper);
+        self.master = reported.master.or(self.master);
     }
 
     /// Adds the details to their flow.
@@ -55,7 +56,7 @@ impl Details {
         flow.master = self.master;
     }
 
-    /// Whether nothing differs that events report.
+    /// Whether both have the same values of everything that events report.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         (self.labels, self.helper, self.master) == (other.labels, other.helper, other.master)
     }
@@ -104,7 +105,7 @@ impl Beside {
         self.masters.set(slot, details.master);
     }
 
-    /// Whether a slot's details are these, except for the counters, of which events report nothing.
+    /// Whether a slot has these details, except for the counters, which events do not report.
     pub(super) fn is_same(&self, slot: Slot, other: &Details) -> bool {
         self.labels.get(slot) == other.labels.as_ref()
             && self.helpers.get(slot) == other.helper.as_ref()

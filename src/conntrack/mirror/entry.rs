@@ -9,11 +9,11 @@ use crate::conntrack::time::{from_ns, to_ns};
 use crate::conntrack::{Flow, Key, ProtocolState, Tuple, Zone, status};
 use crate::event_kind::EventKind;
 
-/// Not known, or later than the clock reaches.
+/// The time is not known, or is later than the clock can represent.
 const NEVER: u32 = u32::MAX;
 
-/// When a flow began, if that is known: `CLOCK_REALTIME`, nanoseconds since 1970. The highest bit is set if the kernel does
-/// not say so: then it is when the mirror received the flow's NEW event.
+/// When a flow began, if that is known: `CLOCK_REALTIME`, nanoseconds since 1970. The highest bit is set if the kernel did
+/// not report it. The time is then when the mirror received the flow's NEW event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start(u64);
 
@@ -22,24 +22,24 @@ impl Start {
     const OBSERVED: u64 = 1 << 63;
 
     fn of(flow: &Flow<'_>) -> Self {
-        let told = flow.start.map(to_ns).filter(|ns| ns & Self::OBSERVED == 0);
-        told.map_or(Self::UNKNOWN, Self)
+        let reported = flow.start.map(to_ns).filter(|ns| ns & Self::OBSERVED == 0);
+        reported.map_or(Self::UNKNOWN, Self)
     }
 
     fn observed_at(ns: u64) -> Self {
         Self(ns | Self::OBSERVED)
     }
 
-    /// What the kernel says is better than an observation, and the first observation is better than a later one.
+    /// The better of two starts: one that the kernel reports, else the earlier observation.
     fn or(self, earlier: Self) -> Self {
-        if self.told_ns().is_some() || earlier == Self::UNKNOWN {
+        if self.reported_ns().is_some() || earlier == Self::UNKNOWN {
             self
         } else {
             earlier
         }
     }
 
-    fn told_ns(self) -> Option<u64> {
+    fn reported_ns(self) -> Option<u64> {
         (self != Self::UNKNOWN && self.0 & Self::OBSERVED == 0).then_some(self.0)
     }
 
@@ -70,7 +70,7 @@ impl Known {
         flow
     }
 
-    /// Whether nothing differs that events report.
+    /// Whether both have the same values of everything that events report.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.entry.is_same(&other.entry) && self.details.is_same(&other.details)
     }
@@ -83,14 +83,14 @@ impl Known {
         }
         let (entry, details) = (&mut self.entry, &mut self.details);
         entry.start = dumped.entry.start.or(entry.start);
-        if reported & bits::TOLD_STATE == 0 {
+        if reported & bits::REPORTED_STATE == 0 {
             entry.state = dumped.entry.state.or(entry.state);
         }
         details.counters = dumped.details.counters.or(details.counters);
-        if reported & bits::TOLD_LABELS == 0 {
+        if reported & bits::REPORTED_LABELS == 0 {
             details.labels = dumped.details.labels;
         }
-        if reported & bits::TOLD_HELPER == 0 {
+        if reported & bits::REPORTED_HELPER == 0 {
             details.helper = dumped.details.helper;
         }
         details.master = dumped.details.master.or(details.master);
@@ -168,7 +168,7 @@ impl Entry {
         self.status & status::DYING != 0
     }
 
-    /// Whether the id does not show that this is another lifetime.
+    /// Whether this may be the lifetime with that id. An unknown id fits any lifetime.
     pub(super) fn is_id(&self, id: Option<u32>) -> bool {
         self.id == id || self.id.is_none() || id.is_none()
     }
@@ -176,7 +176,7 @@ impl Entry {
     /// Whether two entries of one identity may be of the same lifetime, whichever is older. The id and what never changes must
     /// be the same, and so must the starts if the kernel reports them.
     pub(super) fn is_lifetime_of(&self, other: &Self) -> bool {
-        let starts = self.start.told_ns().zip(other.start.told_ns());
+        let starts = self.start.reported_ns().zip(other.start.reported_ns());
         self.is_id(other.id)
             && !self.has_other_reply_than(other)
             && starts.is_none_or(|(start, other)| start == other)
@@ -193,18 +193,19 @@ impl Entry {
     }
 
     /// Takes over what the kernel says now about the same lifetime.
-    pub(super) fn correct(&mut self, told: &Self) {
-        let start = told.start.or(self.start);
-        *self = Self { start, ..*told };
+    pub(super) fn correct(&mut self, answer: &Self) {
+        let start = answer.start.or(self.start);
+        *self = Self { start, ..*answer };
     }
 
     /// Takes over what no event reports, from an entry that [is the same](Self::is_same).
-    pub(super) fn absorb(&mut self, told: &Self) {
-        self.expires_seconds = told.expires_seconds;
-        self.start = told.start.or(self.start);
+    pub(super) fn absorb(&mut self, dumped: &Self) {
+        self.expires_seconds = dumped.expires_seconds;
+        self.start = dumped.start.or(self.start);
     }
 
-    /// Whether nothing differs that events report. The remaining time passes by itself.
+    /// Whether both have the same values of everything that events report. The remaining time is left out, because it
+    /// passes by itself.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let (expires_seconds, start) = (self.expires_seconds, self.start);
         *self
@@ -216,9 +217,8 @@ impl Entry {
     }
 
     /// Whether a missing status bit proves that this is not what an earlier entry has become: the kernel clears no bit of the
-    /// status (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_change_status`), except when a flow table lets a
-    /// flow go
-    /// (net/netfilter/nf_flow_table_core.c, `flow_offload_teardown`).
+    /// status (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_change_status`), except when a flow table
+    /// releases a flow (net/netfilter/nf_flow_table_core.c, `flow_offload_teardown`).
     pub(super) fn lacks_status_of(&self, earlier: &Self) -> bool {
         const CLEARED: u32 = status::OFFLOAD | status::HW_OFFLOAD;
         earlier.status & !self.status & !CLEARED != 0
@@ -254,7 +254,7 @@ impl Entry {
             use_count: None,
             counters_orig: None,
             counters_reply: None,
-            start: self.start.told_ns().map(from_ns),
+            start: self.start.reported_ns().map(from_ns),
             observed_start: self.start.observed(),
             stop: None,
             event_time: None,

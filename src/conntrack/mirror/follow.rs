@@ -1,7 +1,8 @@
 //! What events do to the table, and what is handed out.
 //!
-//! What has ended is remembered, even if the mirror made up the end. So the mirror recognises an event that comes again, or
-//! that comes behind the end of its flow. If that may be wrong, the kernel is asked, as it is about flows whose time is over.
+//! The mirror remembers flows that have ended, even if it made up the end. So it recognises an event that comes again, or
+//! that comes behind the end of its flow. If the event may belong to another flow, the mirror asks the kernel, as it does
+//! about flows whose time is over.
 
 use std::mem;
 use std::time::SystemTime;
@@ -18,20 +19,21 @@ use crate::event_kind::EventKind;
 use crate::message::Message;
 use crate::mirror::{Budget, Kind, Resync, Slice, Slot};
 
-/// Who changes are handed to.
+/// The callback that takes the changes.
 pub(super) type Out<'a> = &'a mut dyn FnMut(Change<'_>);
 
 /// While held events are handed out, this many of them go with each new event, which waits behind them.
 pub(super) const HELD_PER_EVENT: u32 = 4;
-/// The kernel is asked about this many flows at most because of events that contradict what is known: that is rare.
+/// At most this many flows whose events contradict what is known are kept for a question to the kernel. Such flows are
+/// rare.
 pub(super) const MOST_CONTRADICTED: usize = 128;
 
-/// What is being done with a dump.
+/// The state of the dump under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dump {
-    /// There is none.
+    /// No dump is under way.
     None,
-    /// It is read, and what events touch is noted.
+    /// The dump is being read, and the entries that events touch are noted.
     Reading,
     Merging(Pass),
 }
@@ -73,7 +75,7 @@ pub(super) struct Follower {
     pub received_ns: u64,
     /// The last ends of flows, reported or made up.
     pub(super) ended: Repeats,
-    /// Flows whose events contradict what is known. The kernel is to be asked about them.
+    /// Flows whose events contradict what is known. The next sweep asks the kernel about them.
     pub contradicted: Vec<(Identity, Option<u32>)>,
     /// Ends that were handed out before.
     pub repeated_count: u64,
@@ -135,7 +137,7 @@ impl Follower {
         self.flows.used_bytes() + self.held.bytes()
     }
 
-    /// Since when flows are missing of which a dump would now find room for some. `None`: no dump would help.
+    /// Since when flows are missing, if there is now room for some of them. `None`: a dump would not help.
     pub(super) fn short_since(&self) -> Option<SystemTime> {
         let since = self.budget.short_since?;
         self.budget
@@ -264,9 +266,9 @@ impl Follower {
         is_excluded && !is_another && self.ended.has_ended(identity, flow.id)
     }
 
-    /// Has the kernel asked about a flow whose event contradicts what is known: the flow has ended, or it is another one that
-    /// has the same memory, and therefore the same id, and whose NEW was not reported. However often events contradict, a
-    /// lifetime is asked about once.
+    /// Notes a flow whose event contradicts what is known, so that the kernel is asked about it. Either the flow has ended, or
+    /// the event belongs to another flow that has the same memory, and therefore the same id, and whose NEW was not received.
+    /// Each lifetime is noted once, however often its events contradict.
     pub(super) fn note_contradiction(&mut self, identity: &Identity, id: Option<u32>) {
         let lifetime = (*identity, id);
         if self.contradicted.len() < MOST_CONTRADICTED && !self.contradicted.contains(&lifetime) {
@@ -279,12 +281,12 @@ impl Follower {
     /// - A dump showed the flow before its event was queued, or an UPDATE overtook the event.
     /// - Another program's reliable socket has missed the event. Then the kernel sends it to all again with each packet (Linux
     ///   v6.18, net/netfilter/nf_conntrack_ecache.c, `__nf_conntrack_eventmask_report`).
-    /// - The end of the live flow was lost, and another flow has its id. Only what excludes the other causes proves this one.
+    /// - The end of the live flow was lost, and another flow has its id. This is proved only by what excludes the other causes.
     fn apply_new_again(&mut self, slot: Slot, flow: &mut Flow<'_>, f: Out<'_>) {
-        let told = Known::of(flow, self.now_seconds).entry;
+        let reported = Known::of(flow, self.now_seconds).entry;
         let known = self.flows.entry(slot);
-        let is_another = told.has_other_reply_than(known)
-            || (self.flows.has(slot, bits::BEGUN) && told.lacks_status_of(known));
+        let is_another = reported.has_other_reply_than(known)
+            || (self.flows.has(slot, bits::BEGUN) && reported.lacks_status_of(known));
         if is_another {
             self.destroy(slot, f);
             let found = self.find(&Identity::of(flow));
@@ -384,7 +386,7 @@ impl Follower {
             if is_dumped {
                 self.end(other);
             } else {
-                self.flows.remove(other); // but not what the dump says, which may know better
+                self.flows.remove(other); // what the dump says stays, because it may be newer
             }
         }
         let mut begun = Known::of(flow, self.now_seconds).entry;
@@ -416,16 +418,16 @@ impl Follower {
         }
     }
 
-    /// The bits of a flow that an event reports: what of the dump under way is older.
+    /// The bits that mark what an event reports, in which the dump under way is older.
     fn touch(&self, flow: &Flow<'_>) -> u8 {
         if self.dump == Dump::None {
             return 0;
         }
         let bit = |is_reported, bit| if is_reported { bit } else { 0 };
         bits::TOUCHED
-            | bit(flow.state.is_some(), bits::TOLD_STATE)
-            | bit(flow.labels.is_some(), bits::TOLD_LABELS)
-            | bit(flow.helper.is_some(), bits::TOLD_HELPER)
+            | bit(flow.state.is_some(), bits::REPORTED_STATE)
+            | bit(flow.labels.is_some(), bits::REPORTED_LABELS)
+            | bit(flow.helper.is_some(), bits::REPORTED_HELPER)
     }
 
     /// Takes over what an event reports. True: something has changed apart from the time that is left.
@@ -461,7 +463,7 @@ impl Follower {
         self.end(slot);
     }
 
-    /// Hands out the end of a live flow. The flow is still to be removed.
+    /// Hands out the end of a live flow. The caller removes the flow.
     pub(super) fn make_up_end(&mut self, slot: Slot, f: Out<'_>) {
         let entry = self.flows.entry(slot);
         self.ended.note_made_up_end(&entry.identity(), entry.id);
@@ -469,23 +471,25 @@ impl Follower {
     }
 
     /// Takes over what the kernel says now about the lifetime of a live flow.
-    pub(super) fn correct(&mut self, slot: Slot, told: &Known, f: Out<'_>) {
-        let is_same = self.flows.is_same(slot, told);
-        self.flows.change(slot, |entry| entry.correct(&told.entry));
-        self.flows.set_details(slot, &told.details);
+    pub(super) fn correct(&mut self, slot: Slot, answer: &Known, f: Out<'_>) {
+        let is_same = self.flows.is_same(slot, answer);
+        self.flows
+            .change(slot, |entry| entry.correct(&answer.entry));
+        self.flows.set_details(slot, &answer.details);
         if !is_same {
             self.hand_out(slot, EventKind::Update, f);
         }
     }
 
-    /// The kernel was asked about a live flow, and has it.
-    pub(super) fn confirm(&mut self, slot: Slot, told: &Known, f: Out<'_>) {
+    /// Takes the kernel's answer about a live flow: the kernel has it.
+    pub(super) fn confirm(&mut self, slot: Slot, answer: &Known, f: Out<'_>) {
         let counts = self.counts;
-        self.correct(slot, told, f);
+        self.correct(slot, answer, f);
         self.counts = counts; // no event was lost
     }
 
-    /// The kernel was asked about a live flow, and does not have it any more, but perhaps a successor of its identity.
+    /// Takes the kernel's answer about a live flow: the kernel no longer has it, but may have a successor with the same
+    /// identity.
     pub(super) fn end_absent(&mut self, slot: Slot, successor: Option<&Known>, f: Out<'_>) {
         let counts = self.counts;
         self.destroy(slot, f);
@@ -495,10 +499,10 @@ impl Follower {
         self.counts = counts;
     }
 
-    /// The kernel was asked about a flow that had ended, and has it.
-    pub(super) fn revive(&mut self, told: &Known, f: Out<'_>) {
+    /// Takes the kernel's answer about a flow that had ended: the kernel has it.
+    pub(super) fn revive(&mut self, answer: &Known, f: Out<'_>) {
         let counts = self.counts;
-        self.begin_found(told, f);
+        self.begin_found(answer, f);
         self.counts = counts;
     }
 

@@ -24,7 +24,7 @@ enum State {
 pub(super) struct Held {
     /// For each message the time when it was received, and the message, padded to 4 bytes.
     chunks: VecDeque<Vec<u8>>,
-    /// The part of the first chunk before this was handed out.
+    /// The offset in the first chunk up to which messages were handed out.
     next: usize,
     bytes: usize,
     most_bytes: usize,

@@ -2,8 +2,8 @@
 //!
 //! While a dump is read, and until it is merged, events touch the entries that they report. What the dump says about a touched
 //! entry is left aside, except for what events report only when it changes (the protocol's state, labels, the helper) and no
-//! event has reported. What ended meanwhile is noted, so that the dump does not bring it back. All other entries follow the
-//! dump.
+//! event has reported. A flow that ends while the dump is read is noted, so that the dump does not bring it back. All other
+//! entries follow the dump.
 //!
 //! Before the first dump is merged nothing is handed out: events are held, and the flows that they touch are noted. The merge
 //! hands out the dump's untouched entries as new, and then the held events by the same rules as any others: a flow that was
@@ -109,10 +109,10 @@ impl Follower {
     }
 
     /// Takes over what no event reports, if nothing else differs. False: something else differs.
-    fn absorb(&mut self, live: Slot, told: &Known) -> bool {
-        let is_same = self.flows.is_same(live, told);
+    fn absorb(&mut self, live: Slot, dumped: &Known) -> bool {
+        let is_same = self.flows.is_same(live, dumped);
         if is_same {
-            self.flows.absorb(live, told);
+            self.flows.absorb(live, dumped);
         }
         is_same
     }
@@ -251,7 +251,7 @@ impl Follower {
         }
     }
 
-    /// Ends a live flow that the dump does not have. Its end need not be noted, because the dump is read and brings nothing back.
+    /// Ends a live flow that the dump does not have. Its end need not be noted, because the dump has been read to its end.
     fn end_settled(&mut self, live: Slot, f: Out<'_>) {
         self.make_up_end(live, f);
         self.flows.remove(live);

@@ -36,7 +36,7 @@ use crate::socket::Socket;
 /// kernel's table again. It takes the events of one socket that is in all of [`GROUPS`](Self::GROUPS) and has no filter, and
 /// hands out changes: the kernel's events, and what stands for those that are missing ([`Change::Flow`], `is_resynced`). A
 /// table can be kept by the changes alone: each flow begins with one [`EventKind::New`], no change of the flow comes before
-/// it, and the flow ends with one [`EventKind::Delete`]. After a loss the table is the kernel's again when
+/// it, and the flow ends with one [`EventKind::Delete`]. After a loss the table equals the kernel's again when
 /// [`Change::Resynced`] comes.
 ///
 /// # How it follows the kernel
@@ -48,7 +48,7 @@ use crate::socket::Socket;
 ///   millisecond at a time.
 /// - Some changes have no event. A flow that began before anybody listened ends or changes without one (with
 ///   `net.netfilter.nf_conntrack_events` = 2, the default since Linux 5.19), and so does a flow that began while that sysctl was
-///   0. An nft flowtable takes a flow or lets it go without one. So the mirror audits its table while nothing is known to be
+///   0. An nft flowtable takes a flow or releases it without one. So the mirror audits its table while nothing is known to be
 ///   wrong: it dumps and merges. A change without an event is in the mirror after [`MirrorOptions::audit_interval`] and the time
 ///   of a dump. What an audit finds is handed out as after a loss, and a [`Change::Resynced`] with [`ResyncReason::Audit`]
 ///   follows. An audit that finds nothing hands out nothing and is only counted ([`Mirror::health`]). [`Mirror::is_synced`]
@@ -201,7 +201,7 @@ impl MirrorOptions {
     /// smaller bound would leave some out. With 0 no flow is kept.
     ///
     /// When the bound is reached, new flows are not kept. Their events are still handed out as the kernel sends them, and nothing
-    /// is made up for them: a flow whose NEW was lost may begin with an update. Meanwhile [`Mirror::is_synced`] is false, and
+    /// is made up for them: a flow whose NEW was lost may begin with an update. [`Mirror::is_synced`] is then false, and
     /// [`Mirror::health`] says why. When an eighth of the memory is free again, a round makes the table complete
     /// ([`ResyncReason::Room`]).
     #[must_use]
@@ -249,7 +249,7 @@ pub enum Change<'a> {
         /// The change stands for an event that was lost or that the kernel never sent. The flow has what the mirror keeps.
         is_resynced: bool,
     },
-    /// The table is the kernel's, again or for the first time.
+    /// The table equals the kernel's, again or for the first time.
     Resynced(Resync),
 }
 
@@ -466,7 +466,7 @@ impl Mirror {
         [due, of_sweep].into_iter().flatten().min()
     }
 
-    /// How right the table is, and what prevents its repair.
+    /// How far the table can be trusted, and what prevents its repair.
     pub fn health(&self) -> MirrorHealth<'_> {
         let health = self.rounds.health();
         MirrorHealth {
@@ -521,8 +521,9 @@ impl Mirror {
     /// All flows from a position on, each with the position behind it. 0 is the first position.
     ///
     /// Going through a large table at once would delay the events. With positions it can be done in parts, and the mirror can be
-    /// fed between two parts. A flow that is there all the time is in exactly one part. A flow that comes, goes or changes
-    /// meanwhile may be in a part in either state. A flow that takes over the key of another is a flow of its own.
+    /// fed between two parts. A flow that is there all the time is in exactly one part. A flow that begins, ends or changes
+    /// between two parts appears as it was before or as it is after. A flow that takes over the key of another is a flow of
+    /// its own.
     ///
     /// # Example
     ///

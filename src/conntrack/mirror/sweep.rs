@@ -1,7 +1,7 @@
 //! Flows that end without an event, found by asking the kernel about flows whose time is over.
 //!
-//! Such flows began before anybody listened (with `net.netfilter.nf_conntrack_events` = 2). And when packets refresh a flow's
-//! timeout there is no event: then the kernel's answer says when the flow will really end. The kernel is asked in the same way
+//! Such flows began before anybody listened (with `net.netfilter.nf_conntrack_events` = 2). Packets also refresh a flow's
+//! timeout without an event. The kernel's answer then says when the flow will really end. The kernel is asked in the same way
 //! about flows whose events contradict what is known about them.
 
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ impl Sweep {
         self.barrier.request_count
     }
 
-    /// Forgets the absent flows: the dump that is to be merged reports them too.
+    /// Forgets the absent flows, because a dump settles them instead.
     pub(super) fn abandon(&mut self) {
         self.absent.clear();
         self.barrier.cancel();
@@ -146,12 +146,12 @@ impl Sweep {
             None => Requests::open()?,
         };
         requests.ask_about(&keys, |index, flow| {
-            let told = flow.map(|flow| Known::of(flow, follower.now_seconds));
+            let answer = flow.map(|flow| Known::of(flow, follower.now_seconds));
             if let Some(slot) = overdue.get(index) {
-                self.feed_answer(*slot, told, follower, f);
+                self.feed_answer(*slot, answer, follower, f);
             } else {
                 let lifetime = contradicted[index - overdue.len()];
-                self.feed_resolution(lifetime, told, follower, f);
+                self.feed_resolution(lifetime, answer, follower, f);
             }
         })?;
         follower.contradicted.clear();
@@ -164,18 +164,18 @@ impl Sweep {
     fn feed_resolution(
         &mut self,
         (identity, id): (Identity, Option<u32>),
-        told: Option<Known>,
+        answer: Option<Known>,
         follower: &mut Follower,
         f: Out<'_>,
     ) {
-        let is_it = |told: &Known| {
-            let told = &told.entry;
-            told.has_identity(&identity) && told.is_id(id) && !told.is_dying()
+        let is_it = |answer: &Known| {
+            let answer = &answer.entry;
+            answer.has_identity(&identity) && answer.is_id(id) && !answer.is_dying()
         };
         if let Some(slot) = follower.flows.find(&identity).live {
-            self.feed_answer(slot, told, follower, f);
-        } else if let Some(told) = told.filter(is_it) {
-            follower.revive(&told, f);
+            self.feed_answer(slot, answer, follower, f);
+        } else if let Some(answer) = answer.filter(is_it) {
+            follower.revive(&answer, f);
         }
     }
 
@@ -183,18 +183,18 @@ impl Sweep {
     fn feed_answer(
         &mut self,
         slot: Slot,
-        told: Option<Known>,
+        answer: Option<Known>,
         follower: &mut Follower,
         f: Out<'_>,
     ) {
         let live = follower.flows.entry(slot);
         // The kernel finds flows by either tuple, so its answer may be about another flow.
         let identity = live.identity();
-        let told = told.filter(|told| told.entry.has_identity(&identity));
-        match told {
-            Some(told) if told.entry.is_dying() => {} // its event comes, or the next sweep asks again
-            Some(told) if told.entry.may_follow(live) => {
-                follower.confirm(slot, &told, f);
+        let answer = answer.filter(|answer| answer.entry.has_identity(&identity));
+        match answer {
+            Some(answer) if answer.entry.is_dying() => {} // its event comes, or the next sweep asks again
+            Some(answer) if answer.entry.may_follow(live) => {
+                follower.confirm(slot, &answer, f);
             }
             successor => {
                 follower.flows.set(slot, bits::ABSENT);
@@ -203,7 +203,7 @@ impl Sweep {
         }
     }
 
-    /// Takes the acknowledgement that the barrier awaits: the absent flows that no event has reported until it have ended.
+    /// Takes the acknowledgement that the barrier awaits. The absent flows that no event has reported before it have ended.
     /// False: the message is another one.
     pub(super) fn feed_barrier(
         &mut self,

@@ -20,7 +20,7 @@ pub(super) mod bits {
     /// An event reported the flow since the dump began, or the flow is merged: what the dump says is older.
     pub const TOUCHED: u8 = 1;
     /// An event reported the flow's protocol state since the dump began.
-    pub const TOLD_STATE: u8 = 1 << 1;
+    pub const REPORTED_STATE: u8 = 1 << 1;
     /// The dump says the same.
     pub const SEEN: u8 = 1 << 2;
     /// The kernel did not have the flow when it was asked. An event may still report its end.
@@ -28,9 +28,9 @@ pub(super) mod bits {
     /// The flow's own NEW event has come. This bit stays when a dump is merged.
     pub const BEGUN: u8 = 1 << 4;
     /// An event reported the flow's labels since the dump began.
-    pub const TOLD_LABELS: u8 = 1 << 5;
+    pub const REPORTED_LABELS: u8 = 1 << 5;
     /// An event reported the flow's helper since the dump began.
-    pub const TOLD_HELPER: u8 = 1 << 6;
+    pub const REPORTED_HELPER: u8 = 1 << 6;
 }
 
 /// The entries of one identity: at most one of each kind.
@@ -119,16 +119,16 @@ impl Flows {
         }
     }
 
-    /// Whether nothing differs that events report.
+    /// Whether both have the same values of everything that events report.
     pub(super) fn is_same(&self, slot: Slot, other: &Known) -> bool {
         self.entry(slot).is_same(&other.entry) && self.beside.is_same(slot, &other.details)
     }
 
     /// Takes over what no event reports. Nothing else differs, so the flow is found as before.
-    pub(super) fn absorb(&mut self, slot: Slot, told: &Known) {
+    pub(super) fn absorb(&mut self, slot: Slot, dumped: &Known) {
         let place = slot as usize;
-        self.chunks[place / CHUNK][place % CHUNK].absorb(&told.entry);
-        self.beside.set_counters(slot, told.details.counters);
+        self.chunks[place / CHUNK][place % CHUNK].absorb(&dumped.entry);
+        self.beside.set_counters(slot, dumped.details.counters);
     }
 
     /// A flow as an event. The end of a flow has no counters, because those of the last dump are not the final ones.

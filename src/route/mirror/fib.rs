@@ -12,17 +12,17 @@ use crate::message::{Message, flags};
 use crate::mirror::{Budget, Kind, Slot};
 use crate::route::Route;
 
-/// What is being done with a dump.
+/// The state of the dump under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dump {
-    /// There is none.
+    /// No dump is under way.
     None,
-    /// It is read, and what events touch is noted.
+    /// The dump is being read, and the entries that events touch are noted.
     Reading,
     Merging,
 }
 
-/// What was handed out and no event reported.
+/// How many changes were handed out that no event reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub new: u64,
@@ -76,7 +76,7 @@ pub(super) struct Candidate<'a> {
 enum Replaced {
     None,
     One(Slot),
-    /// One of several.
+    /// One of several, and it is unknown which.
     Unsure,
 }
 
@@ -117,7 +117,7 @@ impl Fib {
         self.budget.has_room(self.slots.used_bytes())
     }
 
-    /// Since when routes are missing of which a dump would now find room for some. `None`: no dump would help.
+    /// Since when routes are missing, if there is now room for some of them. `None`: a dump would not help.
     pub(super) fn short_since(&self) -> Option<SystemTime> {
         let since = self.budget.short_since?;
         let used_bytes = self.slots.used_bytes();
@@ -212,7 +212,7 @@ impl Fib {
             if is_news && self.hands_out {
                 f(Change::of(event.route, false));
             }
-            // It is unknown which one was replaced if there is another. (There is only one IPv6 route with gateways for a key.)
+            // If there is another route, it is unknown which one was replaced. (There is only one IPv6 route with gateways for a key.)
             return replaced != Replaced::None || is_overtaken;
         }
         if let Replaced::One(slot) = replaced {
@@ -238,7 +238,7 @@ impl Fib {
     }
 
     /// Whether another event should have come before this one, which reports an IPv6 route with gateways that is there already.
-    /// If the event replaces no route, the route has one hop more now, or it had gone. Since Linux 6.16 nothing keeps the order
+    /// If the event replaces no route, the route has got one hop more, or it had been deleted before. Since Linux 6.16 nothing keeps the order
     /// of events that the kernel sends after it has released the table's lock: the end of a whole multipath route, and a new
     /// route or new hops (net/ipv6/route.c, `__ip6_del_rt_siblings`, `ip6_route_multipath_add`; "ipv6: Get rid of RTNL for SIOCDELRT and
     /// RTM_DELROUTE" and the commits after it).
@@ -326,7 +326,7 @@ impl Fib {
                 }
                 return false;
             }
-            // A dump that is being read says enough.
+            // If a dump is being read, it settles this.
             return self.dump != Dump::Reading;
         };
         if has_gateways && event.route.nexthops.is_empty() {
@@ -336,7 +336,7 @@ impl Fib {
         let is_all_of_it = held.is_some_and(|held| {
             kept::has_hops_of(event.route, &held) && kept::has_hops_of(&held, event.route)
         });
-        // The end of an earlier route comes late, or that of a route with more hops, which are reported late (`is_overtaken`).
+        // This is the late end of an earlier route, or the end of a route whose further hops are reported late (`is_overtaken`).
         let needs_dump = has_gateways && !is_all_of_it && self.dump != Dump::Reading;
         self.end(slot, event, f);
         needs_dump
@@ -426,7 +426,8 @@ impl Fib {
         live.filter(|&slot| self.key_of(slot) == Some(event.key))
     }
 
-    /// Whether a live entry counts: one that was never handed out is left of an abandoned dump.
+    /// Whether a live entry counts. One that was never handed out is a remainder of an abandoned dump, unless a dump is under
+    /// way.
     fn is_there(&self, slot: Slot) -> bool {
         self.dump != Dump::None || self.slots.has(slot, bits::HANDED_OUT)
     }

@@ -1,4 +1,5 @@
-//! What is kept of a route, a whole `RTM_NEWROUTE` message that can be decoded again, and which route it is.
+//! What is kept of a route: a whole `RTM_NEWROUTE` message, which can be decoded again. And its identity, which distinguishes
+//! it from other routes.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -22,7 +23,7 @@ const STATES: u32 = route_flags::DEAD
     | route_flags::ROUTE_TRAP
     | route_flags::ROUTE_OFFLOAD_FAILED;
 
-/// By what the kernel finds a route when it adds, replaces or deletes one.
+/// What the kernel finds a route by, when it adds, replaces or deletes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub place: Place,
@@ -33,8 +34,8 @@ pub(super) struct Key {
     priority: u32,
 }
 
-/// Where routes are next to each other. An event changes routes of one place. When an IPv4 route is deleted, a dump may skip
-/// routes of the same place only: a leaf of the kernel's trie, which the tables local and main may share.
+/// A table and a destination. An event changes routes of one place only. When an IPv4 route is deleted, a dump may skip only
+/// routes of the same place, which is a leaf of the kernel's trie. The tables local and main may share such a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     family: Family,
@@ -45,27 +46,28 @@ pub(super) struct Place {
 /// What distinguishes a route from others with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
-    /// All of it, except the states of its hops. The kernel keeps two IPv4 routes that differ in any way
+    /// Everything except the states of its hops. The kernel keeps two IPv4 routes that differ in any way
     /// (net/ipv4/fib_semantics.c, `fib_find_info`), and never changes one. It may keep two IPv6 routes that differ in nothing
     /// but their protocol, after one has replaced another.
     Whole,
-    /// IPv4 or IPv6 with a nexthop object: all of it, except its hops, which are the object's and change with it.
+    /// A nexthop object. IPv4: everything except the hops, which belong to the object and change with it. IPv6: the object's
+    /// id.
     Object,
-    /// IPv6 with gateways: there is one for a key, and its hops come and go
+    /// IPv6 with gateways: the type. A key has one such route of each type, and its hops come and go
     /// (net/ipv6/ip6_fib.c, `fib6_add_rt2node`; include/net/ip6_route.h, `rt6_qualify_for_ecmp`).
     Gateways,
-    /// MPLS: there is one for a label.
+    /// MPLS: nothing, because a label has one route.
     Label,
 }
 
 /// What is left of a route after one of its hops was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
-    /// All: it had no such hop.
+    /// The whole route: it had no such hop.
     All,
     /// Nothing: it had no other hop.
     Nothing,
-    /// Other hops. What is left was written.
+    /// Other hops. The route with these was written.
     Rest,
 }
 
@@ -184,7 +186,7 @@ fn is_same_with_key(one: &[u8], other: &[u8]) -> bool {
         Kind::Object if family(&one) == Some(Family::INET6) => is_eq(&one, &other, |attribute| {
             attribute.attribute_type() == rta::NH_ID
         }),
-        // The route's type and flags are the object's too.
+        // The route's type and flags belong to the object too.
         Kind::Object => {
             protocol_and_scope(&one) == protocol_and_scope(&other)
                 && is_eq(&one, &other, |attribute| !is_hop(attribute))
@@ -193,7 +195,7 @@ fn is_same_with_key(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
-/// Hashes which route a kept one is: everything that [`is_same`] compares.
+/// Hashes the identity of a kept route: everything that [`is_same`] compares.
 pub(super) fn hash_identity(bytes: &[u8], state: &mut impl Hasher) {
     let Some(message) = message(bytes) else {
         return;
@@ -236,7 +238,7 @@ fn hash_attributes(
     }
 }
 
-/// Whether it is an IPv6 route whose events may report single hops.
+/// Whether the route is an IPv6 route whose events may report single hops.
 pub(super) fn has_gateways(bytes: &[u8]) -> bool {
     message(bytes).and_then(|message| kind_of(&message)) == Some(Kind::Gateways)
 }

@@ -2,13 +2,13 @@
 //!
 //! # What a dump may skip
 //!
-//! The kernel makes a dump piece by piece, and what changes between two pieces may shift the place where it continues. Dumps
+//! The kernel makes a dump piece by piece, and changes between two pieces may shift the place where it continues. Dumps
 //! of routes never set `NLM_F_DUMP_INTR`, so nothing reports such a shift.
 //!
 //! - IPv6: if the tree has changed, the kernel begins again at its root and skips as many nodes as it has passed
-//!   (net/ipv6/ip6_fib.c, `fib6_dump_table`). If one of those was deleted meanwhile, one node too many is skipped, anywhere.
+//!   (net/ipv6/ip6_fib.c, `fib6_dump_table`). If one of those was deleted since, one node too many is skipped, anywhere.
 //! - IPv4: the kernel continues at an address, and there at an index (net/ipv4/fib_trie.c, `fib_table_dump`,
-//!   `fn_trie_dump_leaf`). If a route that it has passed was deleted meanwhile, another one with that address may be skipped.
+//!   `fn_trie_dump_leaf`). If a route that it has passed was deleted since, another one with that address may be skipped.
 //! - MPLS: the kernel continues at a label. None is skipped.
 //!
 //! So a dump may skip routes only if a route was deleted while it was read. Then a route's absence from the dump proves
@@ -16,9 +16,10 @@
 //!
 //! # What an event does not say
 //!
-//! An event that replaces a route does not say which. It is known if only one route of this table can be the one. But while
-//! events are missing this table may lack the route that was really replaced. So if the dump has another one there, again
-//! nothing is proved. The same is true for an IPv6 route from which single hops were deleted: that counts as a deletion.
+//! An event that replaces a route does not say which. That is clear only if a single route of the mirror's table can be the
+//! one. But while events are missing, that table may lack the route that was really replaced. So if the dump has another one
+//! there, nothing is proved again. The same is true for an IPv6 route from which single hops were deleted: that counts as a
+//! deletion.
 
 use std::collections::HashMap;
 use std::mem;
@@ -41,7 +42,7 @@ use crate::socket::Protocol;
 /// percent of the routes at worst.
 const MAX_MISSES: u8 = 6;
 
-/// The slots with each key that an event has replaced a route of.
+/// The slots of each key with which an event has replaced a route.
 type ReplacedKeys = HashMap<Key, Vec<Slot>>;
 
 impl Table for Fib {
@@ -103,7 +104,7 @@ impl Fib {
                 self.slots.set(live, bits::SEEN);
                 self.slots.bytes(live) != dumped.kept
             }
-            None => true, // also if an event deleted the route: the merge decides whether that counts
+            None => true, // even if an event deleted the route: the merge decides whether that counts
         };
         if is_pending && !self.has_room() {
             self.budget.note_left_out();
@@ -120,7 +121,7 @@ impl Fib {
         }
         self.dump = Dump::Merging;
         self.hands_out = true;
-        // The dump may have skipped a route that is not known here, and nothing else would show that.
+        // The dump may have skipped a route that the mirror does not know, and nothing else would show that.
         self.is_open |= self.may_have_skipped_ipv6;
         self.cursor = 0;
         self.found_count = 0;
@@ -149,7 +150,7 @@ impl Fib {
         (mem::take(&mut self.found_count), self.is_open)
     }
 
-    /// What was handed out and no event reported, since the last call.
+    /// How many changes were handed out since the last call that no event reported.
     pub(super) fn take_counts(&mut self) -> Counts {
         mem::take(&mut self.counts)
     }
@@ -187,8 +188,9 @@ impl Fib {
                 self.settle_pending(slot, &replaced, f);
             }
         }
-        // If one of several was deleted, the dump may have skipped another one that is not known here. (Also if the only known
-        // one was deleted. But then the event of the other one was lost, and a piece of the dump ended just between the two.)
+        // If one of several was deleted, the dump may have skipped another one that the mirror does not know. (The same is true
+        // if the only known one was deleted. But then the event of the other one was lost, and a piece of the dump ended just
+        // between the two.)
         let is_any = |slot: &&Slot| matches!(self.slots.kind(**slot), Kind::Live | Kind::Dead);
         let is_any_deleted = place
             .iter()
@@ -249,8 +251,8 @@ impl Fib {
         self.slots.set_kind(pending, Kind::Live, bits::SEEN);
     }
 
-    /// Whether it is unclear which of the routes with a key was replaced. It is clear if this table had the same routes with that
-    /// key as the dump, before the events or after them: then it took the right one for the replaced one.
+    /// Whether it is unclear which of the routes with a key was replaced. It is clear if the mirror had the same routes with
+    /// that key as the dump, before the events or after them, because then it has removed the right one.
     fn is_replacement_unclear(&self, with_key: &[Slot]) -> bool {
         let same = |slot: Slot| {
             let bytes = self.slots.bytes(slot);

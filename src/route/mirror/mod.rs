@@ -63,8 +63,8 @@ impl MirrorOptions {
         }
     }
 
-    /// The least time between the beginnings of two dumps after losses. The default is 10 s: a dump takes time that the events
-    /// then lack. The interval bounds [`change_interval`](Self::change_interval) too.
+    /// The least time between the beginnings of two dumps after losses. The default is 10 s, because a dump delays the
+    /// events. The interval bounds [`change_interval`](Self::change_interval) too.
     ///
     /// While losses continue and rounds fail, the time doubles with each failure, up to 8 intervals. After the last loss it is
     /// one interval again. Zero means as soon as losses pause for 50 ms. With [`Duration::MAX`] a loss is never repaired.
@@ -100,7 +100,7 @@ impl MirrorOptions {
     /// route is kept.
     ///
     /// When the bound is reached, new routes are not kept. Their events are still handed out as the kernel sends them, and nothing
-    /// is made up for them. Meanwhile [`Mirror::is_synced`] is false, and [`Mirror::health`] says why. When an eighth of the memory
+    /// is made up for them. [`Mirror::is_synced`] is then false, and [`Mirror::health`] says why. When an eighth of the memory
     /// is free again, a round makes the table complete ([`ResyncReason::Room`]).
     #[must_use]
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
@@ -145,10 +145,10 @@ pub enum Change<'a> {
     Route {
         /// The route.
         route: Route<'a>,
-        /// No event reported the change: the mirror has found it out. The route has what the mirror keeps.
+        /// No event reported the change; the mirror has found it. The route has what the mirror keeps.
         is_resynced: bool,
     },
-    /// The table is the kernel's, again or for the first time.
+    /// The table equals the kernel's, again or for the first time.
     Resynced(Resync),
 }
 
@@ -169,7 +169,7 @@ impl<'a> Change<'a> {
 ///
 /// # How it follows the kernel
 ///
-/// - Events of routes alone go wrong without any loss. A device that goes down takes its IPv4 routes away without an event. A
+/// - The events of routes alone are not enough, even without a loss. A device that goes down takes its IPv4 routes away without an event. A
 ///   deleted address or nexthop object removes or changes routes without an event, too. So the mirror follows devices,
 ///   addresses and nexthop objects as well, all through one socket so that their order is kept. It asks for a dump when they
 ///   may have changed routes: 50 ms later, and at most once a second. After losses it asks at most every 10 s
@@ -187,7 +187,7 @@ impl<'a> Change<'a> {
 ///   them at once (changes of IPv6 routes no longer take the lock of all network configuration). The mirror follows the event
 ///   that comes last, and asks for a dump if the two do not fit together.
 /// - While a dump is made, the kernel holds the lock of all network configuration for about 30 KiB of it at a time (Linux v6.18,
-///   net/core/rtnetlink.c, `rtnl_dumpit`), and [`advance`](Self::advance) waits for whoever holds that lock.
+///   net/core/rtnetlink.c, `rtnl_dumpit`), and [`advance`](Self::advance) waits until that lock is free.
 ///
 /// # What it hands out
 ///
@@ -308,7 +308,7 @@ impl Mirror {
             return; // the next advance begins to merge
         }
         if self.fib.feed(message, &mut f) {
-            // While events are missing, an event that does not fit is no surprise, and a round will follow anyway.
+            // While events are missing, some events do not fit, and a round will follow anyway.
             if self.rounds.is_synced() || self.rounds.is_under_way() {
                 self.note_change();
             }
@@ -428,7 +428,7 @@ impl Mirror {
         }
     }
 
-    /// How right the table is, and what prevents its repair.
+    /// How far the table can be trusted, and what prevents its repair.
     pub fn health(&self) -> MirrorHealth<'_> {
         self.rounds.health().with_budget(&self.fib.budget)
     }
@@ -468,7 +468,7 @@ impl Mirror {
     ///
     /// Going through a large table at once would delay the events. With positions it can be done in parts, and the mirror can be
     /// fed between two parts. A route that is there all the time is in exactly one part. A route that comes, goes or changes
-    /// meanwhile may be in a part in either state. A route that has replaced another is a route of its own.
+    /// between two parts appears as it was before or as it is after. A route that has replaced another is a route of its own.
     pub fn iter_from(&self, position: usize) -> impl Iterator<Item = (usize, Route<'_>)> {
         self.fib.iter_from(position)
     }

@@ -1,4 +1,4 @@
-//! Messages of links, addresses and nexthop objects that come with changes of routes that no route event reports.
+//! Changes of devices, addresses and nexthop objects that may change routes without a route event.
 
 use std::collections::HashMap;
 
@@ -26,11 +26,11 @@ pub(super) struct Devices {
 }
 
 impl Devices {
-    /// Whether routes may have changed with what a message reports, without an event of their own.
+    /// Whether a message reports a change that may have changed routes without an event of theirs.
     pub(super) fn is_silent_change(&mut self, message: &Message<'_>) -> bool {
         match message.message_type() {
             message_type::NEW_LINK | message_type::DELETE_LINK => self.is_link_change(message),
-            // An IPv4 address revives hops that had died without one (`fib_inetaddr_event`).
+            // A new IPv4 address revives hops that were dead without an address (`fib_inetaddr_event`).
             message_type::NEW_ADDRESS => message.payload().first() == Some(&Family::INET.number()),
             message_type::DELETE_ADDRESS | message_type::DELETE_NEXTHOP => true,
             // A nexthop object changes routes unless it is new.

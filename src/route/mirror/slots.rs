@@ -1,4 +1,4 @@
-//! The kept routes in slots, found by place and by which route it is.
+//! The kept routes in slots, found by place and by identity.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::{iter, mem};
@@ -6,7 +6,7 @@ use std::{iter, mem};
 use super::kept::{self, Place};
 use crate::mirror::{Index, Kind, Marks, Slot, count_step, fold};
 
-/// What a route takes beside its message: where the message is, its neighbours, its mark, and its slot in two indexes.
+/// What a route takes beside its message: the pointer to the message, its neighbours, its mark, and its slot in two indexes.
 const SLOT_BYTES: usize = size_of::<Box<[u8]>>()
     + size_of::<Links>()
     + size_of::<u8>()
@@ -38,7 +38,7 @@ pub(super) mod bits {
 pub(super) struct Hashes {
     /// The hash of its place.
     pub place: u32,
-    /// The hash of which route it is ([`kept::hash_identity`]).
+    /// The hash of its identity ([`kept::hash_identity`]).
     pub identity: u32,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Slots {
     hasher: RandomState,
     /// The first slot of each place.
     places: Index,
-    /// All slots, by which route it is.
+    /// All slots, by the identity of their routes.
     identities: Index,
 }
 
@@ -103,7 +103,7 @@ impl Slots {
         fold(self.hasher.hash_one(place))
     }
 
-    /// The hash of which route a kept one is.
+    /// The hash of a kept route's identity.
     pub(super) fn identity_hash(&self, bytes: &[u8]) -> u32 {
         let mut hasher = self.hasher.build_hasher();
         kept::hash_identity(bytes, &mut hasher);
@@ -141,7 +141,7 @@ impl Slots {
         &self.bytes[slot as usize]
     }
 
-    /// Puts the changed message of a route in the place of the earlier one. The hash of which route it is may change too.
+    /// Replaces the message of a route by the changed one. The hash of the identity may change too.
     pub(super) fn set_bytes(&mut self, slot: Slot, identity: u32, bytes: &[u8]) {
         self.bytes_count += bytes.len();
         self.bytes_count -= mem::replace(&mut self.bytes[slot as usize], bytes.into()).len();
@@ -231,7 +231,8 @@ impl Slots {
         self.marks.set_kind(slot, kind, bits);
     }
 
-    /// Before a route gets other bits: it may not count as handed out any more.
+    /// Takes a route out of the count of those handed out, if it will not be one with these new bits. Call it before they are
+    /// set.
     fn count_out(&mut self, slot: Slot, bits: u8) {
         let is_taken_back = self.bits(slot) & !bits & bits::HANDED_OUT != 0;
         self.handed_out_count -= usize::from(is_taken_back);

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use crate::latency::ratio::as_f64;
 
-/// Where less than so many decades are to be seen, there are ticks between them.
+/// An axis with fewer decades than this has ticks between them.
 const FEW_DECADES: f64 = 2.2;
-/// The room at an end is at least as from a value to this many times it.
+/// The smallest room at an end, as a factor on the outermost value.
 const LEAST_ROOM: f64 = 1.5;
 
-/// An axis that has all values on it, with some room at both ends: this part of what they span.
+/// An axis for all values. The room at each end is this part of the values' span.
 pub fn of(values: impl Iterator<Item = f64> + Clone, room: f64) -> (Range<f64>, Vec<f64>) {
     let least = values.clone().fold(f64::INFINITY, f64::min);
     let most = values.fold(0.0, f64::max);
@@ -28,7 +28,7 @@ pub fn of(values: impl Iterator<Item = f64> + Clone, room: f64) -> (Range<f64>, 
     )
 }
 
-/// A time in µs as one says it.
+/// A time in µs, with the unit that suits its size.
 pub fn name(micros: f64) -> String {
     match micros {
         1e6.. => format!("{} s", micros / 1e6),

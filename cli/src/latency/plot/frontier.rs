@@ -1,4 +1,4 @@
-//! What each way costs beside how late it is, and which ways no other is better than in both.
+//! What each way costs against how late it is, and the ways that no other beats in both.
 
 use plotters::prelude::*;
 
@@ -7,7 +7,7 @@ use super::style::{FRAME, GRID, LABEL_PIXELS, draw_mark, label_style, text_style
 use super::{Area, Error, Series, axis, style};
 
 const MARK_PIXELS: i32 = 6;
-/// A name needs about so much of the axis.
+/// The part of the axis that a name needs, about.
 const NAMES_ROOM: f64 = 0.35;
 const EXPLANATION: &str = "grey line: no other way is better in both";
 
@@ -51,7 +51,7 @@ pub fn draw(area: &Area<'_>, series: &[Series]) -> Result<(), Error> {
     draw_marks(area, series, &marks, &Space { x, y })
 }
 
-/// The points that no other is left of and below, by their first coordinate.
+/// The points that no other point is left of and below, in the order of their first coordinate.
 fn frontier(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut sorted = points.to_vec();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));

@@ -74,7 +74,7 @@ pub fn draw(area: &Area<'_>, series: &[Series]) -> Result<(), Error> {
     draw_names(area, series, &ends, x_pixels.end, &y_pixels)
 }
 
-/// Each name beside the end of its curve, or as near as the others let it.
+/// Draws each name beside the end of its curve, or as near as the other names allow.
 fn draw_names(
     area: &Area<'_>,
     series: &[Series],
@@ -100,7 +100,7 @@ fn draw_names(
     Ok(())
 }
 
-/// Enough digits to tell it from 100.
+/// The percentile, with enough digits to distinguish it from 100.
 fn percentile_name(x: f64) -> String {
     let digits = (3..10)
         .take_while(|&decade| x >= 10_f64.powi(decade))
