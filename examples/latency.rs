@@ -1,8 +1,8 @@
 //! Records how long conntrack events take from the kernel to a program, and prints percentiles:
 //! `cargo run --features latency --example latency -- [COUNT]`.
 //!
-//! Needs `CAP_NET_ADMIN`, Linux 6.14, and `sysctl -w net.netfilter.nf_conntrack_timestamp=1` before the flows begin. Ends
-//! after COUNT events, by default 1000.
+//! Needs `CAP_NET_ADMIN`, Linux 6.14, and `sysctl -w net.netfilter.nf_conntrack_timestamp=1` before the flows begin.
+//! Ends after COUNT events, by default 1000.
 
 use std::error::Error;
 use std::io;

@@ -13,8 +13,8 @@ const STEPS_PER_HALF_DISTANCE: u32 = 5;
 /// Records latencies in nanoseconds, to 0.1 % and up to an hour. It takes about 300 KiB, however many it records.
 ///
 /// Recording allocates nothing and never fails. A latency of more than an hour counts as an hour. A negative latency,
-/// for example because the clock was set, is counted and not recorded. With several threads, give each a recorder of its
-/// own and [`merge`](Self::merge) them.
+/// for example because the clock was set, is counted and not recorded. With several threads, give each a recorder of
+/// its own and [`merge`](Self::merge) them.
 ///
 /// # Example
 ///

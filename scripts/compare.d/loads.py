@@ -25,7 +25,7 @@ class Load:
 
     @property
     def is_asked_for(self):
-        """Whether requests make the events. conntrack -E looks up the requesting program of each such event in /proc."""
+        """Whether requests make the events. conntrack -E looks up each one's requesting program in /proc."""
         return self.receivers == CONNTRACK and self.flood is not None
 
 

@@ -10,25 +10,26 @@ use crate::mirror::{Index, Slot, fold};
 
 /// Remembers recent DESTROY events, to recognise those that the kernel sends again.
 ///
-/// When a reliable socket ([`SocketBuilder::reliable`](crate::SocketBuilder::reliable)) cannot take a DESTROY, the kernel sends
-/// the event to the whole group again. All other listeners receive it twice or more (Linux v6.18,
+/// When a reliable socket ([`SocketBuilder::reliable`](crate::SocketBuilder::reliable)) cannot take a DESTROY, the
+/// kernel sends the event to the whole group again. All other listeners receive it twice or more (Linux v6.18,
 /// net/netfilter/nf_conntrack_ecache.c, `ecache_work_evict_list`).
 ///
-/// Two DESTROY events are the same if their original tuple, zone, id and stop timestamp are the same, and also the reply tuple
-/// of flows that lost a NAT race ([`Flow::is_nat_clash`]). With `net.netfilter.nf_conntrack_timestamp` = 1 this is exact.
-/// Without it there is no stop timestamp, and a later flow of the same tuple has the id of an earlier one if the kernel gives
-/// it the same memory. Then only the later flow's NEW or UPDATE shows that it is another flow. (An UPDATE that says that the flow
-/// is dying shows nothing, because it may come behind the DESTROY.) So pass in every event of a socket that is in
-/// [`Group::New`](super::Group::New) too, or ask only about flows that have a stop timestamp. One case remains: if a flow's NEW
-/// was not delivered, and it has no UPDATE, its end may count as a repeat of an earlier flow's end.
+/// Two DESTROY events are the same if their original tuple, zone, id and stop timestamp are the same, and also the
+/// reply tuple of flows that lost a NAT race ([`Flow::is_nat_clash`]). With `net.netfilter.nf_conntrack_timestamp` = 1
+/// this is exact. Without it there is no stop timestamp, and a later flow of the same tuple has the id of an earlier
+/// one if the kernel gives it the same memory. Then only the later flow's NEW or UPDATE shows that it is another flow.
+/// (An UPDATE that says that the flow is dying shows nothing, because it may come behind the DESTROY.) So pass in every
+/// event of a socket that is in [`Group::New`](super::Group::New) too, or ask only about flows that have a stop
+/// timestamp. One case remains: if a flow's NEW was not delivered, and it has no UPDATE, its end may count as a repeat
+/// of an earlier flow's end.
 ///
-/// Only the last end of each tuple, zone and id is kept. That is enough, because the id comes from the flow's address in memory,
-/// and the kernel keeps that memory until it has sent the DESTROY for the last time.
+/// Only the last end of each tuple, zone and id is kept. That is enough, because the id comes from the flow's address
+/// in memory, and the kernel keeps that memory until it has sent the DESTROY for the last time.
 ///
-/// The cost of an event does not depend on how often a tuple was used. Memory is bounded: each end takes 64 bits of hash, its
-/// stop timestamp and a place in an index. That is about 9 MiB for the [default](Self::DEFAULT_CAPACITY), allocated as it fills.
-/// The oldest end is forgotten first. If its DESTROY comes again, it counts as the first one. The hashes have a random key, so
-/// nobody can choose flows that collide.
+/// The cost of an event does not depend on how often a tuple was used. Memory is bounded: each end takes 64 bits of
+/// hash, its stop timestamp and a place in an index. That is about 9 MiB for the [default](Self::DEFAULT_CAPACITY),
+/// allocated as it fills. The oldest end is forgotten first. If its DESTROY comes again, it counts as the first one.
+/// The hashes have a random key, so nobody can choose flows that collide.
 ///
 /// # Example
 ///
@@ -63,8 +64,8 @@ pub struct Repeats {
     /// In the order of the events. When the ring is full, `oldest` is overwritten next.
     ring: Vec<End>,
     oldest: usize,
-    /// Where in the ring the last end of an identity is. An end that was forgotten, or that is not the last one any more, is not
-    /// found, and stays in the ring until it is overwritten.
+    /// Where in the ring the last end of an identity is. An end that was forgotten, or that is not the last one any
+    /// more, is not found, and stays in the ring until it is overwritten.
     places: Index,
 }
 
@@ -92,8 +93,8 @@ impl Stop {
 }
 
 impl Repeats {
-    /// How many events [`default`](Self::default) remembers: as many as a full table has flows on a host with more than 4 GiB, as
-    /// the kernel sizes it (net/netfilter/nf_conntrack_core.c, `nf_conntrack_init_start`).
+    /// How many events [`default`](Self::default) remembers: as many as a full table has flows on a host with more than
+    /// 4 GiB, as the kernel sizes it (net/netfilter/nf_conntrack_core.c, `nf_conntrack_init_start`).
     pub const DEFAULT_CAPACITY: usize = 262_144;
 
     /// Remembers up to `capacity` events, at most 4,294,967,295. With 0 no event is ever a repeat.
@@ -109,8 +110,8 @@ impl Repeats {
 
     /// Whether this is a DESTROY that came before. If not, it is remembered.
     ///
-    /// A NEW or UPDATE proves that the flow is alive, so the flow's DESTROY is forgotten. If the event says that the flow is
-    /// [dying](super::status::DYING), its DESTROY has overtaken it and stays remembered.
+    /// A NEW or UPDATE proves that the flow is alive, so the flow's DESTROY is forgotten. If the event says that the
+    /// flow is [dying](super::status::DYING), its DESTROY has overtaken it and stays remembered.
     pub fn is_repeated(&mut self, flow: &Flow<'_>) -> bool {
         let identity = Identity::of(flow);
         match flow.kind {
@@ -155,8 +156,8 @@ impl Repeats {
         !self.ring.is_empty() && self.find(identity.hash_with_id(&self.hasher, id)).is_some()
     }
 
-    /// Forgets the end of a flow that has begun, unless a stop timestamp shows that it is an earlier flow's end. True: an end was
-    /// forgotten.
+    /// Forgets the end of a flow that has begun, unless a stop timestamp shows that it is an earlier flow's end. True:
+    /// an end was forgotten.
     pub(super) fn forget(&mut self, identity: &Identity, id: Option<u32>) -> bool {
         if self.ring.is_empty() {
             return false;

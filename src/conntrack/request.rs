@@ -267,8 +267,8 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// Those of [`Requester::ask`]: `EEXIST` if a flow has one of its tuples, `ENOMEM` if the table is full, `EOPNOTSUPP` for
-    /// a helper that the kernel does not have.
+    /// Those of [`Requester::ask`]: `EEXIST` if a flow has one of its tuples, `ENOMEM` if the table is full,
+    /// `EOPNOTSUPP` for a helper that the kernel does not have.
     pub fn add(&mut self, flow: &NewFlow<'_>) -> Result<()> {
         let flags = flags::CREATE | flags::EXCL;
         let asked = self
@@ -378,8 +378,8 @@ impl Requests {
         statistics.ok_or_else(|| Error::with_kind(OPERATION, ErrorKind::UnexpectedReply))
     }
 
-    /// Dumps the expectations of one address family, or of all ([`Family::UNSPEC`]): calls `take` with each, which adds it to
-    /// the items.
+    /// Dumps the expectations of one address family, or of all ([`Family::UNSPEC`]): calls `take` with each, which adds
+    /// it to the items.
     ///
     /// # Errors
     ///

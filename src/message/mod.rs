@@ -1,7 +1,8 @@
 //! Netlink messages: datagrams, messages and attributes, read without a copy, and a builder for messages to send.
 //!
 //! Reading makes no system call, allocates nothing, and does not panic, whatever the bytes are. So these types can read
-//! bytes from anywhere, such as a capture file. The module also has netlink's own constants: [control types](#constants) and [flags].
+//! bytes from anywhere, such as a capture file. The module also has netlink's own constants: [control
+//! types](#constants) and [flags].
 
 mod attribute;
 mod builder;

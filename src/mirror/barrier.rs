@@ -12,8 +12,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// Set in the sequence numbers of sweeps, and clear in those of rounds.
 const OF_SWEEPS: u32 = 1 << 31;
 
-/// A barrier. The events' own socket sends a request that does nothing. Its acknowledgement arrives behind all events that
-/// the kernel made before the request.
+/// A barrier. The events' own socket sends a request that does nothing. Its acknowledgement arrives behind all events
+/// that the kernel made before the request.
 #[derive(Debug)]
 pub(crate) struct Barrier {
     owner: u32,
@@ -52,8 +52,8 @@ impl Barrier {
         }
     }
 
-    /// Asks for an acknowledgement, and awaits it even if the request cannot be sent now. If one is awaited already, either
-    /// is enough: when the reader is far behind the events, the earlier one comes first.
+    /// Asks for an acknowledgement, and awaits it even if the request cannot be sent now. If one is awaited already,
+    /// either is enough: when the reader is far behind the events, the earlier one comes first.
     pub(crate) fn ask(&mut self, events: &Socket, now: Instant) -> Result<()> {
         self.sequence = self.sequence.wrapping_add(1) & !OF_SWEEPS | self.owner;
         self.awaited = Some(Awaited {

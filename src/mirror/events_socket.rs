@@ -5,15 +5,17 @@ use std::fmt::{Debug, Write as _};
 use crate::error::{Error, ErrorKind, Result};
 use crate::socket::Socket;
 
-/// The socket that was found to be in all groups. Its cookie identifies it, because the kernel gives no other socket the same
-/// one, while the number of a descriptor is used again (socket(7), `SO_COOKIE`, Linux 4.6; net/core/sock_diag.c, `__sock_gen_cookie`).
+/// The socket that was found to be in all groups. Its cookie identifies it, because the kernel gives no other socket
+/// the same one, while the number of a descriptor is used again (socket(7), `SO_COOKIE`, Linux 4.6;
+/// net/core/sock_diag.c, `__sock_gen_cookie`).
 #[derive(Debug, Default)]
 pub(super) struct EventsSocket {
     cookie: Option<u64>,
 }
 
 impl EventsSocket {
-    /// Refuses a socket that is not in all of these groups. A socket that was accepted may leave them later, at its end.
+    /// Refuses a socket that is not in all of these groups. A socket that was accepted may leave them later, at its
+    /// end.
     pub(super) fn check<G>(&mut self, groups: &[G], events: &Socket) -> Result<()>
     where
         G: Copy + Debug + Into<u32>,

@@ -23,13 +23,13 @@ use super::budget::Budget;
 pub struct MirrorHealth<'a> {
     /// Since when the table may differ from the kernel's, `CLOCK_REALTIME`. `None`: nothing is known to be missing.
     pub wrong_since: Option<SystemTime>,
-    /// How many rounds in a row have failed: the kernel could not be asked, its answer could not be read, or events were lost
-    /// during the round. 0: the last round was complete. The count stays at its largest number.
+    /// How many rounds in a row have failed: the kernel could not be asked, its answer could not be read, or events
+    /// were lost during the round. 0: the last round was complete. The count stays at its largest number.
     pub failed_count: u32,
     /// When the first of these rounds failed, `CLOCK_REALTIME`. `None`: the last round was complete.
     pub failing_since: Option<SystemTime>,
-    /// Why the last attempt to ask the kernel failed, in words for a person. `None`: it did not fail, or it failed because
-    /// events were lost.
+    /// Why the last attempt to ask the kernel failed, in words for a person. `None`: it did not fail, or it failed
+    /// because events were lost.
     pub error: Option<&'a str>,
     /// How many rounds have failed.
     pub failed_total_count: u64,
@@ -39,7 +39,8 @@ pub struct MirrorHealth<'a> {
     pub audit_difference_count: u64,
     /// Entries are missing because the table's memory is bounded (`MirrorOptions::memory_bytes`).
     pub is_full: bool,
-    /// How often an entry was left out because the memory is bounded: once by its event, and once by each dump that had it.
+    /// How often an entry was left out because the memory is bounded: once by its event, and once by each dump that had
+    /// it.
     pub left_out_count: u64,
 }
 

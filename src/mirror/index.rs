@@ -14,7 +14,8 @@ pub(crate) struct Index {
     shards: Vec<HashTable<Indexed>>,
 }
 
-/// The hash is kept beside the slot, so that a table grows without a look at the entries, which are all over the memory.
+/// The hash is kept beside the slot, so that a table grows without a look at the entries, which are all over the
+/// memory.
 #[derive(Clone, Copy, Debug)]
 struct Indexed {
     hash: u32,

@@ -1,14 +1,14 @@
 //! What the mirrors of both families share: the rounds that keep a table right, and the parts of a table.
 //!
-//! A round has these steps. The events' own socket sends a request that does nothing. Its acknowledgement, a barrier, arrives
-//! behind all events that the kernel made before it, including those before the last loss. When it arrives, the table notes
-//! that a dump begins. The dump is read in slices of time, between the turns of the program that receives the events. No
-//! event is missing from now on, so an entry that an event touches follows the events. At the dump's end there is a second
-//! barrier: when it is met, the events are ahead of the dump. Then the two are merged, again in slices. If an event is lost
-//! during the round, the round is abandoned and another one begins.
+//! A round has these steps. The events' own socket sends a request that does nothing. Its acknowledgement, a barrier,
+//! arrives behind all events that the kernel made before it, including those before the last loss. When it arrives, the
+//! table notes that a dump begins. The dump is read in slices of time, between the turns of the program that receives
+//! the events. No event is missing from now on, so an entry that an event touches follows the events. At the dump's end
+//! there is a second barrier: when it is met, the events are ahead of the dump. Then the two are merged, again in
+//! slices. If an event is lost during the round, the round is abandoned and another one begins.
 //!
-//! Rounds repair what is known to be wrong: events were lost, or something happened that no event reports. When nothing is
-//! known to be wrong, rounds that are audits find what changed without any sign.
+//! Rounds repair what is known to be wrong: events were lost, or something happened that no event reports. When nothing
+//! is known to be wrong, rounds that are audits find what changed without any sign.
 
 mod barrier;
 mod budget;
@@ -74,8 +74,8 @@ impl fmt::Display for ResyncReason {
 
 /// A mirror's table equals the kernel's again: what was wrong, and what the mirror handed out to repair it.
 ///
-/// The counts are from the [`Resync`] before to this one. They never wrap: 64 bits are enough for more events than a kernel can
-/// send, and `lost_count` stays at its largest number.
+/// The counts are from the [`Resync`] before to this one. They never wrap: 64 bits are enough for more events than a
+/// kernel can send, and `lost_count` stays at its largest number.
 ///
 /// # Example
 ///

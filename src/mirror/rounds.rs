@@ -91,7 +91,8 @@ pub(crate) struct Rounds {
     schedule: Schedule,
     /// When the next round begins. `None`: never.
     due: Option<Instant>,
-    /// What the next round, or the one under way, repairs. `None`: nothing is known to be wrong, and the round is an audit.
+    /// What the next round, or the one under way, repairs. `None`: nothing is known to be wrong, and the round is an
+    /// audit.
     repair: Option<Repair>,
     /// Something has changed since the dump of this round began.
     is_change_held: bool,
@@ -397,8 +398,8 @@ impl Rounds {
         Ok(())
     }
 
-    /// Begins to merge, unless the drop counter shows that an event was lost during the dump. The engine may report such a
-    /// loss only later.
+    /// Begins to merge, unless the drop counter shows that an event was lost during the dump. The engine may report
+    /// such a loss only later.
     fn begin_merge(&mut self, table: &mut impl Table, events: &Socket, now: Instant) -> Result<()> {
         if events.drops()? == self.drops {
             self.stage = Stage::Merging;

@@ -12,12 +12,12 @@ const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 const MOST_BACKOFF: u32 = 8;
 /// The least time between the beginnings of two audits, by default.
 const SHORTEST_AUDIT: Duration = Duration::from_secs(15);
-/// An audit begins at the earliest this many times later than the last round took, by default: audits take 1 % of the time
-/// at most.
+/// An audit begins at the earliest this many times later than the last round took, by default: audits take 1 % of the
+/// time at most.
 const AUDIT_SHARE: u32 = 100;
 
-/// The least time between the beginnings of two rounds, by their reason. An interval that the clock does not reach, such
-/// as [`Duration::MAX`], means never.
+/// The least time between the beginnings of two rounds, by their reason. An interval that the clock does not reach,
+/// such as [`Duration::MAX`], means never.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Intervals {
     /// After losses.
@@ -48,8 +48,8 @@ pub(super) struct Schedule {
     dumped_at: Option<Instant>,
     /// How long the receiving thread has worked on that round.
     spent: Duration,
-    /// The earliest start of a round after a loss or a failure since the last dump began; the last of them counts. `None`:
-    /// never.
+    /// The earliest start of a round after a loss or a failure since the last dump began; the last of them counts.
+    /// `None`: never.
     repair_at: Option<Instant>,
     /// The earliest start of a round that was asked for, since the last dump began, for another reason. `None`: never.
     other_at: Option<Instant>,
@@ -73,8 +73,8 @@ impl Schedule {
         }
     }
 
-    /// Asks for a round after a loss. It begins an interval after the last round, or later if rounds have failed, but no later
-    /// than an interval after the last loss.
+    /// Asks for a round after a loss. It begins an interval after the last round, or later if rounds have failed, but
+    /// no later than an interval after the last loss.
     pub(super) fn ask_after_loss(&mut self, is_first: bool, now: Instant) {
         let interval = self.repair_interval(is_first);
         let (base_at, backoff_at) = (
@@ -102,8 +102,8 @@ impl Schedule {
         self.other_at = sooner(self.other_at, self.after(self.intervals.change, now));
     }
 
-    /// Asks for a round because there is room for missing entries. A table that is too large for its memory may ask again and
-    /// again, so such rounds take no more of the time than audits.
+    /// Asks for a round because there is room for missing entries. A table that is too large for its memory may ask
+    /// again and again, so such rounds take no more of the time than audits.
     pub(super) fn ask_for_room(&mut self, now: Instant) {
         let interval = self
             .intervals
@@ -112,8 +112,8 @@ impl Schedule {
         self.other_at = sooner(self.other_at, self.after(interval, now));
     }
 
-    /// Asks for a round because the last one left something open. Each further time the wait is longer, up to the interval of
-    /// losses.
+    /// Asks for a round because the last one left something open. Each further time the wait is longer, up to the
+    /// interval of losses.
     pub(super) fn ask_to_settle(&mut self, now: Instant) {
         let Intervals { loss, change, .. } = self.intervals;
         let interval = change.saturating_mul(1 << self.open_count.min(8));

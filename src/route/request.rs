@@ -210,8 +210,8 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// Those of [`Requester::send`]. A refusal by the kernel is an error of the first reply: `ENOENT` for a table that does
-    /// not exist.
+    /// Those of [`Requester::send`]. A refusal by the kernel is an error of the first reply: `ENOENT` for a table that
+    /// does not exist.
     pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
         let requester = &mut self.requester;
         requester.send(message_type::GET_ROUTE, flags::DUMP, |message| {
@@ -252,7 +252,8 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// Those of [`Requester::ask`]: `EEXIST` if there is a route with its destination, table, priority and type of service.
+    /// Those of [`Requester::ask`]: `EEXIST` if there is a route with its destination, table, priority and type of
+    /// service.
     pub fn add(&mut self, route: &NewRoute<'_>) -> Result<()> {
         self.make(route, flags::CREATE | flags::EXCL, "add a route")
     }

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use crate::message::{Datagram, Message, MessageList};
 
-/// The messages of one delivery of one socket, like a [`MessageList`], but with bytes of its own in a single allocation.
+/// The messages of one delivery of one socket, like a [`MessageList`], but with bytes of its own in a single
+/// allocation.
 ///
 /// ```
 /// use nlring::{MessageList, conntrack};

@@ -96,8 +96,8 @@ impl Skipped {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// The engine's thread waits for the reader, and datagrams gather in the sockets' receive buffers. When one of those
-    /// is full, the kernel drops datagrams, and the engine reports each loss.
+    /// The engine's thread waits for the reader, and datagrams gather in the sockets' receive buffers. When one of
+    /// those is full, the kernel drops datagrams, and the engine reports each loss.
     #[default]
     Wait,
     /// The stream skips messages, counts them, and reports them with [`Item::Skipped`] at their place. The sockets'
@@ -195,8 +195,8 @@ impl EventStream {
         *self.total.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A handle that ends the stream from another task or thread. The engine leaves its groups and delivers what is queued, for up to a
-    /// second; then the stream yields `None`.
+    /// A handle that ends the stream from another task or thread. The engine leaves its groups and delivers what is
+    /// queued, for up to a second; then the stream yields `None`.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }

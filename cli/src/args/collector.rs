@@ -74,7 +74,8 @@ const NOT_WITH_ONCE: [&str; 13] = [
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("mirrored").multiple(true))]
 pub struct TableArguments {
-    /// Show the existing entries first, as new events marked [RESYNCED] (so -e must include new), then follow; implies --mirror
+    /// Show the existing entries first, as new events marked [RESYNCED] (so -e must include new), then follow; implies
+    /// --mirror
     #[arg(long, group = "mirrored")]
     pub snapshot: bool,
 
@@ -86,8 +87,8 @@ pub struct TableArguments {
     #[arg(long, group = "mirrored")]
     pub mirror: bool,
 
-    /// Write the mirrored table to this file at the end and on SIGUSR1, one JSON object per line (docs/json.md); the file is
-    /// replaced as a whole
+    /// Write the mirrored table to this file at the end and on SIGUSR1, one JSON object per line (docs/json.md); the
+    /// file is replaced as a whole
     #[arg(long, value_name = "FILE", requires = "mirrored", value_parser = PathBufValueParser::new().try_map(check_table_path))]
     pub table: Option<PathBuf>,
 
@@ -95,13 +96,13 @@ pub struct TableArguments {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "10s", value_parser = parse_time, requires = "mirrored")]
     pub resync_interval: Duration,
 
-    /// How often to compare the mirror with the kernel's table even if nothing was lost: a TIME, off, or auto, which takes at
-    /// most 1 % of the time and waits at least 15 s
+    /// How often to compare the mirror with the kernel's table even if nothing was lost: a TIME, off, or auto, which
+    /// takes at most 1 % of the time and waits at least 15 s
     #[arg(long, value_name = "TIME|auto|off", allow_hyphen_values = true, default_value = "auto", value_parser = parse_audit_interval, requires = "mirrored")]
     pub audit_interval: AuditInterval,
 
-    /// Memory limit of the mirror [default: what the kernel's table needs]. Entries beyond it are shown when they change, but
-    /// not kept
+    /// Memory limit of the mirror [default: what the kernel's table needs]. Entries beyond it are shown when they
+    /// change, but not kept
     #[arg(long = "mirror-memory", value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_size, requires = "mirrored")]
     pub mirror_memory_bytes: Option<usize>,
 }

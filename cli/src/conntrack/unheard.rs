@@ -6,8 +6,8 @@ use crate::host::sysctl;
 const EVENTS: &str = "net.netfilter.nf_conntrack_events";
 const COUNT: &str = "net.netfilter.nf_conntrack_count";
 
-/// The warning about flows in this namespace that make no events, if there are any. Call it before this program listens,
-/// because from then on all new flows make events.
+/// The warning about flows in this namespace that make no events, if there are any. Call it before this program
+/// listens, because from then on all new flows make events.
 pub fn warning(audits: bool) -> Option<String> {
     warning_of(sysctl::read(EVENTS)?, sysctl::read(COUNT)?, audits, || {
         NetlinkSockets::read().conntrack_listener_count()

@@ -70,7 +70,8 @@ impl Generator {
         Ok(made)
     }
 
-    /// Makes or removes one flow and, with every [`FLOWS_PER_ROUTE`] flows, one route. Returns how many events that caused.
+    /// Makes or removes one flow and, with every [`FLOWS_PER_ROUTE`] flows, one route. Returns how many events that
+    /// caused.
     fn step(&mut self, number: u16, doing: Doing) -> Result<u64, Failure> {
         self.flow(number, doing)?;
         if !number.is_multiple_of(FLOWS_PER_ROUTE) {

@@ -1,7 +1,7 @@
 //! `nlring demo`: shows what nlring does, with real events of this kernel in a private network namespace.
 //!
-//! Without options it is a tour in four parts, and each part checks what it shows. With `--events` it makes events, follows
-//! them as a collector does, and compares the counts.
+//! Without options it is a tour in four parts, and each part checks what it shows. With `--events` it makes events,
+//! follows them as a collector does, and compares the counts.
 
 mod burst;
 mod cost;

@@ -1,5 +1,5 @@
-//! `nlring demo --events`: makes events in a private network namespace, follows them as a collector does, and compares the
-//! counts.
+//! `nlring demo --events`: makes events in a private network namespace, follows them as a collector does, and compares
+//! the counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

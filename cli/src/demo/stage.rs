@@ -1,7 +1,7 @@
 //! Prints the tour on standard output: headings, sentences, lines of events and the results of checks.
 //!
-//! A terminal gets lines of its width, colours, and pauses to read in. A program that reads the output gets whole lines at
-//! once, without colour.
+//! A terminal gets lines of its width, colours, and pauses to read in. A program that reads the output gets whole lines
+//! at once, without colour.
 
 use std::env;
 use std::fmt::Write as _;

@@ -32,7 +32,8 @@ fn show(how: Receiving) -> Result<(), Failure> {
     end(&mut stage, how)
 }
 
-/// Root of a private namespace may do everything that the tour does. A refusal means that this namespace has restrictions.
+/// Root of a private namespace may do everything that the tour does. A refusal means that this namespace has
+/// restrictions.
 fn explain(failure: Failure) -> Failure {
     match failure {
         Failure::Denied(text) => namespace::forbidden("demo", &text),

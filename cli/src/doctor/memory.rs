@@ -1,5 +1,5 @@
-//! The memory that a process may lock. The rings of io_uring count against this limit, together for all processes of a user,
-//! unless the process has `CAP_IPC_LOCK`.
+//! The memory that a process may lock. The rings of io_uring count against this limit, together for all processes of a
+//! user, unless the process has `CAP_IPC_LOCK`.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -62,8 +62,8 @@ fn with_remedy(check: Check, limit: Rlimit) -> Check {
         ))
 }
 
-/// Whether this process may set this limit and an engine works with it. It raises the soft and the hard limit, as a shell's
-/// `ulimit -l` does, and restores them afterwards.
+/// Whether this process may set this limit and an engine works with it. It raises the soft and the hard limit, as a
+/// shell's `ulimit -l` does, and restores them afterwards.
 fn is_enough(bytes: u64, limit: Rlimit) -> bool {
     let raised = Rlimit {
         current: Some(bytes),

@@ -1,5 +1,5 @@
-//! `nlring doctor`: whether a collector works on this host, and how to fix what is wrong. The checks try what a collector
-//! does; a check that only reads a setting says so.
+//! `nlring doctor`: whether a collector works on this host, and how to fix what is wrong. The checks try what a
+//! collector does; a check that only reads a setting says so.
 
 mod conntrack;
 mod kernel;

@@ -1,5 +1,5 @@
-//! How to fix a finding. A command is printed only if it can work here: in a container or a namespace some settings belong
-//! to the host, and then the text says so.
+//! How to fix a finding. A command is printed only if it can work here: in a container or a namespace some settings
+//! belong to the host, and then the text says so.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -114,8 +114,8 @@ impl Diagnosis {
         out.into_bytes()
     }
 
-    /// A line for each check, and below it the remedy and the advice. If `columns` is given, long lines are folded, except
-    /// commands.
+    /// A line for each check, and below it the remedy and the advice. If `columns` is given, long lines are folded,
+    /// except commands.
     pub fn text(&self, columns: Option<usize>) -> Vec<u8> {
         let widest = self.checks.iter().map(|check| check.name.len()).max();
         let name_width = widest.unwrap_or(0);

@@ -1,6 +1,6 @@
-//! Whether the kernel tracks flows in this namespace, tried with a datagram over the loopback device. The kernel tracks all
-//! flows once any rule needs it, except those that a rule exempts. It reports that only in the list of its hooks, which few
-//! kernels have (`CONFIG_NETFILTER_NETLINK_HOOK`).
+//! Whether the kernel tracks flows in this namespace, tried with a datagram over the loopback device. The kernel tracks
+//! all flows once any rule needs it, except those that a rule exempts. It reports that only in the list of its hooks,
+//! which few kernels have (`CONFIG_NETFILTER_NETLINK_HOOK`).
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};

@@ -1,5 +1,5 @@
-//! Shell completions and man pages, made from the command line's own description. Only builds with the feature `generate`
-//! have these two commands, so the files describe a build without it.
+//! Shell completions and man pages, made from the command line's own description. Only builds with the feature
+//! `generate` have these two commands, so the files describe a build without it.
 
 mod page;
 

@@ -1,4 +1,5 @@
-//! The programs that follow conntrack and route events in this network namespace, and what they lost: /proc/net/netlink.
+//! The programs that follow conntrack and route events in this network namespace, and what they lost:
+//! /proc/net/netlink.
 
 use std::collections::HashMap;
 use std::fs;

@@ -9,9 +9,9 @@ use rustix::thread::UnshareFlags;
 use crate::host::privilege::{Capability, HowToGet, Privilege, from_outside};
 use crate::outcome::Failure;
 
-/// Moves this process into a new network namespace, and into a new user namespace if it needs one for that. Call it before
-/// any thread starts: only the calling thread moves, and a process with threads cannot enter a user namespace. `command` is
-/// what a failure suggests to run as root.
+/// Moves this process into a new network namespace, and into a new user namespace if it needs one for that. Call it
+/// before any thread starts: only the calling thread moves, and a process with threads cannot enter a user namespace.
+/// `command` is what a failure suggests to run as root.
 pub fn enter(command: &str) -> Result<(), Failure> {
     let (user, group) = (geteuid(), getegid());
     // Root without CAP_NET_ADMIN could do nothing there, but it can in a user namespace of its own.

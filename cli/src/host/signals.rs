@@ -1,7 +1,7 @@
 //! What each signal asks for:
 //! - SIGINT, SIGTERM, SIGQUIT: the first one asks for an orderly end, the second one for an end at once.
-//! - SIGHUP: the --output file is reopened by its name. Without such a file it asks for an orderly end, because the terminal
-//!   is gone. It never ends at once, because a terminal that closes may send it twice.
+//! - SIGHUP: the --output file is reopened by its name. Without such a file it asks for an orderly end, because the
+//!   terminal is gone. It never ends at once, because a terminal that closes may send it twice.
 //! - SIGUSR1: the --stats and --table files are written.
 //! - SIGXFSZ is ignored, so that a write beyond the file size limit fails with an error.
 
@@ -54,8 +54,8 @@ impl StopRequests {
         }
     }
 
-    /// Makes each further request stop this handle. It is for waits during an orderly end, which the first request asked for.
-    /// Only the first call has an effect.
+    /// Makes each further request stop this handle. It is for waits during an orderly end, which the first request
+    /// asked for. Only the first call has an effect.
     pub fn stop_on_next(&self, stop: StopHandle) {
         let stop = self.0.on_next.get_or_init(|| stop);
         if self.stop_at_once() {

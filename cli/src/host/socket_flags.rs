@@ -1,12 +1,13 @@
-//! Which netlink sockets are reliable (`NETLINK_BROADCAST_ERROR`). The kernel's drop counter of a reliable socket counts
-//! failed deliveries, which may have succeeded later, instead of losses. sock_diag(7) says which sockets are reliable,
-//! /proc/net/netlink does not.
+//! Which netlink sockets are reliable (`NETLINK_BROADCAST_ERROR`). The kernel's drop counter of a reliable socket
+//! counts failed deliveries, which may have succeeded later, instead of losses. sock_diag(7) says which sockets are
+//! reliable, /proc/net/netlink does not.
 
 use std::collections::HashMap;
 
 use nlring::{Message, Protocol, Requester};
 
-/// Whether each socket is reliable, by its inode. Empty if the kernel does not answer (`CONFIG_NETLINK_DIAG`, Linux 4.6).
+/// Whether each socket is reliable, by its inode. Empty if the kernel does not answer (`CONFIG_NETLINK_DIAG`, Linux
+/// 4.6).
 pub fn reliable_by_inode() -> HashMap<u64, bool> {
     let dump = || {
         let mut requester = Requester::open(Protocol::SOCK_DIAG)?;

@@ -1,5 +1,5 @@
-//! Settings under /proc/sys: their values, and whether they can be set from here. In a container or a namespace some settings
-//! belong to the host.
+//! Settings under /proc/sys: their values, and whether they can be set from here. In a container or a namespace some
+//! settings belong to the host.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -18,7 +18,8 @@ pub fn path(name: &str) -> PathBuf {
     Path::new("/proc/sys").join(name.replace('.', "/"))
 }
 
-/// The number that a setting has, by its dotted name. None: this kernel or namespace does not have it, or does not show it.
+/// The number that a setting has, by its dotted name. None: this kernel or namespace does not have it, or does not show
+/// it.
 pub fn read(name: &str) -> Option<i64> {
     fs::read_to_string(path(name)).ok()?.trim().parse().ok()
 }

@@ -35,7 +35,8 @@ pub struct Cost {
     pub accounted: u64,
 }
 
-/// Measures the ways in turn. The caller must be in a private network namespace. This binds the calling thread to a CPU.
+/// Measures the ways in turn. The caller must be in a private network namespace. This binds the calling thread to a
+/// CPU.
 pub fn costs<const N: usize>(
     measurement: Measurement,
     ways: [Way; N],

@@ -141,8 +141,8 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// Stops measuring CPU time. The receiver calls it when the end is asked for, because the rest of the queue is then read
-    /// at another cost.
+    /// Stops measuring CPU time. The receiver calls it when the end is asked for, because the rest of the queue is then
+    /// read at another cost.
     pub fn stop(&mut self) -> Result<(), Failure> {
         if let Some(begun) = &self.begun {
             self.measured.time = Duration::from_nanos(load::monotonic_now_ns() - begun.at_ns);

@@ -74,8 +74,8 @@ impl Plan {
         self.reference.map(|place| self.ways[place])
     }
 
-    /// The settings and ways of a repetition, in order. The ways of a setting follow each other closely, and each repetition
-    /// begins with another way.
+    /// The settings and ways of a repetition, in order. The ways of a setting follow each other closely, and each
+    /// repetition begins with another way.
     pub fn order(&self, repetition: usize) -> impl Iterator<Item = (usize, usize)> {
         let way_count = self.ways.len();
         (0..self.settings.len()).flat_map(move |setting| {

@@ -20,9 +20,9 @@ pub struct Interval {
     pub confidence: f64,
 }
 
-/// The median of the pairs' ratios, first divided by second, and its interval by order statistics: the narrowest symmetric one
-/// of at least 90 % confidence, or else from the least to the greatest ratio. It assumes nothing about the distribution of
-/// the ratios. None: there is no pair, or a second value is 0.
+/// The median of the pairs' ratios, first divided by second, and its interval by order statistics: the narrowest
+/// symmetric one of at least 90 % confidence, or else from the least to the greatest ratio. It assumes nothing about
+/// the distribution of the ratios. None: there is no pair, or a second value is 0.
 pub fn ratio_interval(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Interval> {
     let mut ratios: Vec<f64> = pairs.into_iter().map(|(own, base)| own / base).collect();
     if ratios.is_empty() || !ratios.iter().all(|ratio| ratio.is_finite()) {
@@ -38,8 +38,8 @@ pub fn ratio_interval(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Int
     })
 }
 
-/// How many of `count` sorted values an interval may leave out at each end, and the confidence that it then has. Each value is below the
-/// true median with probability 1/2, so the number of values below it has a binomial distribution.
+/// How many of `count` sorted values an interval may leave out at each end, and the confidence that it then has. Each
+/// value is below the true median with probability 1/2, so the number of values below it has a binomial distribution.
 fn cut(count: usize) -> (usize, f64) {
     let confidence = |cut: usize| {
         let (mut term, mut tail) = (0.5_f64.powi(i32::try_from(count).unwrap_or(i32::MAX)), 0.0);

@@ -58,8 +58,8 @@ impl Stopper {
     }
 }
 
-/// Receives the events of the source. It calls `is_ready` when it is ready for the first one. After the stopper is used, it
-/// reads what is queued and returns.
+/// Receives the events of the source. It calls `is_ready` when it is ready for the first one. After the stopper is
+/// used, it reads what is queued and returns.
 pub fn receive(
     setting: Setting,
     way: Way,

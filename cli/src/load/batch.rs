@@ -37,8 +37,8 @@ impl Batch {
         &mut self.requests
     }
 
-    /// Sends what was added, and returns when the kernel has answered every request. The failure is the first request that
-    /// it refused; it has done the others.
+    /// Sends what was added, and returns when the kernel has answered every request. The failure is the first request
+    /// that it refused; it has done the others.
     pub fn send(&mut self) -> Result<(), Failure> {
         let mut refusal = None;
         self.requests.send(&mut self.requester, |_, reply| {

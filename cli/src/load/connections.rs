@@ -1,5 +1,5 @@
-//! TCP connections over the loopback device, each to another address. Each is made, then reset, and a request removes its
-//! entry.
+//! TCP connections over the loopback device, each to another address. Each is made, then reset, and a request removes
+//! its entry.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! UDP flows over the loopback device. Each datagram goes to another address and so begins a flow. A request then removes
-//! the flow's entry. So the kernel does all the work that a flow needs, and the table does not fill.
+//! UDP flows over the loopback device. Each datagram goes to another address and so begins a flow. A request then
+//! removes the flow's entry. So the kernel does all the work that a flow needs, and the table does not fill.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, UdpSocket};

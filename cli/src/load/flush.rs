@@ -14,7 +14,8 @@ use super::entry::{self, Numbered};
 use super::{Schedule, Source};
 use crate::outcome::Failure;
 
-/// The upper half of the mark. The lower half is from the process ID, so that programs which run at the same time differ.
+/// The upper half of the mark. The lower half is from the process ID, so that programs which run at the same time
+/// differ.
 const MARK: u32 = 0x6e6c_0000;
 
 pub struct Flush {
@@ -113,7 +114,8 @@ impl Source for Flush {
     }
 }
 
-/// How many more entries the table takes. When it is full, the kernel drops flows of others before it refuses a new one.
+/// How many more entries the table takes. When it is full, the kernel drops flows of others before it refuses a new
+/// one.
 fn room_count() -> u64 {
     let read = |name: &str| {
         let text = fs::read_to_string(format!("/proc/sys/net/netfilter/{name}")).ok()?;

@@ -1,7 +1,7 @@
 //! Makes events at a known rate, for `nlring flood` and `nlring latency`.
 //!
-//! A [`Schedule`] says when each event is due, by its index. A [`Load`] makes the events of one source when they are due. A
-//! receiver reads the index from the message ([`index_of`]), and so knows how late the event came.
+//! A [`Schedule`] says when each event is due, by its index. A [`Load`] makes the events of one source when they are
+//! due. A receiver reads the index from the message ([`index_of`]), and so knows how late the event came.
 
 mod batch;
 mod clock;
@@ -123,8 +123,8 @@ impl Load {
         Arc::clone(&self.made_count)
     }
 
-    /// Makes each event when it is due, until the schedule's end or until `is_over`; then removes what is left. If it falls
-    /// behind, it makes all due events at once.
+    /// Makes each event when it is due, until the schedule's end or until `is_over`; then removes what is left. If it
+    /// falls behind, it makes all due events at once.
     pub fn run(
         &mut self,
         schedule: &Schedule,
@@ -156,8 +156,8 @@ impl Load {
     }
 }
 
-/// Waits until a time, or a part of it, and does not count the wait. The meter is read shortly before that time, because
-/// reading it later would make the next event late.
+/// Waits until a time, or a part of it, and does not count the wait. The meter is read shortly before that time,
+/// because reading it later would make the next event late.
 fn wait_towards(until_ns: u64, cpu: &mut CpuMeter) {
     cpu.pause();
     let is_near = clock::wait_towards(until_ns.saturating_sub(READING_NS));
@@ -176,7 +176,8 @@ impl Drop for Load {
 
 /// The index of a message's event in the schedule. None: another program caused the event.
 ///
-/// The index of a route is known modulo 2^28, that of a flow over the loopback device modulo 33 million (TCP: 82 million).
+/// The index of a route is known modulo 2^28, that of a flow over the loopback device modulo 33 million (TCP: 82
+/// million).
 pub fn index_of(kind: SourceKind, message: &Message<'_>) -> Option<u64> {
     match kind {
         SourceKind::Usersock => usersock::index_of(message),
@@ -188,8 +189,8 @@ pub fn index_of(kind: SourceKind, message: &Message<'_>) -> Option<u64> {
     }
 }
 
-/// When the event of a message was due, on `CLOCK_MONOTONIC`. Without a rate, `usersock` gives the time of sending and the
-/// other sources give None.
+/// When the event of a message was due, on `CLOCK_MONOTONIC`. Without a rate, `usersock` gives the time of sending and
+/// the other sources give None.
 pub fn due_ns(kind: SourceKind, schedule: &Schedule, message: &Message<'_>) -> Option<u64> {
     match kind {
         SourceKind::Usersock => usersock::due_ns(message),

@@ -1,5 +1,5 @@
-//! When each event is due. The times do not depend on the events before (an open loop), so an event that waits for a slow one
-//! counts as late.
+//! When each event is due. The times do not depend on the events before (an open loop), so an event that waits for a
+//! slow one counts as late.
 
 use std::time::Duration;
 

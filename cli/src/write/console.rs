@@ -131,5 +131,5 @@ fn put_line(sink: &Sink, text: &str) {
         .chars()
         .take(sink.columns().saturating_sub(1))
         .collect();
-    let _ = sink.write(format!("{ERASE}{shown}\r").as_bytes()); // a terminal that is not ready misses this line and gets the next one
+    let _ = sink.write(format!("{ERASE}{shown}\r").as_bytes()); // a terminal that is not ready gets the next line
 }

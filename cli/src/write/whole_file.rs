@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::write::place::{Kind, Place};
 use crate::write::sink::Sink;
 
-/// Where a whole file goes. A name that cannot be written to fails when it is opened, before there is something to write.
+/// Where a whole file goes. A name that cannot be written to fails when it is opened, before there is something to
+/// write.
 pub struct WholeFile {
     path: PathBuf,
     target: Target,

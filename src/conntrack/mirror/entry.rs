@@ -12,8 +12,8 @@ use crate::event_kind::EventKind;
 /// The time is not known, or is later than the clock can represent.
 const NEVER: u32 = u32::MAX;
 
-/// When a flow began, if that is known: `CLOCK_REALTIME`, nanoseconds since 1970. The highest bit is set if the kernel did
-/// not report it. The time is then when the mirror received the flow's NEW event.
+/// When a flow began, if that is known: `CLOCK_REALTIME`, nanoseconds since 1970. The highest bit is set if the kernel
+/// did not report it. The time is then when the mirror received the flow's NEW event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start(u64);
 
@@ -75,8 +75,8 @@ impl Known {
         self.entry.is_same(&other.entry) && self.details.is_same(&other.details)
     }
 
-    /// Takes over what a dump says about the same lifetime, except what `reported` names: events have reported that since the
-    /// dump began.
+    /// Takes over what a dump says about the same lifetime, except what `reported` names: events have reported that
+    /// since the dump began.
     pub(super) fn add_unreported(&mut self, dumped: &Self, reported: u8) {
         if !self.entry.is_lifetime_of(&dumped.entry) {
             return;
@@ -127,8 +127,8 @@ impl Entry {
         }
     }
 
-    /// Takes over what an event reports. A mark that the event leaves out is 0, and anything else that it leaves out has not
-    /// changed (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
+    /// Takes over what an event reports. A mark that the event leaves out is 0, and anything else that it leaves out
+    /// has not changed (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
     pub(super) fn update(&mut self, flow: &Flow<'_>, now_seconds: u32) {
         self.reply = flow.reply.or(self.reply);
         self.id = flow.id.or(self.id);
@@ -173,8 +173,8 @@ impl Entry {
         self.id == id || self.id.is_none() || id.is_none()
     }
 
-    /// Whether two entries of one identity may be of the same lifetime, whichever is older. The id and what never changes must
-    /// be the same, and so must the starts if the kernel reports them.
+    /// Whether two entries of one identity may be of the same lifetime, whichever is older. The id and what never
+    /// changes must be the same, and so must the starts if the kernel reports them.
     pub(super) fn is_lifetime_of(&self, other: &Self) -> bool {
         let starts = self.start.reported_ns().zip(other.start.reported_ns());
         self.is_id(other.id)
@@ -216,9 +216,9 @@ impl Entry {
             }
     }
 
-    /// Whether a missing status bit proves that this is not what an earlier entry has become: the kernel clears no bit of the
-    /// status (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_change_status`), except when a flow table
-    /// releases a flow (net/netfilter/nf_flow_table_core.c, `flow_offload_teardown`).
+    /// Whether a missing status bit proves that this is not what an earlier entry has become: the kernel clears no bit
+    /// of the status (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_change_status`), except when a flow
+    /// table releases a flow (net/netfilter/nf_flow_table_core.c, `flow_offload_teardown`).
     pub(super) fn lacks_status_of(&self, earlier: &Self) -> bool {
         const CLEARED: u32 = status::OFFLOAD | status::HW_OFFLOAD;
         earlier.status & !self.status & !CLEARED != 0

@@ -1,8 +1,8 @@
 //! What events do to the table, and what is handed out.
 //!
-//! The mirror remembers flows that have ended, even if it made up the end. So it recognises an event that comes again, or
-//! that comes behind the end of its flow. If the event may belong to another flow, the mirror asks the kernel, as it does
-//! about flows whose time is over.
+//! The mirror remembers flows that have ended, even if it made up the end. So it recognises an event that comes again,
+//! or that comes behind the end of its flow. If the event may belong to another flow, the mirror asks the kernel, as it
+//! does about flows whose time is over.
 
 use std::mem;
 use std::time::SystemTime;
@@ -154,8 +154,8 @@ impl Follower {
         self.held.end();
     }
 
-    /// If the held events must not wait any longer, hands them out for a slice. False: some are left, and nothing else may
-    /// begin.
+    /// If the held events must not wait any longer, hands them out for a slice. False: some are left, and nothing else
+    /// may begin.
     pub(super) fn end_holding(&mut self, slice: &mut Slice, f: Out<'_>) -> bool {
         while self.end_holding_step(f) {
             if slice.is_over() {
@@ -195,7 +195,8 @@ impl Follower {
         true
     }
 
-    /// Applies an event and hands it out, so that each lifetime of a flow begins with one New and ends with one Destroy.
+    /// Applies an event and hands it out, so that each lifetime of a flow begins with one New and ends with one
+    /// Destroy.
     fn apply(&mut self, flow: &mut Flow<'_>, is_synced: bool, f: Out<'_>) {
         let identity = &Identity::of(flow);
         let found = self.find(identity);
@@ -250,8 +251,8 @@ impl Follower {
         found.pending.is_some_and(is_same) && !self.flows.has_ended(identity, id)
     }
 
-    /// Whether an event comes behind its flow's DESTROY. The kernel holds no lock between making an event and sending it (Linux
-    /// v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
+    /// Whether an event comes behind its flow's DESTROY. The kernel holds no lock between making an event and sending
+    /// it (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
     fn is_late(&self, flow: &Flow<'_>, identity: &Identity, found: Found, is_synced: bool) -> bool {
         // While a live flow has the key, no other flow begins. If there is none, this may be another lifetime.
         let is_excluded = match flow.kind {
@@ -260,15 +261,15 @@ impl Follower {
                 .is_some_and(|other| is_synced || self.is_confirmed(other)),
             EventKind::Update | EventKind::Delete | EventKind::Entry => true,
         };
-        // If no event was lost, a dumped flow with this id will still report its own NEW, so this event belongs to an earlier
-        // flow.
+        // If no event was lost, a dumped flow with this id will still report its own NEW, so this event belongs to an
+        // earlier flow.
         let is_another = !is_synced && self.is_dumped(identity, flow.id, found);
         is_excluded && !is_another && self.ended.has_ended(identity, flow.id)
     }
 
-    /// Notes a flow whose event contradicts what is known, so that the kernel is asked about it. Either the flow has ended, or
-    /// the event belongs to another flow that has the same memory, and therefore the same id, and whose NEW was not received.
-    /// Each lifetime is noted once, however often its events contradict.
+    /// Notes a flow whose event contradicts what is known, so that the kernel is asked about it. Either the flow has
+    /// ended, or the event belongs to another flow that has the same memory, and therefore the same id, and whose NEW
+    /// was not received. Each lifetime is noted once, however often its events contradict.
     pub(super) fn note_contradiction(&mut self, identity: &Identity, id: Option<u32>) {
         let lifetime = (*identity, id);
         if self.contradicted.len() < MOST_CONTRADICTED && !self.contradicted.contains(&lifetime) {
@@ -279,9 +280,10 @@ impl Follower {
     /// Applies a NEW of a flow that is live already. There are three causes:
     ///
     /// - A dump showed the flow before its event was queued, or an UPDATE overtook the event.
-    /// - Another program's reliable socket has missed the event. Then the kernel sends it to all again with each packet (Linux
-    ///   v6.18, net/netfilter/nf_conntrack_ecache.c, `__nf_conntrack_eventmask_report`).
-    /// - The end of the live flow was lost, and another flow has its id. This is proved only by what excludes the other causes.
+    /// - Another program's reliable socket has missed the event. Then the kernel sends it to all again with each packet
+    ///   (Linux v6.18, net/netfilter/nf_conntrack_ecache.c, `__nf_conntrack_eventmask_report`).
+    /// - The end of the live flow was lost, and another flow has its id. This is proved only by what excludes the other
+    ///   causes.
     fn apply_new_again(&mut self, slot: Slot, flow: &mut Flow<'_>, f: Out<'_>) {
         let reported = Known::of(flow, self.now_seconds).entry;
         let known = self.flows.entry(slot);

@@ -1,20 +1,20 @@
 //! How a dump is merged with what events did while it was read.
 //!
-//! While a dump is read, and until it is merged, events touch the entries that they report. What the dump says about a touched
-//! entry is left aside, except for what events report only when it changes (the protocol's state, labels, the helper) and no
-//! event has reported. A flow that ends while the dump is read is noted, so that the dump does not bring it back. All other
-//! entries follow the dump.
+//! While a dump is read, and until it is merged, events touch the entries that they report. What the dump says about a
+//! touched entry is left aside, except for what events report only when it changes (the protocol's state, labels, the
+//! helper) and no event has reported. A flow that ends while the dump is read is noted, so that the dump does not bring
+//! it back. All other entries follow the dump.
 //!
-//! Before the first dump is merged nothing is handed out: events are held, and the flows that they touch are noted. The merge
-//! hands out the dump's untouched entries as new, and then the held events by the same rules as any others: a flow that was
-//! never handed out begins with its first event. That order is right whenever the dump met a flow:
+//! Before the first dump is merged nothing is handed out: events are held, and the flows that they touch are noted. The
+//! merge hands out the dump's untouched entries as new, and then the held events by the same rules as any others: a
+//! flow that was never handed out begins with its first event. That order is right whenever the dump met a flow:
 //!
 //! - A held DESTROY ends a flow that was handed out before or, if there is none, one that begins with this event.
 //! - A flow that the dump met and that ended then is touched, so its entry in the dump is dropped.
 //! - A flow that the dump met after its last event has the state of that event.
 //!
-//! A loss makes this order wrong. Then the held events are handed out ahead of any dump, a few at a time with new ones behind
-//! them.
+//! A loss makes this order wrong. Then the held events are handed out ahead of any dump, a few at a time with new ones
+//! behind them.
 
 use std::mem;
 
@@ -198,8 +198,8 @@ impl Follower {
         }
     }
 
-    /// Merges the entries of one identity. An event that comes before it touches them, as it would have before the merge. An
-    /// event that comes later finds them merged.
+    /// Merges the entries of one identity. An event that comes before it touches them, as it would have before the
+    /// merge. An event that comes later finds them merged.
     fn settle(&mut self, identity: &Identity, f: Out<'_>) {
         let mut found = self.flows.find(identity);
         let has_ended = |pending: &Slot| {
@@ -251,7 +251,8 @@ impl Follower {
         }
     }
 
-    /// Ends a live flow that the dump does not have. Its end need not be noted, because the dump has been read to its end.
+    /// Ends a live flow that the dump does not have. Its end need not be noted, because the dump has been read to its
+    /// end.
     fn end_settled(&mut self, live: Slot, f: Out<'_>) {
         self.make_up_end(live, f);
         self.flows.remove(live);

@@ -33,70 +33,74 @@ use crate::socket::Socket;
 /// A copy of the kernel's conntrack table that stays right.
 ///
 /// A mirror begins with a dump and follows the events. After events were lost, another dump brings it together with the
-/// kernel's table again. It takes the events of one socket that is in all of [`GROUPS`](Self::GROUPS) and has no filter, and
-/// hands out changes: the kernel's events, and what stands for those that are missing ([`Change::Flow`], `is_resynced`). A
-/// table can be kept by the changes alone: each flow begins with one [`EventKind::New`], no change of the flow comes before
-/// it, and the flow ends with one [`EventKind::Delete`]. After a loss the table equals the kernel's again when
-/// [`Change::Resynced`] comes.
+/// kernel's table again. It takes the events of one socket that is in all of [`GROUPS`](Self::GROUPS) and has no
+/// filter, and hands out changes: the kernel's events, and what stands for those that are missing ([`Change::Flow`],
+/// `is_resynced`). A table can be kept by the changes alone: each flow begins with one [`EventKind::New`], no change of
+/// the flow comes before it, and the flow ends with one [`EventKind::Delete`]. After a loss the table equals the
+/// kernel's again when [`Change::Resynced`] comes.
 ///
 /// # How it follows the kernel
 ///
-/// - The first changes are the flows of the first dump. Events that come during that dump are held, up to 64 MiB of them, and
-///   handed out behind it. If there are more, or if some are lost, the held events are handed out first and the dump's flows
-///   later.
+/// - The first changes are the flows of the first dump. Events that come during that dump are held, up to 64 MiB of
+///   them, and handed out behind it. If there are more, or if some are lost, the held events are handed out first and
+///   the dump's flows later.
 /// - After losses a dump begins at most once in [`MirrorOptions::resync_interval`]. A dump delays the events by half a
 ///   millisecond at a time.
 /// - Some changes have no event. A flow that began before anybody listened ends or changes without one (with
-///   `net.netfilter.nf_conntrack_events` = 2, the default since Linux 5.19), and so does a flow that began while that sysctl was
-///   0. An nft flowtable takes a flow or releases it without one. So the mirror audits its table while nothing is known to be
-///   wrong: it dumps and merges. A change without an event is in the mirror after [`MirrorOptions::audit_interval`] and the time
-///   of a dump. What an audit finds is handed out as after a loss, and a [`Change::Resynced`] with [`ResyncReason::Audit`]
-///   follows. An audit that finds nothing hands out nothing and is only counted ([`Mirror::health`]). [`Mirror::is_synced`]
-///   stays true during an audit. A loss during an audit makes it a repair.
-/// - The kernel is asked about flows whose time has been over for 2 s, because no event reports that packets have refreshed a
-///   timeout, and some flows end without an event. It is asked about up to 128 flows every 10 ms. Each is found within about
-///   10 s if they are fewer than 100,000; a million flows that are over at the same time take 80 s. A
-///   [`EventKind::Delete`] is never made from the clock alone.
+///   `net.netfilter.nf_conntrack_events` = 2, the default since Linux 5.19), and so does a flow that began while that
+///   sysctl was
+///   0. An nft flowtable takes a flow or releases it without one. So the mirror audits its table while nothing is known
+///      to be wrong: it dumps and merges. A change without an event is in the mirror after
+///      [`MirrorOptions::audit_interval`] and the time of a dump. What an audit finds is handed out as after a loss,
+///      and a [`Change::Resynced`] with [`ResyncReason::Audit`] follows. An audit that finds nothing hands out nothing
+///      and is only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during an audit. A loss during an
+///      audit makes it a repair.
+/// - The kernel is asked about flows whose time has been over for 2 s, because no event reports that packets have
+///   refreshed a timeout, and some flows end without an event. It is asked about up to 128 flows every 10 ms. Each is
+///   found within about 10 s if they are fewer than 100,000; a million flows that are over at the same time take 80 s.
+///   A [`EventKind::Delete`] is never made from the clock alone.
 ///
 /// # What it leaves out
 ///
-/// - Repeated ends: if another program's reliable socket has missed a DESTROY, the kernel sends that event to all listeners
-///   again. A DESTROY is a repeat if the flow's end was handed out before, made up or not. The mirror remembers the last 262,144
-///   ends as [`Repeats`](super::Repeats) does, in up to 9 MiB. Any other DESTROY of an unknown flow is handed out behind a
-///   made-up [`EventKind::New`]: this is how flows appear if only their ends have events (nftables' `ct event set destroy`).
-/// - Late events: the kernel may send an event behind its flow's DESTROY. If the event does not say that the flow is dying, the
-///   kernel is asked about the flow.
+/// - Repeated ends: if another program's reliable socket has missed a DESTROY, the kernel sends that event to all
+///   listeners again. A DESTROY is a repeat if the flow's end was handed out before, made up or not. The mirror
+///   remembers the last 262,144 ends as [`Repeats`](super::Repeats) does, in up to 9 MiB. Any other DESTROY of an
+///   unknown flow is handed out behind a made-up [`EventKind::New`]: this is how flows appear if only their ends have
+///   events (nftables' `ct event set destroy`).
+/// - Late events: the kernel may send an event behind its flow's DESTROY. If the event does not say that the flow is
+///   dying, the kernel is asked about the flow.
 ///
 /// # What it keeps
 ///
-/// - All that a dump has of a flow, except the security context: tuples, zone, id, mark, status, protocol state, remaining
-///   time, start, labels, helper, master and counters. The counters are those of the last dump that had the flow, because
-///   events report counters only at a flow's end. A made-up end has none. If the kernel does not report a flow's start,
-///   [`observed_start`](Flow::observed_start) is when the mirror received its NEW event.
-/// - A flow takes about 180 bytes, and 40 more if `net.netfilter.nf_conntrack_acct` is on. A label, a helper or a master takes
-///   17, 17 and 44 bytes for each of the 1024 flows that are allocated together with one that has it.
-/// - The cost of an event does not depend on how often its tuple was used before. A flow that ends while a dump is read takes
-///   10 to 20 bytes until the dump is merged. A tuple that is used again and again takes them once for each id.
-/// - Two flows have the same original tuple and zone after a NAT race ([`Flow::is_nat_clash`]). Both are kept and handed out,
-///   each with its own id and reply tuple. [`get`](Self::get) finds the first one, [`get_by_reply`](Self::get_by_reply) both.
+/// - All that a dump has of a flow, except the security context: tuples, zone, id, mark, status, protocol state,
+///   remaining time, start, labels, helper, master and counters. The counters are those of the last dump that had the
+///   flow, because events report counters only at a flow's end. A made-up end has none. If the kernel does not report a
+///   flow's start, [`observed_start`](Flow::observed_start) is when the mirror received its NEW event.
+/// - A flow takes about 180 bytes, and 40 more if `net.netfilter.nf_conntrack_acct` is on. A label, a helper or a
+///   master takes 17, 17 and 44 bytes for each of the 1024 flows that are allocated together with one that has it.
+/// - The cost of an event does not depend on how often its tuple was used before. A flow that ends while a dump is read
+///   takes 10 to 20 bytes until the dump is merged. A tuple that is used again and again takes them once for each id.
+/// - Two flows have the same original tuple and zone after a NAT race ([`Flow::is_nat_clash`]). Both are kept and
+///   handed out, each with its own id and reply tuple. [`get`](Self::get) finds the first one,
+///   [`get_by_reply`](Self::get_by_reply) both.
 ///
 /// # What it cannot know
 ///
 /// - A flow that begins and ends within a loss is never reported.
-/// - The loser of a NAT race has no NEW event and is in no dump (Linux v6.18). It begins with its first event, behind a made-up
-///   [`EventKind::New`]. That event may be its DESTROY, a second later.
-/// - The kernel reuses ids: a flow has the id of an earlier flow of the same tuple if it gets the same memory. The start
-///   timestamps (`net.netfilter.nf_conntrack_timestamp`) distinguish the two, and so does the NEW of the later flow. Without
-///   timestamps:
+/// - The loser of a NAT race has no NEW event and is in no dump (Linux v6.18). It begins with its first event, behind a
+///   made-up [`EventKind::New`]. That event may be its DESTROY, a second later.
+/// - The kernel reuses ids: a flow has the id of an earlier flow of the same tuple if it gets the same memory. The
+///   start timestamps (`net.netfilter.nf_conntrack_timestamp`) distinguish the two, and so does the NEW of the later
+///   flow. Without timestamps:
 ///   - If the later flow's NEW was lost, or a rule suppresses it, its DESTROY counts as a repeat of the earlier one's.
-///   - If the earlier flow's DESTROY was lost, the mirror reports one flow, unless the later flow has another reply tuple or
-///     lacks a status bit that the earlier one had. (A NEW alone does not prove another flow, because the kernel sends it again
-///     with each packet if another program's reliable socket has missed it.)
-/// - After a loss, the DESTROY of an unknown flow ends a known flow of the same tuple, unless the dump under way or an event
-///   since its beginning has confirmed that flow. If the DESTROY was a repeat, the known flow begins again with the dump. While
-///   nothing is known to be missing, such a DESTROY is left out.
-/// - If a rule chooses a flow's events (`ct event set`), the mirror learns the rest from the next dump. The same is true for a
-///   flow that a dump misses because `net.netfilter.nf_conntrack_buckets` changes during the dump.
+///   - If the earlier flow's DESTROY was lost, the mirror reports one flow, unless the later flow has another reply
+///     tuple or lacks a status bit that the earlier one had. (A NEW alone does not prove another flow, because the
+///     kernel sends it again with each packet if another program's reliable socket has missed it.)
+/// - After a loss, the DESTROY of an unknown flow ends a known flow of the same tuple, unless the dump under way or an
+///   event since its beginning has confirmed that flow. If the DESTROY was a repeat, the known flow begins again with
+///   the dump. While nothing is known to be missing, such a DESTROY is left out.
+/// - If a rule chooses a flow's events (`ct event set`), the mirror learns the rest from the next dump. The same is
+///   true for a flow that a dump misses because `net.netfilter.nf_conntrack_buckets` changes during the dump.
 ///
 /// # Example
 ///
@@ -175,35 +179,37 @@ impl MirrorOptions {
 
     /// The least time between the beginnings of two dumps after losses. The default is 10 s.
     ///
-    /// While losses continue and rounds fail, the time doubles with each failure, up to 8 intervals. After the last loss it is
-    /// one interval again. Zero means as soon as losses pause for 50 ms. With [`Duration::MAX`] a loss is never repaired.
+    /// While losses continue and rounds fail, the time doubles with each failure, up to 8 intervals. After the last
+    /// loss it is one interval again. Zero means as soon as losses pause for 50 ms. With [`Duration::MAX`] a loss is
+    /// never repaired.
     #[must_use]
     pub fn resync_interval(mut self, interval: Duration) -> Self {
         (self.intervals.loss, self.intervals.change) = (interval, interval);
         self
     }
 
-    /// How often the mirror compares its table with the kernel's while nothing is known to be wrong: the time between the
-    /// beginnings of two such audits. [`Duration::MAX`] means never.
+    /// How often the mirror compares its table with the kernel's while nothing is known to be wrong: the time between
+    /// the beginnings of two such audits. [`Duration::MAX`] means never.
     ///
-    /// By default it is 100 times as long as the last round took, so that audits take at most 1 % of the time, and at least 15 s.
-    /// A million flows, whose round takes about 3 s, are audited about every five minutes.
+    /// By default it is 100 times as long as the last round took, so that audits take at most 1 % of the time, and at
+    /// least 15 s. A million flows, whose round takes about 3 s, are audited about every five minutes.
     #[must_use]
     pub fn audit_interval(mut self, interval: Duration) -> Self {
         self.intervals.audit = Some(interval);
         self
     }
 
-    /// How much memory the flows may take, with the events that are held for the first dump: about 180 bytes per flow. The ends
-    /// that the mirror remembers take up to 9 MiB beside it, and each flow that ends while a dump is read takes 18 bytes.
+    /// How much memory the flows may take, with the events that are held for the first dump: about 180 bytes per flow.
+    /// The ends that the mirror remembers take up to 9 MiB beside it, and each flow that ends while a dump is read
+    /// takes 18 bytes.
     ///
-    /// By default the mirror has no bound of its own: the kernel bounds the flows (`net.netfilter.nf_conntrack_max`), and a
-    /// smaller bound would leave some out. With 0 no flow is kept.
+    /// By default the mirror has no bound of its own: the kernel bounds the flows (`net.netfilter.nf_conntrack_max`),
+    /// and a smaller bound would leave some out. With 0 no flow is kept.
     ///
-    /// When the bound is reached, new flows are not kept. Their events are still handed out as the kernel sends them, and nothing
-    /// is made up for them: a flow whose NEW was lost may begin with an update. [`Mirror::is_synced`] is then false, and
-    /// [`Mirror::health`] says why. When an eighth of the memory is free again, a round makes the table complete
-    /// ([`ResyncReason::Room`]).
+    /// When the bound is reached, new flows are not kept. Their events are still handed out as the kernel sends them,
+    /// and nothing is made up for them: a flow whose NEW was lost may begin with an update. [`Mirror::is_synced`] is
+    /// then false, and [`Mirror::health`] says why. When an eighth of the memory is free again, a round makes the table
+    /// complete ([`ResyncReason::Room`]).
     #[must_use]
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
         self.memory_bytes = bytes;
@@ -246,7 +252,8 @@ pub enum Change<'a> {
     Flow {
         /// The flow. If the kernel sent the event, it has everything that was in the event.
         flow: Flow<'a>,
-        /// The change stands for an event that was lost or that the kernel never sent. The flow has what the mirror keeps.
+        /// The change stands for an event that was lost or that the kernel never sent. The flow has what the mirror
+        /// keeps.
         is_resynced: bool,
     },
     /// The table equals the kernel's, again or for the first time.
@@ -254,7 +261,8 @@ pub enum Change<'a> {
 }
 
 impl Mirror {
-    /// The groups that the events' socket must be in. Joining them needs `CAP_NET_ADMIN` in the network namespace's user namespace.
+    /// The groups that the events' socket must be in. Joining them needs `CAP_NET_ADMIN` in the network namespace's
+    /// user namespace.
     pub const GROUPS: [Group; 3] = [Group::New, Group::Update, Group::Destroy];
 
     /// Creates an empty mirror. It asks the kernel for the table when it first [advances](Self::advance).
@@ -298,8 +306,9 @@ impl Mirror {
         }
     }
 
-    /// Feeds a message of the mirrored socket, for a caller that receives without an [`Engine`](crate::Engine). All messages of
-    /// the socket must be fed in order, the kernel's acknowledgements (`NLMSG_ERROR`) too. Changes are handed to `f`.
+    /// Feeds a message of the mirrored socket, for a caller that receives without an [`Engine`](crate::Engine). All
+    /// messages of the socket must be fed in order, the kernel's acknowledgements (`NLMSG_ERROR`) too. Changes are
+    /// handed to `f`.
     pub fn feed_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
         self.set_clock(Instant::now());
         self.feed_one(message, &mut f);
@@ -313,7 +322,8 @@ impl Mirror {
         }
     }
 
-    /// Notes that deliveries of a reliable socket failed: NEW and UPDATE events may be missing. They do not count as lost.
+    /// Notes that deliveries of a reliable socket failed: NEW and UPDATE events may be missing. They do not count as
+    /// lost.
     pub fn note_delay(&mut self, loss: &Loss) {
         self.note_loss(&Loss { count: 0, ..*loss });
     }
@@ -337,17 +347,18 @@ impl Mirror {
         self.sweep.abandon();
     }
 
-    /// Does what is due, for about half a millisecond at most. Call it after each turn, and at [`due`](Self::due). `events` is the
-    /// mirrored socket. Changes are handed to `f`.
+    /// Does what is due, for about half a millisecond at most. Call it after each turn, and at [`due`](Self::due).
+    /// `events` is the mirrored socket. Changes are handed to `f`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the socket is not in all of [`GROUPS`](Self::GROUPS), and the
-    /// text names the missing ones. Each socket is checked once, when a round begins. It may leave its groups at its end.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the socket is not in all of
+    /// [`GROUPS`](Self::GROUPS), and the text names the missing ones. Each socket is checked once, when a round begins.
+    /// It may leave its groups at its end.
     ///
-    /// Any other kind: the kernel could not be asked, or it refused. The mirror still follows the events, and asks again: for a
-    /// dump after the interval, about flows whose time is over after 10 s, and for an acknowledgement through the events' socket
-    /// after 1 s. [`Mirror::health`] keeps the error until asking works.
+    /// Any other kind: the kernel could not be asked, or it refused. The mirror still follows the events, and asks
+    /// again: for a dump after the interval, about flows whose time is over after 10 s, and for an acknowledgement
+    /// through the events' socket after 1 s. [`Mirror::health`] keeps the error until asking works.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
         self.noted_time = (now, realtime_ns());
@@ -374,8 +385,9 @@ impl Mirror {
         Ok(())
     }
 
-    /// Ends the mirror's work. Call it after the socket has left its groups and all its events were fed. It hands out the events
-    /// that are still held for the first dump. If the table may be wrong, it reads another dump and merges it, all at once.
+    /// Ends the mirror's work. Call it after the socket has left its groups and all its events were fed. It hands out
+    /// the events that are still held for the first dump. If the table may be wrong, it reads another dump and merges
+    /// it, all at once.
     ///
     /// # Errors
     ///
@@ -449,8 +461,8 @@ impl Mirror {
         u32::try_from(passed).unwrap_or(u32::MAX)
     }
 
-    /// When to call [`advance`](Self::advance) next even if no event comes: at once while a dump is read or merged. `None`: not
-    /// until an event comes.
+    /// When to call [`advance`](Self::advance) next even if no event comes: at once while a dump is read or merged.
+    /// `None`: not until an event comes.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         if !self.follower.is_cleared() || self.follower.held.is_ending() {
             return Some(now);
@@ -520,10 +532,10 @@ impl Mirror {
 
     /// All flows from a position on, each with the position behind it. 0 is the first position.
     ///
-    /// Going through a large table at once would delay the events. With positions it can be done in parts, and the mirror can be
-    /// fed between two parts. A flow that is there all the time is in exactly one part. A flow that begins, ends or changes
-    /// between two parts appears as it was before or as it is after. A flow that takes over the key of another is a flow of
-    /// its own.
+    /// Going through a large table at once would delay the events. With positions it can be done in parts, and the
+    /// mirror can be fed between two parts. A flow that is there all the time is in exactly one part. A flow that
+    /// begins, ends or changes between two parts appears as it was before or as it is after. A flow that takes over the
+    /// key of another is a flow of its own.
     ///
     /// # Example
     ///
@@ -554,19 +566,21 @@ impl Mirror {
         flows.flow(slot, EventKind::Entry, self.seconds(now))
     }
 
-    /// How many acknowledgements the mirror has asked for through the events' socket. Each is a datagram that the socket receives
-    /// or drops beside the events.
+    /// How many acknowledgements the mirror has asked for through the events' socket. Each is a datagram that the
+    /// socket receives or drops beside the events.
     pub fn request_count(&self) -> u64 {
         self.rounds.request_count() + self.sweep.request_count()
     }
 
-    /// How many DESTROY events were left out because the flow's end had been handed out, or because another flow of the same tuple
-    /// had begun. The kernel sends such events again to all listeners if another program's reliable socket has missed them.
+    /// How many DESTROY events were left out because the flow's end had been handed out, or because another flow of the
+    /// same tuple had begun. The kernel sends such events again to all listeners if another program's reliable socket
+    /// has missed them.
     pub fn repeated_count(&self) -> u64 {
         self.follower.repeated_count
     }
 
-    /// How many NEW and UPDATE events were left out because they came behind their flow's DESTROY, or said that the flow was dying.
+    /// How many NEW and UPDATE events were left out because they came behind their flow's DESTROY, or said that the
+    /// flow was dying.
     pub fn late_count(&self) -> u64 {
         self.follower.late_count
     }

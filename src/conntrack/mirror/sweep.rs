@@ -1,8 +1,8 @@
 //! Flows that end without an event, found by asking the kernel about flows whose time is over.
 //!
-//! Such flows began before anybody listened (with `net.netfilter.nf_conntrack_events` = 2). Packets also refresh a flow's
-//! timeout without an event. The kernel's answer then says when the flow will really end. The kernel is asked in the same way
-//! about flows whose events contradict what is known about them.
+//! Such flows began before anybody listened (with `net.netfilter.nf_conntrack_events` = 2). Packets also refresh a
+//! flow's timeout without an event. The kernel's answer then says when the flow will really end. The kernel is asked in
+//! the same way about flows whose events contradict what is known about them.
 
 use std::time::{Duration, Instant};
 
@@ -203,8 +203,8 @@ impl Sweep {
         }
     }
 
-    /// Takes the acknowledgement that the barrier awaits. The absent flows that no event has reported before it have ended.
-    /// False: the message is another one.
+    /// Takes the acknowledgement that the barrier awaits. The absent flows that no event has reported before it have
+    /// ended. False: the message is another one.
     pub(super) fn feed_barrier(
         &mut self,
         message: &Message<'_>,

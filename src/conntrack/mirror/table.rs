@@ -49,13 +49,13 @@ pub(super) struct Flows {
     /// With a random key, because strangers choose the flows.
     hasher: RandomState,
     by_identity: Index,
-    /// Live flows. No two flows of the kernel have the same reply tuple. If the table has several, only the last to begin still
-    /// exists, and only that one is here.
+    /// Live flows. No two flows of the kernel have the same reply tuple. If the table has several, only the last to
+    /// begin still exists, and only that one is here.
     by_reply: Index,
     /// Live flows. Several may have the same id.
     by_id: Index,
-    /// What events did since the dump under way began: the identities that they touched, and the identities with the ids that
-    /// they ended.
+    /// What events did since the dump under way began: the identities that they touched, and the identities with the
+    /// ids that they ended.
     tombs: Tombs,
 }
 

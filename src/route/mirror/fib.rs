@@ -212,7 +212,8 @@ impl Fib {
             if is_news && self.hands_out {
                 f(Change::of(event.route, false));
             }
-            // If there is another route, it is unknown which one was replaced. (There is only one IPv6 route with gateways for a key.)
+            // If there is another route, it is unknown which one was replaced. (There is only one IPv6 route with
+            // gateways for a key.)
             return replaced != Replaced::None || is_overtaken;
         }
         if let Replaced::One(slot) = replaced {
@@ -237,11 +238,11 @@ impl Fib {
         replaced == Replaced::Unsure
     }
 
-    /// Whether another event should have come before this one, which reports an IPv6 route with gateways that is there already.
-    /// If the event replaces no route, the route has got one hop more, or it had been deleted before. Since Linux 6.16 nothing keeps the order
-    /// of events that the kernel sends after it has released the table's lock: the end of a whole multipath route, and a new
-    /// route or new hops (net/ipv6/route.c, `__ip6_del_rt_siblings`, `ip6_route_multipath_add`; "ipv6: Get rid of RTNL for SIOCDELRT and
-    /// RTM_DELROUTE" and the commits after it).
+    /// Whether another event should have come before this one, which reports an IPv6 route with gateways that is there
+    /// already. If the event replaces no route, the route has got one hop more, or it had been deleted before. Since
+    /// Linux 6.16 nothing keeps the order of events that the kernel sends after it has released the table's lock: the
+    /// end of a whole multipath route, and a new route or new hops (net/ipv6/route.c, `__ip6_del_rt_siblings`,
+    /// `ip6_route_multipath_add`; "ipv6: Get rid of RTNL for SIOCDELRT and RTM_DELROUTE" and the commits after it).
     fn is_overtaken(&self, slot: Slot, event: &Candidate<'_>) -> bool {
         let is_another = event.route.message_flags & (flags::CREATE | flags::REPLACE);
         if is_another != flags::CREATE || !self.is_current(slot) {
@@ -262,8 +263,8 @@ impl Fib {
     }
 
     /// What an event's route may have replaced. An IPv4 route replaces the first one with its key (net/ipv4/fib_trie.c,
-    /// `fib_table_insert`). An IPv6 route with gateways replaces the first one with gateways, one without gateways the first one
-    /// without; if there is none, each replaces the first one (net/ipv6/ip6_fib.c, `fib6_add_rt2node`).
+    /// `fib_table_insert`). An IPv6 route with gateways replaces the first one with gateways, one without gateways the
+    /// first one without; if there is none, each replaces the first one (net/ipv6/ip6_fib.c, `fib6_add_rt2node`).
     fn replaceable(&self, event: &Candidate<'_>, same: Option<Slot>) -> Replaced {
         let is_ipv6 = event.route.family == Family::INET6;
         let has_gateways = is_ipv6 && kept::has_gateways(event.kept);
@@ -336,7 +337,8 @@ impl Fib {
         let is_all_of_it = held.is_some_and(|held| {
             kept::has_hops_of(event.route, &held) && kept::has_hops_of(&held, event.route)
         });
-        // This is the late end of an earlier route, or the end of a route whose further hops are reported late (`is_overtaken`).
+        // This is the late end of an earlier route, or the end of a route whose further hops are reported late
+        // (`is_overtaken`).
         let needs_dump = has_gateways && !is_all_of_it && self.dump != Dump::Reading;
         self.end(slot, event, f);
         needs_dump
@@ -426,8 +428,8 @@ impl Fib {
         live.filter(|&slot| self.key_of(slot) == Some(event.key))
     }
 
-    /// Whether a live entry counts. One that was never handed out is a remainder of an abandoned dump, unless a dump is under
-    /// way.
+    /// Whether a live entry counts. One that was never handed out is a remainder of an abandoned dump, unless a dump is
+    /// under way.
     fn is_there(&self, slot: Slot) -> bool {
         self.dump != Dump::None || self.slots.has(slot, bits::HANDED_OUT)
     }

@@ -1,5 +1,5 @@
-//! What is kept of a route: a whole `RTM_NEWROUTE` message, which can be decoded again. And its identity, which distinguishes
-//! it from other routes.
+//! What is kept of a route: a whole `RTM_NEWROUTE` message, which can be decoded again. And its identity, which
+//! distinguishes it from other routes.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -34,8 +34,9 @@ pub(super) struct Key {
     priority: u32,
 }
 
-/// A table and a destination. An event changes routes of one place only. When an IPv4 route is deleted, a dump may skip only
-/// routes of the same place, which is a leaf of the kernel's trie. The tables local and main may share such a leaf.
+/// A table and a destination. An event changes routes of one place only. When an IPv4 route is deleted, a dump may skip
+/// only routes of the same place, which is a leaf of the kernel's trie. The tables local and main may share such a
+/// leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     family: Family,
@@ -47,11 +48,11 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     /// Everything except the states of its hops. The kernel keeps two IPv4 routes that differ in any way
-    /// (net/ipv4/fib_semantics.c, `fib_find_info`), and never changes one. It may keep two IPv6 routes that differ in nothing
-    /// but their protocol, after one has replaced another.
+    /// (net/ipv4/fib_semantics.c, `fib_find_info`), and never changes one. It may keep two IPv6 routes that differ in
+    /// nothing but their protocol, after one has replaced another.
     Whole,
-    /// A nexthop object. IPv4: everything except the hops, which belong to the object and change with it. IPv6: the object's
-    /// id.
+    /// A nexthop object. IPv4: everything except the hops, which belong to the object and change with it. IPv6: the
+    /// object's id.
     Object,
     /// IPv6 with gateways: the type. A key has one such route of each type, and its hops come and go
     /// (net/ipv6/ip6_fib.c, `fib6_add_rt2node`; include/net/ip6_route.h, `rt6_qualify_for_ecmp`).
@@ -136,8 +137,8 @@ pub(super) fn route(bytes: &[u8], kind: EventKind) -> Option<Route<'_>> {
     Some(Route { kind, ..route })
 }
 
-/// Writes what is kept of a route. What changes without a change of the route is left out: its age, and who asked for it. IPv6
-/// hops are sorted, because they have no order: a dump begins with another hop than an event.
+/// Writes what is kept of a route. What changes without a change of the route is left out: its age, and who asked for
+/// it. IPv6 hops are sorted, because they have no order: a dump begins with another hop than an event.
 pub(super) fn keep(message: &Message<'_>, kept: &mut Vec<u8>) {
     kept.clear();
     let Some(fixed) = message.payload().first_chunk::<ROUTE_FIXED_BYTES>() else {

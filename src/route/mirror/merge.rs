@@ -6,9 +6,11 @@
 //! of routes never set `NLM_F_DUMP_INTR`, so nothing reports such a shift.
 //!
 //! - IPv6: if the tree has changed, the kernel begins again at its root and skips as many nodes as it has passed
-//!   (net/ipv6/ip6_fib.c, `fib6_dump_table`). If one of those was deleted since, one node too many is skipped, anywhere.
+//!   (net/ipv6/ip6_fib.c, `fib6_dump_table`). If one of those was deleted since, one node too many is skipped,
+//!   anywhere.
 //! - IPv4: the kernel continues at an address, and there at an index (net/ipv4/fib_trie.c, `fib_table_dump`,
-//!   `fn_trie_dump_leaf`). If a route that it has passed was deleted since, another one with that address may be skipped.
+//!   `fn_trie_dump_leaf`). If a route that it has passed was deleted since, another one with that address may be
+//!   skipped.
 //! - MPLS: the kernel continues at a label. None is skipped.
 //!
 //! So a dump may skip routes only if a route was deleted while it was read. Then a route's absence from the dump proves
@@ -16,10 +18,10 @@
 //!
 //! # What an event does not say
 //!
-//! An event that replaces a route does not say which. That is clear only if a single route of the mirror's table can be the
-//! one. But while events are missing, that table may lack the route that was really replaced. So if the dump has another one
-//! there, nothing is proved again. The same is true for an IPv6 route from which single hops were deleted: that counts as a
-//! deletion.
+//! An event that replaces a route does not say which. That is clear only if a single route of the mirror's table can be
+//! the one. But while events are missing, that table may lack the route that was really replaced. So if the dump has
+//! another one there, nothing is proved again. The same is true for an IPv6 route from which single hops were deleted:
+//! that counts as a deletion.
 
 use std::collections::HashMap;
 use std::mem;
@@ -38,8 +40,8 @@ use crate::route::kernel::{ROUTE_FIXED_BYTES, message_type};
 use crate::route::{Group, Route};
 use crate::socket::Protocol;
 
-/// A route that this many dumps in a row did not have is gone, even if each of them may have skipped it. A dump skips a few
-/// percent of the routes at worst.
+/// A route that this many dumps in a row did not have is gone, even if each of them may have skipped it. A dump skips a
+/// few percent of the routes at worst.
 const MAX_MISSES: u8 = 6;
 
 /// The slots of each key with which an event has replaced a route.
@@ -51,10 +53,10 @@ impl Table for Fib {
     const PROTOCOL: Protocol = Protocol::ROUTE;
     const GROUPS: &'static [Group] = &Mirror::GROUPS;
 
-    /// Asks for all families at once. The kernel then makes each piece of the dump under the lock that route and link changes hold
-    /// (net/core/rtnetlink.c, `rtnl_dump_all`, `rtnl_dumpit`), and the IPv6 part also under the table's lock, which is the only
-    /// one that changes of IPv6 routes hold since Linux 6.16 (net/ipv6/ip6_fib.c, `fib6_dump_table`). So the dump has every
-    /// change whose event came before it.
+    /// Asks for all families at once. The kernel then makes each piece of the dump under the lock that route and link
+    /// changes hold (net/core/rtnetlink.c, `rtnl_dump_all`, `rtnl_dumpit`), and the IPv6 part also under the table's
+    /// lock, which is the only one that changes of IPv6 routes hold since Linux 6.16 (net/ipv6/ip6_fib.c,
+    /// `fib6_dump_table`). So the dump has every change whose event came before it.
     fn request_dump(&self, requester: &mut Requester) -> Result<Exchange> {
         requester.begin(message_type::GET_ROUTE, flags::DUMP, |request| {
             request.bytes(&[0; ROUTE_FIXED_BYTES])
@@ -173,7 +175,8 @@ impl Fib {
         self.is_cleared()
     }
 
-    /// Settles all routes at a place. There may be thousands, so each is looked at a few times, no matter how many there are.
+    /// Settles all routes at a place. There may be thousands, so each is looked at a few times, no matter how many
+    /// there are.
     pub(super) fn settle(&mut self, place_hash: u32, f: &mut impl FnMut(Change<'_>)) {
         let before = self.counts.sum();
         let mut place = mem::take(&mut self.place);
@@ -188,9 +191,9 @@ impl Fib {
                 self.settle_pending(slot, &replaced, f);
             }
         }
-        // If one of several was deleted, the dump may have skipped another one that the mirror does not know. (The same is true
-        // if the only known one was deleted. But then the event of the other one was lost, and a piece of the dump ended just
-        // between the two.)
+        // If one of several was deleted, the dump may have skipped another one that the mirror does not know. (The same
+        // is true if the only known one was deleted. But then the event of the other one was lost, and a piece of the
+        // dump ended just between the two.)
         let is_any = |slot: &&Slot| matches!(self.slots.kind(**slot), Kind::Live | Kind::Dead);
         let is_any_deleted = place
             .iter()
@@ -251,8 +254,8 @@ impl Fib {
         self.slots.set_kind(pending, Kind::Live, bits::SEEN);
     }
 
-    /// Whether it is unclear which of the routes with a key was replaced. It is clear if the mirror had the same routes with
-    /// that key as the dump, before the events or after them, because then it has removed the right one.
+    /// Whether it is unclear which of the routes with a key was replaced. It is clear if the mirror had the same routes
+    /// with that key as the dump, before the events or after them, because then it has removed the right one.
     fn is_replacement_unclear(&self, with_key: &[Slot]) -> bool {
         let same = |slot: Slot| {
             let bytes = self.slots.bytes(slot);

@@ -66,8 +66,9 @@ impl MirrorOptions {
     /// The least time between the beginnings of two dumps after losses. The default is 10 s, because a dump delays the
     /// events. The interval bounds [`change_interval`](Self::change_interval) too.
     ///
-    /// While losses continue and rounds fail, the time doubles with each failure, up to 8 intervals. After the last loss it is
-    /// one interval again. Zero means as soon as losses pause for 50 ms. With [`Duration::MAX`] a loss is never repaired.
+    /// While losses continue and rounds fail, the time doubles with each failure, up to 8 intervals. After the last
+    /// loss it is one interval again. Zero means as soon as losses pause for 50 ms. With [`Duration::MAX`] a loss is
+    /// never repaired.
     #[must_use]
     pub fn resync_interval(mut self, interval: Duration) -> Self {
         self.intervals.loss = interval;
@@ -75,33 +76,34 @@ impl MirrorOptions {
         self
     }
 
-    /// The least time between the beginnings of two dumps after changes that no event reports. The default is 1 s. Zero means as
-    /// soon as changes pause for 50 ms. With [`Duration::MAX`] such changes are left to audits.
+    /// The least time between the beginnings of two dumps after changes that no event reports. The default is 1 s. Zero
+    /// means as soon as changes pause for 50 ms. With [`Duration::MAX`] such changes are left to audits.
     #[must_use]
     pub fn change_interval(mut self, interval: Duration) -> Self {
         self.intervals.change = interval;
         self
     }
 
-    /// How often the mirror compares its tables with the kernel's while nothing is known to be wrong: the time between the
-    /// beginnings of two such audits. [`Duration::MAX`] means never.
+    /// How often the mirror compares its tables with the kernel's while nothing is known to be wrong: the time between
+    /// the beginnings of two such audits. [`Duration::MAX`] means never.
     ///
-    /// By default it is 100 times as long as the last round took, so that audits take at most 1 % of the time, and at least 15 s.
+    /// By default it is 100 times as long as the last round took, so that audits take at most 1 % of the time, and at
+    /// least 15 s.
     #[must_use]
     pub fn audit_interval(mut self, interval: Duration) -> Self {
         self.intervals.audit = Some(interval);
         self
     }
 
-    /// How much memory the routes may take: about 150 bytes for a simple one. A route that is deleted while a dump is read is kept
-    /// until the dump is merged.
+    /// How much memory the routes may take: about 150 bytes for a simple one. A route that is deleted while a dump is
+    /// read is kept until the dump is merged.
     ///
-    /// By default the mirror has no bound of its own: a bound below the size of the kernel's tables leaves routes out. With 0 no
-    /// route is kept.
+    /// By default the mirror has no bound of its own: a bound below the size of the kernel's tables leaves routes out.
+    /// With 0 no route is kept.
     ///
-    /// When the bound is reached, new routes are not kept. Their events are still handed out as the kernel sends them, and nothing
-    /// is made up for them. [`Mirror::is_synced`] is then false, and [`Mirror::health`] says why. When an eighth of the memory
-    /// is free again, a round makes the table complete ([`ResyncReason::Room`]).
+    /// When the bound is reached, new routes are not kept. Their events are still handed out as the kernel sends them,
+    /// and nothing is made up for them. [`Mirror::is_synced`] is then false, and [`Mirror::health`] says why. When an
+    /// eighth of the memory is free again, a round makes the table complete ([`ResyncReason::Room`]).
     #[must_use]
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
         self.memory_bytes = bytes;
@@ -163,41 +165,42 @@ impl<'a> Change<'a> {
 
 /// A copy of the kernel's routing tables that stays right: IPv4, IPv6 and MPLS routes of all tables.
 ///
-/// A mirror begins with a dump and follows the events. When events were lost or do not suffice, another dump brings it together
-/// with the kernel's tables again. It takes the events of one socket that is in all of [`GROUPS`](Self::GROUPS), and hands out
-/// changes.
+/// A mirror begins with a dump and follows the events. When events were lost or do not suffice, another dump brings it
+/// together with the kernel's tables again. It takes the events of one socket that is in all of
+/// [`GROUPS`](Self::GROUPS), and hands out changes.
 ///
 /// # How it follows the kernel
 ///
-/// - The events of routes alone are not enough, even without a loss. A device that goes down takes its IPv4 routes away without an event. A
-///   deleted address or nexthop object removes or changes routes without an event, too. So the mirror follows devices,
-///   addresses and nexthop objects as well, all through one socket so that their order is kept. It asks for a dump when they
-///   may have changed routes: 50 ms later, and at most once a second. After losses it asks at most every 10 s
-///   ([`MirrorOptions`]).
-/// - Other changes have no sign at all: a router advertisement changes the hop limit, the MTU and the preference of IPv6
-///   routes, static ones too. So the mirror audits its tables while nothing is known to be wrong: it dumps and merges. A change
-///   without a sign is in the mirror after [`MirrorOptions::audit_interval`] and the time of a dump. What an audit finds is
-///   handed out as after a loss, and a [`Change::Resynced`] with [`ResyncReason::Audit`] follows. An audit that finds nothing
-///   hands out nothing and is only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during an audit. A loss during
-///   an audit makes it a repair.
-/// - A dump of a table that changes may skip routes, and the kernel does not report it. The mirror knows when this can have
-///   happened. Then [`Resync::is_interrupted`] is set, and another dump decides after 1 to 10 s. (After an audit, the next audit
-///   decides.) An IPv6 route that six dumps in a row do not have is gone in any case.
-/// - Since Linux 6.16 the kernel may report two changes of one IPv6 multipath route in the wrong order, if two processes make
-///   them at once (changes of IPv6 routes no longer take the lock of all network configuration). The mirror follows the event
-///   that comes last, and asks for a dump if the two do not fit together.
-/// - While a dump is made, the kernel holds the lock of all network configuration for about 30 KiB of it at a time (Linux v6.18,
-///   net/core/rtnetlink.c, `rtnl_dumpit`), and [`advance`](Self::advance) waits until that lock is free.
+/// - The events of routes alone are not enough, even without a loss. A device that goes down takes its IPv4 routes away
+///   without an event. A deleted address or nexthop object removes or changes routes without an event, too. So the
+///   mirror follows devices, addresses and nexthop objects as well, all through one socket so that their order is kept.
+///   It asks for a dump when they may have changed routes: 50 ms later, and at most once a second. After losses it asks
+///   at most every 10 s ([`MirrorOptions`]).
+/// - Other changes have no sign at all: a router advertisement changes the hop limit, the MTU and the preference of
+///   IPv6 routes, static ones too. So the mirror audits its tables while nothing is known to be wrong: it dumps and
+///   merges. A change without a sign is in the mirror after [`MirrorOptions::audit_interval`] and the time of a dump.
+///   What an audit finds is handed out as after a loss, and a [`Change::Resynced`] with [`ResyncReason::Audit`]
+///   follows. An audit that finds nothing hands out nothing and is only counted ([`Mirror::health`]).
+///   [`Mirror::is_synced`] stays true during an audit. A loss during an audit makes it a repair.
+/// - A dump of a table that changes may skip routes, and the kernel does not report it. The mirror knows when this can
+///   have happened. Then [`Resync::is_interrupted`] is set, and another dump decides after 1 to 10 s. (After an audit,
+///   the next audit decides.) An IPv6 route that six dumps in a row do not have is gone in any case.
+/// - Since Linux 6.16 the kernel may report two changes of one IPv6 multipath route in the wrong order, if two
+///   processes make them at once (changes of IPv6 routes no longer take the lock of all network configuration). The
+///   mirror follows the event that comes last, and asks for a dump if the two do not fit together.
+/// - While a dump is made, the kernel holds the lock of all network configuration for about 30 KiB of it at a time
+///   (Linux v6.18, net/core/rtnetlink.c, `rtnl_dumpit`), and [`advance`](Self::advance) waits until that lock is free.
 ///
 /// # What it hands out
 ///
-/// A table can be kept by the changes alone: there is a [`EventKind::New`] for each route that comes, another one when something
-/// about the route has changed, and a [`EventKind::Delete`] when it goes. What the kernel reports twice is handed out once. What
-/// the kernel does not report is made up, with `is_resynced`:
+/// A table can be kept by the changes alone: there is a [`EventKind::New`] for each route that comes, another one when
+/// something about the route has changed, and a [`EventKind::Delete`] when it goes. What the kernel reports twice is
+/// handed out once. What the kernel does not report is made up, with `is_resynced`:
 ///
 /// - The routes of the first dump. Before that dump is merged, nothing is handed out.
 /// - The deletion of a route that another one has replaced.
-/// - What is left of an IPv6 route with gateways after one of its hops was deleted: it is one route, whose hops come and go.
+/// - What is left of an IPv6 route with gateways after one of its hops was deleted: it is one route, whose hops come
+///   and go.
 /// - What was lost: the last state of each route, not in the order in which the changes happened.
 ///
 /// All of these are counted in the next [`Resync`]. A `New` of a route that was there counts as an update.
@@ -205,12 +208,12 @@ impl<'a> Change<'a> {
 /// # What it keeps
 ///
 /// - Two messages report the same route if they differ in nothing but the states of its hops (such as
-///   [`route_flags::LINKDOWN`](super::route_flags::LINKDOWN)) or, with a nexthop object, in nothing but its hops. An IPv6 route
-///   with gateways is the same while it has its table, destination, source, metric and type. (Routes that were learned from a
-///   router, by [`protocol`](Route::protocol), and have one gateway are routes of their own.) An MPLS route is the same while
-///   it has its label.
-/// - Age and expiry ([`Route::cache_info`]) are not kept. The states of hops are those of the last event or dump. The hops of
-///   an IPv6 route are in the mirror's own order.
+///   [`route_flags::LINKDOWN`](super::route_flags::LINKDOWN)) or, with a nexthop object, in nothing but its hops. An
+///   IPv6 route with gateways is the same while it has its table, destination, source, metric and type. (Routes that
+///   were learned from a router, by [`protocol`](Route::protocol), and have one gateway are routes of their own.) An
+///   MPLS route is the same while it has its label.
+/// - Age and expiry ([`Route::cache_info`]) are not kept. The states of hops are those of the last event or dump. The
+///   hops of an IPv6 route are in the mirror's own order.
 ///
 /// # Example
 ///
@@ -301,8 +304,9 @@ impl Mirror {
         }
     }
 
-    /// Feeds a message of the mirrored socket, for a caller that receives without an [`Engine`](crate::Engine). All messages of
-    /// the socket must be fed in order, the kernel's acknowledgements (`NLMSG_ERROR`) too. Changes are handed to `f`.
+    /// Feeds a message of the mirrored socket, for a caller that receives without an [`Engine`](crate::Engine). All
+    /// messages of the socket must be fed in order, the kernel's acknowledgements (`NLMSG_ERROR`) too. Changes are
+    /// handed to `f`.
     pub fn feed_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
         if self.rounds.feed_barrier(message) {
             return; // the next advance begins to merge
@@ -332,16 +336,17 @@ impl Mirror {
         self.rounds.note_change(&mut self.fib, Instant::now());
     }
 
-    /// Does what is due, for about half a millisecond at most. Call it after each turn, and at [`due`](Self::due). `events` is the
-    /// mirrored socket. Changes are handed to `f`.
+    /// Does what is due, for about half a millisecond at most. Call it after each turn, and at [`due`](Self::due).
+    /// `events` is the mirrored socket. Changes are handed to `f`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the socket is not in all of [`GROUPS`](Self::GROUPS), and the
-    /// text names the missing ones. Each socket is checked once, when a round begins. It may leave its groups at its end.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the socket is not in all of
+    /// [`GROUPS`](Self::GROUPS), and the text names the missing ones. Each socket is checked once, when a round begins.
+    /// It may leave its groups at its end.
     ///
-    /// Any other kind: opening a socket, asking for a dump or reading it failed. The mirror still follows the events, and tries
-    /// again after the interval. [`Mirror::health`] keeps the error until it works.
+    /// Any other kind: opening a socket, asking for a dump or reading it failed. The mirror still follows the events,
+    /// and tries again after the interval. [`Mirror::health`] keeps the error until it works.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
         let slice = &mut Slice::new(now);
@@ -367,8 +372,8 @@ impl Mirror {
         Ok(())
     }
 
-    /// Ends the mirror's work. Call it after the socket has left its groups and all its events were fed. If the table may be wrong,
-    /// it reads another dump and merges it, all at once.
+    /// Ends the mirror's work. Call it after the socket has left its groups and all its events were fed. If the table
+    /// may be wrong, it reads another dump and merges it, all at once.
     ///
     /// # Errors
     ///
@@ -417,8 +422,8 @@ impl Mirror {
         }
     }
 
-    /// When to call [`advance`](Self::advance) next even if no event comes: at once while a dump is read or merged. `None`: not
-    /// until an event comes.
+    /// When to call [`advance`](Self::advance) next even if no event comes: at once while a dump is read or merged.
+    /// `None`: not until an event comes.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let has_work = self.rounds.is_idle() && self.fib.short_since().is_some();
         if has_work || !self.fib.is_cleared() {
@@ -443,8 +448,8 @@ impl Mirror {
         !self.rounds.is_first()
     }
 
-    /// How many acknowledgements the mirror has asked for through the events' socket. Each is a datagram that the socket receives
-    /// or drops beside the events.
+    /// How many acknowledgements the mirror has asked for through the events' socket. Each is a datagram that the
+    /// socket receives or drops beside the events.
     pub fn request_count(&self) -> u64 {
         self.rounds.request_count()
     }
@@ -466,16 +471,17 @@ impl Mirror {
 
     /// All routes from a position on, each with the position behind it. 0 is the first position.
     ///
-    /// Going through a large table at once would delay the events. With positions it can be done in parts, and the mirror can be
-    /// fed between two parts. A route that is there all the time is in exactly one part. A route that comes, goes or changes
-    /// between two parts appears as it was before or as it is after. A route that has replaced another is a route of its own.
+    /// Going through a large table at once would delay the events. With positions it can be done in parts, and the
+    /// mirror can be fed between two parts. A route that is there all the time is in exactly one part. A route that
+    /// comes, goes or changes between two parts appears as it was before or as it is after. A route that has replaced
+    /// another is a route of its own.
     pub fn iter_from(&self, position: usize) -> impl Iterator<Item = (usize, Route<'_>)> {
         self.fib.iter_from(position)
     }
 
-    /// The routes to this IPv4 or IPv6 prefix in a table, whatever their metrics. Default routes have `0.0.0.0` or `::` and a length
-    /// of 0. This is no longest-prefix match: only the kernel knows which route it takes. A `prefix_len` above 32 or 128 finds
-    /// nothing.
+    /// The routes to this IPv4 or IPv6 prefix in a table, whatever their metrics. Default routes have `0.0.0.0` or `::`
+    /// and a length of 0. This is no longest-prefix match: only the kernel knows which route it takes. A `prefix_len`
+    /// above 32 or 128 finds nothing.
     pub fn find(&self, table: u32, dst: IpAddr, prefix_len: u8) -> impl Iterator<Item = Route<'_>> {
         let family = match dst {
             IpAddr::V4(_) => Family::INET,

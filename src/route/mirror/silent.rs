@@ -14,7 +14,8 @@ const STATES: u32 = 1 | 1 << 6 | 1 << 16 | 1 << 17;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Device {
     states: u32,
-    /// A change of the master moves routes to another table or removes them (net/ipv4/fib_frontend.c, `fib_netdev_event`).
+    /// A change of the master moves routes to another table or removes them (net/ipv4/fib_frontend.c,
+    /// `fib_netdev_event`).
     master: Option<u32>,
     mtu: Option<u32>,
 }

@@ -6,7 +6,8 @@ use std::{iter, mem};
 use super::kept::{self, Place};
 use crate::mirror::{Index, Kind, Marks, Slot, count_step, fold};
 
-/// What a route takes beside its message: the pointer to the message, its neighbours, its mark, and its slot in two indexes.
+/// What a route takes beside its message: the pointer to the message, its neighbours, its mark, and its slot in two
+/// indexes.
 const SLOT_BYTES: usize = size_of::<Box<[u8]>>()
     + size_of::<Links>()
     + size_of::<u8>()
@@ -42,9 +43,9 @@ pub(super) struct Hashes {
     pub identity: u32,
 }
 
-/// The slots of a place are a ring, because there may be thousands: each device has its own `fe80::/64` and `ff00::/8`. Live
-/// entries are inserted behind the first slot and others before it. So entries that events end during a dump are not in the
-/// way of the live ones.
+/// The slots of a place are a ring, because there may be thousands: each device has its own `fe80::/64` and `ff00::/8`.
+/// Live entries are inserted behind the first slot and others before it. So entries that events end during a dump are
+/// not in the way of the live ones.
 #[derive(Clone, Copy, Debug)]
 struct Links {
     hashes: Hashes,
@@ -231,8 +232,8 @@ impl Slots {
         self.marks.set_kind(slot, kind, bits);
     }
 
-    /// Takes a route out of the count of those handed out, if it will not be one with these new bits. Call it before they are
-    /// set.
+    /// Takes a route out of the count of those handed out, if it will not be one with these new bits. Call it before
+    /// they are set.
     fn count_out(&mut self, slot: Slot, bits: u8) {
         let is_taken_back = self.bits(slot) & !bits & bits::HANDED_OUT != 0;
         self.handed_out_count -= usize::from(is_taken_back);

@@ -9,8 +9,8 @@ const CHARACTER_PIXELS: i32 = 8;
 /// The distance from a mark to its name.
 const GAP_PIXELS: i32 = 9;
 
-/// Heights for lines of text, in the order of `wanted` and near these heights: apart from each other, and within the range if
-/// it has room. Lines that are too close move by the same distance.
+/// Heights for lines of text, in the order of `wanted` and near these heights: apart from each other, and within the
+/// range if it has room. Lines that are too close move by the same distance.
 pub fn spread(wanted: &[i32], range: &Range<i32>) -> Vec<i32> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|&place| wanted[place]);
@@ -69,8 +69,8 @@ impl Space {
     }
 }
 
-/// Where to write the name of a point: beside it, or else above or below it, at the nearest place that is free. Returns the
-/// text's left end, at half its height.
+/// Where to write the name of a point: beside it, or else above or below it, at the nearest place that is free. Returns
+/// the text's left end, at half its height.
 pub fn place(text: &str, (x, y): (i32, i32), bounds: &Space, taken: &[Space]) -> (i32, i32) {
     let width = width_of(text);
     let (right, left) = (x + GAP_PIXELS, x - GAP_PIXELS - width);
