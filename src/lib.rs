@@ -47,8 +47,8 @@
 //!
 //! 1. The kernel sends an event to a multicast group: it puts a datagram into the receive queue of each socket in the
 //!    group. If a queue is full, it raises the drop counter of that socket instead.
-//! 2. **Wait.** The engine sleeps according to its [`Wait`] policy. Because waking up costs more than anything else, it
-//!    gathers events under load, but never for longer than the receive buffers can hold them.
+//! 2. **Wait.** The engine sleeps according to its [`Wait`] policy. Waking up costs more than anything else, so under
+//!    load it gathers events, but never for longer than the receive buffers can hold them.
 //! 3. **Drain.** A multishot receive of the ring has put each datagram into a buffer, with its sender, group and
 //!    namespace. The engine takes the completions off the ring and reads the drop counters.
 //! 4. **Deliver.** The engine checks every length once. Up to 64 datagrams of a socket become a [`MessageList`], which

@@ -242,7 +242,7 @@ mod tests {
             (&object["event"], &object["count"]),
             (&json!("unread"), &json!(9))
         );
-        let notice = Notice::Starved; // stands for one without a variant of its own
+        let notice = Notice::Starved; // an example of a notice without a variant of its own
         let (text, object) = written(&Gap::Missing(&notice));
         let words = notice.to_string();
         assert!(

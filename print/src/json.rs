@@ -1,4 +1,4 @@
-//! JSON that cannot steer a terminal, whatever names from outside it contains.
+//! JSON that cannot steer a terminal, even if it contains names from outside.
 
 use std::net::IpAddr;
 

@@ -194,7 +194,7 @@ impl Repeats {
         let place = self.oldest;
         let slot = Slot::try_from(place).unwrap_or(Slot::MAX); // the capacity is no larger
         if let Some(oldest) = self.ring.get_mut(place) {
-            // This changes nothing if the end is not found any more.
+            // This changes nothing if the end is no longer found.
             self.places.remove(fold(oldest.identity), slot);
             *oldest = end;
         } else {

@@ -78,8 +78,8 @@ impl DumpFilter {
         self
     }
 
-    /// Flows of a zone, whatever directions it applies to. 0 is the zone of flows without one. The kernel picks by zone
-    /// since Linux 6.8.
+    /// Flows of a zone, in any direction that it applies to. 0 is the zone of flows without one. The kernel picks by
+    /// zone since Linux 6.8.
     pub fn zone(mut self, zone: u16) -> Self {
         self.zone = Some(zone);
         self

@@ -1,4 +1,4 @@
-//! Tuples: the addresses and ports that identify a flow, and the zone that they are unique in.
+//! Tuples: the addresses and ports that identify a flow, and the zone in which they are unique.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -81,7 +81,7 @@ impl Barrier {
         self.ask_again_at().is_some_and(|at| now >= at)
     }
 
-    /// Whether a message of the events' socket is the awaited acknowledgement, which is not awaited any more then.
+    /// Whether a message of the events' socket is the awaited acknowledgement. If so, none is awaited any longer.
     pub(crate) fn is_met_by(&mut self, message: &Message<'_>) -> bool {
         let is_met = self
             .awaited

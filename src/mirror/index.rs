@@ -14,8 +14,7 @@ pub(crate) struct Index {
     shards: Vec<HashTable<Indexed>>,
 }
 
-/// The hash is kept beside the slot, so that a table grows without a look at the entries, which are all over the
-/// memory.
+/// The hash is kept beside the slot, so that a table grows without reading the entries, which are scattered in memory.
 #[derive(Clone, Copy, Debug)]
 struct Indexed {
     hash: u32,
@@ -23,7 +22,8 @@ struct Indexed {
 }
 
 impl Index {
-    /// What a slot takes in an index that is half empty at worst: itself and one byte of the table's, twice.
+    /// The memory that a slot takes in an index, at most: the slot and one byte of the table, twice, because an index
+    /// may be half empty.
     pub(crate) const SLOT_BYTES: usize = 2 * (size_of::<Indexed>() + 1);
 
     pub(crate) fn new() -> Self {

@@ -22,7 +22,7 @@ struct Mark {
     bits: u8,
 }
 
-/// The marks of all slots. They lie apart from the entries, so that going through all of them is quick.
+/// The marks of all slots. They are kept apart from the entries, so that all of them can be read quickly.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     marks: Vec<Mark>,

@@ -754,7 +754,7 @@ mod tests {
         assert!(!round.rounds.is_under_way() && !round.rounds.is_synced());
         assert_eq!(round.links.abandoned_count, 1);
         assert_eq!(round.rounds.due(round.now), Some(round.now + CALM));
-        // Nobody waits for the acknowledgement at the dump's end now.
+        // The acknowledgement at the dump's end is no longer awaited.
         round.acknowledge();
         round.now += CALM;
         assert_eq!(round.complete().reason, ResyncReason::Loss);

@@ -1,4 +1,4 @@
-//! A bounded amount of time for work beside the events.
+//! A bounded amount of time for work between the events.
 
 use std::time::{Duration, Instant};
 

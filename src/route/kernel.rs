@@ -129,7 +129,7 @@ pub mod nud {
 pub mod route_flags {
     /// The nexthop cannot be used.
     pub const DEAD: u32 = 1;
-    /// The gateway is looked up in turn.
+    /// The gateway is looked up recursively.
     pub const PERVASIVE: u32 = 2;
     /// The kernel assumes that the gateway is on the link.
     pub const ONLINK: u32 = 4;
@@ -210,7 +210,7 @@ pub mod protocol {
     pub const REDIRECT: u8 = 1;
     /// The kernel.
     pub const KERNEL: u8 = 2;
-    /// Whatever ran at boot. ip(8) uses this by default.
+    /// A program that ran at boot. ip(8) uses this by default.
     pub const BOOT: u8 = 3;
     /// The administrator.
     pub const STATIC: u8 = 4;

@@ -1,5 +1,5 @@
-//! The loop that all commands share: take a turn, write its lines out, look at the clock. Then the end, whatever causes
-//! it.
+//! The loop that all commands share: it takes a turn, writes the lines out and looks at the clock, until something ends
+//! the run.
 
 use std::time::{Duration, Instant};
 
@@ -160,8 +160,8 @@ fn take_turns<H: Handler>(
     }
 }
 
-/// Ends the engine. An orderly end delivers what is queued, any other one counts it as unread. Failures beside the
-/// returned one become warnings.
+/// Ends the engine. An orderly end delivers what is queued, any other one counts it as unread. Failures in addition to
+/// the returned one become warnings.
 fn end<H: Handler>(
     running: Running,
     intake: &mut Intake<'_, H>,

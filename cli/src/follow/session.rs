@@ -113,7 +113,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// The other option that names this file, by whatever path.
+    /// The other option that names this file, by any path.
     pub fn option_of_file(&self, place: &Place) -> Option<&'static str> {
         let stats = self.stats.and_then(StatsFile::place);
         if self.output.sink().is_file_of(place) {

@@ -1,4 +1,4 @@
-//! Events in cycles: a thing is made, perhaps changes, and is removed, with one event for each step. So only one thing
+//! Events in cycles: an object is made, may change, and is removed, with one event for each step. So only one object
 //! exists at a time, or a few that are made and removed together.
 
 use std::ops::Range;
@@ -6,9 +6,9 @@ use std::ops::Range;
 use super::{Schedule, Source};
 use crate::outcome::Failure;
 
-/// Things that are made and removed, by number.
+/// Objects that are made and removed, by number.
 pub trait Cycle: Send {
-    /// How many events one thing makes: step 0 makes the thing, the last step removes it.
+    /// How many events one object causes: step 0 makes the object, the last step removes it.
     const EVENTS: u64;
 
     /// Makes the event of a step, or adds its request to those that [`send`](Self::send) sends.

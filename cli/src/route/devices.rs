@@ -52,7 +52,7 @@ impl Devices {
         }
     }
 
-    /// Notes that messages were lost, maybe about devices.
+    /// Notes that messages were lost. Some may have been about devices.
     pub fn note_missed(&mut self) {
         self.dump_at.get_or_insert(self.dumped_at + DUMP_INTERVAL);
     }

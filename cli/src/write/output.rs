@@ -302,7 +302,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// The reason to wait no longer. None: wait.
+    /// Why the wait must end. None: it continues.
     fn spent(&self) -> Option<Broken> {
         if self.requests.stop_at_once() {
             return Some(Broken::AtOnce);

@@ -186,7 +186,7 @@ impl Line<'_> {
         }
     }
 
-    /// Appends the way that packets take.
+    /// Appends the path that packets take.
     fn path(&mut self, route: &Route<'_>) {
         let Hop {
             gateway,
@@ -384,7 +384,7 @@ impl Line<'_> {
 
     fn metric(&mut self, number: u16, value: MetricValue<'_>, is_locked: bool) {
         if number == metric::HOPLIMIT && value == MetricValue::Number(u32::MAX) {
-            return; // it stands for the system's default
+            return; // it means the system's default
         }
         self.text(metric_name(number).unwrap_or("metric"));
         self.text(if is_locked { " lock " } else { " " });

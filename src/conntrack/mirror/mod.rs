@@ -567,7 +567,7 @@ impl Mirror {
     }
 
     /// How many acknowledgements the mirror has asked for through the events' socket. Each is a datagram that the
-    /// socket receives or drops beside the events.
+    /// socket receives or drops in addition to the events.
     pub fn request_count(&self) -> u64 {
         self.rounds.request_count() + self.sweep.request_count()
     }

@@ -5,7 +5,7 @@ use hashbrown::HashTable;
 /// A set is this many tables, because a table that grows moves all that it holds.
 const SHARDS: usize = 64;
 
-/// Hashes of flows that an event touched, or of lifetimes that ended. Each is kept once, however often it is noted.
+/// Hashes of flows that an event touched, or of lifetimes that ended. Each is kept once.
 #[derive(Debug)]
 pub(super) struct Tombs {
     shards: Vec<HashTable<u64>>,
@@ -24,7 +24,7 @@ impl Tombs {
         self.count
     }
 
-    /// What the hashes take: each has a byte of the table's, and a table is half empty at worst.
+    /// The memory of the hashes, at most: the table adds a byte to each, and may be half empty.
     pub(super) fn bytes(&self) -> usize {
         self.count * 2 * (size_of::<u64>() + 1)
     }
@@ -52,7 +52,7 @@ impl Tombs {
 }
 
 fn shard(hash: u64) -> usize {
-    // By bits that a table does not use itself.
+    // These bits are not used by a table itself.
     usize::try_from(hash >> 48).unwrap_or(0) % SHARDS
 }
 

@@ -297,7 +297,7 @@ impl Fib {
                 let bits =
                     self.slots.bits(slot) & !bits::HANDED_OUT | bits::TOUCHED | bits::REPLACED;
                 let Hashes { identity, .. } = self.slots.hashes(slot);
-                // One dead entry for each route is enough, however often it is replaced while a dump is read.
+                // One dead entry for each route is enough, even if it is replaced often while a dump is read.
                 match self.find_same(identity, self.slots.bytes(slot), Kind::Dead) {
                     Some(dead) => {
                         self.slots.take_over(dead, slot);

@@ -297,7 +297,7 @@ pub(super) fn without_hop(bytes: &[u8], gone: &Route<'_>, rest: &mut Vec<u8>) ->
     }
 }
 
-/// Writes an IPv6 route with these hops in place of its own. With a single hop it is no multipath route any more
+/// Writes an IPv6 route with these hops in place of its own. With a single hop it is no longer a multipath route
 /// (net/ipv6/route.c, `rt6_fill_node`).
 fn with_hops(message: &Message<'_>, hops: &[&[u8]], kept: &mut Vec<u8>) {
     kept.clear();
