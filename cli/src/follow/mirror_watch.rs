@@ -94,7 +94,7 @@ fn losses(health: &MirrorHealth<'_>) -> impl fmt::Display {
     let since = health.wrong_since.map(rfc3339).unwrap_or_default();
     let count = health.failed_count;
     format!(
-        "the mirror may be wrong since {since}, and cannot be repaired while events keep being lost ({count} dumps \
+        "the mirror may have been wrong since {since}, and cannot be repaired while events keep being lost ({count} dumps \
          in a row failed): a larger --recv-buffer or --recv-buffer-max, or an --output that takes lines faster, can end \
          that"
     )

@@ -48,13 +48,12 @@ use crate::socket::Socket;
 ///   millisecond at a time.
 /// - Some changes have no event. A flow that began before anybody listened ends or changes without one (with
 ///   `net.netfilter.nf_conntrack_events` = 2, the default since Linux 5.19), and so does a flow that began while that
-///   sysctl was
-///   0. An nft flowtable takes a flow or releases it without one. So the mirror audits its table while nothing is known
-///      to be wrong: it dumps and merges. A change without an event is in the mirror after
-///      [`MirrorOptions::audit_interval`] and the time of a dump. What an audit finds is handed out as after a loss,
-///      and a [`Change::Resynced`] with [`ResyncReason::Audit`] follows. An audit that finds nothing hands out nothing
-///      and is only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during an audit. A loss during an
-///      audit makes it a repair.
+///   sysctl was set to 0. An nft flowtable takes a flow or releases it without one. So the mirror audits its table while
+///   nothing is known to be wrong: it dumps and merges. A change without an event is in the mirror after
+///   [`MirrorOptions::audit_interval`] and the time of a dump. What an audit finds is handed out as after a loss, and a
+///   [`Change::Resynced`] with [`ResyncReason::Audit`] follows. An audit that finds nothing hands out nothing and is
+///   only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during an audit. A loss during an audit makes
+///   it a repair.
 /// - The kernel is asked about flows whose time has been over for 2 s, because no event reports that packets have
 ///   refreshed a timeout, and some flows end without an event. It is asked about up to 128 flows every 10 ms. Each is
 ///   found within about 10 s if they are fewer than 100,000; a million flows that are over at the same time take 80 s.
