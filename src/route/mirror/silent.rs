@@ -31,7 +31,7 @@ impl Devices {
     pub(super) fn is_silent_change(&mut self, message: &Message<'_>) -> bool {
         match message.message_type() {
             message_type::NEW_LINK | message_type::DELETE_LINK => self.is_link_change(message),
-            // A new IPv4 address revives hops that were dead without an address (`fib_inetaddr_event`).
+            // A new IPv4 address can revive hops that died with the device's last address (`fib_inetaddr_event`).
             message_type::NEW_ADDRESS => message.payload().first() == Some(&Family::INET.number()),
             message_type::DELETE_ADDRESS | message_type::DELETE_NEXTHOP => true,
             // A nexthop object changes routes unless it is new.
