@@ -48,7 +48,7 @@ impl Recorder {
     /// An empty recorder. It allocates all its memory here.
     pub fn new() -> Self {
         let Ok(histogram) = Histogram::new_with_bounds(1, Self::MAX_NS, DIGITS) else {
-            unreachable!("these are bounds and digits that a histogram may have")
+            unreachable!("a histogram accepts these bounds and digits")
         };
         Self {
             histogram,
@@ -195,7 +195,7 @@ mod tests {
         let mut text = Vec::new();
         recorder
             .write_percentiles(&mut text)
-            .expect("memory takes it");
+            .expect("a write to memory succeeds");
         String::from_utf8(text).expect("a text")
     }
 
@@ -249,7 +249,8 @@ mod tests {
         assert!(even.negative_count() > 0);
     }
 
-    /// The layout of the Java class; a value stands for the highest that counts as the same.
+    /// The layout is that of the Java class. A recorded value stands for the highest value that it cannot be
+    /// distinguished from.
     #[test]
     fn percentiles_are_written_as_hdrhistogram_does() {
         let mut recorder = Recorder::new();

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::error::Error;
 use crate::socket::Socket;
 
-/// Why an engine refused a socket, and the socket.
+/// A socket that an engine refused, and the reason.
 ///
 /// The socket is as it was: its options, its memberships and its queue are unchanged. `?` turns this into an [`Error`],
 /// which closes the socket.
@@ -46,14 +46,14 @@ impl AddError {
 }
 
 impl From<AddError> for Error {
-    /// The reason alone. Closes the socket.
+    /// Keeps the reason, and closes the socket.
     fn from(refused: AddError) -> Self {
         refused.0.1
     }
 }
 
 impl From<AddError> for std::io::Error {
-    /// The reason alone. Closes the socket.
+    /// Keeps the reason, and closes the socket.
     fn from(refused: AddError) -> Self {
         Error::from(refused).into()
     }
@@ -65,7 +65,7 @@ impl fmt::Display for AddError {
     }
 }
 
-/// As [`Display`](fmt::Display), as that of [`Error`] is: what `main` prints of an error it returns is for a person.
+/// The same text as [`Display`](fmt::Display), because Rust prints an error that `main` returns with `Debug`.
 impl fmt::Debug for AddError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -1,4 +1,4 @@
-//! Which way of receiving works here, found by trying each, and why the better ones do not.
+//! Chooses the way to receive: tries the backends, and explains why a better one does not work here.
 
 use std::fmt;
 use std::fs;
@@ -28,21 +28,21 @@ pub enum Backend {
     /// `Multishot` where it works, else `Recvmmsg`, which costs less than `Oneshot`.
     #[default]
     Auto,
-    /// io_uring: one multishot receive for each socket, on a ring of registered buffers. Linux 6.0; best from 6.1.
+    /// io_uring: one multishot receive per socket, with a ring of registered buffers. Linux 6.0; best from 6.1.
     Multishot,
-    /// io_uring: a chain of single receives for each socket. Linux 5.6.
+    /// io_uring: a chain of single receives per socket. Linux 5.6.
     Oneshot {
         /// How many receives are in a chain, from 1 to 128.
         depth: u16,
     },
-    /// recvmmsg(2), for hosts where io_uring is switched off, and for builds without the feature `io-uring`.
+    /// recvmmsg(2): for hosts where io_uring is switched off, and for builds without the feature `io-uring`.
     Recvmmsg,
 }
 
 impl Backend {
     /// The largest depth of a chain.
     pub const MAX_DEPTH: u16 = 128;
-    /// The depth of a chain when none is given.
+    /// The recommended depth of a chain.
     pub const DEFAULT_DEPTH: u16 = 32;
 }
 
@@ -57,14 +57,14 @@ impl fmt::Display for Backend {
     }
 }
 
-/// A backend that works, which one it is, and why it was taken.
+/// A backend that works, its name, and why it was chosen.
 pub(super) struct Choice {
     pub receive: Box<dyn Receive>,
     pub backend: Backend,
     pub reason: String,
 }
 
-/// Takes the backend asked for, or the first that works.
+/// Sets up the backend that was asked for. [`Backend::Auto`]: the first that works.
 pub(super) fn choose(asked: Backend, completion_entries: u32, pollable: bool) -> Result<Choice> {
     let refuse = |remedy| {
         Err(Error::with_kind("build an engine", ErrorKind::InvalidInput).with_remedy(remedy))
@@ -111,7 +111,7 @@ pub(super) fn choose(asked: Backend, completion_entries: u32, pollable: bool) ->
     }
 }
 
-/// Sets a backend up.
+/// Sets up a backend.
 fn attempt(
     backend: Backend,
     completion_entries: u32,
@@ -123,7 +123,7 @@ fn attempt(
     }
 }
 
-/// Sets a backend on io_uring up, after a trial.
+/// Sets up a backend on io_uring, after a trial.
 #[cfg(feature = "io-uring")]
 fn attempt_uring(
     backend: Backend,
@@ -134,7 +134,7 @@ fn attempt_uring(
         Backend::Oneshot { depth } => (Mode::Oneshot(depth), Mode::Oneshot(2)),
         _ => (Mode::Multishot, Mode::Multishot),
     };
-    // A signal or a short lack of memory must not decide what an engine receives with for its whole life.
+    // Tried again after a signal or a moment without memory: the choice holds for the engine's whole life.
     persist(|| Uring::trial(trial))?;
     Ok(Box::new(persist(|| {
         Uring::new(mode, completion_entries, pollable)
@@ -163,8 +163,8 @@ fn does_not_work(backend: Backend, error: &io::Error) -> Error {
     Error::explained("build an engine", kind, text)
 }
 
-/// What stands in the way of io_uring, and what to do about it. The errno alone does not tell: a sysctl and a seccomp
-/// profile may both answer EPERM. `root` is where proc is mounted.
+/// Why io_uring does not work, and what to do about it. The errno alone is not enough: a sysctl and a seccomp profile
+/// may both answer `EPERM`. `root` is the directory that holds `proc`.
 fn why(error: &io::Error, root: &Path) -> String {
     let seccomp = || is_seccomp_filtered(root);
     match error.raw_os_error() {
@@ -215,7 +215,7 @@ fn is_seccomp_filtered(root: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// A proc of our own: the sysctl is the whole machine's, and not for a test to change.
+    /// A directory in place of `/`, because a test must not change the sysctl of the whole machine.
     fn root(name: &str, disabled: Option<&str>, seccomp: &str) -> std::path::PathBuf {
         let root = std::env::temp_dir().join(format!("nlring-why-{}-{name}", std::process::id()));
         fs::create_dir_all(root.join("proc/sys/kernel")).unwrap();

@@ -1,31 +1,31 @@
-//! What a completion of a receive means. Pure: numbers in, a decision out.
+//! What a completion of a receive means. A pure function.
 
-/// What is known when a completion of a socket's receive is taken off the queue.
+/// What is known about a completion of a socket's receive.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     /// A length, or a negated errno.
     pub result: i32,
-    /// A buffer came with it.
+    /// The completion names a buffer.
     pub has_buffer: bool,
     /// The socket's receive is still armed after this completion.
     pub is_armed: bool,
-    /// How many buffers the kernel still has for this socket.
+    /// How many buffers of this socket the kernel still has.
     pub lent_count: usize,
 }
 
-/// What to do about it.
+/// What to do about a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
     /// The buffer holds a datagram.
     pub datagram: bool,
-    /// How the receive ended. `None`: it goes on.
+    /// How the receive ended. `None`: it is still armed.
     pub end: Option<ReceiveEnd>,
 }
 
 /// How a receive ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReceiveEnd {
-    /// Without a fault: it must be armed again.
+    /// Without an error: it must be armed again.
     Rearm,
     /// The engine's buffers ran out. Nothing is lost: the datagrams wait in the socket's queue.
     Starved,
@@ -33,7 +33,7 @@ pub(super) enum ReceiveEnd {
     Overrun,
     /// It was cancelled.
     Cancelled,
-    /// It failed with this errno, and the next may work: the socket had an error to report, or memory was short.
+    /// It failed with this errno, and the next one may work: the socket reported an error, or memory was short.
     Retry(i32),
     /// It failed for good, with this errno.
     Failed(i32),
@@ -57,8 +57,8 @@ impl ReceiveEnd {
 }
 
 impl Facts {
-    /// `-ENOBUFS` has two meanings, and only the count of lent buffers tells them apart: with none left the buffers ran
-    /// out (io_uring/kbuf.c), else it is the socket's own error (net/netlink/af_netlink.c, netlink_overrun).
+    /// `-ENOBUFS` has two meanings, and only the count of lent buffers distinguishes them. With none lent, the buffers
+    /// ran out (io_uring/kbuf.c); otherwise the socket overran (net/netlink/af_netlink.c, `netlink_overrun`).
     pub(super) fn judge(self) -> Outcome {
         let end = match self.result {
             0.. if self.is_armed => None,
@@ -82,8 +82,8 @@ mod tests {
         let table = [
             // result, buffer, armed, lent -> datagram, end
             ((200, true, true, 7), (true, None)),
-            ((200, true, false, 7), (true, Some(ReceiveEnd::Rearm))), // the completion queue was full, or a chain's last
-            ((0, true, true, 7), (true, None)),                       // an empty datagram is one
+            ((200, true, false, 7), (true, Some(ReceiveEnd::Rearm))), // the queue was full, or a chain's last
+            ((0, true, true, 7), (true, None)), // an empty datagram is a datagram
             ((0, false, false, 7), (false, Some(ReceiveEnd::Rearm))),
             (
                 (-libc::ENOBUFS, false, false, 0),

@@ -1,4 +1,4 @@
-//! What a callback may do to its engine.
+//! The handle that a callback gets to its engine.
 
 use super::add_error::AddError;
 use super::event::SocketId;
@@ -13,9 +13,9 @@ use crate::socket::Socket;
 #[cfg(doc)]
 use super::{Engine, Notice, Running};
 
-/// What a callback may do to its engine: add and remove sockets, look at them, and end the engine.
+/// A callback's handle to its engine: adds and removes sockets, reads their statistics, and stops the engine.
 ///
-/// The engine lends it to the callback beside each [`Event`](crate::Event). It acts after the turn.
+/// The engine lends it to the callback with each [`Event`](crate::Event), and carries changes out after the turn.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -91,7 +91,8 @@ impl Control<'_> {
         self.sockets.reclaim(id)
     }
 
-    /// What became of a socket's datagrams, those of the list in hand included. `None`: the engine has no such socket.
+    /// What became of a socket's datagrams, including those of the current event. `None`: the engine has no such
+    /// socket.
     pub fn statistics(&self, id: SocketId) -> Option<Statistics> {
         self.sockets.get(id).map(|entry| entry.statistics)
     }
@@ -102,7 +103,7 @@ impl Control<'_> {
         self.sockets.get(id).map(|entry| &entry.socket)
     }
 
-    /// Ends the engine, as its [`StopHandle`] does: [`Running::run`] delivers what is queued and returns `None`.
+    /// Stops the engine, like its [`StopHandle`]: [`Running::run`] delivers what is queued and returns `None`.
     pub fn stop(&self) {
         self.stop.stop();
     }

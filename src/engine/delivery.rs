@@ -1,4 +1,4 @@
-//! Delivery: from taken buffers to lists, notices and losses, each handed to the callback once.
+//! Delivery: turns received datagrams into lists, notices and losses, and hands each to the callback once.
 
 use std::ops::ControlFlow;
 use std::time::SystemTime;
@@ -13,18 +13,18 @@ use crate::message::{Datagram, MessageList, Walk, walk};
 use crate::socket::datagram;
 use crate::sys::socket::Received;
 
-/// A list holds up to this many datagrams, so that it can be built on the stack.
+/// The most datagrams in a list, which is built on the stack.
 const LIST_DATAGRAMS: usize = 64;
 
-/// The datagrams in hand, and how far they have been handed over.
+/// The datagrams of a turn, and how many of them were handed over.
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub taken: Vec<Taken>,
-    /// How many datagrams a turn takes at most.
+    /// The most datagrams that a turn takes.
     pub room: usize,
-    /// Those before this one were handed over, or passed over and counted.
+    /// The next datagram in `taken`. Those before it were handed over, or skipped and counted.
     next: usize,
-    /// What is to be told after the list that was just handed over.
+    /// To be reported after the list that was just handed over.
     notice: Option<(SocketId, Notice)>,
     pub received_at: SystemTime,
 }
@@ -42,14 +42,14 @@ impl Default for Delivery {
 }
 
 impl Delivery {
-    /// Makes room for as many datagrams as all buffers hold, so that draining never allocates.
+    /// Makes room for `count` datagrams, so that draining never allocates.
     pub(super) fn set_room(&mut self, count: usize) {
-        self.room = count.max(1); // a receive's end needs no room, but a drain looks only while there is some
+        self.room = count.max(1); // without room a drain would read no completion, not even the end of a receive
         self.taken
             .reserve_exact(self.room.saturating_sub(self.taken.len()));
     }
 
-    /// Notes which sockets have received, so that their drop counters are to be read.
+    /// Marks the sockets that received a datagram, so that their drop counters are read.
     pub(super) fn note_drops_owed(&self, sockets: &mut Sockets) {
         for same_slot in self.taken.chunk_by(|one, next| one.slot == next.slot) {
             if let Some(entry) = sockets.in_slot(same_slot[0].slot) {
@@ -63,7 +63,7 @@ impl Delivery {
         self.next == self.taken.len() && self.notice.is_none()
     }
 
-    /// Gives the buffers back of what was handed over.
+    /// Gives back the buffers of the datagrams that were handed over.
     pub(super) fn recycle(&mut self, receive: &mut dyn Receive) {
         if self.next > 0 {
             receive.recycle(&self.taken[..self.next]);
@@ -72,7 +72,7 @@ impl Delivery {
         }
     }
 
-    /// Passes over what is left, counting it as unread.
+    /// Skips the datagrams that are left, and counts them as unread.
     pub(super) fn discard(&mut self, sockets: &mut Sockets) {
         for taken in &self.taken[self.next..] {
             if let Some(entry) = sockets.in_slot(taken.slot) {
@@ -84,10 +84,10 @@ impl Delivery {
     }
 }
 
-/// Hands over all that is in hand, then what is pending, until the callback breaks off.
+/// Hands the datagrams of the turn to the callback, then the pending events, until the callback breaks off.
 ///
-/// What is handed over is marked and counted before the callback runs: should it panic, the next turn goes on behind
-/// it.
+/// Each event is marked as handed over and counted before the callback runs. If the callback panics, the next turn
+/// continues with the event after it.
 pub(super) fn deliver<B, F>(
     receive: &dyn Receive,
     sockets: &mut Sockets,
@@ -114,7 +114,7 @@ where
     }
 }
 
-/// What comes next, in order; None when all was told.
+/// The next event, in order. `None`: all are delivered.
 fn next_event<'a>(
     receive: &'a dyn Receive,
     sockets: &mut Sockets,
@@ -126,7 +126,7 @@ fn next_event<'a>(
         let Some(entry) = sockets.in_slot(slot) else {
             debug_assert!(
                 false,
-                "a slot is given up while a datagram of it is in hand"
+                "a socket is removed while one of its datagrams is in hand"
             );
             delivery.next += 1;
             continue;
@@ -150,8 +150,9 @@ fn next_event<'a>(
     next_pending(sockets)
 }
 
-/// Takes datagrams of one socket into a list, until it is full, or one has to be reported between two lists: a
-/// malformed one ends its list, a truncated or short one is in none. Counts what it takes.
+/// Collects and counts datagrams of one socket, until the list is full or a datagram needs a notice. A malformed
+/// datagram ends its list; a truncated or short one is in no list. Returns how many datagrams and messages the list
+/// has.
 fn gather<'a>(
     receive: &'a dyn Receive,
     entry: &mut Entry,
@@ -174,7 +175,7 @@ fn gather<'a>(
         let is_foreign = !entry.accepts(received.sender_port_id);
         let is_truncated = received.real_bytes > bytes.len();
         if is_truncated && !is_foreign && datagram_count > 0 {
-            break; // after the list
+            break; // the list is delivered first
         }
         delivery.next += 1;
         entry.statistics.received += 1;
@@ -237,7 +238,7 @@ mod tests {
     use crate::socket::{Protocol, Socket};
     use crate::sys::place::Place;
 
-    /// A backend that only has datagrams: an empty message in each, but for those it finds too short.
+    /// A backend that only has datagrams, each with an empty message. Those in `short` are too short to read.
     struct Datagrams {
         message: Vec<u8>,
         short: Vec<u16>,

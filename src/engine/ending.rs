@@ -1,4 +1,4 @@
-//! The end of an engine: with delivery or without, everything is counted.
+//! Ends an engine, with delivery or without. Either way every datagram is counted.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -18,17 +18,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::socket::Socket;
 use crate::sys::socket as sys;
 
-/// How long an ending may go on delivering what is queued.
+/// How long [`Running::finish`] may deliver queued datagrams.
 const FINISH_DEADLINE: Duration = Duration::from_secs(1);
-/// How long an ending may wait for its receives to end. They do at once.
+/// How long to wait for cancelled receives to end. Normally they end at once.
 const QUIESCE_DEADLINE: Duration = Duration::from_secs(1);
-/// How long an ending may go on counting what is not delivered.
+/// How long to count datagrams that are not delivered.
 const DISCARD_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The pause after a failed attempt to count.
 const COUNT_PAUSE: Duration = Duration::from_millis(1);
 
-/// What is left of an engine after [`Running::finish`].
+/// What [`Running::finish`] returns: how the engine ended, and its sockets.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -46,22 +46,21 @@ const COUNT_PAUSE: Duration = Duration::from_millis(1);
 #[non_exhaustive]
 #[must_use = "its outcome may be an error"]
 pub struct Finished<B> {
-    /// Some: the callback broke off with this value, and what was left is counted as unread. An error: the backend
-    /// failed.
+    /// `Some`: the callback broke off with this value; datagrams left then are counted as unread. `None`: it did not.
+    /// An error: the backend failed.
     pub outcome: Result<Option<B>>,
-    /// The backend's failure, where there was one and the callback broke off too: the outcome is the callback's value
-    /// then.
+    /// The backend's failure, if the callback broke off too. The outcome is then the callback's value.
     pub failure: Option<Error>,
-    /// All sockets. They have left their groups.
+    /// All sockets, which have left their groups.
     pub sockets: Vec<Reclaimed>,
 }
 
 impl Running {
-    /// Ends with delivery: leaves all groups, delivers what is queued, for at most a second, and reads the drop
-    /// counters last. What is left then, or after a break, is counted as unread. Gives the sockets back.
+    /// Ends the engine with delivery: leaves all groups, delivers what is queued, for at most a second, and reads the
+    /// drop counters last. Datagrams left after that, or after a break, are counted as unread. Returns the sockets.
     ///
-    /// In a fork of the process that built the engine the outcome is an error, and the sockets are as
-    /// [`discard`](Self::discard) gives them back there.
+    /// In a fork of the process that built the engine the outcome is an error, and the sockets are returned as by
+    /// [`discard`](Self::discard).
     pub fn finish<B>(
         mut self,
         mut f: impl FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
@@ -69,7 +68,7 @@ impl Running {
         let outcome = self.end(&mut f);
         let late_failure = self.late_failure.take();
         let (outcome, failure) = match outcome {
-            // The backend failed. What is known nevertheless is reported.
+            // The backend failed. What was received and counted before is still reported.
             Err(error) if error.kind() != ErrorKind::Forked => match self.deliver_rest(&mut f) {
                 Some(value) => (Ok(Some(value)), Some(error)),
                 None => (Err(error), late_failure),
@@ -83,19 +82,19 @@ impl Running {
         }
     }
 
-    /// Ends without delivery: leaves all groups, and counts what is queued as unread. Gives the sockets back.
+    /// Ends the engine without delivery: leaves all groups, and counts what is queued as unread. Returns the sockets.
     ///
-    /// In a fork of the process that built the engine it only gives the sockets back, in their groups and with what is
-    /// queued. The parent's engine goes on receiving from them: take them over only if it does not.
+    /// In a fork of the process that built the engine this only returns the sockets, still in their groups and with
+    /// their queues. Use them only if the parent no longer does, because its engine still receives from them.
     pub fn discard(mut self) -> Vec<Reclaimed> {
         if self.stop.require_home("end the engine").is_ok() {
             self.leave_and_count();
         }
-        drop(self.receive); // before the sockets
+        drop(self.receive); // its receives end before the sockets are closed
         self.sockets.into_entries().map(Reclaimed::from).collect()
     }
 
-    /// Leaves all groups, ends the receives and counts what is queued.
+    /// Leaves all groups, ends the receives and counts what is queued as unread.
     fn leave_and_count(&mut self) {
         self.leave_groups();
         self.quiesce();
@@ -107,7 +106,7 @@ impl Running {
         self.sockets.read_drops(|_| true);
     }
 
-    /// Delivers until the queues are empty or the deadline has passed.
+    /// Leaves all groups, and delivers until the queues are empty or the deadline has passed.
     pub(super) fn end<B, F>(&mut self, f: &mut F) -> Result<Option<B>>
     where
         F: FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
@@ -138,7 +137,7 @@ impl Running {
         Ok(self.deliver_rest(f))
     }
 
-    /// Delivers what is in hand, the drop counters' last readings, and what else is to be reported.
+    /// Delivers the datagrams in hand, the last readings of the drop counters, and other pending events.
     fn deliver_rest<B, F>(&mut self, f: &mut F) -> Option<B>
     where
         F: FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
@@ -150,19 +149,19 @@ impl Running {
         }
     }
 
-    /// From here on nothing is multicast into the sockets.
+    /// Takes all sockets out of their groups: from here on nothing is multicast to them.
     fn leave_groups(&mut self) {
         for entry in self.sockets.iter_mut() {
             if let Err(error) = leave_groups(&entry.socket) {
-                // More may come while the queue is counted, and after.
+                // Datagrams may come while the queue is counted, and after.
                 entry.statistics.unread_is_incomplete = true;
                 entry.pending.failed.get_or_insert(error);
             }
         }
     }
 
-    /// Whether a socket that is received from has datagrams in its queue. An error of the socket's own is noted: it
-    /// shows here or at a receive, and only once.
+    /// Whether a socket with a receive has datagrams queued. Notes an error of the socket, because the kernel reports
+    /// it only once, here or to a receive.
     fn is_queued(&mut self) -> bool {
         let is_receiving =
             |entry: &&mut Entry| matches!(entry.state, State::Armed | State::Unarmed);
@@ -180,7 +179,7 @@ impl Running {
         is_queued
     }
 
-    /// Ends all receives without delivery; what they bring is unread.
+    /// Ends all receives. Datagrams that they still bring are counted as unread.
     fn quiesce(&mut self) {
         const PLAN: Plan = Plan {
             gather: Duration::ZERO,
@@ -217,8 +216,8 @@ fn leave_groups(socket: &Socket) -> Result<()> {
     Ok(())
 }
 
-/// Empties a socket's queue and counts what was in it. Only `EAGAIN` means that it is empty; after anything else more
-/// may be there.
+/// Empties a socket's queue and counts the datagrams as unread. The queue is empty at `EAGAIN`; any other error may
+/// come before the end.
 fn count_unread(entry: &mut Entry, deadline: Instant) {
     loop {
         match sys::discard(entry.socket.as_fd()) {
@@ -236,8 +235,8 @@ fn count_unread(entry: &mut Entry, deadline: Instant) {
     }
 }
 
-/// Notes an error of a receive that was made only to look, or to count. A signal says nothing about the socket, and an
-/// overrun is in its drop counter.
+/// Notes an error of a receive that only looked or counted. Ignores a signal, and an overrun, which is in the drop
+/// counter.
 fn note_error(entry: &mut Entry, error: io::Error) {
     if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::ENOBUFS)) {
         entry.note_retried(Error::failed_call("receive from a netlink socket", error));

@@ -1,4 +1,4 @@
-//! One socket in an engine: how its receive stands, what became of its datagrams, and what is to be reported about it.
+//! One socket in an engine: the state of its receive, its statistics, and its pending events.
 
 use std::io;
 use std::time::{Instant, SystemTime};
@@ -11,25 +11,25 @@ use super::retry::{Failures, Verdict, given_up, may_pass};
 use crate::error::Error;
 use crate::socket::Socket;
 
-/// How a socket's receive stands.
+/// The state of a socket's receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It has no memory yet.
+    /// The socket has no buffers yet.
     New,
-    /// To be armed, for the first time or again.
+    /// The receive must be armed, for the first time or again.
     Unarmed,
     Armed,
-    /// Being cancelled.
+    /// The receive is being cancelled.
     Leaving,
-    /// Nothing is in flight and the memory is given back.
+    /// No receive is in flight, and the buffers are freed.
     Gone,
 }
 
-/// What the end of the turn reports about a socket, besides its messages.
+/// The events of a socket that are reported at the end of a turn, after its messages.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub starved: bool,
-    /// How many datagrams, and the sender of the last.
+    /// How many datagrams, and the port ID of the last sender.
     pub foreign: Option<(u64, u32)>,
     pub lost: Option<Loss>,
     pub delayed: Option<Loss>,
@@ -50,11 +50,11 @@ pub(super) struct Entry {
     pub pending: Pending,
     /// Its datagrams hold netlink messages. Those of uevents hold text.
     pub is_framed: bool,
-    /// A datagram has come since the drop counter was read.
+    /// The drop counter must be read, because a datagram came or the socket overran after the last reading.
     pub drops_owed: bool,
     /// Receives, and attempts to arm them, that failed since the last datagram.
     pub failures: Failures,
-    /// How many datagrams its memory holds.
+    /// For how many datagrams of this socket a turn must have room.
     pub room: usize,
     pub granted_bytes: usize,
     pub drops: DropCounter,
@@ -69,8 +69,8 @@ impl Entry {
 
     /// Reads the drop counter. True when there is something to report.
     ///
-    /// A failed reading is reported as a failed receive, and the next reading makes up for it. No failure is known
-    /// where the reading worked when the socket was added.
+    /// A failed reading is reported as a failed receive, and the next reading includes its drops. No kernel is known to
+    /// fail here, because the counter could be read when the socket was added.
     pub(super) fn read_drops(&mut self, now: SystemTime) -> bool {
         let reading = match self.socket.drops() {
             Ok(reading) => reading,
@@ -89,7 +89,7 @@ impl Entry {
 
     /// Counts what the kernel dropped.
     pub(super) fn note_loss(&mut self, loss: Loss) {
-        // Where this option cannot be read, the worse is reported: that the datagrams are lost.
+        // If the option cannot be read, the worse is reported: a loss.
         let pending = if self.socket.broadcast_error() {
             self.statistics.delivery_failures += loss.count;
             &mut self.pending.delayed
@@ -100,7 +100,7 @@ impl Entry {
         *pending = Some(pending.take().map_or(loss, |earlier| earlier.merge(loss)));
     }
 
-    /// Lets others receive from the socket again, and leaves the drops that were not reported to its next engine.
+    /// Allows receives outside an engine again, and leaves unreported drops to the socket's next engine.
     pub(super) fn release(&mut self) {
         let (count, until) = self.drops.last_reading();
         self.socket.set_reported_drops(count, until);
@@ -113,8 +113,8 @@ impl Entry {
         self.pending.retried = Some(error);
     }
 
-    /// Notes that the socket's memory could not be set up, or its receive not be armed. A failure to arm that may pass
-    /// is tried again, and given up in the end.
+    /// Notes that the buffers could not be set up, or that the receive could not be armed. An error of arming that may
+    /// pass is tried again for 10 seconds; any other is the failure of the socket.
     pub(super) fn note_not_armed(&mut self, error: Error, now: Instant) {
         if self.state == State::New || !may_pass(error.raw_os_error()) {
             return self.fail(error);
@@ -130,7 +130,7 @@ impl Entry {
         }
     }
 
-    /// Counts a datagram of which the kernel left too few bytes.
+    /// Counts a datagram of which the kernel wrote too few bytes.
     pub(super) fn note_short(&mut self, written_bytes: u32) -> Notice {
         self.statistics.received += 1;
         self.statistics.short += 1;
@@ -140,19 +140,19 @@ impl Entry {
         }
     }
 
-    /// Counts a datagram of a sender that is not wanted.
+    /// Counts a datagram whose sender is not wanted.
     pub(super) fn note_foreign(&mut self, port_id: u32) {
         self.statistics.foreign += 1;
         let count = self.pending.foreign.map_or(0, |(count, _)| count);
         self.pending.foreign = Some((count + 1, port_id));
     }
 
-    /// Whether it is gone and that has not been reported.
+    /// Whether the socket is gone, and its removal or failure is not yet reported.
     pub(super) fn has_farewell(&self) -> bool {
         self.state == State::Gone && (self.pending.failed.is_some() || self.pending.removed)
     }
 
-    /// Gives the socket up. The failure is reported once nothing is in flight.
+    /// Gives up the socket. The failure is reported when no receive is in flight.
     pub(super) fn fail(&mut self, error: Error) {
         self.pending.failed.get_or_insert(error);
         self.state = State::Leaving;
@@ -189,7 +189,7 @@ impl Entry {
         must_pause
     }
 
-    /// What is to be reported next, losses first.
+    /// The next event to report, losses first.
     pub(super) fn next_pending(&mut self) -> Option<PendingEvent> {
         let pending = &mut self.pending;
         if let Some(loss) = pending.lost.take() {

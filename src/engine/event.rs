@@ -28,12 +28,14 @@ impl fmt::Display for SocketId {
     }
 }
 
-/// What happened on a socket. Deliberately exhaustive, because to ignore a loss must be a decision.
+/// What happened on a socket.
+///
+/// The enum is exhaustive, so that a program ignores a loss only by decision.
 ///
 /// ```
 /// use nlring::Event;
 ///
-/// /// Says what a collector writes to its log.
+/// /// The line that a collector writes to its log.
 /// fn log(event: &Event<'_>) -> Option<String> {
 ///     match event {
 ///         Event::Messages(..) => None,
@@ -48,11 +50,27 @@ pub enum Event<'a> {
     Messages(SocketId, MessageList<'a>),
     /// The kernel dropped datagrams.
     Lost(SocketId, Loss),
-    /// Anything else worth knowing.
+    /// Anything else that happened to the socket.
     Notice(SocketId, Notice),
 }
 
-/// What of a socket's stream is missing. [`Event::missing`] returns it.
+/// What is missing from a socket's events. [`Event::missing`] returns it.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use nlring::{Engine, Missing, Protocol, Replay, Socket};
+///
+/// let script = Replay::new().starved().truncated(9000);
+/// let mut engine = Engine::builder().replay(script).build()?;
+/// engine.add(Socket::open(Protocol::ROUTE)?)?;
+/// let mut missing = Vec::new();
+/// engine.start()?.run(|event, _control| {
+///     missing.extend(event.missing());
+///     ControlFlow::<()>::Continue(())
+/// })?;
+/// assert_eq!(missing, [Missing::Unreadable], "a starved engine loses nothing");
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missing {
@@ -60,18 +78,19 @@ pub enum Missing {
     Lost(Loss),
     /// These deliveries failed, on a socket with
     /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). The kernel may try some of them again; the
-    /// others are lost, and no counter tells how many.
+    /// others are lost, and no counter distinguishes them.
     Delayed(Loss),
-    /// A datagram, or the end of one, cannot be read; or something is missing that no counter has. The event says more.
+    /// A datagram, or its end, cannot be read, or the kernel may have lost something that no counter includes. The
+    /// event says which.
     Unreadable,
 }
 
 impl Event<'_> {
-    /// What of the socket's stream is missing, if this event reports that. `None` for messages, and for notices by
-    /// which nothing is lost.
+    /// What is missing from the socket's events, if this event reports that. `None` for messages, and for notices that
+    /// report no loss.
     ///
-    /// This is the one place that decides which events mean missing data. A copy of the kernel's state that is kept
-    /// from events must be compared with the kernel again after each of them, as the mirrors do.
+    /// A program that keeps a copy of the kernel's state from events must compare it with the kernel after each `Some`,
+    /// as the mirrors do.
     pub fn missing(&self) -> Option<Missing> {
         match self {
             Self::Messages(..) => None,
@@ -82,7 +101,7 @@ impl Event<'_> {
 }
 
 impl Notice {
-    /// Without a wildcard: whoever adds a notice has to decide.
+    // Without a wildcard, so that whoever adds a notice decides.
     fn missing(&self) -> Option<Missing> {
         match self {
             Self::Delayed(loss) => Some(Missing::Delayed(*loss)),
@@ -96,56 +115,77 @@ impl Notice {
     }
 }
 
-/// What else can happen to a socket. Its `Display` is a sentence for a log.
+/// What can happen to a socket besides messages and losses. Its `Display` is a sentence for a log.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use nlring::{Engine, Event, Notice, Protocol, Replay, Socket};
+///
+/// let script = Replay::new().starved().truncated(9000);
+/// let mut engine = Engine::builder().replay(script).build()?;
+/// engine.add(Socket::open(Protocol::ROUTE)?)?;
+/// let needed_bytes = engine.start()?.run(|event, _control| match event {
+///     Event::Notice(_, Notice::Truncated { real_bytes, .. }) => ControlFlow::Break(real_bytes),
+///     Event::Notice(socket, notice) => {
+///         eprintln!("{socket}: {notice}");
+///         ControlFlow::Continue(())
+///     }
+///     event => panic!("{event:?}"),
+/// })?;
+/// assert_eq!(needed_bytes, Some(9000));
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A datagram was larger than the engine's buffers, and is not delivered: its rest is gone.
-    /// Give [`AddOptions::buffer_bytes`](crate::AddOptions::buffer_bytes) at least `real_bytes`.
+    /// A datagram was larger than the engine's buffers. It is not delivered, because its end is lost. Set
+    /// [`AddOptions::buffer_bytes`](crate::AddOptions::buffer_bytes) to at least `real_bytes`.
     Truncated {
         /// The datagram's length.
         real_bytes: usize,
-        /// Its group, when the socket has [`Socket::set_pktinfo`](crate::Socket::set_pktinfo) on.
+        /// The datagram's group, if [`Socket::set_pktinfo`](crate::Socket::set_pktinfo) is on.
         group: Option<u32>,
     },
     /// A datagram had a bad length inside. The messages before it have just been delivered.
     Malformed(Malformed),
-    /// A receive brought fewer bytes than what the kernel puts before each datagram (`struct io_uring_recvmsg_out`,
-    /// sender and control data). The datagram is gone, and something may be missing. No kernel is known to do this.
+    /// A receive returned fewer bytes than the kernel writes before each datagram (`struct io_uring_recvmsg_out`,
+    /// sender and control data). The datagram is lost. No kernel is known to do this.
     Short {
-        /// How many bytes there are.
+        /// How many bytes the receive returned.
         written_bytes: usize,
     },
-    /// The engine's buffers ran out since the last turn. Nothing is lost: datagrams wait in the socket's queue. More
-    /// of them ([`AddOptions::buffer_count`](crate::AddOptions::buffer_count)) cost less time.
+    /// The engine's buffers ran out. No datagram is lost: they wait in the socket's receive queue. More buffers
+    /// ([`AddOptions::buffer_count`](crate::AddOptions::buffer_count)) avoid the delay.
     Starved,
-    /// Datagrams from another sender than the kernel were dropped since the last turn.
+    /// The engine dropped datagrams whose sender is not the kernel.
+    /// [`AddOptions::accept_any_sender`](crate::AddOptions::accept_any_sender) delivers them instead.
     Foreign {
-        /// How many.
+        /// How many since the last such notice.
         count: u64,
-        /// The sender of the last of them.
+        /// The port ID of the last sender.
         port_id: u32,
     },
     /// Deliveries failed that the kernel may try again, on a socket with
     /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). NEW and UPDATE events of conntrack are not
     /// tried again: their content comes with the flow's next event.
     Delayed(Loss),
-    /// A receive failed in a way that may pass, and is tried again. The kernel reports errors of its own to a socket
-    /// this way, for instance that an event could not be built (net/netlink/af_netlink.c, `netlink_set_err`):
-    /// something may be missing then that no counter of the kernel's has. A receive that fails for 10 seconds without
-    /// one success is given up: [`Failed`](Self::Failed).
+    /// A receive failed in a way that may pass, and is tried again. The kernel reports its own errors to a socket this
+    /// way, for instance that it could not build an event (net/netlink/af_netlink.c, `netlink_set_err`). An event may
+    /// then be missing that none of the kernel's counters includes. After 10 seconds without a success,
+    /// [`Failed`](Self::Failed) follows.
     Retried(Error),
-    /// A system call by which the engine waits for all its sockets, or arms receives, failed in a way that may pass, as
-    /// `EAGAIN` and `ENOMEM` do. It is tried again with a pause of 10 ms. Nothing is lost by it while the sockets'
-    /// receive buffers have room.
+    /// A system call that waits for all sockets, or that arms receives, failed in a way that may pass (`EAGAIN`,
+    /// `ENOMEM`). It is tried again, with pauses of at most 10 ms. No datagram is lost while the sockets' receive
+    /// buffers have room.
     ///
-    /// It is reported once for failures that follow one another, under one of the engine's sockets, and each of them is
-    /// counted in [`Statistics::retried`](crate::Statistics::retried). After 10 seconds without one success
-    /// [`Running::poll`](crate::Running::poll) returns the error.
+    /// Failures in succession are reported once, for one of the engine's sockets, and each is counted in
+    /// [`Statistics::retried`](crate::Statistics::retried). After 10 seconds without a success
+    /// [`Running::poll`](crate::Running::poll) returns the error of a wait, and [`Failed`](Self::Failed) reports a
+    /// receive that cannot be armed.
     Stalled(Error),
-    /// The socket was removed: nothing of it comes any more, and it may be reclaimed.
+    /// The socket was removed. This is its last event, and it may be reclaimed.
     Removed,
-    /// The socket cannot be received from any more. It may be reclaimed.
+    /// The engine cannot receive from the socket any more. The socket may be reclaimed.
     Failed(Error),
 }
 
@@ -164,7 +204,7 @@ impl fmt::Display for Notice {
                 f,
                 "a receive brought {written_bytes} bytes, too few for a datagram, which is gone"
             ),
-            Self::Starved => f.write_str("the engine's buffers ran out; nothing is lost by it"),
+            Self::Starved => f.write_str("the engine's buffers ran out; no datagram is lost"),
             Self::Foreign { count, port_id } => {
                 write!(
                     f,
@@ -185,17 +225,40 @@ impl fmt::Display for Notice {
 }
 
 /// How a turn of [`Running::poll`](crate::Running::poll) ended.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use std::time::Duration;
+/// use nlring::{Engine, Protocol, Replay, Socket, Turn};
+///
+/// let mut engine = Engine::builder().replay(Replay::new().starved()).build()?;
+/// engine.add(Socket::open(Protocol::ROUTE)?)?;
+/// let mut running = engine.start()?;
+/// let mut event_count = 0;
+/// loop {
+///     let turn = running.poll(Some(Duration::from_millis(100)), |_event, _control| {
+///         event_count += 1;
+///         ControlFlow::<()>::Continue(())
+///     })?;
+///     match turn {
+///         Turn::Idle | Turn::Delivered => {} // the program's other work
+///         Turn::Stopped | Turn::Break(()) => break,
+///     }
+/// }
+/// assert_eq!(event_count, 1);
+/// # Ok::<(), nlring::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "it reports a break and a stop"]
 pub enum Turn<B> {
-    /// The callback was not called: nothing came before the time-out, or the wait ended early, by a signal or to read
-    /// drop counters. Take the next turn.
+    /// The callback was not called. Either nothing came before the time-out, or the wait ended early, by a signal or to
+    /// read drop counters. Take the next turn.
     Idle,
     /// The callback was called.
     Delivered,
     /// The stop handle was used. Call [`Running::finish`](crate::Running::finish) to deliver what is queued.
     Stopped,
-    /// The callback broke off with this value. What was not handed over comes in the next turn.
+    /// The callback broke off with this value. The events that it has not seen come in the next turn.
     Break(B),
 }
 

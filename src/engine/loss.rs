@@ -1,9 +1,9 @@
-//! Counting: what came, what the kernel dropped, and between which moments.
+//! What an engine counts: received datagrams, and losses with their times.
 
 use std::fmt;
 use std::time::SystemTime;
 
-/// What became of one socket's datagrams while an engine had it. All are exact counts.
+/// What became of one socket's datagrams while it was in an engine. All counts are exact.
 ///
 /// ```
 /// use nlring::{Engine, Protocol, Socket};
@@ -16,44 +16,44 @@ use std::time::SystemTime;
 /// # Ok::<(), nlring::Error>(())
 /// ```
 ///
-/// `received + dropped + unread` is what the kernel tried to deliver from the moment the engine got the socket until it
-/// ended, together with what was queued at the beginning. (At least, where `unread_is_incomplete`.) Drops that no
-/// engine has reported yet, from before the socket's first engine or between two engines, are in `dropped` of the next
-/// one, and it reports them by
-/// [`Event::Lost`](crate::Event::Lost).
+/// `received + dropped + unread` is the number of datagrams that were queued when the engine got the socket, plus all
+/// that the kernel tried to deliver until the engine ended. If `unread_is_incomplete`, the sum may be too small.
+///
+/// Drops before the socket's first engine, or between two engines, are included in `dropped` of the next engine, which
+/// reports them as [`Event::Lost`](crate::Event::Lost).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// Datagrams handed over, the truncated, malformed, short and foreign ones included.
+    /// Datagrams received, including the truncated, malformed, short and foreign ones.
     pub received: u64,
     /// Datagrams that the kernel dropped because the receive queue was full.
     pub dropped: u64,
-    /// Deliveries that failed on a socket with [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error): the
-    /// kernel may try each again, and again, so they are not losses, and not in `dropped`.
+    /// Deliveries that failed on a socket with [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error).
+    /// They are not in `dropped`, because the kernel may try each of them again, even several times.
     pub delivery_failures: u64,
-    /// Datagrams larger than the engine's buffers: reported, never parsed.
+    /// Datagrams larger than the engine's buffers. They are reported and not delivered.
     pub truncated: u64,
-    /// Datagrams with a bad length inside; the messages before it were delivered.
+    /// Datagrams with a wrong length inside. The messages before it were delivered.
     pub malformed: u64,
-    /// Datagrams of which the kernel left fewer bytes than what stands before a datagram, so that not even the sender
-    /// is known: reported, never parsed. No kernel is known to do this.
+    /// Receives that returned fewer bytes than the kernel writes before each datagram, so that not even the sender is
+    /// known. They are reported and not delivered. No kernel is known to do this.
     pub short: u64,
-    /// Datagrams from another sender than the kernel: dropped, unless they were asked for.
+    /// Datagrams that the engine dropped because their sender is not the kernel. None with
+    /// [`AddOptions::accept_any_sender`](crate::AddOptions::accept_any_sender).
     pub foreign: u64,
-    /// How often the engine's buffers ran out. Nothing was lost, but more buffers would have cost less time.
+    /// How often the engine's buffers ran out. No datagram was lost, but more buffers would have cost less time.
     pub starved: u64,
-    /// Receives, and waits of the engine, that failed and were tried again: see
-    /// [`Notice::Retried`](crate::Notice::Retried) and [`Notice::Stalled`](crate::Notice::Stalled). Those of waits are
-    /// counted at one of the engine's sockets.
+    /// Calls that failed and were tried again: see [`Notice::Retried`](crate::Notice::Retried) and
+    /// [`Notice::Stalled`](crate::Notice::Stalled). A wait for all sockets is counted for one of them.
     pub retried: u64,
-    /// Datagrams that were still queued when the engine ended, counted and not delivered.
+    /// Datagrams that were still queued when the engine ended. They were counted and not delivered.
     pub unread: u64,
-    /// `unread` was not counted to the end: more may have been queued. The counting goes on for half a second at most,
-    /// in which it gets through some hundred thousand datagrams; or it failed.
+    /// `unread` may be too small: counting failed, or took longer than half a second, which is enough for some hundred
+    /// thousand datagrams.
     pub unread_is_incomplete: bool,
     /// Messages delivered.
     pub messages: u64,
-    /// Bytes of the received datagrams, by their real lengths.
+    /// Bytes of the received datagrams. A truncated one counts with its full length.
     pub bytes: u64,
 }
 
@@ -68,15 +68,15 @@ pub struct Statistics {
 /// assert_eq!(loss.to_string(), "3 datagrams");
 /// ```
 ///
-/// It is noticed while older datagrams may still be queued: events delivered after it may be older than the gap.
+/// Older datagrams may still be queued when a loss is noticed. So events that are delivered after it may be older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loss {
     /// How many datagrams.
     pub count: u64,
-    /// The reading before, `CLOCK_REALTIME`: the loss is after this.
+    /// When the counter was last read without this loss (`CLOCK_REALTIME`).
     pub since: SystemTime,
-    /// The reading that showed it, `CLOCK_REALTIME`.
+    /// When the counter was read with this loss (`CLOCK_REALTIME`).
     pub until: SystemTime,
 }
 
@@ -88,7 +88,7 @@ pub(super) struct DropCounter {
 }
 
 impl DropCounter {
-    /// Goes on after the `reported` drops, which were read at `since`.
+    /// Continues from a reading of `reported` drops at `since`.
     pub(super) fn new(reported: u32, since: SystemTime) -> Self {
         Self {
             last: reported,
@@ -96,12 +96,12 @@ impl DropCounter {
         }
     }
 
-    /// The last reading, and when it was.
+    /// The last reading and its time.
     pub(super) fn last_reading(&self) -> (u32, SystemTime) {
         (self.last, self.read_at)
     }
 
-    /// Notes a reading. `Some` when the counter has moved.
+    /// Notes a reading. `Some`: the counter has moved.
     pub(super) fn update(&mut self, reading: u32, now: SystemTime) -> Option<Loss> {
         let count = reading.wrapping_sub(self.last);
         let since = self.read_at;
@@ -122,8 +122,8 @@ impl fmt::Display for Loss {
 }
 
 impl Loss {
-    /// A loss that a program counted without an [`Engine`](crate::Engine): by `ENOBUFS`
-    /// ([`ErrorKind::Overrun`](crate::ErrorKind::Overrun)) or [`Socket::drops`](crate::Socket::drops).
+    /// A loss that a program noticed without an [`Engine`](crate::Engine), by
+    /// [`ErrorKind::Overrun`](crate::ErrorKind::Overrun) (`ENOBUFS`) or [`Socket::drops`](crate::Socket::drops).
     pub fn new(count: u64, since: SystemTime, until: SystemTime) -> Self {
         Self {
             count,
@@ -132,7 +132,7 @@ impl Loss {
         }
     }
 
-    /// This loss and a later one that was not delivered apart.
+    /// This loss and a later one as one loss.
     pub(crate) fn merge(self, later: Loss) -> Loss {
         Loss {
             count: self.count + later.count,

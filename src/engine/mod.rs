@@ -1,4 +1,5 @@
-//! The engine: many sockets, one loop, every datagram counted. This file builds an engine, and `running.rs` runs it.
+//! The engine: receives from many sockets in one loop, and counts every datagram. This file builds an engine;
+//! `running.rs` runs it.
 
 mod add_error;
 mod backend;
@@ -48,13 +49,15 @@ use sockets::Sockets;
 ///
 /// # Fork
 ///
-/// An engine belongs to the process that built it, whatever its backend. After fork(2) or daemon(3) each call in the
-/// child is an error of kind [`ErrorKind::Forked`](crate::ErrorKind::Forked), and the parent's engine goes on
-/// undisturbed. The child may drop its copy, which closes its descriptors, or take its sockets over by
-/// [`Running::discard`](crate::Running::discard). A program that goes to the background builds its engine afterwards.
+/// An engine belongs to the process that built it. After fork(2) or daemon(3) each call in the child is an error of
+/// kind [`ErrorKind::Forked`](crate::ErrorKind::Forked), and the parent's engine continues undisturbed. The child may
+/// drop its copy, which closes its descriptors, or take over the sockets with
+/// [`Running::discard`](crate::Running::discard). A program that goes to the background must build its engine after
+/// that.
 ///
-/// The reason: a ring's queues are not inherited, its receives write into the parent's memory, and two processes that
-/// receive from one socket would each get a part of its datagrams and all of its drops.
+/// This holds for every backend. A child does not inherit the queues of a ring, whose receives write into the parent's
+/// memory. Two processes that receive from one socket would each get a part of its datagrams and count all of its
+/// drops.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -89,20 +92,19 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts to build one.
+    /// A builder with the default settings.
     pub fn builder() -> EngineBuilder {
         EngineBuilder::default()
     }
 
-    /// Adds a socket with the default options. Turns `NETLINK_NO_ENOBUFS` on: the engine counts losses and reports
-    /// them with
-    /// [`Event::Lost`], and the kernel never stops sending to the socket after an overrun.
+    /// Adds a socket with the default options. Turns on `NETLINK_NO_ENOBUFS`: the engine counts losses and reports them
+    /// as [`Event::Lost`], and the kernel continues to send to the socket after an overrun.
     ///
     /// # Errors
     ///
     /// - The descriptor is not a netlink socket, or the kernel cannot count drops (before Linux 4.12).
-    /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the engine has the socket already, by another
-    ///   descriptor of it (`dup(2)`). Each datagram would go to one of the two, in no order.
+    /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the engine has this socket already, by another
+    ///   descriptor (`dup(2)`). Datagrams would be divided between the two, and lose their order.
     /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine, see [Fork](Self#fork).
     ///
     /// The error returns the socket.
@@ -123,27 +125,29 @@ impl Engine {
         self.sockets.insert(socket, options)
     }
 
-    /// The backend that was taken. [`Backend::Auto`] only of a [`Replay`].
+    /// The backend in use. [`Backend::Auto`] only with a [`Replay`].
     pub fn backend(&self) -> Backend {
         self.choice.backend
     }
 
-    /// Why this backend was taken: what stands in the way of better ones, and what to do about it.
+    /// Why this backend was chosen: what prevents a better one, and what to do about it.
     pub fn backend_reason(&self) -> &str {
         &self.choice.reason
     }
 
-    /// A handle that ends this engine from another thread or a signal handler.
+    /// A handle that stops this engine from another thread or a signal handler.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }
 
-    /// Arms all receives. From now on the engine belongs to this thread, and ends on it.
+    /// Arms all receives. From now on the engine belongs to this thread.
     ///
     /// # Errors
     ///
-    /// The ring cannot be enabled, or [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the
-    /// engine. A socket that cannot be armed is no error here: it is reported by [`Notice::Failed`].
+    /// - The ring cannot be enabled.
+    /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine.
+    ///
+    /// A socket that cannot be armed is reported as [`Notice::Failed`] instead.
     pub fn start(self) -> Result<Running> {
         self.stop.require_home("start the engine")?;
         Running::start(self.choice, self.sockets, self.stop, self.wait)
@@ -196,13 +200,13 @@ impl Default for EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// How to receive; [`Backend::Auto`] by default.
+    /// How the engine receives; [`Backend::Auto`] by default.
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
         self
     }
 
-    /// How to wait; [`Wait::Auto`] by default.
+    /// How the engine waits; [`Wait::Auto`] by default.
     pub fn wait(mut self, wait: Wait) -> Self {
         self.wait = wait;
         self
@@ -214,29 +218,28 @@ impl EngineBuilder {
         self
     }
 
-    /// How many completions the ring's queue holds, at least 1; 4096 by default. The kernel rounds up to a power of
-    /// two, and cuts to its own limit (65,536). A full queue loses nothing, but costs time. `Recvmmsg` has no such
-    /// queue.
+    /// How many completions the ring's queue holds, at least 1; 4096 by default. The kernel rounds this up to a power
+    /// of two, and limits it to 65,536. A full queue costs time, and no datagram is lost. `Recvmmsg` has no such queue.
     pub fn completion_entries(mut self, entries: u32) -> Self {
         self.completion_entries = entries;
         self
     }
 
-    /// Delivers this script in place of what the kernel sends, to test a callback. The backend, the wait policy and the
-    /// completion queue then mean nothing, and there is no [`Running::pollable_fd`].
+    /// Delivers this script in place of the kernel's datagrams, to test a callback. The engine then ignores the other
+    /// settings, and has no [`Running::pollable_fd`].
     pub fn replay(mut self, script: Replay) -> Self {
         self.replay = Some(script);
         self
     }
 
-    /// Builds the engine: tries the backends, and sets the ring up.
+    /// Builds the engine: tries the backends, and sets up the ring.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): a size or depth is out of range.
-    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) or
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): the backend asked for does not work here; the text
-    /// says why and what to do. `Auto` finds one on every Linux.
+    /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): a size or depth is out of range.
+    /// - [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) or
+    ///   [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): the requested backend does not work here. The text
+    ///   says why, and what to do. `Auto` finds a backend on every Linux.
     pub fn build(&self) -> Result<Engine> {
         Ok(Engine {
             choice: match &self.replay {

@@ -1,13 +1,13 @@
-//! How an engine receives from a socket: how much room there is, and whose datagrams it wants.
+//! How an engine receives from a socket.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How an engine receives from a socket: how many buffers it has, how large they are, and whose datagrams it wants.
+/// How an engine receives from a socket: the number and size of the buffers, and the accepted senders.
 ///
 /// ```
 /// use nlring::{AddOptions, Engine, Protocol, Socket};
 ///
-/// // For a group to which other programs multicast short messages.
+/// // A group to which other programs multicast short messages.
 /// let options = AddOptions::new()
 ///     .buffer_count(64)
 ///     .buffer_bytes(4096)
@@ -24,7 +24,7 @@ pub struct AddOptions {
 }
 
 impl Default for AddOptions {
-    /// 256 buffers of 128 KiB, of which only what datagrams fill costs memory; the kernel as the only sender.
+    /// 256 buffers of 128 KiB, which use only the memory that datagrams fill; the kernel as the only sender.
     fn default() -> Self {
         Self {
             buffer_count: 256,
@@ -35,30 +35,31 @@ impl Default for AddOptions {
 }
 
 impl AddOptions {
-    /// The defaults.
+    /// The default options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many datagrams fit the engine's buffers at a time: a power of two from 1 to 32,768; 256 by default.
-    /// `Oneshot` has as many as its depth, and `Recvmmsg` at most 1024.
+    /// How many datagrams the engine's buffers for this socket hold: a power of two from 1 to 32,768; 256 by default.
+    /// `Oneshot` uses its depth instead, and `Recvmmsg` uses at most 1024.
     ///
-    /// `Multishot` has datagrams packed back to back where the kernel can (`IOU_PBUF_RING_INC` with `min_left`, in the
-    /// stable kernels since 2026-04) and this memory is large enough: into 8 larger buffers, of which events fill 48
-    /// KiB each. They hold thousands of events, and stay in the processor's cache.
+    /// `Multishot` packs datagrams back to back if the kernel can (`IOU_PBUF_RING_INC` with `min_left`, in the stable
+    /// kernels since 2026-04) and the buffers together are large enough. The socket then has up to 8 larger buffers, in
+    /// no more memory. Events fill 48 KiB of each: the buffers hold thousands of events and stay in the processor's
+    /// cache.
     #[must_use]
     pub fn buffer_count(mut self, count: u16) -> Self {
         self.buffer_count = count;
         self
     }
 
-    /// The longest datagram that fits, from 1 byte to 1 GiB; 128 KiB by default. The memory beyond what datagrams fill
-    /// is only addressed, not used, and does not count against `RLIMIT_MEMLOCK`.
+    /// The longest datagram that fits, from 1 byte to 1 GiB; 128 KiB by default. A buffer uses only the memory that
+    /// datagrams fill, and does not count against `RLIMIT_MEMLOCK`.
     ///
-    /// The default of 128 KiB fits whatever the kernel sends of routes, connections, packets (nfnetlink_queue, nflog)
-    /// and in dumps (32 KiB: net/netlink/af_netlink.c, `netlink_dump`). The longest events are of routes: 16 bytes for
-    /// each IPv4 next hop, 28 for each of IPv6, more with an encapsulation, and all of them in an attribute of at most
-    /// 64 KiB. An IPv6 route to which next hops are appended one by one can grow beyond that; then the length of its
+    /// The default of 128 KiB fits all that the kernel sends about routes, connections and packets (nfnetlink_queue,
+    /// nflog), and dumps (32 KiB: net/netlink/af_netlink.c, `netlink_dump`). The longest events are about routes: 16
+    /// bytes for each IPv4 next hop, 28 for each IPv6 next hop, more with an encapsulation, in an attribute of at most
+    /// 64 KiB. An IPv6 route to which next hops are appended one by one can become longer; then the length of its
     /// attribute is wrong (seen on Linux 6.18: 3,000 hops, 84,112 bytes).
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
@@ -66,8 +67,9 @@ impl AddOptions {
         self
     }
 
-    /// Also delivers datagrams of other senders than the kernel, as user-space multicasts are. Look at
-    /// [`Datagram::sender_port_id`](crate::Datagram::sender_port_id): any process with `CAP_NET_ADMIN` may send.
+    /// Also delivers datagrams whose sender is not the kernel, such as multicasts of other programs. Check
+    /// [`Datagram::sender_port_id`](crate::Datagram::sender_port_id), because any process with `CAP_NET_ADMIN` may
+    /// send.
     #[must_use]
     pub fn accept_any_sender(mut self, on: bool) -> Self {
         self.accept_any_sender = on;

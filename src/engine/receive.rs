@@ -1,4 +1,4 @@
-//! What the turn of an engine needs of a backend.
+//! What an engine needs from a backend.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -21,48 +21,50 @@ pub(super) struct Taken {
     pub result_bytes: u32,
 }
 
-/// A way to receive from many sockets, each in a slot. All calls are quick but [`wait`](Self::wait).
+/// A way to receive from many sockets, each in a slot. Only [`wait`](Self::wait) may block.
 ///
-/// After a failure a call may be made again. The errors of a running engine name the system call that failed.
+/// A call that failed may be made again. Errors after [`start`](Self::start) name the system call that failed.
 pub(super) trait Receive: Send {
     /// Binds the backend to this thread, and its waits to the stop handle.
     fn start(&mut self, stop: &StopHandle) -> io::Result<()>;
 
-    /// Sets a slot's memory up. Returns how many datagrams it can hold.
+    /// Sets up a slot's buffers. Returns for how many of its datagrams a turn must have room.
     fn attach(&mut self, slot: u16, options: AddOptions) -> io::Result<usize>;
 
-    /// Starts to receive. Only when nothing of the slot is in flight, and all its buffers were recycled.
+    /// Starts to receive. No receive of the slot may be in flight, and all its buffers must be recycled.
     fn arm(&mut self, slot: u16, fd: BorrowedFd<'_>) -> Result<()>;
 
-    /// Begins to end a slot's receives; to be repeated until [`is_quiet`](Self::is_quiet).
+    /// Starts to end a slot's receives. The caller repeats this until [`is_quiet`](Self::is_quiet).
     fn cancel(&mut self, slot: u16, fd: BorrowedFd<'_>) -> Result<()>;
 
-    /// Whether nothing of a slot is in flight.
+    /// Whether no receive of a slot is in flight.
     fn is_quiet(&self, slot: u16) -> bool;
 
-    /// Frees the memory of a slot that is quiet and has no datagram in hand.
+    /// Frees the buffers of a slot. It must be quiet and have no datagram in hand.
     fn detach(&mut self, slot: u16);
 
-    /// Hands what was armed or cancelled to the kernel, without waiting.
+    /// Submits armed receives and cancellations to the kernel, without waiting.
     fn submit(&mut self) -> Result<()>;
 
     /// Waits for datagrams, the stop handle, the time-out or a signal.
     fn wait(&mut self, plan: Plan) -> Result<()>;
 
-    /// Appends what has come to `taken`, in order, and notes in `sockets` which receives have ended and why. Stops when
-    /// `taken` has `room` entries, which is at least what all slots together hold; the rest comes at the next call.
+    /// Appends received datagrams to `taken`, in order, and notes in `sockets` which receives have ended and why. Stops
+    /// when `taken` has `room` elements; the next call continues. `room` is at least the sum of what
+    /// [`attach`](Self::attach) returned.
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>, room: usize);
 
-    /// The bytes of a datagram, and what came with them. None: the kernel left fewer bytes in the buffer than what
-    /// stands before a datagram.
+    /// A datagram, with its sender and control data. `None`: the kernel wrote fewer bytes than it writes before each
+    /// datagram.
     fn datagram(&self, taken: Taken) -> Option<(Received, &[u8])>;
 
-    /// Takes the buffers of delivered datagrams back into use.
+    /// Makes the buffers of delivered datagrams available for new ones.
     fn recycle(&mut self, delivered: &[Taken]);
 
-    /// Readable when there may be something to receive; only of a pollable engine.
+    /// A descriptor that is readable when there may be something to receive. `None`: the engine is not pollable.
     fn pollable_fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Makes that descriptor readable, or unreadable unless there is more.
+    /// `true` makes [`pollable_fd`](Self::pollable_fd) readable. `false` makes it unreadable, unless there is more to
+    /// receive.
     fn set_readable(&self, readable: bool);
 }

@@ -1,4 +1,4 @@
-//! A socket that comes back from an engine.
+//! A socket that an engine has returned.
 
 use super::entry::Entry;
 use super::event::SocketId;
@@ -6,10 +6,10 @@ use super::loss::Statistics;
 use crate::error::Error;
 use crate::socket::Socket;
 
-/// A socket that an engine has given back, with what became of its datagrams.
+/// A socket that an engine has returned, with its statistics.
 ///
 /// [`Running::reclaim`](crate::Running::reclaim), [`Running::finish`](crate::Running::finish) and
-/// [`Running::discard`](crate::Running::discard) give sockets back.
+/// [`Running::discard`](crate::Running::discard) return sockets.
 ///
 /// ```
 /// use nlring::{Engine, Protocol, Socket};
@@ -29,12 +29,12 @@ use crate::socket::Socket;
 pub struct Reclaimed {
     /// The id that the engine gave the socket.
     pub id: SocketId,
-    /// The socket, usable by itself or in another engine.
+    /// The socket, which may receive alone or in another engine.
     pub socket: Socket,
     /// What became of its datagrams.
     pub statistics: Statistics,
-    /// A failure of this socket that no notice has reported: the engine could not receive from it, or could not count
-    /// what it had queued.
+    /// A failure of this socket that no notice has reported: the engine could not receive from it, or the socket could
+    /// not leave its groups.
     pub failure: Option<Error>,
 }
 

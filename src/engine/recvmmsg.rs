@@ -1,4 +1,4 @@
-//! The backend without io_uring, for hosts where it is switched off: poll, then recvmmsg(2) until nothing is left.
+//! The backend without io_uring: ppoll(2), then one recvmmsg(2) for each readable socket.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,21 +17,21 @@ use crate::sys::place::Place;
 use crate::sys::slots::Slots;
 use crate::sys::socket::Received;
 
-/// recvmmsg(2) takes no more in one call (`UIO_MAXIOV`).
+/// The most datagrams that one recvmmsg(2) returns (`UIO_MAXIOV`).
 const MAX_SLOTS: u16 = 1024;
 
 #[derive(Default)]
 pub(super) struct Recvmmsg {
-    /// Each socket's memory, by slot.
+    /// The buffers of each socket, by its slot in the engine.
     members: Vec<Option<Slots>>,
-    /// What to wait for: the stop handle first, then the armed sockets.
+    /// The descriptors to wait for: first the stop handle, then the armed sockets.
     descriptors: Vec<Readable>,
     /// The slots of the armed sockets, in the order of `descriptors[1..]`.
     armed: Vec<u16>,
     stop: Option<StopHandle>,
-    /// What is offered to epoll: readable when a socket or the stop handle is, or when told to be.
+    /// Readable when a socket or the stop handle is, or after [`set_readable`](Receive::set_readable).
     pollable: Option<Pollable>,
-    /// The last drain filled all slots of a socket, so there may be more, and the next wait must not sleep.
+    /// The last drain may have left datagrams in a socket's queue, so the next wait must not sleep.
     has_more: bool,
 }
 
@@ -43,7 +43,7 @@ impl Recvmmsg {
         })
     }
 
-    /// Empties one socket into its slots. False when it may have more.
+    /// Receives from one socket into its buffers. False: the socket may have more.
     fn drain_socket(&mut self, slot: u16, sockets: &mut Sockets, taken: &mut Vec<Taken>) -> bool {
         let Some(Some(slots)) = self.members.get_mut(usize::from(slot)) else {
             debug_assert!(false, "an armed slot has memory");
@@ -64,7 +64,7 @@ impl Recvmmsg {
             }
             Err(error) => {
                 let result = -error.raw_os_error().unwrap_or(libc::EIO);
-                // The slots are never lent, so ENOBUFS is the socket's own.
+                // `lent_count` is not 0, because ENOBUFS can only mean an overrun here.
                 let facts = Facts {
                     result,
                     has_buffer: false,
@@ -75,7 +75,7 @@ impl Recvmmsg {
                 if let Some(end) = end.filter(|end| *end != ReceiveEnd::Rearm) {
                     sockets.note_end(slot, end, true);
                 }
-                end != Some(ReceiveEnd::Overrun) // it has reported the overrun, and goes on
+                end != Some(ReceiveEnd::Overrun) // after this error the datagrams are still queued
             }
         }
     }
@@ -119,7 +119,7 @@ impl Receive for Recvmmsg {
         if let Some(pollable) = &self.pollable {
             persist(|| pollable.add(stop.as_fd()))?;
         }
-        self.stop = Some(stop.clone()); // keeps its descriptor open
+        self.stop = Some(stop.clone()); // keeps the descriptor open
         Ok(())
     }
 
@@ -189,7 +189,7 @@ impl Receive for Recvmmsg {
         slots.datagram(usize::from(taken.place.buffer), taken.result_bytes as usize)
     }
 
-    /// Slots are prepared when they are next received into.
+    /// Does nothing: the next receive prepares the buffers.
     fn recycle(&mut self, _delivered: &[Taken]) {}
 
     fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {

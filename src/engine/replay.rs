@@ -1,4 +1,4 @@
-//! A script in place of the kernel, to test a callback.
+//! A script of datagrams, losses and failures in place of the kernel, to test a callback.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,22 +22,22 @@ use super::{AddError, Control, Engine, EngineBuilder, Event, Notice, Running};
 
 /// A script that an engine delivers in place of the kernel, to test a callback without traffic and without privileges.
 ///
-/// [`EngineBuilder::replay`] takes it. The steps come in their order, through the same delivery as the kernel's
-/// datagrams: lengths are checked, foreign senders dropped, statistics counted, and [`Control`] adds, removes and
-/// stops. After the last step the engine stops: [`Running::run`] returns `None`, and [`Running::poll`] returns
+/// Pass it to [`EngineBuilder::replay`]. The engine delivers the steps in order, like datagrams of the kernel: it
+/// checks lengths, drops datagrams of foreign senders, and counts statistics, and [`Control`] works. After the last
+/// step the engine stops: [`Running::run`] returns `None`, and [`Running::poll`] returns
 /// [`Turn::Stopped`](crate::Turn).
 ///
-/// The engine's sockets are real ones, and opening one needs no privilege. What the kernel sends to them is not
-/// received. Each step belongs to a socket by its number: 1 is the first that was added to the engine, as its
-/// [`SocketId`](crate::SocketId) displays. Steps of a socket that was removed are passed over. A step of a socket that
-/// was never added is an error of [`Running::poll`], of kind [`ErrorKind::InvalidInput`].
+/// The sockets are real; opening one needs no privilege. The engine does not receive what the kernel sends to them.
+/// Each step belongs to a socket by its number, which its [`SocketId`](crate::SocketId) displays: 1 is the first that
+/// was added to the engine. The engine skips the steps of a removed socket. A step of a socket that was never added is
+/// an error of [`Running::poll`], of kind [`ErrorKind::InvalidInput`].
 ///
 /// ```
 /// use std::ops::ControlFlow;
 /// use std::time::SystemTime;
 /// use nlring::{Engine, Event, Loss, MessageBuilder, Notice, Protocol, Replay, Socket};
 ///
-/// /// What is tested: counts messages and losses, and ends at a failure.
+/// /// The code under test: counts messages and losses, and stops at other notices.
 /// #[derive(Default)]
 /// struct Counter { messages: usize, lost: u64 }
 ///
@@ -111,20 +111,20 @@ impl Replay {
         self
     }
 
-    /// From here on steps belong to the socket with this number, counted from 1.
+    /// The steps after this one belong to the socket with this number, counted from 1.
     #[must_use]
     pub fn socket(mut self, number: u32) -> Self {
         self.socket = number;
         self
     }
 
-    /// The kernel sends a datagram of these bytes. Bad lengths in it are reported as [`Notice::Malformed`].
+    /// The kernel sends a datagram of these bytes. A wrong length inside is reported as [`Notice::Malformed`].
     #[must_use]
     pub fn datagram(self, bytes: impl Into<Vec<u8>>) -> Self {
         self.datagram_from(0, None, bytes)
     }
 
-    /// A sender, by its port ID (0 is the kernel), sends a datagram to a multicast group.
+    /// The sender with this port ID (0 is the kernel) sends a datagram, to a multicast group unless `group` is `None`.
     #[must_use]
     pub fn datagram_from(
         self,
@@ -193,17 +193,17 @@ struct Player {
     steps: VecDeque<Step>,
     /// The datagrams of this turn.
     in_hand: Vec<(Received, Vec<u8>)>,
-    /// The slots that are received from.
+    /// The slots whose receive is armed.
     armed: Vec<u16>,
     stop: Option<StopHandle>,
     error: Option<Error>,
 }
 
-/// Datagrams of a turn. As many fit a list.
+/// The most datagrams of a turn, as many as a list holds.
 const TURN_DATAGRAMS: usize = 64;
 
 impl Player {
-    /// The slot of a step's socket. `None`: it is gone.
+    /// The slot of a step's socket. `None`: it was removed, or never added, which the next wait reports.
     fn slot(&mut self, socket: u32, sockets: &Sockets) -> Option<u16> {
         if socket == 0 || socket > sockets.added_count() {
             self.steps.clear();
@@ -250,7 +250,7 @@ impl Receive for Player {
         Ok(())
     }
 
-    /// Does not wait. The engine stops when the script has ended.
+    /// Returns at once. Stops the engine when the script has ended.
     fn wait(&mut self, _: Plan) -> Result<()> {
         if let Some(error) = self.error.take() {
             return Err(error);
@@ -261,10 +261,10 @@ impl Receive for Player {
         Ok(())
     }
 
-    /// Takes the next steps: datagrams of one socket, or one step of another kind. An engine delivers the datagrams of
-    /// a turn before all else, so steps of different kinds in one turn would change places.
+    /// Takes the next datagrams, or one step of another kind. An engine delivers the datagrams of a turn first, so
+    /// steps of different kinds in one turn would change their order.
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>, _room: usize) {
-        self.in_hand.clear(); // a drain comes only when everything was delivered
+        self.in_hand.clear(); // the engine drains only after it has delivered everything
         while self.in_hand.len() < TURN_DATAGRAMS {
             let Some(socket) = self.steps.front().map(|step| step.socket) else {
                 return;

@@ -1,4 +1,4 @@
-//! System calls that fail in a way that may pass: tried again with a pause, reported, and given up after a stated time.
+//! System calls that fail in a way that may pass. They are reported, and tried again with pauses for up to 10 seconds.
 
 use std::io;
 use std::thread;
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
-/// A call that fails again and again is given up after this time without one success.
+/// A call is given up after this time without a success.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
-/// The pause before a call that has failed twice is tried again.
+/// The pause before a call that failed at least twice is tried again.
 pub(super) const PAUSE: Duration = Duration::from_millis(10);
-/// Failures of a receive that are further apart than this have nothing to do with one another.
+/// Failures of a receive that are further apart than this are independent.
 const APART: Duration = Duration::from_secs(1);
 
-/// Whether an error of a system call may pass by itself: a signal came first, or the kernel lacked memory or another
+/// Whether an error of a system call may pass: a signal interrupted the call, or the kernel lacked memory or another
 /// resource.
 pub(super) fn may_pass(errno: Option<i32>) -> bool {
     matches!(
@@ -22,7 +22,7 @@ pub(super) fn may_pass(errno: Option<i32>) -> bool {
     )
 }
 
-/// The error of a call that is given up.
+/// The error that is reported when a call is given up.
 pub(super) fn given_up(error: Error) -> Error {
     let is_resource = may_pass(error.raw_os_error());
     error.with_remedy(if is_resource {
@@ -33,8 +33,7 @@ pub(super) fn given_up(error: Error) -> Error {
     })
 }
 
-/// Makes up to ten attempts at something while it fails in a way that may pass. For setting up, where a signal must not
-/// decide what works here.
+/// Makes up to 10 attempts while they fail in a way that may pass. For calls that set something up.
 pub(super) fn persist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..10 {
         match attempt() {
@@ -48,14 +47,14 @@ pub(super) fn persist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Resu
 /// What to do after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is the first for some time: try again at once.
+    /// The first failure: try again at once.
     TryAgain,
     /// Pause before the next try.
     Pause,
     GiveUp,
 }
 
-/// Failures without a success between them.
+/// The failures of a call since its last success.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Failures {
     first_and_last: Option<(Instant, Instant)>,
@@ -80,8 +79,8 @@ impl Failures {
         }
     }
 
-    /// Notes that a receive has failed. Success does not show where nothing comes: a failure long after the one before
-    /// starts anew.
+    /// Notes that a receive has failed. A receive without traffic shows no success, so a failure long after the last
+    /// one counts as the first.
     pub(super) fn note_of_receive(&mut self, now: Instant) -> Verdict {
         let last = self.first_and_last.map(|(_, last)| last);
         if last.is_some_and(|last| now.saturating_duration_since(last) > APART) {

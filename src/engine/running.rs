@@ -1,4 +1,4 @@
-//! The loop. A turn is: wait, drain, deliver, recycle.
+//! The loop of an engine. A turn waits, drains, delivers and recycles.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -24,25 +24,25 @@ use super::wait::{Pacer, Wait};
 use crate::error::{Error, Result};
 use crate::socket::Socket;
 
-/// Drop counters are read after a drain, but no more often than this: each reading is a system call a socket.
+/// The shortest time between two readings of the drop counters, because each costs a system call per socket.
 const DROPS_INTERVAL: Duration = Duration::from_millis(1);
 /// How long deferred work (reading drop counters, arming again) waits when no datagram arrives.
 const SOON: Duration = Duration::from_millis(10);
 
-/// What a turn does, in its errors.
+/// The operation that errors of a turn name.
 const RECEIVE: &str = "wait for netlink datagrams";
 
-/// A started [`Engine`](crate::Engine). It belongs to its thread and to its process.
+/// A started [`Engine`](crate::Engine). It belongs to the thread and the process that started it.
 ///
 /// [`run`](Self::run) hands every event to a callback until it breaks off or the engine is stopped.
-/// [`poll`](Self::poll) takes one turn, for a program with a loop of its own.
+/// [`poll`](Self::poll) takes one turn, for a program with its own loop.
 ///
-/// Dropping it ends the receives and closes the sockets, and does not count what was not delivered. To count that, use
-/// [`finish`](Self::finish) or [`discard`](Self::discard).
+/// Dropping it ends the receives and closes the sockets, without counting the queued datagrams.
+/// [`finish`](Self::finish) and [`discard`](Self::discard) count them.
 ///
 /// After fork(2) or daemon(3) each call in the child is an error of kind
 /// [`ErrorKind::Forked`](crate::ErrorKind::Forked), see [`Engine`](crate::Engine#fork). A callback may fork, and may
-/// use in the child what it was handed.
+/// use its event in the child.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -79,13 +79,13 @@ pub struct Running {
     backend: Backend,
     reason: String,
     drops_read_at: Instant,
-    /// A reading of the drop counters was put off.
+    /// The drop counters must still be read.
     drops_owed: bool,
-    /// Waits and submissions that failed since the last that did not.
+    /// Waits and submissions that failed since the last success.
     failures: Failures,
-    /// The backend's failure in the turn that the callback broke off.
+    /// A failure of the backend that no call has returned: the callback broke off, or a socket was added.
     pub(super) late_failure: Option<Error>,
-    /// The ring takes submissions of one thread only.
+    /// The kernel accepts submissions from one thread only.
     _not_send: PhantomData<*const ()>,
 }
 
@@ -123,17 +123,18 @@ impl Running {
         Ok(this)
     }
 
-    /// Takes one turn: waits for datagrams, as the wait policy says, and hands what came to `f`, in order.
+    /// Takes one turn: waits for datagrams by the wait policy, and calls `f` with each event, in order.
     ///
-    /// The wait takes no longer than `timeout`. `None` waits without limit, and zero does not wait. The turn ends as
-    /// [`Turn::Idle`] when nothing came in that time. It may also end early: a signal ends a wait, and so does deferred
-    /// work, such as reading drop counters. Call again.
+    /// The wait takes no longer than `timeout`. `None` waits without limit, and zero does not wait. A turn without an
+    /// event returns [`Turn::Idle`]. This may happen before the time-out, because a signal ends a wait, and so does
+    /// deferred work, such as reading drop counters. Call `poll` again then.
     ///
     /// # Errors
     ///
-    /// - The backend failed; a single socket's failure is a [`Notice`](crate::Notice) instead. What was received is not
-    ///   lost: the next call goes on. A failure that may pass (`EAGAIN`, `ENOMEM`) is an error only after 10 seconds
-    ///   without one success; before, it is [`Notice::Stalled`](crate::Notice::Stalled).
+    /// - The backend failed. The next call continues, and delivers what was received. A failure that may pass
+    ///   (`EAGAIN`, `ENOMEM`) is an error only after 10 seconds without a success; before that it is
+    ///   [`Notice::Stalled`](crate::Notice::Stalled). The failure of a single socket is
+    ///   [`Notice::Failed`](crate::Notice::Failed).
     /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine.
     pub fn poll<B>(
         &mut self,
@@ -152,11 +153,11 @@ impl Running {
 
     /// Takes turns until the callback breaks off or the engine is stopped.
     ///
-    /// Returns `Some` with the value of the callback's [`ControlFlow::Break`]. The engine goes on as it is: what was
-    /// not handed over comes with the next call.
+    /// Returns `Some` with the value of the callback's [`ControlFlow::Break`]. The engine can be run again: the next
+    /// call continues with the event after that.
     ///
-    /// Returns `None` when the [`StopHandle`] was used, or [`Control::stop`]. Before that the engine leaves all
-    /// groups, and delivers what is queued for at most a second.
+    /// Returns `None` after [`StopHandle::stop`] or [`Control::stop`]. Before it returns, the engine leaves all groups,
+    /// and delivers what is queued, for at most a second.
     ///
     /// # Errors
     ///
@@ -194,18 +195,17 @@ impl Running {
         }
         let id = self.sockets.insert(socket, options)?;
         if let Err(error) = self.settle_if_empty() {
-            self.late_failure = Some(error); // it fails again, or is reported at the end
+            self.late_failure = Some(error); // the next turn fails too, or `finish` returns it
         }
         Ok(id)
     }
 
     /// Marks a socket for removal: its last messages come in later turns, then
-    /// [`Notice::Removed`](crate::Notice::Removed). What the kernel still queues stays in the socket, and so do its
-    /// memberships.
+    /// [`Notice::Removed`](crate::Notice::Removed). The socket keeps its groups, and the datagrams in its queue.
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it has gone, or is going.
+    /// - [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): the socket is gone, or is being removed.
     /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine.
     pub fn remove(&mut self, id: SocketId) -> Result<()> {
         self.stop.require_home("remove a socket")?;
@@ -218,8 +218,8 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): it is none of this engine's, was reclaimed, or
-    ///   is not gone yet.
+    /// - [`ErrorKind::NoSuchSocket`](crate::ErrorKind::NoSuchSocket): the socket is not in this engine, was reclaimed,
+    ///   or is not gone yet.
     /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine.
     pub fn reclaim(&mut self, id: SocketId) -> Result<Reclaimed> {
         self.stop.require_home("reclaim a socket")?;
@@ -237,30 +237,31 @@ impl Running {
         self.sockets.get(id).map(|entry| entry.statistics)
     }
 
-    /// The backend in use. [`Backend::Auto`] only of a [`Replay`](crate::Replay).
+    /// The backend in use. [`Backend::Auto`] only with a [`Replay`](crate::Replay).
     pub fn backend(&self) -> Backend {
         self.backend
     }
 
-    /// Why this backend was taken: what stands in the way of better ones, and what to do about it.
+    /// Why this backend was chosen: what prevents a better one, and what to do about it.
     pub fn backend_reason(&self) -> &str {
         &self.reason
     }
 
-    /// A handle that ends this engine from another thread or a signal handler.
+    /// A handle that stops this engine from another thread or a signal handler.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }
 
-    /// How long a wait may gather datagrams, after the cut to what the smallest receive buffer holds. None: the
-    /// policy does not gather. Less than the delay of [`Wait::Batch`] means that it was cut. A buffer that is resized
-    /// after its socket was added does not count.
+    /// How long a wait may gather datagrams. `None`: the policy does not gather. This is less than the delay of
+    /// [`Wait::Batch`] if the smallest receive buffer cannot hold the events of that time. The engine uses the sizes
+    /// that the buffers had when their sockets were added.
     pub fn longest_delay(&self) -> Option<Duration> {
         self.pacer.longest_delay()
     }
 
-    /// A descriptor for epoll(7) or an async runtime: readable when [`poll`](Self::poll) with a time-out of zero
-    /// should be called; sometimes for nothing. None unless [`pollable`](crate::EngineBuilder::pollable) was asked for.
+    /// A descriptor for epoll(7) or an async runtime. When it is readable, call [`poll`](Self::poll) with a time-out of
+    /// zero; sometimes the turn is idle. `None` unless [`EngineBuilder::pollable`](crate::EngineBuilder::pollable) is
+    /// on.
     pub fn pollable_fd(&self) -> Option<BorrowedFd<'_>> {
         self.receive.pollable_fd()
     }
@@ -269,9 +270,9 @@ impl Running {
     where
         F: FnMut(Event<'_>, &mut Control<'_>) -> ControlFlow<B>,
     {
-        self.stop.require_home(RECEIVE)?; // also where a callback of an ending has forked
+        self.stop.require_home(RECEIVE)?; // a callback may have forked while the engine ends
         self.receive.set_readable(false);
-        self.delivery.recycle(self.receive.as_mut()); // what a panic of the callback left
+        self.delivery.recycle(self.receive.as_mut()); // the rest of a turn whose callback panicked
         if self.delivery.is_empty() {
             self.wait(timeout)?;
             self.drain();
@@ -283,7 +284,7 @@ impl Running {
             self.receive.set_readable(true);
         }
         match settled {
-            // The callback's value must not be lost; what failed will fail again, or is reported at the end.
+            // Returns the callback's value. The next turn fails too, or `finish` returns the failure.
             Err(error) if matches!(turn, Turn::Break(_)) => {
                 self.late_failure = Some(error);
                 Ok(turn)
@@ -315,7 +316,7 @@ impl Running {
         }
     }
 
-    /// Pauses after a call that may work when it is made again; an error when it is to be given up.
+    /// Notes a failed call, and pauses if it failed before. Returns the error if the call cannot work or is given up.
     fn note_failed_call(&mut self, error: Error, timeout: Option<Duration>) -> Result<()> {
         self.receive.set_readable(true);
         if !may_pass(error.raw_os_error()) {
@@ -332,7 +333,7 @@ impl Running {
         Ok(())
     }
 
-    /// Takes what has come, and the drop counters when it is time.
+    /// Takes the received datagrams, and reads the drop counters when it is time.
     fn drain(&mut self) {
         let Delivery { taken, room, .. } = &mut self.delivery;
         self.receive.drain(&mut self.sockets, taken, *room);
@@ -342,7 +343,7 @@ impl Running {
         self.delivery.note_drops_owed(&mut self.sockets);
         self.drops_owed |=
             !self.delivery.taken.is_empty() || std::mem::take(&mut self.sockets.must_read_drops);
-        let is_pollable = self.receive.pollable_fd().is_some(); // nobody may call again before the next datagram
+        let is_pollable = self.receive.pollable_fd().is_some(); // the next call may come only with the next datagram
         let elapsed = now.saturating_duration_since(self.drops_read_at);
         if self.drops_owed && (is_pollable || elapsed >= DROPS_INTERVAL) {
             self.sockets.read_drops(|entry| entry.drops_owed);
@@ -372,7 +373,7 @@ impl Running {
         }
     }
 
-    /// Acts on what has changed: sets new sockets up, arms, cancels, frees. Only when nothing is in hand.
+    /// Sets up new sockets, arms, cancels and frees. No datagram may be in hand.
     fn settle(&mut self) -> Result<()> {
         self.sockets.unsettled = false;
         let mut must_retry = false;
@@ -397,7 +398,7 @@ impl Running {
         self.submit_if_pollable()
     }
 
-    /// The next wait would submit, but that of a pollable engine may be elsewhere.
+    /// Submits now, because a program may wait for the pollable descriptor instead of in the engine.
     fn submit_if_pollable(&mut self) -> Result<()> {
         if self.receive.pollable_fd().is_none() {
             return Ok(());
@@ -412,12 +413,12 @@ impl Running {
     }
 }
 
-/// The pause before a call that has failed is made again, of which it must not take longer than `timeout`.
+/// Pauses before a failed call is tried again, for no longer than `timeout`.
 fn pause(timeout: Option<Duration>) {
     thread::sleep(timeout.map_or(retry::PAUSE, |timeout| timeout.min(retry::PAUSE)));
 }
 
-/// Makes a pollable engine's descriptor readable when the callback panics, because there may be more to deliver.
+/// Makes the pollable descriptor readable if the callback panics, because events may be left.
 struct ReadableOnPanic<'a>(&'a dyn Receive);
 
 impl Drop for ReadableOnPanic<'_> {
@@ -428,7 +429,7 @@ impl Drop for ReadableOnPanic<'_> {
     }
 }
 
-/// Takes one socket to its next state.
+/// Brings one socket to its next state.
 fn settle_entry(entry: &mut Entry, receive: &mut dyn Receive) -> Result<()> {
     let (slot, fd) = (entry.id.slot, entry.socket.as_fd());
     if entry.state == State::New {

@@ -1,4 +1,4 @@
-//! Tests of an engine whose backend fails as a script says.
+//! Tests of an engine whose backend fails by a script.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::socket::{Protocol, Socket};
 use crate::sys::socket::Received;
 
-/// The errors that calls return one after the other; none left: they work.
+/// The errors that successive calls return. When none is left, the calls succeed.
 #[derive(Default)]
 struct Script {
     wait: Vec<i32>,
@@ -104,7 +104,7 @@ fn engine(script: Script) -> (Running, Arc<Mutex<Script>>) {
     (running, script)
 }
 
-/// Takes turns, and returns what was reported.
+/// Takes turns, and returns the notices as text.
 fn notices(running: &mut Running, turn_count: usize) -> Result<Vec<String>> {
     let mut notices = Vec::new();
     for _ in 0..turn_count {
@@ -188,7 +188,7 @@ fn an_arm_that_cannot_work_is_the_failure_of_its_socket() {
     assert_eq!(script.lock().unwrap().armed_count, 1);
 }
 
-/// The backend's failure and the callback's are not one: neither hides the other.
+/// Neither the backend's failure nor the callback's hides the other.
 #[test]
 fn an_end_reports_two_failures() {
     let (running, _) = engine(Script {
@@ -206,7 +206,7 @@ fn an_end_reports_two_failures() {
     assert_eq!(failure.raw_os_error(), Some(libc::EBADF));
 }
 
-/// A socket's failure that no notice has reported, because the callback broke off, is in what is given back.
+/// A failure that no notice has reported is in the reclaimed socket.
 #[test]
 fn an_end_reports_the_failure_of_a_socket_that_was_not_delivered() {
     let (running, _) = engine(Script {

@@ -16,7 +16,7 @@ use super::retry::Failures;
 use crate::error::{Error, ErrorKind, Result};
 use crate::socket::{Protocol, Socket};
 
-/// What an engine knows of a socket that it can receive from.
+/// The properties of a socket that passed the checks of [`Sockets::check`].
 #[derive(Clone, Copy)]
 struct Admission {
     slot: u16,
@@ -25,16 +25,17 @@ struct Admission {
     cookie: u64,
 }
 
-/// All sockets, each in a slot.
+/// All sockets of an engine, each in a slot.
 #[derive(Debug)]
 pub(super) struct Sockets {
     slab: Slab<Entry>,
-    /// The kernel's number of each socket in the slab.
+    /// The `SO_COOKIE` of each socket in the slab.
     cookies: HashSet<u64>,
+    /// How many sockets were added, which is also the generation of the last id.
     generation: u32,
-    /// A state has changed that the next turn must act on.
+    /// A socket's state has changed, and [`Running`](super::Running) must act on it.
     pub unsettled: bool,
-    /// Something is pending.
+    /// A socket may have pending events.
     pub has_pending: bool,
     /// The drop counters must be read soon, because a socket has reported an overrun, or a reading has failed.
     pub must_read_drops: bool,
@@ -55,7 +56,7 @@ impl Sockets {
         }
     }
 
-    /// Adds a socket. From here on its overruns are counted, and no longer reported as errors.
+    /// Adds a socket. From here on the engine counts its overruns, and the kernel no longer reports them as errors.
     pub(super) fn insert(
         &mut self,
         socket: Socket,
@@ -67,8 +68,7 @@ impl Sockets {
         }
     }
 
-    /// Whether the engine can receive from a socket. Only when all else is good it changes the socket: its overruns are
-    /// counted from here on.
+    /// Checks whether the engine can receive from a socket. Changes the socket only at the end, if all checks pass.
     fn check(&self, socket: &Socket, options: AddOptions) -> Result<Admission> {
         options.check()?;
         let slot = u16::try_from(self.slab.vacant_key()).map_err(|_| {
@@ -134,7 +134,7 @@ impl Sockets {
         id
     }
 
-    /// How many sockets the engine has had.
+    /// How many sockets were added, including those that are gone.
     pub(super) fn added_count(&self) -> u32 {
         self.generation
     }
@@ -172,7 +172,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Takes a socket out that is gone, once that was reported.
+    /// Takes out a socket that is gone and whose last notice was delivered.
     fn take(&mut self, id: SocketId) -> Option<Entry> {
         self.get(id)
             .filter(|entry| entry.state == State::Gone && !entry.has_farewell())?;
@@ -202,11 +202,11 @@ impl Sockets {
         let now = SystemTime::now();
         for (_, entry) in &mut self.slab {
             self.has_pending |= wanted(entry) && entry.read_drops(now);
-            self.must_read_drops |= entry.drops_owed; // the reading has failed
+            self.must_read_drops |= entry.drops_owed; // still set: the reading failed
         }
     }
 
-    /// Notes that a call for all sockets has failed and is tried again.
+    /// Notes that a call for all sockets failed and is tried again. One of the sockets reports and counts it.
     pub(super) fn note_stalled(&mut self, error: Error, is_first: bool) {
         let is_there = |entry: &&mut Entry| entry.state != State::Gone;
         let Some(entry) = self.iter_mut().find(is_there) else {
@@ -219,7 +219,7 @@ impl Sockets {
         }
     }
 
-    /// Makes sure that sockets that have gone are reported.
+    /// Notes that there is something to report if a socket is gone.
     pub(super) fn note_farewells(&mut self) {
         self.has_pending |= self.slab.iter().any(|(_, entry)| entry.has_farewell());
     }

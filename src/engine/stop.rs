@@ -1,4 +1,4 @@
-//! Ending an engine from elsewhere.
+//! Stops an engine from another thread or a signal handler.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::event::EventFd;
 
-/// Ends an engine's [`run`](crate::Running::run), or the waits of a [`Requester`](crate::Requester), from another
-/// thread or from a signal handler.
+/// Stops an [`Engine`](crate::Engine), or ends the waits of a [`Requester`](crate::Requester), from another thread or
+/// from a signal handler.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -25,8 +25,8 @@ use crate::sys::event::EventFd;
 /// # Ok::<(), nlring::Error>(())
 /// ```
 ///
-/// A handle belongs to the process that made it. In a fork of that process [`stop`](Self::stop) changes the fork's
-/// copy alone, and wakes no wait, neither the parent's nor the fork's: make a handle after fork or daemon.
+/// A handle belongs to the process that created it. In a fork of that process [`stop`](Self::stop) wakes no wait,
+/// neither the parent's nor the fork's. Create a handle after fork(2) or daemon(3).
 #[derive(Clone, Debug)]
 pub struct StopHandle(Arc<Stop>);
 
@@ -37,13 +37,12 @@ struct Stop {
 }
 
 impl StopHandle {
-    /// A handle that belongs to no engine, for [`Requester::set_stop`](crate::Requester::set_stop). An engine has its
-    /// own:
+    /// A handle for [`Requester::set_stop`](crate::Requester::set_stop). For an engine, use
     /// [`Engine::stop_handle`](crate::Engine::stop_handle).
     ///
     /// # Errors
     ///
-    /// The process has no descriptor left for it (`EMFILE`, `ENFILE`).
+    /// The process or the system has no descriptor left (`EMFILE`, `ENFILE`).
     pub fn new() -> Result<Self> {
         let event =
             EventFd::new().map_err(|error| Error::system("make an eventfd to stop by", error))?;
@@ -53,19 +52,19 @@ impl StopHandle {
         })))
     }
 
-    /// Asks for the end. The engine's or the requester's wait ends at once. This cannot be taken back, and asking again
-    /// changes nothing. Safe in a signal handler.
+    /// Asks the engine or the requester to stop; its wait ends at once. This cannot be undone, and a second call has no
+    /// effect. Safe in a signal handler.
     pub fn stop(&self) {
         self.0.requested.store(true, Ordering::Release);
         self.0.event.signal();
     }
 
-    /// Whether the end was asked for.
+    /// Whether [`stop`](Self::stop) was called.
     pub fn is_stopped(&self) -> bool {
         self.0.requested.load(Ordering::Acquire)
     }
 
-    /// Refuses to go on in a fork of the process that built the engine.
+    /// An error in a fork of the process that built the engine.
     pub(super) fn require_home(&self, operation: &'static str) -> Result<()> {
         if self.0.event.home().is_here() {
             Ok(())
@@ -75,7 +74,7 @@ impl StopHandle {
     }
 }
 
-/// Readable from the moment of the stop.
+/// The descriptor is readable after [`stop`](StopHandle::stop).
 impl AsFd for StopHandle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.event.as_fd()

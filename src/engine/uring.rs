@@ -1,6 +1,7 @@
-//! The two backends on io_uring. `Multishot`: one receive a socket, which takes a buffer of the socket's ring for each
-//! datagram. `Oneshot`: a chain of single receives a socket, of which only the first is armed, so that they complete in
-//! order.
+//! The two backends on io_uring.
+//!
+//! `Multishot` has one receive per socket, which takes a buffer from the socket's buffer ring for each datagram.
+//! `Oneshot` has a chain of single receives per socket. Only the first of a chain is armed, so they complete in order.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,25 +26,26 @@ use crate::sys::token::Token;
 
 const _: () = assert!(
     Backend::MAX_DEPTH <= SUBMISSION_ENTRIES,
-    "a chain is submitted in one go"
+    "a chain fits the submission queue"
 );
 
-/// A turn takes up to so many datagrams a socket, also where the kernel packs more into the buffers.
+/// A turn has room for at least this many datagrams per socket, because packed buffers hold thousands. If they hold
+/// more, the rest comes in the next turn.
 const PACKED_ROOM: usize = 4096;
 
 /// How many completions a gathering wait asks for: one call brings up to 33 datagrams for each.
 const GATHER_WANT: usize = 32;
 
-/// Up to here a gathering wait may be one that the stop handle cannot end early.
+/// The longest sleep that the stop handle need not be able to end.
 const UNSTOPPABLE: Duration = Duration::from_millis(20);
 
-/// How long a trial waits for its datagram. The kernel sends it at once.
+/// How long a trial waits for its datagram, which the kernel sends at once.
 const TRIAL_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Multishot,
-    /// With this many receives in a chain.
+    /// The number of receives in a chain.
     Oneshot(u16),
 }
 
@@ -52,9 +54,10 @@ pub(super) struct Uring {
     mode: Mode,
     stop: Option<StopHandle>,
     is_alarm_set: bool,
-    /// What is offered to epoll: readable when the ring is, when the kernel signals a completion, or when told to be.
-    /// Both, since neither is enough: a ring with deferred task work may not wake who polls it (seen on Linux 6.18),
-    /// and Linux 6.12.114 and its like signal but the first time (io_uring/eventfd.c, `IO_EVENTFD_OP_SIGNAL_BIT`).
+    /// Readable when the ring is, when the kernel signals a completion, or after
+    /// [`set_readable`](Receive::set_readable). The ring and the signal are both needed: a ring with deferred task work
+    /// may not wake `poll` (seen on Linux 6.18), and Linux 6.12.114 and later 6.12 signal only once
+    /// (io_uring/eventfd.c, `IO_EVENTFD_OP_SIGNAL_BIT`).
     pollable: Option<Pollable>,
 }
 
@@ -78,11 +81,12 @@ impl Uring {
         })
     }
 
-    /// Receives one datagram from the kernel in this mode, on a ring of its own: whether it works here is found out by
-    /// trying, since neither versions nor probes tell (a seccomp profile may forbid any of the calls).
+    /// Receives one datagram from the kernel in this mode, on a separate ring. Only a trial shows whether the mode
+    /// works here: a seccomp profile may forbid any of the calls, and neither the kernel's version nor a probe shows
+    /// that.
     pub(super) fn trial(mode: Mode) -> io::Result<()> {
-        // Before the ring, which on its way out submits what is queued: the descriptor's number must be this socket's
-        // still.
+        // Opened before the ring, so that it is closed after it. When dropped, the ring submits what is queued, and the
+        // descriptor's number must then still name this socket.
         let socket = Socket::open(Protocol::ROUTE)?;
         socket.bind(Socket::AUTOPID, 0)?;
         let mut this = Self::new(mode, 16, false)?;
@@ -90,7 +94,7 @@ impl Uring {
         this.attach(0, AddOptions::new().buffer_count(2).buffer_bytes(512))?;
         this.arm(0, socket.as_fd())?;
         let mut request = Vec::new();
-        // Any netlink protocol acknowledges an empty request (net/netlink/af_netlink.c, netlink_rcv_skb).
+        // Each netlink protocol acknowledges an empty request (net/netlink/af_netlink.c, `netlink_rcv_skb`).
         MessageBuilder::new(
             &mut request,
             crate::message::NOOP,
@@ -115,10 +119,10 @@ impl Uring {
         let slot = match completion.token {
             Token::Receive { receiver, .. } => receiver,
             Token::Cancel => {
-                sockets.unsettled = true; // a chain may have more links to cancel
+                sockets.unsettled = true; // a chain may have more receives to cancel
                 return;
             }
-            Token::Watch => return, // the stop handle's own flag tells
+            Token::Watch => return, // the engine reads the stop handle itself
             Token::Alarm => {
                 self.is_alarm_set = false;
                 return;
@@ -134,7 +138,7 @@ impl Uring {
         let outcome = facts.judge();
         debug_assert!(
             facts.has_buffer || facts.result <= 0,
-            "bytes come in a buffer"
+            "a receive with bytes names a buffer"
         );
         if let Some(place) = completion.place {
             if outcome.datagram {
@@ -160,7 +164,7 @@ impl Uring {
             return self.spin(plan.timeout_or_alarm());
         }
         if plan.is_near {
-            // Empties the socket's queue, where a wait for one would take 33 datagrams; and the next are near.
+            // Polling can empty the socket's queue; a wait for one completion takes at most 33 datagrams.
             self.spin(Some(WAKE_COST))?;
             if self.ring.has_completions() {
                 return Ok(());
@@ -190,8 +194,8 @@ impl Uring {
         }
     }
 
-    /// Sees to it that a wait ends when it is time. A timer of the ring's, since one of each wait's own makes every
-    /// wake-up dearer: 3 % of a prompt receive.
+    /// Sets the ring's timer, unless it is set, so that a wait ends in time for deferred work. A time-out for each wait
+    /// would cost more at every wake-up: 3 % of a prompt receive.
     fn set_alarm(&mut self, alarm: Option<Duration>) -> io::Result<()> {
         if let Some(after) = alarm.filter(|_| !self.is_alarm_set) {
             self.ring.set_alarm(after)?;
@@ -204,16 +208,17 @@ impl Uring {
         self.stop.as_ref().is_some_and(StopHandle::is_stopped)
     }
 
-    /// Gathers where the kernel cannot do it in one wait: before Linux 6.12, for longer than a stop may have to wait,
-    /// and for chains, whose every completion ends a wait at once (io_uring/io_uring.c, io_req_local_work_add).
-    /// Sleeps, then takes what there is, else waits for the first.
+    /// Sleeps for `delay`, then takes what has come, or waits for the first completion.
+    ///
+    /// For waits that the kernel cannot gather for: before Linux 6.12, for longer than [`UNSTOPPABLE`], and for chains,
+    /// whose every completion ends a wait at once (io_uring/io_uring.c, `io_req_local_work_add`).
     fn gather(&mut self, delay: Duration, timeout: Option<Duration>) -> io::Result<()> {
         self.ring.poll()?;
         let start = Instant::now();
         if let Some(stop) = self.stop.as_ref().filter(|_| !self.ring.has_completions())
             && wait_readable(&mut [Readable::new(stop.as_fd())], Some(delay)).is_err()
         {
-            // A sleep does as well. Only the stop handle cannot end it, and it is short.
+            // Sleeps instead. The stop handle cannot end this sleep, so it is short.
             thread::sleep(delay.min(UNSTOPPABLE));
         }
         match self.mode {
@@ -298,10 +303,10 @@ impl Receive for Uring {
                 self.note(completion, sockets, taken);
             }
             if taken.len() >= room {
-                return; // the rest comes next turn
+                return; // the rest comes in the next turn
             }
-            // What did not fit the queue waits in the kernel, and nothing would wake us for it.
-            if !self.ring.has_overflown() || self.ring.poll().is_err() {
+            // Completions that did not fit the queue wait in the kernel, and do not end a wait.
+            if !self.ring.has_overflowed() || self.ring.poll().is_err() {
                 return;
             }
         }

@@ -1,9 +1,10 @@
-//! When to wake. Waking costs more than anything else here, so under load a wait gathers datagrams for a while; how
-//! long is bounded by what the sockets' receive buffers can hold meanwhile.
+//! When to wake up. A wake-up is the most expensive step, so under load a wait gathers datagrams for a while, but no
+//! longer than the sockets' receive buffers can absorb.
 
 use std::time::{Duration, Instant};
 
-/// How an engine waits for datagrams: the choice between latency and processor time, because waking up costs the most.
+/// How an engine waits for datagrams. This is a choice between latency and CPU, because most of the cost is in waking
+/// up.
 ///
 /// ```
 /// use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 /// let mut engine = Engine::builder().wait(Wait::Batch(Duration::from_millis(5))).build()?;
 /// let socket = Socket::builder(Protocol::ROUTE).recv_buffer_bytes(64 << 10).open()?;
 /// engine.add(socket)?;
-/// // So small a receive buffer cannot absorb 5 ms of events.
+/// // A receive buffer of 64 KiB cannot absorb 5 ms of events.
 /// let longest = engine.start()?.longest_delay().expect("it gathers");
 /// assert!(longest < Duration::from_millis(5));
 /// # Ok::<(), nlring::Error>(())
@@ -20,67 +21,67 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wait {
-    /// Wakes for the first datagram when there are few, and gathers for up to 1 ms under load.
+    /// Wakes for the first datagram when there are few. Gathers for up to 1 ms under load.
     #[default]
     Auto,
-    /// Wakes for the first datagram. Does not sleep while datagrams come so fast that a late wake-up would overrun a
-    /// small receive buffer.
+    /// Wakes for the first datagram. Does not sleep while datagrams come fast enough to overrun the receive buffer
+    /// before a late wake-up.
     Prompt,
-    /// Sleeps for this long from the start of each wait, then takes what came, or waits for the first datagram. Any
-    /// delay is allowed; it is cut
-    /// to what the receive buffers can hold ([`Running::longest_delay`](crate::Running::longest_delay)), and left out
-    /// while datagrams come so fast that they fill a good part of them.
+    /// Sleeps for this long from the start of each wait, then takes what came, or waits for the first datagram. The
+    /// engine shortens the delay to what the receive buffers can hold
+    /// ([`Running::longest_delay`](crate::Running::longest_delay)), and does not sleep after a turn that brought more
+    /// than an eighth of what the smallest one holds.
     Batch(Duration),
-    /// Never sleeps. It has the lowest latency, and takes the whole time of one core.
+    /// Never sleeps. Has the lowest latency, and uses one CPU core entirely.
     Spin,
 }
 
-/// One wait, as the backend carries it out.
+/// The parameters of one wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Sleep this long first, whatever comes.
+    /// Sleep this long first, even if datagrams come.
     pub gather: Duration,
-    /// Then wait no longer than until this long after the start; None is for ever, zero does not wait.
+    /// The longest time of the whole wait. `None`: no limit. Zero: do not wait.
     pub timeout: Option<Duration>,
     /// Wake up about this long after the first wait that set it, to do deferred work. `None`: no work is deferred.
     pub alarm: Option<Duration>,
     pub spin: bool,
-    /// The next datagram is so near that sleeping costs more than looking for it.
+    /// The next datagram comes so soon that polling for it costs less than sleeping.
     pub is_near: bool,
 }
 
 impl Plan {
-    /// For a wait that has a timer of its own anyway.
+    /// The earlier of time-out and alarm, for a wait that sets a timer in any case.
     pub(super) fn timeout_or_alarm(&self) -> Option<Duration> {
         [self.timeout, self.alarm].into_iter().flatten().min()
     }
 }
 
-/// How long a spinning wait goes on before its caller looks around: a signal cannot end it.
+/// The longest spinning wait, because a signal cannot end one.
 pub(super) const SPIN_SLICE: Duration = Duration::from_millis(100);
 
-/// What a wake-up costs receiver and sender (seen in a VM: 17 to 20 µs and 5 to 10 µs).
+/// The CPU time of a wake-up, for receiver and sender together (seen in a VM: 17 to 20 µs and 5 to 10 µs).
 pub(super) const WAKE_COST: Duration = Duration::from_micros(30);
 
-/// How late a wake-up may come on a busy machine (seen in a VM: 1 to 3 ms, once in a thousand).
+/// How late a wake-up may be on a busy machine (seen in a VM: 1 to 3 ms, once in a thousand).
 const LATE_WAKE: Duration = Duration::from_millis(5);
 
 /// The longest that [`Wait::Auto`] gathers.
 const AUTO_DELAY: Duration = Duration::from_millis(1);
-/// [`Wait::Auto`] gathers where its delay brings this many datagrams, and stops below half of it.
+/// [`Wait::Auto`] starts to gather when its delay would bring this many datagrams, and stops below half of that.
 const AUTO_WORTH: f64 = 4.0;
-/// The part of the smallest receive buffer that one turn may bring before the next no longer sleeps.
+/// After a turn that brought more than one part in this many of the smallest receive buffer, the next does not sleep.
 const FLOOD_PART: usize = 8;
-/// The most that an event is charged of a receive buffer (seen on Linux 6.18: 830 to 1280 bytes).
+/// The most that the kernel charges to a receive buffer for an event (seen on Linux 6.18: 830 to 1280 bytes).
 const EVENT_BYTES: usize = 1280;
 /// The time over which the rate is averaged.
 const RATE_WINDOW: Duration = Duration::from_millis(2);
 
-/// Carries a policy from turn to turn.
+/// Plans the waits of an engine, by its policy and the rate of datagrams.
 #[derive(Debug)]
 pub(super) struct Pacer {
     policy: Wait,
-    /// For how long the smallest receive buffer can absorb events.
+    /// How long the smallest receive buffer can absorb events.
     limit: Duration,
     /// How many events the smallest receive buffer holds.
     capacity: usize,
@@ -104,8 +105,8 @@ impl Pacer {
         }
     }
 
-    /// Cuts delays to what a receive buffer of this size can hold: the kernel makes at most about one event a
-    /// microsecond, and half of the room is left as a margin. Without a socket there is nothing to gather.
+    /// Limits delays to what a receive buffer of this size can hold. The kernel makes at most about one event per
+    /// microsecond, and half of the buffer is a margin. `None`: there is no socket, so the limit is zero.
     pub(super) fn set_smallest_buffer(&mut self, granted_bytes: Option<usize>) {
         self.capacity = granted_bytes.unwrap_or(0) / EVENT_BYTES;
         self.limit = Duration::from_micros(self.capacity as u64 / 2);
@@ -135,13 +136,13 @@ impl Pacer {
         }
     }
 
-    /// Whether sleeping costs more than looking for the next datagram, and a late wake-up would cost some.
+    /// Whether polling for the next datagram costs less than sleeping, and a late wake-up would lose datagrams.
     fn is_tight(&self) -> bool {
         let capacity = f64::from(u32::try_from(self.capacity).unwrap_or(u32::MAX));
         self.rate * WAKE_COST.as_secs_f64() >= 1.0 && self.rate * LATE_WAKE.as_secs_f64() > capacity
     }
 
-    /// Learns from a turn that brought so many datagrams.
+    /// Updates the rate after a turn that brought this many datagrams.
     pub(super) fn note_turn(&mut self, datagram_count: usize, now: Instant) {
         let elapsed = now
             .saturating_duration_since(self.last_turn)
@@ -168,7 +169,7 @@ mod tests {
 
     const SECOND: Option<Duration> = Some(Duration::from_secs(1));
 
-    /// Turns of `count` datagrams, `every` so often.
+    /// Notes `turns` turns of `count` datagrams, one turn each `every`.
     fn run(pacer: &mut Pacer, start: &mut Instant, turns: usize, count: usize, every: Duration) {
         for _ in 0..turns {
             *start += every;

@@ -1,9 +1,9 @@
-//! A ring of provided buffers (`IORING_REGISTER_PBUF_RING`): the kernel takes memory from it for each datagram of a
-//! multishot receive, and gets it back when the datagrams were delivered. Available since Linux 5.19.
+//! A ring of provided buffers (`IORING_REGISTER_PBUF_RING`). The kernel takes a buffer from it for each datagram of a
+//! multishot receive. A buffer is lent to the kernel again after its datagrams were delivered. Available since Linux
+//! 5.19.
 //!
-//! A plain ring takes a buffer a datagram. A packed one lays datagrams back to back into larger buffers
-//! (`IOU_PBUF_RING_INC` of Linux 6.12, with `min_left`, which the stable kernels have since 2026-04), so that a burst
-//! touches less memory.
+//! A plain ring holds one datagram per buffer. A packed ring holds datagrams back to back in larger buffers, so that a
+//! burst touches less memory (`IOU_PBUF_RING_INC` of Linux 6.12, with `min_left`, in the stable kernels since 2026-04).
 #![allow(unsafe_code)]
 
 use std::io;
@@ -14,8 +14,8 @@ use super::mapping::{Mapping, spread};
 use super::place::Place;
 use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 
-/// What is written to lend a buffer: the fields of `struct io_uring_buf` (include/uapi/linux/io_uring.h) but for the
-/// last. Packed, so that it ends where they do.
+/// `struct io_uring_buf` (include/uapi/linux/io_uring.h) without its last field. Packed, so that it has no padding in
+/// place of that field.
 #[repr(C, packed)]
 struct Entry {
     address: u64,
@@ -23,28 +23,28 @@ struct Entry {
     buffer: u16,
 }
 
-/// An entry in the ring, with its last field, which is reserved and not used. In the first entry it is the ring's tail.
+/// Size of `struct io_uring_buf`, with its last field, which is reserved. In the first entry that is the ring's tail.
 const ENTRY_BYTES: usize = 16;
-/// Where the tail is in `struct io_uring_buf_ring`.
+/// Offset of the tail in `struct io_uring_buf_ring`.
 const TAIL_OFFSET: usize = 14;
 const _: () = assert!(size_of::<Entry>() == TAIL_OFFSET);
 
 /// Size of `struct io_uring_recvmsg_out`: name length, control length, payload length, flags.
 const OUT_BYTES: usize = 16;
-/// What stands before the payload of each datagram.
+/// What the kernel writes before the payload of each datagram: that struct, name and control data.
 const HEAD_BYTES: usize = OUT_BYTES + NAME_BYTES + CONTROL_BYTES;
 
-/// How many buffers, and how large each.
+/// The number and size of a ring's buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub buffer_count: u16,
     pub buffer_bytes: usize,
-    /// A packed ring's buffer is full when less than this is left in it. Zero: a plain ring.
+    /// In a packed ring, a buffer with less room than this is full. Zero: a plain ring.
     pub min_left_bytes: u32,
 }
 
-/// How much of each of a packed ring's buffers short datagrams fill. Behind that is room for one of the longest, which
-/// is not touched until one comes.
+/// The part of each packed buffer that short datagrams fill. After it is room for one datagram of the greatest length,
+/// which is not touched until one comes.
 const PACKED_BYTES: usize = 48 << 10;
 /// The fewest buffers of a packed ring, so that some are lent while others are in hand.
 const FEWEST_PACKED: u16 = 4;
@@ -52,7 +52,7 @@ const FEWEST_PACKED: u16 = 4;
 const MOST_PACKED: u16 = 8;
 
 impl Shape {
-    /// A buffer a datagram: `count` of them, a power of two up to 32,768, each with room for `payload_bytes`.
+    /// One datagram per buffer: `count` buffers (a power of two up to 32,768), each with room for `payload_bytes`.
     pub(super) fn plain(count: u16, payload_bytes: usize) -> Self {
         Self {
             buffer_count: count,
@@ -61,8 +61,8 @@ impl Shape {
         }
     }
 
-    /// Fewer and larger buffers, with no more memory in all than the plain ones have. None where that is too little, or
-    /// more than can be counted.
+    /// Fewer and larger buffers, with no more memory in total than the plain ones. `None`: that is too little memory,
+    /// or a size overflows.
     pub(super) fn packed(count: u16, payload_bytes: usize) -> Option<Self> {
         let plain = Self::plain(count, payload_bytes);
         let min_left_bytes = u32::try_from(HEAD_BYTES + payload_bytes).ok()?;
@@ -78,21 +78,21 @@ impl Shape {
     }
 }
 
-/// How a buffer stands between the kernel and us.
+/// The state of a buffer that the program and the kernel share.
 #[derive(Clone, Copy, Debug)]
 struct Share {
-    /// The kernel may write behind the datagrams that it has completed.
+    /// The kernel may write after the datagrams that it has completed.
     is_lent: bool,
-    /// How far the kernel has completed it.
+    /// How many bytes completed datagrams fill.
     filled_bytes: u32,
-    /// How many of its datagrams were not given back.
+    /// How many of its datagrams are not yet given back.
     in_hand_count: u32,
 }
 
-/// Buffers and the ring that lends them to the kernel.
+/// Buffers, and the ring that lends them to the kernel.
 ///
-/// What a completion has named is ours until its buffer is lent again, which takes that all its datagrams were
-/// [given back](Self::give_back). Only that is ever read.
+/// Only bytes that a completion has reported as written are read. They belong to the program until their buffer is lent
+/// again, which happens after all its datagrams were [given back](Self::give_back).
 #[derive(Debug)]
 pub(super) struct BufferRing {
     entries: Mapping,
@@ -105,7 +105,7 @@ pub(super) struct BufferRing {
 }
 
 impl BufferRing {
-    /// Buffers of this shape, of which none is lent yet.
+    /// Allocates buffers of this shape. None is lent yet.
     pub(super) fn new(shape: Shape) -> io::Result<Self> {
         let count = usize::from(shape.buffer_count);
         let length = count
@@ -131,13 +131,12 @@ impl BufferRing {
         self.lent_count
     }
 
-    /// Registers the ring in an io_uring, under the number `group`. An error with `EINVAL`: the kernel does not know
-    /// this shape.
+    /// Registers the ring with an io_uring as buffer group `group`. `EINVAL`: the kernel does not know this shape.
     ///
     /// # Safety
     ///
-    /// After success this value lives until the group is unregistered or the io_uring is closed and its receives are
-    /// over.
+    /// After success the caller keeps this value until the group is unregistered, or until the io_uring is closed and
+    /// none of its receives is in flight.
     pub(super) unsafe fn register(&self, uring: BorrowedFd<'_>, group: u16) -> io::Result<()> {
         let is_packed = self.shape.min_left_bytes > 0;
         let registration = Registration {
@@ -148,9 +147,9 @@ impl BufferRing {
             min_left_bytes: self.shape.min_left_bytes,
             reserved: [0; 5],
         };
-        // SAFETY: the call reads the registration, which outlives it. The address in it is that of a page-aligned
-        // mapping with room for `entry_count` entries. From success on the kernel reads the entries and writes into
-        // the buffers that they name, and the caller vouches that both stay.
+        // SAFETY: the call reads `registration`, a local that outlives it. The address in it is that of a page-aligned
+        // mapping with room for `entry_count` entries. After success the kernel reads the entries and writes into the
+        // buffers that they name. The caller keeps this value, which owns both, until the kernel no longer does.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_register,
@@ -166,7 +165,7 @@ impl BufferRing {
         Ok(())
     }
 
-    /// Lends all buffers to the kernel, for the first time.
+    /// Lends all buffers to the kernel. To be called once.
     pub(super) fn lend_all(&mut self) {
         for id in 0..self.shape.buffer_count {
             self.lend(id);
@@ -174,14 +173,13 @@ impl BufferRing {
         self.commit();
     }
 
-    /// Notes a completion: it names buffer `id` and reports `written_bytes` written, behind those of the completions
-    /// before it. Returns where they are.
+    /// Notes a completion that names buffer `id` and reports `written_bytes` written, after those of earlier
+    /// completions of this buffer. Returns where they are. `None`: there is no such buffer.
     ///
     /// # Safety
     ///
-    /// The caller holds that completion, and passes each completion once, in the kernel's order. If `is_lent` is
-    /// false, the kernel has finished with the whole buffer; otherwise it may still write behind those bytes, but not
-    /// to them.
+    /// The caller has such a completion, and passes each completion once, in the kernel's order. If `is_lent` is false,
+    /// the kernel has finished with the whole buffer. Otherwise it may still write after those bytes, but not to them.
     pub(super) unsafe fn take(
         &mut self,
         id: u16,
@@ -199,8 +197,8 @@ impl BufferRing {
         Some(Place { buffer: id, offset })
     }
 
-    /// Gives a datagram back. With its last one, a buffer is lent to the kernel again, from the next
-    /// [`commit`](Self::commit) on.
+    /// Gives back a datagram of buffer `id`. When it was the last one, the buffer is lent to the kernel again, from the
+    /// next [`commit`](Self::commit) on.
     pub(super) fn give_back(&mut self, id: u16) {
         let Some(share) = self.shares.get_mut(usize::from(id)) else {
             return;
@@ -214,7 +212,7 @@ impl BufferRing {
         }
     }
 
-    /// Puts a buffer into the ring that is not lent and of which no datagram is in hand. `id` is below the buffer
+    /// Puts a buffer into the ring. It must not be lent, and none of its datagrams in hand. `id` is below the buffer
     /// count.
     fn lend(&mut self, id: u16) {
         let index = usize::from(id);
@@ -230,32 +228,31 @@ impl BufferRing {
         let buffer = self.buffers.at(index * buffer_bytes, buffer_bytes);
         let entry = Entry {
             address: buffer.as_ptr().expose_provenance() as u64,
-            // Of a longer buffer the kernel uses as much as it can count.
+            // The kernel uses no more of a longer buffer.
             length_bytes: u32::try_from(buffer_bytes).unwrap_or(u32::MAX),
             buffer: id,
         };
         let at = self.entries.at(place * ENTRY_BYTES, size_of::<Entry>());
-        // SAFETY: `at` has checked that the place is inside the mapping, and an Entry needs no alignment. Only the
-        // entries between the kernel's head and the tail that `commit` has published are the kernel's to read and
-        // write. This place is not among them: there are as many places as buffers, and this buffer is ours until now.
-        // An Entry ends before the word of the tail, which the kernel reads at any time, and no reference to the entry
-        // is made.
+        // SAFETY: `at` has checked that the place is inside the mapping, and an Entry is packed, so it needs no
+        // alignment. The kernel accesses only the entries between its head and the tail that `commit` has published.
+        // This place is not among them: there are as many places as buffers, and this buffer was not lent until now. An
+        // Entry ends before the tail, which the kernel may read at any time, and the write makes no reference.
         unsafe { at.cast::<Entry>().write(entry) };
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Publishes the buffers that were lent to the kernel.
+    /// Publishes the lent buffers to the kernel.
     pub(super) fn commit(&mut self) {
         let tail = self.entries.at(TAIL_OFFSET, size_of::<AtomicU16>());
-        // SAFETY: `at` has checked that the word is inside the mapping, which lives as long as the borrow of self. It
-        // is aligned (offset 14 of a page) and was zeroed. The kernel reads it with an acquiring load and does not
-        // write it, and of this program nothing else touches it, so all accesses are atomic.
+        // SAFETY: `at` has checked that the tail is inside the mapping, which lives as long as the borrow of self. The
+        // tail is aligned (offset 14 of a page) and was initialised with zero. The kernel only reads it, with an
+        // acquiring load, and this program accesses it only here, so all accesses are atomic.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast().as_ptr()) };
         tail.store(self.tail, Ordering::Release);
     }
 
-    /// The datagram in a place that is ours, of which a completion said that `written_bytes` were written. None: the
-    /// place is not ours, or the bytes are too few for a datagram.
+    /// The datagram at a place that [`take`](Self::take) has returned for `written_bytes` bytes, and that was not given
+    /// back. `None`: there is no such place, or the bytes are too few for a datagram.
     pub(super) fn datagram(&self, place: Place, written_bytes: usize) -> Option<(Received, &[u8])> {
         let index = usize::from(place.buffer);
         let share = self.shares.get(index)?;
@@ -267,10 +264,9 @@ impl BufferRing {
         if !is_ours {
             return None;
         }
-        // SAFETY: `take` has counted these bytes as written by a completion since the buffer was lent, and its caller
-        // has vouched that the kernel writes behind them, if at all. One of the buffer's datagrams is in hand, so the
-        // buffer was not lent again. It stays so while self is borrowed, because to lend it again needs self
-        // exclusively.
+        // SAFETY: the bytes are inside `filled_bytes`, which `take` has counted since the buffer was lent, and the
+        // caller of `take` guarantees that the kernel writes only after them. One of the buffer's datagrams is in hand,
+        // so the buffer was not lent again. It cannot be while self is borrowed, because `lend` needs `&mut self`.
         let datagram = unsafe {
             self.buffers
                 .bytes(index * self.shape.buffer_bytes + offset, written_bytes)
@@ -279,8 +275,8 @@ impl BufferRing {
     }
 }
 
-/// `struct io_uring_buf_reg` (include/uapi/linux/io_uring.h, 2026-04). Earlier kernels reserve `min_left_bytes`, and
-/// refuse it unless it is zero.
+/// `struct io_uring_buf_reg` (include/uapi/linux/io_uring.h, 2026-04). In earlier kernels `min_left_bytes` is reserved:
+/// they refuse any value but zero.
 #[repr(C)]
 struct Registration {
     address: u64,
@@ -296,15 +292,16 @@ const REGISTER_PBUF_RING: libc::c_uint = 22;
 /// `IOU_PBUF_RING_INC`, Linux 6.12.
 const PBUF_RING_INC: u16 = 2;
 
-/// Kernels that do not pack keep the groups below this one in a table (Linux 6.1, io_uring/kbuf.c, `BGID_ARRAY`).
+/// Some kernels that do not pack keep the groups below this one in a table (Linux 6.1, io_uring/kbuf.c, `BGID_ARRAY`).
 const OLD_TABLE_GROUPS: u16 = 64;
 
-/// The buffer group of a receiver. No two receivers have the same, whatever their shapes. `None`: no group is left.
+/// The buffer group of a receiver. No two receivers have the same group, whatever their shapes. `None`: no group is
+/// left.
 ///
-/// In the table of an old kernel, a new ring goes on where the ring before it ended (`head`), and the kernel then
-/// writes into buffers that it was not lent. So a plain ring never gets one of those groups. A packed ring may,
-/// because kernels that pack have no such table; and they find the first group faster than any other. Above the table
-/// packed rings have the even groups, and plain rings have the odd ones.
+/// In the table of an old kernel, a new ring inherits the `head` of the ring before it, and the kernel then writes into
+/// buffers that it was not lent. So a plain ring never gets a group of the table. A packed ring may, because kernels
+/// that pack have no table, and they find the first group faster than any other. Above the table packed rings have the
+/// even groups, and plain rings the odd ones.
 pub(super) fn buffer_group(receiver: u16, shape: Shape) -> Option<u16> {
     let is_packed = shape.min_left_bytes > 0;
     match receiver.checked_sub(OLD_TABLE_GROUPS) {
@@ -314,8 +311,8 @@ pub(super) fn buffer_group(receiver: u16, shape: Shape) -> Option<u16> {
     }
 }
 
-/// Takes a multishot RECVMSG's buffer apart: `struct io_uring_recvmsg_out`, then name, control and payload, the first
-/// two in fields of the size that was asked for.
+/// Splits what a multishot RECVMSG wrote: `struct io_uring_recvmsg_out`, then name, control data and payload. Name and
+/// control data have the sizes that the receive asked for. `None`: the bytes are too few.
 fn read_out(buffer: &[u8]) -> Option<(Received, &[u8])> {
     let (out, rest) = buffer.split_first_chunk::<OUT_BYTES>()?;
     let (name, rest) = rest.split_first_chunk::<NAME_BYTES>()?;
@@ -364,7 +361,7 @@ mod tests {
     fn a_buffer_is_readable_only_while_it_is_ours() {
         let mut ring = ring(Shape::plain(4, 64));
         let first = |buffer| Place { buffer, offset: 0 };
-        ring.give_back(2); // it is lent: changes nothing
+        ring.give_back(2); // no effect on a lent buffer
         assert_eq!((ring.lent_count(), ring.tail), (4, 4));
         assert!(ring.datagram(first(2), 128).is_none());
         // SAFETY: no ring was registered, so no kernel writes into the buffer.
@@ -373,7 +370,10 @@ mod tests {
         assert!(ring.datagram(first(2), 128).is_some());
         assert!(ring.datagram(first(2), 129).is_none(), "not written");
         let too_short = HEAD_BYTES - 1;
-        assert!(ring.datagram(first(2), too_short).is_none(), "for its head");
+        assert!(
+            ring.datagram(first(2), too_short).is_none(),
+            "too few bytes for the head"
+        );
         assert!(ring.datagram(first(4), 128).is_none(), "no such buffer");
         ring.give_back(2);
         assert_eq!((ring.lent_count(), ring.tail), (4, 5));

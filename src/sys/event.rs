@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::home::Home;
 
-/// A counter that is readable while it is not 0.
+/// An eventfd(2): a counter that is readable while it is not 0.
 ///
-/// A forked child has it in common with its parent, so nothing is changed there.
+/// A forked child shares the counter with its parent. In the child [`signal`](Self::signal) and [`clear`](Self::clear)
+/// have no effect.
 #[derive(Debug)]
 pub(crate) struct EventFd {
     fd: OwnedFd,
@@ -20,41 +21,41 @@ pub(crate) struct EventFd {
 
 impl EventFd {
     pub(crate) fn new() -> io::Result<Self> {
-        // SAFETY: eventfd(2) takes two numbers and touches no memory of ours.
+        // SAFETY: eventfd(2) takes two numbers and accesses no memory of this process.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel has just made `fd` for this call, so nobody else owns it.
+        // SAFETY: the kernel has just made `fd` for this call, so nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let home = Home::new()?;
         Ok(Self { fd, home })
     }
 
-    /// The process whose counter it is.
+    /// The process that created the counter.
     pub(crate) fn home(&self) -> &Home {
         &self.home
     }
 
-    /// Makes it readable. Safe in a signal handler.
+    /// Makes the descriptor readable. Safe in a signal handler.
     pub(crate) fn signal(&self) {
         if !self.home.is_here() {
             return;
         }
         let one = 1u64.to_ne_bytes();
-        // SAFETY: the pointer and the length describe `one`, which the kernel reads. It fails only when the counter is
-        // full, and then the fd is readable already.
+        // SAFETY: the pointer and the length describe `one`, a local that the kernel reads during the call.
+        // The call fails only when the counter is full, and then the descriptor is readable already.
         unsafe { libc::write(self.fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
-    /// Makes it unreadable.
+    /// Makes the descriptor unreadable.
     pub(crate) fn clear(&self) {
         if !self.home.is_here() {
             return;
         }
         let mut count = [0u8; 8];
-        // SAFETY: the pointer and the length describe `count`, which the kernel writes. It fails only when the counter
-        // is 0, and then the fd is unreadable already.
+        // SAFETY: the pointer and the length describe `count`, a local that the kernel writes during the call.
+        // The call fails only when the counter is 0, and then the descriptor is unreadable already.
         unsafe { libc::read(self.fd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 }
@@ -65,7 +66,7 @@ impl AsFd for EventFd {
     }
 }
 
-/// A descriptor to wait for until it is readable, `struct pollfd`.
+/// A descriptor for [`wait_readable`], as `struct pollfd`.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub(crate) struct Readable(libc::pollfd);
@@ -79,13 +80,14 @@ impl Readable {
         })
     }
 
-    /// Whether the last wait found it readable or failed.
+    /// Whether the last wait found the descriptor readable, or with an error.
     pub(crate) fn is_ready(self) -> bool {
         self.0.revents != 0
     }
 }
 
-/// Waits until one of `descriptors` is readable, or `timeout` passes (None: for ever). A signal ends it as a time-out.
+/// Waits until one of `descriptors` is readable or `timeout` has passed. `None`: no limit. A signal ends the wait like
+/// a time-out.
 pub(crate) fn wait_readable(
     descriptors: &mut [Readable],
     timeout: Option<Duration>,
@@ -93,13 +95,13 @@ pub(crate) fn wait_readable(
     let timeout = timeout.map(|timeout| libc::timespec {
         tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: i32::try_from(timeout.subsec_nanos())
-            .unwrap_or_default() // never: it is below 10^9
+            .unwrap_or_default() // always fits: below 10^9
             .into(),
     });
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
     let count = libc::nfds_t::try_from(descriptors.len()).unwrap_or(libc::nfds_t::MAX);
-    // SAFETY: Readable is a transparent pollfd, so the pointer and the count describe `descriptors`; the timespec, if
-    // any, outlives the call; a null mask leaves the signals as they are.
+    // SAFETY: Readable is a transparent pollfd, so the pointer and the count describe `descriptors`, borrowed for the
+    // call. The timespec, if any, is a local that outlives the call. A null signal mask is allowed.
     let ready =
         unsafe { libc::ppoll(descriptors.as_mut_ptr().cast(), count, timeout, ptr::null()) };
     if ready >= 0 {
@@ -114,7 +116,8 @@ pub(crate) fn wait_readable(
     }
 }
 
-/// A descriptor that is readable while one of those added to it is, or when it is told to be.
+/// An epoll(7) descriptor that is readable while one of its descriptors is, or after
+/// [`set_readable`](Self::set_readable).
 #[derive(Debug)]
 pub(crate) struct Pollable {
     epoll: OwnedFd,
@@ -123,12 +126,12 @@ pub(crate) struct Pollable {
 
 impl Pollable {
     pub(crate) fn new() -> io::Result<Self> {
-        // SAFETY: epoll_create1(2) takes a number and touches no memory of ours.
+        // SAFETY: epoll_create1(2) takes a number and accesses no memory of this process.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel has just made `fd` for this call, so nobody else owns it.
+        // SAFETY: the kernel has just made `fd` for this call, so nothing else owns it.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         let this = Self {
             epoll,
@@ -138,13 +141,13 @@ impl Pollable {
         Ok(this)
     }
 
-    /// What makes it readable by itself; for others to signal too.
+    /// The event behind [`set_readable`](Self::set_readable), which the kernel may signal too.
     #[cfg(feature = "io-uring")]
     pub(crate) fn event(&self) -> &EventFd {
         &self.event
     }
 
-    /// Makes it readable; or no more so by itself.
+    /// Signals the event, or clears it. The descriptor stays readable while another of its descriptors is.
     pub(crate) fn set_readable(&self, readable: bool) {
         if readable {
             self.event.signal();
@@ -162,11 +165,11 @@ impl Pollable {
     }
 
     fn control(&self, operation: libc::c_int, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.event.home().require_here()?; // a forked child has the list in common with its parent
-        // SAFETY: epoll_event is integers, for which all zeroes is a value.
+        self.event.home().require_here()?; // a forked child shares the list with its parent
+        // SAFETY: epoll_event consists of integers, for which all zeroes is a valid value.
         let mut event: libc::epoll_event = unsafe { mem::zeroed() };
         event.events = libc::EPOLLIN.unsigned_abs();
-        // SAFETY: the pointer is to a local that outlives the call.
+        // SAFETY: the pointer is to `event`, a local that outlives the call.
         let result = unsafe {
             libc::epoll_ctl(
                 self.epoll.as_raw_fd(),

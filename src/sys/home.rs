@@ -1,5 +1,5 @@
-//! Which process a value belongs to. fork(2) gives the child a copy of the value, but not of what the kernel does for
-//! it.
+//! Which process a value belongs to. fork(2) copies the value to the child, but not the kernel's objects behind it,
+//! such as the queues of a ring.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::mapping::Mapping;
 
-/// The process that made this value. To ask whether it is the running one costs a load.
+/// The process that created this value. Comparing it with the running process costs one load.
 #[derive(Debug)]
 pub(crate) struct Home(Mark);
 
 #[derive(Debug)]
 enum Mark {
-    /// Memory that holds [`HERE`], and that fork(2) gives to the child zeroed (`MADV_WIPEONFORK`, Linux 4.14).
+    /// Memory that holds [`HERE`], and zero in a forked child (`MADV_WIPEONFORK`, Linux 4.14).
     Page(Mapping),
-    /// The process ID, where the kernel has no such memory. It can be wrong when IDs are used again.
+    /// The process ID, for kernels without such memory. Wrong if a descendant gets the same ID.
     Id(u32),
 }
 
@@ -31,7 +31,7 @@ impl Home {
         Ok(Self(Mark::Page(page)))
     }
 
-    /// Whether the running process made this, and is not a fork of the one that did. Safe in a signal handler.
+    /// Whether the running process created this value. False in a fork of it. Safe in a signal handler.
     pub(crate) fn is_here(&self) -> bool {
         match &self.0 {
             Mark::Page(page) => mark_in(page).load(Ordering::Relaxed) == HERE,
@@ -55,9 +55,9 @@ fn not_here() -> io::Error {
 
 fn mark_in(page: &Mapping) -> &AtomicU32 {
     let mark = page.at(0, size_of::<AtomicU32>()).cast::<AtomicU32>();
-    // SAFETY: `at` has checked that the mapping has room for it. The mapping is page-aligned, its bytes are zeroes or
-    // HERE, both values of an AtomicU32, and it lives as long as the borrow of `page`. Threads of one process only use
-    // it by such references, so atomically; a fork has a copy of its own, zeroed before it runs.
+    // SAFETY: `at` has checked that the mapping has room for an AtomicU32. The mapping is page-aligned, initialised,
+    // and lives as long as the borrow of `page`. All accesses are atomic, because only this function gives access to
+    // the mark. A fork has its own copy, which the kernel zeroes before the fork runs.
     unsafe { mark.as_ref() }
 }
 
@@ -70,16 +70,16 @@ mod tests {
         let home = Home::new().unwrap();
         assert!(home.is_here());
         let answers_to_fork = || {
-            // SAFETY: the child only loads from memory and leaves by _exit(2), both allowed after a fork of many
-            // threads.
+            // SAFETY: the child only loads from memory and calls _exit(2), which are both allowed after a fork of a
+            // process with threads.
             let child = unsafe { libc::fork() };
             if child == 0 {
                 let code = i32::from(home.is_here());
-                // SAFETY: _exit(2) takes a number and does not return.
+                // SAFETY: _exit(2) takes a number and accesses no memory of this process.
                 unsafe { libc::_exit(code) };
             }
             let mut status = 0;
-            // SAFETY: the pointer is to a local that outlives the call.
+            // SAFETY: the pointer is to `status`, a local that outlives the call.
             let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
             assert_eq!(waited, child);
             libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))

@@ -1,29 +1,29 @@
-//! Anonymous memory that the kernel writes into behind Rust's back.
+//! Anonymous memory that the kernel may write into while the program has pointers to it.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::ptr::{self, NonNull};
 
-/// Zeroed, page-aligned memory of its own, which costs nothing until it is touched, page by page.
+/// Zeroed, page-aligned memory. A page uses memory only after it is touched.
 ///
-/// It hands out pointers and, to this module's siblings, slices of parts that the kernel does not write at that time.
-/// A forked child has a copy of its own, with what was there at the fork; the kernel goes on writing into the parent's.
+/// It hands out pointers, and slices of parts that the kernel does not write at that time. A forked child has a copy of
+/// the contents at the fork; the kernel continues to write into the parent's memory.
 #[derive(Debug)]
 pub(super) struct Mapping {
     start: NonNull<u8>,
     length: usize,
 }
 
-// SAFETY: the mapping belongs to this value alone and to no thread; munmap(2) may come from any thread.
+// SAFETY: this value alone owns the mapping, which is not bound to a thread: any thread may call munmap(2).
 unsafe impl Send for Mapping {}
 
-// SAFETY: a shared reference gives pointers, which nobody reads or writes by without a proof of their own, and slices
-// by an unsafe function, whose caller vouches that nobody writes, on whichever thread.
+// SAFETY: a shared reference gives out only pointers, each use of which needs its own proof, and slices, by an unsafe
+// function whose caller guarantees that nothing writes to them, in any thread.
 unsafe impl Sync for Mapping {}
 
-/// How far apart to lay things of this size, of which only the beginnings are used as a rule: in steps of cache lines,
-/// and where they are larger than a page, of an odd number of pages and a few lines. Beginnings that lie a power of
-/// two apart would share few places in the processor's caches and translation buffers.
+/// The distance between buffers of this size, of which normally only the beginnings are used: a multiple of a cache
+/// line, and for more than a page, an odd number of pages plus 5 lines. Buffers at a distance of a power of two would
+/// compete for few sets of the processor's caches and translation buffers.
 pub(super) fn spread(bytes: usize) -> usize {
     const LINE: usize = 64;
     const PAGE: usize = 4096;
@@ -37,23 +37,24 @@ impl Mapping {
     pub(super) fn new(length: usize) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: without MAP_FIXED the kernel chooses a place where nothing is.
+        // SAFETY: without MAP_FIXED the kernel chooses an unused address, so no existing memory changes.
         let start = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        // Huge pages would use 2 MiB for the first byte of each. A kernel without them refuses, which is as good.
-        // SAFETY: `start` and `length` are the mapping just made; the call changes nothing of its contents.
+        // With huge pages the first byte of each would use 2 MiB. A kernel without huge pages refuses, which is
+        // harmless.
+        // SAFETY: `start` and `length` are those of the new mapping, and the call does not change its contents.
         unsafe { libc::madvise(start, length, libc::MADV_NOHUGEPAGE) };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, length })
     }
 
-    /// Has a forked child find zeroes here, in memory of its own. Available since Linux 4.14.
+    /// Makes this memory zero in a forked child (`MADV_WIPEONFORK`). Available since Linux 4.14.
     pub(super) fn wipe_on_fork(&self) -> io::Result<()> {
         let start = self.start.as_ptr().cast();
-        // SAFETY: `start` and `length` are a mapping that this value owns, and the call changes nothing in this
-        // process.
+        // SAFETY: `start` and `length` are those of a mapping that this value owns, and the call does not change the
+        // memory of this process.
         let result = unsafe { libc::madvise(start, self.length, libc::MADV_WIPEONFORK) };
         if result < 0 {
             return Err(io::Error::last_os_error());
@@ -65,14 +66,14 @@ impl Mapping {
     ///
     /// # Panics
     ///
-    /// When that reaches outside: the callers compute offsets from the counts the mapping was made for.
+    /// If they are not inside the mapping. Callers compute the offsets from the counts that the mapping was made for.
     pub(super) fn at(&self, offset: usize, length: usize) -> NonNull<u8> {
         let end = offset.checked_add(length);
         assert!(
             end.is_some_and(|end| end <= self.length),
             "inside the mapping"
         );
-        // SAFETY: offset <= self.length, as has just been checked, so the result is in the mapping or at its end.
+        // SAFETY: the assertion implies offset <= self.length, so the result is inside the mapping or at its end.
         unsafe { self.start.add(offset) }
     }
 
@@ -80,19 +81,20 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// Nobody, the kernel included, writes to them while the slice lives.
+    /// Neither the kernel nor the program writes to these bytes while the slice lives.
     pub(super) unsafe fn bytes(&self, offset: usize, length: usize) -> &[u8] {
         let start = self.at(offset, length);
-        // SAFETY: `at` has checked that the bytes are inside the mapping, which lives as long as the borrow of self;
-        // the mapping is zeroed, so they are initialised; the caller vouches that nobody writes.
+        // SAFETY: `at` has checked that the bytes are inside the mapping, which lives as long as the borrow of self.
+        // They are initialised, because the mapping starts zeroed. The caller guarantees that nothing writes to them.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), length) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: `start` and `length` are a mapping that this value owns; slices of it have ended with its borrow.
-        // Whoever lent parts of it to the kernel has taken them back first (see `Ring`'s Drop).
+        // SAFETY: `start` and `length` are those of a mapping that this value owns. No slice of it is left, because
+        // each borrows this value. The kernel no longer writes into it: `Ring` keeps lent memory until its receives
+        // have ended.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
     }
 }

@@ -1,6 +1,7 @@
-//! The system's side: every `unsafe` block, every libc and io_uring call of the library.
+//! System calls: all of the library's `unsafe` blocks, and its calls of libc and io_uring.
 //!
-//! What leaves this module is safe to call in any order with any values; each block proves its part of that.
+//! Other modules may call the functions of this one in any order and with any values. Each SAFETY comment proves its
+//! part of that.
 
 #[cfg(feature = "io-uring")]
 mod buffer_ring;

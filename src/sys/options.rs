@@ -1,14 +1,13 @@
-//! Which socket options safe code may read and set as bytes.
+//! The socket options that safe code may read and set as bytes.
 
 use std::io;
 use std::ops::RangeInclusive;
 
-/// The names at `SOL_SOCKET` whose value is plain bytes: the kernel counts its length in bytes, and finds neither a
-/// pointer nor a descriptor in it (Linux v6.18, net/core/sock.c, `sk_getsockopt` and `sk_setsockopt`).
+/// The options at `SOL_SOCKET` whose value is plain bytes: the kernel counts its length in bytes, and uses no pointer
+/// and no descriptor in it (Linux v6.18, net/core/sock.c, `sk_getsockopt` and `sk_setsockopt`).
 ///
-/// Left out are those that are not, such as `SO_GET_FILTER`, which counts in instructions of 8 bytes,
-/// `SO_ATTACH_FILTER`, which reads where a pointer in the value points, and `SO_ATTACH_BPF`, which takes a descriptor
-/// by its number.
+/// Options with other values are left out: `SO_GET_FILTER` counts in instructions of 8 bytes, `SO_ATTACH_FILTER`
+/// follows a pointer in its value, and `SO_ATTACH_BPF` takes the number of a descriptor.
 const SOCKET_NAMES: [libc::c_int; 32] = [
     libc::SO_ACCEPTCONN,
     libc::SO_BINDTODEVICE,
@@ -44,11 +43,11 @@ const SOCKET_NAMES: [libc::c_int; 32] = [
     libc::SO_TYPE,
 ];
 
-/// The same at `SOL_NETLINK` (Linux v6.18, net/netlink/af_netlink.c, `netlink_getsockopt` and `netlink_setsockopt`).
-/// The two between them made rings of mapped memory in Linux 3.10 to 4.5.
+/// The options at `SOL_NETLINK` whose value is plain bytes (Linux v6.18, net/netlink/af_netlink.c, `netlink_getsockopt`
+/// and `netlink_setsockopt`). Options 6 and 7 set up rings of mapped memory in Linux 3.10 to 4.5.
 const NETLINK_NAMES: [RangeInclusive<libc::c_int>; 2] = [1..=5, 8..=12];
 
-/// Refuses an option whose value is not known to be plain bytes.
+/// Returns an error unless the option's value is known to be plain bytes.
 pub(super) fn require_plain(level: libc::c_int, name: libc::c_int) -> io::Result<()> {
     let is_plain = match level {
         libc::SOL_SOCKET => SOCKET_NAMES.contains(&name),

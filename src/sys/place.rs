@@ -1,6 +1,6 @@
-//! Where a datagram lies in a receiver's memory.
+//! Where a datagram is in a receiver's memory.
 
-/// A buffer and an offset in it. A slot has one datagram, at offset 0.
+/// A buffer, and the offset of a datagram in it. A slot counts as a buffer, with one datagram at offset 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub buffer: u16,

@@ -1,4 +1,4 @@
-//! One socket's share of the ring: the memory that its receives write into, and how many of them are in flight.
+//! The receives of one socket: the memory that they write into, and how many are in flight.
 #![allow(unsafe_code)]
 
 use io_uring::cqueue;
@@ -9,25 +9,26 @@ use super::place::Place;
 use super::slots::Slots;
 use super::socket::Received;
 
-/// What a receiver's receives write into.
+/// The memory that the receives of a socket write into.
 #[derive(Debug)]
 pub(super) enum Memory {
     /// For a multishot receive.
     Buffers {
         ring: BufferRing,
-        /// The number that `ring` is registered under.
+        /// The buffer group that `ring` is registered as.
         group: u16,
-        /// The template of the multishot RECVMSG, in memory that does not move.
+        /// The `struct msghdr` of the multishot RECVMSG, in memory that does not move.
         header: Mapping,
     },
     /// For a chain of single receives.
     Slots(Slots),
 }
 
+/// The receives of one socket, and their memory.
 #[derive(Debug)]
 pub(super) struct Receiver {
     pub memory: Memory,
-    /// Tells this receiver from earlier ones under the same number.
+    /// Distinguishes this receiver from earlier ones with the same number.
     pub generation: u16,
     pub in_flight_count: usize,
     /// The first slot of the chain whose receive has not completed.
@@ -44,20 +45,20 @@ impl Receiver {
         }
     }
 
-    /// How many buffers the kernel has, or gets with the next chain.
+    /// How many buffers the kernel may write into. All slots of a chain count, because each receive has its own.
     pub(super) fn lent_count(&self) -> usize {
         match &self.memory {
             Memory::Buffers { ring, .. } => ring.lent_count(),
-            Memory::Slots(slots) => slots.count(), // each receive of a chain has its own slot
+            Memory::Slots(slots) => slots.count(),
         }
     }
 
-    /// Notes a completion of the receive at `index`, and returns where its datagram lies, if it brought one.
+    /// Notes a completion of the receive at `index`. Returns where its datagram is. `None`: it brought none.
     ///
     /// # Safety
     ///
-    /// The kernel completed a receive of this receiver, at `index`, with `result` and `flags`. The caller passes each
-    /// completion once, in the kernel's order.
+    /// The kernel has completed the receive at `index` of this receiver with `result` and `flags`. The caller passes
+    /// each completion once, in the kernel's order.
     pub(super) unsafe fn complete(&mut self, index: u16, result: i32, flags: u32) -> Option<Place> {
         let ended_count = usize::from(!cqueue::more(flags));
         debug_assert!(self.in_flight_count >= ended_count, "a receive ends once");
@@ -66,14 +67,15 @@ impl Receiver {
             Memory::Buffers { ring, .. } => {
                 let written_bytes = u32::try_from(result).unwrap_or(0);
                 let buffer = cqueue::buffer_select(flags)?;
-                // SAFETY: the caller vouches for a completion that names `buffer`, reports `written_bytes`, and says
-                // with its flag whether the kernel goes on with the buffer; and that each is passed once and in order.
+                // SAFETY: the caller guarantees that the kernel completed a receive with this result and these flags,
+                // and passes each completion once and in order. They name `buffer`, report `written_bytes`, and state
+                // in IORING_CQE_F_BUF_MORE whether the kernel continues to write to the buffer, as `take` requires.
                 unsafe { ring.take(buffer, written_bytes, cqueue::buffer_more(flags)) }
             }
             Memory::Slots(slots) => {
                 self.head = index + 1;
-                // SAFETY: the caller vouches that the receive into this slot has completed. A receive into a slot is
-                // single-shot, so the kernel writes to the slot no more.
+                // SAFETY: the caller guarantees that the receive into this slot has completed. Such a receive has only
+                // one completion, after which the kernel does not write to the slot.
                 unsafe { slots.take(usize::from(index)) };
                 (result >= 0).then_some(Place {
                     buffer: index,
@@ -83,8 +85,8 @@ impl Receiver {
         }
     }
 
-    /// The datagram in a place that [`complete`](Self::complete) returned and that was not given back. `None` when the
-    /// kernel wrote less than what stands before a datagram.
+    /// The datagram at a place that [`complete`](Self::complete) returned and that was not given back. `None`: the
+    /// kernel wrote fewer bytes than it writes before each datagram.
     pub(super) fn datagram(&self, place: Place, result_bytes: usize) -> Option<(Received, &[u8])> {
         match &self.memory {
             Memory::Buffers { ring, .. } => ring.datagram(place, result_bytes),
@@ -92,15 +94,15 @@ impl Receiver {
         }
     }
 
-    /// Gives a datagram's buffer back to the kernel, which gets it at the next [`commit`](Self::commit). A slot waits
-    /// for the next chain.
+    /// Gives back a datagram. Its buffer is lent to the kernel again at the next [`commit`](Self::commit); a slot is
+    /// lent again with the next chain.
     pub(super) fn give_back(&mut self, buffer: u16) {
         if let Memory::Buffers { ring, .. } = &mut self.memory {
             ring.give_back(buffer);
         }
     }
 
-    /// Hands the kernel the buffers that were given back.
+    /// Publishes the buffers that are lent again to the kernel.
     pub(super) fn commit(&mut self) {
         if let Memory::Buffers { ring, .. } = &mut self.memory {
             ring.commit();
@@ -113,8 +115,9 @@ mod tests {
     use super::super::buffer_ring::Shape;
     use super::*;
 
-    /// `IORING_CQE_F_BUFFER` with buffer 1, and `IORING_CQE_F_MORE`.
+    /// `IORING_CQE_F_BUFFER`, with buffer 1.
     const BUFFER_1: u32 = 1 << 16 | 1;
+    /// `IORING_CQE_F_MORE`.
     const MORE: u32 = 2;
 
     fn multishot() -> Receiver {
@@ -145,7 +148,7 @@ mod tests {
         receiver.give_back(1);
         receiver.commit();
         assert_eq!(receiver.lent_count(), 2);
-        // SAFETY: as above.
+        // SAFETY: no ring was registered, so no kernel writes into the buffer.
         let place = unsafe { receiver.complete(0, -libc::ENOBUFS, 0) };
         assert_eq!(place, None);
         assert_eq!(receiver.in_flight_count, 0);
@@ -158,10 +161,10 @@ mod tests {
         slots.lend(1).unwrap();
         let mut receiver = Receiver::new(Memory::Slots(slots), 1);
         receiver.in_flight_count = 2;
-        // SAFETY: the header of the slot was submitted to no ring, so no kernel writes into it.
+        // SAFETY: the slot was not submitted to a ring, so no kernel writes into it.
         let place = unsafe { receiver.complete(0, 20, 0) };
         assert!(place.is_some());
-        // SAFETY: as above.
+        // SAFETY: the slot was not submitted to a ring, so no kernel writes into it.
         let place = unsafe { receiver.complete(1, -libc::ECANCELED, 0) };
         assert!(place.is_none());
         assert_eq!((receiver.head, receiver.in_flight_count), (2, 0));

@@ -1,7 +1,7 @@
 //! The io_uring instance, with the memory that its receives write into.
 //!
-//! The ring owns that memory, so that it outlives every receive: a receiver's memory goes only when nothing of it is in
-//! flight, and the ring itself is closed before what is left is freed.
+//! The ring owns that memory, so that it outlives every receive. A receiver's memory is freed only when none of its
+//! receives is in flight, and when the ring is dropped, it is closed before the rest is freed.
 #![allow(unsafe_code)]
 // The C libraries differ in the integer types of these structs.
 #![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
@@ -24,10 +24,10 @@ use super::slots::Slots;
 use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 use super::token::Token;
 
-/// Submissions that fit the queue; also the longest chain.
+/// The most submissions that the queue holds, and so the longest chain.
 pub(crate) const SUBMISSION_ENTRIES: u16 = 256;
 
-/// As good as for ever.
+/// A time-out that stands for none.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
 /// A completion queue entry.
@@ -36,49 +36,50 @@ pub(crate) struct Completion {
     pub token: Token,
     /// A length or a negated errno.
     pub result: i32,
-    /// Where the datagram lies: in a buffer, or at the start of a slot.
+    /// Where the datagram is. `None`: the completion brought none.
     pub place: Option<Place>,
 }
 
-/// Kernel features that were found, not guessed from a version.
+/// Features that the kernel reported or accepted when the ring was set up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Features {
-    /// `IORING_SETUP_DEFER_TASKRUN`, Linux 6.1: work is done when we wait, not when the kernel likes.
+    /// `IORING_SETUP_DEFER_TASKRUN`, Linux 6.1: the kernel runs task work only in our system calls.
     pub deferred: bool,
-    /// `IORING_FEAT_MIN_TIMEOUT`, Linux 6.12: waits that gather for a time.
+    /// `IORING_FEAT_MIN_TIMEOUT`, Linux 6.12: a wait may gather completions for a minimum time.
     pub min_wait: bool,
 }
 
-/// The ring and all memory it may write.
+/// The ring, and all memory that its receives write into.
 ///
-/// A forked child inherits neither the ring's queues (`MADV_DONTFORK`) nor its receives. There each call is an error
-/// or finds nothing, and dropping the ring closes its descriptor and frees the child's copies of the receivers' memory.
+/// A forked child inherits neither the ring's queues (`MADV_DONTFORK`) nor its receives. In the child each call is an
+/// error or finds nothing, and dropping the ring closes its descriptor and frees the copies of the receivers' memory.
 pub(crate) struct Ring {
-    /// Used only at home, by [`uring`](Self::uring), and closed there by Drop, before `receivers` is freed.
+    /// Used only in the process that created it, through [`uring`](Self::uring). Drop closes it before `receivers` is
+    /// freed.
     uring: ManuallyDrop<IoUring>,
     home: Home,
     receivers: Vec<Option<Receiver>>,
     features: Features,
     generation: u16,
     in_flight_count: usize,
-    /// Where the alarm's submission finds its time.
+    /// The time that the alarm's submission points to.
     alarm: Box<Timespec>,
     state: RingState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RingState {
-    /// Set up without `IORING_SETUP_R_DISABLED`, and not used yet.
+    /// Set up without `IORING_SETUP_R_DISABLED`, and not yet used.
     New,
     Disabled,
     Enabled,
 }
 
 impl Ring {
-    /// Sets a ring up with the best of the flags that this kernel takes, for chains of up to `depth` receives. It is
+    /// Sets up a ring with the best flags that this kernel accepts, for chains of up to `depth` receives. It is
     /// disabled until [`enable`](Self::enable), so that it may be built on one thread and used on another.
     pub(crate) fn new(completion_entries: u32, depth: u16) -> io::Result<Self> {
-        // The kernel wants no fewer completions than submissions.
+        // The kernel requires at least as many completions as submissions.
         let queued = u16::try_from(completion_entries)
             .unwrap_or(SUBMISSION_ENTRIES)
             .min(SUBMISSION_ENTRIES);
@@ -106,7 +107,7 @@ impl Ring {
         })
     }
 
-    /// Returns the ring, whether its work is deferred, and whether it has to be enabled.
+    /// Returns the ring, whether its task work is deferred, and whether it must be enabled.
     fn set_up(submissions: u16, completions: u32) -> io::Result<(IoUring, bool, bool)> {
         let mut oldest = IoUring::builder(); // Linux 5.6
         oldest.setup_cqsize(completions).setup_clamp().dontfork();
@@ -132,13 +133,13 @@ impl Ring {
         self.features
     }
 
-    /// The ring, in the process that made it. In a fork its queues are not mapped.
+    /// The ring. An error in a fork, where its queues are not mapped.
     fn uring(&mut self) -> io::Result<&mut IoUring> {
         self.home.require_here()?;
         Ok(&mut self.uring)
     }
 
-    /// Enables the ring: this thread is the one that submits from now on.
+    /// Enables the ring. From now on only this thread may submit.
     pub(crate) fn enable(&mut self) -> io::Result<()> {
         if self.state == RingState::Disabled {
             self.uring()?.submitter().register_enable_rings()?;
@@ -147,7 +148,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Lets the kernel signal `event` for each completion and for work that waits to be run.
+    /// Makes the kernel signal `event` for each completion, and for deferred task work.
     pub(crate) fn register_event(&mut self, event: &EventFd) -> io::Result<()> {
         self.uring()?
             .submitter()
@@ -170,8 +171,8 @@ impl Ring {
         }
     }
 
-    /// Gives a receiver a ring of buffers, for [`arm_multishot`](Self::arm_multishot): `count` of them (a power of
-    /// two), or, where the kernel packs, no more memory than they take.
+    /// Gives a receiver a buffer ring for [`arm_multishot`](Self::arm_multishot). It has `count` buffers (a power of
+    /// two), or packed ones in no more memory, if the kernel can pack.
     pub(crate) fn add_buffers(
         &mut self,
         receiver: u16,
@@ -180,7 +181,7 @@ impl Ring {
     ) -> io::Result<()> {
         self.require_free(receiver)?;
         let packed = Shape::packed(count, payload_bytes);
-        // Before the buffers are registered: a failure behind that would leave their group taken.
+        // Made before the buffers are registered, because a later failure would leave their group registered.
         let header = template_header()?;
         let (mut ring, group) = match packed.map(|shape| self.register_buffers(receiver, shape)) {
             Some(Ok(ring)) => ring,
@@ -197,21 +198,22 @@ impl Ring {
         Ok(())
     }
 
-    /// Registers buffers, none of which is lent yet, under the group of this receiver, and returns both. An error with
-    /// `EINVAL`: the kernel does not know this shape.
+    /// Registers buffers as the group of this receiver, and returns both. No buffer is lent yet. `EINVAL`: the kernel
+    /// does not know this shape.
     fn register_buffers(&self, receiver: u16, shape: Shape) -> io::Result<(BufferRing, u16)> {
         self.home.require_here()?;
         let group = buffer_group(receiver, shape).ok_or_else(|| {
             io::Error::other("an engine of this backend receives from up to 32,736 sockets")
         })?;
         let ring = BufferRing::new(shape)?;
-        // SAFETY: on success `add_buffers`, the only caller, moves the BufferRing into `receivers` and can no longer
-        // fail. There it stays until `remove` has unregistered the group, or until Drop has closed the ring.
+        // SAFETY: on success `add_buffers`, the only caller, moves the BufferRing into `receivers`, and no step in
+        // between can fail. There it stays until `remove` has unregistered the group, or until Drop has ended its
+        // receives and closed the ring.
         unsafe { ring.register(self.as_fd(), group) }?;
         Ok((ring, group))
     }
 
-    /// Gives a receiver `count` slots, for [`arm_chain`](Self::arm_chain).
+    /// Gives a receiver `count` slots for [`arm_chain`](Self::arm_chain).
     pub(crate) fn add_slots(
         &mut self,
         receiver: u16,
@@ -232,18 +234,18 @@ impl Ring {
         self.receivers.get_mut(usize::from(receiver))?.as_mut()
     }
 
-    /// How many receives of a receiver have not ended.
+    /// How many receives of a receiver are in flight.
     pub(crate) fn in_flight_count(&self, receiver: u16) -> usize {
         self.receiver(receiver)
             .map_or(0, |receiver| receiver.in_flight_count)
     }
 
-    /// How many buffers the kernel has, or gets with the next chain, for datagrams of a receiver.
+    /// How many buffers of a receiver the kernel may write into. All slots of a chain count.
     pub(crate) fn lent_count(&self, receiver: u16) -> usize {
         self.receiver(receiver).map_or(0, Receiver::lent_count)
     }
 
-    /// Starts a receive that goes on by itself, one datagram a buffer.
+    /// Starts a multishot receive, which stays armed after a datagram. An error if it is armed already.
     pub(crate) fn arm_multishot(&mut self, receiver: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
         let Some(state) = self.receiver_mut(receiver) else {
             return Err(io::ErrorKind::NotFound.into());
@@ -264,15 +266,15 @@ impl Ring {
             .flags(libc::MSG_TRUNC.unsigned_abs())
             .build()
             .user_data(token.to_bits());
-        // SAFETY: the entry points to the receiver's header and names its buffer group; both stay until the receive has
-        // ended, which `remove` and Drop see to.
+        // SAFETY: the entry points to the receiver's header and names its buffer group. Both stay until the receive has
+        // ended: `remove` refuses while it is in flight, and Drop frees no memory before.
         unsafe { self.push(&entry) }?;
         self.note_armed(receiver);
         Ok(())
     }
 
-    /// Starts one receive a slot, as a chain whose next is armed when the one before it ends, however it ends.
-    /// Only when no receive of the last chain is in flight.
+    /// Starts one receive per slot, as a chain: the kernel arms each receive when the one before it has ended, even
+    /// with an error. An error if a receive of the last chain is in flight.
     pub(crate) fn arm_chain(&mut self, receiver: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
         let Some(state) = self.receiver_mut(receiver) else {
             return Err(io::ErrorKind::NotFound.into());
@@ -289,21 +291,18 @@ impl Ring {
         for index in 0..SUBMISSION_ENTRIES.min(u16::try_from(count).unwrap_or(u16::MAX)) {
             let is_last = usize::from(index) + 1 == count;
             let Some(entry) = self.link(receiver, index, fd, is_last) else {
-                debug_assert!(
-                    false,
-                    "a slot is ours when none of its receives is in flight"
-                );
+                debug_assert!(false, "no slot is lent while no receive is in flight");
                 break;
             };
-            // SAFETY: the entry points to a lent slot, whose memory stays until the receive has ended, which `remove`
-            // and Drop see to.
+            // SAFETY: the entry points to a lent slot. Its memory stays until the receive has ended: `remove` refuses
+            // while it is in flight, and Drop frees no memory before.
             unsafe { self.push(&entry) }?;
             self.note_armed(receiver);
         }
         Ok(())
     }
 
-    /// One receive of a chain, into a slot that is lent by this. None when it was lent before.
+    /// One receive of a chain. Lends its slot. `None`: the slot was lent already.
     fn link(
         &mut self,
         receiver: u16,
@@ -339,8 +338,8 @@ impl Ring {
         }
     }
 
-    /// Asks the kernel to end a receiver's receives. Of a chain it ends the first, and the next is then armed: ask
-    /// again at each of its completions.
+    /// Asks the kernel to end a receiver's receives. In a chain this ends only the first one, and arms the next: repeat
+    /// it until no receive is in flight.
     pub(crate) fn cancel(&mut self, receiver: u16) -> io::Result<()> {
         let Some(state) = self.receiver(receiver) else {
             return Ok(());
@@ -356,29 +355,29 @@ impl Ring {
         let entry = opcode::AsyncCancel::new(token.to_bits())
             .build()
             .user_data(Token::Cancel.to_bits());
-        // SAFETY: a cancellation points to no memory.
+        // SAFETY: the entry of a cancellation points to no memory.
         unsafe { self.push(&entry) }
     }
 
-    /// Completes [`Token::Watch`] once `fd` is readable.
+    /// Brings one completion with [`Token::Watch`] when `fd` is readable.
     pub(crate) fn watch(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let entry =
             opcode::PollAdd::new(Fd(fd.as_raw_fd()), u32::from(libc::POLLIN.unsigned_abs()))
                 .build();
-        // SAFETY: a poll points to no memory.
+        // SAFETY: the entry of a poll points to no memory.
         unsafe { self.push(&entry.user_data(Token::Watch.to_bits())) }
     }
 
-    /// Completes [`Token::Alarm`] after this time from when it is submitted. One at a time.
+    /// Brings one completion with [`Token::Alarm`] this long after the next submission. Only one alarm at a time.
     pub(crate) fn set_alarm(&mut self, after: Duration) -> io::Result<()> {
         *self.alarm = Timespec::from(after);
         let entry = opcode::Timeout::new(&raw const *self.alarm).build();
-        // SAFETY: the entry points to the time, which does not move, lives as long as the ring, and changes only with
-        // the next alarm. The kernel reads it while it takes the submission (IORING_OP_TIMEOUT, io_uring/timeout.c).
+        // SAFETY: the entry points to the time, which is boxed, so it does not move, and lives as long as the ring. The
+        // kernel reads it only while it takes the submission (`IORING_OP_TIMEOUT`, io_uring/timeout.c).
         unsafe { self.push(&entry.user_data(Token::Alarm.to_bits())) }
     }
 
-    /// Makes room for `count` submissions in one go: a chain must not be cut.
+    /// Makes room for `count` submissions, because a chain must be submitted as a whole.
     fn reserve(&mut self, count: usize) -> io::Result<()> {
         let queue = self.uring()?.submission();
         let free = queue.capacity() - queue.len();
@@ -393,17 +392,20 @@ impl Ring {
         if has_room {
             Ok(())
         } else {
-            // A signal came first, or completions must be taken off the full queue first.
+            // A signal came, or the full completion queue must be drained first.
             Err(io::Error::from_raw_os_error(libc::EBUSY))
         }
     }
 
+    /// Queues a submission.
+    ///
     /// # Safety
     ///
-    /// The memory that the entry points to must stay until its last completion.
+    /// The memory that the entry points to stays valid until the kernel no longer uses it: for a receive, until its
+    /// last completion.
     unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         self.reserve(1)?;
-        // SAFETY: the caller vouches for the entry's memory.
+        // SAFETY: the caller guarantees that the entry's memory stays valid while the kernel uses it.
         unsafe { self.uring()?.submission().push(entry) }
             .map_err(|_| io::ErrorKind::ResourceBusy.into())
     }
@@ -412,8 +414,8 @@ impl Ring {
         forgive(self.uring()?.submitter().submit())
     }
 
-    /// Submits what is queued and runs the work that waits, without waiting for more. No system call when there is
-    /// neither; only a kernel that defers its work tells whether there is.
+    /// Submits what is queued and runs deferred task work, without waiting. Makes no system call if there is neither.
+    /// If task work is not deferred, it always makes one, because then the ring does not show whether there is work.
     pub(crate) fn poll(&mut self) -> io::Result<()> {
         let is_deferred = self.features.deferred;
         let queue = self.uring()?.submission();
@@ -422,11 +424,10 @@ impl Ring {
         if needed { self.submit() } else { Ok(()) }
     }
 
-    /// Submits what is queued and waits for a completion, `timeout` (None: for ever) or a signal. With `gather`, where
-    /// [`Features::min_wait`] is there, the first completion does not end the wait before that time.
+    /// Submits what is queued, and waits for `want` completions, `timeout` (`None`: no limit) or a signal. With
+    /// [`Features::min_wait`], after `gather` one completion is enough.
     ///
-    /// `want` bounds what one call may bring: up to 33 datagrams for each (io_uring/poll.c, APOLL_MULTI_POLLED
-    /// retries).
+    /// One call brings at most 33 datagrams per wanted completion (io_uring/poll.c, `APOLL_MULTI_POLLED` retries).
     pub(crate) fn wait(
         &mut self,
         want: usize,
@@ -438,8 +439,8 @@ impl Ring {
         }
         let gather_micros = u32::try_from(gather.as_micros()).unwrap_or(u32::MAX);
         let gathers = self.features.min_wait && gather_micros > 0;
-        // Without a time-out a gathering wait ends when its minimum has passed, also with nothing to show
-        // (Linux 6.12, io_uring/io_uring.c, io_cqring_min_timer_wakeup).
+        // Without a time-out a gathering wait ends after its minimum, even without a completion (Linux 6.12,
+        // io_uring/io_uring.c, `io_cqring_min_timer_wakeup`).
         let timeout = timeout
             .or(gathers.then_some(LONG))
             .map(|timeout| timeout.min(LONG));
@@ -463,8 +464,8 @@ impl Ring {
         self.submit()
     }
 
-    /// Whether completions wait in the kernel since the queue was full; [`poll`](Self::poll) fetches them.
-    pub(crate) fn has_overflown(&mut self) -> bool {
+    /// Whether completions wait in the kernel because the queue was full. [`poll`](Self::poll) moves them to the queue.
+    pub(crate) fn has_overflowed(&mut self) -> bool {
         self.uring()
             .is_ok_and(|uring| uring.submission().cq_overflow())
     }
@@ -474,7 +475,7 @@ impl Ring {
             .is_ok_and(|uring| !uring.completion().is_empty())
     }
 
-    /// Waits for a completion for up to `patience`, whatever signals come meanwhile.
+    /// Waits for a completion for up to `patience`. Signals do not end the wait.
     pub(crate) fn first_completion(&mut self, patience: Duration) -> io::Result<Completion> {
         let deadline = Instant::now() + patience;
         loop {
@@ -489,14 +490,14 @@ impl Ring {
         }
     }
 
-    /// Takes the oldest completion off the queue. The buffer that it names belongs to the caller until it is given
-    /// back.
+    /// Takes the oldest completion off the queue. Its datagram belongs to the caller until
+    /// [`give_back`](Self::give_back).
     pub(crate) fn next_completion(&mut self) -> Option<Completion> {
         loop {
             let entry = self.uring().ok()?.completion().next()?;
             let Some(token) = Token::from_bits(entry.user_data()) else {
                 debug_assert!(false, "no submission has the token {}", entry.user_data());
-                continue; // it is about nothing that this ring knows
+                continue; // this ring has submitted no such entry
             };
             let place = self.note_completed(token, entry.result(), entry.flags());
             return Some(Completion {
@@ -507,7 +508,7 @@ impl Ring {
         }
     }
 
-    /// Keeps account of what is in flight, and of who has the buffers.
+    /// Counts the receives in flight, and notes what the kernel wrote. Returns where the datagram is.
     fn note_completed(&mut self, token: Token, result: i32, flags: u32) -> Option<Place> {
         let Token::Receive {
             receiver,
@@ -523,14 +524,18 @@ impl Ring {
         let state = self
             .receiver_mut(receiver)
             .filter(|state| state.generation == generation);
-        debug_assert!(state.is_some(), "a receiver stays while its receives do");
-        // SAFETY: the number and the generation in the token say that it is a completion of this receiver.
-        // `next_completion` has just taken it off the queue, which is in the kernel's order, so it comes here once.
+        debug_assert!(
+            state.is_some(),
+            "a receiver stays while its receives are in flight"
+        );
+        // SAFETY: number and generation in the token identify this receiver, so the kernel completed its receive at
+        // `index`. `next_completion` takes each completion off the queue once, in the kernel's order, and calls this
+        // for each.
         unsafe { state?.complete(index, result, flags) }
     }
 
-    /// The datagram in a place that a completion named and that was not given back. `None` when the kernel wrote less
-    /// than what stands before a datagram.
+    /// The datagram at the place of a completion, if it was not given back. `None`: the kernel wrote fewer bytes than
+    /// it writes before each datagram.
     pub(crate) fn datagram(
         &self,
         receiver: u16,
@@ -540,22 +545,23 @@ impl Ring {
         self.receiver(receiver)?.datagram(place, result_bytes)
     }
 
-    /// Gives a datagram's buffer back to the kernel, which gets it at the next [`commit`](Self::commit). A slot waits
-    /// for the next chain.
+    /// Gives back a datagram. Its buffer is lent to the kernel again at the next [`commit`](Self::commit); a slot is
+    /// lent again with the next chain.
     pub(crate) fn give_back(&mut self, receiver: u16, buffer: u16) {
         if let Some(receiver) = self.receiver_mut(receiver) {
             receiver.give_back(buffer);
         }
     }
 
-    /// Hands the kernel the buffers that were given back.
+    /// Publishes the buffers that are lent again to the kernel.
     pub(crate) fn commit(&mut self, receiver: u16) {
         if let Some(receiver) = self.receiver_mut(receiver) {
             receiver.commit();
         }
     }
 
-    /// Frees a receiver's memory. False, and nothing is freed, while a receive is in flight.
+    /// Frees a receiver's memory. False, and the memory stays, if a receive is in flight or the kernel does not
+    /// unregister the buffers.
     pub(crate) fn remove(&mut self, receiver: u16) -> bool {
         let Some(state) = self.receiver(receiver) else {
             return true;
@@ -575,9 +581,9 @@ impl Ring {
         true
     }
 
-    /// Ends all receives and waits for their last completions; datagrams among them are nobody's any more.
+    /// Ends all receives and waits for their last completions. Datagrams that they bring are discarded.
     fn quiesce(&mut self) -> io::Result<()> {
-        const ROUNDS: usize = 2 * SUBMISSION_ENTRIES as usize; // a chain takes one a link
+        const ROUNDS: usize = 2 * SUBMISSION_ENTRIES as usize; // a chain needs one round for each of its receives
         for _ in 0..ROUNDS {
             for receiver in 0..u16::try_from(self.receivers.len()).unwrap_or(u16::MAX) {
                 self.cancel(receiver)?;
@@ -592,31 +598,31 @@ impl Ring {
     }
 }
 
-/// The template of a multishot RECVMSG: how much room each datagram's buffer has for name and control.
+/// The `struct msghdr` of a multishot RECVMSG: how much room each buffer has for name and control data.
 fn template_header() -> io::Result<Mapping> {
     let header = Mapping::new(size_of::<libc::msghdr>())?;
-    // SAFETY: msghdr is integers and pointers, for which all zeroes (null) is a value.
+    // SAFETY: msghdr consists of integers and pointers, for which all zeroes is a valid value.
     let mut template: libc::msghdr = unsafe { std::mem::zeroed() };
     template.msg_namelen = NAME_BYTES as _;
     template.msg_controllen = CONTROL_BYTES as _;
     let place = header.at(0, size_of::<libc::msghdr>());
-    // SAFETY: `at` has checked that the mapping has room for one msghdr; it is page-aligned, and nobody else knows it
-    // yet.
+    // SAFETY: `at` has checked that the mapping has room for a msghdr. The mapping is page-aligned and new, so nothing
+    // else accesses it.
     unsafe { place.cast::<libc::msghdr>().write(template) };
     Ok(header)
 }
 
-/// Whether the kernel does not know what it was asked for.
+/// Whether the kernel does not know the requested flag or shape.
 fn is_unknown(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
 }
 
-/// What ends a wait without being a failure of the ring.
+/// Turns the errors that only end a wait into success.
 fn forgive(result: io::Result<usize>) -> io::Result<()> {
     match result {
         Ok(_) => Ok(()),
         Err(error) => match error.raw_os_error() {
-            // A signal; the time-out; completions that must be taken off the full queue first.
+            // A signal; the time-out; a full completion queue, which must be drained first.
             Some(libc::EINTR | libc::ETIME | libc::EBUSY) => Ok(()),
             _ => Err(error),
         },
@@ -625,20 +631,20 @@ fn forgive(result: io::Result<usize>) -> io::Result<()> {
 
 impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the ring's descriptor stays open while self is borrowed.
+        // SAFETY: `uring` owns the descriptor, and only Drop closes it, so it stays open while self is borrowed.
         unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
     }
 }
 
-/// Cancels, reaps, closes the ring and frees the memory, in this order: a receive in flight may write into its buffer
-/// at any moment until its last completion, and closing the ring only begins to end it.
+/// Cancels the receives, waits for their last completions, closes the ring and frees the memory, in this order. A
+/// receive may write into its buffer until its last completion, and closing the ring does not wait for that.
 impl Drop for Ring {
     fn drop(&mut self) {
         if !self.home.is_here() {
             let fd = self.uring.as_raw_fd();
-            // SAFETY: the descriptor belongs to `uring`, which is not dropped in a fork, so it is closed once. To drop
-            // `uring` would unmap its queues, and whatever lies at their addresses here is another's. The receivers are
-            // copies, which no kernel writes into: receives in flight are the parent's and write into its memory.
+            // `uring` is not dropped here: that would unmap its queues, and other memory may be at their addresses in a
+            // fork. The memory of `receivers` may be freed, because receives in flight write into the parent's.
+            // SAFETY: the descriptor belongs to `uring`, which is never dropped in a fork, so it is closed once.
             drop(unsafe { OwnedFd::from_raw_fd(fd) });
             return;
         }
@@ -646,10 +652,10 @@ impl Drop for Ring {
             let _ = self.quiesce();
         }
         if self.in_flight_count > 0 {
-            // Rather leak than have the kernel write into freed memory.
+            // Leaks the memory, because the kernel may still write into it.
             std::mem::forget(std::mem::take(&mut self.receivers));
         }
-        // SAFETY: this is the only place where it is dropped, and nothing uses it afterwards.
+        // SAFETY: `uring` is dropped only here, and nothing uses it afterwards.
         unsafe { ManuallyDrop::drop(&mut self.uring) };
     }
 }

@@ -1,5 +1,5 @@
-//! Receive slots: one `struct msghdr` with its name, control and payload room for each datagram that may arrive.
-//! Used by single-shot receives of the ring and by recvmmsg(2).
+//! Receive slots: for each datagram a `struct msghdr` with room for name, control data and payload. Single receives of
+//! the ring use them, and recvmmsg(2).
 #![allow(unsafe_code)]
 // The C libraries differ in the integer types of these structs.
 #![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
@@ -12,21 +12,24 @@ use super::mapping::{Mapping, spread};
 use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 
 const HEADER_BYTES: usize = size_of::<libc::mmsghdr>();
-/// What follows the array of headers, for each slot: name, iovec, control; then, page-aligned, the payloads.
+// The layout: the headers of all slots; then for each slot name, iovec and control data; then, page-aligned, the
+// payloads.
 const NAME_OFFSET: usize = 0;
 const IOVEC_OFFSET: usize = NAME_BYTES.next_multiple_of(16);
 const CONTROL_OFFSET: usize = IOVEC_OFFSET + size_of::<libc::iovec>();
 const SIDE_BYTES: usize = CONTROL_OFFSET + CONTROL_BYTES;
 
-/// All memory of the slots is one mapping that is touched by pointers only while the kernel may write it.
+/// The slots of one socket, in one mapping. No reference to a slot exists while the kernel may write to it.
 ///
-/// A slot is ours until [`lend`](Self::lend), and again from the completion that names it.
+/// A slot is ours, which means that the kernel does not write to it, until [`lend`](Self::lend), and again after the
+/// completion of its receive.
 #[derive(Debug)]
 pub(crate) struct Slots {
     memory: Mapping,
     payload_bytes: usize,
+    /// For each slot, whether it is ours.
     ours: Vec<bool>,
-    /// Slots below this one have to be prepared before [`receive_many`](Self::receive_many) may fill them.
+    /// How many slots the last [`receive_many`](Self::receive_many) filled. They must be prepared before the next.
     used_count: usize,
 }
 
@@ -66,7 +69,7 @@ impl Slots {
         start + index * self.payload_bytes
     }
 
-    /// Points a slot's header to the room there is, once and for all.
+    /// Initialises a slot's header, with pointers to the slot's name, iovec and control data.
     fn point(&mut self, index: usize) {
         let side = self.side_offset(index);
         let name = self.memory.at(side + NAME_OFFSET, NAME_BYTES);
@@ -82,9 +85,10 @@ impl Slots {
             iov_base: payload.as_ptr().cast(),
             iov_len: self.payload_bytes,
         };
-        // SAFETY: the place is inside the mapping and aligned (its offset is a multiple of 8), and the slot is ours.
+        // SAFETY: `at` has checked that the iovec is inside the mapping. It is aligned (its offset is a multiple of 8),
+        // and the slot is ours.
         unsafe { iovec.write(filled) };
-        // SAFETY: mmsghdr is integers and pointers, for which all zeroes (null) is a value.
+        // SAFETY: mmsghdr consists of integers and pointers, for which all zeroes is a valid value.
         let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
         header.msg_hdr.msg_name = name.as_ptr().cast();
         header.msg_hdr.msg_namelen = NAME_BYTES as _;
@@ -92,20 +96,21 @@ impl Slots {
         header.msg_hdr.msg_iovlen = 1;
         header.msg_hdr.msg_control = control.as_ptr().cast();
         header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
-        // SAFETY: the place is inside the mapping and aligned (its offset is a multiple of the size), the slot is ours.
+        // SAFETY: `at` has checked that the header is inside the mapping. It is aligned (its offset is a multiple of
+        // its size), and the slot is ours.
         unsafe { self.header(index).write(header) };
     }
 
-    /// States again how much room there is, where the kernel wrote how much it used.
+    /// Sets the lengths of name and control data to their room again, because a receive overwrites them.
     fn prepare(&mut self, index: usize) {
-        // SAFETY: the slot is ours, so nobody else touches the header, which `point` has initialised: an mmsghdr inside
-        // the mapping and aligned. The reference ends with this function.
+        // SAFETY: `point` has initialised the header, which is an aligned mmsghdr inside the mapping. The slot is ours,
+        // and self is borrowed exclusively, so nothing else accesses the header while this reference lives.
         let header = unsafe { self.header(index).as_mut() };
         header.msg_hdr.msg_namelen = NAME_BYTES as _;
         header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
     }
 
-    /// Prepares a slot for the kernel and returns what a RECVMSG submission points to; None when it is lent already.
+    /// Prepares and lends a slot. Returns the header for a RECVMSG submission. `None`: the slot is lent already.
     #[cfg(feature = "io-uring")]
     pub(super) fn lend(&mut self, index: usize) -> Option<*mut libc::msghdr> {
         if self.ours.get(index) != Some(&true) {
@@ -116,11 +121,11 @@ impl Slots {
         Some(self.header(index).as_ptr().cast()) // msg_hdr is mmsghdr's first field
     }
 
-    /// Notes that this slot is ours again.
+    /// Notes that a slot is ours again.
     ///
     /// # Safety
     ///
-    /// The completion of this slot's receive has been taken off the queue, so the kernel no longer writes to the slot.
+    /// The receive into this slot has completed, so the kernel does not write to the slot any more.
     #[cfg(feature = "io-uring")]
     pub(super) unsafe fn take(&mut self, index: usize) {
         debug_assert_eq!(self.ours.get(index), Some(&false), "a slot completes once");
@@ -129,39 +134,40 @@ impl Slots {
         }
     }
 
-    /// The datagram in a slot that is ours, whose receive returned `real_bytes` under MSG_TRUNC.
+    /// The datagram in a slot whose receive returned `real_bytes` with `MSG_TRUNC`. `None`: the slot is not ours.
     pub(crate) fn datagram(&self, index: usize, real_bytes: usize) -> Option<(Received, &[u8])> {
         if self.ours.get(index) != Some(&true) {
             return None;
         }
-        // SAFETY: the slot is ours, so nobody writes the header, which `point` has initialised, while self is borrowed.
+        // SAFETY: `point` has initialised the header. The slot is ours, so nothing writes the header while self is
+        // borrowed.
         let header = unsafe { &self.header(index).as_ref().msg_hdr };
         let side = self.side_offset(index);
         let name_bytes = (header.msg_namelen as usize).min(NAME_BYTES);
-        // SAFETY: the slot is ours, so the kernel does not write it, and it stays so while self is borrowed: `lend` and
-        // `receive_many` need it exclusively.
+        // SAFETY: the slot is ours, so the kernel does not write to it. It stays ours while self is borrowed, because
+        // `lend` and `receive_many` need `&mut self`.
         let name = unsafe { self.memory.bytes(side + NAME_OFFSET, name_bytes) };
         let control_bytes = (header.msg_controllen as usize).min(CONTROL_BYTES);
-        // SAFETY: as above.
+        // SAFETY: the same holds for all bytes of the slot.
         let control = unsafe { self.memory.bytes(side + CONTROL_OFFSET, control_bytes) };
         let stored_bytes = real_bytes.min(self.payload_bytes);
-        // SAFETY: as above.
+        // SAFETY: the same holds for all bytes of the slot.
         let payload = unsafe { self.memory.bytes(self.payload_offset(index), stored_bytes) };
         Some((Received::new(real_bytes, name, control), payload))
     }
 
-    /// One recvmmsg(2) without waiting, into the slots from the first on. Returns how many were filled.
+    /// One recvmmsg(2), without waiting, into the first slots. Returns how many it filled.
     pub(crate) fn receive_many(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         if self.ours.contains(&false) {
-            return Err(io::ErrorKind::ResourceBusy.into()); // slots of a chain are not for recvmmsg
+            return Err(io::ErrorKind::ResourceBusy.into()); // a chain may still write to them
         }
         for index in 0..self.used_count {
             self.prepare(index);
         }
         self.used_count = 0;
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-        // SAFETY: all headers are ours and prepared, now or earlier and not used since: each points to room in the
-        // mapping of the size it states. The mapping outlives the call, the kernel writes nothing after it.
+        // SAFETY: all slots are ours. Each header is initialised and prepared, so it points to memory of the mapping
+        // and states its size. The mapping outlives the call, after which the kernel does not write.
         let filled = unsafe {
             libc::recvmmsg(
                 fd.as_raw_fd(),
@@ -176,12 +182,13 @@ impl Slots {
         Ok(filled)
     }
 
-    /// What the last [`receive_many`](Self::receive_many) returned for this slot: the datagram's full length.
+    /// The full length of the datagram that the last [`receive_many`](Self::receive_many) put into this slot.
     pub(crate) fn real_bytes(&self, index: usize) -> usize {
         if self.ours.get(index) != Some(&true) {
             return 0;
         }
-        // SAFETY: the slot is ours, so nobody writes the header, which `point` has initialised, while self is borrowed.
+        // SAFETY: `point` has initialised the header. The slot is ours, so nothing writes the header while self is
+        // borrowed.
         unsafe { self.header(index).as_ref() }.msg_len as usize
     }
 }

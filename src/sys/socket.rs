@@ -1,4 +1,4 @@
-//! Netlink sockets: the system calls of `netlink(7)`, with safe arguments.
+//! The system calls of netlink(7) sockets, as safe functions.
 #![allow(unsafe_code)]
 // The C libraries differ in the integer types of these structs.
 #![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
@@ -12,7 +12,7 @@ use super::options::require_plain;
 
 /// Room for an address, `struct sockaddr_nl`: family, padding, port ID, groups mask.
 pub(crate) const NAME_BYTES: usize = size_of::<libc::sockaddr_nl>();
-/// Room for the control messages that netlink sends: `NETLINK_PKTINFO` and `NETLINK_LISTEN_ALL_NSID`, 24 bytes each.
+/// Room for the control messages of netlink: `NETLINK_PKTINFO` and `NETLINK_LISTEN_ALL_NSID`, 24 bytes each.
 pub(crate) const CONTROL_BYTES: usize = 64;
 
 /// Index of the drop counter in what `SO_MEMINFO` answers (`SK_MEMINFO_DROPS`, include/uapi/linux/sock_diag.h).
@@ -37,13 +37,13 @@ fn socklen(length: usize) -> libc::socklen_t {
 }
 
 pub(crate) fn page_bytes() -> usize {
-    // SAFETY: sysconf takes any number and touches no memory of ours.
+    // SAFETY: sysconf(3) takes any number, and no pointer.
     let answer = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(answer).unwrap_or(4096)
 }
 
 pub(crate) fn open(protocol: i32) -> io::Result<OwnedFd> {
-    // SAFETY: socket(2) takes three numbers and touches no memory of ours.
+    // SAFETY: socket(2) takes three numbers and accesses no memory of this process.
     let fd = check(unsafe {
         libc::socket(
             libc::AF_NETLINK,
@@ -51,18 +51,18 @@ pub(crate) fn open(protocol: i32) -> io::Result<OwnedFd> {
             protocol,
         )
     })?;
-    // SAFETY: the kernel has just made `fd` for this call, so nobody else owns it.
+    // SAFETY: the kernel has just made `fd` for this call, so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 pub(crate) fn close(fd: OwnedFd) -> io::Result<()> {
-    // SAFETY: the descriptor was owned by `fd`, which has just given it up, so it is closed exactly once.
+    // SAFETY: `fd` owned the descriptor and has just given it up, so it is closed exactly once.
     check(unsafe { libc::close(fd.into_raw_fd()) })?;
     Ok(())
 }
 
 fn address(port_id: u32, groups_mask: u32) -> libc::sockaddr_nl {
-    // SAFETY: sockaddr_nl is four integers, for which all zeroes is a value.
+    // SAFETY: sockaddr_nl consists of integers, for which all zeroes is a valid value.
     let mut address: libc::sockaddr_nl = unsafe { mem::zeroed() };
     address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
     address.nl_pid = port_id;
@@ -83,22 +83,22 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, port_id: u32, groups_mask: u32) -> io::Re
     Ok(())
 }
 
-/// Connects a socket to the kernel, port ID 0: then no other socket can send it a datagram of its own (`ECONNREFUSED`;
-/// Linux v6.18, net/netlink/af_netlink.c, `netlink_getsockbyportid`). Groups are not affected.
+/// Connects a socket to the kernel (port ID 0). Then no other socket can send to its port ID (`ECONNREFUSED`; Linux
+/// v6.18, net/netlink/af_netlink.c, `netlink_getsockbyportid`). Multicasts are not affected.
 pub(crate) fn connect_to_kernel(fd: BorrowedFd<'_>) -> io::Result<()> {
     let address = address(0, 0);
     let name = ptr::from_ref(&address).cast();
-    // SAFETY: the pointer and the length describe `address`, which is alive through the call and only read.
+    // SAFETY: the pointer and the length describe `address`, which outlives the call; the kernel only reads it.
     check(unsafe { libc::connect(fd.as_raw_fd(), name, socklen(NAME_BYTES)) })?;
     Ok(())
 }
 
-/// The port ID and the mask of the first 32 groups.
+/// The port ID of a socket, and the mask of its first 32 groups.
 pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let mut address = address(0, 0);
     let mut length = socklen(NAME_BYTES);
-    // SAFETY: both pointers are to locals that outlive the call, and `length` is the room at `address`; any bytes that
-    // the kernel writes there are a valid sockaddr_nl, which is integers only.
+    // SAFETY: both pointers are to locals that outlive the call, and `length` is the size of `address`. Any bytes that
+    // the kernel writes there are a valid sockaddr_nl, because it consists of integers.
     check(unsafe {
         libc::getsockname(
             fd.as_raw_fd(),
@@ -109,8 +109,8 @@ pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     Ok((address.nl_pid, address.nl_groups))
 }
 
-/// Reads an option whose value is plain bytes; refuses all others. Returns its full length; `value` holds as much of it
-/// as there was room for.
+/// Reads an option whose value is plain bytes; any other is an error. Writes as much of it to `value` as fits, and
+/// returns the length that the kernel reports.
 pub(crate) fn option(
     fd: BorrowedFd<'_>,
     level: i32,
@@ -119,8 +119,8 @@ pub(crate) fn option(
 ) -> io::Result<usize> {
     require_plain(level, name)?;
     let mut length = socklen(value.len());
-    // SAFETY: the pointer and `length` describe `value`, borrowed for the call, and any bytes are valid in it. The
-    // kernel writes nowhere else, because it counts this option in bytes and follows no pointer in it
+    // SAFETY: the pointer and `length` describe `value`, which is borrowed for the call and may hold any bytes. The
+    // kernel writes to no other memory but `length`: it counts this option in bytes and follows no pointer in it
     // (`require_plain`).
     check(unsafe {
         libc::getsockopt(
@@ -134,7 +134,7 @@ pub(crate) fn option(
     Ok(length as usize)
 }
 
-/// Sets an option whose value is plain bytes; refuses all others.
+/// Sets an option whose value is plain bytes; any other is an error.
 pub(crate) fn set_option(
     fd: BorrowedFd<'_>,
     level: i32,
@@ -142,8 +142,8 @@ pub(crate) fn set_option(
     value: &[u8],
 ) -> io::Result<()> {
     require_plain(level, name)?;
-    // SAFETY: the pointer and the length describe `value`, borrowed for the call. The kernel reads nothing else and
-    // writes nothing, because this option has no pointer in it (`require_plain`).
+    // SAFETY: the pointer and the length describe `value`, which is borrowed for the call. The kernel reads no other
+    // memory and writes none, because this option has no pointer in it (`require_plain`).
     check(unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
@@ -156,14 +156,14 @@ pub(crate) fn set_option(
     Ok(())
 }
 
-/// The address family, `AF_*`. An error: the descriptor is not a socket.
+/// The address family of a socket (`AF_*`). An error if the descriptor is not a socket.
 pub(crate) fn family(fd: BorrowedFd<'_>) -> io::Result<i32> {
     let mut value = [0; 4];
     option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN, &mut value)?;
     Ok(i32::from_ne_bytes(value))
 }
 
-/// How many datagrams the kernel could not put into this socket's receive queue, modulo 2^32.
+/// How often the kernel could not put a datagram into this socket's receive queue, modulo 2^32.
 pub(crate) fn drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
     let mut value = [0; 4 * (MEMINFO_DROPS + 1)];
     option(fd, libc::SOL_SOCKET, SO_MEMINFO, &mut value)?;
@@ -172,7 +172,7 @@ pub(crate) fn drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
         .map_or(0, |drops| u32::from_ne_bytes(*drops)))
 }
 
-/// `SO_COOKIE` (include/uapi/asm-generic/socket.h): a number that no other socket has had since the system started.
+/// A number that no other socket has had since the system started: `SO_COOKIE` (include/uapi/asm-generic/socket.h).
 /// Available since Linux 4.6.
 pub(crate) fn cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
     const SO_COOKIE: libc::c_int = 57;
@@ -183,7 +183,7 @@ pub(crate) fn cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
 
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
     let mut value = libc::c_int::from(nonblocking);
-    // SAFETY: FIONBIO reads one int through the pointer, and `value` is one that outlives the call.
+    // SAFETY: FIONBIO reads one int through the pointer, and `value` is a local int that outlives the call.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut value) })?;
     Ok(())
 }
@@ -196,7 +196,8 @@ pub(crate) fn send_to(
 ) -> io::Result<usize> {
     let address = address(port_id, groups_mask);
     let name = ptr::from_ref(&address).cast();
-    // SAFETY: the pointers and lengths describe `bytes` and `address`, both alive through the call and only read.
+    // SAFETY: the pointers and lengths describe `bytes` and `address`, which outlive the call; the kernel only reads
+    // them.
     let sent = unsafe {
         libc::sendto(
             fd.as_raw_fd(),
@@ -210,10 +211,10 @@ pub(crate) fn send_to(
     check_size(sent)
 }
 
-/// What a receive told about a datagram besides its bytes.
+/// What a receive reports about a datagram besides its bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Received {
-    /// The datagram's full length, also when less was stored.
+    /// The datagram's full length, even if less was stored.
     pub real_bytes: usize,
     pub sender_port_id: u32,
     pub group: Option<u32>,
@@ -221,7 +222,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// From the name and control bytes that came with a datagram.
+    /// Reads the name and the control data of a datagram.
     pub(crate) fn new(real_bytes: usize, name: &[u8], control: &[u8]) -> Self {
         let (group, nsid) = read_control(control);
         Self {
@@ -233,15 +234,15 @@ impl Received {
     }
 }
 
-/// The port ID in the bytes of a `struct sockaddr_nl`; 0 when there are too few.
+/// The port ID in the bytes of a `struct sockaddr_nl`; 0 if there are too few bytes.
 fn read_port_id(name: &[u8]) -> u32 {
     name.get(4..)
         .and_then(|rest| rest.first_chunk())
         .map_or(0, |port_id| u32::from_ne_bytes(*port_id))
 }
 
-/// The multicast group and the nsid in the bytes of a control buffer: a sequence of `struct cmsghdr`
-/// (length as a word, level, type) and data, each aligned to a word (`CMSG_NXTHDR`, cmsg(3)).
+/// The multicast group and the nsid in control data, which is a sequence of `struct cmsghdr` (length as a word, level,
+/// type) with data, each aligned to a word (`CMSG_NXTHDR`, cmsg(3)).
 fn read_control(mut control: &[u8]) -> (Option<u32>, Option<i32>) {
     let (mut group, mut nsid) = (None, None);
     while let Some((length, level, kind, data)) = split_control_message(control) {
@@ -260,7 +261,7 @@ fn read_control(mut control: &[u8]) -> (Option<u32>, Option<i32>) {
     (group, nsid)
 }
 
-/// Length, level, type and data of the first control message.
+/// The length, level, type and data of the first control message.
 fn split_control_message(control: &[u8]) -> Option<(usize, i32, i32, &[u8])> {
     let length = usize::from_ne_bytes(*control.first_chunk()?);
     let (_, message) = control
@@ -276,15 +277,15 @@ fn split_control_message(control: &[u8]) -> Option<(usize, i32, i32, &[u8])> {
     ))
 }
 
-/// One receive into `buffer`. More is never stored than fits; `real_bytes` tells what there was.
+/// Receives one datagram into `buffer`. Stores as much as fits; `real_bytes` is the full length.
 pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> io::Result<Received> {
     let mut name = [0u8; NAME_BYTES];
-    let mut control = [0u64; CONTROL_BYTES / 8]; // words: the kernel writes structs with a length word first
+    let mut control = [0u64; CONTROL_BYTES / 8]; // words, for the alignment of struct cmsghdr
     let mut iovec = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
     };
-    // SAFETY: msghdr is integers and pointers, for which all zeroes (null) is a value.
+    // SAFETY: msghdr consists of integers and pointers, for which all zeroes is a valid value.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
     header.msg_name = name.as_mut_ptr().cast();
     header.msg_namelen = socklen(NAME_BYTES);
@@ -292,8 +293,8 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> io::
     header.msg_iovlen = 1;
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = CONTROL_BYTES as _;
-    // SAFETY: `header` points to `name`, `control` and `iovec`, and that to `buffer`, with the sizes they have. All
-    // are locals or borrowed for the call, and any bytes the kernel writes are valid in them.
+    // SAFETY: `header` points to `name`, `control` and `iovec`, and `iovec` to `buffer`, each with its size. They are
+    // locals or borrowed for the call, and may hold any bytes.
     let received =
         unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, flags | libc::MSG_TRUNC) };
     let real_bytes = check_size(received)?;
@@ -308,9 +309,11 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> io::
     Ok(Received::new(real_bytes, name, control))
 }
 
-/// Whether a receive would find something now, a datagram or an error.
+/// Whether a datagram is queued.
 ///
-/// An error is the socket's own, and it is reported this once.
+/// # Errors
+///
+/// An error of the socket, which the kernel reports only once.
 pub(crate) fn has_queued(fd: BorrowedFd<'_>) -> io::Result<bool> {
     match receive(fd, &mut [], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
         Ok(_) => Ok(true),
@@ -319,16 +322,17 @@ pub(crate) fn has_queued(fd: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
-/// How many datagrams one call of [`discard`] takes at most.
+/// The most datagrams that one call of [`discard`] takes.
 pub(crate) const DISCARD_BATCH: usize = 64;
 
-/// Takes up to [`DISCARD_BATCH`] datagrams off the queue without copying a byte of them, and counts them.
+/// Takes up to [`DISCARD_BATCH`] datagrams off the queue without copying them. Returns how many.
 pub(crate) fn discard(fd: BorrowedFd<'_>) -> io::Result<usize> {
-    // SAFETY: mmsghdr is integers and pointers, for which all zeroes (null) is a value: no name, no room, no control.
+    // SAFETY: mmsghdr consists of integers and pointers, for which all zeroes is a valid value.
     let mut headers: [libc::mmsghdr; DISCARD_BATCH] =
         unsafe { MaybeUninit::zeroed().assume_init() };
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-    // SAFETY: the pointer and the count describe `headers`, which have no buffers, so the kernel writes only them.
+    // SAFETY: the pointer and the count describe `headers`, a local that outlives the call. The headers point to no
+    // other memory, so the kernel writes only to them.
     let taken = unsafe {
         libc::recvmmsg(
             fd.as_raw_fd(),

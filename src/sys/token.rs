@@ -1,9 +1,9 @@
-//! What a completion is about: the codec of io_uring's `user_data`. Pure.
+//! Encodes in io_uring's `user_data` which submission a completion belongs to. Pure functions.
 
-/// Names the submission that a completion belongs to.
+/// The submission that a completion belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// A receive. `index` is its place in a chain, and 0 for a multishot receive.
+    /// A receive. `index` is its place in a chain; 0 for a multishot receive.
     Receive {
         receiver: u16,
         generation: u16,
@@ -41,7 +41,7 @@ impl Token {
             | u64::from(index)
     }
 
-    /// The token of these bits. `None` when [`to_bits`](Self::to_bits) returns them for no token.
+    /// The token for which [`to_bits`](Self::to_bits) returns these bits. `None`: there is none.
     pub(super) fn from_bits(bits: u64) -> Option<Self> {
         let [kind, _, r1, r0, g1, g0, i1, i0] = bits.to_be_bytes();
         let token = match kind {
