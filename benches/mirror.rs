@@ -236,7 +236,7 @@ impl Mirrored {
 fn refuse(index: usize, reply: Result<nlring::Message<'_>>) {
     if let Err(error) = reply {
         panic!(
-            "request {index}: {error}; for so many flows, net.netfilter.nf_conntrack_max of the initial namespace must be raised"
+            "request {index}: {error}; for this many flows, net.netfilter.nf_conntrack_max of the initial namespace must be raised"
         );
     }
 }

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_recorded_is_zero_everywhere() {
+    fn an_empty_histogram_is_zero_everywhere() {
         let recorder = Recorder::new();
         assert_eq!((recorder.count(), recorder.max_ns()), (0, 0));
         assert_eq!(recorder.percentile_ns(99.9), 0);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_is_counted_and_never_fatal() {
+    fn values_out_of_range_are_counted_and_never_fatal() {
         let mut recorder = Recorder::new();
         recorder.record_ns(0);
         recorder.record_ns(Recorder::MAX_NS);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn merged_is_as_if_recorded_by_one() {
+    fn merged_histograms_equal_one_that_recorded_everything() {
         let (mut both, mut even, mut odd) = (Recorder::new(), Recorder::new(), Recorder::new());
         for number in 0..10_000 {
             let one = if number % 2 == 0 { &mut even } else { &mut odd };

@@ -18,12 +18,12 @@ on_each_backend!(
     a_panic_at_each_event_is_survived,
     a_panic_leaks_no_buffer,
     a_panic_does_not_stall_the_next_turn,
-    a_panic_on_a_notice_and_on_a_loss,
+    a_panic_on_a_notice_or_a_loss_is_survived,
     a_break_at_each_event_loses_nothing,
     a_break_at_a_notice_goes_on_behind_it,
-    lists_not_handed_over_come_without_waiting,
-    a_list_is_of_one_socket,
-    the_time_of_the_drain_is_told,
+    undelivered_lists_come_without_waiting,
+    a_list_has_the_datagrams_of_one_socket,
+    the_callback_learns_the_time_of_the_drain,
 );
 
 /// Takes a turn whose callback may panic. Err is the panic's payload; the panic hook prints nothing.
@@ -174,7 +174,7 @@ fn a_panic_does_not_stall_the_next_turn(backend: Backend) {
     }
 }
 
-fn a_panic_on_a_notice_and_on_a_loss(backend: Backend) {
+fn a_panic_on_a_notice_or_a_loss_is_survived(backend: Backend) {
     own_namespace();
     let (mut running, id) = start(
         &Engine::builder().backend(backend),
@@ -286,7 +286,7 @@ fn a_break_at_a_notice_goes_on_behind_it(backend: Backend) {
 }
 
 /// Datagrams in hand are delivered by a turn that must not wait, and by one without a timeout.
-fn lists_not_handed_over_come_without_waiting(backend: Backend) {
+fn undelivered_lists_come_without_waiting(backend: Backend) {
     own_namespace();
     for timeout in [Some(Duration::ZERO), None] {
         let (mut running, id) = engine_with_listener(backend, 16 << 20);
@@ -329,7 +329,7 @@ fn turn_until_break(running: &mut Running, tally: &mut Tally, done: impl Fn(&Tal
     }
 }
 
-fn a_list_is_of_one_socket(backend: Backend) {
+fn a_list_has_the_datagrams_of_one_socket(backend: Backend) {
     own_namespace();
     let mut engine = Engine::builder().backend(backend).build().unwrap();
     let ids = [(); 3].map(|()| engine.add_with(listener(16 << 20), any_sender()).unwrap());
@@ -349,7 +349,7 @@ fn a_list_is_of_one_socket(backend: Backend) {
     }
 }
 
-fn the_time_of_the_drain_is_told(backend: Backend) {
+fn the_callback_learns_the_time_of_the_drain(backend: Backend) {
     own_namespace();
     let (mut running, _) = engine_with_listener(backend, 1 << 20);
     let before = std::time::SystemTime::now();

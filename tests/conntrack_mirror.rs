@@ -23,8 +23,8 @@ use nlring::{
 };
 
 on_each_backend!(
-    after_overruns_it_is_the_kernels_table,
-    a_table_that_was_there_comes_first,
+    after_overruns_the_mirror_equals_the_kernels_table,
+    flows_from_before_the_start_are_in_the_first_round,
     zones_keep_equal_tuples_apart,
 );
 
@@ -386,7 +386,7 @@ impl Maker {
 }
 
 /// Half a million flows begin, change and end. The receiver is too slow for them, and sometimes does nothing at all.
-fn after_overruns_it_is_the_kernels_table(backend: Backend) {
+fn after_overruns_the_mirror_equals_the_kernels_table(backend: Backend) {
     const FLOW_COUNT: u32 = 500_000;
     const STEP: u32 = 2000;
     const MOST_ALIVE: u32 = 60_000;
@@ -443,10 +443,13 @@ fn after_overruns_it_is_the_kernels_table(backend: Backend) {
     setup.assert_is_the_kernels();
 }
 
-fn a_table_that_was_there_comes_first(backend: Backend) {
+fn flows_from_before_the_start_are_in_the_first_round(backend: Backend) {
     own_namespace();
     if !set_events(true) {
-        return skip("a_table_that_was_there_comes_first", NO_EVENTS);
+        return skip(
+            "flows_from_before_the_start_are_in_the_first_round",
+            NO_EVENTS,
+        );
     }
     let mut maker = Maker::new();
     maker.make(0..5000);
@@ -530,8 +533,8 @@ fn zones_keep_equal_tuples_apart(backend: Backend) {
 }
 
 #[test]
-fn a_loss_of_a_large_table_is_mended_soon() {
-    run_or_skip("a_loss_of_a_large_table_is_mended_soon", || {
+fn a_large_table_is_repaired_soon_after_a_loss() {
+    run_or_skip("a_large_table_is_repaired_soon_after_a_loss", || {
         own_namespace();
         let mut setup = Setup::new(Backend::Auto, 64 << 10, MirrorOptions::new());
         setup.turn_until_quiet();

@@ -178,13 +178,13 @@ fn ends_that_come_again_after_a_dump_has_shown_them_are_not_reported() {
         this.ended_count() == FLOW_COUNT as usize
     });
     setup.pause = Duration::ZERO;
-    assert!(setup.failure_count > 0, "all events fitted");
+    assert!(setup.failure_count > 0, "no delivery failed");
     let made_up = setup
         .reported
         .values()
         .filter(|reported| reported.destroy.1 > 0);
     let made_up_count = made_up.count() as u64;
-    assert!(made_up_count > 0, "no dump was between");
+    assert!(made_up_count > 0, "no dump came before the events");
     setup.turn_until("the kernel has delivered all ends", |this| {
         this.mirror.repeated_count() >= made_up_count
     });

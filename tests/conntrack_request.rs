@@ -154,8 +154,8 @@ fn create_some_of_each(requests: &mut Requests) {
 }
 
 #[test]
-fn a_dump_brings_what_conntrack_lists() {
-    needs_conntrack!("a_dump_brings_what_conntrack_lists");
+fn a_dump_returns_the_flows_that_conntrack_lists() {
+    needs_conntrack!("a_dump_returns_the_flows_that_conntrack_lists");
     let mut requests = requests();
     create_some_of_each(&mut requests);
     // conntrack(8) lists one family at a time.
@@ -170,8 +170,8 @@ fn a_dump_brings_what_conntrack_lists() {
 }
 
 #[test]
-fn each_filter_brings_those_it_picks_and_no_other() {
-    needs_conntrack!("each_filter_brings_those_it_picks_and_no_other");
+fn each_filter_returns_exactly_what_it_selects() {
+    needs_conntrack!("each_filter_returns_exactly_what_it_selects");
     let mut requests = requests();
     create_some_of_each(&mut requests);
     let all = || DumpFilter::new();
@@ -194,7 +194,7 @@ fn each_filter_brings_those_it_picks_and_no_other() {
     ] {
         assert_eq!(dumped(&mut requests, &filter).len(), count, "{filter:?}");
     }
-    // conntrack(8) picks the same flows.
+    // conntrack(8) selects the same flows.
     for (filter, arguments) in [
         (all().family(Family::INET).zone(5), "-L -f ipv4 -w 5 -o id"),
         (
@@ -213,7 +213,7 @@ fn each_filter_brings_those_it_picks_and_no_other() {
 }
 
 #[test]
-fn the_kernel_itself_picks_by_zone_mark_and_status() {
+fn the_kernel_filters_by_zone_mark_and_status() {
     if kernel() < (6, 8) {
         return common::skip("the_kernel_itself_picks", "needs Linux 6.8");
     }
@@ -301,8 +301,8 @@ fn flows_are_looked_up_one_by_one_and_many_at_once() {
 }
 
 #[test]
-fn flows_are_added_as_they_were_asked_for() {
-    needs_conntrack!("flows_are_added_as_they_were_asked_for");
+fn an_added_flow_has_the_requested_values() {
+    needs_conntrack!("an_added_flow_has_the_requested_values");
     let mut requests = requests();
     let tcp = tuple("10.0.0.1", "10.0.0.2", TCP, ports(40_000, 443));
     let flow = NewFlow::new(tcp, 500)
@@ -331,8 +331,8 @@ fn flows_are_added_as_they_were_asked_for() {
 }
 
 #[test]
-fn conntrack_finds_and_removes_what_was_made_and_so_do_we() {
-    needs_conntrack!("conntrack_finds_and_removes_what_was_made_and_so_do_we");
+fn conntrack_and_this_library_find_and_remove_each_others_flows() {
+    needs_conntrack!("conntrack_and_this_library_find_and_remove_each_others_flows");
     let mut requests = requests();
     requests.add(&NewFlow::new(udp(1), 600)).expect("made");
     let of_one = "-p udp --orig-src 10.0.0.1 --orig-dst 10.0.0.2 --sport 1 --dport 53";
@@ -422,7 +422,7 @@ fn only_what_was_asked_for_changes_in_a_flow() {
 }
 
 #[test]
-fn a_flush_removes_what_its_filter_picks() {
+fn a_flush_removes_what_its_filter_selects() {
     let mut requests = requests();
     let assured = status::SEEN_REPLY | status::ASSURED;
     let mut left = |filter: DumpFilter| {
@@ -450,9 +450,9 @@ fn a_flush_removes_what_its_filter_picks() {
 }
 
 #[test]
-fn an_older_kernels_flush_removes_nothing_that_it_does_not_pick_by() {
+fn an_older_kernel_refuses_a_flush_by_zone_and_removes_nothing() {
     if kernel() >= (6, 8) {
-        return; // It filters by zone: see above.
+        return; // From 6.8 on the kernel filters by zone.
     }
     let mut requests = requests();
     create_some_of_each(&mut requests);
@@ -462,7 +462,7 @@ fn an_older_kernels_flush_removes_nothing_that_it_does_not_pick_by() {
 }
 
 #[test]
-fn translated_flows_are_made_with_the_reply_that_fits() {
+fn a_translated_flow_gets_the_matching_reply_tuple() {
     let mut requests = requests();
     let public: IpAddr = "192.0.2.1".parse().unwrap();
     let server: IpAddr = "10.0.0.9".parse().unwrap();
@@ -484,7 +484,7 @@ fn translated_flows_are_made_with_the_reply_that_fits() {
     let dst = requests.get(&key(udp(2)), |flow| flow.nat().and_then(|nat| nat.dst));
     let dst = dst.unwrap().flatten().expect("a translated destination");
     assert_eq!((dst.address, dst.port), (server, Some(53)));
-    // Visible in the reply tuple.
+    // The reply tuple shows the translation.
     let reply = tuple("10.0.0.2", "10.0.0.7", UDP, ports(53, 3));
     requests
         .add(&NewFlow::new(udp(3), 600).reply(reply))
@@ -494,7 +494,7 @@ fn translated_flows_are_made_with_the_reply_that_fits() {
 }
 
 #[test]
-fn labels_are_set_and_cleared_where_a_rule_uses_some() {
+fn labels_are_set_and_cleared_if_a_rule_uses_labels() {
     let mut requests = requests();
     let rules = "add table t; add chain t c { type filter hook input priority 0; }; \
                  add rule t c ct label set 1";
@@ -633,7 +633,7 @@ fn statistics_are_those_that_conntrack_prints() {
 }
 
 #[test]
-fn without_privileges_it_says_so() {
+fn without_privileges_a_request_is_denied() {
     let mut requests = requests();
     common::give_up_capability(common::CAP_NET_ADMIN);
     let denied = requests.dump(&DumpFilter::new(), |(), _| ()).unwrap_err();

@@ -14,7 +14,7 @@ use nlring::{
     StopHandle, Turn,
 };
 
-/// Set in a run of this program that belongs to one test, and may go to the background.
+/// Set in the process that runs one test, which may go to the background.
 const ALONE: &str = "NLRING_TEST_ALONE";
 /// `RTNLGRP_NOTIFY`, to which the kernel sends nothing.
 const SILENT_GROUP: u32 = 2;
@@ -37,10 +37,10 @@ fn run(name: &str, test: Test, backend: Backend) {
             .env(ALONE, alone)
             .output() // until the background process has closed its output too
             .expect("this program runs");
-        let said = String::from_utf8_lossy(&output.stdout);
+        let output_text = String::from_utf8_lossy(&output.stdout);
         assert!(
-            said.contains(DONE),
-            "{alone}: {:?}\n{said}\n{}",
+            output_text.contains(DONE),
+            "{alone}: {:?}\n{output_text}\n{}",
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );
@@ -69,12 +69,12 @@ macro_rules! on_each_backend {
 }
 
 on_each_backend!(
-    an_engine_built_before,
-    an_engine_started_before,
-    sockets_taken_over,
-    a_callback_that_forks,
-    an_ending_whose_callback_forks,
-    a_panic_of_a_callback_that_forked,
+    an_engine_built_before_a_fork_cannot_be_used_in_the_child,
+    an_engine_started_before_a_fork_cannot_be_used_in_the_child,
+    the_child_can_take_the_sockets_over,
+    a_callback_may_fork,
+    the_callback_of_an_ending_may_fork,
+    a_callback_may_panic_in_the_child,
 );
 
 /// Goes to the background, where a watchdog ends the process.
@@ -168,7 +168,7 @@ fn assert_works_here(backend: Backend, is_pollable: bool) {
     assert_eq!(running.discard().len(), 1);
 }
 
-fn an_engine_built_before(backend: Backend, is_pollable: bool) {
+fn an_engine_built_before_a_fork_cannot_be_used_in_the_child(backend: Backend, is_pollable: bool) {
     let [engine, mut other] = [(); 2].map(|()| build(backend, is_pollable));
     daemon();
     assert_names_the_fork(other.add(socket()).unwrap_err().error());
@@ -177,7 +177,10 @@ fn an_engine_built_before(backend: Backend, is_pollable: bool) {
     assert_works_here(backend, is_pollable);
 }
 
-fn an_engine_started_before(backend: Backend, is_pollable: bool) {
+fn an_engine_started_before_a_fork_cannot_be_used_in_the_child(
+    backend: Backend,
+    is_pollable: bool,
+) {
     let mut running = build(backend, is_pollable).start().expect("started");
     let id = running.add(socket()).expect("added");
     make_one_come(running.socket(id).expect("the socket"));
@@ -197,7 +200,7 @@ fn an_engine_started_before(backend: Backend, is_pollable: bool) {
     assert_works_here(backend, is_pollable);
 }
 
-fn sockets_taken_over(backend: Backend, is_pollable: bool) {
+fn the_child_can_take_the_sockets_over(backend: Backend, is_pollable: bool) {
     let [first, second] = [(); 2].map(|()| build(backend, is_pollable).start().expect("started"));
     daemon();
     let finished = first.finish(|_, _| ControlFlow::<()>::Continue(()));
@@ -209,7 +212,7 @@ fn sockets_taken_over(backend: Backend, is_pollable: bool) {
         assert_eq!(
             socket.groups().expect("its groups"),
             [SILENT_GROUP],
-            "still in them"
+            "the sockets are still in their groups"
         );
         make_one_come(&socket);
         let mut buffer = [0; 64];
@@ -218,7 +221,7 @@ fn sockets_taken_over(backend: Backend, is_pollable: bool) {
     }
 }
 
-fn a_callback_that_forks(backend: Backend, is_pollable: bool) {
+fn a_callback_may_fork(backend: Backend, is_pollable: bool) {
     let mut running = build(backend, is_pollable).start().expect("started");
     let id = running.add(socket()).expect("added");
     make_one_come(running.socket(id).expect("the socket"));
@@ -228,7 +231,11 @@ fn a_callback_that_forks(backend: Backend, is_pollable: bool) {
         };
         let before: Vec<u8> = list.datagrams()[0].bytes().to_vec();
         daemon();
-        assert_eq!(list.datagrams()[0].bytes(), before, "what it was handed");
+        assert_eq!(
+            list.datagrams()[0].bytes(),
+            before,
+            "the datagram is unchanged"
+        );
         assert_names_the_fork(control.add(socket()).unwrap_err().error());
         assert_names_the_fork(&control.remove(id).unwrap_err());
         assert_names_the_fork(&control.reclaim(id).unwrap_err());
@@ -239,7 +246,7 @@ fn a_callback_that_forks(backend: Backend, is_pollable: bool) {
     assert_touches_no_memory(move || drop(running));
 }
 
-fn an_ending_whose_callback_forks(backend: Backend, is_pollable: bool) {
+fn the_callback_of_an_ending_may_fork(backend: Backend, is_pollable: bool) {
     let mut running = build(backend, is_pollable).start().expect("started");
     let id = running.add(socket()).expect("added");
     make_one_come(running.socket(id).expect("the socket"));
@@ -256,7 +263,7 @@ fn an_ending_whose_callback_forks(backend: Backend, is_pollable: bool) {
     assert_eq!(finished.sockets.len(), 2);
 }
 
-fn a_panic_of_a_callback_that_forked(backend: Backend, is_pollable: bool) {
+fn a_callback_may_panic_in_the_child(backend: Backend, is_pollable: bool) {
     let mut running = build(backend, is_pollable).start().expect("started");
     let id = running.add(socket()).expect("added");
     make_one_come(running.socket(id).expect("the socket"));
@@ -265,7 +272,7 @@ fn a_panic_of_a_callback_that_forked(backend: Backend, is_pollable: bool) {
         let mut running = running; // dropped by the panic, in the child
         let _ = running.poll(Some(PATIENCE), |_, _| {
             daemon();
-            std::panic::resume_unwind(Box::new(())); // a panic without its noise
+            std::panic::resume_unwind(Box::new(())); // a panic that prints nothing
             #[allow(unreachable_code)]
             ControlFlow::<()>::Continue(())
         });

@@ -20,15 +20,15 @@ on_each_backend!(
     what_is_left_after_a_break_is_unread,
     a_callback_that_is_too_slow_leaves_the_rest_unread,
     discard_counts_what_is_queued,
-    discard_counts_what_is_in_hand,
+    discard_counts_what_was_received_but_not_delivered,
     a_stop_ends_a_long_wait,
     a_stop_from_the_callback_ends_the_run,
     a_stop_before_the_start_ends_the_run,
     nothing_is_received_after_a_stop_until_the_end,
     run_ends_soon_under_load,
     a_run_that_is_stopped_with_a_full_queue_counts_exactly,
-    the_groups_are_left,
-    a_run_that_was_broken_goes_on,
+    an_ending_leaves_the_groups,
+    a_run_continues_after_a_break,
 );
 
 fn finish_delivers_all_that_is_queued(backend: Backend) {
@@ -160,7 +160,7 @@ fn discard_counts_what_is_queued(backend: Backend) {
 }
 
 /// These datagrams were received, but not delivered.
-fn discard_counts_what_is_in_hand(backend: Backend) {
+fn discard_counts_what_was_received_but_not_delivered(backend: Backend) {
     own_namespace();
     let (mut running, _) = engine_with_listener(backend, 64 << 20);
     Source::new(64).send_many(1000, None);
@@ -347,7 +347,7 @@ fn a_run_that_is_stopped_with_a_full_queue_counts_exactly(backend: Backend) {
 
 type End = fn(nlring::Running) -> Vec<nlring::Reclaimed>;
 
-fn the_groups_are_left(backend: Backend) {
+fn an_ending_leaves_the_groups(backend: Backend) {
     own_namespace();
     let ends: [End; 3] = [
         |running| {
@@ -375,7 +375,7 @@ fn the_groups_are_left(backend: Backend) {
     }
 }
 
-fn a_run_that_was_broken_goes_on(backend: Backend) {
+fn a_run_continues_after_a_break(backend: Backend) {
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, 64 << 20);
     let sender = std::thread::spawn(|| Source::new(64).send_many(2000, Some(20_000)));

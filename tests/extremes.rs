@@ -69,7 +69,7 @@ fn receive(backend: Backend, completion_entries: u32, wait: Wait, options: AddOp
 }
 
 #[test]
-fn the_smallest_and_the_largest_buffers() {
+fn the_smallest_and_the_largest_buffers_work() {
     for backend in BACKENDS {
         for (buffer_count, buffer_bytes) in [
             (1, 1),
@@ -88,7 +88,7 @@ fn the_smallest_and_the_largest_buffers() {
 }
 
 #[test]
-fn the_smallest_and_the_largest_completion_queue() {
+fn the_smallest_and_the_largest_completion_queue_work() {
     for backend in BACKENDS {
         for completion_entries in [1, 2, u32::MAX] {
             let options = AddOptions::new().buffer_count(2);
@@ -98,7 +98,7 @@ fn the_smallest_and_the_largest_completion_queue() {
 }
 
 #[test]
-fn the_longest_times() {
+fn the_longest_times_do_not_overflow() {
     for backend in BACKENDS {
         let wait = Wait::Batch(Duration::MAX);
         receive(backend, 64, wait, AddOptions::new(), 5);
@@ -116,7 +116,7 @@ fn the_longest_times() {
 }
 
 #[test]
-fn the_largest_addresses() {
+fn the_largest_addresses_are_accepted() {
     let socket = Socket::open(Protocol::ROUTE).expect("a socket");
     socket.send_to(&[], u32::MAX, 0).unwrap_err();
     socket.bind(u32::MAX, 0).expect("a port ID as any other");

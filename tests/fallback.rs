@@ -86,21 +86,29 @@ fn run_denied(test: &str, calls: &[u32], errno: i32) {
 }
 
 #[test]
-fn all_of_io_uring_denied_with_eperm() {
+fn the_engine_works_if_io_uring_is_denied_with_eperm() {
     let calls = [IO_URING_SETUP, IO_URING_ENTER, IO_URING_REGISTER];
-    run_denied("in_a_process_where_it_is_denied", &calls, libc::EPERM);
-}
-
-#[test]
-fn all_of_io_uring_denied_with_enosys() {
-    let calls = [IO_URING_SETUP, IO_URING_ENTER, IO_URING_REGISTER];
-    run_denied("in_a_process_where_it_is_denied", &calls, libc::ENOSYS);
-}
-
-#[test]
-fn only_the_set_up_denied() {
     run_denied(
-        "in_a_process_where_it_is_denied",
+        "where_io_uring_is_denied_the_engine_uses_recvmmsg",
+        &calls,
+        libc::EPERM,
+    );
+}
+
+#[test]
+fn the_engine_works_if_io_uring_is_denied_with_enosys() {
+    let calls = [IO_URING_SETUP, IO_URING_ENTER, IO_URING_REGISTER];
+    run_denied(
+        "where_io_uring_is_denied_the_engine_uses_recvmmsg",
+        &calls,
+        libc::ENOSYS,
+    );
+}
+
+#[test]
+fn the_engine_works_if_only_the_set_up_is_denied() {
+    run_denied(
+        "where_io_uring_is_denied_the_engine_uses_recvmmsg",
         &[IO_URING_SETUP],
         libc::EPERM,
     );
@@ -108,17 +116,21 @@ fn only_the_set_up_denied() {
 
 /// The ring can be created but not used. A check of the version or a probe would find nothing wrong.
 #[test]
-fn only_entering_denied() {
+fn the_engine_works_if_only_entering_is_denied() {
     for errno in [libc::EPERM, libc::ENOSYS] {
-        run_denied("in_a_process_where_it_is_denied", &[IO_URING_ENTER], errno);
+        run_denied(
+            "where_io_uring_is_denied_the_engine_uses_recvmmsg",
+            &[IO_URING_ENTER],
+            errno,
+        );
     }
 }
 
 #[test]
-fn only_registering_denied() {
+fn the_engine_works_if_only_registering_is_denied() {
     for errno in [libc::EPERM, libc::ENOSYS] {
         run_denied(
-            "in_a_process_where_it_is_denied",
+            "where_io_uring_is_denied_the_engine_uses_recvmmsg",
             &[IO_URING_REGISTER],
             errno,
         );
@@ -141,9 +153,9 @@ fn receives(backend: Backend) -> String {
     running.backend_reason().to_owned()
 }
 
-/// The tests above run this one in a process of its own. By itself it does nothing.
+/// The tests above run this one in a process with the filter. Without the filter it does nothing.
 #[test]
-fn in_a_process_where_it_is_denied() {
+fn where_io_uring_is_denied_the_engine_uses_recvmmsg() {
     let Ok(errno) = std::env::var(VARIABLE) else {
         return;
     };
@@ -224,7 +236,7 @@ fn the_depth_of_a_chain_is_checked() {
     }
 }
 
-/// The engine takes a backend for unavailable at no size of the completion queue.
+/// No size of the completion queue makes the engine report a backend as unavailable.
 #[test]
 fn any_size_of_the_completion_queue_works() {
     own_namespace();

@@ -55,7 +55,7 @@ fn stays_as_it_was(f: impl FnOnce()) -> bool {
 }
 
 #[test]
-fn a_forgotten_engine_writes_into_nobodys_memory() {
+fn a_forgotten_engine_writes_into_no_other_memory() {
     for backend in BACKENDS {
         let thread = thread::spawn(move || {
             let (running, duplicate) = engine(backend);
@@ -72,7 +72,7 @@ fn a_forgotten_engine_writes_into_nobodys_memory() {
 }
 
 #[test]
-fn a_dropped_engine_writes_into_nobodys_memory() {
+fn a_dropped_engine_writes_into_no_other_memory() {
     for backend in BACKENDS {
         let (running, duplicate) = engine(backend);
         make_some_come(&duplicate, 5);

@@ -31,7 +31,7 @@ fn in_a_child(f: impl FnOnce()) {
     // SAFETY: the pointer is to a local that outlives the call.
     let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert_eq!(waited, child);
-    assert_eq!(status, 0, "how the child has ended");
+    assert_eq!(status, 0, "the status of the child");
 }
 
 /// Everything that a child can try with its parent's engine.
@@ -59,7 +59,7 @@ fn a_child_does_not_disturb_its_parents_engine(backend: Backend) {
         source.send_many(10, None); // queued while the child lives
         let mut slot = Some(running);
         in_a_child(|| try_everything(slot.take().expect("an engine"), id));
-        let mut running = slot.take().expect("an engine, still, in the parent");
+        let mut running = slot.take().expect("the parent's engine works");
         assert_eq!(running.socket(id).unwrap().groups().unwrap(), [1]);
         // These are enough to use each buffer again, which shows that the kernel and the parent still share the
         // buffer ring.

@@ -1,4 +1,4 @@
-//! Families of generic netlink, as the kernel knows them.
+//! Lookups and dumps of generic netlink families.
 
 use nlring::generic::{HEADER_BYTES, Requests};
 use nlring::{Content, ErrorKind, MessageBuilder, Protocol, RecvFlags, Socket};
@@ -17,7 +17,7 @@ fn the_family_of_all_families_is_found_with_its_group() {
 }
 
 #[test]
-fn a_name_that_no_family_has_is_not_found_and_the_next_request_works() {
+fn an_unknown_name_is_not_found_and_the_next_request_works() {
     let mut requests = Requests::open().unwrap();
     let too_long = "n".repeat(300);
     for name in ["none", "", "nlctrl\0", "sixteen-bytes-ab", &too_long] {
@@ -32,8 +32,8 @@ fn a_name_that_no_family_has_is_not_found_and_the_next_request_works() {
 }
 
 #[test]
-fn a_dump_has_each_family_as_a_lookup_has_it() {
-    const NAME: &str = "a_dump_has_each_family_as_a_lookup_has_it";
+fn a_dump_and_a_lookup_return_the_same_families() {
+    const NAME: &str = "a_dump_and_a_lookup_return_the_same_families";
     let mut requests = Requests::open().unwrap();
     let families = requests.dump().unwrap().items;
     assert!(families.iter().any(|family| family.name == "nlctrl"));
@@ -55,7 +55,7 @@ fn a_dump_has_each_family_as_a_lookup_has_it() {
 }
 
 #[test]
-fn a_request_to_a_family_goes_by_its_number() {
+fn a_request_addresses_a_family_by_its_number() {
     let mut requests = Requests::open().unwrap();
     let family = requests.get("nlctrl").unwrap();
     let mut replies = requests

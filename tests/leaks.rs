@@ -62,7 +62,7 @@ impl Held {
         }
     }
 
-    /// The other tests' threads may start meanwhile, with a stack each, and print.
+    /// Whether the process holds more. The threads of other tests may start meanwhile, each with a stack, and print.
     fn exceeds(&self, before: &Self) -> bool {
         self.descriptors > before.descriptors
             || self.rings > before.rings
@@ -124,7 +124,7 @@ fn an_engine_leaves_nothing_however_it_ends(backend: Backend) {
                 let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
                     let mut running = running; // dropped by the panic
                     let _ = running.poll(Some(Duration::from_secs(1)), |_, _| {
-                        std::panic::resume_unwind(Box::new(())); // a panic without its noise
+                        std::panic::resume_unwind(Box::new(())); // a panic that prints nothing
                         #[allow(unreachable_code)]
                         ControlFlow::<()>::Continue(())
                     });

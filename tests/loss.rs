@@ -9,12 +9,12 @@ use common::{
 use nlring::{AddOptions, Backend, Engine};
 
 on_each_backend!(
-    received_and_dropped_are_what_was_sent,
-    a_loss_is_the_loss_of_its_socket_alone,
-    a_loss_without_any_later_datagram_is_told,
-    losses_before_the_engine_and_between_two_are_told_once,
+    received_plus_dropped_is_what_was_sent,
+    a_loss_is_reported_for_its_own_socket_only,
+    a_loss_without_any_later_datagram_is_reported,
+    losses_before_the_engine_and_between_two_are_reported_once,
     a_sockets_own_counter_never_goes_back,
-    a_failed_delivery_that_the_sender_learns_of_is_no_loss,
+    a_failed_delivery_that_is_reported_to_the_sender_is_not_a_loss,
     one_buffer_loses_nothing,
     an_overrun_that_is_reported_as_an_error_is_a_loss_and_no_starvation,
     a_full_completion_queue_loses_nothing,
@@ -23,7 +23,7 @@ on_each_backend!(
 /// The smallest receive buffer that the kernel grants: room for a few datagrams.
 const TINY_BYTES: usize = 2048;
 
-fn received_and_dropped_are_what_was_sent(backend: Backend) {
+fn received_plus_dropped_is_what_was_sent(backend: Backend) {
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, TINY_BYTES);
     let mut source = Source::new(200);
@@ -72,7 +72,7 @@ fn received_and_dropped_are_what_was_sent(backend: Backend) {
     }
 }
 
-fn a_loss_is_the_loss_of_its_socket_alone(backend: Backend) {
+fn a_loss_is_reported_for_its_own_socket_only(backend: Backend) {
     own_namespace();
     let mut engine = Engine::builder().backend(backend).build().unwrap();
     let roomy = engine.add_with(listener(16 << 20), any_sender()).unwrap();
@@ -90,8 +90,8 @@ fn a_loss_is_the_loss_of_its_socket_alone(backend: Backend) {
     assert_eq!(tally.lost_count(), of(tiny).dropped);
 }
 
-/// The first turn delivers all datagrams that came. It must also report those that were lost behind them.
-fn a_loss_without_any_later_datagram_is_told(backend: Backend) {
+/// The first turn delivers all datagrams that came. It must also report those that were lost after them.
+fn a_loss_without_any_later_datagram_is_reported(backend: Backend) {
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, TINY_BYTES);
     Source::new(64).send_many(500, None);
@@ -103,7 +103,7 @@ fn a_loss_without_any_later_datagram_is_told(backend: Backend) {
 }
 
 /// A socket also drops datagrams while no engine has it. The next engine that receives from it reports them.
-fn losses_before_the_engine_and_between_two_are_told_once(backend: Backend) {
+fn losses_before_the_engine_and_between_two_are_reported_once(backend: Backend) {
     own_namespace();
     let mut socket = listener(TINY_BYTES);
     let mut source = Source::new(64);
@@ -141,7 +141,7 @@ fn losses_before_the_engine_and_between_two_are_told_once(backend: Backend) {
     assert_eq!(received + dropped, u64::from(source.sent_count));
     assert_eq!(
         reported, dropped,
-        "the last engine has read the counter last"
+        "the last engine was the last to read the counter"
     );
 }
 
@@ -166,8 +166,8 @@ fn a_sockets_own_counter_never_goes_back(backend: Backend) {
     assert_eq!(u64::from(ended.socket.drops().unwrap()), dropped);
 }
 
-/// The kernel may try again, so this is a notice of its own.
-fn a_failed_delivery_that_the_sender_learns_of_is_no_loss(backend: Backend) {
+/// The kernel may send the event again, so the engine reports a delay and not a loss.
+fn a_failed_delivery_that_is_reported_to_the_sender_is_not_a_loss(backend: Backend) {
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, TINY_BYTES);
     running
@@ -214,7 +214,10 @@ fn one_buffer_loses_nothing(backend: Backend) {
         assert!(statistics.starved > 0);
         assert!(!tally.starved.is_empty());
     } else {
-        assert_eq!(statistics.starved, 0, "its receives bring their buffers");
+        assert_eq!(
+            statistics.starved, 0,
+            "each receive has a buffer of its own"
+        );
     }
 }
 
@@ -236,7 +239,7 @@ fn an_overrun_that_is_reported_as_an_error_is_a_loss_and_no_starvation(backend: 
         assert!(after.dropped > before.dropped, "round {round}: {after:?}");
         assert!(
             after.received > before.received,
-            "round {round}: it goes on, {after:?}"
+            "round {round}: delivery goes on, {after:?}"
         );
         turn_until_idle(&mut running, &mut tally); // empty, so no longer congested
     }

@@ -9,13 +9,13 @@ use common::{own_namespace, request, set_loopback, start};
 use nlring::{AddOptions, Backend, Engine, ErrorKind, Event, Protocol, Socket, route};
 
 on_each_backend!(
-    the_namespace_and_group_of_each_datagram_are_told,
-    others_are_not_heard_unless_asked_for
+    the_namespace_and_group_of_each_datagram_are_reported,
+    datagrams_of_other_namespaces_arrive_only_if_asked_for
 );
 
 const NSID: i32 = 42;
 
-/// Another namespace, which this one knows as [`NSID`].
+/// A thread in another namespace, which has the id [`NSID`] here.
 struct Peer {
     orders: mpsc::Sender<bool>,
     done: mpsc::Receiver<()>,
@@ -24,16 +24,16 @@ struct Peer {
 impl Peer {
     fn new() -> Self {
         let (orders, received_orders) = mpsc::channel();
-        let (tell_done, done) = mpsc::channel();
-        let (tell_file, file) = mpsc::channel();
+        let (done_sender, done) = mpsc::channel();
+        let (file_sender, file) = mpsc::channel();
         std::thread::spawn(move || {
             own_namespace();
             let namespace = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
-            tell_file.send(namespace).unwrap();
+            file_sender.send(namespace).unwrap();
             let socket = Socket::builder(Protocol::ROUTE).open().unwrap();
             for up in received_orders {
                 set_loopback(&socket, up);
-                tell_done.send(()).unwrap();
+                done_sender.send(()).unwrap();
             }
         });
         let namespace = file.recv().unwrap();
@@ -81,7 +81,7 @@ fn datagrams(
 
 const NEW_LINK: u16 = 16;
 
-fn the_namespace_and_group_of_each_datagram_are_told(backend: Backend) {
+fn the_namespace_and_group_of_each_datagram_are_reported(backend: Backend) {
     own_namespace();
     let own = Socket::builder(Protocol::ROUTE).open().unwrap();
     let peer = Peer::new();
@@ -103,7 +103,7 @@ fn the_namespace_and_group_of_each_datagram_are_told(backend: Backend) {
     }
 }
 
-fn others_are_not_heard_unless_asked_for(backend: Backend) {
+fn datagrams_of_other_namespaces_arrive_only_if_asked_for(backend: Backend) {
     own_namespace();
     let own = Socket::builder(Protocol::ROUTE).open().unwrap();
     let peer = Peer::new();

@@ -21,7 +21,7 @@ const LENT_BYTES: usize = 64;
 const ALL_BYTES: usize = 9 * LENT_BYTES;
 
 #[test]
-fn no_option_is_written_behind_its_slice() {
+fn the_kernel_writes_no_option_beyond_its_slice() {
     own_namespace();
     let socket = listener(1 << 20);
     attach_filter(&socket, &[ACCEPT; 64]);
@@ -56,7 +56,7 @@ fn no_option_is_written_behind_its_slice() {
 }
 
 #[test]
-fn an_option_that_is_not_plain_bytes_is_refused_and_the_error_names_the_way() {
+fn an_option_that_is_not_plain_bytes_is_refused_and_the_error_names_the_alternative() {
     own_namespace();
     let socket = Socket::open(Protocol::ROUTE).unwrap();
     let texts = [
@@ -81,7 +81,7 @@ fn an_option_that_is_not_plain_bytes_is_refused_and_the_error_names_the_way() {
 }
 
 #[test]
-fn no_flag_of_a_receive_is_written_behind_its_buffer() {
+fn no_flag_of_a_receive_makes_the_kernel_write_beyond_the_buffer() {
     own_namespace();
     let socket = listener(1 << 20);
     let mut source = Source::new(100);

@@ -9,20 +9,20 @@ use common::{PATIENCE, Source, any_sender, listener, own_namespace};
 use nlring::{Backend, Engine, Event, Notice, Turn};
 
 on_each_backend!(
-    in_order_at_1_000_per_second,
-    in_order_at_50_000_per_second,
-    in_order_at_full_speed,
+    messages_arrive_in_order_at_1_000_per_second,
+    messages_arrive_in_order_at_50_000_per_second,
+    messages_arrive_in_order_at_full_speed,
 );
 
-fn in_order_at_1_000_per_second(backend: Backend) {
+fn messages_arrive_in_order_at_1_000_per_second(backend: Backend) {
     receive_in_order(backend, 6_000, Some(1_000));
 }
 
-fn in_order_at_50_000_per_second(backend: Backend) {
+fn messages_arrive_in_order_at_50_000_per_second(backend: Backend) {
     receive_in_order(backend, 150_000, Some(50_000));
 }
 
-fn in_order_at_full_speed(backend: Backend) {
+fn messages_arrive_in_order_at_full_speed(backend: Backend) {
     receive_in_order(backend, 1_000_000, None);
 }
 
@@ -52,7 +52,7 @@ fn receive_in_order(backend: Backend, count: u32, per_second: Option<u32>) {
         });
         match turn.unwrap() {
             Turn::Delivered => last_at = Instant::now(),
-            // A waa wait may end early to read the drop counters, if the sender gets no core.
+            // A wait may end early, to read the drop counters, if the sender gets no core.
             turn => assert!(last_at.elapsed() < PATIENCE, "{turn:?} at {next}"),
         }
         if next % 64 == 0 {

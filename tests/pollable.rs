@@ -15,11 +15,11 @@ use nlring::{Backend, Engine, Event, Notice, Running, SocketId, Turn};
 use nlring_testing::ThreadId;
 
 on_each_backend!(
-    there_is_none_unless_asked_for,
-    readable_for_a_datagram_and_not_after_it,
-    readable_while_something_is_undelivered,
-    readable_after_a_panic_while_something_is_undelivered,
-    readable_for_a_stop,
+    an_engine_has_no_descriptor_unless_asked_for,
+    a_datagram_makes_it_readable_until_it_is_received,
+    it_stays_readable_while_something_is_undelivered,
+    after_a_panic_it_stays_readable_while_something_is_undelivered,
+    a_stop_makes_it_readable,
     no_wake_up_is_lost,
     no_wake_up_is_lost_with_few_buffers,
     a_socket_added_with_a_queue_wakes,
@@ -118,11 +118,11 @@ fn assert_becomes_quiet(running: &mut Running, epoll: &Epoll) {
         let _ = turn(running, &mut tally);
         assert!(tally.messages.is_empty(), "{tally:?}");
         spurious += 1;
-        assert!(spurious < 10, "readable for ever");
+        assert!(spurious < 10, "it stays readable");
     }
 }
 
-fn there_is_none_unless_asked_for(backend: Backend) {
+fn an_engine_has_no_descriptor_unless_asked_for(backend: Backend) {
     own_namespace();
     let (running, _) = start(
         &Engine::builder().backend(backend),
@@ -133,7 +133,7 @@ fn there_is_none_unless_asked_for(backend: Backend) {
     assert!(pollable(backend).0.pollable_fd().is_some());
 }
 
-fn readable_for_a_datagram_and_not_after_it(backend: Backend) {
+fn a_datagram_makes_it_readable_until_it_is_received(backend: Backend) {
     own_namespace();
     let (mut running, id) = pollable(backend);
     let epoll = Epoll::of_engine(&running);
@@ -151,7 +151,7 @@ fn readable_for_a_datagram_and_not_after_it(backend: Backend) {
     assert_all_in_order(&tally.sequences(id), source.sent_count);
 }
 
-fn readable_while_something_is_undelivered(backend: Backend) {
+fn it_stays_readable_while_something_is_undelivered(backend: Backend) {
     own_namespace();
     let (mut running, id) = pollable(backend);
     let epoll = Epoll::of_engine(&running);
@@ -169,7 +169,7 @@ fn readable_while_something_is_undelivered(backend: Backend) {
     assert_becomes_quiet(&mut running, &epoll);
 }
 
-fn readable_after_a_panic_while_something_is_undelivered(backend: Backend) {
+fn after_a_panic_it_stays_readable_while_something_is_undelivered(backend: Backend) {
     own_namespace();
     let (mut running, id) = pollable(backend);
     let epoll = Epoll::of_engine(&running);
@@ -180,7 +180,7 @@ fn readable_after_a_panic_while_something_is_undelivered(backend: Backend) {
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             running.poll(Some(Duration::ZERO), |event, _| {
                 tally.note(event);
-                std::panic::resume_unwind(Box::new(())); // a panic without its noise
+                std::panic::resume_unwind(Box::new(())); // a panic that prints nothing
                 #[allow(unreachable_code)]
                 ControlFlow::<()>::Continue(())
             })
@@ -190,7 +190,7 @@ fn readable_after_a_panic_while_something_is_undelivered(backend: Backend) {
     assert_becomes_quiet(&mut running, &epoll);
 }
 
-fn readable_for_a_stop(backend: Backend) {
+fn a_stop_makes_it_readable(backend: Backend) {
     own_namespace();
     let (mut running, _) = pollable(backend);
     let epoll = Epoll::of_engine(&running);

@@ -270,12 +270,12 @@ fn a_reply_that_does_not_come_is_a_timeout_and_the_next_request_works() {
     assert_eq!(
         again.unwrap_err().raw_os_error(),
         Some(libc::EEXIST),
-        "the first was carried out all the same"
+        "the kernel carried out the first request"
     );
 }
 
 #[test]
-fn replies_that_others_forge_do_not_arrive() {
+fn forged_replies_do_not_arrive() {
     let mut requester = requester();
     requester
         .ask(RTM_NEWROUTE, flags::CREATE, route_to_ten)
@@ -413,16 +413,16 @@ fn a_change_interrupts_a_dump_that_is_read_slowly() {
     assert!(!replies.is_interrupted());
     change_addresses(&mut other);
     let mut count = 1;
-    let mut message_count_until_told = None;
+    let mut message_count_until_interrupted = None;
     while replies.next_message().unwrap().is_some() {
         count += 1;
         if replies.is_interrupted() {
-            message_count_until_told.get_or_insert(count);
+            message_count_until_interrupted.get_or_insert(count);
         }
     }
     assert!(replies.is_interrupted());
-    assert_eq!(count, 2501, "the data is handed over all the same");
-    assert!(message_count_until_told.unwrap() < 2501);
+    assert_eq!(count, 2501, "the dump delivers all its data");
+    assert!(message_count_until_interrupted.unwrap() < 2501);
 }
 
 #[test]
@@ -439,7 +439,7 @@ fn an_interrupted_dump_is_begun_again() {
     });
     assert_eq!((dump.is_interrupted, dump.attempts), (false, 2));
     let mut items = dump.items;
-    assert_eq!(items.len(), 2501, "those of the last attempt alone");
+    assert_eq!(items.len(), 2501, "only the items of the last attempt");
     items.sort();
     items.dedup();
     assert_eq!(items.len(), 2501);

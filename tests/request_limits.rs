@@ -106,9 +106,9 @@ fn dump_hops(requests: &mut Requests, family: Family) -> nlring::Result<Vec<usiz
 }
 
 #[test]
-fn the_first_dump_of_a_socket_has_a_large_entry_too() {
+fn the_first_dump_of_a_socket_includes_a_large_entry() {
     let Some(device) = device() else {
-        return skip("the_first_dump_of_a_socket_has_a_large_entry_too", "no ip");
+        return skip("the_first_dump_of_a_socket_includes_a_large_entry", "no ip");
     };
     for family in [Family::INET, Family::INET6] {
         change_route(RTM_NEWROUTE, family, device, MANY_HOPS);
@@ -138,9 +138,8 @@ fn the_first_dump_of_a_socket_has_a_large_entry_too() {
 }
 
 #[test]
-fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_later() {
-    const NAME: &str =
-        "an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_later";
+fn an_entry_larger_than_the_kernels_buffer_ends_the_dump_but_no_later_request() {
+    const NAME: &str = "an_entry_larger_than_the_kernels_buffer_ends_the_dump_but_no_later_request";
     let Some(device) = device() else {
         return skip(NAME, "no ip");
     };
@@ -148,7 +147,7 @@ fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_lat
     change_route(RTM_NEWROUTE, Family::INET, device, MANY_HOPS);
     change_route(RTM_NEWROUTE, Family::INET6, device, TOO_MANY_HOPS);
     if !common::reports_large_routes() {
-        return skip(NAME, "the kernel leaves it out without an error");
+        return skip(NAME, "the kernel omits the route without an error");
     }
     let mut requests = Requests::open().unwrap();
     let buffer = requests.requester().socket().set_recv_buffer_bytes(1 << 20);
@@ -169,7 +168,7 @@ fn an_entry_larger_than_the_kernels_buffer_ends_a_dump_and_not_what_is_asked_lat
     let many = [usize::from(MANY_HOPS)];
     let hops = dump_hops(&mut requests, Family::INET).expect("a dump");
     assert_eq!(hops, many);
-    // So does a dump that is abandoned before it meets the entry.
+    // A dump that is abandoned before it meets the entry works too.
     let requester = requests.requester();
     let left = requester.send(RTM_GETROUTE, flags::DUMP, |request| request.bytes(&[0; 12]));
     assert!(left.unwrap().next_message().unwrap().is_some());
@@ -218,10 +217,10 @@ fn strangers_can_neither_fail_nor_prolong_a_request() {
     assert_eq!(
         refused.raw_os_error(),
         Some(libc::ECONNREFUSED),
-        "to the socket itself"
+        "the kernel refuses datagrams to the socket itself"
     );
 
-    // A group lets their datagrams through, if the socket joins it.
+    // If the socket joins a group, the strangers' datagrams reach it.
     requester.socket().add_membership(1u32).unwrap();
     let _ = requester.socket().set_recv_buffer_bytes(4 << 20).unwrap();
     let mut large = vec![0; 40 << 10];
@@ -244,7 +243,7 @@ fn strangers_can_neither_fail_nor_prolong_a_request() {
         let error = ask_for_no_link(&mut requester).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         let was_over = is_over.swap(true, Ordering::Relaxed);
-        assert!(!was_over, "while they go on");
+        assert!(!was_over, "the answer comes while the strangers send");
     });
 }
 

@@ -22,11 +22,11 @@ use nlring::{
 on_each_backend!(
     a_device_that_goes_down_shows_at_the_end_if_dumps_are_never_due,
     a_round_that_fails_is_tried_again_after_the_interval_of_its_reason,
-    it_goes_on_following_beside_a_route_that_cannot_be_dumped,
-    it_is_what_ip_lists_after_several_have_changed_multipath_routes_at_once,
+    the_mirror_follows_events_although_one_route_cannot_be_dumped,
+    the_mirror_equals_ips_list_after_concurrent_changes_of_multipath_routes,
     a_device_that_goes_down_shows_within_a_second,
-    it_is_what_ip_lists_after_every_kind_of_change,
-    it_is_what_ip_lists_after_a_flood_that_was_mostly_lost,
+    the_mirror_equals_ips_list_after_every_kind_of_change,
+    the_mirror_equals_ips_list_after_a_flood_that_was_mostly_lost,
 );
 
 /// After a change that no event reports, a dump is due within this time.
@@ -206,7 +206,7 @@ fn follow(routes: &mut BTreeMap<String, String>, route: &Route<'_>) -> bool {
         }
         EventKind::Delete => {
             let before = routes.remove(&identity(route, &line));
-            assert!(before.is_some(), "it was not there: {line}");
+            assert!(before.is_some(), "an unknown route was deleted: {line}");
             true
         }
     }
@@ -549,10 +549,13 @@ const CHANGES: &[(By, &str)] = &[
     (By::Dump, "link del v0"),
 ];
 
-fn it_is_what_ip_lists_after_every_kind_of_change(backend: Backend) {
+fn the_mirror_equals_ips_list_after_every_kind_of_change(backend: Backend) {
     own_namespace();
     if !make_devices() {
-        return skip("it_is_what_ip_lists_after_every_kind_of_change", "no ip");
+        return skip(
+            "the_mirror_equals_ips_list_after_every_kind_of_change",
+            "no ip",
+        );
     }
     let options = MirrorOptions::new().change_interval(Duration::from_millis(100));
     let mut follower = Follower::new(backend, 4 << 20, options);
@@ -700,11 +703,11 @@ fn a_round_that_fails_is_tried_again_after_the_interval_of_its_reason(backend: B
     follower.await_ip("the end");
 }
 
-fn it_is_what_ip_lists_after_several_have_changed_multipath_routes_at_once(backend: Backend) {
+fn the_mirror_equals_ips_list_after_concurrent_changes_of_multipath_routes(backend: Backend) {
     own_namespace();
     if !make_devices() {
         return skip(
-            "it_is_what_ip_lists_after_several_have_changed_multipath_routes_at_once",
+            "the_mirror_equals_ips_list_after_concurrent_changes_of_multipath_routes",
             "no ip",
         );
     }
@@ -726,11 +729,11 @@ fn it_is_what_ip_lists_after_several_have_changed_multipath_routes_at_once(backe
     }
 }
 
-fn it_goes_on_following_beside_a_route_that_cannot_be_dumped(backend: Backend) {
+fn the_mirror_follows_events_although_one_route_cannot_be_dumped(backend: Backend) {
     own_namespace();
     if !make_devices() {
         return skip(
-            "it_goes_on_following_beside_a_route_that_cannot_be_dumped",
+            "the_mirror_follows_events_although_one_route_cannot_be_dumped",
             "no ip",
         );
     }
@@ -739,8 +742,8 @@ fn it_goes_on_following_beside_a_route_that_cannot_be_dumped(backend: Backend) {
     add_route_with_hops(index_of("v0"), 1200);
     if !common::reports_large_routes() {
         return skip(
-            "it_goes_on_following_beside_a_route_that_cannot_be_dumped",
-            "the kernel leaves it out without an error",
+            "the_mirror_follows_events_although_one_route_cannot_be_dumped",
+            "the kernel omits the route without an error",
         );
     }
     ip("link set v1 mtu 1400"); // asks for a dump
@@ -762,7 +765,7 @@ fn it_goes_on_following_beside_a_route_that_cannot_be_dumped(backend: Backend) {
     while !is_there(&follower) && start.elapsed() < PATIENCE {
         follower.receive(Duration::from_millis(20));
     }
-    assert!(is_there(&follower), "a route that was added since");
+    assert!(is_there(&follower), "a route that was added later");
     let ended = follower.mirror.finish(|_| ()).unwrap_err();
     assert_eq!(ended.kind(), ErrorKind::EntryTooLarge, "{ended}");
     ip("-6 route del fd20:1::/64");
@@ -838,11 +841,11 @@ const ROUTE_COUNT: u32 = 100_000;
 /// One route of this many stays.
 const STAYS: u32 = 50;
 
-fn it_is_what_ip_lists_after_a_flood_that_was_mostly_lost(backend: Backend) {
+fn the_mirror_equals_ips_list_after_a_flood_that_was_mostly_lost(backend: Backend) {
     own_namespace();
     if !make_devices() {
         return skip(
-            "it_is_what_ip_lists_after_a_flood_that_was_mostly_lost",
+            "the_mirror_equals_ips_list_after_a_flood_that_was_mostly_lost",
             "no ip",
         );
     }

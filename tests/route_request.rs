@@ -223,8 +223,8 @@ fn add_some_of_each(requests: &mut Requests) {
 }
 
 #[test]
-fn a_dump_brings_what_ip_lists() {
-    let Some(mut requests) = requests("a_dump_brings_what_ip_lists") else {
+fn a_dump_returns_the_routes_that_ip_lists() {
+    let Some(mut requests) = requests("a_dump_returns_the_routes_that_ip_lists") else {
         return;
     };
     add_some_of_each(&mut requests);
@@ -258,7 +258,7 @@ fn a_dump_brings_what_ip_lists() {
 }
 
 #[test]
-fn each_filter_brings_those_it_picks_and_no_other() {
+fn each_filter_returns_exactly_what_it_selects() {
     let Some(mut requests) = requests("each_filter") else {
         return;
     };
@@ -297,8 +297,8 @@ fn each_filter_brings_those_it_picks_and_no_other() {
 }
 
 #[test]
-fn the_kernel_itself_picks_by_table() {
-    let Some(mut requests) = requests("the_kernel_itself_picks_by_table") else {
+fn the_kernel_filters_by_table() {
+    let Some(mut requests) = requests("the_kernel_filters_by_table") else {
         return;
     };
     let mut batch = Batch::new();
@@ -394,7 +394,7 @@ fn routes_are_added_replaced_appended_and_deleted() {
 }
 
 #[test]
-fn a_nexthop_object_is_used_if_asked_for() {
+fn a_route_uses_the_nexthop_object_that_it_names() {
     let Some(mut requests) = requests("a_nexthop_object") else {
         return;
     };

@@ -111,7 +111,7 @@ fn an_owned_value_is_serialized_as_the_borrowed_one() {
 }
 
 #[test]
-fn a_protocol_without_ports_is_a_word() {
+fn a_protocol_without_ports_is_serialized_as_a_word() {
     let addresses = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
     let tuple = Tuple::new(addresses.0, addresses.1, 89, Layer4::None);
     assert_eq!(

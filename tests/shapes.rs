@@ -16,16 +16,16 @@ use nlring::{
 };
 
 on_each_backend!(
-    truncated_datagrams_are_told_with_their_real_length,
+    truncated_datagrams_are_reported_with_their_real_length,
     a_datagram_that_just_fits_is_whole,
     datagrams_of_all_sizes_keep_their_bytes,
-    malformed_datagrams_give_their_good_messages,
+    the_good_messages_of_a_malformed_datagram_are_delivered,
     a_notice_comes_where_its_datagram_was,
     a_foreign_sender_is_dropped_and_counted,
     a_foreign_sender_that_is_accepted_is_delivered_with_its_port_id,
-    the_group_of_each_datagram_is_told,
+    the_group_of_each_datagram_is_reported,
     a_route_of_64_hops_arrives_whole,
-    a_route_of_as_many_hops_as_there_may_be_arrives_whole,
+    a_route_with_the_largest_number_of_hops_arrives_whole,
     a_link_arrives_whole,
     conntrack_events_arrive,
     uevents_arrive_as_raw_datagrams,
@@ -33,7 +33,7 @@ on_each_backend!(
 
 const BUFFER_BYTES: usize = 512;
 
-fn truncated_datagrams_are_told_with_their_real_length(backend: Backend) {
+fn truncated_datagrams_are_reported_with_their_real_length(backend: Backend) {
     own_namespace();
     for pktinfo in [false, true] {
         let socket = listener(16 << 20);
@@ -58,7 +58,7 @@ fn truncated_datagrams_are_told_with_their_real_length(backend: Backend) {
         assert_eq!(
             tally.truncated,
             [(3000, group), (30_000, group)].repeat(100),
-            "in order, and each one"
+            "every datagram, in order"
         );
         common::assert_all_in_order(&tally.sequences(id), 301);
         let statistics = running.statistics(id).unwrap();
@@ -172,7 +172,7 @@ enum Seen {
 
 /// Lengths that other libraries get wrong: unaligned, several in a datagram, 0, shorter than a header, beyond the
 /// end.
-fn malformed_datagrams_give_their_good_messages(backend: Backend) {
+fn the_good_messages_of_a_malformed_datagram_are_delivered(backend: Backend) {
     use MalformedReason::{LengthBelowHeader, LengthBeyondEnd, ShortHeader};
     own_namespace();
     let beyond = |length_bytes, left_bytes| LengthBeyondEnd {
@@ -319,7 +319,7 @@ fn a_foreign_sender_is_dropped_and_counted(backend: Backend) {
         AddOptions::new(),
     );
     let mut source = Source::new(100);
-    let mut long = Source::new(20_000); // foreign before truncated: a stranger's datagram is not looked at
+    let mut long = Source::new(20_000); // foreign, not truncated: the engine does not read a stranger's datagram
     source.send_many(300, None);
     long.send();
     let mut tally = Tally::default();
@@ -374,7 +374,7 @@ fn a_foreign_sender_that_is_accepted_is_delivered_with_its_port_id(backend: Back
     assert_eq!((statistics.foreign, statistics.messages), (0, 101));
 }
 
-fn the_group_of_each_datagram_is_told(backend: Backend) {
+fn the_group_of_each_datagram_is_reported(backend: Backend) {
     own_namespace();
     for pktinfo in [false, true] {
         let socket = listener(16 << 20);
@@ -472,10 +472,10 @@ fn a_route_of_64_hops_arrives_whole(backend: Backend) {
 }
 
 /// All next hops are in one attribute, whose length has 16 bits.
-fn a_route_of_as_many_hops_as_there_may_be_arrives_whole(backend: Backend) {
+fn a_route_with_the_largest_number_of_hops_arrives_whole(backend: Backend) {
     own_namespace();
     if !ip("link set lo up") {
-        let name = "a_route_of_as_many_hops_as_there_may_be_arrives_whole";
+        let name = "a_route_with_the_largest_number_of_hops_arrives_whole";
         return skip(name, "needs ip (iproute2)");
     }
     ip("link add veth0 type veth peer name veth1");

@@ -80,7 +80,7 @@ fn a_port_id_can_be_chosen_and_is_taken_once() {
 }
 
 #[test]
-fn the_protocol_is_known() {
+fn a_socket_knows_its_protocol() {
     own_namespace();
     for protocol in [
         Protocol::ROUTE,
@@ -153,7 +153,7 @@ fn memberships_beyond_32_are_listed_too() {
 }
 
 #[test]
-fn only_members_hear_a_group() {
+fn only_members_receive_from_a_group() {
     own_namespace();
     let socket = listener(1 << 20);
     let mut source = Source::new(32);
@@ -283,7 +283,7 @@ fn what_cannot_be_sent_is_an_error() {
 }
 
 #[test]
-fn sockets_of_a_process_talk_to_each_other() {
+fn sockets_of_a_process_can_send_to_each_other() {
     own_namespace();
     let (one, other) = (
         listener(1 << 20),
@@ -328,13 +328,13 @@ fn truncation_is_an_error_with_the_real_length() {
     assert_eq!(
         peeked.iter().next().unwrap().sequence(),
         1,
-        "the first is gone"
+        "the first datagram is gone"
     );
     assert_eq!(sequences_left(&socket), [1, 2]);
 }
 
 #[test]
-fn a_bad_length_is_no_error_of_recv() {
+fn a_bad_length_is_not_an_error_of_recv() {
     own_namespace();
     let socket = listener(1 << 20);
     let mut bytes = noop(1);
@@ -374,9 +374,9 @@ fn nothing_to_receive_would_block() {
     assert_eq!(
         kind(RecvFlags::NONE),
         ErrorKind::WouldBlock,
-        "the least is not for ever"
+        "the shortest timeout ends"
     );
-    // None waits without a limit again.
+    // `None` removes the limit again.
     socket.set_recv_timeout(None).unwrap();
     let sender = std::thread::spawn(|| {
         std::thread::sleep(Duration::from_millis(30));
@@ -387,7 +387,7 @@ fn nothing_to_receive_would_block() {
 }
 
 #[test]
-fn an_overrun_has_a_kind_of_its_own() {
+fn an_overrun_has_its_own_error_kind() {
     own_namespace();
     let socket = listener(2048);
     let mut source = Source::new(100);
@@ -622,7 +622,7 @@ fn drops_in_proc(protocol: Protocol, port_id: u32) -> u32 {
 }
 
 #[test]
-fn drops_are_those_of_proc() {
+fn drops_equal_the_counter_in_proc() {
     own_namespace();
     let socket = listener(4096);
     let port_id = socket.port_id().unwrap();
@@ -638,7 +638,7 @@ fn drops_are_those_of_proc() {
 }
 
 #[test]
-fn an_engines_statistics_are_those_of_proc() {
+fn an_engines_statistics_equal_the_counters_in_proc() {
     own_namespace();
     for backend in common::BACKENDS {
         let (mut running, id) = common::engine_with_listener(backend, 4096);
@@ -655,7 +655,7 @@ fn an_engines_statistics_are_those_of_proc() {
 }
 
 #[test]
-fn a_socket_from_a_descriptor_counts_from_there() {
+fn a_socket_from_a_descriptor_counts_drops_from_then_on() {
     own_namespace();
     let socket = listener(4096);
     let port_id = socket.port_id().unwrap();

@@ -16,23 +16,23 @@ use nlring::{AddOptions, Backend, Engine, ErrorKind, Event, RecvFlags, Running, 
 on_each_backend!(
     a_socket_removed_under_load_keeps_its_queue,
     a_socket_passes_through_engines_without_loss,
-    a_socket_added_under_load_hears_from_then_on,
+    a_socket_added_under_load_receives_from_then_on,
     sockets_come_and_go_beside_one_that_stays,
     the_callback_adds_and_removes,
-    a_socket_removed_by_its_own_callback_says_farewell_last,
+    if_the_callback_removes_its_socket_the_notice_comes_last,
     an_idle_socket_is_removed_soon,
     removing_leaves_no_group,
-    what_is_gone_cannot_be_used,
+    the_id_of_a_removed_socket_cannot_be_used,
     ids_are_not_used_again,
     a_socket_that_comes_back_brings_no_old_drops,
-    what_cannot_be_received_from_is_refused,
+    bad_options_and_sockets_are_refused_and_given_back,
     a_socket_that_cannot_be_armed_fails_alone,
     finish_gives_all_sockets_back,
-    an_engine_without_sockets_waits_and_takes_one,
-    a_socket_is_taken_once,
+    an_engine_without_sockets_waits_and_accepts_one,
+    a_socket_can_be_added_only_once,
     only_the_engine_receives_from_its_socket,
     options_of_a_lent_socket_do_not_stop_its_engine,
-    many_sockets_with_little_and_with_much_memory,
+    many_sockets_work_with_little_and_with_much_memory,
 );
 
 fn add(running: &mut Running, socket: Socket) -> SocketId {
@@ -63,7 +63,7 @@ fn a_socket_removed_under_load_keeps_its_queue(backend: Backend) {
         assert_eq!(
             tally.messages.len(),
             at_farewell,
-            "nothing comes after the farewell"
+            "nothing comes after the notice"
         );
         let mut sequences = tally.sequences(id);
         assert_eq!(ended.statistics.received, sequences.len() as u64);
@@ -105,7 +105,7 @@ fn a_socket_passes_through_engines_without_loss(backend: Backend) {
     assert_all_in_order(&sequences, 30_000);
 }
 
-fn a_socket_added_under_load_hears_from_then_on(backend: Backend) {
+fn a_socket_added_under_load_receives_from_then_on(backend: Backend) {
     own_namespace();
     let (mut running, first) = engine_with_listener(backend, 256 << 20);
     let sender = std::thread::spawn(|| Source::new(64).send_many(30_000, None));
@@ -121,7 +121,7 @@ fn a_socket_added_under_load_hears_from_then_on(backend: Backend) {
     let sequences = tally.sequences(second);
     let start = sequences.first().copied().unwrap_or(30_000);
     let due: Vec<u32> = (start..30_000).collect();
-    assert_eq!(sequences, due, "from its start on, all");
+    assert_eq!(sequences, due, "every datagram after the socket was added");
     let statistics = running.statistics(second).unwrap();
     assert_eq!(statistics.received, sequences.len() as u64);
 }
@@ -200,7 +200,7 @@ fn the_callback_adds_and_removes(backend: Backend) {
     assert!(running.statistics(second).is_some());
 }
 
-fn a_socket_removed_by_its_own_callback_says_farewell_last(backend: Backend) {
+fn if_the_callback_removes_its_socket_the_notice_comes_last(backend: Backend) {
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, 64 << 20);
     Source::new(64).send_many(2000, None);
@@ -253,7 +253,7 @@ fn removing_leaves_no_group(backend: Backend) {
     assert_eq!(sequences_left(&socket), [0]);
 }
 
-fn what_is_gone_cannot_be_used(backend: Backend) {
+fn the_id_of_a_removed_socket_cannot_be_used(backend: Backend) {
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, 1 << 20);
     let (other, _) = engine_with_listener(backend, 1 << 20);
@@ -270,7 +270,7 @@ fn what_is_gone_cannot_be_used(backend: Backend) {
     refused(running.reclaim(id).map(drop));
     refused(running.remove(id));
     assert!(running.socket(id).is_none() && running.statistics(id).is_none());
-    // Another socket in the same slot.
+    // Another socket takes the same slot.
     let next = add(&mut running, listener(1 << 20));
     assert_ne!(next, id);
     refused(running.remove(id));
@@ -341,7 +341,7 @@ fn a_socket_that_comes_back_brings_no_old_drops(backend: Backend) {
         tally.lost_count(),
         running.statistics(second).unwrap().dropped
     );
-    // The same holds for an ending.
+    // An ending reports no old drops either.
     let socket = running.discard().remove(0).socket;
     let (running, third) = common::start(&Engine::builder().backend(backend), socket, any_sender());
     let finished = running.finish(|event, _| ControlFlow::Break(format!("{event:?}")));
@@ -353,7 +353,7 @@ fn a_socket_that_comes_back_brings_no_old_drops(backend: Backend) {
     );
 }
 
-fn what_cannot_be_received_from_is_refused(backend: Backend) {
+fn bad_options_and_sockets_are_refused_and_given_back(backend: Backend) {
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, 1 << 20);
     for (options, named) in [
@@ -475,7 +475,7 @@ fn finish_gives_all_sockets_back(backend: Backend) {
     assert_all_in_order(&tally.sequences(first), 7);
 }
 
-fn an_engine_without_sockets_waits_and_takes_one(backend: Backend) {
+fn an_engine_without_sockets_waits_and_accepts_one(backend: Backend) {
     own_namespace();
     let mut running = Engine::builder()
         .backend(backend)
@@ -505,7 +505,7 @@ fn an_engine_without_sockets_waits_and_takes_one(backend: Backend) {
 }
 
 /// A second descriptor of a socket is the same socket, so two receives would share its datagrams.
-fn a_socket_is_taken_once(backend: Backend) {
+fn a_socket_can_be_added_only_once(backend: Backend) {
     own_namespace();
     let socket = listener(1 << 20);
     let duplicate = || Socket::try_from(socket.as_fd().try_clone_to_owned().unwrap()).unwrap();
@@ -601,7 +601,7 @@ fn options_of_a_lent_socket_do_not_stop_its_engine(backend: Backend) {
 }
 
 /// If the kernel packs datagrams, the engine lays out small memory differently from large memory.
-fn many_sockets_with_little_and_with_much_memory(backend: Backend) {
+fn many_sockets_work_with_little_and_with_much_memory(backend: Backend) {
     own_namespace();
     let mut engine = Engine::builder().backend(backend).build().unwrap();
     let little = any_sender().buffer_count(2).buffer_bytes(512);

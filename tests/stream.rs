@@ -9,17 +9,17 @@ use nlring::stream::{EventStream, Item, Skipped, WhenFull};
 use nlring::{Engine, Loss, Protocol, Reclaimed, Replay, Socket, Statistics};
 use nlring_testing::run_or_skip;
 
-/// What a reader has got.
+/// What a reader has received.
 #[derive(Default)]
-struct Got {
+struct Reader {
     messages: u64,
     lost: u64,
     skipped: Skipped,
-    /// The sequences never fall.
+    /// The sequence numbers never fall.
     last_sequence: u32,
 }
 
-impl Got {
+impl Reader {
     fn take(&mut self, item: Item) {
         match item {
             Item::Messages(_, list) => {
@@ -68,7 +68,7 @@ fn statistics(reclaimed: &[Reclaimed]) -> Statistics {
 }
 
 /// A flood and a reader that is far too slow, on a runtime with several threads.
-fn flood(when_full: WhenFull, recv_buffer_bytes: usize) -> (Got, Statistics, u64) {
+fn flood(when_full: WhenFull, recv_buffer_bytes: usize) -> (Reader, Statistics, u64) {
     own_namespace();
     let mut source = Source::new(64);
     let mut stream = spawn(when_full, recv_buffer_bytes);
@@ -79,24 +79,24 @@ fn flood(when_full: WhenFull, recv_buffer_bytes: usize) -> (Got, Statistics, u64
         .build()
         .unwrap();
     let reading = runtime.spawn(async move {
-        let mut got = Got::default();
-        got.read(&mut stream, Duration::from_millis(1)).await;
-        assert_eq!(stream.skipped().messages, got.skipped.messages);
-        (got, stream.finish())
+        let mut reader = Reader::default();
+        reader.read(&mut stream, Duration::from_millis(1)).await;
+        assert_eq!(stream.skipped().messages, reader.skipped.messages);
+        (reader, stream.finish())
     });
     source.send_many(30_000, None);
     stop.stop();
-    let (got, reclaimed) = runtime
+    let (reader, reclaimed) = runtime
         .block_on(async { tokio::time::timeout(PATIENCE, reading).await })
         .expect("it ends")
         .expect("no panic");
-    (got, statistics(&reclaimed), source.sent_count.into())
+    (reader, statistics(&reclaimed), source.sent_count.into())
 }
 
 #[test]
 fn a_waiting_stream_delivers_everything_that_the_engine_received() {
     run_or_skip("a_waiting_stream", || {
-        let (got, statistics, sent) = flood(WhenFull::Wait, 64 << 10);
+        let (reader, statistics, sent) = flood(WhenFull::Wait, 64 << 10);
         let Statistics {
             received,
             dropped,
@@ -104,8 +104,8 @@ fn a_waiting_stream_delivers_everything_that_the_engine_received() {
             ..
         } = statistics;
         assert_eq!(received + dropped + unread, sent, "{statistics:?}");
-        assert_eq!((got.messages, got.lost), (received, dropped));
-        assert_eq!(got.skipped, Skipped::default());
+        assert_eq!((reader.messages, reader.lost), (received, dropped));
+        assert_eq!(reader.skipped, Skipped::default());
         assert!(dropped > 0, "the reader is slow, so the kernel drops");
     });
 }
@@ -113,7 +113,7 @@ fn a_waiting_stream_delivers_everything_that_the_engine_received() {
 #[test]
 fn a_skipping_stream_counts_what_it_skips() {
     run_or_skip("a_skipping_stream", || {
-        let (got, statistics, sent) = flood(WhenFull::Skip, 4 << 20);
+        let (reader, statistics, sent) = flood(WhenFull::Skip, 4 << 20);
         let Statistics {
             received,
             dropped,
@@ -121,10 +121,13 @@ fn a_skipping_stream_counts_what_it_skips() {
             ..
         } = statistics;
         assert_eq!(received + dropped + unread, sent, "{statistics:?}");
-        assert_eq!(got.messages + got.skipped.messages, received);
-        assert_eq!(got.skipped.datagrams, got.skipped.messages, "one in each");
-        assert_eq!(got.lost, dropped);
-        assert!(got.skipped.lists > 0, "the reader is slow");
+        assert_eq!(reader.messages + reader.skipped.messages, received);
+        assert_eq!(
+            reader.skipped.datagrams, reader.skipped.messages,
+            "one in each"
+        );
+        assert_eq!(reader.lost, dropped);
+        assert!(reader.skipped.lists > 0, "the reader is slow");
     });
 }
 

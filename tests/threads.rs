@@ -8,9 +8,9 @@ use common::{Source, Tally, any_sender, assert_all_in_order, listener, own_names
 use nlring::{Backend, Engine, StopHandle};
 
 on_each_backend!(
-    built_here_and_started_there,
-    dropped_on_another_thread_without_a_start,
-    many_engines_at_once,
+    an_engine_can_be_started_on_another_thread,
+    an_engine_can_be_dropped_on_another_thread_without_a_start,
+    many_engines_work_at_once,
 );
 
 const fn assert_send<T: Send>() {}
@@ -24,7 +24,7 @@ const _: () = {
     assert_sync::<nlring::Socket>();
 };
 
-fn built_here_and_started_there(backend: Backend) {
+fn an_engine_can_be_started_on_another_thread(backend: Backend) {
     own_namespace();
     for pollable in [false, true] {
         let builder = Engine::builder().backend(backend).pollable(pollable);
@@ -61,7 +61,7 @@ fn built_here_and_started_there(backend: Backend) {
     }
 }
 
-fn dropped_on_another_thread_without_a_start(backend: Backend) {
+fn an_engine_can_be_dropped_on_another_thread_without_a_start(backend: Backend) {
     own_namespace();
     let mut engine = Engine::builder().backend(backend).build().unwrap();
     let socket = listener(1 << 20);
@@ -73,7 +73,7 @@ fn dropped_on_another_thread_without_a_start(backend: Backend) {
     again.bind(port_id, 0).unwrap();
 }
 
-fn many_engines_at_once(backend: Backend) {
+fn many_engines_work_at_once(backend: Backend) {
     own_namespace();
     let engines = [(); 8].map(|()| {
         let mut engine = Engine::builder().backend(backend).build().unwrap();

@@ -16,14 +16,14 @@ use nlring::{Backend, Engine, Event, Running, Turn, Wait};
 use nlring_testing::{ThreadId, best_of_3};
 
 on_each_backend!(
-    zero_never_waits,
-    zero_takes_what_is_there,
+    a_timeout_of_zero_never_waits,
+    a_timeout_of_zero_delivers_what_is_queued,
     a_timeout_is_kept,
     a_wait_ends_with_the_first_datagram,
     a_policy_never_outlasts_the_timeout,
     a_signal_ends_a_wait_as_idle,
     each_policy_delivers_all,
-    a_batch_gathers,
+    a_batch_gathers_datagrams,
     a_delay_is_cut_to_the_smallest_buffer,
     a_stop_ends_each_policys_wait,
 );
@@ -51,14 +51,14 @@ fn idle(running: &mut Running, timeout: Duration) -> Turn<String> {
         .unwrap()
 }
 
-/// Waits until the thread waits for datagrams. One that spins is not seen to wait.
+/// Waits until the thread sleeps in its wait for datagrams. A thread that spins never sleeps.
 fn await_wait(waiter: ThreadId, wait: Wait) {
     if wait != Wait::Spin {
         waiter.await_sleep();
     }
 }
 
-fn zero_never_waits(backend: Backend) {
+fn a_timeout_of_zero_never_waits(backend: Backend) {
     own_namespace();
     for wait in POLICIES {
         let (mut running, _) = with_policy(backend, wait);
@@ -70,7 +70,7 @@ fn zero_never_waits(backend: Backend) {
     }
 }
 
-fn zero_takes_what_is_there(backend: Backend) {
+fn a_timeout_of_zero_delivers_what_is_queued(backend: Backend) {
     own_namespace();
     for wait in POLICIES {
         let (mut running, id) = with_policy(backend, wait);
@@ -228,7 +228,7 @@ fn each_policy_delivers_all(backend: Backend) {
     }
 }
 
-fn a_batch_gathers(backend: Backend) {
+fn a_batch_gathers_datagrams(backend: Backend) {
     const COUNT: u32 = 20; // fewer than a chain is long
     own_namespace();
     // A machine that stops the sender for half a second spoils an attempt.
@@ -283,7 +283,7 @@ fn a_delay_is_cut_to_the_smallest_buffer(backend: Backend) {
     assert_eq!(
         running.longest_delay(),
         Some(delay),
-        "the small one is gone"
+        "the small buffer is gone"
     );
     assert!(running.socket(roomy).is_some());
     for (wait, longest) in [

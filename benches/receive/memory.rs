@@ -36,7 +36,8 @@ impl Memory {
     /// Nobody, the kernel included, writes to these bytes while they are borrowed.
     pub unsafe fn bytes(&self, offset: usize, length: usize) -> &[u8] {
         let start = self.at(offset, length);
-        // SAFETY: the bytes are within the allocation, were zeroed at least, and the caller vouches that they stay.
+        // SAFETY: the bytes are within the allocation and were zeroed, so they are initialised. The caller guarantees
+        // that nobody writes to them while they are borrowed.
         unsafe { slice::from_raw_parts(start, length) }
     }
 }

@@ -231,9 +231,10 @@ impl Buffers {
 
     /// # Safety
     ///
-    /// A completion has named the buffer, and it was not given back since.
+    /// A completion has named the buffer, and the caller has not given it back after that.
     unsafe fn bytes(&self, id: u16, length: usize) -> &[u8] {
-        // SAFETY: the kernel is done with the buffer, as the caller vouches.
+        // SAFETY: the caller guarantees that a completion named the buffer and that it was not given back, so the
+        // kernel no longer writes to it.
         unsafe {
             self.memory
                 .bytes(usize::from(id) * BUFFER_BYTES, length.min(BUFFER_BYTES))
@@ -247,7 +248,7 @@ impl Buffers {
         let size = size_of::<BufRingEntry>();
         let entry = self.entries.at(place * size, size).cast();
         // SAFETY: the place is in the zeroed, page-aligned ring, and any bytes are an entry. The kernel reads only
-        // those below the tail it was told. The fields written leave the tail, in the first entry, alone.
+        // entries below the published tail. The fields written do not include the tail, which is in the first entry.
         let entry: &mut BufRingEntry = unsafe { &mut *entry };
         let buffer = self.memory.at(usize::from(id) * BUFFER_BYTES, BUFFER_BYTES);
         entry.set_addr(buffer as u64);

@@ -51,12 +51,12 @@ impl Source {
     }
 
     /// Sends the message that marks the end until it is received, slowly enough not to fill the queue.
-    pub fn end(&mut self, is_heard: impl Fn() -> bool) {
+    pub fn end(&mut self, is_received: impl Fn() -> bool) {
         let mut datagram = datagram(END);
-        while !is_heard() {
+        while !is_received() {
             self.send(&mut datagram);
             let sent_at = Instant::now();
-            while !is_heard() && sent_at.elapsed() < Duration::from_millis(50) {
+            while !is_received() && sent_at.elapsed() < Duration::from_millis(50) {
                 thread::sleep(Duration::from_micros(100));
             }
         }

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_nothing_or_of_ages_are_refused() {
+    fn times_outside_the_range_are_refused() {
         for text in [
             "0s",
             "0us",
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_shown_whole_where_they_are() {
+    fn bytes_are_shown_in_the_largest_unit_that_fits() {
         for (bytes, want) in [
             (0, "0 bytes"),
             (1023, "1023 bytes"),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_over_no_time_is_nothing() {
+    fn a_rate_over_no_time_is_zero() {
         assert_eq!(rate(10, Duration::ZERO), 0);
         assert_eq!(rate(10, Duration::from_millis(500)), 20);
     }

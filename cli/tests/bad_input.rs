@@ -1,4 +1,4 @@
-//! What cannot work is said clearly, with what to do about it: exit code 2 for wrong usage, 1 for a failure.
+//! Wrong usage exits with code 2 and a failure with code 1, and each message says what to do.
 
 mod common;
 
@@ -103,7 +103,7 @@ fn wrong_usage_names_the_remedy() {
 
 /// Options of conntrack(8) and ip-monitor(8).
 #[test]
-fn an_option_of_a_peer_names_what_does_the_same() {
+fn an_option_of_another_program_is_refused_with_its_equivalent() {
     for (arguments, remedies) in [
         (
             "conntrack -p tcp",
@@ -148,7 +148,7 @@ fn an_option_of_a_peer_names_what_does_the_same() {
 }
 
 #[test]
-fn help_and_version_are_asked_for_and_no_errors() {
+fn help_and_version_are_not_errors() {
     for (arguments, parts) in [
         (
             &["--help"][..],
@@ -180,7 +180,7 @@ fn help_and_version_are_asked_for_and_no_errors() {
     }
 }
 
-/// That it failed before it began, with one message, and with statistics all the same.
+/// Asserts that the command failed before it began, with one message, and wrote its statistics.
 #[track_caller]
 fn assert_failed(ended: &Ended, code: i32, parts: &[&str]) {
     assert_eq!(ended.code, Some(code), "{ended:#?}");
@@ -194,8 +194,8 @@ fn assert_failed(ended: &Ended, code: i32, parts: &[&str]) {
 }
 
 #[test]
-fn without_permission_it_names_the_capability() {
-    const NAME: &str = "without_permission_it_names_the_capability";
+fn without_permission_the_message_names_the_capability() {
+    const NAME: &str = "without_permission_the_message_names_the_capability";
     const WITHOUT: &str = "setpriv --bounding-set=-net_admin --inh-caps=-net_admin";
     let mut words: Vec<&str> = WITHOUT.split(' ').skip(1).collect();
     words.push("true");
@@ -205,7 +205,7 @@ fn without_permission_it_names_the_capability() {
     own_namespace();
     let ended = Run::under(WITHOUT, "conntrack").run_to_end();
     assert_failed(&ended, 1, &["CAP_NET_ADMIN", "run as root"]);
-    // Everybody may follow routes.
+    // Following routes needs no capability.
     let ended = Run::under(WITHOUT, "route --duration 1ms").run_to_end();
     ended.assert_good();
 }
@@ -237,7 +237,7 @@ fn a_file_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn one_file_cannot_be_both() {
+fn one_file_cannot_serve_two_options() {
     own_namespace();
     let directory = Directory::new();
     let file = directory.file("both");
@@ -257,7 +257,7 @@ fn one_file_cannot_be_both() {
 }
 
 #[test]
-fn a_device_that_is_full_is_told() {
+fn a_full_device_is_reported() {
     for backend in ["multishot", "oneshot", "recvmmsg"] {
         own_namespace();
         let follower = Follower::start(&format!("route --output /dev/full --backend {backend}"));
@@ -296,8 +296,8 @@ fn a_device_that_is_full_is_told() {
 }
 
 #[test]
-fn a_disk_that_fills_up_is_told() {
-    const NAME: &str = "a_disk_that_fills_up_is_told";
+fn a_disk_that_fills_up_is_reported() {
+    const NAME: &str = "a_disk_that_fills_up_is_reported";
     own_namespace();
     let directory = Directory::new();
     let (disk, copy) = (directory.file("disk"), directory.file("copy"));
@@ -345,7 +345,7 @@ fn a_disk_that_fills_up_is_told() {
 }
 
 #[test]
-fn statistics_that_cannot_be_written_are_told() {
+fn statistics_that_cannot_be_written_are_reported() {
     own_namespace();
     let ended = Run::new("route --stats /dev/full --duration 1ms").run_to_end();
     assert_eq!(ended.code, Some(1), "{ended:#?}");
@@ -357,7 +357,7 @@ fn statistics_that_cannot_be_written_are_told() {
     assert_eq!(
         ended.summary("events"),
         0,
-        "the summary is there all the same"
+        "the summary is there nevertheless"
     );
 }
 
@@ -389,9 +389,9 @@ fn wrong_usage_leaves_the_files_alone() {
     assert_eq!(fs::read_to_string(&file).expect("the file"), "precious\n");
 }
 
-/// A file at its size limit is a failed write, not the process's death by a signal.
+/// At the file size limit the write fails. No signal kills the process.
 #[test]
-fn a_file_size_limit_is_told_like_a_full_disk() {
+fn a_file_size_limit_is_reported_like_a_full_disk() {
     own_namespace();
     let directory = Directory::new();
     let file = directory.file("routes.log");

@@ -112,8 +112,8 @@ fn assert_some(lines: &[String], parts: &[&str]) {
 }
 
 #[test]
-fn tcp_connections_from_begin_to_end() {
-    let lines = assert_same_as_conntrack("tcp_connections_from_begin_to_end", "", || {
+fn tcp_connections_are_printed_as_by_conntrack() {
+    let lines = assert_same_as_conntrack("tcp_connections_are_printed_as_by_conntrack", "", || {
         talk_tcp("127.0.0.1");
         talk_tcp("::1");
         must("conntrack -D -p tcp -d 127.0.0.1");
@@ -145,8 +145,8 @@ fn tcp_connections_from_begin_to_end() {
 }
 
 #[test]
-fn udp_flows() {
-    let lines = assert_same_as_conntrack("udp_flows", "", || {
+fn udp_flows_are_printed_as_by_conntrack() {
+    let lines = assert_same_as_conntrack("udp_flows_are_printed_as_by_conntrack", "", || {
         talk_udp("127.0.0.1");
         talk_udp("::1");
         must("conntrack -D -p udp -d 127.0.0.1");
@@ -160,8 +160,9 @@ fn udp_flows() {
 }
 
 #[test]
-fn ids_counters_and_times() {
-    let lines = assert_same_as_conntrack("ids_counters_and_times", "-o id", || {
+fn ids_counters_and_times_are_printed_as_by_conntrack() {
+    const NAME: &str = "ids_counters_and_times_are_printed_as_by_conntrack";
+    let lines = assert_same_as_conntrack(NAME, "-o id", || {
         for setting in ["nf_conntrack_acct", "nf_conntrack_timestamp"] {
             fs::write(format!("/proc/sys/net/netfilter/{setting}"), "1").expect("a setting");
         }
@@ -274,8 +275,8 @@ fn assert_fields_are_those_of_conntrack(zone: &str, all_options: &[&str]) {
 }
 
 #[test]
-fn fields_in_every_combination() {
-    const NAME: &str = "fields_in_every_combination";
+fn fields_can_be_combined_as_in_conntrack() {
+    const NAME: &str = "fields_can_be_combined_as_in_conntrack";
     if !is_installed("conntrack") || !is_installed("nft") {
         return skip(NAME, "no conntrack or nft");
     }
@@ -342,8 +343,8 @@ fn without_their_names_labels_are_not_shown() {
 
 /// A helper expects two connections. One comes, the other does not.
 #[test]
-fn expectations_of_ftp() {
-    const NAME: &str = "expectations_of_ftp";
+fn expectations_are_printed_as_by_conntrack() {
+    const NAME: &str = "expectations_are_printed_as_by_conntrack";
     if !is_installed("conntrack") || !is_installed("nft") {
         return skip(NAME, "no conntrack or nft");
     }
@@ -388,7 +389,9 @@ fn expectations_of_ftp() {
 
     let (peer, follower) = plain;
     follower.await_lines(4);
-    await_that("conntrack tells it too", || peer.lines().len() >= 4);
+    await_that("conntrack prints the same number", || {
+        peer.lines().len() >= 4
+    });
     let ours = follower.lines();
     assert_same_lines(&ours, &peer.lines());
     let (first, kind) = (&ours[0], "    [NEW] "); // and the seconds: 300, or 299 if it took a moment
@@ -412,10 +415,11 @@ fn expectations_of_ftp() {
 }
 
 #[test]
-fn entries_by_request_of_every_protocol() {
+fn entries_made_by_request_are_printed_as_by_conntrack() {
+    const NAME: &str = "entries_made_by_request_are_printed_as_by_conntrack";
     const TUPLE: &str = "-s 192.0.2.1 -d 192.0.2.2 --timeout 100";
     const TUPLE6: &str = "-s fd00::1 -d fd00::2 --timeout 100";
-    let lines = assert_same_as_conntrack("entries_by_request_of_every_protocol", "", || {
+    let lines = assert_same_as_conntrack(NAME, "", || {
         let entries = [
             format!("-p tcp {TUPLE} --sport 1 --dport 2 --state ESTABLISHED --mark 7 --zone 5"),
             format!("-p tcp {TUPLE} --sport 7 --dport 8 --state CLOSE_WAIT"),
@@ -462,7 +466,7 @@ fn entries_by_request_of_every_protocol() {
 }
 
 #[test]
-fn only_the_events_asked_for() {
+fn only_the_requested_events_are_shown() {
     const NEW: &str = "    [NEW] ";
     const UPDATE: &str = " [UPDATE] ";
     const DESTROY: &str = "[DESTROY] ";
@@ -506,7 +510,7 @@ fn only_the_events_asked_for() {
         assert_eq!(
             ended.stat("received"),
             wanted.len() as u64,
-            "{options}: the others do not even come"
+            "{options}: the kernel sends no others"
         );
     }
 }

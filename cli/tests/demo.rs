@@ -16,7 +16,7 @@ use nlring::{Protocol, RecvFlags, Socket};
 use serde_json::Value;
 use terminal::Terminal;
 
-/// What the tour has shown to a program that reads it.
+/// The text of a tour that a program reads.
 struct Tour(String);
 
 impl Tour {
@@ -41,7 +41,7 @@ impl Tour {
             .collect()
     }
 
-    /// That what it says is so, as far as its numbers can show it.
+    /// Asserts that the statements of the tour agree with its numbers.
     #[track_caller]
     fn assert_facts(&self) {
         let text = &self.0;
@@ -91,7 +91,7 @@ impl Tour {
     }
 }
 
-/// The tour, about to be taken. It must end.
+/// The command for a tour. timeout(1) ends it if it hangs.
 fn tour(arguments: &[&str]) -> Command {
     let mut command = Command::new("timeout");
     command.args(["30", NLRING, "demo"]).args(arguments);
@@ -100,7 +100,7 @@ fn tour(arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn the_tour_shows_what_is_so() {
+fn the_tour_shows_correct_numbers() {
     let tours = ["multishot", "oneshot:4", "recvmmsg"];
     let tours =
         tours.map(|backend| thread::spawn(move || (backend, Tour::run(&["--backend", backend]))));
@@ -137,7 +137,7 @@ fn the_tour_touches_nothing_outside_its_namespace() {
     }
 }
 
-/// What is seen on a terminal, and what is sent to it.
+/// Runs the tour on a terminal, and returns the text that the terminal received.
 fn on_terminal(columns: u16, variables: &[(&str, &str)]) -> String {
     let terminal = Terminal::with_columns(columns);
     let mut command = tour(&[]);
@@ -150,7 +150,7 @@ fn on_terminal(columns: u16, variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn on_a_terminal_it_fits_and_has_colours() {
+fn on_a_terminal_the_tour_fits_and_has_colours() {
     let coloured = thread::spawn(|| on_terminal(80, &[]));
     let plain = thread::spawn(|| on_terminal(80, &[("NO_COLOR", "1")]));
     let dumb = on_terminal(120, &[("TERM", "dumb")]);
@@ -184,7 +184,7 @@ fn a_tour_that_cannot_be_written_is_a_failure_unless_its_reader_has_gone() {
 }
 
 #[test]
-fn what_belongs_to_the_stream_is_refused_without_it() {
+fn options_of_the_stream_are_refused_by_the_tour() {
     for options in [
         &["--output", "x"][..],
         &["--truncate"],
@@ -199,7 +199,7 @@ fn what_belongs_to_the_stream_is_refused_without_it() {
     }
 }
 
-/// Asserts that it went well, and that each event is received or counted as lost.
+/// Asserts that the demo succeeded, and that it received each event or counted it as lost.
 fn assert_whole(demo: &Ended) {
     assert_eq!(demo.code, Some(0), "{demo:#?}");
     assert_eq!(demo.failures(), [""; 0]);
@@ -227,7 +227,7 @@ fn assert_whole(demo: &Ended) {
 }
 
 #[test]
-fn the_stream_has_all_that_it_makes() {
+fn the_stream_shows_every_event_that_it_makes() {
     assert_whole(&Run::new("demo --events").run_to_end());
     if !is_real_root() {
         return skip("a large receive buffer", "only root can have it");
@@ -293,7 +293,7 @@ fn where_user_namespaces_are_forbidden_it_says_to_use_root() {
     if !run("unshare", &["-Ur", "true"]).is_some_and(|output| output.status.success()) {
         return skip(NAME, "no user namespace in which to forbid others");
     }
-    // In a user namespace that may have none below it, and without the capabilities of its root.
+    // Runs in a user namespace that allows no others below it, without the capabilities of its root.
     let directory = Directory::new();
     let script = format!(
         "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all '{NLRING}' demo --events --stats {}",

@@ -1,4 +1,4 @@
-//! `nlring doctor` tells what is so, and its remedies mend it.
+//! `nlring doctor` reports the state of the host, and its remedies work.
 
 mod common;
 #[path = "common/seccomp.rs"]
@@ -15,12 +15,12 @@ use nlring::{Protocol, Socket};
 use seccomp::deny_io_uring;
 use serde_json::Value;
 
-/// Becomes a process without any capability, whoever it is.
+/// A launcher that gives up all capabilities, also those of root.
 const WITHOUT_CAPABILITIES: &[&str] = &["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
 
 const CONNTRACK: &str = "/proc/sys/net/netfilter/nf_conntrack_";
 
-/// The doctor, about to be called by another program. It must not hang.
+/// The command for the doctor, started by another program. timeout(1) ends it if it hangs.
 fn doctor(launcher: &[&str], arguments: &[&str]) -> Command {
     let mut command = Command::new("timeout");
     command.arg("20").args(launcher).args([NLRING, "doctor"]);
@@ -32,7 +32,7 @@ fn output(mut command: Command) -> Output {
     command.output().expect("timeout(1), which runs nlring")
 }
 
-/// What it says, as JSON.
+/// The doctor's report as JSON, and its exit code.
 struct Diagnosis {
     code: Option<i32>,
     report: Value,
@@ -78,7 +78,7 @@ impl Diagnosis {
         self.check(name)["advice"].as_str().unwrap_or_default()
     }
 
-    /// That no command here mends it, and that this is said with what does.
+    /// Asserts that the check has advice with this part, and no command as a remedy.
     #[track_caller]
     fn assert_advice_only(&self, name: &str, part: &str) {
         let check = self.check(name);
@@ -86,7 +86,7 @@ impl Diagnosis {
         assert!(self.advice(name).contains(part), "{part} in: {check:#}");
     }
 
-    /// Does as it says.
+    /// Runs the command that is the remedy of a check.
     #[track_caller]
     fn follow_remedy(&self, name: &str) {
         let remedy = self.check(name)["remedy"].as_str().expect("a remedy");
@@ -133,8 +133,8 @@ fn following_the_remedy_makes_conntrack_active() {
 }
 
 #[test]
-fn a_family_that_is_not_tracked_is_told() {
-    const NAME: &str = "a_family_that_is_not_tracked_is_told";
+fn a_family_that_is_not_tracked_is_reported() {
+    const NAME: &str = "a_family_that_is_not_tracked_is_reported";
     own_namespace();
     if !is_installed("nft") {
         return skip(NAME, "no nft");
@@ -174,8 +174,8 @@ fn without_the_loopback_device_tracking_is_unknown() {
 }
 
 #[test]
-fn following_the_remedies_mends_the_settings() {
-    const NAME: &str = "following_the_remedies_mends_the_settings";
+fn following_the_remedies_corrects_the_settings() {
+    const NAME: &str = "following_the_remedies_corrects_the_settings";
     own_namespace();
     for (name, value) in [("acct", 0), ("timestamp", 0), ("events", 0)] {
         set(name, value);
@@ -196,7 +196,7 @@ fn following_the_remedies_mends_the_settings() {
     after.assert("counters", "ok", "");
     after.assert("conntrack_events", "ok", "every flow");
     assert_eq!(after.code, Some(0));
-    // Each event has the time since Linux 6.14.
+    // From Linux 6.14 on each event has a time.
     let check = after.check("event_time");
     match &check["in_events"] {
         Value::Bool(true) => assert_eq!(check["state"], "ok"),
@@ -225,8 +225,8 @@ fn an_event_that_is_switched_off_does_not_come() {
 }
 
 #[test]
-fn its_own_event_is_found_among_many() {
-    const NAME: &str = "its_own_event_is_found_among_many";
+fn the_doctors_own_event_is_found_among_many() {
+    const NAME: &str = "the_doctors_own_event_is_found_among_many";
     own_namespace();
     if !is_installed("nft") {
         return skip(NAME, "no nft");
@@ -239,7 +239,7 @@ fn its_own_event_is_found_among_many() {
 }
 
 #[test]
-fn flows_that_began_unheard_are_told() {
+fn flows_that_began_without_a_listener_are_reported() {
     own_namespace();
     set("events", 2);
     Diagnosis::make().assert("flows", "ok", "none");
@@ -271,13 +271,13 @@ fn flows_that_began_unheard_are_told() {
 }
 
 #[test]
-fn what_others_lose_is_told_by_their_names_without_control_characters() {
+fn losses_of_others_are_reported_with_names_free_of_control_characters() {
     own_namespace();
     fs::write("/proc/self/comm", "e\x1b[2Jv\u{9b}il\n").expect("a name");
     let listener = listen();
     make_flows(0..500);
     let drops = listener.drops().expect("drops");
-    assert!(drops > 0, "too small a buffer");
+    assert!(drops > 0, "the buffer is too small");
     let diagnosis = Diagnosis::make();
     let check = diagnosis.assert("drops", "note", &format!("lost {drops}"));
     let socket = &check["sockets"][0];
@@ -338,7 +338,7 @@ fn text_and_json_say_the_same() {
 }
 
 #[test]
-fn io_uring_denied_by_seccomp_is_told_from_the_sysctl() {
+fn denial_of_io_uring_by_seccomp_is_recognised() {
     own_namespace();
     for (errno, name) in [(libc::EPERM, "EPERM"), (libc::ENOSYS, "ENOSYS")] {
         let mut command = doctor(&[], &["--json"]);
@@ -360,10 +360,10 @@ fn io_uring_denied_by_seccomp_is_told_from_the_sysctl() {
     }
 }
 
-/// The sysctl is the whole machine's; a mount namespace shows another one instead.
+/// The sysctl belongs to the whole machine, so the test covers its file in a mount namespace.
 #[test]
-fn io_uring_denied_by_the_sysctl_is_told_from_seccomp() {
-    const NAME: &str = "io_uring_denied_by_the_sysctl_is_told_from_seccomp";
+fn denial_of_io_uring_by_the_sysctl_is_recognised() {
+    const NAME: &str = "denial_of_io_uring_by_the_sysctl_is_recognised";
     const SYSCTL: &str = "/proc/sys/kernel/io_uring_disabled";
     own_namespace();
     let directory = Directory::new();
@@ -385,7 +385,7 @@ fn io_uring_denied_by_the_sysctl_is_told_from_seccomp() {
     }
 }
 
-/// False: capabilities cannot be given up here.
+/// Whether a process can give up its capabilities here.
 fn can_be_without_capabilities() -> bool {
     let (program, arguments) = WITHOUT_CAPABILITIES.split_first().expect("words");
     let arguments = [arguments, &["true"]].concat();
@@ -393,9 +393,9 @@ fn can_be_without_capabilities() -> bool {
 }
 
 #[test]
-fn without_capabilities_it_fails_with_the_remedy_and_does_not_try_what_it_may_not() {
+fn without_capabilities_the_doctor_names_the_remedy_and_tries_nothing_forbidden() {
     const NAME: &str =
-        "without_capabilities_it_fails_with_the_remedy_and_does_not_try_what_it_may_not";
+        "without_capabilities_the_doctor_names_the_remedy_and_tries_nothing_forbidden";
     own_namespace();
     if !can_be_without_capabilities() {
         return skip(NAME, "no setpriv, or it may not give capabilities up");
@@ -417,8 +417,8 @@ fn without_capabilities_it_fails_with_the_remedy_and_does_not_try_what_it_may_no
 }
 
 #[test]
-fn sudo_is_for_those_whom_it_helps() {
-    const NAME: &str = "sudo_is_for_those_whom_it_helps";
+fn sudo_is_advised_only_where_it_helps() {
+    const NAME: &str = "sudo_is_advised_only_where_it_helps";
     own_namespace();
     if !is_real_root() || !can_be_without_capabilities() {
         return skip(NAME, "no root, or no setpriv");
@@ -433,16 +433,16 @@ fn sudo_is_for_those_whom_it_helps() {
     let check = diagnosis.check("conntrack_events");
     assert_eq!(check["remedy"], "sudo nlring conntrack");
     assert_eq!(check["advice"], Value::Null);
-    // In a container that has it for nobody.
+    // In a container without the capability sudo does not help.
     let without = [&nobody[..], &["--bounding-set=-net_admin"]].concat();
     let diagnosis = Diagnosis::of(doctor(&without, &["--json"]));
     diagnosis.assert_advice_only("conntrack_events", "--cap-add NET_ADMIN");
 }
 
-/// The root of a user namespace is not the host's: each remedy must work for it.
+/// The root of a user namespace may do less than the host's. Each remedy must work for it.
 #[test]
-fn in_a_user_namespace_the_remedies_are_its_own() {
-    const NAME: &str = "in_a_user_namespace_the_remedies_are_its_own";
+fn in_a_user_namespace_the_remedies_work_there() {
+    const NAME: &str = "in_a_user_namespace_the_remedies_work_there";
     own_namespace();
     if !is_real_root()
         || !run(
@@ -468,7 +468,7 @@ fn in_a_user_namespace_the_remedies_are_its_own() {
     let outside = diagnose("-Ur");
     outside.assert("conntrack_events", "fail", "CAP_NET_ADMIN");
     outside.assert_advice_only("conntrack_events", "unshare -n");
-    // As it says: with a network namespace of its own.
+    // Follows the advice: the network namespace belongs to the user namespace.
     let inside = diagnose("-Urn");
     inside.assert("conntrack_events", "ok", "can be joined");
     if inside.check("receive_buffer")["state"] == "limit" {
@@ -476,7 +476,7 @@ fn in_a_user_namespace_the_remedies_are_its_own() {
     }
 }
 
-/// Becomes a user without rights.
+/// A launcher that becomes a user without privileges.
 const ORDINARY: &[&str] = &[
     "setpriv",
     "--reuid=65534",
@@ -508,7 +508,7 @@ fn a_firewall_is_not_taken_for_a_missing_capability() {
             "{detail}"
         );
         diagnosis.assert_advice_only("tracking", &format!("{interface} \"lo\" accept"));
-        // As it says.
+        // Follows the advice.
         must(&format!(
             "nft insert rule inet wall c {interface} lo accept"
         ));
@@ -542,10 +542,10 @@ fn failed_deliveries_of_a_reliable_listener_are_no_losses() {
 }
 
 #[test]
-fn a_remedy_says_what_becomes_of_it_after_a_restart() {
-    const NAME: &str = "a_remedy_says_what_becomes_of_it_after_a_restart";
+fn a_remedy_says_how_long_it_lasts() {
+    const NAME: &str = "a_remedy_says_how_long_it_lasts";
     if is_real_root() {
-        // In the initial network namespace; it only looks.
+        // Runs in the initial network namespace, where the doctor only reads.
         let diagnosis = Diagnosis::make();
         for check in diagnosis.checks() {
             let remedy = check["remedy"].as_str().unwrap_or_default();
@@ -569,9 +569,9 @@ fn a_remedy_says_what_becomes_of_it_after_a_restart() {
 }
 
 #[test]
-fn a_clamped_receive_buffer_is_told() {
-    const NAME: &str = "a_clamped_receive_buffer_is_told";
-    // In a namespace of its own an old kernel does not show it (6.1), though it holds there.
+fn a_clamped_receive_buffer_is_reported() {
+    const NAME: &str = "a_clamped_receive_buffer_is_reported";
+    // Read first, because Linux 6.1 does not show the limit in another network namespace, though it applies there.
     let limit = fs::read_to_string("/proc/sys/net/core/rmem_max").expect("a limit");
     let limit: u64 = limit.trim().parse().expect("a number");
     own_namespace();
@@ -583,7 +583,7 @@ fn a_clamped_receive_buffer_is_told() {
     }
     let diagnosis = Diagnosis::of(doctor(WITHOUT_CAPABILITIES, &["--json"]));
     let check = diagnosis.assert("receive_buffer", "limit", "net.core.rmem_max");
-    // It is shown in this network namespace, and set in the initial one.
+    // The limit is visible in this network namespace, but can be set only in the initial one.
     diagnosis.assert_advice_only(
         "receive_buffer",
         "on the host only: sysctl -w net.core.rmem_max=8388608",
@@ -594,8 +594,8 @@ fn a_clamped_receive_buffer_is_told() {
 }
 
 #[test]
-fn too_little_locked_memory_is_told() {
-    const NAME: &str = "too_little_locked_memory_is_told";
+fn too_little_locked_memory_is_reported() {
+    const NAME: &str = "too_little_locked_memory_is_reported";
     own_namespace();
     if !is_installed("prlimit") || !can_be_without_capabilities() {
         return skip(NAME, "no prlimit, or capabilities cannot be given up");
@@ -603,7 +603,7 @@ fn too_little_locked_memory_is_told() {
     let launcher = [&["prlimit", "--memlock=0"], WITHOUT_CAPABILITIES].concat();
     let diagnosis = Diagnosis::of(doctor(&launcher, &["--json"]));
     if diagnosis.check("backends")["multishot"]["works"] == true {
-        // Old kernels do not count the rings (seen on 6.12).
+        // Some kernels do not count the rings (seen on 6.12).
         diagnosis.assert("locked_memory", "ok", "RLIMIT_MEMLOCK is 0 bytes");
         return;
     }
@@ -612,7 +612,7 @@ fn too_little_locked_memory_is_told() {
     diagnosis.assert_advice_only("locked_memory", "LimitMEMLOCK=8M");
     diagnosis.assert("io_uring", "limit", "RLIMIT_MEMLOCK");
     assert_eq!(diagnosis.check("backends")["auto"], "recvmmsg");
-    // Below a hard limit that allows it, a shell can raise it, and does as it says.
+    // If the hard limit allows it, a shell can follow the remedy.
     let low = [&["prlimit", "--memlock=0:8388608"], WITHOUT_CAPABILITIES].concat();
     let diagnosis = Diagnosis::of(doctor(&low, &["--json"]));
     let check = diagnosis.assert("locked_memory", "limit", "RLIMIT_MEMLOCK is 0 bytes");

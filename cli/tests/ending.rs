@@ -304,7 +304,7 @@ fn a_reader_that_goes_ends_it_quietly() {
 
 /// A terminal that closes sends SIGHUP, and Ctrl-\\ sends SIGQUIT. The command has all three files.
 #[test]
-fn a_hangup_without_a_file_to_open_again_and_a_quit_end_it_in_order() {
+fn a_quit_or_a_hangup_without_a_file_to_reopen_ends_it_in_order() {
     own_namespace();
     for (signal, output) in [
         (Signal::HUP, "-"),
@@ -328,7 +328,7 @@ fn a_hangup_without_a_file_to_open_again_and_a_quit_end_it_in_order() {
 }
 
 #[test]
-fn two_hangups_are_one_and_none_where_they_are_ignored() {
+fn a_second_hangup_changes_nothing_and_ignored_ones_stay_ignored() {
     own_namespace();
     let (follower, reader) = stuck();
     follower.signal(Signal::HUP);
@@ -443,7 +443,7 @@ fn all_failures_are_reported() {
 }
 
 #[test]
-fn without_standard_error_it_works_as_well() {
+fn the_command_works_without_standard_error() {
     own_namespace();
     let script = format!("exec '{NLRING}' route --count 2 2>&-");
     let before = Groups::of(Events::Route).listeners();

@@ -70,7 +70,7 @@ fn with_names(directory: &Directory, arguments: &str) -> Option<Follower> {
 }
 
 #[test]
-fn names_of_tables_protocols_and_realms() {
+fn names_of_tables_protocols_and_realms_are_escaped() {
     own_namespace();
     let directory = Directory::new();
     for (file, line) in [
@@ -93,11 +93,11 @@ fn names_of_tables_protocols_and_realms() {
 }
 
 #[test]
-fn names_of_devices() {
+fn names_of_devices_are_escaped() {
     own_namespace();
     let name = "a\u{202e}\u{9b}1\u{1b}";
     if !add_device(name, &[]) {
-        return skip("names_of_devices", "no kind of device");
+        return skip("names_of_devices_are_escaped", "no kind of device");
     }
     let text = Follower::start("route");
     let json = Follower::start("route --json");

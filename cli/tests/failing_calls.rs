@@ -82,7 +82,7 @@ fn a_receive_that_fails_is_made_again_and_reported() {
     }
 }
 
-/// A signal, or a short lack of memory, during the trial of a backend.
+/// A signal or a short lack of memory interrupts the trial of a backend.
 #[test]
 fn a_passing_failure_does_not_choose_the_backend() {
     if !can_trace("a_passing_failure_does_not_choose_the_backend") {

@@ -257,7 +257,7 @@ fn a_new_file_is_for_its_owner_alone_and_a_former_one_hands_on_its_mode_only_to_
 }
 
 #[test]
-fn the_directory_is_held_from_the_start() {
+fn the_directory_is_opened_once_at_the_start() {
     own_namespace();
     let directory = Directory::new();
     let [here, there] = ["here", "there"].map(|name| directory.0.join(name));
@@ -299,7 +299,7 @@ fn statistics_are_never_seen_in_part_and_come_at_an_interval() {
 }
 
 #[test]
-fn an_interval_alone_wakes_it_and_a_signal_always_does() {
+fn statistics_are_written_at_an_interval_and_at_a_signal() {
     own_namespace();
     let directory = Directory::new();
     let file = directory.file("stats");

@@ -7,7 +7,6 @@ mod terminal;
 use std::collections::HashSet;
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use nlring::{Protocol, RecvFlags, Socket};
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,8 +22,8 @@ use terminal::Terminal;
 const TRACK: &str = "nft add table inet t; add chain inet t c { type filter hook output priority 0; }; \
                      add rule inet t c ct state new";
 
-/// A source, and the command that hears it.
-const HEARD: [(&str, &str); 5] = [
+/// Each source of events, and the command that receives them.
+const SOURCES: [(&str, &str); 5] = [
     ("conntrack", "conntrack"),
     ("conntrack-flows", "conntrack"),
     ("conntrack-tcp", "conntrack"),
@@ -32,7 +31,7 @@ const HEARD: [(&str, &str); 5] = [
     ("route", "route"),
 ];
 
-/// A namespace in which every source can be made. False: what one of them needs is not installed.
+/// Makes a namespace in which the source works. False: a program that it needs is not installed.
 fn namespace_for(source: &str) -> bool {
     own_namespace();
     if ["conntrack-flows", "conntrack-tcp"].contains(&source) {
@@ -76,7 +75,7 @@ fn interrupt(flood: &Child, signal: Signal) {
     kill_process(id, signal).expect("a signal sent");
 }
 
-/// Runs it where it must fail, and returns what it says.
+/// Runs a flood that must fail, and returns its messages.
 #[track_caller]
 fn failure(arguments: &str, code: i32) -> String {
     let words: Vec<&str> = arguments.split_whitespace().collect();
@@ -95,24 +94,28 @@ fn left() -> (u64, usize) {
     (entries, routes.lines().skip(1).count())
 }
 
-/// Asserts that a collector has heard, or lost, what was made.
+/// Asserts that a collector received or lost each event that was made.
 #[track_caller]
-fn assert_heard(heard: &Ended, made: u64) {
-    heard.assert_good();
-    let (received, dropped) = (heard.stat("received"), heard.stat("dropped"));
+fn assert_received(ended: &Ended, made: u64) {
+    ended.assert_good();
+    let (received, dropped) = (ended.stat("received"), ended.stat("dropped"));
     assert_eq!(received + dropped, made, "{received} + {dropped}");
     if dropped == 0 {
         let is_update = |line: &&str| line.contains("[UPDATE]");
         let is_end = |line: &&str| line.contains("[DESTROY]") || line.starts_with("Deleted");
-        let lines = || heard.output.lines().filter(|line| !is_update(line));
+        let lines = || ended.output.lines().filter(|line| !is_update(line));
         let end_count = lines().filter(is_end).count();
-        assert_eq!(lines().count(), 2 * end_count, "all that began has ended");
+        assert_eq!(
+            lines().count(),
+            2 * end_count,
+            "each entry that began has ended"
+        );
     }
 }
 
 #[test]
-fn a_collector_hears_as_many_events_as_were_made() {
-    for (source, command) in HEARD {
+fn a_collector_receives_every_event_that_was_made() {
+    for (source, command) in SOURCES {
         for options in [
             "--count 2000",
             "--count 2001",
@@ -126,15 +129,15 @@ fn a_collector_hears_as_many_events_as_were_made() {
             }
             let collector = Follower::start(command);
             let report = flood(&format!("{source} --here {options}"));
-            let heard = collector.end();
-            assert_heard(&heard, report["events"].as_u64().expect("a count"));
+            let ended = collector.end();
+            assert_received(&ended, report["events"].as_u64().expect("a count"));
             assert_eq!(left(), (0, 0), "{source} {options}");
         }
     }
 }
 
 #[test]
-fn count_is_of_events_and_of_entries_to_be_flushed() {
+fn count_limits_the_events_or_the_entries_to_flush() {
     for (source, count, events, removed) in [
         ("usersock", 7, 7, 0),
         ("conntrack", 1000, 1000, 0),
@@ -184,7 +187,7 @@ fn datagrams_carry_their_index_and_the_time_they_were_due() {
 }
 
 #[test]
-fn it_is_never_before_its_time() {
+fn no_event_is_made_before_it_is_due() {
     own_namespace();
     for (options, seconds) in [
         ("--count 100 --rate 1000", 0.099),
@@ -206,9 +209,9 @@ fn it_is_never_before_its_time() {
 }
 
 #[test]
-fn interrupted_it_removes_what_it_made_and_says_how_much_that_was() {
+fn an_interrupt_removes_and_counts_what_was_made() {
     let signals = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
-    for ((source, command), signal) in HEARD.into_iter().zip(signals.into_iter().cycle()) {
+    for ((source, command), signal) in SOURCES.into_iter().zip(signals.into_iter().cycle()) {
         if !namespace_for(source) {
             continue;
         }
@@ -217,15 +220,15 @@ fn interrupted_it_removes_what_it_made_and_says_how_much_that_was() {
         collector.await_lines(200);
         interrupt(&flood, signal);
         let report = report(flood);
-        let heard = collector.end();
-        assert_heard(&heard, report["events"].as_u64().expect("a count"));
+        let ended = collector.end();
+        assert_received(&ended, report["events"].as_u64().expect("a count"));
         assert_eq!(left(), (0, 0), "{source}");
     }
 }
 
 #[test]
-fn in_its_own_namespace_it_touches_nothing_here() {
-    for (source, command) in HEARD {
+fn in_its_own_namespace_a_flood_changes_nothing_here() {
+    for (source, command) in SOURCES {
         if !namespace_for(source) {
             continue;
         }
@@ -234,14 +237,14 @@ fn in_its_own_namespace_it_touches_nothing_here() {
         let collector = Follower::start(command);
         let report = flood(&format!("{source} --count 1000"));
         assert!(report["events"].as_u64() >= Some(1000), "{report}");
-        let heard = collector.end();
-        assert_heard(&heard, 0);
+        let ended = collector.end();
+        assert_received(&ended, 0);
         assert_eq!(left(), (3, 4), "{source}");
     }
 }
 
 #[test]
-fn what_others_have_made_stays() {
+fn entries_that_others_made_stay() {
     own_namespace();
     make_flows(0..5);
     flood("conntrack-flush --here --count 1000");
@@ -260,7 +263,7 @@ fn what_others_have_made_stays() {
 }
 
 #[test]
-fn what_is_missing_here_is_told_with_its_remedy() {
+fn what_the_host_lacks_is_reported_with_its_remedy() {
     let devices_are_down = || unshare(UnshareFlags::NEWNET).expect("a network namespace");
     devices_are_down();
     for source in ["route", "conntrack-flows", "conntrack-tcp"] {
@@ -285,10 +288,11 @@ fn what_is_missing_here_is_told_with_its_remedy() {
     assert_eq!(left(), (0, 0));
 }
 
-/// Not after a time-out: the kernel answers a batch that it does not permit once, and not for each request.
+/// The kernel refuses the whole batch by one answer. A command that waited for an answer to each request would report a
+/// time-out instead.
 #[test]
-fn without_the_capability_it_says_so_at_once() {
-    const NAME: &str = "without_the_capability_it_says_so_at_once";
+fn without_the_capability_one_refusal_ends_the_flood() {
+    const NAME: &str = "without_the_capability_one_refusal_ends_the_flood";
     const WITHOUT: &[&str] = &["--bounding-set=-net_admin", "--inh-caps=-net_admin"];
     let with = |command: &[&str]| run("setpriv", &[WITHOUT, command].concat());
     if !with(&["true"]).is_some_and(|output| output.status.success()) {
@@ -296,7 +300,6 @@ fn without_the_capability_it_says_so_at_once() {
     }
     own_namespace();
     for source in ["conntrack", "conntrack-flush", "route"] {
-        let started = Instant::now();
         let output = with(&[NLRING, "flood", "--here", source, "--count", "200"]);
         let output = output.expect("setpriv");
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -305,13 +308,12 @@ fn without_the_capability_it_says_so_at_once() {
             assert!(errors.contains(part), "{source}: {part} in: {errors}");
         }
         assert_eq!(errors.lines().count(), 1, "{errors}");
-        // A reply is awaited for 5 s.
-        assert!(started.elapsed() < Duration::from_secs(4), "{source}");
+        assert!(!errors.contains("did not reply"), "{source}: {errors}");
     }
 }
 
 #[test]
-fn a_terminal_shows_how_far_it_is() {
+fn a_terminal_shows_the_progress() {
     own_namespace();
     let terminal = Terminal::with_columns(80);
     let flood = Command::new(NLRING)

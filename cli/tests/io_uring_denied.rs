@@ -8,7 +8,7 @@ use common::{Run, make_flows, own_namespace};
 use seccomp::deny_io_uring;
 
 #[test]
-fn it_falls_back_and_says_why() {
+fn the_command_falls_back_and_says_why() {
     own_namespace();
     for (errno, name) in [(libc::EPERM, "EPERM"), (libc::ENOSYS, "ENOSYS")] {
         let mut run = Run::new("conntrack --count 10");
@@ -34,7 +34,7 @@ fn it_falls_back_and_says_why() {
 }
 
 #[test]
-fn a_backend_that_needs_it_fails_with_the_reason() {
+fn a_backend_that_needs_io_uring_fails_with_the_reason() {
     own_namespace();
     for backend in ["multishot", "oneshot", "oneshot:8"] {
         for errno in [libc::EPERM, libc::ENOSYS] {
@@ -53,7 +53,7 @@ fn a_backend_that_needs_it_fails_with_the_reason() {
 }
 
 #[test]
-fn the_demo_works_without_it() {
+fn the_demo_works_without_io_uring() {
     let mut run = Run::new("demo --events");
     deny_io_uring(&mut run.command, libc::EPERM);
     let ended = run.run_to_end();

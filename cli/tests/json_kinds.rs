@@ -118,7 +118,7 @@ fn kinds_of_delays() -> Vec<String> {
 }
 
 #[test]
-fn every_kind_of_object_is_documented_with_all_its_fields_and_none_is_there_twice() {
+fn every_kind_of_object_is_documented_and_has_no_field_twice() {
     let seen = [
         kinds_of("conntrack", Events::Conntrack),
         kinds_of("route", Events::Route),

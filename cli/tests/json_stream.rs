@@ -62,7 +62,7 @@ fn a_loss_is_an_object_of_its_own() {
 
 /// If the kernel gives no time, the time is within the test's. A missing field has no name.
 #[test]
-fn a_file_and_a_count_go_with_it() {
+fn json_works_with_a_file_and_a_count() {
     for (command, events) in COMMANDS {
         own_namespace();
         let directory = Directory::new();
@@ -101,7 +101,7 @@ fn a_file_and_a_count_go_with_it() {
 }
 
 #[test]
-fn fields_of_text_do_not_go_with_it() {
+fn json_refuses_fields_that_only_text_has() {
     for arguments in [
         "conntrack --json -o id",
         "conntrack -o timestamp --json",
@@ -115,7 +115,7 @@ fn fields_of_text_do_not_go_with_it() {
 }
 
 #[test]
-fn it_ends_when_its_reader_ends() {
+fn the_command_ends_when_its_reader_ends() {
     own_namespace();
     let mut run = Run::new("route --json --output -");
     run.command.stdout(Stdio::piped());

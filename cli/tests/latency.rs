@@ -1,4 +1,4 @@
-//! `nlring latency` accounts for every event, and its outputs agree. How fast anything is, is not asserted here.
+//! `nlring latency` accounts for every event, and its outputs agree. No test asserts a speed.
 
 mod common;
 
@@ -17,7 +17,7 @@ use serde_json::Value;
 const BRIEF: &str = "--duration 100ms --warmup 10ms --repeat 2";
 const PERCENTILES: [&str; 6] = ["p50", "p90", "p99", "p99_9", "p99_99", "max"];
 
-/// Runs it; it must not hang.
+/// Runs `nlring latency`. timeout(1) ends it if it hangs.
 fn latency(arguments: &str) -> Output {
     let mut command = Command::new("timeout");
     command.args(["60", NLRING, "latency"]);
@@ -50,7 +50,7 @@ fn number(value: &Value) -> u64 {
         .unwrap_or_else(|| panic!("a whole number: {value}"))
 }
 
-/// What must hold of every row, whatever was measured.
+/// Asserts what holds for every row, whatever was measured.
 #[track_caller]
 fn assert_sound(row: &Value) {
     let count = |name: &str| number(&row[name]);
@@ -79,7 +79,7 @@ fn assert_interval(interval: &Value) {
 }
 
 #[test]
-fn each_way_is_measured_in_each_setting_and_accounts_for_all() {
+fn each_way_is_measured_in_each_setting_and_accounts_for_every_event() {
     let report = measured(
         "--rate 2000,max --backend auto,recv,recvmmsg --wait prompt,batch:1ms --recv-buffer 64KiB",
     );
@@ -131,18 +131,18 @@ fn the_largest_and_the_smallest_datagrams_are_measured() {
 }
 
 #[test]
-fn the_documentation_tells_of_each_field() {
+fn the_documentation_describes_each_field() {
     let documentation = include_str!("../../docs/json.md");
     let (_, section) = documentation
         .split_once("\n## Measurements")
         .expect("a section");
-    let is_told = |name: &str| section.contains(&format!("`{name}`"));
+    let is_described = |name: &str| section.contains(&format!("`{name}`"));
     let report = measured("--rate 2000 --backend auto,recv --wait prompt");
     let row = &rows(&report)[0];
     let ratio = &row["ratio"];
     for object in [&report, row, &row["latency_ns"], ratio, &ratio["cpu"]] {
         for name in field_names(object) {
-            assert!(is_told(name), "docs/json.md describes {name}");
+            assert!(is_described(name), "docs/json.md describes {name}");
         }
     }
 }
@@ -189,7 +189,7 @@ fn the_table_has_the_same_rows() {
 }
 
 #[test]
-fn what_is_written_for_plotters_has_all_latencies() {
+fn the_files_for_plotters_have_all_latencies() {
     let directory = Directory::new();
     let report = measured(&format!(
         "--rate 2000,5000 --backend recvmmsg,recv --wait prompt,batch:500us --hgrm {}",
@@ -208,7 +208,7 @@ fn what_is_written_for_plotters_has_all_latencies() {
     }
 }
 
-/// Asserts that it is as HdrHistogram's own tools write and read it.
+/// Asserts that the text has the format of HdrHistogram's own tools.
 #[track_caller]
 fn assert_distribution(text: &str, wanted_count: u64) {
     let mut lines = text.lines();
@@ -286,7 +286,7 @@ fn a_picture_takes_the_place_of_a_file_as_a_whole() {
     measured(&format!("{ONE_RUN} --svg {link}"));
     let mut former = String::new();
     reader.read_to_string(&mut former).expect("the former file");
-    assert_eq!(former, "former", "who has it open keeps it");
+    assert_eq!(former, "former", "an open file keeps its text");
     let is_link = fs::symlink_metadata(&link).expect("it").is_symlink();
     assert!(is_link, "the link stays");
     let text = fs::read_to_string(&file).expect("the file");
@@ -355,10 +355,10 @@ fn the_picture_marks_a_rate_that_was_not_reached() {
 }
 
 #[test]
-fn conntrack_tells_the_kernels_time_where_it_has_one() {
-    const NAME: &str = "conntrack_tells_the_kernels_time_where_it_has_one";
+fn conntrack_latency_starts_at_the_kernels_time_if_there_is_one() {
+    const NAME: &str = "conntrack_latency_starts_at_the_kernels_time_if_there_is_one";
     own_namespace();
-    let listener = Socket::builder(Protocol::NETFILTER).group(1_u32).open(); // loads what there is
+    let listener = Socket::builder(Protocol::NETFILTER).group(1_u32).open(); // loads the kernel's modules
     assert!(listener.is_ok(), "{listener:?}");
     if fs::metadata("/proc/sys/net/netfilter/nf_conntrack_timestamp").is_err() {
         return skip(
@@ -424,7 +424,7 @@ fn routes_and_flows_are_measured_too() {
 }
 
 #[test]
-fn routes_as_fast_as_they_go_have_no_latency_and_that_is_said() {
+fn at_full_speed_routes_have_no_latency_and_the_report_says_so() {
     let output = latency(&format!("{BRIEF} --source route --rate max --backend recv"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
@@ -454,7 +454,7 @@ fn the_callers_namespace_stays_as_it_is() {
 }
 
 #[test]
-fn one_cpu_for_both_is_told() {
+fn one_cpu_for_both_is_reported() {
     let output = latency(&format!("{BRIEF} --cpu 0,0 --rate 1000 --backend recv"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
@@ -492,7 +492,7 @@ fn wrong_usage_names_the_remedy() {
 }
 
 #[test]
-fn a_file_that_cannot_be_made_is_told_before_anything_is_measured() {
+fn a_file_that_cannot_be_made_is_reported_before_anything_is_measured() {
     for option in ["--svg", "--hgrm"] {
         let output = latency(&format!("--repeat 1000 {option} /dev/null/here"));
         let errors = String::from_utf8_lossy(&output.stderr);

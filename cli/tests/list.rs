@@ -101,7 +101,7 @@ fn routes_are_listed_as_ip_lists_them() {
 }
 
 #[test]
-fn entries_are_whole_objects() {
+fn each_entry_is_a_whole_object() {
     own_namespace();
     make_flows(0..3);
     make_routes(0..3);
@@ -124,7 +124,7 @@ fn entries_are_whole_objects() {
 }
 
 #[test]
-fn the_list_goes_to_a_file_and_a_reader_may_leave() {
+fn a_list_can_go_to_a_file_and_its_reader_may_leave() {
     own_namespace();
     make_flows(0..2000); // more than a pipe holds
     let directory = common::Directory::new();
@@ -197,7 +197,7 @@ fn a_route_that_cannot_be_dumped_ends_the_list_and_not_the_mirror() {
     if dump.is_ok() {
         return common::skip(
             "a_route_that_cannot_be_dumped_ends_the_list_and_not_the_mirror",
-            "the kernel leaves it out without an error",
+            "the kernel omits the route without an error",
         );
     }
     let output = Command::new(NLRING)

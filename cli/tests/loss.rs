@@ -149,7 +149,7 @@ fn a_burst_of_routes_is_accounted_for() {
 
 /// A program with CAP_NET_ADMIN can send to any socket, but only the kernel's messages are events.
 #[test]
-fn what_the_kernel_did_not_send_is_counted_and_not_shown() {
+fn messages_of_other_senders_are_counted_and_not_shown() {
     for backend in BACKENDS {
         own_namespace();
         let follower = Follower::start(&format!("conntrack --backend {backend}"));

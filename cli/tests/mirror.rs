@@ -34,7 +34,7 @@ fn resyncs(follower: &Follower) -> impl Iterator<Item = Value> {
 /// Waits for `count` records of a finished round.
 #[track_caller]
 fn await_resyncs(follower: &Follower, count: usize) {
-    await_that("the table is made right", || {
+    await_that("the round is reported", || {
         resyncs(follower).count() >= count
     });
 }
@@ -131,7 +131,7 @@ fn alive(objects: &[Value]) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn the_table_comes_first_and_then_what_happens() {
+fn the_table_comes_first_and_events_follow() {
     for backend in BACKENDS {
         own_namespace();
         make_flows(0..300);
@@ -166,7 +166,7 @@ fn the_table_comes_first_and_then_what_happens() {
 }
 
 #[test]
-fn the_text_marks_what_is_no_event() {
+fn the_text_marks_records_that_are_not_events() {
     own_namespace();
     make_flows(0..2);
     let follower = Follower::start("conntrack --snapshot");
@@ -232,7 +232,7 @@ fn missed_flows_are_recovered() {
         ));
         await_resyncs(&follower, 1);
         make_flows(0..1000);
-        await_that("all are known", || {
+        await_that("all flows are known", || {
             table_now(&follower, &file).len() == 1000
         });
         let resync_count = resyncs(&follower).count();
@@ -241,12 +241,14 @@ fn missed_flows_are_recovered() {
         remove_flows(0..500);
         mark_flows(500..700, 9);
         follower.thaw();
-        await_that("the loss is made good", || {
+        await_that("the loss is repaired", || {
             resyncs(&follower).count() > resync_count
         });
         assert_is_kernels(&table_now(&follower, &file));
         flush_flows();
-        await_that("all is over", || alive(&objects(&follower)).is_empty());
+        await_that("all flows have ended", || {
+            alive(&objects(&follower)).is_empty()
+        });
         let ended = follower.end();
         ended.assert_good();
         let lines: Vec<String> = ended.output.lines().map(str::to_owned).collect();
@@ -278,7 +280,7 @@ fn five_seconds_without_reading_under_load_are_recovered() {
     let load = Load::start(Events::Conntrack);
     follower.freeze();
     let frozen_at = Instant::now();
-    await_that("it stood still for 5 s", || {
+    await_that("the command did not read for 5 s", || {
         frozen_at.elapsed() >= Duration::from_secs(5)
     });
     make_flows(1500..1600);
@@ -338,7 +340,7 @@ fn mirrored_routes(table: &[Value]) -> HashSet<String> {
     rows
 }
 
-/// Compared with our own list, which other tests compare with ip's.
+/// The mirror is compared with the command's own list, which other tests compare with ip's.
 fn kernel_routes() -> HashSet<String> {
     let output = run(common::NLRING, &["route", "--snapshot", "--once", "--json"]);
     let text = String::from_utf8(output.expect("nlring").stdout).expect("UTF-8");

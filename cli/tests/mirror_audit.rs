@@ -97,7 +97,7 @@ fn flows_that_make_no_events_are_followed_too() {
 }
 
 #[test]
-fn audits_that_find_nothing_say_nothing() {
+fn audits_that_find_nothing_report_nothing() {
     for command in ["conntrack", "route"] {
         own_namespace();
         make_flows(0..100);

@@ -56,11 +56,15 @@ fn failing_dumps_are_reported_once_and_events_are_followed() {
         await_snapshot(&follower);
         let before = follower.lines().len();
         limit_files(&follower, Some(3));
-        await_that("it is reported", || count_of(CANNOT, &follower) == 1);
+        await_that("the failure is reported", || {
+            count_of(CANNOT, &follower) == 1
+        });
         change(0);
         follower.await_lines(before + 1);
         limit_files(&follower, Some(1024));
-        await_that("it is over", || count_of(AGAIN, &follower) == 1);
+        await_that("the recovery is reported", || {
+            count_of(AGAIN, &follower) == 1
+        });
         change(1);
         follower.await_lines(before + 2);
         let ended = follower.end();
@@ -119,7 +123,9 @@ fn a_mirror_without_memory_shows_all_events_and_reports_what_it_lacks() {
             "delete"
         };
         await_that("all ends are shown", || count_of_events(end) == 280);
-        await_that("it is complete again", || count_of(AGAIN, &follower) == 1);
+        await_that("the table is complete again", || {
+            count_of(AGAIN, &follower) == 1
+        });
         assert_eq!(table_now(&follower, &file), (before + 20, false));
         let ended = follower.end();
         ended.assert_good();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use common::{
-    Directory, Ended, Events, Follower, Groups, Load, NLRING, PATIENCE, Run, await_that, best_of_3,
+    Directory, Ended, Events, Follower, Groups, Load, NLRING, Run, await_that, best_of_3,
     field_names, is_real_root, make_flows, make_routes, own_namespace, remove_flows, remove_routes,
     run, skip,
 };
@@ -31,7 +31,7 @@ fn follow_100(command: &str, options: &str) -> Ended {
 }
 
 #[test]
-fn backend() {
+fn each_backend_can_be_chosen() {
     for (asked, got) in [
         ("auto", None),
         ("multishot", Some("multishot")),
@@ -60,7 +60,7 @@ fn backend() {
 }
 
 #[test]
-fn wait() {
+fn each_wait_works_on_each_backend() {
     for wait in ["auto", "prompt", "batch:100us", "batch:1ms", "spin"] {
         for backend in ["multishot", "oneshot", "recvmmsg"] {
             own_namespace();
@@ -71,7 +71,7 @@ fn wait() {
 }
 
 #[test]
-fn a_wait_longer_than_the_buffer_lasts_is_cut_and_told() {
+fn a_wait_that_the_buffer_cannot_absorb_is_cut_and_reported() {
     own_namespace();
     let ended = follow_100("conntrack", "--wait batch:10m --recv-buffer 256KiB");
     let warning = ended
@@ -85,11 +85,11 @@ fn a_wait_longer_than_the_buffer_lasts_is_cut_and_told() {
     );
 }
 
-/// The kernel grants twice what it was asked for, up to this.
+/// The kernel grants twice the requested size, up to this.
 const MOST_GRANTED: u64 = 2_147_483_646;
 
 #[test]
-fn recv_buffer() {
+fn the_receive_buffer_has_the_requested_size() {
     own_namespace();
     for (asked, bytes) in [
         ("", 8 << 20),
@@ -118,8 +118,8 @@ fn recv_buffer() {
 }
 
 #[test]
-fn a_receive_buffer_that_the_kernel_cut_is_told_once() {
-    const NAME: &str = "a_receive_buffer_that_the_kernel_cut_is_told_once";
+fn a_receive_buffer_that_the_kernel_clamps_is_reported_once() {
+    const NAME: &str = "a_receive_buffer_that_the_kernel_clamps_is_reported_once";
     let limit = fs::read_to_string("/proc/sys/net/core/rmem_max").ok();
     let limit = limit.and_then(|limit| limit.trim().parse::<u64>().ok());
     let Some(limit) = limit.filter(|limit| *limit < 1 << 30) else {
@@ -151,13 +151,13 @@ fn a_receive_buffer_that_the_kernel_cut_is_told_once() {
 }
 
 #[test]
-fn count() {
+fn count_ends_the_command_after_exactly_this_many_events() {
     for backend in ["multishot", "oneshot", "recvmmsg"] {
         own_namespace();
         let follower = Follower::start(&format!("conntrack --count 7 --backend {backend}"));
         make_flows(0..3);
         follower.await_lines(3);
-        follower.freeze(); // so that the rest is there, all of it, when the seventh is taken
+        follower.freeze(); // so that all other events are queued when the seventh is received
         make_flows(3..1_000);
         follower.thaw();
         let ended = follower.wait();
@@ -176,9 +176,9 @@ fn count() {
         assert!(received >= 7);
         assert!(unread > 0, "{backend}");
         assert_eq!(ended.summary("unread"), unread);
-        assert_eq!(ended.reported_unread(), unread, "in the stream too");
+        assert_eq!(ended.reported_unread(), unread, "the stream reports it too");
         let lost: u64 = ended.losses().iter().map(|loss| loss.count).sum();
-        assert_eq!(lost, ended.stat("dropped"), "as all that is lost");
+        assert_eq!(lost, ended.stat("dropped"), "each loss is in the stream");
     }
 }
 
@@ -194,7 +194,7 @@ fn one_event_is_enough_for_a_count_of_one() {
 }
 
 #[test]
-fn duration() {
+fn duration_ends_the_command_after_this_time() {
     own_namespace();
     best_of_3(|| {
         let follower = Follower::start("conntrack --duration 700ms");
@@ -214,7 +214,7 @@ fn duration() {
 }
 
 #[test]
-fn whichever_of_count_and_duration_is_first() {
+fn count_or_duration_ends_it_whichever_is_first() {
     own_namespace();
     let ended = Run::new("route --count 5 --duration 100ms").run_to_end();
     ended.assert_good();
@@ -304,7 +304,7 @@ fn output_is_standard_output_by_a_dash_and_by_default() {
     }
 }
 
-/// That the statistics have the names and types of docs/json.md, all of them and no others.
+/// Asserts that the statistics have exactly the names and types of docs/json.md.
 #[track_caller]
 fn assert_is_documented(stats: &Value) {
     let manual = include_str!("../../docs/json.md");
@@ -363,7 +363,10 @@ fn stats_has_every_field() {
 
     let ended = Run::new("conntrack --duration 1ms").run_to_end();
     assert_is_documented(&ended.stats);
-    assert!(ended.stats["cpu_ns_per_event"].is_null(), "of nothing");
+    assert!(
+        ended.stats["cpu_ns_per_event"].is_null(),
+        "there was no event"
+    );
 
     let ended = Run::new("conntrack --output /").run_to_end();
     assert_eq!(ended.code, Some(1));
@@ -371,30 +374,27 @@ fn stats_has_every_field() {
     assert!(ended.stats["backend"].is_null() && ended.stats["backend_reason"].is_null());
 }
 
+/// The groups are joined without any event, and each event after that is shown.
 #[test]
-fn groups_are_joined_half_a_second_after_the_start() {
+fn the_first_event_after_the_groups_are_joined_is_shown() {
     own_namespace();
     for (command, events) in [("conntrack", Events::Conntrack), ("route", Events::Route)] {
-        best_of_3(|| {
-            let groups = Groups::of(events);
-            let before = groups.listeners();
-            let follower = Run::new(command).spawn();
-            let started = std::time::Instant::now();
-            while !groups.has_more_than(&before) {
-                assert!(started.elapsed() < PATIENCE, "never");
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            let took = started.elapsed();
-            follower.end().assert_good();
-            if took > Duration::from_millis(500) {
-                return Err(format!("{command}: {took:?}"));
-            }
-            Ok(())
-        });
+        let groups = Groups::of(events);
+        let before = groups.listeners();
+        let follower = Run::new(command).spawn();
+        await_that("the groups are joined", || groups.has_more_than(&before));
+        match events {
+            Events::Conntrack => make_flows(0..1),
+            Events::Route => make_routes(0..1),
+        }
+        follower.await_lines(1);
+        let ended = follower.end();
+        ended.assert_good();
+        assert_eq!(ended.stat("events"), 1, "{command}");
     }
 }
 
-/// Under load, and with `--wait spin`, which never sleeps, the command still looks at the clock: else it would never end.
+/// Under load, and with `--wait spin`, which never sleeps, the command looks at the clock.
 #[test]
 fn duration_ends_it_under_load() {
     own_namespace();

@@ -73,7 +73,7 @@ fn assert_grown(ended: &Ended) -> u64 {
     to
 }
 
-fn has_told_limit(errors: &str) -> bool {
+fn has_reported_limit(errors: &str) -> bool {
     errors.contains("net.core.rmem_max")
 }
 
@@ -86,11 +86,11 @@ fn grow(command: &str, events: Events) {
         ));
         lose_until(&follower, events, 4_000, |errors| {
             let is_largest = |(_, to): &(u64, u64)| *to == 2 * MOST_BYTES;
-            has_told_limit(errors) || steps(errors).iter().any(is_largest)
+            has_reported_limit(errors) || steps(errors).iter().any(is_largest)
         });
         let ended = follower.end();
         let to = assert_grown(&ended);
-        assert_eq!(has_told_limit(&ended.errors), to < 2 * MOST_BYTES);
+        assert_eq!(has_reported_limit(&ended.errors), to < 2 * MOST_BYTES);
         if is_real_root() {
             assert_eq!(to, 2 * MOST_BYTES, "{backend}");
         }
@@ -98,17 +98,17 @@ fn grow(command: &str, events: Events) {
 }
 
 #[test]
-fn it_grows_in_a_flood_of_flows() {
+fn the_buffer_grows_in_a_flood_of_flows() {
     grow("conntrack", Events::Conntrack);
 }
 
 #[test]
-fn it_grows_in_a_flood_of_routes() {
+fn the_buffer_grows_in_a_flood_of_routes() {
     grow("route", Events::Route);
 }
 
 #[test]
-fn without_the_option_it_stays() {
+fn without_the_option_the_buffer_keeps_its_size() {
     own_namespace();
     let follower = Follower::start("conntrack --recv-buffer 16KiB");
     lose_until(&follower, Events::Conntrack, 4_000, |_| {
@@ -153,7 +153,7 @@ fn a_limit_of_the_host_is_reported_once() {
     let follower = Run::under("setpriv --bounding-set=-net_admin", arguments).start();
     // The kernel charges more than half a KiB for each.
     let count = limit.div_ceil(512);
-    lose_until(&follower, Events::Route, count, has_told_limit);
+    lose_until(&follower, Events::Route, count, has_reported_limit);
     let loss_count = || {
         let lines = follower.lines();
         let losses = lines.iter().filter(|line| line.starts_with(" [LOST] "));

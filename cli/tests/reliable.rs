@@ -85,7 +85,10 @@ fn each_end_is_shown_once_even_if_another_collector_was_stopped() {
         slow.freeze();
         flush_flows();
         await_destroys(&quick, FLOW_COUNT);
-        assert!(!flow_count_is_0(), "they are kept for the slow one");
+        assert!(
+            !flow_count_is_0(),
+            "the kernel keeps ends for the slow collector"
+        );
         slow.thaw();
         await_destroys(&slow, FLOW_COUNT);
         await_no_flows();
@@ -239,7 +242,10 @@ fn beside_a_reliable_collector_a_plain_one_counts_failed_deliveries_and_gets_rep
     plain.assert_good();
     let note = "lost may include copies of DESTROY events";
     assert!(plain.errors.contains(note), "{}", plain.errors);
-    assert!(!roomy.errors.contains(note), "it lost none");
+    assert!(
+        !roomy.errors.contains(note),
+        "the other collector lost nothing"
+    );
     assert!(
         plain.stat("dropped") > FLOW_COUNT.into(),
         "{}",

@@ -80,8 +80,8 @@ fn assert_line(lines: &[String], wanted: &str) {
 }
 
 #[test]
-fn ipv4_routes() {
-    if !namespace_with_devices("ipv4_routes") {
+fn ipv4_routes_are_printed_as_by_ip() {
+    if !namespace_with_devices("ipv4_routes_are_printed_as_by_ip") {
         return;
     }
     let lines = assert_same_as_ip(
@@ -122,8 +122,8 @@ fn ipv4_routes() {
 }
 
 #[test]
-fn routes_of_several_hops_with_metrics_and_tunnels() {
-    if !namespace_with_devices("routes_of_several_hops_with_metrics_and_tunnels") {
+fn multipath_routes_with_metrics_and_tunnels_are_printed_as_by_ip() {
+    if !namespace_with_devices("multipath_routes_with_metrics_and_tunnels_are_printed_as_by_ip") {
         return;
     }
     let lines = assert_same_as_ip(
@@ -163,8 +163,8 @@ fn routes_of_several_hops_with_metrics_and_tunnels() {
 /// Without options of tunnels: Linux 6.18 panics over those of Geneve (`ip_tun_parse_opts`) while it holds the
 /// routing lock, and then the whole machine waits for ever. The rarer types are tested by their bytes alone.
 #[test]
-fn encapsulations() {
-    if !namespace_with_devices("encapsulations") {
+fn encapsulations_are_printed_as_by_ip() {
+    if !namespace_with_devices("encapsulations_are_printed_as_by_ip") {
         return;
     }
     let lines = assert_same_as_ip(
@@ -185,8 +185,8 @@ fn encapsulations() {
 
 /// The time comes once before an event, not before each of its hops.
 #[test]
-fn the_time_of_receipt() {
-    if !namespace_with_devices("the_time_of_receipt") {
+fn the_time_of_receipt_is_printed_once_per_event() {
+    if !namespace_with_devices("the_time_of_receipt_is_printed_once_per_event") {
         return;
     }
     let zone = "env TZ=Asia/Kathmandu";
@@ -237,8 +237,8 @@ fn split_time(line: &str) -> (Option<jiff::civil::DateTime>, String) {
 }
 
 #[test]
-fn a_route_of_64_hops() {
-    if !namespace_with_devices("a_route_of_64_hops") {
+fn a_route_of_64_hops_is_printed_as_by_ip() {
+    if !namespace_with_devices("a_route_of_64_hops_is_printed_as_by_ip") {
         return;
     }
     let hops: Vec<String> = (2..66)
@@ -252,8 +252,8 @@ fn a_route_of_64_hops() {
 }
 
 #[test]
-fn ipv6_routes() {
-    if !namespace_with_devices("ipv6_routes") {
+fn ipv6_routes_are_printed_as_by_ip() {
+    if !namespace_with_devices("ipv6_routes_are_printed_as_by_ip") {
         return;
     }
     let lines = assert_same_as_ip(
@@ -287,7 +287,7 @@ fn ipv6_routes() {
 }
 
 #[test]
-fn only_the_events_asked_for() {
+fn only_the_requested_events_are_shown() {
     own_namespace();
     let all = Follower::start("route");
     let new = Follower::start("route -e new");

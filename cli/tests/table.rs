@@ -111,11 +111,15 @@ fn events_are_delivered_while_a_large_table_is_written() {
     let ended = follower.end();
     ended.assert_good();
     assert_eq!(ended.stat("dropped"), 0);
-    assert_eq!(read_table(&file).len(), (MANY + FEW) as usize, "at the end");
+    assert_eq!(
+        read_table(&file).len(),
+        (MANY + FEW) as usize,
+        "the table at the end"
+    );
 }
 
 #[test]
-fn a_table_that_is_asked_for_early_is_written_whole_and_is_the_kernels() {
+fn a_table_requested_early_is_whole_and_equals_the_kernels() {
     own_namespace();
     make_flows(0..MANY);
     let directory = Directory::new();
@@ -146,7 +150,7 @@ fn a_table_that_is_asked_for_early_is_written_whole_and_is_the_kernels() {
 }
 
 #[test]
-fn a_reader_finds_it_whole_and_a_second_signal_writes_it_again() {
+fn a_reader_finds_a_whole_table_and_a_second_signal_writes_it_again() {
     own_namespace();
     let count = 30_000;
     let directory = Directory::new();
@@ -178,7 +182,7 @@ fn a_reader_finds_it_whole_and_a_second_signal_writes_it_again() {
             return false;
         }
         let table = read_table(&file);
-        assert_eq!(sources(&table).len(), count as usize, "never a part");
+        assert_eq!(sources(&table).len(), count as usize, "the table is whole");
         let marked = table.iter().filter(|flow| flow["mark"] == 7);
         marked.count() == 100
     });
@@ -234,7 +238,11 @@ fn a_table_that_may_be_wrong_comes_with_a_warning() {
     );
     assert!(read_table(&file).len() < 1000);
     follower.end().assert_good();
-    assert_eq!(read_table(&file).len(), 1000, "made right at the end");
+    assert_eq!(
+        read_table(&file).len(),
+        1000,
+        "the table is repaired at the end"
+    );
 }
 
 #[test]
@@ -364,7 +372,7 @@ fn what_cannot_be_a_table_is_wrong_usage() {
 }
 
 #[test]
-fn a_table_is_no_other_file_of_the_command() {
+fn a_table_cannot_be_another_file_of_the_command() {
     own_namespace();
     let remedy = "give each its own";
     for option in ["--output", "--stats"] {
@@ -386,7 +394,7 @@ fn a_table_is_no_other_file_of_the_command() {
                 }
             }
         }
-        // And when the file exists.
+        // The same when the file exists.
         fs::write(&file, "precious\n").expect("a file");
         let hard = directory.file("hard");
         fs::hard_link(&file, &hard).expect("a link");
@@ -399,7 +407,7 @@ fn a_table_is_no_other_file_of_the_command() {
 }
 
 #[test]
-fn a_table_is_not_the_file_of_standard_output() {
+fn a_table_cannot_be_the_file_of_standard_output() {
     own_namespace();
     let directory = Directory::new();
     let file = directory.file("file");
@@ -440,7 +448,7 @@ fn a_table_of_routes_is_written_while_they_change() {
             };
             let table = read_table(&file);
             let routes: Vec<String> = table.iter().filter_map(steady).collect();
-            assert_eq!(routes.len(), 20_000, "each that stays, once");
+            assert_eq!(routes.len(), 20_000, "each route that stays, once");
             assert_eq!(routes.iter().collect::<BTreeSet<_>>().len(), routes.len());
         }
         is_over.store(true, Ordering::Relaxed);

@@ -76,7 +76,7 @@ fn a_status_line_reports_what_was_lost() {
 }
 
 #[test]
-fn no_status_line_where_the_events_are() {
+fn the_terminal_of_the_events_has_no_status_line() {
     own_namespace();
     let terminal = Terminal::open();
     let mut run = Run::new("route --output - --recv-buffer 64KiB");
@@ -161,7 +161,7 @@ fn a_log_with_the_events_in_it_has_each_loss_once() {
 }
 
 #[test]
-fn no_status_line_without_a_terminal() {
+fn without_a_terminal_there_is_no_status_line() {
     own_namespace();
     let ended = Run::new("route --duration 1200ms").run_to_end();
     ended.assert_good();

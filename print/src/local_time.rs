@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn both_layouts_in_summer_and_winter() {
+    fn both_layouts_are_right_in_summer_and_winter() {
         let zone = zone("CET-1CEST,M3.5.0,M10.5.0/3");
         // The last second before summer time and its first, then the end of the second hour called 02 on its last day.
         let times = [

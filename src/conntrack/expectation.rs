@@ -226,12 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn flows_are_no_expectations() {
+    fn flows_are_not_decoded_as_expectations() {
         assert_eq!(decode(UDP_NEW), None);
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_bytes_cause_a_panic() {
         let mut count = 0;
         for_each_damaged(EXPECT_NEW, |bytes| {
             count += usize::from(decode(bytes).is_some());

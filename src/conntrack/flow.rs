@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_tell_new_update_and_entry_apart_and_other_messages_are_no_flows() {
+    fn flags_distinguish_new_update_and_entry_and_other_messages_are_not_flows() {
         let kind_of = |message_type: u16, flags: u16| {
             let mut bytes = UDP_NEW.to_vec();
             bytes[4..6].copy_from_slice(&message_type.to_ne_bytes());
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn without_both_addresses_it_is_no_flow() {
+    fn a_message_without_both_addresses_is_not_a_flow() {
         let flow_of = |addresses: &[(u16, &[u8])]| {
             let mut bytes = Vec::new();
             MessageBuilder::new(&mut bytes, 0x100, 0)
@@ -553,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn translations_are_told_from_the_tuples() {
+    fn translations_are_derived_from_the_tuples() {
         let nat = |protocol, orig, reply| {
             let bytes = flow_of(protocol, orig, reply);
             let nat = decode(&bytes).unwrap().nat()?;
@@ -620,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_bytes_cause_a_panic() {
         let mut count = 0;
         for digits in [TCP_DESTROY, UDP_NEW, TCP_NEW, ICMPV6_NEW] {
             for_each_damaged(digits, |bytes| {

@@ -224,9 +224,9 @@ mod tests {
     const NEW: (u16, u16) = (0x100, flags::CREATE | flags::EXCL);
     const UPDATE: (u16, u16) = (0x100, 0);
 
-    /// What distinguishes an event from others.
+    /// The fields that distinguish an event from others.
     #[derive(Clone, Copy, Default)]
-    struct Told {
+    struct Sample {
         host: u8,
         zone: Option<u16>,
         id: u32,
@@ -236,28 +236,32 @@ mod tests {
         reply_host: u8,
     }
 
-    fn is_repeated(repeats: &mut Repeats, (message_type, flags): (u16, u16), told: Told) -> bool {
+    fn is_repeated(
+        repeats: &mut Repeats,
+        (message_type, flags): (u16, u16),
+        sample: Sample,
+    ) -> bool {
         let mut bytes = Vec::new();
         let mut message = MessageBuilder::new(&mut bytes, message_type, flags)
             .bytes(&[2, 0, 0, 0])
             .nested(1, |tuple| {
                 tuple.nested(1, |ip| {
-                    ip.attribute(1, &[10, 0, 0, told.host])
+                    ip.attribute(1, &[10, 0, 0, sample.host])
                         .attribute(2, &[9; 4])
                 })
             })
             .nested(2, |tuple| {
                 tuple.nested(1, |ip| {
-                    ip.attribute(1, &[9, 9, 9, told.reply_host])
-                        .attribute(2, &[10, 0, 0, told.host])
+                    ip.attribute(1, &[9, 9, 9, sample.reply_host])
+                        .attribute(2, &[10, 0, 0, sample.host])
                 })
             })
-            .attribute_be32(3, told.status)
-            .attribute_be32(12, told.id);
-        if let Some(zone) = told.zone {
+            .attribute_be32(3, sample.status)
+            .attribute_be32(12, sample.id);
+        if let Some(zone) = sample.zone {
             message = message.attribute_be16(18, zone);
         }
-        if let Some(stop_ns) = told.stop_ns {
+        if let Some(stop_ns) = sample.stop_ns {
             message = message.nested(20, |times| times.attribute(2, &stop_ns.to_be_bytes()));
         }
         message.finish().unwrap();
@@ -268,12 +272,12 @@ mod tests {
             .unwrap();
         assert_eq!(
             (flow.id, flow.stop.map(to_ns), flow.zone.map(|zone| zone.id)),
-            (Some(told.id), told.stop_ns, told.zone)
+            (Some(sample.id), sample.stop_ns, sample.zone)
         );
         repeats.is_repeated(&flow)
     }
 
-    /// How many places are found by the ends in the ring.
+    /// How many places of the index belong to ends that are in the ring.
     fn place_count(repeats: &Repeats) -> usize {
         let mut identities: Vec<u64> = repeats.ring.iter().map(|end| end.identity).collect();
         identities.sort_unstable();
@@ -284,10 +288,10 @@ mod tests {
         places.sum()
     }
 
-    fn host(host: u8) -> Told {
-        Told {
+    fn host(host: u8) -> Sample {
+        Sample {
             host,
-            ..Told::default()
+            ..Sample::default()
         }
     }
 
@@ -296,27 +300,27 @@ mod tests {
         let first = host(1);
         let others = [
             host(2),
-            Told {
+            Sample {
                 zone: Some(7),
                 ..first
             },
-            Told { id: 9, ..first },
-            Told {
+            Sample { id: 9, ..first },
+            Sample {
                 status: status::NAT_CLASH,
                 ..first
             },
-            Told {
+            Sample {
                 status: status::NAT_CLASH,
                 reply_host: 7,
                 ..first
             },
         ];
         let mut repeats = Repeats::default();
-        for told in others.into_iter().chain([first]) {
-            assert!(!is_repeated(&mut repeats, DESTROY, told));
+        for sample in others.into_iter().chain([first]) {
+            assert!(!is_repeated(&mut repeats, DESTROY, sample));
         }
-        for told in others.into_iter().chain([first]) {
-            assert!(is_repeated(&mut repeats, DESTROY, told));
+        for sample in others.into_iter().chain([first]) {
+            assert!(is_repeated(&mut repeats, DESTROY, sample));
         }
     }
 
@@ -324,21 +328,21 @@ mod tests {
     fn another_stop_timestamp_makes_it_another_end() {
         let mut repeats = Repeats::default();
         for stop_ns in [None, Some(5), Some(6), None] {
-            let told = Told { stop_ns, ..host(1) };
-            assert!(!is_repeated(&mut repeats, DESTROY, told));
-            assert!(is_repeated(&mut repeats, DESTROY, told));
+            let sample = Sample { stop_ns, ..host(1) };
+            assert!(!is_repeated(&mut repeats, DESTROY, sample));
+            assert!(is_repeated(&mut repeats, DESTROY, sample));
         }
         assert_eq!(place_count(&repeats), 1, "one end for each identity");
     }
 
     /// Steps of the index for each lifetime, after this many lifetimes.
-    fn steps_per_lifetime(count: u64, told: fn(u64) -> Told) -> u64 {
+    fn steps_per_lifetime(count: u64, sample: fn(u64) -> Sample) -> u64 {
         let mut repeats = Repeats::default();
         let mut live = |number: u64| {
-            let told = told(number);
-            is_repeated(&mut repeats, NEW, told);
-            assert!(!is_repeated(&mut repeats, DESTROY, told));
-            assert!(is_repeated(&mut repeats, DESTROY, told));
+            let sample = sample(number);
+            is_repeated(&mut repeats, NEW, sample);
+            assert!(!is_repeated(&mut repeats, DESTROY, sample));
+            assert!(is_repeated(&mut repeats, DESTROY, sample));
         };
         (0..count).for_each(&mut live);
         let before = step_count();
@@ -348,12 +352,12 @@ mod tests {
 
     #[test]
     fn a_tuple_that_was_used_often_costs_no_more_than_many_tuples() {
-        let of_one_tuple: fn(u64) -> Told = |number| Told {
+        let of_one_tuple: fn(u64) -> Sample = |number| Sample {
             stop_ns: Some(1 + number),
             ..host(1)
         };
-        let of_one_without_times: fn(u64) -> Told = |_| host(1);
-        let of_many: fn(u64) -> Told = |number| Told {
+        let of_one_without_times: fn(u64) -> Sample = |_| host(1);
+        let of_many: fn(u64) -> Sample = |number| Sample {
             id: u32::try_from(number).unwrap(),
             ..host(1)
         };
@@ -371,23 +375,23 @@ mod tests {
             assert!(!is_repeated(&mut repeats, DESTROY, host(number)));
         }
         // A repeat takes no place, so all three are still known.
-        assert!([1, 1, 2, 3].map(host).into_iter().all(|told| is_repeated(
+        assert!([1, 1, 2, 3].map(host).into_iter().all(|sample| is_repeated(
             &mut repeats,
             DESTROY,
-            told
+            sample
         )));
         assert!(!is_repeated(&mut repeats, DESTROY, host(4))); // in the place of 1
-        assert!([2, 3, 4].map(host).into_iter().all(|told| is_repeated(
+        assert!([2, 3, 4].map(host).into_iter().all(|sample| is_repeated(
             &mut repeats,
             DESTROY,
-            told
+            sample
         )));
         assert!(!is_repeated(&mut repeats, DESTROY, host(1))); // in the place of 2
         assert!(!is_repeated(&mut repeats, DESTROY, host(2)));
     }
 
     #[test]
-    fn it_holds_no_more_than_its_capacity() {
+    fn the_ring_holds_no_more_than_its_capacity() {
         for capacity in [0, 1, 5] {
             let mut repeats = Repeats::new(capacity);
             for number in 0..100 {
@@ -414,7 +418,7 @@ mod tests {
 
     #[test]
     fn an_update_behind_the_end_is_no_sign_of_life() {
-        let dying = Told {
+        let dying = Sample {
             status: status::CONFIRMED | status::DYING,
             ..host(1)
         };
@@ -438,12 +442,18 @@ mod tests {
             repeats.note_made_up_end(flow, id);
             assert_eq!(repeats.ring.len(), 1);
             assert!(repeats.has_ended(flow, id) && !repeats.has_ended(flow, other));
-            assert!(!repeats.note_end(flow, id, stop_ns), "its event, late");
-            assert!(!repeats.note_end(flow, id, stop_ns), "and again");
+            assert!(
+                !repeats.note_end(flow, id, stop_ns),
+                "a late event of the same end"
+            );
+            assert!(!repeats.note_end(flow, id, stop_ns), "the same event again");
             assert_eq!(repeats.forget(flow, id), stop_ns.is_none());
             assert!(repeats.note_end(flow, id, Some(6)), "another end");
-            assert!(!repeats.forget(flow, id), "it is an earlier flow's");
-            assert!(repeats.has_ended(flow, id), "by its timestamp");
+            assert!(
+                !repeats.forget(flow, id),
+                "the end belongs to an earlier flow"
+            );
+            assert!(repeats.has_ended(flow, id), "the timestamp shows the end");
             assert!(!repeats.forget(flow, other));
             repeats.note_made_up_end(flow, other);
             assert!(repeats.forget(flow, other) && !repeats.has_ended(flow, other));
@@ -452,7 +462,7 @@ mod tests {
 
     #[test]
     fn another_flow_between_the_same_ends_does_not_hide_a_repeat() {
-        let (old, new) = (host(1), Told { id: 2, ..host(1) });
+        let (old, new) = (host(1), Sample { id: 2, ..host(1) });
         let mut repeats = Repeats::default();
         assert!(!is_repeated(&mut repeats, DESTROY, old));
         assert!(!is_repeated(&mut repeats, NEW, new));
@@ -461,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_forgotten_and_came_again_is_not_forgotten_with_its_old_place() {
+    fn an_entry_that_came_again_is_not_forgotten_with_its_old_place() {
         let mut repeats = Repeats::new(3);
         is_repeated(&mut repeats, DESTROY, host(1));
         is_repeated(&mut repeats, NEW, host(1));

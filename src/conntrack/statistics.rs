@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_none() {
+    fn a_truncated_counter_is_none() {
         let mut bytes = Vec::new();
         let builder = MessageBuilder::new(&mut bytes, 0x105, 0).bytes(&[0; 4]);
         builder.attribute_u8(1, 3).finish().unwrap();

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_bytes_cause_a_panic() {
         let mut bytes = Vec::new();
         MessageBuilder::new(&mut bytes, 16, 0)
             .bytes(&[1, 2, 0, 0])

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_acknowledgement_of_any_request_will_do_and_of_the_owner_alone() {
+    fn any_later_acknowledgement_of_the_owner_meets_a_barrier() {
         let events = Socket::open(Protocol::ROUTE).unwrap();
         let (mut rounds, mut sweeps) = (Barrier::of_rounds(), Barrier::of_sweeps());
         let now = Instant::now();
@@ -128,8 +128,14 @@ mod tests {
         rounds.ask(&events, now + PATIENCE).unwrap();
         assert!(rounds.is_overdue(now + 2 * PATIENCE) && !rounds.is_overdue(now + PATIENCE));
         sweeps.ask(&events, now).unwrap();
-        assert!(!receive(&events, &mut sweeps), "it is the rounds'");
-        assert!(receive(&events, &mut rounds), "the second one will do");
+        assert!(
+            !receive(&events, &mut sweeps),
+            "the acknowledgement belongs to the rounds"
+        );
+        assert!(
+            receive(&events, &mut rounds),
+            "a later acknowledgement meets the barrier"
+        );
         assert_eq!((rounds.request_count, rounds.ask_again_at()), (2, None));
         assert!(receive(&events, &mut sweeps));
     }

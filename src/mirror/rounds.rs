@@ -531,7 +531,7 @@ mod tests {
     use crate::message::flags;
     use crate::socket::{Protocol, RecvFlags};
 
-    /// The host's devices, counted.
+    /// A table that only counts the host's devices.
     #[derive(Default)]
     struct Links {
         count: usize,
@@ -612,12 +612,12 @@ mod tests {
             self.rounds.note_loss(&loss, &mut self.links, self.now);
         }
 
-        /// From the opening to the merge's end.
+        /// Runs a round to its end.
         fn complete(&mut self) -> Resync {
             self.merge(0).expect("it repairs something")
         }
 
-        /// From the opening to the end of a merge that finds this many differences.
+        /// Runs a round whose merge finds this many differences.
         fn merge(&mut self, found_count: u64) -> Option<Resync> {
             self.advance();
             for _ in 0..2 {
@@ -667,7 +667,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_acknowledgement_will_do() {
+    fn a_late_acknowledgement_meets_the_barrier() {
         let mut round = Round::new(INTERVAL);
         round.advance();
         for _ in 0..3 {
@@ -678,7 +678,7 @@ mod tests {
         round.acknowledge();
         round.advance();
         assert!(round.rounds.is_under_way(), "the first of four");
-        // The other three are not what the dump's end waits for.
+        // The other three acknowledgements do not meet the barrier at the dump's end.
         for _ in 0..3 {
             round.acknowledge();
             round.advance();

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn never_is_not_soon() {
+    fn intervals_of_never_are_never_due() {
         let now = Instant::now();
         let mut schedule = Schedule::new(Intervals::new(Duration::MAX, Duration::MAX));
         schedule.ask_after_loss(true, now);

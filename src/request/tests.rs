@@ -1,4 +1,4 @@
-//! Tests of the requester: what it makes of datagrams, without a kernel that sends them.
+//! Tests how the requester reads datagrams, without a kernel that sends them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -100,7 +100,7 @@ fn a_malformed_rest_is_an_error_and_the_next_receive_goes_on() {
 }
 
 #[test]
-fn a_look_ends_in_time_while_strangers_send() {
+fn a_receive_ends_in_time_while_strangers_send() {
     const GROUP: u32 = 23;
     let mut requester = Requester::open(Protocol::USERSOCK).unwrap();
     requester.socket.add_membership(GROUP).unwrap();
@@ -121,11 +121,11 @@ fn a_look_ends_in_time_while_strangers_send() {
             assert_eq!(looked.kind(), ErrorKind::WouldBlock, "{looked}");
         }
         let was_over = is_over.swap(true, Ordering::Relaxed);
-        assert!(!was_over, "the look has to end while the stranger sends");
+        assert!(!was_over, "the receive ends while the stranger sends");
     });
 }
 
-/// Bytes that are nearly replies, so that all of the parser is reached.
+/// The bytes are nearly replies, so that they reach all of the parser.
 fn nearly_replies(random: &mut nlring_testing::Random) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..=random.index(4) {
@@ -144,7 +144,7 @@ fn nearly_replies(random: &mut nlring_testing::Random) -> Vec<u8> {
 }
 
 #[test]
-fn no_bytes_make_it_panic() {
+fn no_bytes_cause_a_panic() {
     let mut requester = Requester::open(Protocol::ROUTE).unwrap();
     let mut random = nlring_testing::Random::new(1);
     let (mut data, mut refused, mut ended, mut failed) = (0, 0, 0, 0);

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_beyond_255_is_its_attribute() {
+    fn a_table_beyond_255_is_read_from_its_attribute() {
         let route = decode(TABLE_1000).unwrap();
         assert_eq!((route.kind, route.table), (EventKind::New, 1000));
         assert_eq!(route.dst, Some(Address::Ip(ip("10.4.0.0"))));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_come_by_number_and_tell_their_locks() {
+    fn metrics_have_their_numbers_and_locks() {
         let metrics = decode(METRICS).unwrap().metrics;
         let lock = |number: u16| 1_u32 << number;
         let locked = lock(metric::MTU) | lock(metric::CWND) | lock(metric::RTO_MIN);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_bytes_cause_a_panic() {
         let mut count = 0;
         for datagram in [MULTIPATH, VIA_INET6, METRICS, EXPIRES, TABLE_1000, ENCAP_IP] {
             for_each_damaged(datagram, |bytes| {

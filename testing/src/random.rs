@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_below_the_limit_comes() {
+    fn every_number_below_the_limit_occurs() {
         let mut random = Random::new(1);
         let mut counts = [0; 10];
         for _ in 0..1000 {

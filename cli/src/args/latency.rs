@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn cpus_are_two() {
+    fn two_cpus_are_required() {
         assert!(matches!(
             parse_cpus("2,0"),
             Ok(Cpus {

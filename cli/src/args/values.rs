@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn backends_and_waits() {
+    fn backends_and_waits_are_parsed() {
         let Backend::Oneshot { depth } = parse_backend("oneshot").unwrap() else {
             panic!()
         };

@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_name_groups_once() {
+    fn each_group_is_joined_once() {
         use ConntrackEvent::{All, Destroy, Expect, New};
         assert_eq!(
             groups(&[Destroy, New, New]).collect::<Vec<_>>(),

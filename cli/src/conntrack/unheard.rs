@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_warns_only_of_flows_that_make_no_events() {
+    fn the_warning_is_only_about_flows_that_make_no_events() {
         for (events, flow_count, listener_count, words) in [
             (0, 0, 0, Some("nf_conntrack_events is 0")),
             (0, 5, 3, Some("nf_conntrack_events is 0")),

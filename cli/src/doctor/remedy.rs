@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sentence_begins_large_and_ends() {
+    fn a_sentence_gets_a_capital_and_a_full_stop() {
         assert_eq!(capitalised("run it"), "Run it.");
         assert_eq!(capitalised(""), ".");
     }

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_decides() {
+    fn the_worst_check_decides_the_verdict() {
         let mut report = report();
         assert!(!report.is_impossible());
         report

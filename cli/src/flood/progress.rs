@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_how_much_is_left() {
+    fn the_progress_says_how_much_is_left() {
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(text(None, None), "300 events/s, 400 made");
         assert_eq!(

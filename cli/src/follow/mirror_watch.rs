@@ -129,17 +129,17 @@ mod tests {
     #[test]
     fn losses_that_go_on_are_reported_each_minute() {
         let (mut watch, start) = (MirrorWatch::default(), Instant::now());
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for second in 0..=200 {
             let now = start + Duration::from_secs(second);
             if second < 190 {
                 watch.note_loss(now);
             }
             let line = watch.line(&health(second < 195, 3, None), now);
-            told.extend(line.map(|line| (second, line)));
+            reported.extend(line.map(|line| (second, line)));
         }
         assert_eq!(
-            told,
+            reported,
             [(60, Line::Losses), (120, Line::Losses), (180, Line::Losses)],
             "and not that it is right, because no dump has succeeded yet"
         );

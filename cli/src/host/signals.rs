@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_next_request_ends_the_waits_of_an_orderly_end() {
-        // --duration or the first request has begun the end.
+        // The end was begun by --duration or by the first request.
         for before in [0, 1] {
             let requests = StopRequests::default();
             (0..before).for_each(|_| requests.add());
@@ -165,6 +165,6 @@ mod tests {
         (0..2).for_each(|_| requests.add());
         let stop = StopHandle::new().unwrap();
         requests.stop_on_next(stop.clone());
-        assert!(stop.is_stopped(), "the second one came before");
+        assert!(stop.is_stopped(), "the second request stopped it");
     }
 }

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pairs_or_nothing_to_hold_against_give_none() {
+    fn no_pairs_or_no_reference_give_none() {
         assert_eq!(ratio_interval([]), None);
         assert_eq!(ratio_interval([(1.0, 0.0)]), None);
         assert_eq!(ratio_interval([(0.0, 0.0)]), None);

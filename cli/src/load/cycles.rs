@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_begun_is_ended() {
+    fn a_cycle_that_was_begun_is_ended() {
         let mut cycles = Cycles::new(Steps::default());
         make(&mut cycles, 0..4).unwrap();
         assert_eq!(cycles.cycle.done, [(0, 0), (0, 1), (0, 2), (1, 0)]);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_made_is_not_removed() {
+    fn an_entry_that_was_not_made_is_not_removed() {
         let failing = Some(1);
         let mut cycles = Cycles::new(Steps {
             failing,

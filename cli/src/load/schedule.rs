@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_counted_as_it_is_timed() {
+    fn the_count_of_due_events_agrees_with_their_times() {
         for (rate, burst) in [(1, 1), (3, 1), (7, 3), (50_000, 1), (999_983, 64)] {
             let schedule = schedule(rate, burst);
             for index in [0, 1, 2, 63, 64, 65, 1_000, 999_999] {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_all_is_due_and_at_no_time() {
+    fn without_a_rate_every_event_is_due_and_none_has_a_time() {
         let pace = Pace {
             count: Some(7),
             ..Pace::default()
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_by_count_or_by_time() {
+    fn a_schedule_ends_by_count_or_by_time() {
         let pace = Pace {
             rate: Some(1_000),
             count: Some(5),

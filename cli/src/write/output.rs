@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_no_more_events_than_its_limit() {
+    fn the_output_accepts_no_more_events_than_its_limit() {
         let (_reader, writer) = pipe().unwrap();
         let mut output = output(writer);
         output.set_limit(Some(2));

@@ -195,13 +195,13 @@ impl Documentation {
             return;
         };
         for (name, value) in fields {
-            let is_told = sections
+            let is_described = sections
                 .iter()
                 .any(|section| section.describes(parent, name))
                 || parent.is_some_and(|parent| TUPLES.contains(&parent))
                     && self.section("Flows").describes(Some("orig"), name);
             assert!(
-                is_told,
+                is_described,
                 "docs/json.md describes {name} in {parent:?}: {value}"
             );
             for item in value.as_array().unwrap_or(&vec![value.clone()]) {
@@ -243,7 +243,7 @@ impl Section {
         })
     }
 
-    /// Whether the field may have this word.
+    /// Whether the section lists this word as a value of the field.
     fn lists(&self, name: &str, word: &str) -> bool {
         let of_field = |row: &Row<'_>| has_word(row.names, name) || has_word(row.meaning, name);
         self.rows()

@@ -25,7 +25,7 @@ use serde_json::Value;
 
 pub const NLRING: &str = env!("CARGO_BIN_EXE_nlring");
 
-/// Each end comes within this time, whatever caused it.
+/// The command ends within this time, whatever the cause.
 pub const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// Moves this thread, and what it starts, into a network namespace of its own with its loopback device up.
@@ -775,7 +775,7 @@ pub fn add_device(name: &str, addresses: &[&str]) -> bool {
         format!("link add {name} type dummy"),
         format!("link add {name} type veth peer name {name}-peer"),
     ];
-    // The kernel shall add no addresses of its own, which would bring routes.
+    // Keeps the kernel from adding addresses, and so routes.
     let _ = fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1");
     let add = |kind: &String| {
         let words: Vec<&str> = kind.split(' ').collect();

@@ -244,7 +244,7 @@ fn assert_nat_agrees(ours: &Value) {
 #[track_caller]
 fn assert_expectations_agree(ours: Vec<&Value>, peer: &Peer) {
     let is_one = |line: &String| line.starts_with("<flow");
-    common::await_that("as many expectations", || {
+    common::await_that("all expectations are there", || {
         peer.lines().iter().filter(|line| is_one(line)).count() >= ours.len()
     });
     let theirs = peer.lines();
@@ -259,9 +259,9 @@ fn assert_expectations_agree(ours: Vec<&Value>, peer: &Peer) {
 }
 
 #[test]
-fn tcp_connections_from_begin_to_end() {
+fn tcp_connections_agree_with_conntrack() {
     let scenario = Scenario {
-        name: "tcp_connections_from_begin_to_end",
+        name: "tcp_connections_agree_with_conntrack",
         ..Scenario::default()
     };
     let Some(reported) = scenario.follow(|| {
@@ -293,9 +293,9 @@ fn tcp_connections_from_begin_to_end() {
 }
 
 #[test]
-fn packets_of_every_protocol() {
+fn packets_of_every_protocol_agree_with_conntrack() {
     let scenario = Scenario {
-        name: "packets_of_every_protocol",
+        name: "packets_of_every_protocol_agree_with_conntrack",
         ..Scenario::default()
     };
     let home = "127.0.0.1".parse().expect("an address");
@@ -334,7 +334,7 @@ fn packets_of_every_protocol() {
 }
 
 #[test]
-fn entries_made_by_request() {
+fn entries_made_by_request_agree_with_conntrack() {
     const TUPLE: &str = "-s 192.0.2.1 -d 192.0.2.2 --timeout 100";
     const TUPLE6: &str = "-s fd00::1 -d fd00::2 --timeout 100";
     let entries = [
@@ -385,7 +385,7 @@ fn entries_made_by_request() {
         (format!("89 {TUPLE}"), json!({"proto": "89"})),
     ];
     let scenario = Scenario {
-        name: "entries_made_by_request",
+        name: "entries_made_by_request_agree_with_conntrack",
         ..Scenario::default()
     };
     let reported = scenario.follow(|| {
@@ -419,9 +419,9 @@ fn entries_made_by_request() {
 }
 
 #[test]
-fn translated_flows() {
+fn translated_flows_agree_with_conntrack() {
     let scenario = Scenario {
-        name: "translated_flows",
+        name: "translated_flows_agree_with_conntrack",
         chains: "
             chain destinations {
                 type nat hook output priority -100
@@ -513,9 +513,9 @@ fn translated_flows() {
 }
 
 #[test]
-fn zones_and_marks() {
+fn zones_and_marks_agree_with_conntrack() {
     let scenario = Scenario {
-        name: "zones_and_marks",
+        name: "zones_and_marks_agree_with_conntrack",
         chains: "
             chain zones {
                 type filter hook output priority -400
@@ -578,8 +578,8 @@ fn zones_and_marks() {
 const LABELS: &[u8] = b"1 one\n3 three words\n5 a\x1b[2J\n7 \"\n8 caf\xc3\xa9\n127 last one\n";
 
 #[test]
-fn labels_by_name_and_by_number() {
-    const NAME: &str = "labels_by_name_and_by_number";
+fn labels_have_their_names_and_numbers() {
+    const NAME: &str = "labels_have_their_names_and_numbers";
     let directory = Directory::new();
     let etc = directory.file("etc");
     fs::create_dir_all(format!("{etc}/xtables")).expect("a directory");
@@ -635,9 +635,9 @@ fn labels_by_name_and_by_number() {
 }
 
 #[test]
-fn helpers_and_expected_connections() {
+fn helpers_and_expected_connections_agree_with_conntrack() {
     let scenario = Scenario {
-        name: "helpers_and_expected_connections",
+        name: "helpers_and_expected_connections_agree_with_conntrack",
         chains: "
             ct helper ftp {
                 type \"ftp\" protocol tcp
@@ -659,10 +659,10 @@ fn helpers_and_expected_connections() {
     };
     // If it is a module, nothing else loads it.
     let _ = common::run("modprobe", &["nf_nat_ftp"]);
-    let mut told_in_text = None;
+    let mut address_in_text = None;
     let Some(reported) = scenario.follow(|| {
         talk_ftp("127.0.0.1:2121", "127.0.0.1:2121", 40001);
-        told_in_text = Some(talk_ftp("127.0.0.3:2122", "127.0.0.1:2122", 40002));
+        address_in_text = Some(talk_ftp("127.0.0.3:2122", "127.0.0.1:2122", 40002));
         announce_ftp_port("127.0.0.1:2123", "127.0.0.1:2123");
     }) else {
         return;
@@ -682,7 +682,7 @@ fn helpers_and_expected_connections() {
     ] {
         assert_some(&reported, &wanted);
     }
-    if told_in_text != Some(traffic::address("127.0.0.9:40002")) {
+    if address_in_text != Some(traffic::address("127.0.0.9:40002")) {
         return skip("the translation of expected connections", "no nf_nat_ftp");
     }
     let translated = json!({"src": "127.0.0.1", "dst": "127.0.0.9", "sport": 0, "dport": 40002});

@@ -165,7 +165,7 @@ fn assert_reported(name: &str, changes: &[(&str, Value)]) {
     for change in left_out {
         assert!(
             optional.iter().any(|word| change.contains(word)),
-            "it can be done: {change}"
+            "this kernel supports: {change}"
         );
         eprintln!("{name}: not in this kernel: {change}");
     }
@@ -194,9 +194,9 @@ fn assert_devices_have_their_index(event: &Value) {
 }
 
 #[test]
-fn ipv4_routes() {
+fn ipv4_routes_agree_with_ip() {
     assert_reported(
-        "ipv4_routes",
+        "ipv4_routes_agree_with_ip",
         &[
             (
                 "route add 192.0.2.0/24 via 10.1.0.2",
@@ -275,12 +275,12 @@ fn ipv4_routes() {
 }
 
 #[test]
-fn hops_and_metrics_of_ipv4() {
+fn hops_and_metrics_of_ipv4_agree_with_ip() {
     let locked = "rtt 1500ms rttvar 3s rto_min 200ms congctl lock cubic mtu lock 1400 ssthresh lock 7 cwnd lock 9";
     let free = "window 500 advmss 1300 reordering 4 hoplimit 10 initcwnd 12 features ecn initrwnd 11 quickack 1 \
                 fastopen_no_cookie 1";
     assert_reported(
-        "hops_and_metrics_of_ipv4",
+        "hops_and_metrics_of_ipv4_agree_with_ip",
         &[
             (
                 "route add 192.0.13.0/24 via 10.99.0.2 dev d0 onlink",
@@ -330,9 +330,9 @@ fn hops_and_metrics_of_ipv4() {
 }
 
 #[test]
-fn ipv6_routes() {
+fn ipv6_routes_agree_with_ip() {
     assert_reported(
-        "ipv6_routes",
+        "ipv6_routes_agree_with_ip",
         &[
             (
                 "route add 2001:db8:1::/48 via fd01::2",
@@ -400,8 +400,8 @@ fn ipv6_routes() {
 }
 
 #[test]
-fn nexthop_objects() {
-    const NAME: &str = "nexthop_objects";
+fn nexthop_objects_agree_with_ip() {
+    const NAME: &str = "nexthop_objects_agree_with_ip";
     let Some(mut watch) = Watch::start(NAME) else {
         return;
     };
@@ -437,13 +437,13 @@ fn nexthop_objects() {
 
 /// ip shows these in a table of their own, so the test knows what there must be.
 #[test]
-fn mpls_routes() {
-    let Some(mut watch) = Watch::start("mpls_routes") else {
+fn mpls_routes_agree_with_ip() {
+    let Some(mut watch) = Watch::start("mpls_routes_agree_with_ip") else {
         return;
     };
     let _ = run("modprobe", &["mpls_router"]);
     if fs::write("/proc/sys/net/mpls/platform_labels", "1000").is_err() {
-        return eprintln!("mpls_routes: no MPLS in this kernel");
+        return eprintln!("mpls_routes_agree_with_ip: no MPLS in this kernel");
     }
     let via = json!({"family": "ipv4", "address": "10.1.0.2"});
     let hops = json!([{"as": "200", "via": via, "dev": "d0"}, {"via": {"address": "10.2.0.2"}, "dev": "d1"}]);
@@ -473,8 +473,8 @@ fn mpls_routes() {
 
 /// The kernel takes any bytes but NUL, `/`, `:` and white space.
 #[test]
-fn any_name_of_a_device() {
-    let Some(mut watch) = Watch::start("any_name_of_a_device") else {
+fn any_name_of_a_device_is_valid_json() {
+    let Some(mut watch) = Watch::start("any_name_of_a_device_is_valid_json") else {
         return;
     };
     let mut device = b"d0".to_vec();

@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_the_kernel_says_is_there() {
+    fn every_field_of_the_kernel_is_there() {
         assert_eq!(
             parsed(&whole_flow(), "2 two words"),
             json!({
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn each_protocol_has_what_it_has_in_place_of_ports() {
+    fn each_protocol_has_its_own_fields_in_place_of_ports() {
         let flow = |protocol, reply| {
             let mut bytes = Vec::new();
             let message = MessageBuilder::new(&mut bytes, 0x100, 0).bytes(&[2, 0, 0, 0]);
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expectation_has_all_of_its_own() {
+    fn an_expectation_has_every_field() {
         let mut bytes = Vec::new();
         let message = MessageBuilder::new(&mut bytes, 0x200, flags::EXCL).bytes(&[2, 0, 0, 0]);
         let message = tuple(message, 2, 6, [1, 2]);

@@ -127,7 +127,7 @@ fn trim(text: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    /// All bits that have a name, and their names.
+    /// The bits with a name, and their names.
     fn named(text: &[u8]) -> Vec<(u32, String)> {
         let names = LabelNames::parse(text);
         let name = |bit| Some((bit, str::from_utf8(names.get(bit)?).unwrap().to_owned()));

@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn identifier_locator_addressing() {
+    fn identifier_locator_addressing_is_printed_as_by_ip() {
         let text = encap_text(encap::ILA, |ila| {
             let ila = ila.attribute(1, &[0x20, 1, 0, 0, 0, 0, 0, 2]);
             let ila = ila.attribute_u8(7, 1).attribute_u8(8, 32);
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_of_rpl_and_flavors_of_seg6local() {
+    fn segments_of_rpl_and_flavors_of_seg6local_are_printed_as_by_ip() {
         let segment = |last: u8| Ipv6Addr::from(0xfd00 << 112 | u128::from(last)).octets();
         let header = [&[0, 4, 3, 2, 0, 0, 0, 0], &segment(1)[..], &segment(2)].concat();
         let rpl = encap_text(encap::RPL, |rpl| rpl.attribute(1, &header));
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn in_situ_measurement() {
+    fn in_situ_measurement_is_printed_as_by_ip() {
         let trace = |kinds: u32| {
             let [_, a, b, c] = kinds.to_be_bytes();
             [0, 9, 0, 3, a, b, c, 0, 0, 0, 0, 0]
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cut_makes_it_panic() {
+    fn no_truncation_causes_a_panic() {
         for encap_type in 0..12 {
             for number in 1..12 {
                 for length in 0..40 {

@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_the_kernel_says_is_there() {
+    fn every_field_of_the_kernel_is_there() {
         let fixed = [2, 24, 8, 4, 252, 188, 253, 1, 4, 0, 0, 0x20];
         let route = parsed(24, 0x700, fixed, |message| {
             message
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn each_hop_of_many_has_its_own() {
+    fn each_hop_has_its_own_fields() {
         let fixed = [2, 24, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
         let hops = [
             &[16, 0, 4, 0, 3, 0, 0, 0, 8, 0, 5, 0, 10, 0, 0, 2][..],

@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_small() {
+    fn an_entry_is_small() {
         assert!(size_of::<Entry>() <= 120);
     }
 }

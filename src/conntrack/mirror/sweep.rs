@@ -252,7 +252,7 @@ mod tests {
     struct Case {
         follower: Follower,
         sweep: Sweep,
-        told: Vec<(EventKind, u32, bool)>,
+        reported: Vec<(EventKind, u32, bool)>,
     }
 
     fn message(kind: EventKind, id: u32, mark: u32) -> Vec<u8> {
@@ -278,39 +278,40 @@ mod tests {
             let mut this = Self {
                 follower: Follower::new(),
                 sweep: Sweep::new(Instant::now()),
-                told: Vec::new(),
+                reported: Vec::new(),
             };
-            this.follower.held.end(); // as after a first dump
+            this.follower.held.end(); // like a first dump does
             this.follower
                 .end_holding(&mut Slice::endless(), &mut |_| {});
             this.feed(EventKind::New, id);
-            this.told.clear();
+            this.reported.clear();
             this
         }
 
         fn feed(&mut self, kind: EventKind, id: u32) {
             let bytes = message(kind, id, 0);
             let message = Messages::new(&bytes).next().unwrap();
-            let told = &mut self.told;
-            self.follower
-                .feed(&message, true, &mut |change| told.extend(heard(&change)));
+            let reported = &mut self.reported;
+            self.follower.feed(&message, true, &mut |change| {
+                reported.extend(report_of(&change))
+            });
         }
 
         fn answer(&mut self, answer: Option<Known>) {
-            let (sweep, told) = (&mut self.sweep, &mut self.told);
-            let mut f = |change: Change<'_>| told.extend(heard(&change));
+            let (sweep, reported) = (&mut self.sweep, &mut self.reported);
+            let mut f = |change: Change<'_>| reported.extend(report_of(&change));
             sweep.feed_answer(0, answer, &mut self.follower, &mut f);
         }
 
         fn meet_barrier(&mut self) -> &[(EventKind, u32, bool)] {
-            let (sweep, told) = (&mut self.sweep, &mut self.told);
-            let mut f = |change: Change<'_>| told.extend(heard(&change));
+            let (sweep, reported) = (&mut self.sweep, &mut self.reported);
+            let mut f = |change: Change<'_>| reported.extend(report_of(&change));
             sweep.end_absent(&mut self.follower, &mut f);
-            told
+            reported
         }
     }
 
-    fn heard(change: &Change<'_>) -> Option<(EventKind, u32, bool)> {
+    fn report_of(change: &Change<'_>) -> Option<(EventKind, u32, bool)> {
         match change {
             Change::Flow { flow, is_resynced } => Some((flow.kind, flow.id?, *is_resynced)),
             Change::Resynced(_) => None,
@@ -321,7 +322,10 @@ mod tests {
     fn a_flow_that_the_kernel_does_not_have_ends_once_the_barrier_is_met() {
         let mut case = Case::new(7);
         case.answer(None);
-        assert_eq!((case.told.len(), case.follower.flows.live_count()), (0, 1));
+        assert_eq!(
+            (case.reported.len(), case.follower.flows.live_count()),
+            (0, 1)
+        );
         assert_eq!(case.meet_barrier(), [(EventKind::Delete, 7, true)]);
         assert_eq!(case.follower.flows.live_count(), 0);
     }
@@ -347,7 +351,7 @@ mod tests {
         case.feed(EventKind::Delete, 7);
         assert_eq!(case.meet_barrier(), [(EventKind::Delete, 7, false)]);
 
-        // The slot is another flow's by then.
+        // By now another flow has the slot.
         let mut case = Case::new(7);
         case.answer(Some(entry(8, 0)));
         case.feed(EventKind::Delete, 7);
@@ -406,8 +410,8 @@ mod tests {
     fn a_question_that_fails_is_not_asked_again_at_once() {
         let mut case = Case::new(7);
         let (now, events) = (Instant::now(), broken_socket());
-        case.follower.now_seconds = 1000; // the flow's time is over
-        // A route socket knows no such requests.
+        case.follower.now_seconds = 1000; // past its timeout
+        // A route socket refuses these requests.
         let mut requests = Requests::open().unwrap();
         *requests.requester() = Requester::open(Protocol::ROUTE).unwrap();
         case.sweep.requests = Some(requests);
@@ -421,18 +425,18 @@ mod tests {
     #[test]
     fn a_flow_whose_events_contradict_is_as_the_kernel_says() {
         let identity = Identity::from(key_of(1));
-        let resolve = |case: &mut Case, told: Option<Known>| {
-            let (sweep, heard_of) = (&mut case.sweep, &mut case.told);
-            let mut f = |change: Change<'_>| heard_of.extend(heard(&change));
-            sweep.feed_resolution((identity, Some(7)), told, &mut case.follower, &mut f);
+        let resolve = |case: &mut Case, answer: Option<Known>| {
+            let (sweep, reported) = (&mut case.sweep, &mut case.reported);
+            let mut f = |change: Change<'_>| reported.extend(report_of(&change));
+            sweep.feed_resolution((identity, Some(7)), answer, &mut case.follower, &mut f);
         };
-        // The flow continues, or it does not.
+        // The mirror has the flow. It continues, or it does not.
         let mut case = Case::new(7);
         resolve(&mut case, Some(entry(7, 0)));
         assert_eq!(case.meet_barrier(), []);
         resolve(&mut case, None);
         assert_eq!(case.meet_barrier(), [(EventKind::Delete, 7, true)]);
-        // The flow is there again, or it is not, or another one is there, which events report.
+        // The mirror lacks the flow. It is there again, or it is not, or another one is there, which events report.
         resolve(&mut case, None);
         resolve(&mut case, Some(entry(8, 0)));
         let mut dying = entry(7, 0);
@@ -441,7 +445,7 @@ mod tests {
         assert_eq!(case.meet_barrier().len(), 1);
         resolve(&mut case, Some(entry(7, 0)));
         assert_eq!(case.meet_barrier()[1..], [(EventKind::New, 7, true)]);
-        // The flow that the mirror has instead has ended.
+        // The mirror has another flow, which has ended.
         resolve(&mut case, Some(entry(9, 0)));
         let last = [(EventKind::Delete, 7, true), (EventKind::New, 9, true)];
         assert_eq!(case.meet_barrier()[2..], last);

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_there_once() {
+    fn each_tomb_is_there_once() {
         let mut tombs = Tombs::new();
         assert!(!tombs.has(7));
         for _ in 0..10 {

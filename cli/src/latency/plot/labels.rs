@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_goes_where_nothing_is() {
+    fn a_name_is_placed_where_nothing_is_drawn() {
         let bounds = Space {
             x: 0..300,
             y: 0..300,

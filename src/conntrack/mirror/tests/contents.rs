@@ -1,4 +1,4 @@
-//! Tests of what is kept of a flow, and of what a round reports though no event was lost.
+//! Tests of what a mirror keeps of a flow, and of what a round reports although no event was lost.
 
 use super::super::Change;
 use super::super::follow::Follower;
@@ -12,9 +12,9 @@ use crate::mirror::{Slice, Table as _};
 
 const ID: u32 = 7;
 
-/// What a message says of the flow.
+/// The fields of a message about the flow.
 #[derive(Clone, Copy, Default)]
-struct Said {
+struct Fields {
     id: u32,
     status: u32,
     is_offloaded: bool,
@@ -25,7 +25,7 @@ struct Said {
     helper: Option<&'static str>,
 }
 
-const PLAIN: Said = Said {
+const PLAIN: Fields = Fields {
     id: ID,
     status: status::CONFIRMED,
     is_offloaded: false,
@@ -36,7 +36,7 @@ const PLAIN: Said = Said {
     helper: None,
 };
 
-const WHOLE: Said = Said {
+const WHOLE: Fields = Fields {
     packets: Some(5),
     start_ns: Some(1000),
     label: Some(3),
@@ -44,7 +44,7 @@ const WHOLE: Said = Said {
     ..PLAIN
 };
 
-fn message(kind: EventKind, said: Said) -> Vec<u8> {
+fn message(kind: EventKind, fields: Fields) -> Vec<u8> {
     let (message_type, flags) = match kind {
         EventKind::New => (0x100, flags::CREATE),
         EventKind::Update => (0x100, 0),
@@ -57,13 +57,15 @@ fn message(kind: EventKind, said: Said) -> Vec<u8> {
         .bytes(&[2, 0, 0, 0])
         .nested(1, |tuple| orig.put(tuple, None))
         .nested(2, |tuple| reply.put(tuple, None))
-        .attribute_be32(12, said.id);
-    message = if said.is_offloaded {
-        message.attribute_be32(3, said.status | status::OFFLOAD)
+        .attribute_be32(12, fields.id);
+    message = if fields.is_offloaded {
+        message.attribute_be32(3, fields.status | status::OFFLOAD)
     } else {
-        message.attribute_be32(3, said.status).attribute_be32(7, 60)
+        message
+            .attribute_be32(3, fields.status)
+            .attribute_be32(7, 60)
     };
-    if let Some(packets) = said.packets {
+    if let Some(packets) = fields.packets {
         for direction in [9, 10] {
             message = message.nested(direction, |counters| {
                 counters
@@ -72,32 +74,32 @@ fn message(kind: EventKind, said: Said) -> Vec<u8> {
             });
         }
     }
-    if said.start_ns.is_some() || said.stop_ns.is_some() {
+    if fields.start_ns.is_some() || fields.stop_ns.is_some() {
         message = message.nested(20, |times| {
-            let times = match said.start_ns {
+            let times = match fields.start_ns {
                 Some(start_ns) => times.attribute_be64(1, start_ns),
                 None => times,
             };
-            match said.stop_ns {
+            match fields.stop_ns {
                 Some(stop_ns) => times.attribute_be64(2, stop_ns),
                 None => times,
             }
         });
     }
-    if let Some(label) = said.label {
+    if let Some(label) = fields.label {
         let mut labels = [0; 16];
         labels[0] = label;
         message = message.attribute(22, &labels);
     }
-    if let Some(helper) = said.helper {
+    if let Some(helper) = fields.helper {
         message = message.nested(5, |help| help.attribute_str_nul(1, helper));
     }
     message.finish().unwrap();
     bytes
 }
 
-/// What is handed out of a flow: kind, whether it is made up, packets, when it began, when that was observed, labels, helper.
-type Told = (
+/// A reported event: kind, whether a round made it up, packets, start, observed start, labels, helper.
+type Report = (
     EventKind,
     bool,
     Option<u64>,
@@ -107,7 +109,7 @@ type Told = (
     Option<String>,
 );
 
-fn told(flow: &Flow<'_>, is_resynced: bool) -> Told {
+fn report_of(flow: &Flow<'_>, is_resynced: bool) -> Report {
     let packets = |counters: Option<Counters>| counters.map(|counters| counters.packets);
     assert_eq!(packets(flow.counters_orig), packets(flow.counters_reply));
     (
@@ -124,7 +126,7 @@ fn told(flow: &Flow<'_>, is_resynced: bool) -> Told {
 
 struct Case {
     follower: Follower,
-    told: Vec<Told>,
+    reported: Vec<Report>,
     /// NEW, UPDATE and DESTROY events that rounds have made up.
     counts: [u64; 3],
 }
@@ -136,52 +138,53 @@ impl Case {
         follower.end_holding(&mut Slice::endless(), &mut |_| {});
         Self {
             follower,
-            told: Vec::new(),
+            reported: Vec::new(),
             counts: [0; 3],
         }
     }
 
-    fn feed(&mut self, kind: EventKind, said: Said) {
-        let bytes = message(kind, said);
-        let (follower, all) = (&mut self.follower, &mut self.told);
+    fn feed(&mut self, kind: EventKind, fields: Fields) {
+        let bytes = message(kind, fields);
+        let (follower, all) = (&mut self.follower, &mut self.reported);
         let message = Messages::new(&bytes).next().unwrap();
-        follower.feed(&message, true, &mut |change| hear(all, &change));
+        follower.feed(&message, true, &mut |change| record(all, &change));
     }
 
-    /// A round, though nothing was lost: a dump that says this, and meanwhile events.
-    fn round(&mut self, dumped: Option<Said>, events: impl FnOnce(&mut Self)) {
+    /// Runs a round although nothing was lost. Its dump has the flow with these fields, or not at all; `events` come
+    /// during the dump.
+    fn round(&mut self, dumped: Option<Fields>, events: impl FnOnce(&mut Self)) {
         self.follower.clear(&mut Slice::endless());
         self.follower.begin_dump();
         events(self);
-        if let Some(said) = dumped {
-            let bytes = message(EventKind::Update, said);
+        if let Some(fields) = dumped {
+            let bytes = message(EventKind::Update, fields);
             let message = Messages::new(&bytes).next().unwrap();
             self.follower.feed_dumped(&message);
         }
         self.follower.begin_merge();
-        let all = &mut self.told;
-        while !(self.follower).merge(&mut Slice::endless(), &mut |change| hear(all, &change)) {}
+        let all = &mut self.reported;
+        while !(self.follower).merge(&mut Slice::endless(), &mut |change| record(all, &change)) {}
         let mut resync = no_resync();
         let found_count = self.follower.finish();
         self.follower.count_in(&mut resync);
         self.counts = [resync.new_count, resync.update_count, resync.destroy_count];
-        assert!(found_count <= self.counts.iter().sum()); // what stands in for events is not found by the merge
+        assert!(found_count <= self.counts.iter().sum()); // events that replace others are not counted as found
     }
 
-    fn take_told(&mut self) -> Vec<Told> {
-        std::mem::take(&mut self.told)
+    fn take_reported(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reported)
     }
 
-    /// What is kept now.
-    fn kept(&self) -> Told {
+    /// What the mirror keeps of the flow now.
+    fn kept(&self) -> Report {
         let slot = self.follower.flows.live_from(0).next().unwrap();
-        told(&self.follower.flows.flow(slot, EventKind::Update, 0), false)
+        report_of(&self.follower.flows.flow(slot, EventKind::Update, 0), false)
     }
 }
 
-fn hear(all: &mut Vec<Told>, change: &Change<'_>) {
+fn record(all: &mut Vec<Report>, change: &Change<'_>) {
     if let Change::Flow { flow, is_resynced } = change {
-        all.push(told(flow, *is_resynced));
+        all.push(report_of(flow, *is_resynced));
     }
 }
 
@@ -190,81 +193,87 @@ fn ftp() -> String {
 }
 
 #[test]
-fn all_that_a_dump_says_is_kept_and_reported() {
+fn every_detail_in_a_dump_is_kept_and_reported() {
     use EventKind::{Delete, New, Update};
 
     let mut case = Case::new();
     case.round(Some(WHOLE), |_| {});
     let (packets, start) = (Some(5), Some(1000));
     let begun = (New, true, packets, start, None, Some(3), Some(ftp()));
-    assert_eq!((case.take_told(), case.counts), (vec![begun], [1, 0, 0]));
+    assert_eq!(
+        (case.take_reported(), case.counts),
+        (vec![begun], [1, 0, 0])
+    );
     assert_eq!(
         case.kept(),
         (Update, false, packets, start, None, Some(3), Some(ftp()))
     );
-    // Counters change without an event: the dump's are kept, and nothing is reported.
-    let later = Said {
+    // Counters change without an event. The mirror keeps the dump's counters, and reports nothing.
+    let later = Fields {
         packets: Some(6),
         ..WHOLE
     };
     case.round(Some(later), |_| {});
-    assert_eq!((case.take_told(), case.counts), (vec![], [0; 3]));
+    assert_eq!((case.take_reported(), case.counts), (vec![], [0; 3]));
     assert_eq!(case.kept().2, Some(6));
-    // It is not there any more. What it had carried in the end is not known.
+    // The flow has ended. Its last counters are unknown.
     case.round(None, |_| {});
     let ended = (Delete, true, None, start, None, Some(3), Some(ftp()));
-    assert_eq!((case.take_told(), case.counts), (vec![ended], [0, 0, 1]));
+    assert_eq!(
+        (case.take_reported(), case.counts),
+        (vec![ended], [0, 0, 1])
+    );
 }
 
 #[test]
-fn what_no_event_said_is_reported_as_an_update() {
+fn a_difference_that_no_event_reported_is_an_update() {
     let mut case = Case::new();
     case.feed(EventKind::New, PLAIN);
     let differences = [
-        Said {
+        Fields {
             is_offloaded: true,
             ..PLAIN
         },
-        PLAIN, // the flow table has let it go
-        Said {
+        PLAIN, // no longer offloaded
+        Fields {
             status: PLAIN.status | status::SEEN_REPLY,
             ..PLAIN
         },
-        Said {
+        Fields {
             status: PLAIN.status | status::SEEN_REPLY,
             label: Some(1),
             ..PLAIN
         },
-        Said {
+        Fields {
             status: PLAIN.status | status::SEEN_REPLY,
             helper: Some("sip"),
             ..PLAIN
         },
     ];
     for dumped in differences {
-        case.told.clear();
+        case.reported.clear();
         case.round(Some(dumped), |_| {});
         assert_eq!(case.counts, [0, 1, 0]);
-        assert_eq!(case.told.len(), 1);
-        let (kind, is_resynced, .., labels, helper) = &case.told[0];
+        assert_eq!(case.reported.len(), 1);
+        let (kind, is_resynced, .., labels, helper) = &case.reported[0];
         assert_eq!((*kind, *is_resynced), (EventKind::Update, true));
         assert_eq!((*labels, helper.as_deref()), (dumped.label, dumped.helper));
         let flow = case.follower.flows.live().next().unwrap();
         let is_offloaded = flow.status & status::OFFLOAD != 0;
         assert_eq!(is_offloaded, dumped.is_offloaded);
-        // Its time does not pass meanwhile.
+        // An offloaded flow's timeout does not run.
         assert_eq!(flow.is_overdue(1_000_000, 2), !is_offloaded);
         case.round(Some(dumped), |_| {});
-        assert_eq!((case.told.len(), case.counts), (1, [0; 3]), "once");
+        assert_eq!((case.reported.len(), case.counts), (1, [0; 3]), "once");
     }
 }
 
 #[test]
-fn what_an_event_says_during_a_dump_is_newer() {
+fn an_event_during_a_dump_counts_more_than_the_dump() {
     let mut case = Case::new();
     case.feed(EventKind::New, PLAIN);
-    case.told.clear();
-    let update = Said {
+    case.reported.clear();
+    let update = Fields {
         label: Some(8),
         ..PLAIN
     };
@@ -280,10 +289,10 @@ fn what_an_event_says_during_a_dump_is_newer() {
         Some(ftp()),
     );
     assert_eq!(
-        (case.take_told(), case.counts),
+        (case.take_reported(), case.counts),
         (vec![updated, helped], [0, 1, 0])
     );
-    // An UPDATE of a flow whose NEW was never received: the dump says the rest.
+    // An UPDATE of a flow whose NEW was never received. The dump has the other fields.
     let mut case = Case::new();
     case.round(Some(WHOLE), |case| {
         let bytes = message(EventKind::Update, WHOLE);
@@ -300,33 +309,40 @@ fn what_an_event_says_during_a_dump_is_newer() {
         Some(8),
         Some(ftp()),
     );
-    assert_eq!((case.take_told(), case.counts), (vec![begun], [1, 0, 0]));
+    assert_eq!(
+        (case.take_reported(), case.counts),
+        (vec![begun], [1, 0, 0])
+    );
 }
 
 #[test]
-fn another_start_is_another_lifetime_though_the_id_is_the_same() {
+fn another_start_is_another_lifetime_even_with_the_same_id() {
     use EventKind::{Delete, New};
 
     let mut case = Case::new();
     case.round(Some(WHOLE), |_| {});
-    case.told.clear();
-    let successor = Said {
+    case.reported.clear();
+    let successor = Fields {
         start_ns: Some(2000),
         ..WHOLE
     };
     case.round(Some(successor), |_| {});
-    let kinds: Vec<_> = case.told.iter().map(|told| (told.0, told.3)).collect();
+    let kinds: Vec<_> = case
+        .reported
+        .iter()
+        .map(|reported| (reported.0, reported.3))
+        .collect();
     assert_eq!(kinds, [(Delete, Some(1000)), (New, Some(2000))]);
-    // A bit of the status that is never taken back says the same.
-    case.told.clear();
+    // The kernel never clears SEEN_REPLY, so a flow without it is another lifetime too.
+    case.reported.clear();
     let mut plain = Case::new();
-    let answered = Said {
+    let answered = Fields {
         status: PLAIN.status | status::SEEN_REPLY,
         ..PLAIN
     };
     plain.round(Some(answered), |_| {});
     plain.round(Some(PLAIN), |_| {});
-    let kinds: Vec<_> = plain.told.iter().map(|told| told.0).collect();
+    let kinds: Vec<_> = plain.reported.iter().map(|reported| reported.0).collect();
     assert_eq!(kinds, [New, Delete, New]);
 }
 
@@ -339,30 +355,30 @@ fn an_end_says_when_the_mirror_saw_the_flow_begin() {
     case.feed(EventKind::New, PLAIN); // the kernel sends it again for another program
     case.round(Some(PLAIN), |_| {});
     case.feed(EventKind::Delete, PLAIN);
-    assert_eq!(case.told.last().unwrap().4, Some(50));
-    // The kernel's own time is better.
+    assert_eq!(case.reported.last().unwrap().4, Some(50));
+    // The kernel's own time replaces the observed one.
     case.feed(EventKind::New, PLAIN);
-    let ended = Said {
+    let ended = Fields {
         start_ns: Some(40),
         stop_ns: Some(70),
         ..PLAIN
     };
     case.feed(EventKind::Delete, ended);
-    let last = case.told.last().unwrap();
+    let last = case.reported.last().unwrap();
     assert_eq!((last.3, last.4), (Some(40), None));
-    // A flow that was there before has no such time.
+    // A flow from before the mirror has neither.
     case.round(Some(PLAIN), |_| {});
-    case.feed(EventKind::Delete, Said { id: 9, ..PLAIN });
+    case.feed(EventKind::Delete, Fields { id: 9, ..PLAIN });
     case.feed(EventKind::Delete, PLAIN);
-    let last = case.told.last().unwrap();
+    let last = case.reported.last().unwrap();
     assert_eq!((last.0, last.3, last.4), (EventKind::Delete, None, None));
 }
 
 #[test]
-fn an_event_that_was_held_has_the_time_when_it_was_received() {
+fn a_held_event_keeps_its_time_of_receipt() {
     let mut case = Case {
         follower: Follower::new(),
-        told: Vec::new(),
+        reported: Vec::new(),
         counts: [0; 3],
     };
     case.follower.received_ns = 50;
@@ -370,7 +386,11 @@ fn an_event_that_was_held_has_the_time_when_it_was_received() {
     case.follower.received_ns = 90;
     case.round(Some(PLAIN), |_| {});
     case.feed(EventKind::Delete, PLAIN);
-    let told: Vec<_> = case.told.iter().map(|told| (told.0, told.4)).collect();
+    let reported: Vec<_> = case
+        .reported
+        .iter()
+        .map(|reported| (reported.0, reported.4))
+        .collect();
     let both = [(EventKind::New, None), (EventKind::Delete, Some(50))];
-    assert_eq!(told, both);
+    assert_eq!(reported, both);
 }

@@ -98,23 +98,23 @@ pub(in super::super) fn message_of(
     bytes
 }
 
-/// Whose reliable socket misses DESTROY events, so that the kernel sends them again to all.
+/// Whose reliable socket misses DESTROY events. The kernel sends these again, to all listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Resends {
     #[default]
     Never,
-    /// Another program's.
+    /// Another program's socket.
     OfOthers,
-    /// The mirror's own: it misses no end.
+    /// The mirror's own socket, so the mirror misses no end.
     Own,
 }
 
-/// What the kernel does.
+/// How the kernel behaves in a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Way {
     /// One event in this many is lost. 0: none.
     pub loss: u32,
-    /// How many bytes of events the mirror may hold. `None`: as many as it wants.
+    /// How many bytes of events the mirror may hold. `None`: no limit.
     pub holds_bytes: Option<usize>,
     pub resends: Resends,
     /// Only ends have events, as with a rule `ct event set destroy`.
@@ -127,8 +127,8 @@ pub(super) struct Way {
     pub silent: u32,
     /// No id is used again.
     pub has_unique_ids: bool,
-    /// A key is used again only when the end of the flow that had it has been delivered.
-    pub spares_keys: bool,
+    /// A key is used again only after the end of its earlier flow was delivered.
+    pub frees_keys_late: bool,
     /// No two flows have the same reply tuple.
     pub has_unique_replies: bool,
 }
@@ -136,14 +136,14 @@ pub(super) struct Way {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KernelFlow {
     pub facts: Facts,
-    /// Its NEW is queued. A dump shows the flow before that.
+    /// Its NEW is queued. A dump shows the flow even before.
     pub is_reported: bool,
-    /// It lost a NAT race, and an event of it is queued, which is its beginning to a listener.
-    pub is_heard: bool,
-    /// It began before anybody listened. If it is ending and its DESTROY is not queued when the first dump meets it, it is
-    /// never reported.
+    /// It lost a NAT race, and its first event is queued. For a listener the flow begins with this event.
+    pub is_announced: bool,
+    /// It began before anybody listened. If it is dying when the first dump meets it, and its DESTROY is not yet
+    /// queued, it is never reported.
     pub is_old: bool,
-    /// It is ending; a dump shows it still.
+    /// It is dying. A dump still shows it.
     pub is_dying: bool,
     /// Its DESTROY is queued.
     pub is_end_reported: bool,
@@ -162,7 +162,7 @@ pub(super) struct Kernel {
     pub way: Way,
     /// Flows that have left the table and whose DESTROY is to be sent again.
     pub undelivered: Vec<(usize, Facts)>,
-    /// Events that are made and not sent yet. Each holds its flow, so the flow's memory and id are not used again.
+    /// Events that are made but not sent. Each keeps its flow in memory, so the flow's id is not used again.
     pub late: Vec<(usize, EventKind, Facts)>,
     pub next_id: u32,
     pub drops: u64,
@@ -176,7 +176,7 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// False: it is lost.
+    /// Queues it, or loses it and returns false.
     pub(super) fn queue(&mut self, queued: Queued, random: &mut Random) -> bool {
         let is_lost = self.way.loss > 0 && random.one_in(self.way.loss);
         if is_lost {
@@ -214,11 +214,11 @@ impl Kernel {
         }
         if let Some(flow) = &mut self.flows[number]
             && is_clash(number)
-            && !flow.is_heard
+            && !flow.is_announced
             && flow.facts.id == facts.id
             && (kind == EventKind::Delete || facts.status & status::DYING == 0)
         {
-            flow.is_heard = true;
+            flow.is_announced = true;
             self.begun += 1;
         }
         let bytes = message_of(&key_of(number), kind, facts, has_state);
@@ -241,7 +241,7 @@ impl Kernel {
         (first..=u32::MAX).find(|id| !is_held(*id)).unwrap()
     }
 
-    /// Sends what is late, or what was not delivered, once more.
+    /// Sends a late event, and sends an undelivered DESTROY again.
     fn send_behind(&mut self, random: &mut Random) {
         if let Some((number, kind, facts)) = self.late.pop() {
             self.send(number, kind, &facts, true, random);
@@ -264,7 +264,7 @@ impl Kernel {
         let key = key_of(number);
         let mut reply = key.orig.reversed().unwrap();
         if is_clash(number) || random.one_in(3) {
-            // Of each flow with another port: reply tuples are unique.
+            // Each flow has another port, because the reply tuples of the kernel are unique.
             reply.dst = IpAddr::from([192, 0, 2, u8::try_from(random.below(3)).unwrap()]);
             let dst = u16::try_from(1000 + number).unwrap();
             reply.layer4 = Layer4::Ports { src: 80, dst };
@@ -290,7 +290,7 @@ impl Kernel {
                 state: is_tcp.then_some(ProtocolState::Tcp(1)),
             },
             is_reported: is_clash(number),
-            is_heard: false,
+            is_announced: false,
             is_old: false,
             is_dying: false,
             is_end_reported: false,
@@ -325,7 +325,7 @@ impl Kernel {
             }
         }
         let has_state = facts.state != old.state;
-        // Another program's reliable socket missed the NEW, so it comes again, even if nothing is new.
+        // If another program's reliable socket missed the NEW, the kernel sends it again in place of an UPDATE.
         let is_new_again = !self.way.has_unique_replies && !is_clash(number) && random.one_in(8);
         let kind = if is_new_again {
             EventKind::New
@@ -357,17 +357,17 @@ impl Kernel {
         }
     }
 
-    /// Makes an event that is sent behind the DESTROY that follows.
+    /// Makes an event that is sent after the next DESTROY.
     fn make_late(&mut self, number: usize, kind: EventKind, random: &mut Random) {
         let mut facts = self.flows[number].unwrap().facts;
         if random.one_in(2) {
             facts.status |= status::DYING;
         }
-        self.updated += u64::from(kind == EventKind::Update); // it may be sent in front of it, too
+        self.updated += u64::from(kind == EventKind::Update); // it may also be sent before the DESTROY
         self.late.push((number, kind, facts));
     }
 
-    /// Reports the end of a dying flow, unless that is done. Then the flow may leave the table.
+    /// Reports the end of a dying flow once. After that the flow may leave the table.
     fn end(&mut self, number: usize, random: &mut Random) {
         let flow = self.flows[number].as_mut().unwrap();
         let facts = flow.facts;
@@ -385,7 +385,7 @@ impl Kernel {
                 self.send_late(number, random);
                 return;
             }
-            // Another program's reliable socket could not take it, so it is sent again.
+            // If another program's reliable socket missed the DESTROY, the kernel sends it again.
             if self.way.resends != Resends::Own && random.one_in(10) {
                 self.queue_event(number, EventKind::Delete, true, random);
             }
@@ -396,7 +396,8 @@ impl Kernel {
         }
     }
 
-    /// If events are lost, no event is so late that a dump comes before it: a listener that missed the end could not know.
+    /// Sends the late events of a flow, if events may be lost. Otherwise a dump could come between, and a listener that
+    /// missed the end could not recognise the event as late.
     fn send_late(&mut self, number: usize, random: &mut Random) {
         while self.way.loss > 0
             && let Some(index) = self.late.iter().position(|(other, ..)| *other == number)
@@ -411,10 +412,10 @@ impl Kernel {
         if random.one_in(4) {
             self.send_behind(random);
         }
-        let is_spared =
-            self.way.spares_keys && self.undelivered.iter().any(|(other, _)| *other == number);
+        let is_taken =
+            self.way.frees_keys_late && self.undelivered.iter().any(|(other, _)| *other == number);
         match self.flows[number] {
-            None if is_spared => {}
+            None if is_taken => {}
             None => self.create(number, random),
             Some(flow) if flow.is_dying => self.end(number, random),
             Some(flow) if !flow.is_reported && random.one_in(2) => self.report(number, random),
@@ -423,7 +424,7 @@ impl Kernel {
         }
     }
 
-    /// What happened before anybody listened.
+    /// Lets flows come and go before anybody listens.
     pub(super) fn live_before(&mut self, random: &mut Random) {
         for _ in 0..random.below(60) {
             self.act(random);
@@ -433,7 +434,7 @@ impl Kernel {
         self.way = way;
         self.queue.clear();
         for flow in self.flows.iter_mut().flatten() {
-            (flow.is_old, flow.is_heard) = (true, false);
+            (flow.is_old, flow.is_announced) = (true, false);
         }
         self.begun = self.flows[..CLASHES].iter().flatten().count() as u64;
         self.ended = 0;

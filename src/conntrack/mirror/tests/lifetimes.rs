@@ -1,4 +1,4 @@
-//! Tests of the lifetimes of flows: each begins and ends once, whatever order its events come in.
+//! Tests of the lifetimes of flows: each begins and ends once, in whatever order its events come.
 
 use super::super::Change;
 use super::super::follow::{Follower, HELD_PER_EVENT, MOST_CONTRADICTED};
@@ -13,7 +13,7 @@ use crate::mirror::{Budget, Slice, Table as _, step_count};
 const NEW: EventKind = EventKind::New;
 const UPDATE: EventKind = EventKind::Update;
 const DESTROY: EventKind = EventKind::Delete;
-/// Whether it is made up.
+/// A round made the event up.
 const RESYNCED: bool = true;
 
 fn facts(id: u32, status: u32) -> Facts {
@@ -30,11 +30,11 @@ fn facts(id: u32, status: u32) -> Facts {
 struct Case {
     follower: Follower,
     is_synced: bool,
-    told: Vec<(EventKind, u32, bool)>,
+    reported: Vec<(EventKind, u32, bool)>,
 }
 
 impl Case {
-    /// As after an empty first dump.
+    /// A table after an empty first dump.
     fn new() -> Self {
         let mut follower = Follower::new();
         follower.held.end();
@@ -43,15 +43,16 @@ impl Case {
         Self {
             follower,
             is_synced: true,
-            told: Vec::new(),
+            reported: Vec::new(),
         }
     }
 
     fn feed(&mut self, kind: EventKind, id: u32, status: u32) {
         let bytes = message_of(&key_of(0), kind, &facts(id, status), true);
         let message = Messages::new(&bytes).next().unwrap();
-        let (told, is_synced) = (&mut self.told, self.is_synced);
-        self.follower.feed(&message, is_synced, &mut hear(told));
+        let (reported, is_synced) = (&mut self.reported, self.is_synced);
+        self.follower
+            .feed(&message, is_synced, &mut record(reported));
     }
 
     fn lose(&mut self) {
@@ -59,7 +60,7 @@ impl Case {
         self.is_synced = false;
     }
 
-    /// A dump that has the flow of this id, or none.
+    /// Runs a round whose dump has the flow with this id, or no flow.
     fn dump(&mut self, id: Option<u32>) {
         self.follower.clear(&mut Slice::endless());
         self.follower.begin_dump();
@@ -69,17 +70,17 @@ impl Case {
             self.follower.feed_dumped(&message);
         }
         self.follower.begin_merge();
-        let mut f = hear(&mut self.told);
+        let mut f = record(&mut self.reported);
         while !self.follower.merge(&mut Slice::endless(), &mut f) {}
         self.follower.finish();
         self.follower.clear(&mut Slice::endless());
         self.is_synced = true;
     }
 
-    /// What was handed out since the last time, and how many events were left out: repeated ones, and late ones.
+    /// Asserts what was reported since the last call, and how many events were left out in total: repeated, late.
     #[track_caller]
-    fn assert_told(&mut self, told: &[(EventKind, u32, bool)], left_out: (u64, u64)) {
-        assert_eq!(std::mem::take(&mut self.told), told);
+    fn assert_reported(&mut self, reported: &[(EventKind, u32, bool)], left_out: (u64, u64)) {
+        assert_eq!(std::mem::take(&mut self.reported), reported);
         let follower = &self.follower;
         let counts = (follower.repeated_count, follower.late_count);
         assert_eq!(counts, left_out);
@@ -91,20 +92,20 @@ impl Case {
     }
 }
 
-fn hear(told: &mut Vec<(EventKind, u32, bool)>) -> impl FnMut(Change<'_>) {
+fn record(reported: &mut Vec<(EventKind, u32, bool)>) -> impl FnMut(Change<'_>) {
     |change| {
         if let Change::Flow { flow, is_resynced } = change {
-            told.push((flow.kind, flow.id.unwrap(), is_resynced));
+            reported.push((flow.kind, flow.id.unwrap(), is_resynced));
         }
     }
 }
 
-/// A flow's NEW, or another event of it.
+/// Feeds an event of the flow with this number.
 fn feed(case: &mut Case, number: usize, kind: EventKind) {
     let bytes = message_of(&key_of(number), kind, &facts(7, 0), true);
     let message = Messages::new(&bytes).next().unwrap();
-    let told = &mut case.told;
-    case.follower.feed(&message, true, &mut hear(told));
+    let reported = &mut case.reported;
+    case.follower.feed(&message, true, &mut record(reported));
 }
 
 #[test]
@@ -114,28 +115,28 @@ fn flows_that_find_no_room_are_reported_and_not_kept() {
     for number in 0..4 {
         feed(&mut case, number, NEW);
     }
-    case.assert_told(&[(NEW, 7, false); 4], (0, 0));
+    case.assert_reported(&[(NEW, 7, false); 4], (0, 0));
     assert_eq!(case.follower.flows.live_count(), 2);
     assert_eq!(case.follower.budget.left_out_count, 2);
     assert_eq!(case.follower.short_since(), None, "no room yet");
     feed(&mut case, 3, UPDATE);
     feed(&mut case, 3, DESTROY);
     feed(&mut case, 3, DESTROY);
-    case.assert_told(&[(UPDATE, 7, false), (DESTROY, 7, false)], (1, 0));
-    // There is room for the other one, and a dump has it.
+    case.assert_reported(&[(UPDATE, 7, false), (DESTROY, 7, false)], (1, 0));
+    // Now there is room for another flow, and a dump has one.
     feed(&mut case, 0, DESTROY);
     assert!(case.follower.short_since().is_some());
     feed(&mut case, 1, DESTROY);
-    case.told.clear();
+    case.reported.clear();
     let follower = &mut case.follower;
     follower.begin_dump();
     let bytes = message_of(&key_of(2), UPDATE, &facts(7, 0), true);
     follower.feed_dumped(&Messages::new(&bytes).next().unwrap());
     follower.begin_merge();
-    assert!(follower.merge(&mut Slice::endless(), &mut hear(&mut case.told)));
+    assert!(follower.merge(&mut Slice::endless(), &mut record(&mut case.reported)));
     follower.finish();
     assert!(!follower.budget.is_short());
-    case.assert_told(&[(NEW, 7, RESYNCED)], (1, 0));
+    case.assert_reported(&[(NEW, 7, RESYNCED)], (1, 0));
 }
 
 #[test]
@@ -144,23 +145,23 @@ fn a_dump_that_finds_no_room_ends_nothing() {
     case.follower.budget = Budget::new(2 * FLOW_BYTES);
     feed(&mut case, 0, NEW);
     feed(&mut case, 1, NEW);
-    case.told.clear();
+    case.reported.clear();
     let follower = &mut case.follower;
     follower.begin_dump();
     for number in 0..4 {
-        let told = Facts {
+        let dumped = Facts {
             mark: 5,
             ..facts(7, 0)
         };
-        let bytes = message_of(&key_of(number), UPDATE, &told, true);
+        let bytes = message_of(&key_of(number), UPDATE, &dumped, true);
         follower.feed_dumped(&Messages::new(&bytes).next().unwrap());
     }
     follower.begin_merge();
-    assert!(follower.merge(&mut Slice::endless(), &mut hear(&mut case.told)));
+    assert!(follower.merge(&mut Slice::endless(), &mut record(&mut case.reported)));
     follower.finish();
     assert!(follower.budget.is_short());
     assert_eq!(follower.flows.live_count(), 2);
-    case.assert_told(&[], (0, 0));
+    case.assert_reported(&[], (0, 0));
 }
 
 #[test]
@@ -169,15 +170,15 @@ fn a_made_up_end_is_not_reported_again() {
     case.feed(NEW, 7, 0);
     case.lose();
     case.dump(None);
-    case.assert_told(&[(NEW, 7, false), (DESTROY, 7, RESYNCED)], (0, 0));
+    case.assert_reported(&[(NEW, 7, false), (DESTROY, 7, RESYNCED)], (0, 0));
     case.lose();
     case.feed(DESTROY, 7, status::DYING);
     case.feed(DESTROY, 7, status::DYING);
-    case.assert_told(&[], (2, 0));
-    // The same id again is another flow.
+    case.assert_reported(&[], (2, 0));
+    // A NEW with the same id begins another flow.
     case.feed(NEW, 7, 0);
     case.feed(DESTROY, 7, status::DYING);
-    case.assert_told(&[(NEW, 7, false), (DESTROY, 7, false)], (2, 0));
+    case.assert_reported(&[(NEW, 7, false), (DESTROY, 7, false)], (2, 0));
 }
 
 #[test]
@@ -186,33 +187,33 @@ fn the_end_of_an_unknown_flow_is_reported_even_if_nothing_is_known_to_be_missing
     case.feed(DESTROY, 7, status::DYING);
     case.feed(DESTROY, 8, status::DYING);
     case.feed(DESTROY, 7, status::DYING);
-    let told = [
+    let reported = [
         (NEW, 7, RESYNCED),
         (DESTROY, 7, false),
         (NEW, 8, RESYNCED),
         (DESTROY, 8, false),
     ];
-    case.assert_told(&told, (1, 0));
+    case.assert_reported(&reported, (1, 0));
 }
 
 #[test]
 fn the_end_of_an_earlier_flow_does_not_end_its_successor() {
     let mut case = Case::new();
     case.feed(NEW, 8, 0);
-    case.feed(DESTROY, 7, status::DYING); // it ended before the mirror began, and is sent again
-    case.assert_told(&[(NEW, 8, false)], (1, 0));
+    case.feed(DESTROY, 7, status::DYING); // of a flow from before the mirror, sent again
+    case.assert_reported(&[(NEW, 8, false)], (1, 0));
     assert_eq!(case.live_id(), Some(8));
-    // After a loss it may well be the later one; if not, the dump has it.
+    // After a loss the DESTROY may belong to a later flow. If flow 8 still lives, the dump has it.
     case.lose();
     case.feed(DESTROY, 6, status::DYING);
     case.dump(Some(8));
-    let told = [
+    let reported = [
         (DESTROY, 8, RESYNCED),
         (NEW, 6, RESYNCED),
         (DESTROY, 6, false),
         (NEW, 8, RESYNCED),
     ];
-    case.assert_told(&told, (1, 0));
+    case.assert_reported(&reported, (1, 0));
 }
 
 #[test]
@@ -222,10 +223,10 @@ fn an_update_behind_the_end_changes_nothing() {
         case.feed(NEW, 7, 0);
         case.feed(DESTROY, 7, status::DYING);
         case.feed(UPDATE, 7, late_status);
-        case.assert_told(&[(NEW, 7, false), (DESTROY, 7, false)], (0, 1));
+        case.assert_reported(&[(NEW, 7, false), (DESTROY, 7, false)], (0, 1));
         case.feed(NEW, 8, 0);
         case.feed(UPDATE, 7, late_status);
-        case.assert_told(&[(NEW, 8, false)], (0, 2));
+        case.assert_reported(&[(NEW, 8, false)], (0, 2));
         assert_eq!(case.live_id(), Some(8));
     }
 }
@@ -236,7 +237,7 @@ fn a_dying_flow_does_not_begin() {
     case.feed(NEW, 8, 0);
     case.feed(UPDATE, 7, status::DYING);
     case.feed(NEW, 6, status::DYING);
-    case.assert_told(&[(NEW, 8, false)], (0, 2));
+    case.assert_reported(&[(NEW, 8, false)], (0, 2));
     assert_eq!(case.live_id(), Some(8));
 }
 
@@ -254,7 +255,7 @@ fn the_kernel_is_asked_about_what_comes_behind_an_end() {
     case.feed(NEW, 8, 0);
     case.feed(DESTROY, 8, status::DYING);
     case.feed(UPDATE, 8, 0);
-    // A lifetime is asked about once, however often it contradicts, and leaves room for others.
+    // The mirror asks once about each lifetime, however many events contradict, and the list is bounded.
     let both = [7, 8].map(|id| (identity, Some(id)));
     assert_eq!(case.follower.contradicted, both);
     for number in 1..=2 * MOST_CONTRADICTED {
@@ -272,21 +273,21 @@ fn the_kernel_is_asked_about_what_comes_behind_an_end() {
 fn a_second_new_is_another_lifetime_if_it_takes_something_back() {
     let mut case = Case::new();
     case.feed(NEW, 7, 0);
-    // As another program's reliable socket, which missed it, has the kernel send it with each packet.
+    // The kernel sends the NEW with each packet if another program's reliable socket missed it.
     case.feed(NEW, 7, 0);
     case.feed(NEW, 7, status::SEEN_REPLY);
     case.feed(NEW, 7, status::SEEN_REPLY);
-    case.assert_told(&[(NEW, 7, false), (UPDATE, 7, false)], (0, 0));
+    case.assert_reported(&[(NEW, 7, false), (UPDATE, 7, false)], (0, 0));
     let again = [(DESTROY, 7, RESYNCED), (NEW, 7, false)];
     case.feed(NEW, 7, 0);
-    case.assert_told(&again, (0, 0));
-    // Also when a dump has been merged since.
+    case.assert_reported(&again, (0, 0));
+    // The same holds after a merge.
     case.lose();
     case.dump(Some(7));
-    case.told.clear();
+    case.reported.clear();
     case.feed(UPDATE, 7, status::ASSURED);
     case.feed(NEW, 7, 0);
-    case.assert_told(&[&[(UPDATE, 7, false)], &again[..]].concat(), (0, 0));
+    case.assert_reported(&[&[(UPDATE, 7, false)], &again[..]].concat(), (0, 0));
 }
 
 #[test]
@@ -295,17 +296,17 @@ fn a_new_of_a_flow_that_a_dump_or_an_update_has_shown_is_its_own() {
     case.lose();
     case.dump(Some(7));
     case.feed(UPDATE, 7, status::SEEN_REPLY);
-    case.told.clear();
+    case.reported.clear();
     case.feed(NEW, 7, 0);
-    case.assert_told(&[(UPDATE, 7, false)], (0, 0));
+    case.assert_reported(&[(UPDATE, 7, false)], (0, 0));
     case.feed(UPDATE, 8, status::SEEN_REPLY);
     case.feed(NEW, 8, 0);
-    let told = [
+    let reported = [
         (DESTROY, 7, RESYNCED),
         (NEW, 8, RESYNCED),
         (UPDATE, 8, false),
     ];
-    case.assert_told(&told, (0, 0));
+    case.assert_reported(&reported, (0, 0));
 }
 
 #[test]
@@ -315,42 +316,47 @@ fn held_events_are_handed_out_a_few_at_a_time_and_in_order() {
     let mut case = Case {
         follower: Follower::new(),
         is_synced: false,
-        told: Vec::new(),
+        reported: Vec::new(),
     };
     case.feed(NEW, 7, 0);
     for _ in 1..HELD {
         case.feed(UPDATE, 7, 0);
     }
     case.lose();
-    case.assert_told(&[], (0, 0));
+    case.assert_reported(&[], (0, 0));
     case.feed(DESTROY, 7, status::DYING);
     let few = HELD_PER_EVENT as usize;
-    assert_eq!(case.told.len(), few);
-    assert_eq!(case.told[..2], [(NEW, 7, false), (UPDATE, 7, false)]);
+    assert_eq!(case.reported.len(), few);
+    assert_eq!(case.reported[..2], [(NEW, 7, false), (UPDATE, 7, false)]);
     let mut calls = 1;
     while !case
         .follower
-        .end_holding(&mut Slice::of_steps(1), &mut hear(&mut case.told))
+        .end_holding(&mut Slice::of_steps(1), &mut record(&mut case.reported))
     {
         calls += 1;
-        assert!(case.told.len() <= few + calls);
+        assert!(case.reported.len() <= few + calls);
     }
     assert!(calls > HELD as usize / 2, "{calls}");
-    assert_eq!(case.told.len(), HELD as usize + 1);
-    assert_eq!(case.told.last(), Some(&(DESTROY, 7, false)));
+    assert_eq!(case.reported.len(), HELD as usize + 1);
+    assert_eq!(case.reported.last(), Some(&(DESTROY, 7, false)));
     case.feed(NEW, 8, 0);
-    assert_eq!(case.told.last(), Some(&(NEW, 8, false)), "at once");
+    assert_eq!(
+        case.reported.last(),
+        Some(&(NEW, 8, false)),
+        "it is reported at once"
+    );
 }
 
-/// Steps of the indexes for each lifetime, from when some have been there. `key` and `id` are of the lifetime of a number.
+/// The steps of the indexes per lifetime, after 3000 lifetimes. `key` and `id` give those of each lifetime.
 fn steps_per_lifetime(case: &mut Case, key: fn(u16) -> Key, id: fn(u16) -> u32) -> u64 {
     let mut live = |number: u16| {
         let key = key(number);
         for kind in [NEW, UPDATE, DESTROY, DESTROY] {
             let bytes = message_of(&key, kind, &facts(id(number), 0), true);
             let message = Messages::new(&bytes).next().unwrap();
-            let (told, is_synced) = (&mut case.told, case.is_synced);
-            case.follower.feed(&message, is_synced, &mut hear(told));
+            let (reported, is_synced) = (&mut case.reported, case.is_synced);
+            case.follower
+                .feed(&message, is_synced, &mut record(reported));
         }
     };
     (0..3000).for_each(&mut live);
@@ -371,7 +377,7 @@ fn a_tuple_that_is_used_often_costs_no_more_than_many_tuples() {
     let holding: fn() -> Case = || Case {
         follower: Follower::new(),
         is_synced: false,
-        told: Vec::new(),
+        reported: Vec::new(),
     };
     let dumping: fn() -> Case = || {
         let mut case = Case::new();
@@ -386,7 +392,7 @@ fn a_tuple_that_is_used_often_costs_no_more_than_many_tuples() {
             assert!(one <= many + 8, "{one} and {many} steps");
         }
     }
-    // Nor does it take memory for each of them.
+    // One tuple takes no memory per lifetime either.
     let mut case = dumping();
     steps_per_lifetime(&mut case, one_key, one_id);
     assert_eq!(case.follower.flows.tomb_count(), 1);
@@ -406,7 +412,7 @@ fn flows_whose_ends_were_lost_do_not_pile_up_under_one_reply_tuple() {
         let bytes = message_of(&Key { orig, zone }, NEW, &facts(u32::from(number), 0), true);
         let message = Messages::new(&bytes).next().unwrap();
         case.follower
-            .feed(&message, true, &mut hear(&mut case.told));
+            .feed(&message, true, &mut record(&mut case.reported));
     };
     (0..3000).for_each(&mut begin);
     let before = step_count();
@@ -424,7 +430,7 @@ fn held_events_are_not_held_for_ever_while_others_come() {
     let mut case = Case {
         follower: Follower::new(),
         is_synced: false,
-        told: Vec::new(),
+        reported: Vec::new(),
     };
     for id in 0..300 {
         case.feed(NEW, id, 0);
@@ -434,6 +440,6 @@ fn held_events_are_not_held_for_ever_while_others_come() {
         case.feed(NEW, id, 0);
     }
     assert!(!case.follower.held.is_ending());
-    let begun = case.told.iter().filter(|told| told.0 == NEW);
-    assert!(begun.map(|told| told.1).eq(0..410));
+    let begun = case.reported.iter().filter(|reported| reported.0 == NEW);
+    assert!(begun.map(|reported| reported.1).eq(0..410));
 }

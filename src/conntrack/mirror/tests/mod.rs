@@ -12,7 +12,7 @@ use crate::conntrack::{Key, Layer4, Tuple};
 use crate::mirror::{Resync, ResyncReason, Slice};
 use crate::socket::Socket;
 
-/// What [`Follower::count_in`](super::follow::Follower::count_in) fills in.
+/// An empty result, which [`Follower::count_in`](super::follow::Follower::count_in) fills in.
 fn no_resync() -> Resync {
     Resync {
         reason: ResyncReason::Loss,
@@ -55,7 +55,10 @@ fn a_mirror_that_waits_for_a_dump_that_never_comes_has_nothing_to_do() {
         zone: None,
     };
     mirror.follower.contradicted.push((key.into(), None));
-    assert!(mirror.due(now).is_some(), "that flow is to be asked about");
+    assert!(
+        mirror.due(now).is_some(),
+        "a question about the flow is due"
+    );
     mirror.note_unreadable();
     assert_eq!(mirror.due(now + Duration::from_secs(1)), None);
 }

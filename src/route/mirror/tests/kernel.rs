@@ -48,7 +48,7 @@ impl View {
         }
     }
 
-    /// What makes it this route and no other, as documented at `Mirror`.
+    /// What identifies the route, as the documentation of `Mirror` says.
     pub(super) fn identity(&self) -> Self {
         let mut identity = self.clone();
         if self.family == Family::INET6 && self.hops.iter().any(|hop| hop.1.is_some()) {
@@ -89,11 +89,11 @@ impl Entry {
 
 pub(super) enum Queued {
     Event(Vec<u8>),
-    /// The socket's queue was full here.
+    /// Events were lost here, because the socket's queue was full.
     Loss,
-    /// Something that no event of a route reports.
+    /// A change that no route event reports.
     Silent,
-    /// The acknowledgement that comes behind the events.
+    /// The acknowledgement that arrives after the events.
     Barrier(u64),
 }
 
@@ -119,7 +119,7 @@ pub(super) struct Kernel {
     pub queue: VecDeque<Queued>,
     pub loss_percent: u32,
     pub silent_percent: u32,
-    /// How many destinations each family has: the fewer, the more happens to each.
+    /// How many destinations each family has. Fewer destinations mean more changes of each.
     pub dst_count: u32,
 }
 
@@ -246,7 +246,7 @@ impl Kernel {
         self.send(random, Queued::Silent);
     }
 
-    /// As `fib_table_insert` and `fib_table_delete` do.
+    /// Changes an IPv4 route, like `fib_table_insert` and `fib_table_delete`.
     fn change_ipv4(&mut self, random: &mut Random) {
         let dst = u8::try_from(random.below(self.dst_count)).unwrap();
         let leaf = self.ipv4.entry(dst).or_default();
@@ -307,7 +307,7 @@ impl Kernel {
         }
     }
 
-    /// As `ip6_route_multipath_add`, `fib6_add_rt2node` and `ip6_route_del` do.
+    /// Changes an IPv6 route, like `ip6_route_multipath_add`, `fib6_add_rt2node` and `ip6_route_del`.
     fn change_ipv6(&mut self, random: &mut Random) {
         let dst = u8::try_from(random.below(self.dst_count)).unwrap();
         if random.percent(45) {

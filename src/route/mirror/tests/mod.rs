@@ -45,7 +45,7 @@ fn no_changed_byte_of_an_event_breaks_the_table() {
     assert_ne!(fib.len(), 0);
 }
 
-/// Routes with the same key: each device has its `fe80::/64`, and IPv4 ones may be appended without end.
+/// Many routes with the same key. For IPv6 each device has its own `fe80::/64`; for IPv4 any number can be appended.
 fn crowd(family: Family, count: u32) -> impl Iterator<Item = Vec<u8>> {
     (1..=count).map(move |number| {
         let mut bytes = Vec::new();
@@ -72,12 +72,12 @@ fn with_flags(mut bytes: Vec<u8>, message_type: u16, flags: u16) -> Vec<u8> {
     bytes
 }
 
-/// How many routes are looked at, per route, while a crowd of them is dumped twice amid events, and merged.
+/// How many slots are visited per route, in two rounds over many routes of one key, the second one with events.
 fn steps_per_route(family: Family, count: u32) -> u64 {
     let before = step_count();
     let mut fib = Fib::new();
     let mut change_count = 0;
-    let mut hear = |_: Change<'_>| change_count += 1;
+    let mut count_change = |_: Change<'_>| change_count += 1;
     for round in 0..2 {
         fib.begin_dump();
         for bytes in crowd(family, count) {
@@ -87,11 +87,14 @@ fn steps_per_route(family: Family, count: u32) -> u64 {
             let crowd = crowd(family, count).enumerate();
             for (index, bytes) in crowd.filter(|(index, _)| index % 3 != 0) {
                 let (message_type, flags) = [(25, 0), (24, flags::REPLACE)][index % 3 - 1];
-                fib.feed(&one(&with_flags(bytes, message_type, flags)), &mut hear);
+                fib.feed(
+                    &one(&with_flags(bytes, message_type, flags)),
+                    &mut count_change,
+                );
             }
         }
         fib.begin_merge();
-        fib.merge(&mut Slice::endless(), &mut hear);
+        fib.merge(&mut Slice::endless(), &mut count_change);
         fib.finish();
         fib.clear(&mut Slice::endless());
     }
@@ -102,14 +105,14 @@ fn steps_per_route(family: Family, count: u32) -> u64 {
 }
 
 #[test]
-fn a_crowd_at_one_place_takes_no_more_work_for_each_than_a_few() {
+fn many_routes_of_one_key_cost_no_more_each_than_a_few() {
     for family in [Family::INET, Family::INET6] {
         let [few, many] = [10, 4000].map(|count| steps_per_route(family, count));
         assert!(few > 2 && many <= few + 2, "{few} {many}");
     }
 }
 
-/// How many routes are looked at, per event, while two routes replace each other and a dump is read.
+/// How many slots are visited per event, while two routes replace each other during a dump.
 fn steps_per_replacement(count: u32) -> u64 {
     let mut fib = Fib::new();
     let routes: Vec<_> = crowd(Family::INET, 2).collect();
@@ -130,13 +133,13 @@ fn steps_per_replacement(count: u32) -> u64 {
 }
 
 #[test]
-fn routes_that_replace_each_other_take_no_more_work_the_longer_they_do() {
+fn routes_that_keep_replacing_each_other_do_not_cost_more_with_time() {
     let [few, many] = [10, 4000].map(steps_per_replacement);
     assert!(few > 2 && many <= few + 2, "{few} {many}");
 }
 
 #[test]
-fn what_is_abandoned_is_cleared_a_little_at_a_time() {
+fn an_abandoned_dump_is_cleared_in_slices() {
     let mut fib = Fib::new();
     fib.begin_dump();
     for bytes in crowd(Family::INET, 1000) {
@@ -150,15 +153,17 @@ fn what_is_abandoned_is_cleared_a_little_at_a_time() {
         call_count += 1;
     }
     assert!(call_count > 1000, "{call_count}");
-    // Nothing is left of it.
+    // The abandoned dump left nothing.
     fib.begin_dump();
     fib.begin_merge();
-    fib.merge(&mut Slice::endless(), &mut |_| panic!("told"));
+    fib.merge(&mut Slice::endless(), &mut |_| {
+        panic!("nothing is left to report")
+    });
     assert_eq!(fib.len(), 0);
 }
 
 #[test]
-fn the_hash_is_of_what_makes_a_route_the_same() {
+fn the_hash_depends_on_what_identifies_a_route() {
     let kernel = Kernel::default();
     let slots = super::slots::Slots::new();
     let mut random = Random::new(1);
@@ -209,7 +214,7 @@ fn synced() -> Fib {
     fib
 }
 
-/// Which of these events of one IPv6 route with gateways need another dump.
+/// Which of these events of one IPv6 multipath route need another dump.
 fn need_dumps(events: &[(EventKind, u16, &[u8])]) -> Vec<bool> {
     let kernel = Kernel::default();
     let mut fib = synced();
@@ -231,8 +236,8 @@ fn need_dumps(events: &[(EventKind, u16, &[u8])]) -> Vec<bool> {
 fn events_of_a_multipath_route_in_the_wrong_order_need_a_dump() {
     let (new, gone) = (EventKind::New, EventKind::Delete);
     let create = flags::CREATE;
-    // In order.
-    let told = [
+    // These events are in order.
+    let events = [
         (new, create | flags::EXCL, &[1][..]),
         (new, create | flags::APPEND, &[1, 2, 3]),
         (gone, 0, &[2]),
@@ -245,34 +250,34 @@ fn events_of_a_multipath_route_in_the_wrong_order_need_a_dump() {
         (gone, 0, &[1]),
         (gone, 0, &[4]),
     ];
-    assert_eq!(need_dumps(&told), [false; 11]);
+    assert_eq!(need_dumps(&events), [false; 11]);
     // The end of the first route comes after the second route.
     for second in [&[1, 2][..], &[2], &[3, 4]] {
-        let told = [
+        let events = [
             (new, create, &[1, 2][..]),
             (new, create, second),
             (gone, 0, &[1, 2]),
         ];
-        let needs = need_dumps(&told);
+        let needs = need_dumps(&events);
         assert!(!needs[0] && needs[1], "{second:?}");
         assert_eq!(needs[2], second != [1, 2], "{second:?}");
     }
     // The whole route ends before one more hop is reported.
-    let told = [
+    let events = [
         (new, create, &[1, 2][..]),
         (gone, 0, &[1, 2, 3]),
         (new, create | flags::APPEND, &[1]),
     ];
-    assert_eq!(need_dumps(&told), [false, true, false]);
+    assert_eq!(need_dumps(&events), [false, true, false]);
     // The end comes before the beginning.
     assert_eq!(need_dumps(&[(gone, 0, &[1, 2])]), [true]);
     // Of two events that each add a hop, the first one comes later.
-    let told = [
+    let events = [
         (new, create, &[1][..]),
         (new, create, &[1, 2, 3]),
         (new, create, &[1, 2]),
     ];
-    assert_eq!(need_dumps(&told), [false, false, true]);
+    assert_eq!(need_dumps(&events), [false, false, true]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The table against a model of the kernel's: with lost events, abandoned dumps, and dumps that skip routes.
+//! Compares the table with a model of the kernel's, with lost events, abandoned dumps, and dumps that skip routes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -14,7 +14,7 @@ use crate::mirror::{Random, Slice, Table as _};
 struct Follower {
     routes: BTreeMap<View, View>,
     change_count: u64,
-    /// What no event reported since the last merge.
+    /// The changes since the last merge that no event reported.
     resynced: Counts,
 }
 
@@ -140,7 +140,7 @@ impl World {
 
     fn advance(&mut self) {
         if !self.is_under_way() {
-            // At an end, a dump begins before all is cleared.
+            // The dump of an ending begins before everything is cleared.
             let is_cleared = self.fib.clear(&mut Slice::of_steps(1)) || self.random.percent(10);
             if self.is_due && is_cleared {
                 self.is_due = false;
@@ -209,7 +209,7 @@ impl World {
         assert_eq!(self.fib.len(), routes.len());
     }
 
-    /// Lets everything become quiet.
+    /// Runs until no event is queued and no round is due.
     fn settle(&mut self) {
         self.kernel.loss_percent = 0;
         let mut turns = 0;
@@ -244,7 +244,7 @@ impl World {
         let steps = 20 + self.random.below(300);
         let loss_percent = [0, 0, 2, 30][self.random.below(4) as usize];
         for step in 0..steps {
-            // Some are lost at first; what is left of it must not matter.
+            // Events are lost in the first half only. Their effects must be gone at the end.
             self.kernel.loss_percent = if step < steps / 2 { loss_percent } else { 0 };
             match self.random.below(10) {
                 0..=2 => self.kernel.change(&mut self.random),
@@ -259,9 +259,9 @@ impl World {
 }
 
 #[test]
-fn the_table_is_the_kernels_whenever_all_is_quiet() {
+fn the_table_equals_the_kernels_whenever_all_is_quiet() {
     let (mut finished, mut open, mut changes) = (0, 0, 0);
-    // In the rare last cases only a second dump shows what was skipped, or which route was replaced.
+    // In rare cases only a second dump shows what was skipped, or which route was replaced.
     let rare = [5890, 5910, 7164, 52_695, 72_227];
     for seed in (0..200).chain(rare) {
         let result = std::panic::catch_unwind(|| {
@@ -288,7 +288,7 @@ fn the_table_is_the_kernels_whenever_all_is_quiet() {
             changes + changes_here,
         );
     }
-    // Rounds came to an end amid changes, some of them with something left open.
+    // Rounds ended during changes, and some left a question open.
     assert!(finished > 1000 && changes > 25_000, "{finished} {changes}");
     assert!(open > 100, "{open} of {finished}");
 }
