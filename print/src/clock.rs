@@ -7,9 +7,14 @@ use jiff::Timestamp;
 /// An instant in nanoseconds since 1970.
 ///
 /// An instant before 1970 gives 0, and one after 2554 gives [`u64::MAX`].
+#[inline]
 pub fn since_1970_ns(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    let nanoseconds = u64::from(since.subsec_nanos());
+    since
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds)
 }
 
 /// What the real-time clock (`CLOCK_REALTIME`, clock_gettime(2)) shows now, in nanoseconds since 1970.
