@@ -18,6 +18,6 @@ mod wait;
 pub use namespace::{own_namespace, raise_loopback};
 pub use program::{must, run};
 pub use random::Random;
-pub use skip::{cannot_run, run_or_skip, skip};
+pub use skip::{cannot_run, leave_out, run_or_skip, skip};
 pub use thread::{ThreadId, cpu_time};
 pub use wait::{PATIENCE, await_that, best_of_3};

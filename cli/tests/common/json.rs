@@ -100,7 +100,7 @@ for line in sys.stdin.buffer:
     print(json.dumps(json.loads(line, object_pairs_hook=once)))";
     let python = super::run("python3", &["-c", "import json"]);
     if !python.is_some_and(|output| output.status.success()) {
-        eprintln!("not read by Python's parser too: no python3 with its json here");
+        super::leave_out("Python's parser", "no python3 with its json here");
         return None;
     }
     let mut python = Command::new("python3")

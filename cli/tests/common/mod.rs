@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use nlring::message::flags;
 use nlring::{Content, MessageBuilder, Protocol, RecvFlags, Socket};
 use nlring_testing::raise_loopback;
-pub use nlring_testing::{PATIENCE, await_that, best_of_3, must, run, skip};
+pub use nlring_testing::{PATIENCE, await_that, best_of_3, leave_out, must, run, skip};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::UnshareFlags;
 use serde_json::Value;
