@@ -293,7 +293,7 @@ mod tests {
             let message = Messages::new(&bytes).next().unwrap();
             let reported = &mut self.reported;
             self.follower.feed(&message, true, &mut |change| {
-                reported.extend(report_of(&change))
+                reported.extend(report_of(&change));
             });
         }
 
