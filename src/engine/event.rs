@@ -101,7 +101,7 @@ impl Event<'_> {
 }
 
 impl Notice {
-    // Without a wildcard, so that whoever adds a notice decides.
+    // Without a wildcard: the compiler then asks for a decision about each new notice.
     fn missing(&self) -> Option<Missing> {
         match self {
             Self::Delayed(loss) => Some(Missing::Delayed(*loss)),
