@@ -768,8 +768,8 @@ impl Drop for Load {
     }
 }
 
-/// Adds a device with this name and these addresses, and sets it up. False: this kernel has no suitable kind of
-/// device.
+/// Adds a device with this name and these addresses, sets it up, and waits until its routes are there. False: this
+/// kernel has no suitable kind of device.
 pub fn add_device(name: &str, addresses: &[&str]) -> bool {
     let kinds = [
         format!("link add {name} type dummy"),
@@ -790,6 +790,16 @@ pub fn add_device(name: &str, addresses: &[&str]) -> bool {
         let no_dad = if address.contains(':') { "nodad" } else { "" };
         must(&format!("ip address add {address} dev {name} {no_dad}"));
     }
+    // The kernel adds IPv6 routes later, from a work queue.
+    let ipv6 = addresses.iter().filter(|address| address.contains(':'));
+    let ipv6 = ipv6.filter_map(|address| address.split('/').next());
+    let mut awaited: Vec<String> = ipv6.map(|address| format!("local {address} ")).collect();
+    awaited.push("multicast ff00::/8 ".to_owned());
+    await_that("the device's IPv6 routes", || {
+        let shown = run("ip", &["-6", "route", "show", "table", "all", "dev", name]);
+        let shown = String::from_utf8_lossy(&shown.expect("ip").stdout).into_owned();
+        awaited.iter().all(|route| shown.contains(route))
+    });
     true
 }
 
