@@ -2,20 +2,21 @@
 
 mod batch;
 mod exchange;
+mod receive;
+mod replies;
 
 use std::fmt;
-use std::ops::{ControlFlow, Range};
-use std::os::fd::AsFd as _;
-use std::time::{Duration, Instant};
+use std::ops::Range;
+use std::time::Duration;
 
 pub use self::batch::Batch;
 pub(crate) use self::exchange::Exchange;
-use self::exchange::{Verdict, entry_too_large, unexpected};
+pub(crate) use self::receive::Patience;
+pub use self::replies::{Dump, Replies};
 use crate::engine::StopHandle;
-use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Message, MessageBuilder, Messages, NOOP, align, build, flags};
-use crate::socket::{Protocol, RecvFlags, Socket, truncated};
-use crate::sys::event::{Readable, wait_readable};
+use crate::error::{ErrorKind, Result};
+use crate::message::{Message, MessageBuilder, NOOP, build, flags};
+use crate::socket::{Protocol, Socket};
 
 /// The default time-out of a wait. The kernel answers at once, except on a host under extreme load.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,10 +29,6 @@ const RETRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// No pause is longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A dump fails after this many empty datagrams in a row. A single one can occur when the kernel is short of memory: it
-/// tries a smaller buffer, and a larger one the next time.
-const EMPTY_DATAGRAMS: u32 = 16;
-
 /// Sends requests to the kernel on a socket of its own, and returns the replies.
 ///
 /// A request gets its own replies and no other message:
@@ -81,84 +78,6 @@ pub struct Requester {
     has_received: bool,
     /// The dump on this socket cannot end.
     is_stuck: bool,
-}
-
-/// The entries of a dump, all from one attempt.
-///
-/// ```
-/// use nlring::{Protocol, Requester};
-///
-/// let mut requester = Requester::open(Protocol::ROUTE)?;
-/// // RTM_GETLINK with a struct ifinfomsg of zeros: all links.
-/// let dump = requester.dump(18, |request| request.bytes(&[0; 16]), |count: &mut u32, _link| *count += 1)?;
-/// assert!(dump.items >= 1);
-/// if dump.is_interrupted {
-///     eprintln!("links changed during each of {} attempts: the count may be wrong", dump.attempts);
-/// }
-/// # Ok::<(), nlring::Error>(())
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use = "an interrupted dump may lack entries: see `is_interrupted`"]
-#[non_exhaustive]
-pub struct Dump<T> {
-    /// What the callback made of the entries.
-    pub items: T,
-    /// Changes interrupted the last attempt (`NLM_F_DUMP_INTR`), so entries may be missing or there twice.
-    ///
-    /// The kernel reports this for devices and addresses. It does not report it for flows, nor, as observed on Linux
-    /// 6.18, for routes.
-    pub is_interrupted: bool,
-    /// The number of attempts, at least 1.
-    pub attempts: u32,
-}
-
-/// How to wait for a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// Wait until it comes, the time-out has passed, or a stop is requested.
-    Wait,
-    /// Do not wait. Look through the datagrams in the receive queue until this time, but at least through one.
-    Look(Instant),
-}
-
-/// What one receive brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Arrival {
-    /// Messages from the kernel, in [`Requester::left`].
-    Replies,
-    /// An empty datagram from the kernel.
-    Empty,
-    /// A datagram to pass over, or a signal.
-    Other,
-    /// The receive queue was empty.
-    Nothing,
-}
-
-/// The replies to one request, one after the other.
-///
-/// If this is dropped before the last reply, the next request reads the rest first and passes it over, which takes
-/// time if the dump is long.
-///
-/// ```
-/// use nlring::message::flags;
-/// use nlring::{Protocol, Requester, route::Link};
-///
-/// let mut requester = Requester::open(Protocol::ROUTE)?;
-/// // RTM_GETLINK with a struct ifinfomsg of zeros: all links.
-/// let mut replies = requester.send(18, flags::DUMP, |request| request.bytes(&[0; 16]))?;
-/// let mut has_loopback = false;
-/// while let Some(message) = replies.next_message()? {
-///     let link = Link::decode(&message).expect("a link");
-///     has_loopback |= link.name == Some(b"lo");
-/// }
-/// assert!(has_loopback);
-/// # Ok::<(), nlring::Error>(())
-/// ```
-#[derive(Debug)]
-#[must_use = "the replies say whether the kernel has refused the request"]
-pub struct Replies<'a> {
-    requester: &'a mut Requester,
-    exchange: Exchange,
 }
 
 impl Requester {
@@ -373,209 +292,6 @@ impl Requester {
         self.unfinished = Some(exchange);
         exchange
     }
-
-    /// Passes over the replies to the last request that were not read. While a dump runs, the kernel refuses another
-    /// one on the same socket (`EBUSY`, net/netlink/af_netlink.c, `__netlink_dump_start`).
-    ///
-    /// The kernel answers and continues a dump before a system call of this socket returns, so there is no need to
-    /// wait.
-    fn finish_last(&mut self) {
-        let Some(mut exchange) = self.unfinished.take() else {
-            return;
-        };
-        while !exchange.is_done && !self.is_stuck && self.check_stop().is_ok() {
-            match self.step(&mut exchange, Patience::Look(Instant::now() + TIMEOUT)) {
-                Ok(_) => {}
-                Err(error) if is_about_replies(&error) => {}
-                // There are no more replies, or the next request reports the error.
-                Err(_) => break,
-            }
-        }
-    }
-
-    /// The next data message of an exchange. None at its end. A refusal is an error.
-    pub(crate) fn next(
-        &mut self,
-        exchange: &mut Exchange,
-        patience: Patience,
-    ) -> Result<Option<Message<'_>>> {
-        match self.step(exchange, patience)? {
-            Some((_, reply)) => Ok(self.message_at(reply?)),
-            None => Ok(None),
-        }
-    }
-
-    fn message_at(&self, range: Range<usize>) -> Option<Message<'_>> {
-        Messages::new(self.replies.get(range)?).next()
-    }
-
-    /// The next reply: the place of a data message, or a refusal, and the index of its request. None at the end.
-    fn step(
-        &mut self,
-        exchange: &mut Exchange,
-        patience: Patience,
-    ) -> Result<Option<(usize, Result<Range<usize>>)>> {
-        let mut deadline = None;
-        while !exchange.is_done {
-            let left = self.left.clone();
-            if left.is_empty() {
-                self.receive_for(exchange, patience, &mut deadline)?;
-                continue;
-            }
-            let Some(message) = Messages::new(&self.replies[left.clone()]).next() else {
-                self.left = 0..0;
-                return Err(unexpected("a reply is malformed"));
-            };
-            let end = left.end.min(left.start + align(message.bytes().len()));
-            self.left.start = end;
-            let index = exchange.index_of(message.sequence()).unwrap_or(0);
-            let verdict = exchange.judge(&message, self.port_id)?;
-            if exchange.is_done {
-                self.unfinished = None;
-            }
-            match verdict {
-                Verdict::Data => return Ok(Some((index, Ok(left.start..end)))),
-                Verdict::Refused(error) => return Ok(Some((index, Err(error)))),
-                Verdict::Pass => {}
-            }
-        }
-        Ok(None)
-    }
-
-    /// Receives the kernel's next datagram for an exchange. `deadline` is None at the first of several calls.
-    ///
-    /// The deadline is checked after each datagram without a reply, so a stream of such datagrams does not prolong the
-    /// wait. A stop is checked before each datagram, so it ends a long dump too.
-    fn receive_for(
-        &mut self,
-        exchange: &mut Exchange,
-        patience: Patience,
-        deadline: &mut Option<Deadline>,
-    ) -> Result<()> {
-        self.check_stop()?;
-        let deadline = match *deadline {
-            Some(deadline) => {
-                self.check(deadline)?;
-                deadline
-            }
-            None => *deadline.insert(Deadline::of(patience, self.timeout)),
-        };
-        loop {
-            match self.receive()? {
-                Arrival::Replies => {
-                    exchange.empty_count = 0;
-                    return Ok(());
-                }
-                Arrival::Empty if exchange.is_dump => {
-                    exchange.empty_count += 1;
-                    if exchange.empty_count >= EMPTY_DATAGRAMS {
-                        self.is_stuck = true;
-                        return Err(entry_too_large());
-                    }
-                }
-                Arrival::Empty | Arrival::Other => {}
-                Arrival::Nothing => {
-                    self.check(deadline)?;
-                    self.wait(deadline)?;
-                    continue;
-                }
-            }
-            self.check(deadline)?;
-        }
-    }
-
-    /// Receives a datagram, if one is in the queue.
-    fn receive(&mut self) -> Result<Arrival> {
-        self.left = 0..0;
-        let received = self.socket.receive(&mut self.replies, RecvFlags::DONT_WAIT);
-        let received = match received {
-            Ok(received) => received,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Arrival::Nothing),
-            Err(error) if error.raw_os_error() == Some(libc::EINTR) => return Ok(Arrival::Other),
-            Err(error) => return Err(error),
-        };
-        self.has_received = true;
-        if received.sender_port_id != 0 {
-            return Ok(Arrival::Other);
-        }
-        if received.real_bytes > self.replies.len() {
-            // The datagram is gone. If the caller repeats the request, the reply fits.
-            self.replies.resize(received.real_bytes, 0);
-            return Err(truncated(&received));
-        }
-        self.left = 0..received.real_bytes;
-        Ok(match received.real_bytes {
-            0 => Arrival::Empty,
-            _ => Arrival::Replies,
-        })
-    }
-
-    /// Fails if a stop is requested or the deadline has passed.
-    fn check(&self, deadline: Deadline) -> Result<()> {
-        self.check_stop()?;
-        match deadline {
-            Deadline::Look(until) if Instant::now() >= until => Err(nothing_there()),
-            Deadline::Wait(Some(until)) if Instant::now() >= until => {
-                Err(Error::with_kind(WAIT, ErrorKind::TimedOut))
-            }
-            Deadline::Look(_) | Deadline::Wait(_) => Ok(()),
-        }
-    }
-
-    fn check_stop(&self) -> Result<()> {
-        match &self.stop {
-            Some(stop) if stop.is_stopped() => Err(Error::with_kind(WAIT, ErrorKind::Stopped)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits for a datagram until the deadline or a stop. Fails at once if the caller only looks.
-    fn wait(&self, deadline: Deadline) -> Result<()> {
-        match deadline {
-            Deadline::Look(_) => Err(nothing_there()),
-            Deadline::Wait(until) => {
-                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-                self.wait_for(Some(&self.socket), left)
-            }
-        }
-    }
-
-    fn pause(&self, pause: Duration) -> Result<()> {
-        self.wait_for(None, Some(pause))?;
-        self.check_stop()
-    }
-
-    /// Waits until the socket (if one is given) is readable, a stop is requested, the time has passed, or a signal
-    /// comes.
-    fn wait_for(&self, socket: Option<&Socket>, timeout: Option<Duration>) -> Result<()> {
-        let stop = self.stop.as_ref().map(|stop| Readable::new(stop.as_fd()));
-        let socket = socket.map(|socket| Readable::new(socket.as_fd()));
-        let mut descriptors: Vec<_> = socket.into_iter().chain(stop).collect();
-        wait_readable(&mut descriptors, timeout).map_err(|error| Error::system(WAIT, error))
-    }
-}
-
-/// A [`Patience`] that has started.
-#[derive(Clone, Copy, Debug)]
-enum Deadline {
-    /// None is no limit.
-    Wait(Option<Instant>),
-    Look(Instant),
-}
-
-impl Deadline {
-    fn of(patience: Patience, timeout: Duration) -> Self {
-        match patience {
-            Patience::Wait => Self::Wait(Instant::now().checked_add(timeout)),
-            Patience::Look(until) => Self::Look(until),
-        }
-    }
-}
-
-const WAIT: &str = "wait for the kernel's reply";
-
-fn nothing_there() -> Error {
-    Error::with_kind(WAIT, ErrorKind::WouldBlock)
 }
 
 /// Whether the kernel may answer a request with these flags with a dump. In a request that makes something, the same
@@ -604,55 +320,6 @@ impl fmt::Debug for Requester {
             .field("port_id", &self.port_id)
             .finish_non_exhaustive()
     }
-}
-
-impl Replies<'_> {
-    /// The next data message. None when the kernel has carried out the request.
-    ///
-    /// # Errors
-    ///
-    /// - The kernel refused the request, or its dump failed: [`Error::raw_os_error`] has the number,
-    ///   [`Error::kernel_text`] and [`Error::offset_bytes`] what the kernel says about it.
-    /// - [`ErrorKind::EntryTooLarge`]: the dump cannot continue after the entries that came.
-    /// - [`ErrorKind::TimedOut`]: no reply came in time. Messages that are not replies to this request do not prolong
-    ///   the time.
-    /// - [`ErrorKind::Stopped`]: a stop was requested.
-    /// - [`ErrorKind::Overrun`]: replies were lost.
-    /// - [`ErrorKind::UnexpectedReply`]: a message was not a reply to this request.
-    pub fn next_message(&mut self) -> Result<Option<Message<'_>>> {
-        self.requester.next(&mut self.exchange, Patience::Wait)
-    }
-
-    /// Calls `f` with each further data message. Returns Some when `f` breaks, and None when there are no more.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`next_message`](Self::next_message).
-    pub fn try_for_each<B>(
-        &mut self,
-        mut f: impl FnMut(&Message<'_>) -> ControlFlow<B>,
-    ) -> Result<Option<B>> {
-        while let Some(message) = self.next_message()? {
-            if let ControlFlow::Break(value) = f(&message) {
-                return Ok(Some(value));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether changes have interrupted the dump until now (`NLM_F_DUMP_INTR`), so that entries may be missing or there
-    /// twice. The data messages are returned in any case.
-    pub fn is_interrupted(&self) -> bool {
-        self.exchange.is_interrupted
-    }
-}
-
-/// Whether an error concerns a single reply, so that more replies may come.
-fn is_about_replies(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Overrun | ErrorKind::UnexpectedReply | ErrorKind::Truncated { .. }
-    )
 }
 
 #[cfg(test)]

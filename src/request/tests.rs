@@ -1,6 +1,7 @@
 //! Tests how the requester reads datagrams, without a kernel that sends them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::*;
 use crate::message::{DONE, ERROR, OVERRUN};
