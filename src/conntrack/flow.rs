@@ -1,10 +1,9 @@
 //! Flows, decoded from their messages.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
-use super::kernel::{FIXED_BYTES, cta, cta_timestamp, message_type, status};
+use super::kernel::{FIXED_BYTES, cta, cta_timestamp, message_type};
 use super::state::{Counters, ProtocolState};
 use super::tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
 use super::{kind_of, name_in, time};
@@ -130,58 +129,6 @@ pub struct Flow<'a> {
     pub helper: Option<&'a [u8]>,
 }
 
-/// An address with its port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Endpoint {
-    /// The address.
-    pub address: IpAddr,
-    /// The port, the GRE key, or the identifier of a sender of ICMP queries. None if the protocol has none of these.
-    pub port: Option<u16>,
-}
-
-impl Endpoint {
-    pub(super) fn new(address: IpAddr, port: Option<u16>) -> Self {
-        Self { address, port }
-    }
-
-    /// The second end, if it differs from the first.
-    #[inline]
-    fn changed(from: (IpAddr, Option<u16>), to: (IpAddr, Option<u16>)) -> Option<Self> {
-        let (address, port) = to;
-        (from != to).then_some(Self { address, port })
-    }
-}
-
-/// `address:port`, with an IPv6 address in brackets, or the address alone.
-///
-/// ```
-/// # use nlring::conntrack::{Layer4, Tuple};
-/// let tuple = Tuple::new("fd00::1".parse()?, "fd00::2".parse()?, 6, Layer4::Ports { src: 40_000, dst: 443 });
-/// assert_eq!(tuple.to_string(), "tcp [fd00::1]:40000 -> [fd00::2]:443");
-/// # Ok::<(), std::net::AddrParseError>(())
-/// ```
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => fmt::Display::fmt(&SocketAddr::new(self.address, port), f),
-            None => fmt::Display::fmt(&self.address, f),
-        }
-    }
-}
-
-/// What the addresses of a flow are translated to: the result of [`Flow::nat`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Nat {
-    /// The source that the destination sees. None if the source is not translated.
-    pub src: Option<Endpoint>,
-    /// The destination that packets really go to. None if the destination is not translated.
-    pub dst: Option<Endpoint>,
-}
-
 impl<'a> Flow<'a> {
     /// Decodes a message in one pass. Attributes that are missing, unknown or of a wrong size are left out.
     ///
@@ -218,40 +165,6 @@ impl<'a> Flow<'a> {
             orig: self.orig,
             zone: self.zone,
         }
-    }
-
-    /// Whether this flow lost a NAT race: another flow has the same [`key`](Self::key), and only their reply tuples
-    /// differ.
-    ///
-    /// If two packets of one UDP socket begin flows at the same moment, NAT can give each a different reply tuple. The
-    /// kernel keeps both flows. The second one ends after one second or with its first answer. Its end makes an event,
-    /// its beginning does not (Linux v6.18, net/netfilter/nf_conntrack_core.c, `nf_ct_resolve_clash_harder`).
-    #[inline]
-    pub fn is_nat_clash(&self) -> bool {
-        self.status.unwrap_or(0) & status::NAT_CLASH != 0
-    }
-
-    /// What the flow's addresses are translated to. The tuples show it, because answers go to the translated source and
-    /// come from the translated destination. None if nothing is translated, or if the message has no reply tuple.
-    ///
-    /// The bits [`status::SRC_NAT`] and `DST_NAT` only say that a rule applied. The rule may
-    /// have chosen the same address.
-    #[inline]
-    pub fn nat(&self) -> Option<Nat> {
-        let reply = self.reply?;
-        // The identifier of an ICMP query belongs to its sender.
-        let sender_port = |tuple: &Tuple, ports: Option<u16>| match tuple.layer4 {
-            Layer4::Icmp { id, .. } => Some(id),
-            _ => ports,
-        };
-        let (src_port, dst_port) = self.orig.ports().unzip();
-        let (reply_src_port, reply_dst_port) = reply.ports().unzip();
-        let src = Endpoint::changed(
-            (self.orig.src, sender_port(&self.orig, src_port)),
-            (reply.dst, sender_port(&reply, reply_dst_port)),
-        );
-        let dst = Endpoint::changed((self.orig.dst, dst_port), (reply.src, reply_src_port));
-        (src.is_some() || dst.is_some()).then_some(Nat { src, dst })
     }
 
     /// The numbers of the labels that are set, lowest first. Nothing when the message has no labels.
@@ -385,6 +298,7 @@ mod tests {
     use nlring_testing::datagrams::for_each_damaged;
 
     use super::*;
+    use crate::conntrack::status;
     use crate::message::flags;
     use crate::{MessageBuilder, MessageList};
 
@@ -512,92 +426,6 @@ mod tests {
         assert!(!flow_of(&[(1, &[1; 4]), (4, &[2; 16])]));
         assert!(!flow_of(&[(1, &[1; 5]), (2, &[2; 4])]));
         assert!(!flow_of(&[]));
-    }
-
-    /// Appends a tuple from a source and its port to a destination and its port; addresses end in these numbers.
-    fn tuple(
-        builder: MessageBuilder<'_>,
-        number: u16,
-        protocol: u8,
-        [src, src_port, dst, dst_port]: [u16; 4],
-    ) -> MessageBuilder<'_> {
-        let address = |host: u16| [&[10, 0][..], &host.to_be_bytes()].concat();
-        builder.nested(number, |tuple| {
-            let tuple = tuple.nested(1, |ip| {
-                ip.attribute(1, &address(src)).attribute(2, &address(dst))
-            });
-            tuple.nested(2, |layer4| {
-                let layer4 = layer4.attribute_u8(1, protocol);
-                match protocol {
-                    1 => layer4
-                        .attribute_be16(4, src_port)
-                        .attribute_u8(5, 8)
-                        .attribute_u8(6, 0),
-                    89 => layer4,
-                    _ => layer4
-                        .attribute_be16(2, src_port)
-                        .attribute_be16(3, dst_port),
-                }
-            })
-        })
-    }
-
-    fn flow_of(protocol: u8, orig: [u16; 4], reply: [u16; 4]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let message = MessageBuilder::new(&mut bytes, 0x100, 0).bytes(&[2, 0, 0, 0]);
-        let message = tuple(message, cta::TUPLE_ORIG, protocol, orig);
-        tuple(message, cta::TUPLE_REPLY, protocol, reply)
-            .finish()
-            .unwrap();
-        bytes
-    }
-
-    #[test]
-    fn translations_are_derived_from_the_tuples() {
-        let nat = |protocol, orig, reply| {
-            let bytes = flow_of(protocol, orig, reply);
-            let nat = decode(&bytes).unwrap().nat()?;
-            let end = |end: Endpoint| {
-                let IpAddr::V4(address) = end.address else {
-                    panic!()
-                };
-                (address.octets()[3], end.port)
-            };
-            Some((nat.src.map(end), nat.dst.map(end)))
-        };
-        let (tcp, icmp, ospf) = (6, 1, 89);
-        assert_eq!(nat(tcp, [1, 1000, 2, 80], [2, 80, 1, 1000]), None);
-        // Another source; another port alone; another destination; both.
-        assert_eq!(
-            nat(tcp, [1, 1000, 2, 80], [2, 80, 9, 1000]),
-            Some((Some((9, Some(1000))), None))
-        );
-        assert_eq!(
-            nat(tcp, [1, 1000, 2, 80], [2, 80, 1, 1001]),
-            Some((Some((1, Some(1001))), None))
-        );
-        assert_eq!(
-            nat(tcp, [1, 1000, 2, 80], [3, 8080, 1, 1000]),
-            Some((None, Some((3, Some(8080)))))
-        );
-        assert_eq!(
-            nat(tcp, [1, 1000, 2, 80], [3, 80, 9, 1001]),
-            Some((Some((9, Some(1001))), Some((3, Some(80)))))
-        );
-        // The identifier is the source's.
-        assert_eq!(nat(icmp, [1, 77, 2, 0], [2, 77, 1, 0]), None);
-        assert_eq!(
-            nat(icmp, [1, 77, 2, 0], [2, 78, 9, 0]),
-            Some((Some((9, Some(78))), None))
-        );
-        assert_eq!(
-            nat(icmp, [1, 77, 2, 0], [3, 77, 1, 0]),
-            Some((None, Some((3, None))))
-        );
-        assert_eq!(
-            nat(ospf, [1, 0, 2, 0], [2, 0, 9, 0]),
-            Some((Some((9, None)), None))
-        );
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::flow::Endpoint;
 use super::kernel::{ICMPV6, cta, cta_ip, cta_proto, cta_tuple};
+use super::nat::Endpoint;
 use super::protocol_name;
 use crate::Family;
 use crate::message::{Attributes, MessageBuilder, NESTED};
