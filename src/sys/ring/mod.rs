@@ -6,39 +6,29 @@
 // The C libraries differ in the integer types of these structs.
 #![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
 
+mod completion;
+mod submission;
+
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use io_uring::types::{Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::IoUring;
+use io_uring::types::Timespec;
 
-use super::buffer_ring::{BufferRing, Shape, buffer_group};
-use super::event::{EventFd, Readable, wait_readable};
-use super::home::Home;
-use super::mapping::Mapping;
-use super::place::Place;
-use super::receiver::{Memory, Receiver};
-use super::slots::Slots;
-use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
-use super::token::Token;
+pub(crate) use self::completion::Completion;
+use crate::sys::buffer_ring::{BufferRing, Shape, buffer_group};
+use crate::sys::event::EventFd;
+use crate::sys::home::Home;
+use crate::sys::mapping::Mapping;
+use crate::sys::place::Place;
+use crate::sys::receiver::{Memory, Receiver};
+use crate::sys::slots::Slots;
+use crate::sys::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 
 /// The most submissions that the queue holds, and so the longest chain.
 pub(crate) const SUBMISSION_ENTRIES: u16 = 256;
-
-/// A time-out that stands for none.
-const LONG: Duration = Duration::from_secs(24 * 3600);
-
-/// A completion queue entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Completion {
-    pub token: Token,
-    /// A length or a negated errno.
-    pub result: i32,
-    /// Where the datagram is. `None`: the completion brought none.
-    pub place: Option<Place>,
-}
 
 /// Features that the kernel reported or accepted when the ring was set up.
 #[derive(Clone, Copy, Debug)]
@@ -243,295 +233,6 @@ impl Ring {
     /// How many buffers of a receiver the kernel may write into. All slots of a chain count.
     pub(crate) fn lent_count(&self, receiver: u16) -> usize {
         self.receiver(receiver).map_or(0, Receiver::lent_count)
-    }
-
-    /// Starts a multishot receive, which stays armed after a datagram. An error if it is armed already.
-    pub(crate) fn arm_multishot(&mut self, receiver: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let Some(state) = self.receiver_mut(receiver) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        let Memory::Buffers { group, header, .. } = &state.memory else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        if state.in_flight_count != 0 {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let header = header.at(0, size_of::<libc::msghdr>()).as_ptr().cast();
-        let token = Token::Receive {
-            receiver,
-            generation: state.generation,
-            index: 0,
-        };
-        let entry = opcode::RecvMsgMulti::new(Fd(fd.as_raw_fd()), header, *group)
-            .flags(libc::MSG_TRUNC.unsigned_abs())
-            .build()
-            .user_data(token.to_bits());
-        // SAFETY: the entry points to the receiver's header and names its buffer group. Both stay until the receive has
-        // ended: `remove` refuses while it is in flight, and Drop frees no memory before.
-        unsafe { self.push(&entry) }?;
-        self.note_armed(receiver);
-        Ok(())
-    }
-
-    /// Starts one receive per slot, as a chain: the kernel arms each receive when the one before it has ended, even
-    /// with an error. An error if a receive of the last chain is in flight.
-    pub(crate) fn arm_chain(&mut self, receiver: u16, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let Some(state) = self.receiver_mut(receiver) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        let Memory::Slots(slots) = &state.memory else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        if state.in_flight_count != 0 {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let count = slots.count();
-        state.head = 0;
-        self.reserve(count)?;
-        for index in 0..SUBMISSION_ENTRIES.min(u16::try_from(count).unwrap_or(u16::MAX)) {
-            let is_last = usize::from(index) + 1 == count;
-            let Some(entry) = self.link(receiver, index, fd, is_last) else {
-                debug_assert!(false, "no slot is lent while no receive is in flight");
-                break;
-            };
-            // SAFETY: the entry points to a lent slot. Its memory stays until the receive has ended: `remove` refuses
-            // while it is in flight, and Drop frees no memory before.
-            unsafe { self.push(&entry) }?;
-            self.note_armed(receiver);
-        }
-        Ok(())
-    }
-
-    /// One receive of a chain. Lends its slot. `None`: the slot was lent already.
-    fn link(
-        &mut self,
-        receiver: u16,
-        index: u16,
-        fd: BorrowedFd<'_>,
-        is_last: bool,
-    ) -> Option<squeue::Entry> {
-        let state = self.receiver_mut(receiver)?;
-        let generation = state.generation;
-        let Memory::Slots(slots) = &mut state.memory else {
-            return None;
-        };
-        let header = slots.lend(index.into())?;
-        let flags = if is_last {
-            squeue::Flags::empty()
-        } else {
-            squeue::Flags::IO_HARDLINK
-        };
-        let receive =
-            opcode::RecvMsg::new(Fd(fd.as_raw_fd()), header).flags(libc::MSG_TRUNC.unsigned_abs());
-        let token = Token::Receive {
-            receiver,
-            generation,
-            index,
-        };
-        Some(receive.build().flags(flags).user_data(token.to_bits()))
-    }
-
-    fn note_armed(&mut self, receiver: u16) {
-        self.in_flight_count += 1;
-        if let Some(state) = self.receiver_mut(receiver) {
-            state.in_flight_count += 1;
-        }
-    }
-
-    /// Asks the kernel to end a receiver's receives. In a chain this ends only the first one, and arms the next: repeat
-    /// it until no receive is in flight.
-    pub(crate) fn cancel(&mut self, receiver: u16) -> io::Result<()> {
-        let Some(state) = self.receiver(receiver) else {
-            return Ok(());
-        };
-        if state.in_flight_count == 0 {
-            return Ok(());
-        }
-        let token = Token::Receive {
-            receiver,
-            generation: state.generation,
-            index: state.head,
-        };
-        let entry = opcode::AsyncCancel::new(token.to_bits())
-            .build()
-            .user_data(Token::Cancel.to_bits());
-        // SAFETY: the entry of a cancellation points to no memory.
-        unsafe { self.push(&entry) }
-    }
-
-    /// Brings one completion with [`Token::Watch`] when `fd` is readable.
-    pub(crate) fn watch(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let entry =
-            opcode::PollAdd::new(Fd(fd.as_raw_fd()), u32::from(libc::POLLIN.unsigned_abs()))
-                .build();
-        // SAFETY: the entry of a poll points to no memory.
-        unsafe { self.push(&entry.user_data(Token::Watch.to_bits())) }
-    }
-
-    /// Brings one completion with [`Token::Alarm`] this long after the next submission. Only one alarm at a time.
-    pub(crate) fn set_alarm(&mut self, after: Duration) -> io::Result<()> {
-        *self.alarm = Timespec::from(after);
-        let entry = opcode::Timeout::new(&raw const *self.alarm).build();
-        // SAFETY: the entry points to the time, which is boxed, so it does not move, and lives as long as the ring. The
-        // kernel reads it only while it takes the submission (`IORING_OP_TIMEOUT`, io_uring/timeout.c).
-        unsafe { self.push(&entry.user_data(Token::Alarm.to_bits())) }
-    }
-
-    /// Makes room for `count` submissions, because a chain must be submitted as a whole.
-    fn reserve(&mut self, count: usize) -> io::Result<()> {
-        let queue = self.uring()?.submission();
-        let free = queue.capacity() - queue.len();
-        drop(queue);
-        if free >= count {
-            return Ok(());
-        }
-        self.submit()?;
-        let queue = self.uring()?.submission();
-        let has_room = queue.capacity() - queue.len() >= count;
-        drop(queue);
-        if has_room {
-            Ok(())
-        } else {
-            // A signal came, or the full completion queue must be drained first.
-            Err(io::Error::from_raw_os_error(libc::EBUSY))
-        }
-    }
-
-    /// Queues a submission.
-    ///
-    /// # Safety
-    ///
-    /// The memory that the entry points to stays valid until the kernel no longer uses it: for a receive, until its
-    /// last completion.
-    unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        self.reserve(1)?;
-        // SAFETY: the caller guarantees that the entry's memory stays valid while the kernel uses it.
-        unsafe { self.uring()?.submission().push(entry) }
-            .map_err(|_| io::ErrorKind::ResourceBusy.into())
-    }
-
-    fn submit(&mut self) -> io::Result<()> {
-        forgive(self.uring()?.submitter().submit())
-    }
-
-    /// Submits what is queued and runs deferred task work, without waiting. Makes no system call if there is neither.
-    /// If task work is not deferred, it always makes one, because then the ring does not show whether there is work.
-    pub(crate) fn poll(&mut self) -> io::Result<()> {
-        let is_deferred = self.features.deferred;
-        let queue = self.uring()?.submission();
-        let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow() || !is_deferred;
-        drop(queue);
-        if needed { self.submit() } else { Ok(()) }
-    }
-
-    /// Submits what is queued, and waits for `want` completions, `timeout` (`None`: no limit) or a signal. With
-    /// [`Features::min_wait`], after `gather` one completion is enough.
-    ///
-    /// One call brings at most 33 datagrams per wanted completion (io_uring/poll.c, `APOLL_MULTI_POLLED` retries).
-    pub(crate) fn wait(
-        &mut self,
-        want: usize,
-        gather: Duration,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
-        if !self.uring.params().is_feature_ext_arg() {
-            return self.wait_by_poll(timeout); // before Linux 5.11
-        }
-        let gather_micros = u32::try_from(gather.as_micros()).unwrap_or(u32::MAX);
-        let gathers = self.features.min_wait && gather_micros > 0;
-        // Without a time-out a gathering wait ends after its minimum, even without a completion (Linux 6.12,
-        // io_uring/io_uring.c, `io_cqring_min_timer_wakeup`).
-        let timeout = timeout
-            .or(gathers.then_some(LONG))
-            .map(|timeout| timeout.min(LONG));
-        let timespec = timeout.map(Timespec::from);
-        let mut arguments = SubmitArgs::new();
-        if let Some(timespec) = &timespec {
-            arguments = arguments.timespec(timespec);
-        }
-        if gathers {
-            arguments = arguments.min_wait_usec(gather_micros);
-        }
-        forgive(self.uring()?.submitter().submit_with_args(want, &arguments))
-    }
-
-    fn wait_by_poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.submit()?;
-        if self.has_completions() {
-            return Ok(());
-        }
-        wait_readable(&mut [Readable::new(self.as_fd())], timeout)?;
-        self.submit()
-    }
-
-    /// Whether completions wait in the kernel because the queue was full. [`poll`](Self::poll) moves them to the queue.
-    pub(crate) fn has_overflowed(&mut self) -> bool {
-        self.uring()
-            .is_ok_and(|uring| uring.submission().cq_overflow())
-    }
-
-    pub(crate) fn has_completions(&mut self) -> bool {
-        self.uring()
-            .is_ok_and(|uring| !uring.completion().is_empty())
-    }
-
-    /// Waits for a completion for up to `patience`. Signals do not end the wait.
-    pub(crate) fn first_completion(&mut self, patience: Duration) -> io::Result<Completion> {
-        let deadline = Instant::now() + patience;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            self.wait(1, Duration::ZERO, Some(left))?;
-            if let Some(completion) = self.next_completion() {
-                return Ok(completion);
-            }
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-        }
-    }
-
-    /// Takes the oldest completion off the queue. Its datagram belongs to the caller until
-    /// [`give_back`](Self::give_back).
-    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
-        loop {
-            let entry = self.uring().ok()?.completion().next()?;
-            let Some(token) = Token::from_bits(entry.user_data()) else {
-                debug_assert!(false, "no submission has the token {}", entry.user_data());
-                continue; // this ring has submitted no such entry
-            };
-            let place = self.note_completed(token, entry.result(), entry.flags());
-            return Some(Completion {
-                token,
-                result: entry.result(),
-                place,
-            });
-        }
-    }
-
-    /// Counts the receives in flight, and notes what the kernel wrote. Returns where the datagram is.
-    fn note_completed(&mut self, token: Token, result: i32, flags: u32) -> Option<Place> {
-        let Token::Receive {
-            receiver,
-            generation,
-            index,
-        } = token
-        else {
-            return None;
-        };
-        let ended_count = usize::from(!cqueue::more(flags));
-        debug_assert!(self.in_flight_count >= ended_count, "a receive ends once");
-        self.in_flight_count = self.in_flight_count.saturating_sub(ended_count);
-        let state = self
-            .receiver_mut(receiver)
-            .filter(|state| state.generation == generation);
-        debug_assert!(
-            state.is_some(),
-            "a receiver stays while its receives are in flight"
-        );
-        // SAFETY: number and generation in the token identify this receiver, so the kernel completed its receive at
-        // `index`. `next_completion` takes each completion off the queue once, in the kernel's order, and calls this
-        // for each.
-        unsafe { state?.complete(index, result, flags) }
     }
 
     /// The datagram at the place of a completion, if it was not given back. `None`: the kernel wrote fewer bytes than
