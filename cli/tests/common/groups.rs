@@ -1,0 +1,90 @@
+//! Multicast groups, and who listens to them.
+
+use std::fs;
+
+/// The kinds of events that the command follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    Conntrack,
+    Route,
+}
+
+/// Multicast groups of a protocol, as /proc/net/netlink shows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Groups {
+    protocol: &'static str,
+    mask: u32,
+}
+
+impl Groups {
+    /// The groups of these events.
+    pub fn of(events: Events) -> Self {
+        let (protocol, mask) = match events {
+            Events::Conntrack => ("12", 0b111), // new, update, destroy
+            Events::Route => ("0", 1 << 6 | 1 << 10 | 1 << 26), // IPv4, IPv6, MPLS
+        };
+        Self { protocol, mask }
+    }
+
+    /// The groups of expectations: the new ones, and those that end.
+    pub const EXPECTATIONS: Self = Self {
+        protocol: "12",
+        mask: 0b10_1000,
+    };
+
+    /// The groups that the command joins with these arguments. It joins them one by one, so a test must await all.
+    pub(super) fn wanted(arguments: &str) -> Self {
+        if arguments.starts_with("route") {
+            return Self::of(Events::Route);
+        }
+        let mut groups = Self::of(Events::Conntrack);
+        let mut words = arguments.split_whitespace().map(str::to_lowercase);
+        let mut chosen = 0;
+        while let Some(word) = words.next() {
+            if word == "-e" || word == "--events" {
+                for event in words.next().unwrap_or_default().split(',') {
+                    chosen |= match event {
+                        "new" => 0b1,
+                        "update" | "updates" => 0b10,
+                        "destroy" => 0b100,
+                        "expect" => Self::EXPECTATIONS.mask,
+                        _ => groups.mask,
+                    };
+                }
+            }
+        }
+        if chosen != 0 {
+            groups.mask = chosen;
+        }
+        groups
+    }
+
+    /// The port IDs of the sockets in this thread's network namespace that are in all of these groups.
+    pub fn listeners(self) -> Vec<u32> {
+        self.column(2)
+    }
+
+    /// How many datagrams the kernel has dropped because the receive buffers of those sockets were full.
+    pub fn drop_count(self) -> u32 {
+        self.column(8).iter().sum()
+    }
+
+    /// A column of the kernel's table of netlink sockets, for those that are in all of these groups.
+    fn column(self, index: usize) -> Vec<u32> {
+        // Columns: address, protocol, port ID, groups, received and sent bytes, dump, references, drops, inode.
+        let table = fs::read_to_string("/proc/thread-self/net/netlink").expect("netlink sockets");
+        let number = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let groups = u32::from_str_radix(words[3], 16).expect("groups");
+            let listens = words[1] == self.protocol && groups & self.mask == self.mask;
+            listens.then(|| words[index].parse().expect("a number"))
+        };
+        table.lines().skip(1).filter_map(number).collect()
+    }
+
+    /// Whether a socket listens that is not among those before, some of which may be closing.
+    pub fn has_more_than(self, before: &[u32]) -> bool {
+        let listeners = self.listeners();
+        listeners.iter().any(|listener| !before.contains(listener))
+    }
+}
