@@ -1,5 +1,5 @@
-//! Decoding any bytes as a flow, an expectation, a route, a link or a family of generic netlink never panics, and gives
-//! the same answer twice.
+//! Decoding any bytes as a flow, an expectation, an object of rtnetlink or a family of generic netlink never panics, and
+//! gives the same answer twice.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +16,9 @@ fuzz_target!(|bytes: &[u8]| {
         if let Some(route) = route::Route::decode(&message) {
             let _ = (route.nexthops.count(), route.metrics.count());
         }
-        let _ = route::Link::decode(&message);
+        if let Some(route::Object::Link(link)) = route::Object::decode(&message) {
+            let _ = link.alt_names.count();
+        }
         let _ = generic::GenericFamily::decode(&message);
     }
 });

@@ -48,7 +48,7 @@ pub struct InterfaceAddress<'a> {
     pub prefix_len: u8,
     /// How far the address is valid, one of [`scope`](super::scope).
     pub scope: u8,
-    /// Bits of `IFA_F_*`: 8 of them, and 32 since Linux 3.14.
+    /// Bits of [`address_flags`](super::address_flags): 8 of them, and 32 since Linux 3.14.
     pub flags: u32,
     /// `IFA_ADDRESS`: the address of the other end of a point-to-point device, or else that of the device.
     pub address: Option<IpAddr>,
@@ -57,6 +57,19 @@ pub struct InterfaceAddress<'a> {
     /// The label that the address was added with, such as `eth0:1` (IPv4).
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub label: Option<&'a [u8]>,
+    /// The address for broadcasts (IPv4).
+    pub broadcast: Option<IpAddr>,
+    /// An anycast address (IPv6).
+    pub anycast: Option<IpAddr>,
+    /// The metric of the route to the address's network. Available since Linux 4.18.
+    pub priority: Option<u32>,
+    /// How long the address is preferred for new connections, in seconds. [`u32::MAX`] is forever.
+    pub preferred_seconds: Option<u32>,
+    /// How long the address is valid, in seconds. [`u32::MAX`] is forever.
+    pub valid_seconds: Option<u32>,
+    /// Who added the address (`IFAPROT_*`): 1 and 3 are the kernel, 2 is a router's advertisement. Available since
+    /// Linux 5.18.
+    pub protocol: Option<u8>,
 }
 
 impl<'a> InterfaceAddress<'a> {
@@ -83,17 +96,38 @@ impl<'a> InterfaceAddress<'a> {
             address: None,
             local: None,
             label: None,
+            broadcast: None,
+            anycast: None,
+            priority: None,
+            preferred_seconds: None,
+            valid_seconds: None,
+            protocol: None,
         };
         for attribute in message.attributes(ADDRESS_FIXED_BYTES) {
             match attribute.attribute_type() {
                 ifa::ADDRESS => this.address = ip(family, attribute.bytes()),
                 ifa::LOCAL => this.local = ip(family, attribute.bytes()),
                 ifa::LABEL => this.label = Some(attribute.as_str_bytes()),
+                ifa::BROADCAST => this.broadcast = ip(family, attribute.bytes()),
+                ifa::ANYCAST => this.anycast = ip(family, attribute.bytes()),
+                ifa::RT_PRIORITY => this.priority = attribute.as_u32(),
+                ifa::PROTO => this.protocol = attribute.as_u8(),
+                ifa::CACHEINFO => this.set_lifetimes(attribute.bytes()),
                 ifa::FLAGS => this.flags = attribute.as_u32().unwrap_or(this.flags),
                 _ => {}
             }
         }
         Some(this)
+    }
+
+    /// Reads the first half of `struct ifa_cacheinfo`.
+    fn set_lifetimes(&mut self, bytes: &[u8]) {
+        if let Some((preferred, rest)) = bytes.split_first_chunk()
+            && let Some(valid) = rest.first_chunk()
+        {
+            self.preferred_seconds = Some(u32::from_ne_bytes(*preferred));
+            self.valid_seconds = Some(u32::from_ne_bytes(*valid));
+        }
     }
 
     /// The address of the device.

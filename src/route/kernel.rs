@@ -35,6 +35,12 @@ pub mod message_type {
     pub const DELETE_RULE: u16 = 33;
     /// `RTM_GETRULE`: the request for a dump of policy rules.
     pub const GET_RULE: u16 = 34;
+    /// `RTM_NEWNETCONF`: settings of a device that were changed, or an entry of a dump. Available since Linux 3.8.
+    pub const NEW_NETCONF: u16 = 80;
+    /// `RTM_DELNETCONF`: settings of a device that is gone. Available since Linux 4.12.
+    pub const DELETE_NETCONF: u16 = 81;
+    /// `RTM_GETNETCONF`: the request for the settings of one device, or for a dump of all. Available since Linux 3.8.
+    pub const GET_NETCONF: u16 = 82;
     /// `RTM_NEWNEXTHOP`: a nexthop object that was added or changed, an entry of a dump, or the request to add one.
     pub const NEW_NEXTHOP: u16 = 104;
     /// `RTM_DELNEXTHOP`: a nexthop object that is gone, or the request to delete one.
@@ -122,6 +128,99 @@ pub mod nud {
     pub const NOARP: u16 = 0x40;
     /// An entry that does not expire.
     pub const PERMANENT: u16 = 0x80;
+}
+
+/// Bits of [`Neighbour::flags`](super::Neighbour::flags) (`NTF_*`, `include/uapi/linux/neighbour.h`). `MANAGED` is
+/// `NTF_EXT_MANAGED`, shifted by 8 bits as in the kernel (`include/net/neighbour.h`, `NTF_EXT_SHIFT`).
+pub mod neighbour_flags {
+    /// A request only: the entry is checked now.
+    pub const USE: u32 = 0x01;
+    /// The entry belongs to the device itself (forwarding databases).
+    pub const SELF: u32 = 0x02;
+    /// The entry belongs to the bridge that the device is a port of (forwarding databases).
+    pub const MASTER: u32 = 0x04;
+    /// The machine answers for this address.
+    pub const PROXY: u32 = 0x08;
+    /// A program keeps the entry.
+    pub const EXT_LEARNED: u32 = 0x10;
+    /// Hardware forwards the packets.
+    pub const OFFLOADED: u32 = 0x20;
+    /// The entry does not move to another port (forwarding databases).
+    pub const STICKY: u32 = 0x40;
+    /// The neighbour is a router (IPv6).
+    pub const ROUTER: u32 = 0x80;
+    /// The kernel keeps the entry reachable. Available since Linux 5.16.
+    pub const MANAGED: u32 = 0x100;
+}
+
+/// Bits of [`Rule::flags`](super::Rule::flags) (`FIB_RULE_*`, `include/uapi/linux/fib_rules.h`).
+pub mod rule_flags {
+    /// The rule cannot be deleted.
+    pub const PERMANENT: u32 = 0x01;
+    /// The rule is for packets that do not match.
+    pub const INVERT: u32 = 0x02;
+    /// The rule to go on with does not exist.
+    pub const UNRESOLVED: u32 = 0x04;
+    /// The incoming device does not exist.
+    pub const IIF_DETACHED: u32 = 0x08;
+    /// The outgoing device does not exist.
+    pub const OIF_DETACHED: u32 = 0x10;
+    /// A source address is looked for in routing lookups.
+    pub const FIND_SADDR: u32 = 0x1_0000;
+}
+
+/// What a rule does: values of [`Rule::action`](super::Rule::action) (`FR_ACT_*`, `include/uapi/linux/fib_rules.h`).
+pub mod rule_action {
+    /// The route is looked up in the rule's table.
+    pub const TO_TABLE: u8 = 1;
+    /// The lookup goes on with the rule of another priority.
+    pub const GOTO: u8 = 2;
+    /// Nothing.
+    pub const NOP: u8 = 3;
+    /// The packet is dropped silently.
+    pub const BLACKHOLE: u8 = 6;
+    /// The packet is dropped, and answered with "network unreachable".
+    pub const UNREACHABLE: u8 = 7;
+    /// The packet is dropped, and answered with "administratively prohibited".
+    pub const PROHIBIT: u8 = 8;
+}
+
+/// Bits of [`InterfaceAddress::flags`](super::InterfaceAddress::flags) (`IFA_F_*`, `include/uapi/linux/if_addr.h`).
+pub mod address_flags {
+    /// IPv4: another address of the same network is the primary one. IPv6: a temporary address.
+    pub const SECONDARY: u32 = 0x01;
+    /// No other host is asked whether it has the address (IPv6).
+    pub const NODAD: u32 = 0x02;
+    /// The address is used while other hosts are asked for it (IPv6).
+    pub const OPTIMISTIC: u32 = 0x04;
+    /// Another host has the address (IPv6).
+    pub const DADFAILED: u32 = 0x08;
+    /// The home address of a mobile host (IPv6).
+    pub const HOMEADDRESS: u32 = 0x10;
+    /// The preferred lifetime is over.
+    pub const DEPRECATED: u32 = 0x20;
+    /// Other hosts are being asked whether they have the address (IPv6).
+    pub const TENTATIVE: u32 = 0x40;
+    /// The address does not expire.
+    pub const PERMANENT: u32 = 0x80;
+    /// The kernel makes temporary addresses from this one (IPv6).
+    pub const MANAGE_TEMPORARY: u32 = 0x100;
+    /// The kernel adds no route for the network.
+    pub const NOPREFIXROUTE: u32 = 0x200;
+    /// A multicast group that the kernel joins.
+    pub const MC_AUTO_JOIN: u32 = 0x400;
+    /// Made from a secret (RFC 7217, IPv6).
+    pub const STABLE_PRIVACY: u32 = 0x800;
+}
+
+/// Bits of [`Link::flags`](super::Link::flags) (`IFF_*`, `include/uapi/linux/if.h`), as far as this library uses them.
+pub mod link_flags {
+    /// The device was switched on.
+    pub const UP: u32 = 0x01;
+    /// The device is one end of a point-to-point connection.
+    pub const POINT_TO_POINT: u32 = 0x10;
+    /// The device is up and can carry packets (RFC 2863).
+    pub const RUNNING: u32 = 0x40;
 }
 
 /// Bits of [`Route::flags`](super::Route::flags) and [`Nexthop::flags`](super::Nexthop::flags): `RTNH_F_*`. From
@@ -287,15 +386,57 @@ pub(super) const LINK_FIXED_BYTES: usize = 16;
 /// Size of `struct ifaddrmsg` (`include/uapi/linux/if_addr.h`).
 pub(super) const ADDRESS_FIXED_BYTES: usize = 8;
 
+/// Size of `struct ndmsg` (`include/uapi/linux/neighbour.h`).
+pub(super) const NEIGHBOUR_FIXED_BYTES: usize = 12;
+/// Size of `struct fib_rule_hdr` (`include/uapi/linux/fib_rules.h`).
+pub(super) const RULE_FIXED_BYTES: usize = 12;
+/// Size of `struct nhmsg` (`include/uapi/linux/nexthop.h`).
+pub(super) const NEXTHOP_OBJECT_FIXED_BYTES: usize = 8;
+/// Size of `struct netconfmsg` (`include/uapi/linux/netconf.h`). Its attributes begin at the next multiple of 4.
+pub(super) const NETCONF_FIXED_BYTES: usize = 1;
+
 /// `RT_TABLE_COMPAT`: the table in `struct rtmsg`, if the table's number does not fit there.
 pub(super) const TABLE_COMPAT: u8 = 252;
 
 /// `IFLA_*` (`include/uapi/linux/if_link.h`).
 pub(super) mod ifla {
+    pub const ADDRESS: u16 = 1;
+    pub const BROADCAST: u16 = 2;
     pub const IFNAME: u16 = 3;
     pub const MTU: u16 = 4;
+    pub const LINK: u16 = 5;
+    pub const QDISC: u16 = 6;
     pub const MASTER: u16 = 10;
+    pub const TXQLEN: u16 = 13;
+    pub const OPERSTATE: u16 = 16;
+    pub const LINKINFO: u16 = 18;
+    pub const IFALIAS: u16 = 20;
+    pub const GROUP: u16 = 27;
     pub const EXT_MASK: u16 = 29;
+    pub const PROMISCUITY: u16 = 30;
+    pub const CARRIER: u16 = 33;
+    pub const LINK_NETNSID: u16 = 37;
+    pub const PROTO_DOWN: u16 = 39;
+    pub const XDP: u16 = 43;
+    pub const EVENT: u16 = 44;
+    pub const NEW_NETNSID: u16 = 45;
+    pub const NEW_IFINDEX: u16 = 49;
+    pub const MIN_MTU: u16 = 50;
+    pub const MAX_MTU: u16 = 51;
+    pub const PROP_LIST: u16 = 52;
+    pub const ALT_IFNAME: u16 = 53;
+    pub const PERM_ADDRESS: u16 = 54;
+    pub const PROTO_DOWN_REASON: u16 = 55;
+    /// In `LINKINFO`.
+    pub const INFO_KIND: u16 = 1;
+    /// In `LINKINFO`.
+    pub const INFO_SLAVE_KIND: u16 = 4;
+    /// In `PROTO_DOWN_REASON`.
+    pub const PROTO_DOWN_REASON_VALUE: u16 = 2;
+    /// In `XDP`.
+    pub const XDP_ATTACHED: u16 = 2;
+    /// In `XDP`.
+    pub const XDP_PROG_ID: u16 = 4;
     /// `RTEXT_FILTER_SKIP_STATS`, a bit of `EXT_MASK`.
     pub const EXT_SKIP_STATS: u32 = 1 << 3;
 }
@@ -305,5 +446,75 @@ pub(super) mod ifa {
     pub const ADDRESS: u16 = 1;
     pub const LOCAL: u16 = 2;
     pub const LABEL: u16 = 3;
+    pub const BROADCAST: u16 = 4;
+    pub const ANYCAST: u16 = 5;
+    pub const CACHEINFO: u16 = 6;
     pub const FLAGS: u16 = 8;
+    pub const RT_PRIORITY: u16 = 9;
+    pub const PROTO: u16 = 11;
+}
+
+/// `NDA_*` (`include/uapi/linux/neighbour.h`).
+pub(super) mod nda {
+    pub const DST: u16 = 1;
+    pub const LLADDR: u16 = 2;
+    pub const CACHEINFO: u16 = 3;
+    pub const PROBES: u16 = 4;
+    pub const VLAN: u16 = 5;
+    pub const PORT: u16 = 6;
+    pub const VNI: u16 = 7;
+    pub const IFINDEX: u16 = 8;
+    pub const MASTER: u16 = 9;
+    pub const PROTOCOL: u16 = 12;
+    pub const NH_ID: u16 = 13;
+    pub const FLAGS_EXT: u16 = 15;
+}
+
+/// `FRA_*` (`include/uapi/linux/fib_rules.h`).
+pub(super) mod fra {
+    pub const DST: u16 = 1;
+    pub const SRC: u16 = 2;
+    pub const IIFNAME: u16 = 3;
+    pub const GOTO: u16 = 4;
+    pub const PRIORITY: u16 = 6;
+    pub const FWMARK: u16 = 10;
+    pub const FLOW: u16 = 11;
+    pub const TUN_ID: u16 = 12;
+    pub const SUPPRESS_IFGROUP: u16 = 13;
+    pub const SUPPRESS_PREFIXLEN: u16 = 14;
+    pub const TABLE: u16 = 15;
+    pub const FWMASK: u16 = 16;
+    pub const OIFNAME: u16 = 17;
+    pub const L3MDEV: u16 = 19;
+    pub const UID_RANGE: u16 = 20;
+    pub const PROTOCOL: u16 = 21;
+    pub const IP_PROTO: u16 = 22;
+    pub const SPORT_RANGE: u16 = 23;
+    pub const DPORT_RANGE: u16 = 24;
+}
+
+/// `NHA_*` (`include/uapi/linux/nexthop.h`).
+pub(super) mod nha {
+    pub const ID: u16 = 1;
+    pub const GROUP: u16 = 2;
+    pub const GROUP_TYPE: u16 = 3;
+    pub const BLACKHOLE: u16 = 4;
+    pub const OIF: u16 = 5;
+    pub const GATEWAY: u16 = 6;
+    pub const ENCAP_TYPE: u16 = 7;
+    pub const ENCAP: u16 = 8;
+    pub const FDB: u16 = 11;
+    pub const RES_GROUP: u16 = 12;
+}
+
+/// `NETCONFA_*` (`include/uapi/linux/netconf.h`).
+pub(super) mod netconfa {
+    pub const IFINDEX: u16 = 1;
+    pub const FORWARDING: u16 = 2;
+    pub const RP_FILTER: u16 = 3;
+    pub const MC_FORWARDING: u16 = 4;
+    pub const PROXY_NEIGH: u16 = 5;
+    pub const IGNORE_ROUTES_WITH_LINKDOWN: u16 = 6;
+    pub const INPUT: u16 = 7;
+    pub const BC_FORWARDING: u16 = 8;
 }

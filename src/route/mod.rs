@@ -1,6 +1,7 @@
-//! Routes, and the devices and addresses that they depend on.
+//! Routes, and the other objects of rtnetlink: devices, addresses, neighbours, rules, nexthop objects.
 //!
-//! [`Route`], [`Link`] and [`InterfaceAddress`] decode one message each, in one pass, without a copy. Their events come
+//! [`Route`], [`Link`], [`InterfaceAddress`], [`Neighbour`], [`Rule`], [`NexthopObject`], [`MulticastRoute`] and
+//! [`Netconf`] decode one message each, in one pass, without a copy; [`Object`] decodes any of them. Their events come
 //! on [`Protocol::ROUTE`](crate::Protocol::ROUTE) in the groups of [`Group`]. [`Requests`] asks the kernel for routes
 //! and changes them. [`Mirror`] keeps a table of all routes that stays right after a loss.
 //!
@@ -18,8 +19,13 @@ mod kernel;
 mod link;
 mod metrics;
 mod mirror;
+mod multicast_route;
 mod names;
+mod neighbour;
+mod netconf;
 mod new_route;
+mod nexthop_object;
+mod object;
 mod owned_route;
 mod request;
 #[allow(
@@ -27,21 +33,29 @@ mod request;
     reason = "its subject is the type of that name"
 )]
 mod route;
+mod rule;
 
 pub use address::{Address, Labels, Via};
 pub use hop::{Hop, Nexthop, Nexthops};
 pub use interface_address::InterfaceAddress;
 pub use kernel::{
-    encap, message_type, metric, nud, protocol, route_flags, route_type, rta, scope, table,
+    address_flags, encap, link_flags, message_type, metric, neighbour_flags, nud, protocol,
+    route_flags, route_type, rta, rule_action, rule_flags, scope, table,
 };
-pub use link::Link;
+pub use link::{AltNames, Link};
 pub use metrics::{CacheInfo, Metric, MetricValue, Metrics};
 pub use mirror::{Change, Mirror, MirrorOptions};
+pub use multicast_route::{MulticastHop, MulticastHops, MulticastRoute, MulticastStatistics};
 pub use names::{encap_name, metric_name, protocol_name, route_type_name, scope_name, table_name};
+pub use neighbour::{Neighbour, NeighbourTimes};
+pub use netconf::{Netconf, NetconfScope};
 pub use new_route::{NewHop, NewRoute};
+pub use nexthop_object::{GroupMember, GroupMembers, NexthopObject, ResilientGroup};
+pub use object::Object;
 pub use owned_route::OwnedRoute;
 pub use request::{DumpFilter, Requests};
 pub use route::Route;
+pub use rule::Rule;
 
 use crate::event_kind::EventKind;
 use crate::message::{Message, flags};
@@ -57,18 +71,28 @@ pub enum Group {
     Neighbour = 3,
     /// IPv4 addresses of devices.
     Ipv4Address = 5,
+    /// IPv4 multicast routes. Available since Linux 3.8.
+    Ipv4MulticastRoute = 6,
     /// IPv4 routes.
     Ipv4Route = 7,
     /// IPv4 policy rules.
     Ipv4Rule = 8,
     /// IPv6 addresses of devices.
     Ipv6Address = 9,
+    /// IPv6 multicast routes. Available since Linux 3.8.
+    Ipv6MulticastRoute = 10,
     /// IPv6 routes.
     Ipv6Route = 11,
     /// IPv6 policy rules.
     Ipv6Rule = 19,
+    /// Settings of devices for IPv4, such as forwarding. Available since Linux 3.8.
+    Ipv4Netconf = 24,
+    /// Settings of devices for IPv6. Available since Linux 3.8.
+    Ipv6Netconf = 25,
     /// MPLS routes. Available since Linux 4.1.
     MplsRoute = 27,
+    /// Settings of devices for MPLS. Available since Linux 4.12.
+    MplsNetconf = 29,
     /// Nexthop objects. Available since Linux 5.3.
     Nexthop = 32,
 }
