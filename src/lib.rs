@@ -42,6 +42,7 @@
 //! | follow a family of generic netlink | [`generic`] |
 //! | send other requests | [`Requester`], [`Batch`] |
 //! | use a socket without an engine | [`Socket`], [`MessageBuilder`] |
+//! | receive and ask in another network namespace | [`Namespace`], [`SocketBuilder::namespace`] |
 //!
 //! # The path of a datagram
 //!
@@ -160,7 +161,9 @@ pub use message::{
 };
 pub use mirror::{MirrorHealth, Resync, ResyncReason};
 pub use request::{Batch, Dump, Replies, Requester};
-pub use socket::{NotNetlink, Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, sockopt};
+pub use socket::{
+    Namespace, NotNetlink, Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, sockopt,
+};
 
 /// Compiles the example of the README together with those of the documentation.
 #[cfg(doctest)]

@@ -10,7 +10,7 @@ use crate::Family;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Replies, Requester};
-use crate::socket::Protocol;
+use crate::socket::{Namespace, Protocol, Socket};
 
 /// The number of requests of a batch that are built at a time.
 const BATCH: usize = 4096;
@@ -149,6 +149,24 @@ impl Requests {
     pub fn open() -> Result<Self> {
         Ok(Self {
             requester: Requester::open(Protocol::NETFILTER)?,
+        })
+    }
+
+    /// Opens a socket for requests in another network namespace: they are about what that namespace has.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Requester::open_in`].
+    pub fn open_in(namespace: &Namespace) -> Result<Self> {
+        Ok(Self {
+            requester: Requester::open_in(Protocol::NETFILTER, namespace)?,
+        })
+    }
+
+    /// Opens a socket for requests in the namespace of another socket, as far as that is known.
+    pub(super) fn open_beside(socket: &Socket) -> Result<Self> {
+        Ok(Self {
+            requester: Requester::open_beside(Protocol::NETFILTER, socket)?,
         })
     }
 

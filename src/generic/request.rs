@@ -3,7 +3,7 @@
 use super::{GenericFamily, HEADER_BYTES, attribute};
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{Dump, Requester};
-use crate::socket::Protocol;
+use crate::socket::{Namespace, Protocol};
 
 /// `GENL_ID_CTRL`: the number of the family `nlctrl`.
 const CONTROL: u16 = 16;
@@ -38,6 +38,16 @@ impl Requests {
     /// Those of [`Requester::open`].
     pub fn open() -> Result<Self> {
         let requester = Requester::open(Protocol::GENERIC)?;
+        Ok(Self { requester })
+    }
+
+    /// Opens a socket for requests in another network namespace: they are about what that namespace has.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Requester::open_in`].
+    pub fn open_in(namespace: &Namespace) -> Result<Self> {
+        let requester = Requester::open_in(Protocol::GENERIC, namespace)?;
         Ok(Self { requester })
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::{Debug, Write as _};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::socket::Socket;
+use crate::socket::{Namespace, Socket};
 
 /// The socket that was found to be in all groups. Its cookie identifies it, because the kernel gives no other socket
 /// the same one, while the number of a descriptor is used again (socket(7), `SO_COOKIE`, Linux 4.6;
@@ -11,9 +11,15 @@ use crate::socket::Socket;
 #[derive(Debug, Default)]
 pub(super) struct EventsSocket {
     cookie: Option<u64>,
+    namespace: Option<Namespace>,
 }
 
 impl EventsSocket {
+    /// The namespace that the last accepted socket was opened in. None: that of the thread that opened it.
+    pub(super) fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
+    }
+
     /// Refuses a socket that is not in all of these groups. A socket that was accepted may leave them later, at its
     /// end.
     pub(super) fn check<G>(&mut self, groups: &[G], events: &Socket) -> Result<()>
@@ -34,6 +40,7 @@ impl EventsSocket {
         }
         if missing.is_empty() {
             self.cookie = cookie;
+            self.namespace = events.namespace().cloned();
             return Ok(());
         }
         let text = format!("its socket is not in the groups {missing}");

@@ -16,7 +16,7 @@ pub use self::replies::{Dump, Replies};
 use crate::engine::StopHandle;
 use crate::error::{ErrorKind, Result};
 use crate::message::{Message, MessageBuilder, NOOP, build, flags};
-use crate::socket::{Protocol, Socket};
+use crate::socket::{Namespace, Protocol, Socket};
 
 /// The default time-out of a wait. The kernel answers at once, except on a host under extreme load.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,7 +88,34 @@ impl Requester {
     ///
     /// Those of [`Socket::open`] and [`Socket::bind`].
     pub fn open(protocol: Protocol) -> Result<Self> {
-        let socket = Socket::open(protocol)?;
+        Self::of_socket(Socket::open(protocol)?)
+    }
+
+    /// Opens a socket for requests in another network namespace, as [`open`](Self::open) does in that of the calling
+    /// thread. The kernel answers from that namespace. [`SocketBuilder::namespace`](crate::SocketBuilder::namespace)
+    /// has what it costs and needs.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Socket::open_in`] and [`Socket::bind`].
+    pub fn open_in(protocol: Protocol, namespace: &Namespace) -> Result<Self> {
+        Self::of_socket(Socket::open_in(protocol, namespace)?)
+    }
+
+    /// Opens a socket for requests in the namespace of another socket, as far as that is known.
+    pub(crate) fn open_beside(protocol: Protocol, socket: &Socket) -> Result<Self> {
+        Self::open_where(protocol, socket.namespace())
+    }
+
+    /// Opens a socket for requests in a namespace, or in that of the calling thread.
+    pub(crate) fn open_where(protocol: Protocol, namespace: Option<&Namespace>) -> Result<Self> {
+        match namespace {
+            Some(namespace) => Self::open_in(protocol, namespace),
+            None => Self::open(protocol),
+        }
+    }
+
+    fn of_socket(socket: Socket) -> Result<Self> {
         socket.bind(Socket::AUTOPID, 0)?;
         socket.connect_to_kernel()?;
         // On an older kernel refusals have less of an explanation, and dumps may bring more than was asked for.
@@ -251,7 +278,7 @@ impl Requester {
 
     /// Opens another socket, because the dump on this one cannot end: the kernel would refuse the next dump (`EBUSY`).
     fn open_again(&mut self) -> Result<()> {
-        let Self { socket, .. } = Self::open(self.socket.protocol()?)?;
+        let Self { socket, .. } = Self::open_beside(self.socket.protocol()?, &self.socket)?;
         // The kernel reports twice what was set.
         let _ = socket.set_recv_buffer_bytes(self.socket.recv_buffer_bytes()? / 2)?;
         self.port_id = socket.port_id()?;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::event_kind::EventKind;
 use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Replies, Requester};
-use crate::socket::Protocol;
+use crate::socket::{Namespace, Protocol};
 
 /// Requests about routes, devices and their addresses, over a socket of their own.
 ///
@@ -144,6 +144,17 @@ impl Requests {
     pub fn open() -> Result<Self> {
         Ok(Self {
             requester: Requester::open(Protocol::ROUTE)?,
+        })
+    }
+
+    /// Opens a socket for requests in another network namespace: they are about what that namespace has.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Requester::open_in`].
+    pub fn open_in(namespace: &Namespace) -> Result<Self> {
+        Ok(Self {
+            requester: Requester::open_in(Protocol::ROUTE, namespace)?,
         })
     }
 

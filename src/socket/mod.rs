@@ -1,16 +1,19 @@
 //! A netlink socket, which can be used without an engine: open, bind, send, receive, close.
 
 mod builder;
+mod namespace;
 mod not_netlink;
 mod options;
 mod protocol;
 
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicU32;
 use std::time::SystemTime;
 
 pub use self::builder::SocketBuilder;
+pub use self::namespace::Namespace;
 pub use self::not_netlink::NotNetlink;
 pub use self::options::{RecvBuffer, sockopt};
 pub use self::protocol::Protocol;
@@ -80,8 +83,11 @@ pub struct Socket {
     requested_recv_bytes: AtomicU32,
     /// An engine receives from the socket, so `recv` must not.
     is_in_engine: bool,
+    /// The namespace that the socket was opened in. None: that of the thread that opened it.
+    namespace: Option<Namespace>,
 }
 
+const OPEN: &str = "open a netlink socket";
 const RECEIVE: &str = "receive a netlink datagram";
 
 impl Socket {
@@ -100,8 +106,27 @@ impl Socket {
     ///
     /// [`ErrorKind::Unsupported`]: the kernel does not have the protocol.
     pub fn open(protocol: Protocol) -> Result<Self> {
-        let fd = sys::open(protocol.number()).map_err(|error| {
-            let error = Error::system("open a netlink socket", error);
+        Self::of_opened(sys::open(protocol.number()))
+    }
+
+    /// Opens a socket of a protocol in another network namespace, as [`open`](Self::open) does in that of the calling
+    /// thread. [`SocketBuilder::namespace`] has what it costs and needs.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::PermissionDenied`]: the thread may not enter the namespace.
+    /// - Otherwise those of [`open`](Self::open).
+    pub fn open_in(protocol: Protocol, namespace: &Namespace) -> Result<Self> {
+        let opened = namespace.run(OPEN, || sys::open(protocol.number()))?;
+        Ok(Self {
+            namespace: Some(namespace.clone()),
+            ..Self::of_opened(opened)?
+        })
+    }
+
+    fn of_opened(opened: io::Result<OwnedFd>) -> Result<Self> {
+        let fd = opened.map_err(|error| {
+            let error = Error::system(OPEN, error);
             match error.kind() {
                 ErrorKind::Unsupported => error.with_remedy(
                     "this kernel does not have the netlink protocol: load its module or enable it",
@@ -120,7 +145,14 @@ impl Socket {
             reported_until: SystemTime::now(),
             requested_recv_bytes: AtomicU32::new(0),
             is_in_engine: false,
+            namespace: None,
         }
+    }
+
+    /// The namespace that was given to [`open_in`](Self::open_in) or [`SocketBuilder::namespace`]. None for any other
+    /// socket: it is in the namespace of the thread that opened it.
+    pub fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
     }
 
     /// Starts a [`SocketBuilder`], which opens a socket with options and groups.

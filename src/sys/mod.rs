@@ -8,6 +8,7 @@ mod buffer_ring;
 pub(crate) mod event;
 pub(crate) mod home;
 pub(crate) mod mapping;
+pub(crate) mod namespace;
 mod options;
 pub(crate) mod place;
 #[cfg(feature = "io-uring")]

@@ -15,7 +15,7 @@ mod skip;
 mod thread;
 mod wait;
 
-pub use namespace::{own_namespace, raise_loopback};
+pub use namespace::{bind_name, own_names, own_namespace, raise_loopback, unbind_name};
 pub use program::{must, run};
 pub use random::Random;
 pub use skip::{cannot_run, leave_out, run_or_skip, skip};

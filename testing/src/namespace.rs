@@ -1,5 +1,9 @@
-//! A network namespace for each test.
+//! A network namespace for each test, and names for others.
 
+use std::fs;
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nlring::message::flags;
 use nlring::{Content, MessageBuilder, Protocol, RecvFlags, Socket};
@@ -50,4 +54,47 @@ pub fn raise_loopback() {
         .iter()
         .any(|message| matches!(message.content(), Content::Ack(_)));
     assert!(is_acknowledged, "the loopback device is up");
+}
+
+/// Gives the calling thread, and the threads and programs that it starts from now on, a `/run/netns` of its own, which is
+/// empty: `ip netns add` adds names there that no one else sees.
+///
+/// # Panics
+///
+/// If the kernel refuses.
+#[track_caller]
+pub fn own_names() {
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    let none = None::<&str>;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(none, "/", none, private, none).expect("mounts that no one else sees");
+    let tmpfs = Some("tmpfs");
+    mount(tmpfs, "/run", tmpfs, MsFlags::empty(), none).expect("an empty /run");
+    fs::create_dir("/run/netns").expect("a directory");
+}
+
+/// Gives the calling thread's network namespace a name, as ip-netns(8) does.
+///
+/// # Panics
+///
+/// If the kernel refuses.
+#[track_caller]
+pub fn bind_name(name: &str) {
+    let file = Path::new("/run/netns").join(name);
+    fs::write(&file, "").expect("a file to bind to");
+    let none = None::<&str>;
+    let namespace = Some("/proc/thread-self/ns/net");
+    mount(namespace, &file, none, MsFlags::MS_BIND, none).expect("a name for the namespace");
+}
+
+/// Takes the name away again.
+///
+/// # Panics
+///
+/// If there is none.
+#[track_caller]
+pub fn unbind_name(name: &str) {
+    let file = Path::new("/run/netns").join(name);
+    umount2(&file, MntFlags::MNT_DETACH).expect("the name's namespace");
+    fs::remove_file(&file).expect("the name's file");
 }

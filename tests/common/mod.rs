@@ -389,6 +389,7 @@ pub fn give_up_capability(number: u32) {
 
 pub const CAP_NET_BROADCAST: u32 = 11;
 pub const CAP_NET_ADMIN: u32 = 12;
+pub const CAP_SYS_ADMIN: u32 = 21;
 
 /// Attaches a classic BPF program to a socket (`SO_ATTACH_FILTER`, socket(7)).
 pub fn attach_filter(socket: &Socket, program: &[libc::sock_filter]) {

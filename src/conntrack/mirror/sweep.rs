@@ -93,7 +93,7 @@ impl Sweep {
         }
         let overdue = self.next_overdue(follower);
         self.due = now + pause_after(&overdue);
-        if let Err(error) = self.ask(&overdue, follower, f) {
+        if let Err(error) = self.ask(&overdue, follower, events, f) {
             self.error = Some(error.to_string().into());
             self.due = now + INTERVAL; // asking again at once would hardly help
             return Err(error);
@@ -131,7 +131,13 @@ impl Sweep {
     }
 
     /// Asks about these flows, and about those whose events contradict what is known.
-    fn ask(&mut self, overdue: &[Slot], follower: &mut Follower, f: Out<'_>) -> Result<()> {
+    fn ask(
+        &mut self,
+        overdue: &[Slot],
+        follower: &mut Follower,
+        events: &Socket,
+        f: Out<'_>,
+    ) -> Result<()> {
         let contradicted = follower.contradicted.clone();
         if overdue.is_empty() && contradicted.is_empty() {
             return Ok(());
@@ -143,7 +149,7 @@ impl Sweep {
         let keys: Vec<Key> = flows.map(|identity| identity.question()).collect();
         let mut requests = match self.requests.take() {
             Some(requests) => requests,
-            None => Requests::open()?,
+            None => Requests::open_beside(events)?,
         };
         requests.ask_about(&keys, |index, flow| {
             let answer = flow.map(|flow| Known::of(flow, follower.now_seconds));

@@ -288,7 +288,7 @@ impl Rounds {
         self.is_change_held = false;
         self.dumped_since = SystemTime::now();
         // Each dump has a socket of its own, because that of an abandoned one may still have a dump running.
-        let mut requester = Box::new(Requester::open(T::PROTOCOL)?);
+        let mut requester = Box::new(Requester::open_where(T::PROTOCOL, self.events.namespace())?);
         let exchange = table.request_dump(&mut requester)?;
         table.begin_dump(); // no event is fed before it
         self.stage = Stage::Dumping {
