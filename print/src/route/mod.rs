@@ -1,7 +1,6 @@
 //! Routes as lines, with the names of their devices.
 
 mod device_names;
-mod encap;
 mod format;
 mod iproute_names;
 mod json;

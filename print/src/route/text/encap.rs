@@ -10,12 +10,12 @@ use nlring::Family;
 use nlring::route::{Address, encap};
 use nlring::{Attribute, Attributes};
 
-use crate::route::text::Line;
+use super::Line;
 use crate::text::{write_escaped, write_hex, write_ip};
 
 impl Line<'_> {
     /// Appends the encapsulation's type and attributes.
-    pub fn encap(&mut self, encap_type: Option<u16>, attributes: Attributes<'_>) {
+    pub(super) fn encap(&mut self, encap_type: Option<u16>, attributes: Attributes<'_>) {
         let Some(encap_type) = encap_type else {
             return;
         };
