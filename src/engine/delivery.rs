@@ -150,9 +150,9 @@ fn next_event<'a>(
     next_pending(sockets)
 }
 
-/// Collects and counts datagrams of one socket, until the list is full or a datagram needs a notice. A malformed
-/// datagram ends its list; a truncated or short one is in no list. Returns how many datagrams and messages the list
-/// has.
+/// Collects and counts datagrams of one socket and one namespace, until the list is full or a datagram needs a notice.
+/// A malformed datagram ends its list; a truncated or short one is in no list. Returns how many datagrams and messages
+/// the list has.
 fn gather<'a>(
     receive: &'a dyn Receive,
     entry: &mut Entry,
@@ -176,6 +176,9 @@ fn gather<'a>(
         let is_truncated = received.real_bytes > bytes.len();
         if is_truncated && !is_foreign && datagram_count > 0 {
             break; // the list is delivered first
+        }
+        if datagram_count > 0 && received.nsid != datagrams[0].nsid() {
+            break; // a list is of one namespace
         }
         delivery.next += 1;
         entry.statistics.received += 1;

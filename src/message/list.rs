@@ -108,6 +108,17 @@ impl<'a> MessageList<'a> {
         }
     }
 
+    /// The network namespace that all datagrams of the list came from, by the number that the namespace of the socket
+    /// gave it (nsid). None if it is the namespace of the socket, and unless
+    /// [`Socket::set_listen_all_nsid`](crate::Socket::set_listen_all_nsid) is on.
+    ///
+    /// An engine on any backend begins another list where the namespace changes.
+    /// [`route::Requests::namespace_id`](crate::route::Requests::namespace_id) finds the number of a namespace.
+    #[inline]
+    pub fn nsid(&self) -> Option<i32> {
+        self.datagrams().first()?.nsid
+    }
+
     /// The number of messages.
     #[inline]
     pub fn message_count(&self) -> usize {

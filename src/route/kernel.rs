@@ -41,6 +41,12 @@ pub mod message_type {
     pub const DELETE_NETCONF: u16 = 81;
     /// `RTM_GETNETCONF`: the request for the settings of one device, or for a dump of all. Available since Linux 3.8.
     pub const GET_NETCONF: u16 = 82;
+    /// `RTM_NEWNSID`: the id of a network namespace, or the request to give one. Available since Linux 4.0.
+    pub const NEW_NAMESPACE_ID: u16 = 88;
+    /// `RTM_DELNSID`: the id of a network namespace that is gone.
+    pub const DELETE_NAMESPACE_ID: u16 = 89;
+    /// `RTM_GETNSID`: the request for the id of a network namespace, or for a dump of all.
+    pub const GET_NAMESPACE_ID: u16 = 90;
     /// `RTM_NEWNEXTHOP`: a nexthop object that was added or changed, an entry of a dump, or the request to add one.
     pub const NEW_NEXTHOP: u16 = 104;
     /// `RTM_DELNEXTHOP`: a nexthop object that is gone, or the request to delete one.

@@ -21,6 +21,7 @@ mod metrics;
 mod mirror;
 mod multicast_route;
 mod names;
+mod namespace_id;
 mod neighbour;
 mod netconf;
 mod new_route;
@@ -91,6 +92,8 @@ pub enum Group {
     Ipv6Netconf = 25,
     /// MPLS routes. Available since Linux 4.1.
     MplsRoute = 27,
+    /// Ids that are given to other network namespaces. Available since Linux 4.0.
+    NamespaceId = 28,
     /// Settings of devices for MPLS. Available since Linux 4.12.
     MplsNetconf = 29,
     /// Nexthop objects. Available since Linux 5.3.

@@ -63,6 +63,11 @@ impl OwnedList {
         })
     }
 
+    /// The network namespace that all datagrams came from, see [`MessageList::nsid`].
+    pub fn nsid(&self) -> Option<i32> {
+        self.datagrams().next()?.nsid()
+    }
+
     /// A [`MessageList`] for each datagram. In an [`Event`](crate::Event), such a list can be fed to a mirror.
     pub fn lists(&self) -> impl Iterator<Item = MessageList<'_>> {
         self.datagrams()
