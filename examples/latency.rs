@@ -7,11 +7,10 @@
 use std::error::Error;
 use std::io;
 use std::ops::ControlFlow::{Break, Continue};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nlring::conntrack::{Flow, Group};
 use nlring::latency::Recorder;
-use nlring::{Engine, Event, Protocol, Socket};
+use nlring::{Engine, Event, Protocol, Socket, Timestamp};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let wanted = match std::env::args().nth(1) {
@@ -33,7 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 for flow in list.iter().filter_map(|message| Flow::decode(&message)) {
                     seen += 1;
                     match flow.event_time {
-                        Some(time) => recorder.record_between(ns(time), ns(SystemTime::now())),
+                        Some(time) => {
+                            recorder.record_between(time.as_ns(), Timestamp::now().as_ns())
+                        }
                         None => untimed += 1,
                     }
                 }
@@ -62,10 +63,4 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     recorder.write_percentiles(io::stdout().lock())?; // in microseconds
     Ok(())
-}
-
-/// Nanoseconds since 1970.
-fn ns(time: SystemTime) -> u64 {
-    let since_1970 = time.duration_since(UNIX_EPOCH);
-    since_1970.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }

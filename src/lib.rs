@@ -36,7 +36,7 @@
 //! | To | use |
 //! |---|---|
 //! | receive events | [`Engine`], [`Running`], [`Event`] |
-//! | decode them | [`conntrack::Flow`], [`route::Route`], or [`Message`] and [`Attributes`] |
+//! | decode them | [`conntrack::Flow`], [`route::Route`], or [`Message`] and [`Attributes`]; instants are [`Timestamp`]s |
 //! | keep a table equal to the kernel's | [`conntrack::Mirror`], [`route::Mirror`] |
 //! | dump, look up and change entries | [`conntrack::Requests`], [`route::Requests`] |
 //! | follow a family of generic netlink | [`generic`] |
@@ -147,6 +147,7 @@ mod socket;
 #[cfg(feature = "tokio")]
 pub mod stream;
 mod sys;
+mod timestamp;
 
 pub use engine::{
     AddError, AddOptions, Backend, Control, Engine, EngineBuilder, Event, Finished, Loss, Missing,
@@ -164,6 +165,7 @@ pub use request::{Batch, Dump, Replies, Requester};
 pub use socket::{
     Namespace, NotNetlink, Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, sockopt,
 };
+pub use timestamp::Timestamp;
 
 /// Compiles the example of the README together with those of the documentation.
 #[cfg(doctest)]

@@ -1,7 +1,5 @@
 //! How decoded values are serialized, where serde's derive does not suffice.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde::{Serialize, Serializer};
 
 use crate::message::{Attribute, Attributes};
@@ -24,18 +22,6 @@ impl Serialize for Family {
 /// A name from the kernel as text. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn name<S: Serializer>(name: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
     name.map(String::from_utf8_lossy).serialize(serializer)
-}
-
-/// Nanoseconds since 1970. An instant before that is 0.
-pub(crate) fn ns<S: Serializer>(
-    time: &Option<SystemTime>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let ns = |time: SystemTime| {
-        let passed = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX)
-    };
-    time.map(ns).serialize(serializer)
 }
 
 /// A list of types and bytes.

@@ -11,7 +11,7 @@ use common::{
     PATIENCE, SOON, Source, Tally, any_sender, assert_all_in_order, engine_with_listener, listener,
     own_namespace, start, turn_until, turn_until_idle,
 };
-use nlring::{Backend, Engine, Event, Notice, Running, Turn};
+use nlring::{Backend, Engine, Event, Notice, Running, Timestamp, Turn};
 
 on_each_backend!(
     a_panic_loses_nothing_and_repeats_nothing,
@@ -352,7 +352,7 @@ fn a_list_has_the_datagrams_of_one_socket(backend: Backend) {
 fn the_callback_learns_the_time_of_the_drain(backend: Backend) {
     own_namespace();
     let (mut running, _) = engine_with_listener(backend, 1 << 20);
-    let before = std::time::SystemTime::now();
+    let before = Timestamp::now();
     Source::new(64).send();
     let turn = running.poll(Some(SOON), |event, _| match event {
         Event::Messages(_, list) => ControlFlow::Break(list.received_at()),
@@ -361,5 +361,5 @@ fn the_callback_learns_the_time_of_the_drain(backend: Backend) {
     let Turn::Break(Some(received_at)) = turn.unwrap() else {
         panic!("no time");
     };
-    assert!(before <= received_at && received_at <= std::time::SystemTime::now());
+    assert!(before <= received_at && received_at <= Timestamp::now());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{PATIENCE, Source, any_sender, listener, own_namespace};
 use nlring::stream::{EventStream, Item, Skipped, WhenFull};
-use nlring::{Engine, Loss, Protocol, Reclaimed, Replay, Socket, Statistics};
+use nlring::{Engine, Loss, Protocol, Reclaimed, Replay, Socket, Statistics, Timestamp};
 use nlring_testing::run_or_skip;
 
 /// What a reader has received.
@@ -145,7 +145,7 @@ fn a_dropped_stream_ends_its_thread() {
 #[test]
 fn items_come_in_order_and_the_streams_end_gives_the_sockets_back() {
     let datagram = [16u32.to_ne_bytes(), 20u32.to_ne_bytes(), [0; 4], [0; 4]].concat();
-    let at = std::time::SystemTime::UNIX_EPOCH;
+    let at = Timestamp::UNIX_EPOCH;
     let script = Replay::new()
         .datagram(datagram.clone())
         .lost(Loss::new(5, at, at))

@@ -3,9 +3,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use nlring::MessageList;
 use nlring::conntrack::Flow;
 use nlring::route::Route;
+use nlring::{MessageList, Timestamp};
 
 use nlring_print::conntrack::{FlowFormat, LabelNames};
 use nlring_print::route::{DeviceNames, RouteFormat};
@@ -33,7 +33,7 @@ fn flows(criterion: &mut Criterion) {
         let mut out = Vec::new();
         let mut write = || {
             out.clear();
-            format.write_event(&mut out, black_box(&flow), 0);
+            format.write_event(&mut out, black_box(&flow), Timestamp::UNIX_EPOCH);
             out.len()
         };
         group.throughput(Throughput::Bytes(write() as u64));
@@ -42,7 +42,7 @@ fn flows(criterion: &mut Criterion) {
 }
 
 fn routes(criterion: &mut Criterion) {
-    let devices = DeviceNames::default();
+    let (devices, received_at) = (DeviceNames::default(), Timestamp::UNIX_EPOCH);
     let mut group = criterion.benchmark_group("JSON of a route");
     for (name, event) in [
         ("with a gateway", events::route(1)),
@@ -56,7 +56,7 @@ fn routes(criterion: &mut Criterion) {
         let mut out = Vec::new();
         let mut write = || {
             out.clear();
-            RouteFormat::Json.write_event(&mut out, black_box(&route), &devices, 0);
+            RouteFormat::Json.write_event(&mut out, black_box(&route), &devices, received_at);
             out.len()
         };
         group.throughput(Throughput::Bytes(write() as u64));

@@ -1,10 +1,7 @@
 //! Gaps in the stream of events, as lines of their own among those of events.
 
-use std::time::SystemTime;
+use nlring::{Event, Loss, Malformed, Notice, Timestamp};
 
-use nlring::{Event, Loss, Malformed, Notice};
-
-use crate::clock::{realtime_now_ns, rfc3339, since_1970_ns};
 use crate::json;
 use crate::text::write_escaped;
 
@@ -54,11 +51,8 @@ impl<'a> Gap<'a> {
 
 /// Appends a gap as a line that begins with a blank and a word in brackets, such as ` [LOST]`.
 pub(crate) fn write_text(out: &mut Vec<u8>, gap: &Gap<'_>) {
-    let at = || rfc3339(SystemTime::now());
-    let between = |loss: &Loss| {
-        let (since, until) = (rfc3339(loss.since), rfc3339(loss.until));
-        format!("between {since} and {until}")
-    };
+    let at = Timestamp::now;
+    let between = |loss: &Loss| format!("between {} and {}", loss.since, loss.until);
     let line = match gap {
         Gap::Lost(loss) => format!("[LOST] {} datagrams {}", loss.count, between(loss)),
         Gap::Delayed(loss) => format!("[DELAYED] {} deliveries {}", loss.count, between(loss)),
@@ -84,12 +78,12 @@ pub(crate) fn write_text(out: &mut Vec<u8>, gap: &Gap<'_>) {
 pub(crate) fn write_json(out: &mut Vec<u8>, gap: &Gap<'_>) {
     let between = |out: &mut Vec<u8>, loss: &Loss| {
         json::number(out, r#""count":"#, loss.count);
-        json::number(out, r#""since_ns":"#, since_1970_ns(loss.since));
-        json::number(out, r#""until_ns":"#, since_1970_ns(loss.until));
+        json::number(out, r#""since_ns":"#, loss.since.as_ns());
+        json::number(out, r#""until_ns":"#, loss.until.as_ns());
     };
     let at = |out: &mut Vec<u8>, event| {
         json::word(out, r#""event":"#, event);
-        json::number(out, r#""time_ns":"#, realtime_now_ns());
+        json::number(out, r#""time_ns":"#, Timestamp::now().as_ns());
         json::word(out, r#""time_source":"#, "receive");
     };
     out.push(b'{');
@@ -210,7 +204,7 @@ mod tests {
 
     #[test]
     fn each_gap_has_a_line_and_an_object() {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        let time = Timestamp::UNIX_EPOCH + Duration::from_secs(1);
         let loss = Loss::new(3, time, time + Duration::from_secs(1));
         let between = "between 1970-01-01T00:00:01.000000Z and 1970-01-01T00:00:02.000000Z\n";
         let (text, object) = written(&Gap::Lost(loss));

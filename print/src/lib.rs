@@ -15,9 +15,9 @@
 //! use std::ops::ControlFlow;
 //!
 //! use nlring::conntrack::{Flow, Group};
-//! use nlring::{Engine, Event, Protocol, Socket};
+//! use nlring::{Engine, Event, Protocol, Socket, Timestamp};
 //! use nlring_print::conntrack::FlowFormat;
-//! use nlring_print::{Gap, realtime_now_ns};
+//! use nlring_print::Gap;
 //!
 //! let socket = Socket::builder(Protocol::NETFILTER).open()?;
 //! socket.add_membership(Group::New)?;
@@ -30,7 +30,7 @@
 //!     }
 //!     if let Event::Messages(_, list) = &event {
 //!         for flow in list.iter().filter_map(|message| Flow::decode(&message)) {
-//!             format.write_event(&mut lines, &flow, realtime_now_ns());
+//!             format.write_event(&mut lines, &flow, Timestamp::now());
 //!         }
 //!     }
 //!     let written = io::stdout().write_all(&lines);
@@ -43,7 +43,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod clock;
 pub mod conntrack;
 mod gap;
 pub mod json;
@@ -53,7 +52,6 @@ pub mod route;
 mod style;
 pub mod text;
 
-pub use clock::{realtime_now_ns, rfc3339, since_1970_ns};
 pub use gap::Gap;
 pub use local_time::LocalTime;
 pub use style::Style;

@@ -4,12 +4,11 @@ use std::io::Write as _;
 
 use nlring::{Resync, ResyncReason};
 
-use crate::clock::{rfc3339, since_1970_ns};
-
 /// Appends a resync as a line that begins with ` [RESYNCED]`.
 pub(crate) fn write_text(out: &mut Vec<u8>, resync: &Resync) {
-    let (since, until) = (rfc3339(resync.since), rfc3339(resync.until));
     let Resync {
+        since,
+        until,
         entry_count,
         new_count,
         update_count,
@@ -37,7 +36,7 @@ pub(crate) fn write_json(out: &mut Vec<u8>, resync: &Resync) {
         ResyncReason::Room => "room",
         _ => "change",
     };
-    let (since, until) = (since_1970_ns(resync.since), since_1970_ns(resync.until));
+    let (since, until) = (resync.since.as_ns(), resync.until.as_ns());
     let Resync {
         lost_count,
         entry_count,

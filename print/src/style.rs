@@ -12,11 +12,11 @@ use crate::resync;
 /// An output format.
 ///
 /// ```
-/// use std::time::{Duration, UNIX_EPOCH};
-/// use nlring::Loss;
+/// use std::time::Duration;
+/// use nlring::{Loss, Timestamp};
 /// use nlring_print::{Gap, Style};
 ///
-/// let since = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+/// let since = Timestamp::from_ns(1_700_000_000_000_000_000);
 /// let gap = Gap::Lost(Loss::new(3, since, since + Duration::from_millis(20)));
 ///
 /// let mut line = Vec::new();

@@ -1,15 +1,15 @@
 //! Flows, decoded from their messages.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::SystemTime;
 
 use super::kernel::{FIXED_BYTES, cta, cta_timestamp, message_type};
 use super::state::{Counters, ProtocolState};
 use super::tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};
-use super::{kind_of, name_in, time};
+use super::{kind_of, name_in};
 use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::{Attribute, Attributes, Message};
+use crate::timestamp::Timestamp;
 
 /// A flow, as one message describes it.
 ///
@@ -95,32 +95,20 @@ pub struct Flow<'a> {
     pub counters_reply: Option<Counters>,
     /// When the flow began, by `CLOCK_REALTIME`. Sent when the flow ends and in dumps, if
     /// `net.netfilter.nf_conntrack_timestamp` was 1 when the flow began.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "start_ns", serialize_with = "crate::serialize::ns")
-    )]
-    pub start: Option<SystemTime>,
+    #[cfg_attr(feature = "serde", serde(rename = "start_ns"))]
+    pub start: Option<Timestamp>,
     /// When a [`Mirror`](super::Mirror) received the flow's NEW event, by `CLOCK_REALTIME`. The kernel does not send
     /// this: only a mirror sets it, for a flow without a `start`.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "observed_start_ns", serialize_with = "crate::serialize::ns")
-    )]
-    pub observed_start: Option<SystemTime>,
+    #[cfg_attr(feature = "serde", serde(rename = "observed_start_ns"))]
+    pub observed_start: Option<Timestamp>,
     /// When the flow ended, by `CLOCK_REALTIME`. Sent when the flow ends, if `net.netfilter.nf_conntrack_timestamp` was
     /// 1 when the flow began.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "stop_ns", serialize_with = "crate::serialize::ns")
-    )]
-    pub stop: Option<SystemTime>,
+    #[cfg_attr(feature = "serde", serde(rename = "stop_ns"))]
+    pub stop: Option<Timestamp>,
     /// When this event happened, by `CLOCK_REALTIME`. Sent if `net.netfilter.nf_conntrack_timestamp` was 1 when the
     /// flow began. Available since Linux 6.14.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "event_ns", serialize_with = "crate::serialize::ns")
-    )]
-    pub event_time: Option<SystemTime>,
+    #[cfg_attr(feature = "serde", serde(rename = "event_ns"))]
+    pub event_time: Option<Timestamp>,
     /// The labels, one bit each; [`label_bits`](Self::label_bits) reads them. Sent when they changed.
     #[cfg_attr(feature = "serde", serde(serialize_with = "label_list"))]
     pub labels: Option<&'a [u8]>,
@@ -287,8 +275,8 @@ fn label_list<S: serde::Serializer>(
 
 /// An instant, as the kernel gives it.
 #[inline]
-fn instant(attribute: Attribute<'_>) -> Option<SystemTime> {
-    attribute.as_be64().map(time::from_ns)
+fn instant(attribute: Attribute<'_>) -> Option<Timestamp> {
+    attribute.as_be64().map(Timestamp::from_ns)
 }
 
 /// On bytes as Linux 6.18 sent them to a little-endian machine.

@@ -20,7 +20,6 @@ mod repeats;
 mod request;
 mod state;
 mod statistics;
-mod time;
 mod tuple;
 
 pub use expectation::{Expectation, ExpectedNat};

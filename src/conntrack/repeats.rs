@@ -3,10 +3,10 @@
 use std::hash::RandomState;
 
 use super::identity::Identity;
-use super::time::to_ns;
 use super::{Flow, status};
 use crate::event_kind::EventKind;
 use crate::mirror::{Index, Slot, fold};
+use crate::timestamp::Timestamp;
 
 /// Remembers recent DESTROY events, to recognise those that the kernel sends again.
 ///
@@ -87,8 +87,8 @@ impl Stop {
     /// The event of this end has not come yet, so any timestamp fits.
     const ANY: Self = Self(u64::MAX);
 
-    fn of(stop_ns: Option<u64>) -> Self {
-        stop_ns.map_or(Self::NONE, Self)
+    fn of(stop: Option<Timestamp>) -> Self {
+        stop.map_or(Self::NONE, |stop| Self(stop.as_ns()))
     }
 }
 
@@ -115,7 +115,7 @@ impl Repeats {
     pub fn is_repeated(&mut self, flow: &Flow<'_>) -> bool {
         let identity = Identity::of(flow);
         match flow.kind {
-            EventKind::Delete => !self.note_end(&identity, flow.id, flow.stop.map(to_ns)),
+            EventKind::Delete => !self.note_end(&identity, flow.id, flow.stop),
             EventKind::New | EventKind::Update | EventKind::Entry => {
                 if flow.status.unwrap_or(0) & status::DYING == 0 {
                     self.forget(&identity, flow.id);
@@ -130,10 +130,10 @@ impl Repeats {
         &mut self,
         identity: &Identity,
         id: Option<u32>,
-        stop_ns: Option<u64>,
+        stop: Option<Timestamp>,
     ) -> bool {
         let identity = identity.hash_with_id(&self.hasher, id);
-        let (known, stop) = (self.find(identity), Stop::of(stop_ns));
+        let (known, stop) = (self.find(identity), Stop::of(stop));
         let is_known = known.is_some_and(|(_, known)| known == stop || known == Stop::ANY);
         match known {
             Some((place, _)) if is_known => self.ring[place as usize].stop = stop,
@@ -271,8 +271,12 @@ mod tests {
             .find_map(|message| Flow::decode(&message))
             .unwrap();
         assert_eq!(
-            (flow.id, flow.stop.map(to_ns), flow.zone.map(|zone| zone.id)),
-            (Some(sample.id), sample.stop_ns, sample.zone)
+            (flow.id, flow.stop, flow.zone.map(|zone| zone.id)),
+            (
+                Some(sample.id),
+                sample.stop_ns.map(Timestamp::from_ns),
+                sample.zone
+            )
         );
         repeats.is_repeated(&flow)
     }
@@ -435,7 +439,7 @@ mod tests {
             zone: None,
         });
         let (id, other) = (Some(7), Some(8));
-        for stop_ns in [None, Some(5)] {
+        for stop in [None, Some(Timestamp::from_ns(5))] {
             let mut repeats = Repeats::new(4);
             assert!(!repeats.has_ended(flow, id));
             repeats.note_made_up_end(flow, id);
@@ -443,12 +447,13 @@ mod tests {
             assert_eq!(repeats.ring.len(), 1);
             assert!(repeats.has_ended(flow, id) && !repeats.has_ended(flow, other));
             assert!(
-                !repeats.note_end(flow, id, stop_ns),
+                !repeats.note_end(flow, id, stop),
                 "a late event of the same end"
             );
-            assert!(!repeats.note_end(flow, id, stop_ns), "the same event again");
-            assert_eq!(repeats.forget(flow, id), stop_ns.is_none());
-            assert!(repeats.note_end(flow, id, Some(6)), "another end");
+            assert!(!repeats.note_end(flow, id, stop), "the same event again");
+            assert_eq!(repeats.forget(flow, id), stop.is_none());
+            let later = Some(Timestamp::from_ns(6));
+            assert!(repeats.note_end(flow, id, later), "another end");
             assert!(
                 !repeats.forget(flow, id),
                 "the end belongs to an earlier flow"

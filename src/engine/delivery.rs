@@ -1,7 +1,6 @@
 //! Delivery: turns received datagrams into lists, notices and losses, and hands each to the callback once.
 
 use std::ops::ControlFlow;
-use std::time::SystemTime;
 
 use super::control::Control;
 use super::entry::{Entry, PendingEvent};
@@ -12,6 +11,7 @@ use super::stop::StopHandle;
 use crate::message::{Datagram, MessageList, Walk, walk};
 use crate::socket::datagram;
 use crate::sys::socket::Received;
+use crate::timestamp::Timestamp;
 
 /// The most datagrams in a list, which is built on the stack.
 const LIST_DATAGRAMS: usize = 64;
@@ -26,7 +26,7 @@ pub(super) struct Delivery {
     next: usize,
     /// To be reported after the list that was just handed over.
     notice: Option<(SocketId, Notice)>,
-    pub received_at: SystemTime,
+    pub received_at: Timestamp,
 }
 
 impl Default for Delivery {
@@ -36,7 +36,7 @@ impl Default for Delivery {
             room: 1,
             next: 0,
             notice: None,
-            received_at: SystemTime::UNIX_EPOCH,
+            received_at: Timestamp::UNIX_EPOCH,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One socket in an engine: the state of its receive, its statistics, and its pending events.
 
 use std::io;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::completion::ReceiveEnd;
 use super::event::{Notice, SocketId};
@@ -10,6 +10,7 @@ use super::options::AddOptions;
 use super::retry::{Failures, Verdict, given_up, may_pass};
 use crate::error::Error;
 use crate::socket::Socket;
+use crate::timestamp::Timestamp;
 
 /// The state of a socket's receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Entry {
     ///
     /// A failed reading is reported as a failed receive, and the next reading includes its drops. No kernel is known to
     /// fail here, because the counter could be read when the socket was added.
-    pub(super) fn read_drops(&mut self, now: SystemTime) -> bool {
+    pub(super) fn read_drops(&mut self, now: Timestamp) -> bool {
         let reading = match self.socket.drops() {
             Ok(reading) => reading,
             Err(error) => {

@@ -266,7 +266,7 @@ pub enum Turn<B> {
 mod tests {
     use super::*;
     use crate::message::MalformedReason;
-    use std::time::SystemTime;
+    use crate::timestamp::Timestamp;
 
     #[test]
     fn each_event_says_whether_something_is_missing() {
@@ -274,7 +274,7 @@ mod tests {
             slot: 0,
             generation: 1,
         };
-        let loss = Loss::new(3, SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
+        let loss = Loss::new(3, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         let error = || Error::system("receive", std::io::Error::from_raw_os_error(libc::ENOMEM));
         let malformed = Malformed {
             offset_bytes: 0,

@@ -1,7 +1,8 @@
 //! What an engine counts: received datagrams, and losses with their times.
 
 use std::fmt;
-use std::time::SystemTime;
+
+use crate::timestamp::Timestamp;
 
 /// What became of one socket's datagrams while it was in an engine. All counts are exact.
 ///
@@ -60,10 +61,10 @@ pub struct Statistics {
 /// Datagrams that the kernel dropped between two readings of its counter. Its `Display` is their number.
 ///
 /// ```
-/// use std::time::{Duration, SystemTime};
-/// use nlring::Loss;
+/// use std::time::Duration;
+/// use nlring::{Loss, Timestamp};
 ///
-/// let since = SystemTime::now();
+/// let since = Timestamp::now();
 /// let loss = Loss::new(3, since, since + Duration::from_millis(1));
 /// assert_eq!(loss.to_string(), "3 datagrams");
 /// ```
@@ -75,21 +76,21 @@ pub struct Loss {
     /// How many datagrams.
     pub count: u64,
     /// When the counter was last read without this loss (`CLOCK_REALTIME`).
-    pub since: SystemTime,
+    pub since: Timestamp,
     /// When the counter was read with this loss (`CLOCK_REALTIME`).
-    pub until: SystemTime,
+    pub until: Timestamp,
 }
 
 /// A socket's drop counter (`SK_MEMINFO_DROPS`, 32 bits, wrapping) turned into losses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DropCounter {
     last: u32,
-    read_at: SystemTime,
+    read_at: Timestamp,
 }
 
 impl DropCounter {
     /// Continues from a reading of `reported` drops at `since`.
-    pub(super) fn new(reported: u32, since: SystemTime) -> Self {
+    pub(super) fn new(reported: u32, since: Timestamp) -> Self {
         Self {
             last: reported,
             read_at: since,
@@ -97,12 +98,12 @@ impl DropCounter {
     }
 
     /// The last reading and its time.
-    pub(super) fn last_reading(&self) -> (u32, SystemTime) {
+    pub(super) fn last_reading(&self) -> (u32, Timestamp) {
         (self.last, self.read_at)
     }
 
     /// Notes a reading. `Some`: the counter has moved.
-    pub(super) fn update(&mut self, reading: u32, now: SystemTime) -> Option<Loss> {
+    pub(super) fn update(&mut self, reading: u32, now: Timestamp) -> Option<Loss> {
         let count = reading.wrapping_sub(self.last);
         let since = self.read_at;
         (self.last, self.read_at) = (reading, now);
@@ -124,7 +125,7 @@ impl fmt::Display for Loss {
 impl Loss {
     /// A loss that a program noticed without an [`Engine`](crate::Engine), by
     /// [`ErrorKind::Overrun`](crate::ErrorKind::Overrun) (`ENOBUFS`) or [`Socket::drops`](crate::Socket::drops).
-    pub fn new(count: u64, since: SystemTime, until: SystemTime) -> Self {
+    pub fn new(count: u64, since: Timestamp, until: Timestamp) -> Self {
         Self {
             count,
             since,
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn differences_wrap_and_gaps_lie_between_readings() {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let at = |seconds| Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
         let mut counter = DropCounter::new(0, at(1));
         assert_eq!(counter.update(0, at(2)), None);
         let loss = Loss {
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn losses_not_yet_delivered_are_added_up() {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let at = |seconds| Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
         let first = Loss {
             count: 3,
             since: at(1),

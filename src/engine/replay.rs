@@ -34,8 +34,9 @@ use super::{AddError, Control, Engine, EngineBuilder, Event, Notice, Running};
 ///
 /// ```
 /// use std::ops::ControlFlow;
-/// use std::time::SystemTime;
-/// use nlring::{Engine, Event, Loss, MessageBuilder, Notice, Protocol, Replay, Socket};
+/// use nlring::{
+///     Engine, Event, Loss, MessageBuilder, Notice, Protocol, Replay, Socket, Timestamp,
+/// };
 ///
 /// /// The code under test: counts messages and losses, and stops at other notices.
 /// #[derive(Default)]
@@ -57,7 +58,7 @@ use super::{AddError, Control, Engine, EngineBuilder, Event, Notice, Running};
 /// MessageBuilder::new(&mut datagram, 16 /* RTM_NEWLINK */, 0).bytes(&[0; 16]).finish()?;
 /// let script = Replay::new()
 ///     .datagram(datagram.clone())
-///     .lost(Loss::new(3, SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH))
+///     .lost(Loss::new(3, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH))
 ///     .starved()
 ///     .datagram(datagram)
 ///     .truncated(9000);
@@ -321,12 +322,13 @@ impl Receive for Player {
 #[cfg(test)]
 mod tests {
     use std::ops::ControlFlow;
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use super::super::{Engine, Event, Notice};
     use super::*;
     use crate::message::MessageBuilder;
     use crate::socket::{Protocol, Socket};
+    use crate::timestamp::Timestamp;
 
     fn datagram(message_type: u16) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -352,7 +354,7 @@ mod tests {
     }
 
     fn loss(count: u64) -> Loss {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let at = |seconds| Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
         Loss::new(count, at(1), at(2))
     }
 

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::add_error::AddError;
 use super::backend::{Backend, Choice};
@@ -23,6 +23,7 @@ use super::stop::StopHandle;
 use super::wait::{Pacer, Wait};
 use crate::error::{Error, Result};
 use crate::socket::Socket;
+use crate::timestamp::Timestamp;
 
 /// The shortest time between two readings of the drop counters, because each costs a system call per socket.
 const DROPS_INTERVAL: Duration = Duration::from_millis(1);
@@ -338,7 +339,7 @@ impl Running {
         let Delivery { taken, room, .. } = &mut self.delivery;
         self.receive.drain(&mut self.sockets, taken, *room);
         let now = Instant::now();
-        self.delivery.received_at = SystemTime::now();
+        self.delivery.received_at = Timestamp::now();
         self.pacer.note_turn(self.delivery.taken.len(), now);
         self.delivery.note_drops_owed(&mut self.sockets);
         self.drops_owed |=
@@ -448,7 +449,7 @@ fn settle_entry(entry: &mut Entry, receive: &mut dyn Receive) -> Result<()> {
                 receive.detach(slot);
                 entry.room = 0;
                 entry.state = State::Gone;
-                entry.read_drops(SystemTime::now());
+                entry.read_drops(Timestamp::now());
             }
         }
         State::New | State::Armed | State::Gone => {}

@@ -1,7 +1,6 @@
 //! The sockets of an engine, by id.
 
 use std::collections::HashSet;
-use std::time::SystemTime;
 
 use slab::Slab;
 
@@ -15,6 +14,7 @@ use super::reclaimed::Reclaimed;
 use super::retry::Failures;
 use crate::error::{Error, ErrorKind, Result};
 use crate::socket::{Protocol, Socket};
+use crate::timestamp::Timestamp;
 
 /// The properties of a socket that passed the checks of [`Sockets::check`].
 #[derive(Clone, Copy)]
@@ -199,7 +199,7 @@ impl Sockets {
     /// Reads the drop counters of the `wanted` sockets. A counter moves only while its queue is full, and a full queue
     /// is drained soon: sockets without traffic can be left out.
     pub(super) fn read_drops(&mut self, wanted: impl Fn(&Entry) -> bool) {
-        let now = SystemTime::now();
+        let now = Timestamp::now();
         for (_, entry) in &mut self.slab {
             self.has_pending |= wanted(entry) && entry.read_drops(now);
             self.must_read_drops |= entry.drops_owed; // still set: the reading failed

@@ -2,10 +2,10 @@
 
 use std::iter::FusedIterator;
 use std::slice;
-use std::time::SystemTime;
 
 use super::datagram::{Walk, walk};
 use super::{Datagram, Malformed, Message, Messages};
+use crate::timestamp::Timestamp;
 
 /// The messages of one or more datagrams of one socket, in the order in which the kernel sent them.
 ///
@@ -30,7 +30,7 @@ pub struct MessageList<'a> {
     datagrams: Store<'a>,
     message_count: usize,
     malformed: Option<Malformed>,
-    received_at: Option<SystemTime>,
+    received_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ impl<'a> MessageList<'a> {
 
     /// The same list, with the time when an engine drained it.
     #[cfg(feature = "tokio")]
-    pub(crate) fn received(self, received_at: Option<SystemTime>) -> Self {
+    pub(crate) fn received(self, received_at: Option<Timestamp>) -> Self {
         Self {
             received_at,
             ..self
@@ -76,7 +76,7 @@ impl<'a> MessageList<'a> {
     pub(crate) fn from_walked(
         datagrams: &'a [Datagram<'a>],
         message_count: usize,
-        received_at: SystemTime,
+        received_at: Timestamp,
     ) -> Self {
         Self {
             datagrams: Store::Many(datagrams),
@@ -133,7 +133,7 @@ impl<'a> MessageList<'a> {
 
     /// When the engine took the datagrams from the kernel (`CLOCK_REALTIME`). None in a list that no engine delivered.
     #[inline]
-    pub fn received_at(&self) -> Option<SystemTime> {
+    pub fn received_at(&self) -> Option<Timestamp> {
         self.received_at
     }
 }

@@ -1,13 +1,13 @@
 //! The memory that a table may take.
 
-use std::time::SystemTime;
+use crate::timestamp::Timestamp;
 
 /// The memory that a table may take, and what found no room in it.
 #[derive(Debug)]
 pub(crate) struct Budget {
     most_bytes: usize,
     /// Since when entries are missing because there was no room. `None`: no entry is missing for that reason.
-    pub short_since: Option<SystemTime>,
+    pub short_since: Option<Timestamp>,
     /// An entry was left out since the last dump began, so that dump does not make the table complete.
     is_short_again: bool,
     /// How often an entry was left out.
@@ -37,7 +37,7 @@ impl Budget {
     pub(crate) fn note_left_out(&mut self) {
         self.left_out_count += 1;
         self.is_short_again = true;
-        self.short_since.get_or_insert_with(SystemTime::now);
+        self.short_since.get_or_insert_with(Timestamp::now);
     }
 
     /// Whether entries are missing because there was no room.

@@ -1,8 +1,7 @@
 //! How far a mirror can be trusted.
 
-use std::time::SystemTime;
-
 use super::budget::Budget;
+use crate::timestamp::Timestamp;
 
 /// How far a mirror's table can be trusted, and what prevents its repair.
 ///
@@ -22,12 +21,12 @@ use super::budget::Budget;
 #[non_exhaustive]
 pub struct MirrorHealth<'a> {
     /// Since when the table may differ from the kernel's, `CLOCK_REALTIME`. `None`: nothing is known to be missing.
-    pub wrong_since: Option<SystemTime>,
+    pub wrong_since: Option<Timestamp>,
     /// How many rounds in a row have failed: the kernel could not be asked, its answer could not be read, or events
     /// were lost during the round. 0: the last round was complete. The count stays at its largest number.
     pub failed_count: u32,
     /// When the first of these rounds failed, `CLOCK_REALTIME`. `None`: the last round was complete.
-    pub failing_since: Option<SystemTime>,
+    pub failing_since: Option<Timestamp>,
     /// Why the last attempt to ask the kernel failed, in words for a person. `None`: it did not fail, or it failed
     /// because events were lost.
     pub error: Option<&'a str>,

@@ -21,7 +21,6 @@ mod schedule;
 mod slice;
 
 use std::fmt;
-use std::time::SystemTime;
 
 pub(crate) use self::barrier::Barrier;
 #[cfg(test)]
@@ -39,6 +38,7 @@ use crate::error::Result;
 use crate::message::Message;
 use crate::request::{Exchange, Requester};
 use crate::socket::Protocol;
+use crate::timestamp::Timestamp;
 #[cfg(test)]
 pub(crate) use nlring_testing::Random;
 
@@ -96,9 +96,9 @@ pub struct Resync {
     /// How many datagrams were lost, as far as they were counted. Each datagram that could not be read counts as one.
     pub lost_count: u64,
     /// Since when the table may have been wrong, `CLOCK_REALTIME`.
-    pub since: SystemTime,
+    pub since: Timestamp,
     /// Until when the table may have been wrong, `CLOCK_REALTIME`.
-    pub until: SystemTime,
+    pub until: Timestamp,
     /// How many entries the table has now.
     pub entry_count: usize,
     /// How many beginnings were handed out that no event had reported.
@@ -170,8 +170,8 @@ mod tests {
         let resync = Resync {
             reason: ResyncReason::Loss,
             lost_count: 120,
-            since: SystemTime::UNIX_EPOCH,
-            until: SystemTime::UNIX_EPOCH,
+            since: Timestamp::UNIX_EPOCH,
+            until: Timestamp::UNIX_EPOCH,
             entry_count: 9000,
             new_count: 5,
             update_count: 2,

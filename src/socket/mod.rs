@@ -10,7 +10,6 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicU32;
-use std::time::SystemTime;
 
 pub use self::builder::SocketBuilder;
 pub use self::namespace::Namespace;
@@ -21,6 +20,7 @@ use crate::error::{Error, ErrorKind, NET_ADMIN, Result};
 use crate::message::{Datagram, MessageList};
 use crate::sys::socket as sys;
 use crate::sys::socket::Received;
+use crate::timestamp::Timestamp;
 
 /// Flags of one [`Socket::recv`] (recv(2)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub struct Socket {
     /// How many of the drops after that an engine has reported.
     reported_drops: u32,
     /// Up to when engines have reported drops; at first, when the socket was opened or made from a descriptor.
-    reported_until: SystemTime,
+    reported_until: Timestamp,
     /// The size of the receive buffer that was last requested, or 0.
     requested_recv_bytes: AtomicU32,
     /// An engine receives from the socket, so `recv` must not.
@@ -142,7 +142,7 @@ impl Socket {
             fd,
             drops_baseline,
             reported_drops: 0,
-            reported_until: SystemTime::now(),
+            reported_until: Timestamp::now(),
             requested_recv_bytes: AtomicU32::new(0),
             is_in_engine: false,
             namespace: None,
@@ -281,12 +281,12 @@ impl Socket {
 impl Socket {
     /// Notes how many of [`drops`](Self::drops) an engine has reported, and up to when. The next engine reports the
     /// rest.
-    pub(crate) fn set_reported_drops(&mut self, count: u32, until: SystemTime) {
+    pub(crate) fn set_reported_drops(&mut self, count: u32, until: Timestamp) {
         (self.reported_drops, self.reported_until) = (count, until);
     }
 
     /// How many of [`drops`](Self::drops) an engine has reported, and up to when.
-    pub(crate) fn reported_drops(&self) -> (u32, SystemTime) {
+    pub(crate) fn reported_drops(&self) -> (u32, Timestamp) {
         (self.reported_drops, self.reported_until)
     }
 

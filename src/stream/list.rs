@@ -1,9 +1,9 @@
 //! Messages that own their bytes.
 
 use std::fmt;
-use std::time::SystemTime;
 
 use crate::message::{Datagram, Message, MessageList};
+use crate::timestamp::Timestamp;
 
 /// The messages of one delivery of one socket, like a [`MessageList`], but with bytes of its own in a single
 /// allocation.
@@ -21,7 +21,7 @@ pub struct OwnedList {
     bytes: Vec<u8>,
     datagram_count: usize,
     message_count: usize,
-    received_at: Option<SystemTime>,
+    received_at: Option<Timestamp>,
 }
 
 /// What stands before each datagram's bytes: length, sender, flags, group, nsid, each 4 bytes.
@@ -85,7 +85,7 @@ impl OwnedList {
     }
 
     /// When the engine drained the datagrams (`CLOCK_REALTIME`).
-    pub fn received_at(&self) -> Option<SystemTime> {
+    pub fn received_at(&self) -> Option<Timestamp> {
         self.received_at
     }
 }
@@ -153,7 +153,7 @@ mod tests {
             datagram(&[], None, Some(-1)),
             datagram(&message, None, None),
         ];
-        let now = SystemTime::now();
+        let now = Timestamp::now();
         let owned = OwnedList::new(&MessageList::from_walked(&datagrams, 3, now));
         assert_eq!((owned.datagram_count(), owned.message_count()), (3, 3));
         assert_eq!(owned.iter().count(), 3);

@@ -1,7 +1,7 @@
 //! `nlring conntrack --snapshot --once`: lists the existing flows in the lines of conntrack -L.
 
+use nlring::Timestamp;
 use nlring::conntrack::{DumpFilter, Flow, Requests};
-use nlring_print::realtime_now_ns;
 
 use super::format;
 use crate::args::ConntrackArguments;
@@ -16,10 +16,10 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
         let mut requests = Requests::open()?;
         let replies = requests.dump_replies(&DumpFilter::new())?;
         listing.start(collector.count)?;
-        let now_ns = realtime_now_ns();
+        let now = Timestamp::now();
         listing.write_all(replies, |message, out| match &Flow::decode(message) {
             Some(flow) => {
-                format.write_entry(out, flow, now_ns);
+                format.write_entry(out, flow, now);
                 true
             }
             None => false,

@@ -4,9 +4,8 @@ use std::time::Instant;
 
 use nlring::EventKind;
 use nlring::conntrack::{Change, Mirror, MirrorOptions};
-use nlring::{Message, Missing, Running, SocketId, StopHandle};
+use nlring::{Message, Missing, Running, SocketId, StopHandle, Timestamp};
 use nlring_print::conntrack::{FlowFormat, LabelNames};
-use nlring_print::realtime_now_ns;
 
 use crate::args::{ConntrackArguments, ConntrackEvent};
 use crate::follow::keeper::{Keeper, warn_of_last_round};
@@ -92,13 +91,13 @@ impl FlowMirror {
     pub fn feed(
         &mut self,
         message: &Message<'_>,
-        received_ns: u64,
+        received_at: Timestamp,
         format: &FlowFormat,
         output: &mut Output,
     ) {
         let shown = &mut self.shown;
         self.mirror.feed_message(message, |change| {
-            show(&change, received_ns, format, shown, output);
+            show(&change, received_at, format, shown, output);
         });
     }
 
@@ -121,9 +120,9 @@ impl FlowMirror {
     ) {
         let mirror = &mut self.mirror;
         if let Some(socket) = running.socket(self.socket) {
-            let (shown, received_ns) = (&mut self.shown, realtime_now_ns());
+            let (shown, received_at) = (&mut self.shown, Timestamp::now());
             let advanced = mirror.advance(socket, |change| {
-                show(&change, received_ns, format, shown, output);
+                show(&change, received_at, format, shown, output);
             });
             drop(advanced); // the mirror's health has the error
         }
@@ -131,7 +130,10 @@ impl FlowMirror {
             mirror.is_complete(),
             &mirror.health(),
             |position| mirror.iter_from(position),
-            |line, flow| self.table_format.write_entry(line, &flow, 0),
+            |line, flow| {
+                self.table_format
+                    .write_entry(line, &flow, Timestamp::UNIX_EPOCH);
+            },
             console,
         );
     }
@@ -145,9 +147,9 @@ impl FlowMirror {
         output: &mut Output,
         console: &mut Console,
     ) {
-        let (shown, received_ns) = (&mut self.shown, realtime_now_ns());
+        let (shown, received_at) = (&mut self.shown, Timestamp::now());
         let finished = self.mirror.finish_until(stop, |change| {
-            show(&change, received_ns, format, shown, output);
+            show(&change, received_at, format, shown, output);
         });
         warn_of_last_round(finished, console);
     }
@@ -165,7 +167,10 @@ impl FlowMirror {
             mirror.is_complete(),
             &mirror.health(),
             mirror.iter_from(0),
-            |line, flow| self.table_format.write_entry(line, &flow, 0),
+            |line, flow| {
+                self.table_format
+                    .write_entry(line, &flow, Timestamp::UNIX_EPOCH);
+            },
             console,
         )
     }
@@ -173,7 +178,7 @@ impl FlowMirror {
 
 fn show(
     change: &Change<'_>,
-    received_ns: u64,
+    received_at: Timestamp,
     format: &FlowFormat,
     shown: &mut Shown,
     output: &mut Output,
@@ -182,7 +187,7 @@ fn show(
         Change::Flow {
             flow, is_resynced, ..
         } if shown.shows(flow.kind, *is_resynced) => output.event(|out| {
-            format.write_event(out, flow, received_ns);
+            format.write_event(out, flow, received_at);
             if *is_resynced {
                 format.style().mark_resynced(out);
             }

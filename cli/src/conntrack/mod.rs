@@ -148,9 +148,9 @@ pub struct FlowHandler {
 
 impl Handler for FlowHandler {
     fn handle(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
-        let received_ns = incoming.received_ns;
+        let received_at = incoming.received_at;
         if let Some(mirror) = &mut self.mirror {
-            mirror.feed(&incoming.message, received_ns, &self.format, output);
+            mirror.feed(&incoming.message, received_at, &self.format, output);
         } else if let Some(flow) = &Flow::decode(&incoming.message) {
             let is_repeated = match &mut self.repeated_ends {
                 Some(repeated_ends) => repeated_ends.leaves_out(flow),
@@ -158,14 +158,14 @@ impl Handler for FlowHandler {
             };
             if !is_repeated {
                 output.event(|out| {
-                    self.format.write_event(out, flow, received_ns);
+                    self.format.write_event(out, flow, received_at);
                     true
                 });
             }
         }
         if let Some(expectation) = &Expectation::decode(&incoming.message) {
             output.event(|out| {
-                self.format.write_expectation(out, expectation, received_ns);
+                self.format.write_expectation(out, expectation, received_at);
                 true
             });
         }

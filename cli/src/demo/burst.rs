@@ -1,9 +1,9 @@
 //! Part 2 of the tour: a burst into a small receive buffer, with every loss counted.
 
 use nlring::conntrack::{Flow, Group};
-use nlring::{Event, Protocol};
+use nlring::{Event, Protocol, Timestamp};
 use nlring_print::conntrack::FlowFormat;
-use nlring_print::{Gap, Style, realtime_now_ns};
+use nlring_print::{Gap, Style};
 
 use super::flows::Flows;
 use super::follower::{Follower, Receiving, listen};
@@ -56,7 +56,7 @@ impl ShownLines {
             Event::Messages(_, list) => {
                 for flow in list.iter().filter_map(|message| Flow::decode(&message)) {
                     let mut line = Vec::new();
-                    FlowFormat::default().write_event(&mut line, &flow, realtime_now_ns());
+                    FlowFormat::default().write_event(&mut line, &flow, Timestamp::now());
                     self.events
                         .push(String::from_utf8_lossy(&line).into_owned());
                 }

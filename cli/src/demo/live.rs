@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use nlring::conntrack::{Flow, Group};
 use nlring::route::{self, Route, protocol};
-use nlring::{ErrorKind, Event, Protocol, SocketId};
+use nlring::{ErrorKind, Event, Protocol, SocketId, Timestamp};
 use nlring_print::conntrack::{FlowFormat, LabelNames};
-use nlring_print::realtime_now_ns;
 
 use super::flows::{Flows, connection};
 use super::follower::{Follower, Receiving, listen};
@@ -128,13 +127,13 @@ impl Live {
             for message in list {
                 if *socket != flow_socket {
                     if let Some(route) = Route::decode(&message) {
-                        formatter.write_event(&mut text, &route, realtime_now_ns());
+                        formatter.write_event(&mut text, &route, Timestamp::now());
                     }
                 } else if let Some(flow) = Flow::decode(&message) {
-                    let now_ns = realtime_now_ns();
-                    FlowFormat::default().write_event(&mut text, &flow, now_ns);
+                    let received_at = Timestamp::now();
+                    FlowFormat::default().write_event(&mut text, &flow, received_at);
                     let json_format = FlowFormat::Json(LabelNames::default());
-                    json_format.write_event(&mut json, &flow, now_ns);
+                    json_format.write_event(&mut json, &flow, received_at);
                 }
             }
         })?;

@@ -134,7 +134,7 @@ impl Handler for DemoHandler {
         if incoming.socket == self.flows {
             self.flow_handler.handle(incoming, output);
         } else if let Some(route) = &Route::decode(&incoming.message) {
-            output.event(|out| self.routes.write_event(out, route, incoming.received_ns));
+            output.event(|out| self.routes.write_event(out, route, incoming.received_at));
         }
     }
 }

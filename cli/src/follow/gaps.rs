@@ -1,9 +1,9 @@
 //! The sum of what is missing. It is reported on standard error while the command runs, and completed at the end.
 
 use std::fmt;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use nlring::{Loss, Notice};
+use nlring::{Loss, Notice, Timestamp};
 use nlring_print::Gap;
 
 use crate::follow::summary::Summary;
@@ -23,7 +23,7 @@ pub struct Gaps {
     /// The earliest time of the next report.
     report_at: Instant,
     /// The time up to which losses have lines.
-    until: SystemTime,
+    until: Timestamp,
 }
 
 /// How much is missing.
@@ -43,7 +43,7 @@ impl Gaps {
             has_log,
             reported_at: None,
             report_at: Instant::now(),
-            until: SystemTime::now(),
+            until: Timestamp::now(),
         }
     }
 
@@ -87,7 +87,7 @@ impl Gaps {
     /// The gaps at the end that have no line yet: what the kernel dropped after the last event was delivered, and what
     /// was left unread.
     pub fn left(&self, summary: &Summary) -> impl Iterator<Item = Gap<'static>> + use<> {
-        let since_then = |count| Loss::new(count, self.until, SystemTime::now());
+        let since_then = |count| Loss::new(count, self.until, Timestamp::now());
         let lost = summary.dropped.saturating_sub(self.all.lost);
         let delayed = summary.delivery_failures.saturating_sub(self.all.delayed);
         let (count, is_incomplete) = (summary.unread, summary.unread_is_incomplete);
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn lost(count: u64) -> Gap<'static> {
-        Gap::Lost(Loss::new(count, SystemTime::UNIX_EPOCH, SystemTime::now()))
+        Gap::Lost(Loss::new(count, Timestamp::UNIX_EPOCH, Timestamp::now()))
     }
 
     #[test]

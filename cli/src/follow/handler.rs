@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use nlring::{Message, Missing, Running, SocketId, StopHandle};
+use nlring::{Message, Missing, Running, SocketId, StopHandle, Timestamp};
 use nlring_print::Style;
 
 use super::keeper::Keeper;
@@ -47,5 +47,5 @@ pub struct Incoming<'a> {
     pub socket: SocketId,
     pub message: Message<'a>,
     /// When the engine read it from the socket: `CLOCK_REALTIME`, nanoseconds since 1970.
-    pub received_ns: u64,
+    pub received_at: Timestamp,
 }

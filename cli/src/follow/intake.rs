@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use nlring::{Event, MessageList, Missing, Notice, Reclaimed, SocketId};
-use nlring_print::{Gap, since_1970_ns};
+use nlring::{Event, MessageList, Missing, Notice, Reclaimed, SocketId, Timestamp};
+use nlring_print::Gap;
 
 use super::gaps::Gaps;
 use super::growth::Growth;
@@ -52,14 +52,14 @@ impl<H: Handler> Intake<'_, H> {
     }
 
     fn handle(&mut self, socket: SocketId, list: &MessageList<'_>) {
-        let received_ns = list.received_at().map_or(0, since_1970_ns);
+        let received_at = list.received_at().unwrap_or(Timestamp::UNIX_EPOCH);
         let is_counted = self.counted.contains(&socket);
         for message in list {
             let before = self.output.event_count();
             let incoming = Incoming {
                 socket,
                 message,
-                received_ns,
+                received_at,
             };
             self.handler.handle(&incoming, self.output);
             if is_counted && self.output.event_count() == before {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use nlring::MirrorHealth;
-use nlring_print::rfc3339;
 
 use crate::write::console::Console;
 
@@ -91,7 +90,8 @@ impl MirrorWatch {
 }
 
 fn losses(health: &MirrorHealth<'_>) -> impl fmt::Display {
-    let since = health.wrong_since.map(rfc3339).unwrap_or_default();
+    let since = health.wrong_since.map(|since| since.to_string());
+    let since = since.unwrap_or_default();
     let count = health.failed_count;
     format!(
         "the mirror may have been wrong since {since}, and cannot be repaired while events keep being lost ({count} dumps \
@@ -103,11 +103,11 @@ fn losses(health: &MirrorHealth<'_>) -> impl fmt::Display {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
+    use nlring::Timestamp;
 
     fn health(is_wrong: bool, failed_count: u32, error: Option<&str>) -> MirrorHealth<'_> {
         let mut health = MirrorHealth::default();
-        health.wrong_since = is_wrong.then_some(SystemTime::UNIX_EPOCH);
+        health.wrong_since = is_wrong.then_some(Timestamp::UNIX_EPOCH);
         (health.failed_count, health.error) = (failed_count, error);
         health
     }

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use nlring::Message;
 use nlring::conntrack::Flow;
 use nlring::latency::Recorder;
-use nlring_print::since_1970_ns;
+use nlring::{Message, Timestamp};
 use serde::Serialize;
 
 use super::plan::Setting;
@@ -120,7 +119,7 @@ impl<'a> Meter<'a> {
     /// When an event happened and the time now, on one clock.
     fn times(&self, message: &Message<'_>) -> Option<(Clock, u64, u64)> {
         if let Some(event_ns) = self.kernel_time_ns(message) {
-            return Some((Clock::Kernel, event_ns, since_1970_ns(SystemTime::now())));
+            return Some((Clock::Kernel, event_ns, Timestamp::now().as_ns()));
         }
         let schedule = self.schedule.get()?;
         let due_ns = load::due_ns(self.setting.source, schedule, message)?;
@@ -137,7 +136,7 @@ impl<'a> Meter<'a> {
             SourceKind::Conntrack
             | SourceKind::ConntrackFlows
             | SourceKind::ConntrackTcp
-            | SourceKind::ConntrackFlush => Flow::decode(message)?.event_time.map(since_1970_ns),
+            | SourceKind::ConntrackFlush => Flow::decode(message)?.event_time.map(Timestamp::as_ns),
         }
     }
 

@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use nlring::EventKind;
 use nlring::route::{Change, Mirror, MirrorOptions, Route};
-use nlring::{Message, Missing, Resync, ResyncReason, Running, SocketId, StopHandle};
-use nlring_print::realtime_now_ns;
+use nlring::{Message, Missing, Resync, ResyncReason, Running, SocketId, StopHandle, Timestamp};
 
 use super::RouteFormatter;
 use crate::args::{RouteArguments, RouteEvent};
@@ -83,7 +82,7 @@ impl RouteMirror {
     pub fn feed(
         &mut self,
         message: &Message<'_>,
-        received_ns: u64,
+        received_at: Timestamp,
         formatter: &RouteFormatter,
         output: &mut Output,
     ) {
@@ -94,10 +93,10 @@ impl RouteMirror {
             && let Some(route) = &Route::decode(message)
             && shown.shows(route.kind)
         {
-            output.event(|out| formatter.write_event(out, route, received_ns));
+            output.event(|out| formatter.write_event(out, route, received_at));
         }
         self.mirror.feed_message(message, |change| {
-            show(&change, received_ns, formatter, shown, output);
+            show(&change, received_at, formatter, shown, output);
         });
     }
 
@@ -120,9 +119,9 @@ impl RouteMirror {
     ) {
         let mirror = &mut self.mirror;
         if let Some(socket) = running.socket(self.socket) {
-            let (shown, received_ns) = (&mut self.shown, realtime_now_ns());
+            let (shown, received_at) = (&mut self.shown, Timestamp::now());
             let advanced = mirror.advance(socket, |change| {
-                show(&change, received_ns, formatter, shown, output);
+                show(&change, received_at, formatter, shown, output);
             });
             if advanced.is_err() {
                 // The mirror's health has the error.
@@ -146,9 +145,9 @@ impl RouteMirror {
         output: &mut Output,
         console: &mut Console,
     ) {
-        let (shown, received_ns) = (&mut self.shown, realtime_now_ns());
+        let (shown, received_at) = (&mut self.shown, Timestamp::now());
         let finished = self.mirror.finish_until(stop, |change| {
-            show(&change, received_ns, formatter, shown, output);
+            show(&change, received_at, formatter, shown, output);
         });
         warn_of_last_round(finished, console);
     }
@@ -173,7 +172,7 @@ impl RouteMirror {
 
 fn show(
     change: &Change<'_>,
-    received_ns: u64,
+    received_at: Timestamp,
     formatter: &RouteFormatter,
     shown: &mut Shown,
     output: &mut Output,
@@ -182,7 +181,7 @@ fn show(
         Change::Route {
             route, is_resynced, ..
         } if shown.mirrored && shown.shows(route.kind) => output.event(|out| {
-            let is_written = formatter.write_event(out, route, received_ns);
+            let is_written = formatter.write_event(out, route, received_at);
             if *is_resynced && is_written {
                 formatter.style().mark_resynced(out);
             }

@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use nlring::message::ERROR;
 use nlring::route::{Group, Mirror, Route};
-use nlring::{EventKind, Missing, Protocol, Running, StopHandle};
+use nlring::{EventKind, Missing, Protocol, Running, StopHandle, Timestamp};
+use nlring_print::Style;
 use nlring_print::route::{RouteFormat, TextOptions};
-use nlring_print::{Style, realtime_now_ns};
 
 use crate::args::{RouteArguments, RouteEvent, RouteField};
 use crate::follow::collect::Limits;
@@ -102,20 +102,25 @@ impl RouteFormatter {
     }
 
     /// Appends a route's event. False: it has no line.
-    pub fn write_event(&self, out: &mut Vec<u8>, route: &Route<'_>, received_ns: u64) -> bool {
+    pub fn write_event(
+        &self,
+        out: &mut Vec<u8>,
+        route: &Route<'_>,
+        received_at: Timestamp,
+    ) -> bool {
         self.format
-            .write_event(out, route, self.devices.names(), received_ns)
+            .write_event(out, route, self.devices.names(), received_at)
     }
 
     /// Appends an entry of the table. False: it has no line.
     fn write_entry(&self, out: &mut Vec<u8>, route: &Route<'_>) -> bool {
         self.format
-            .write_entry(out, route, self.devices.names(), realtime_now_ns())
+            .write_entry(out, route, self.devices.names(), Timestamp::now())
     }
 
     /// Appends a line of --table.
     fn write_table_entry(&self, out: &mut Vec<u8>, route: &Route<'_>) {
-        RouteFormat::Json.write_entry(out, route, self.devices.names(), 0);
+        RouteFormat::Json.write_entry(out, route, self.devices.names(), Timestamp::UNIX_EPOCH);
     }
 
     /// Makes sure that the names of the route's devices are known, if the kernel has them.
@@ -155,12 +160,12 @@ impl Handler for RouteHandler {
             self.formatter.devices.feed(&incoming.message);
         }
         if let Some(mirror) = &mut self.mirror {
-            let received_ns = incoming.received_ns;
-            mirror.feed(&incoming.message, received_ns, &self.formatter, output);
+            let received_at = incoming.received_at;
+            mirror.feed(&incoming.message, received_at, &self.formatter, output);
         } else if let Some(route) = &Route::decode(&incoming.message)
             && self.shows(route.kind)
         {
-            output.event(|out| self.formatter.write_event(out, route, incoming.received_ns));
+            output.event(|out| self.formatter.write_event(out, route, incoming.received_at));
         }
     }
 

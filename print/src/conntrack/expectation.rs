@@ -1,5 +1,6 @@
 //! An expectation as the line that `conntrack -E expect` (conntrack-tools 1.4.7) prints for it.
 
+use nlring::Timestamp;
 use nlring::conntrack::{Expectation, expectation_flags};
 
 use crate::conntrack::text::{
@@ -15,10 +16,10 @@ pub fn write_line(
     out: &mut Vec<u8>,
     expected: &Expectation<'_>,
     options: &TextOptions,
-    received_ns: u64,
+    received_at: Timestamp,
 ) {
     if options.timestamp {
-        write_timestamp(out, received_ns);
+        write_timestamp(out, received_at);
     }
     out.extend_from_slice(kind_label(expected.kind));
     write_field(out, b"", expected.timeout_seconds);
@@ -67,6 +68,8 @@ mod tests {
     use nlring::{MessageBuilder, MessageList};
     use nlring_testing::allocator::count_allocations;
 
+    const RECEIVED_AT: Timestamp = Timestamp::from_ns(1_795_516_804_000_042_999);
+
     /// Adds a tuple between these hosts of 192.0.2.0/24 with these ports.
     fn tuple(
         message: MessageBuilder<'_>,
@@ -103,7 +106,7 @@ mod tests {
         for message in &MessageList::new(&bytes) {
             let expected = Expectation::decode(&message).unwrap();
             let allocations = count_allocations(|| {
-                write_line(&mut out, &expected, options, 1_795_516_804_000_042_999);
+                write_line(&mut out, &expected, options, RECEIVED_AT);
             });
             assert_eq!(allocations, 0, "formatting allocates nothing");
         }

@@ -1,5 +1,6 @@
 //! The formats of flows and expectations.
 
+use nlring::Timestamp;
 use nlring::conntrack::{Expectation, Flow};
 
 use super::label_names::LabelNames;
@@ -11,7 +12,7 @@ use crate::style::Style;
 ///
 /// ```
 /// use nlring::conntrack::Flow;
-/// use nlring::{MessageBuilder, MessageList};
+/// use nlring::{MessageBuilder, MessageList, Timestamp};
 /// use nlring_print::conntrack::{FlowFormat, LabelNames};
 ///
 /// // The kernel's message of a UDP flow that ends (`IPCTNL_MSG_CT_DELETE`), as this program could receive it.
@@ -27,12 +28,12 @@ use crate::style::Style;
 /// let message = list.iter().next().expect("one message");
 /// let flow = Flow::decode(&message).expect("a flow");
 ///
-/// let (mut line, received_ns) = (Vec::new(), 1_700_000_000_000_000_000);
-/// FlowFormat::default().write_event(&mut line, &flow, received_ns);
+/// let (mut line, received_at) = (Vec::new(), Timestamp::from_ns(1_700_000_000_000_000_000));
+/// FlowFormat::default().write_event(&mut line, &flow, received_at);
 /// assert_eq!(line, b"[DESTROY] udp      17 src=192.0.2.1 dst=192.0.2.2 sport=4000 dport=53\n");
 ///
 /// line.clear();
-/// FlowFormat::Json(LabelNames::default()).write_event(&mut line, &flow, received_ns);
+/// FlowFormat::Json(LabelNames::default()).write_event(&mut line, &flow, received_at);
 /// assert!(line.starts_with(br#"{"event":"destroy","time_ns":1700000000000000000,"#));
 /// # Ok::<(), nlring::Error>(())
 /// ```
@@ -55,39 +56,38 @@ impl FlowFormat {
 
     /// Appends a flow's event and a newline.
     ///
-    /// `received_ns` is when the event was received, in nanoseconds since 1970. It is shown where the kernel gave no
-    /// time.
-    pub fn write_event(&self, out: &mut Vec<u8>, flow: &Flow<'_>, received_ns: u64) {
+    /// `received_at` is when the event was received. It is shown where the kernel gave no time.
+    pub fn write_event(&self, out: &mut Vec<u8>, flow: &Flow<'_>, received_at: Timestamp) {
         match self {
-            Self::Text(options) => text::write_line(out, flow, options, received_ns),
-            Self::Json(labels) => json::write_flow(out, flow, labels, received_ns),
+            Self::Text(options) => text::write_line(out, flow, options, received_at),
+            Self::Json(labels) => json::write_flow(out, flow, labels, received_at),
         }
     }
 
     /// Appends an entry of the kernel's or a mirror's table, which is no event, and a newline.
     ///
-    /// `now_ns` is the time at which the age of the flow is shown, in nanoseconds since 1970.
-    pub fn write_entry(&self, out: &mut Vec<u8>, flow: &Flow<'_>, now_ns: u64) {
+    /// `now` is the time at which the age of the flow is shown.
+    pub fn write_entry(&self, out: &mut Vec<u8>, flow: &Flow<'_>, now: Timestamp) {
         match self {
-            Self::Text(options) => text::write_entry(out, flow, options, now_ns),
+            Self::Text(options) => text::write_entry(out, flow, options, now),
             Self::Json(labels) => json::write_entry(out, flow, labels),
         }
     }
 
     /// Appends an expectation's event and a newline.
     ///
-    /// `received_ns` is when the event was received, in nanoseconds since 1970: the kernel gives expectations no time.
+    /// `received_at` is when the event was received: the kernel gives expectations no time.
     pub fn write_expectation(
         &self,
         out: &mut Vec<u8>,
         expectation: &Expectation<'_>,
-        received_ns: u64,
+        received_at: Timestamp,
     ) {
         match self {
             Self::Text(options) => {
-                expectation::write_line(out, expectation, options, received_ns);
+                expectation::write_line(out, expectation, options, received_at);
             }
-            Self::Json(_) => json::write_expectation(out, expectation, received_ns),
+            Self::Json(_) => json::write_expectation(out, expectation, received_at),
         }
     }
 }

@@ -1,15 +1,11 @@
 //! A flow or an expectation as a JSON object, with the names of docs/json.md.
 
-use std::time::SystemTime;
-
-use nlring::EventKind;
-use nlring::Family;
 use nlring::conntrack::{
     Counters, Endpoint, Expectation, ExpectedNat, Flow, Layer4, Nat, Tuple, ZoneDirection,
     protocol_name,
 };
+use nlring::{EventKind, Family, Timestamp};
 
-use crate::clock::since_1970_ns;
 use crate::conntrack::label_names::LabelNames;
 use crate::json::{bits, close, end_line, hex, ip, name, number, optional, word, word_or_number};
 
@@ -39,15 +35,15 @@ const EXPECTATION_FLAGS: [&str; 3] = ["permanent", "inactive", "userspace"];
 /// The protocol that has keys instead of ports.
 const GRE: u8 = 47;
 
-/// Appends the flow's line. `received_ns` is its time if the kernel gave none.
-pub fn write_flow(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames, received_ns: u64) {
+/// Appends the flow's line. `received_at` is its time if the kernel gave none.
+pub fn write_flow(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames, received_at: Timestamp) {
     out.extend_from_slice(match flow.kind {
         EventKind::New => br#"{"event":"new","#,
         EventKind::Update => br#"{"event":"update","#,
         EventKind::Delete => br#"{"event":"destroy","#,
         EventKind::Entry => br#"{"event":"entry","#,
     });
-    write_time(out, flow.event_time, received_ns);
+    write_time(out, flow.event_time, received_at);
     write_fields(out, flow, labels);
     optional(
         out,
@@ -83,13 +79,13 @@ fn write_fields(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames) {
     write_marks(out, flow);
     optional(out, r#""id":"#, flow.id);
     optional(out, r#""use_count":"#, flow.use_count);
-    optional(out, r#""start_ns":"#, flow.start.map(since_1970_ns));
+    optional(out, r#""start_ns":"#, flow.start.map(Timestamp::as_ns));
     optional(
         out,
         r#""observed_start_ns":"#,
-        flow.observed_start.map(since_1970_ns),
+        flow.observed_start.map(Timestamp::as_ns),
     );
-    optional(out, r#""stop_ns":"#, flow.stop.map(since_1970_ns));
+    optional(out, r#""stop_ns":"#, flow.stop.map(Timestamp::as_ns));
     write_names(out, flow, labels);
     if let Some(master) = &flow.master {
         write_direction(out, r#""master":{"#, master, None);
@@ -97,14 +93,14 @@ fn write_fields(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames) {
 }
 
 /// Appends the expectation's line.
-pub fn write_expectation(out: &mut Vec<u8>, expectation: &Expectation<'_>, received_ns: u64) {
+pub fn write_expectation(out: &mut Vec<u8>, expectation: &Expectation<'_>, received_at: Timestamp) {
     out.extend_from_slice(match expectation.kind {
         EventKind::New => br#"{"event":"expect-new","#,
         EventKind::Update => br#"{"event":"expect-update","#,
         EventKind::Delete => br#"{"event":"expect-destroy","#,
         EventKind::Entry => br#"{"event":"expect-entry","#,
     });
-    write_time(out, None, received_ns);
+    write_time(out, None, received_at);
     write_protocol(out, expectation.family, expectation.tuple.protocol);
     write_direction(out, r#""expected":{"#, &expectation.tuple, None);
     if let Some(mask) = &expectation.mask {
@@ -148,10 +144,10 @@ pub fn write_expectation(out: &mut Vec<u8>, expectation: &Expectation<'_>, recei
 }
 
 /// Appends the event's time and its source: the kernel's time, or else when the event was received.
-fn write_time(out: &mut Vec<u8>, event_time: Option<SystemTime>, received_ns: u64) {
-    let event_ns = event_time.map(since_1970_ns);
-    number(out, r#""time_ns":"#, event_ns.unwrap_or(received_ns));
-    out.extend_from_slice(match event_ns {
+fn write_time(out: &mut Vec<u8>, event_time: Option<Timestamp>, received_at: Timestamp) {
+    let time = event_time.unwrap_or(received_at);
+    number(out, r#""time_ns":"#, time.as_ns());
+    out.extend_from_slice(match event_time {
         Some(_) => br#""time_source":"kernel","#,
         None => br#""time_source":"receive","#,
     });
@@ -341,11 +337,16 @@ mod tests {
         );
         let list = MessageList::new(bytes);
         let message = list.iter().next().unwrap();
+        let received_at = Timestamp::from_ns(77);
         let allocations = count_allocations(|| {
             if let Some(flow) = Flow::decode(&message) {
-                write_flow(&mut out, &flow, &labels, 77);
+                write_flow(&mut out, &flow, &labels, received_at);
             } else {
-                write_expectation(&mut out, &Expectation::decode(&message).unwrap(), 77);
+                write_expectation(
+                    &mut out,
+                    &Expectation::decode(&message).unwrap(),
+                    received_at,
+                );
             }
         });
         assert_eq!(allocations, 0, "formatting allocates nothing");

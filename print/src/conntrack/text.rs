@@ -1,14 +1,12 @@
 //! A flow as the line that `conntrack -E` (conntrack-tools 1.4.7) prints for it.
 
 use std::net::IpAddr;
-use std::time::SystemTime;
 
-use nlring::EventKind;
 use nlring::conntrack::{
     Counters, Flow, Layer4, ProtocolState, Tuple, ZoneDirection, protocol_name, status,
 };
+use nlring::{EventKind, Timestamp};
 
-use crate::clock::since_1970_ns;
 use crate::conntrack::label_names::LabelNames;
 use crate::local_time::LocalTime;
 use crate::text::{write_decimal, write_escaped, write_hex, write_ip, write_padded};
@@ -32,12 +30,17 @@ pub struct TextOptions {
 ///
 /// It ends in ` [USERSPACE] portid=N` if a request caused the event. conntrack also looks the program's name up in
 /// /proc as if the port ID were a process ID, which it need not be.
-pub fn write_line(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, received_ns: u64) {
+pub fn write_line(
+    out: &mut Vec<u8>,
+    flow: &Flow<'_>,
+    options: &TextOptions,
+    received_at: Timestamp,
+) {
     if options.timestamp {
-        write_timestamp(out, received_ns);
+        write_timestamp(out, received_at);
     }
     out.extend_from_slice(kind_label(flow.kind));
-    write_fields(out, flow, options, received_ns);
+    write_fields(out, flow, options, received_at);
     if flow.port_id != 0 {
         out.extend_from_slice(b" [USERSPACE] portid=");
         write_decimal(out, flow.port_id);
@@ -46,12 +49,12 @@ pub fn write_line(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, rec
 }
 
 /// Appends the line that `conntrack -L` prints for an entry of the table.
-pub fn write_entry(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, now_ns: u64) {
-    write_fields(out, flow, options, now_ns);
+pub fn write_entry(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, now: Timestamp) {
+    write_fields(out, flow, options, now);
     out.push(b'\n');
 }
 
-fn write_fields(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, received_ns: u64) {
+fn write_fields(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, received_at: Timestamp) {
     write_head(out, flow, options);
     write_tuple(out, &flow.orig);
     write_zone(out, flow, ZoneDirection::Orig, b"zone-orig=");
@@ -68,12 +71,13 @@ fn write_fields(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, recei
     write_zone(out, flow, ZoneDirection::Reply, b"zone-reply=");
     write_counters(out, flow.counters_reply);
     out.extend_from_slice(status_label(flow.status.unwrap_or(0)));
-    write_tail(out, flow, options, received_ns);
+    write_tail(out, flow, options, received_at);
     out.pop(); // the blank after the last field
 }
 
 /// Appends an instant in seconds and microseconds since 1970, and a tab.
-pub(super) fn write_timestamp(out: &mut Vec<u8>, ns: u64) {
+pub(super) fn write_timestamp(out: &mut Vec<u8>, time: Timestamp) {
+    let ns = time.as_ns();
     out.push(b'[');
     write_padded(out, ns / 1_000_000_000, 8);
     out.push(b'.');
@@ -114,12 +118,12 @@ fn state_name(state: ProtocolState) -> &'static str {
 }
 
 /// Appends the fields that follow the tuples.
-fn write_tail(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, received_ns: u64) {
+fn write_tail(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, received_at: Timestamp) {
     write_field(out, b"mark=", flow.mark);
     write_field(out, b"secmark=", flow.secmark);
     write_name(out, b"secctx=", flow.secctx);
     write_zone(out, flow, ZoneDirection::Both, b"zone=");
-    write_field(out, b"delta-time=", lifetime_seconds(flow, received_ns));
+    write_field(out, b"delta-time=", lifetime_seconds(flow, received_at));
     if let Some(zone) = &options.ktimestamp {
         write_kernel_time(out, b"[start=", flow.start, zone);
         write_kernel_time(out, b"[stop=", flow.stop, zone);
@@ -134,10 +138,10 @@ fn write_tail(out: &mut Vec<u8>, flow: &Flow<'_>, options: &TextOptions, receive
     }
 }
 
-fn write_kernel_time(out: &mut Vec<u8>, label: &[u8], time: Option<SystemTime>, zone: &LocalTime) {
-    if let Some(ns) = time.map(since_1970_ns) {
+fn write_kernel_time(out: &mut Vec<u8>, label: &[u8], time: Option<Timestamp>, zone: &LocalTime) {
+    if let Some(time) = time {
         out.extend_from_slice(label);
-        zone.write_ctime(out, ns / 1_000_000_000);
+        zone.write_ctime(out, time);
         out.extend_from_slice(b"] ");
     }
 }
@@ -154,11 +158,11 @@ fn write_labels<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a [u8]>) {
 
 /// The flow's age at its end or, before that, when it was received. As in conntrack, it is the difference of two times
 /// that are cut to whole seconds.
-fn lifetime_seconds(flow: &Flow<'_>, received_ns: u64) -> Option<u64> {
-    let seconds = |ns: u64| ns / 1_000_000_000;
-    let start = seconds(since_1970_ns(flow.start?));
-    let stop = flow.stop.map(since_1970_ns).filter(|&stop| stop != 0);
-    Some(seconds(stop.unwrap_or(received_ns)).wrapping_sub(start))
+fn lifetime_seconds(flow: &Flow<'_>, received_at: Timestamp) -> Option<u64> {
+    let seconds = |time: Timestamp| time.as_ns() / 1_000_000_000;
+    let start = seconds(flow.start?);
+    let stop = flow.stop.filter(|&stop| stop != Timestamp::UNIX_EPOCH);
+    Some(seconds(stop.unwrap_or(received_at)).wrapping_sub(start))
 }
 
 /// The label for the status: the first that applies of offloaded to hardware, offloaded and assured, or none.
@@ -263,12 +267,14 @@ mod tests {
     use super::*;
     use nlring::{MessageBuilder, MessageList};
 
+    const RECEIVED_AT: Timestamp = Timestamp::from_ns(1_795_516_804_000_042_999);
+
     fn line(bytes: &[u8], options: &TextOptions) -> String {
         let mut out = Vec::with_capacity(4096);
         for message in &MessageList::new(bytes) {
             let flow = Flow::decode(&message).unwrap();
             let allocations = count_allocations(|| {
-                write_line(&mut out, &flow, options, 1_795_516_804_000_042_999);
+                write_line(&mut out, &flow, options, RECEIVED_AT);
             });
             assert_eq!(allocations, 0, "formatting allocates nothing");
         }

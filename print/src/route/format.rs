@@ -1,5 +1,6 @@
 //! The formats of routes.
 
+use nlring::Timestamp;
 use nlring::route::Route;
 
 use super::device_names::DeviceNames;
@@ -11,7 +12,7 @@ use crate::style::Style;
 ///
 /// ```
 /// use nlring::route::Route;
-/// use nlring::{MessageBuilder, MessageList};
+/// use nlring::{MessageBuilder, MessageList, Timestamp};
 /// use nlring_print::route::{DeviceNames, RouteFormat};
 ///
 /// // The kernel's message of a new route (`RTM_NEWROUTE`), as this program could receive it.
@@ -25,7 +26,8 @@ use crate::style::Style;
 /// let route = Route::decode(&message).expect("a route");
 ///
 /// let (mut line, devices) = (Vec::new(), DeviceNames::default());
-/// assert!(RouteFormat::Json.write_event(&mut line, &route, &devices, 1_700_000_000_000_000_000));
+/// let received_at = Timestamp::from_ns(1_700_000_000_000_000_000);
+/// assert!(RouteFormat::Json.write_event(&mut line, &route, &devices, received_at));
 /// let start = r#"{"event":"new","time_ns":1700000000000000000,"time_source":"receive","family":"ipv4","#;
 /// assert!(line.starts_with(start.as_bytes()));
 /// # Ok::<(), nlring::Error>(())
@@ -50,20 +52,20 @@ impl RouteFormat {
     /// Appends a route's event and a newline. Appends nothing and returns false for an entry of the route cache, which
     /// `ip monitor` leaves out.
     ///
-    /// `received_ns` is when the event was received, in nanoseconds since 1970.
+    /// `received_at` is when the event was received.
     pub fn write_event(
         &self,
         out: &mut Vec<u8>,
         route: &Route<'_>,
         devices: &DeviceNames,
-        received_ns: u64,
+        received_at: Timestamp,
     ) -> bool {
         if route.is_cloned() {
             return false;
         }
         match self {
-            Self::Text(options) => write_line(out, route, devices, options, received_ns),
-            Self::Json => json::write_route(out, route, devices, received_ns),
+            Self::Text(options) => write_line(out, route, devices, options, received_at),
+            Self::Json => json::write_route(out, route, devices, received_at),
         }
         true
     }
@@ -71,19 +73,19 @@ impl RouteFormat {
     /// Appends an entry of the kernel's or a mirror's table, which is no event, and a newline. Appends nothing and
     /// returns false for an entry of the route cache.
     ///
-    /// `now_ns` is the time that a text with timestamps shows, in nanoseconds since 1970.
+    /// `now` is the time that a text with timestamps shows.
     pub fn write_entry(
         &self,
         out: &mut Vec<u8>,
         route: &Route<'_>,
         devices: &DeviceNames,
-        now_ns: u64,
+        now: Timestamp,
     ) -> bool {
         if route.is_cloned() {
             return false;
         }
         match self {
-            Self::Text(options) => write_line(out, route, devices, options, now_ns),
+            Self::Text(options) => write_line(out, route, devices, options, now),
             Self::Json => json::write_entry(out, route, devices),
         }
         true

@@ -1,12 +1,11 @@
 //! A route as a JSON object, with the names of docs/json.md.
 
-use nlring::EventKind;
-use nlring::Family;
 use nlring::message::flags;
 use nlring::route::{
     Address, CacheInfo, Hop, Labels, MetricValue, Metrics, Nexthop, Route, encap_name, metric_name,
     protocol_name, route_type_name, scope_name,
 };
+use nlring::{EventKind, Family, Timestamp};
 
 use crate::json::{bits, close, end_line, ip, name, number, optional, word, word_or_number};
 use crate::route::device_names::DeviceNames;
@@ -22,14 +21,19 @@ const FLAGS: [&str; 30] = [
 ];
 
 /// Appends the route's line.
-pub fn write_route(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames, received_ns: u64) {
+pub fn write_route(
+    out: &mut Vec<u8>,
+    route: &Route<'_>,
+    devices: &DeviceNames,
+    received_at: Timestamp,
+) {
     out.extend_from_slice(match route.kind {
         EventKind::New => br#"{"event":"new","time_ns":"#,
         EventKind::Delete => br#"{"event":"delete","time_ns":"#,
         EventKind::Update => br#"{"event":"update","time_ns":"#,
         EventKind::Entry => br#"{"event":"entry","time_ns":"#,
     });
-    write_decimal(out, received_ns);
+    write_decimal(out, received_at.as_ns());
     out.extend_from_slice(br#","time_source":"receive","#);
     write_fields(out, route, devices);
     write_origin(out, route);
@@ -347,7 +351,9 @@ mod tests {
         let (list, devices) = (MessageList::new(&bytes), devices());
         let route = Route::decode(&list.iter().next().unwrap()).unwrap();
         let mut out = Vec::with_capacity(4096);
-        let allocations = count_allocations(|| write_route(&mut out, &route, &devices, 77));
+        let received_at = Timestamp::from_ns(77);
+        let allocations =
+            count_allocations(|| write_route(&mut out, &route, &devices, received_at));
         assert_eq!(allocations, 0, "formatting allocates nothing");
         assert!(out.ends_with(b"\n"));
         serde_json::from_slice(&out).unwrap()

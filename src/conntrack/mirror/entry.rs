@@ -1,13 +1,11 @@
 //! What is kept of a flow.
 
-use std::time::SystemTime;
-
 use super::details::Details;
 use super::table::bits;
 use crate::conntrack::identity::Identity;
-use crate::conntrack::time::{from_ns, to_ns};
 use crate::conntrack::{Flow, Key, ProtocolState, Tuple, Zone, status};
 use crate::event_kind::EventKind;
+use crate::timestamp::Timestamp;
 
 /// The time is not known, or is later than the clock can represent.
 const NEVER: u32 = u32::MAX;
@@ -22,12 +20,15 @@ impl Start {
     const OBSERVED: u64 = 1 << 63;
 
     fn of(flow: &Flow<'_>) -> Self {
-        let reported = flow.start.map(to_ns).filter(|ns| ns & Self::OBSERVED == 0);
+        let reported = flow
+            .start
+            .map(Timestamp::as_ns)
+            .filter(|ns| ns & Self::OBSERVED == 0);
         reported.map_or(Self::UNKNOWN, Self)
     }
 
-    fn observed_at(ns: u64) -> Self {
-        Self(ns | Self::OBSERVED)
+    fn observed_at(received: Timestamp) -> Self {
+        Self(received.as_ns() | Self::OBSERVED)
     }
 
     /// The better of two starts: one that the kernel reports, else the earlier observation.
@@ -43,8 +44,8 @@ impl Start {
         (self != Self::UNKNOWN && self.0 & Self::OBSERVED == 0).then_some(self.0)
     }
 
-    pub(super) fn observed(self) -> Option<SystemTime> {
-        (self.0 & Self::OBSERVED != 0).then_some(from_ns(self.0 & !Self::OBSERVED))
+    pub(super) fn observed(self) -> Option<Timestamp> {
+        (self.0 & Self::OBSERVED != 0).then_some(Timestamp::from_ns(self.0 & !Self::OBSERVED))
     }
 }
 
@@ -188,8 +189,8 @@ impl Entry {
     }
 
     /// Notes when the flow's NEW event came.
-    pub(super) fn observe_start(&mut self, ns: u64) {
-        self.start = Start::observed_at(ns).or(self.start);
+    pub(super) fn observe_start(&mut self, received: Timestamp) {
+        self.start = Start::observed_at(received).or(self.start);
     }
 
     /// Takes over what the kernel says now about the same lifetime.
@@ -254,7 +255,7 @@ impl Entry {
             use_count: None,
             counters_orig: None,
             counters_reply: None,
-            start: self.start.reported_ns().map(from_ns),
+            start: self.start.reported_ns().map(Timestamp::from_ns),
             observed_start: self.start.observed(),
             stop: None,
             event_time: None,

@@ -5,7 +5,6 @@
 //! does about flows whose time is over.
 
 use std::mem;
-use std::time::SystemTime;
 
 use super::Change;
 use super::entry::Known;
@@ -13,11 +12,11 @@ use super::held::Held;
 use super::merge::Pass;
 use super::table::{Flows, Found, bits};
 use crate::conntrack::identity::Identity;
-use crate::conntrack::time::to_ns;
 use crate::conntrack::{Flow, Repeats, status};
 use crate::event_kind::EventKind;
 use crate::message::Message;
 use crate::mirror::{Budget, Kind, Resync, Slice, Slot};
+use crate::timestamp::Timestamp;
 
 /// The callback that takes the changes.
 pub(super) type Out<'a> = &'a mut dyn FnMut(Change<'_>);
@@ -71,8 +70,8 @@ pub(super) struct Follower {
     pub flows: Flows,
     /// The mirror's clock.
     pub now_seconds: u32,
-    /// When the event that is fed now was received: `CLOCK_REALTIME`, nanoseconds since 1970.
-    pub received_ns: u64,
+    /// When the event that is fed now was received.
+    pub received_at: Timestamp,
     /// The last ends of flows, reported or made up.
     pub(super) ended: Repeats,
     /// Flows whose events contradict what is known. The next sweep asks the kernel about them.
@@ -97,7 +96,7 @@ impl Follower {
         Self {
             flows: Flows::new(),
             now_seconds: 0,
-            received_ns: 0,
+            received_at: Timestamp::UNIX_EPOCH,
             ended: Repeats::default(),
             contradicted: Vec::new(),
             repeated_count: 0,
@@ -121,10 +120,10 @@ impl Follower {
             self.held.end();
         }
         if self.held.is_holding() {
-            self.held.push(message, self.received_ns);
+            self.held.push(message, self.received_at);
             self.flows.note_touched(&Identity::of(&flow));
         } else if self.held.is_ending() {
-            self.held.push(message, self.received_ns);
+            self.held.push(message, self.received_at);
             let hands_out = |_| self.end_holding_step(f);
             let _ = (0..HELD_PER_EVENT).all(hands_out);
         } else {
@@ -138,7 +137,7 @@ impl Follower {
     }
 
     /// Since when flows are missing, if there is now room for some of them. `None`: a dump would not help.
-    pub(super) fn short_since(&self) -> Option<SystemTime> {
+    pub(super) fn short_since(&self) -> Option<Timestamp> {
         let since = self.budget.short_since?;
         self.budget
             .is_worth_a_dump(self.used_bytes())
@@ -184,12 +183,12 @@ impl Follower {
         let Some(mut lent) = self.held.lend() else {
             return false;
         };
-        if let Some((received_ns, message)) = lent.next_message()
+        if let Some((received_at, message)) = lent.next_message()
             && let Some(mut flow) = Flow::decode(&message)
         {
-            let now_ns = mem::replace(&mut self.received_ns, received_ns);
+            let now = mem::replace(&mut self.received_at, received_at);
             self.apply(&mut flow, false, f);
-            self.received_ns = now_ns;
+            self.received_at = now;
         }
         self.held.put_back(lent);
         true
@@ -209,7 +208,7 @@ impl Follower {
                 self.counts.hand_out(flow, false, f);
             }
             (EventKind::Delete, Some(slot)) => {
-                self.ended.note_end(identity, flow.id, flow.stop.map(to_ns));
+                self.ended.note_end(identity, flow.id, flow.stop);
                 if flow.start.is_none() {
                     flow.observed_start = self.flows.entry(slot).start.observed();
                 }
@@ -298,9 +297,9 @@ impl Follower {
         let is_changed = self.update(slot, flow);
         if !self.flows.has(slot, bits::BEGUN) {
             self.flows.set(slot, bits::BEGUN);
-            let received_ns = flow.event_time.map_or(self.received_ns, to_ns);
+            let began_at = flow.event_time.unwrap_or(self.received_at);
             self.flows
-                .change(slot, |entry| entry.observe_start(received_ns));
+                .change(slot, |entry| entry.observe_start(began_at));
         }
         if is_changed {
             flow.kind = EventKind::Update;
@@ -316,8 +315,8 @@ impl Follower {
             self.flows.remove(pending);
         }
         let mut known = Known::of(flow, self.now_seconds);
-        let received_ns = flow.event_time.map_or(self.received_ns, to_ns);
-        known.entry.observe_start(received_ns);
+        let began_at = flow.event_time.unwrap_or(self.received_at);
+        known.entry.observe_start(began_at);
         self.insert_live(&known, self.touch(flow) | bits::BEGUN);
         self.counts.hand_out(flow, false, f);
     }
@@ -371,7 +370,7 @@ impl Follower {
             // If the dump met this flow, the flow is over, or another one's NEW will come.
             self.flows.note_ended(identity, flow.id);
         }
-        if !self.ended.note_end(identity, flow.id, flow.stop.map(to_ns)) {
+        if !self.ended.note_end(identity, flow.id, flow.stop) {
             self.repeated_count += 1;
             return;
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::message::{Message, Messages};
+use crate::timestamp::Timestamp;
 
 /// This many bytes of messages are held at most: about 350,000 events.
 const MOST_BYTES: usize = 64 << 20;
@@ -64,8 +65,8 @@ impl Held {
         self.bytes + message.bytes().len() <= self.most_bytes
     }
 
-    /// Holds a message that was received at this time, in nanoseconds.
-    pub(super) fn push(&mut self, message: &Message<'_>, received_ns: u64) {
+    /// Holds a message that was received at this time.
+    pub(super) fn push(&mut self, message: &Message<'_>, received_at: Timestamp) {
         let bytes = message.bytes();
         let padded_bytes = TIME_BYTES + bytes.len().next_multiple_of(4);
         self.bytes += padded_bytes;
@@ -75,7 +76,7 @@ impl Held {
             self.chunks.push_back(Vec::with_capacity(chunk_bytes));
         }
         if let Some(last) = self.chunks.back_mut() {
-            last.extend_from_slice(&received_ns.to_ne_bytes());
+            last.extend_from_slice(&received_at.as_ns().to_ne_bytes());
             last.extend_from_slice(bytes);
             last.resize(last.len().next_multiple_of(4), 0);
         }
@@ -124,9 +125,9 @@ pub(super) struct Lent {
 
 impl Lent {
     /// The next message, and when it was received.
-    pub(super) fn next_message(&mut self) -> Option<(u64, Message<'_>)> {
+    pub(super) fn next_message(&mut self) -> Option<(Timestamp, Message<'_>)> {
         let rest = self.bytes.get(self.next..).unwrap_or_default();
-        let Some((received_ns, rest)) = rest.split_first_chunk() else {
+        let Some((ns, rest)) = rest.split_first_chunk() else {
             self.next = self.bytes.len();
             return None;
         };
@@ -136,6 +137,6 @@ impl Lent {
             .as_ref()
             .map_or(rest.len(), |message| message.bytes().len());
         self.next += message_bytes.next_multiple_of(4);
-        Some((u64::from_ne_bytes(*received_ns), message?))
+        Some((Timestamp::from_ns(u64::from_ne_bytes(*ns)), message?))
     }
 }

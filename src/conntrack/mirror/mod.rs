@@ -1,5 +1,7 @@
 //! A mirror of the conntrack table.
 
+use crate::timestamp::Timestamp;
+
 mod details;
 mod entry;
 mod follow;
@@ -12,12 +14,11 @@ mod tests;
 mod tombs;
 
 use std::fmt;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use self::follow::{Follower, Out};
 use self::sweep::Sweep;
 use super::identity::Identity;
-use super::time::to_ns;
 use super::{Flow, Group, Key, Tuple, Zone};
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
@@ -141,8 +142,8 @@ pub struct Mirror {
     sweep: Sweep,
     /// When the mirror's clock was 0.
     start: Instant,
-    /// What `CLOCK_REALTIME` said at a recent moment, in nanoseconds: reading it for each event would cost more.
-    noted_time: (Instant, u64),
+    /// What `CLOCK_REALTIME` said at a recent moment: reading it for each event would cost more.
+    noted_time: (Instant, Timestamp),
 }
 
 /// How a [`Mirror`] behaves.
@@ -274,7 +275,7 @@ impl Mirror {
             follower,
             sweep: Sweep::new(now),
             start: now,
-            noted_time: (now, realtime_ns()),
+            noted_time: (now, Timestamp::now()),
         }
     }
 
@@ -360,7 +361,7 @@ impl Mirror {
     /// through the events' socket after 1 s. [`Mirror::health`] keeps the error until asking works.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
-        self.noted_time = (now, realtime_ns());
+        self.noted_time = (now, Timestamp::now());
         self.set_clock(now);
         let slice = &mut Slice::new(now);
         // A round that began now would treat the events that are still held as younger than its dump.
@@ -450,9 +451,8 @@ impl Mirror {
 
     fn set_clock(&mut self, now: Instant) {
         self.follower.now_seconds = self.seconds(now);
-        let (noted_at, noted_ns) = self.noted_time;
-        let passed = now.saturating_duration_since(noted_at).as_nanos();
-        self.follower.received_ns = noted_ns.saturating_add(u64::try_from(passed).unwrap_or(0));
+        let (noted_at, noted) = self.noted_time;
+        self.follower.received_at = noted + now.saturating_duration_since(noted_at);
     }
 
     fn seconds(&self, now: Instant) -> u32 {
@@ -595,9 +595,4 @@ impl fmt::Debug for Mirror {
             .field("health", &self.health())
             .finish_non_exhaustive()
     }
-}
-
-/// `CLOCK_REALTIME`, nanoseconds since 1970.
-fn realtime_ns() -> u64 {
-    to_ns(SystemTime::now())
 }

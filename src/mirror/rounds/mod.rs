@@ -3,7 +3,7 @@
 mod notes;
 
 use std::mem;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::engine::StopHandle;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +16,7 @@ use crate::mirror::slice::Slice;
 use crate::mirror::{Resync, ResyncReason, Table};
 use crate::request::{Exchange, Patience, Requester};
 use crate::socket::Socket;
+use crate::timestamp::Timestamp;
 
 /// How often a round repeats its dump because changes interrupted it. After that a dump is merged although it was
 /// interrupted.
@@ -57,7 +58,7 @@ enum Stage {
 struct Repair {
     reason: ResyncReason,
     lost_count: u64,
-    since: SystemTime,
+    since: Timestamp,
     noted_at: Instant,
 }
 
@@ -66,7 +67,7 @@ struct Repair {
 struct Failures {
     total_count: u64,
     /// When the present row of failures began. `None`: the last round was complete.
-    since: Option<SystemTime>,
+    since: Option<Timestamp>,
     /// Why the last round failed. `None`: it did not, or events were lost.
     error: Option<Box<str>>,
 }
@@ -103,9 +104,9 @@ pub(crate) struct Rounds {
     /// The drop counter of the events' socket when this round began.
     drops: u32,
     /// When this round's dump began.
-    dumped_since: SystemTime,
+    dumped_since: Timestamp,
     /// When the dump of the last complete round began: the table was right then.
-    right_at: SystemTime,
+    right_at: Timestamp,
     failures: Failures,
     audit_count: u64,
     audit_difference_count: u64,
@@ -114,7 +115,7 @@ pub(crate) struct Rounds {
 impl Rounds {
     /// The first round is due at once.
     pub(crate) fn new(intervals: Intervals, now: Instant) -> Self {
-        let since = SystemTime::now();
+        let since = Timestamp::now();
         Self {
             stage: Stage::Idle,
             schedule: Schedule::new(intervals),
@@ -208,7 +209,7 @@ impl Rounds {
     fn note_failure(&mut self, error: Option<&Error>) {
         self.schedule.note_failure();
         self.failures.total_count += 1;
-        self.failures.since.get_or_insert_with(SystemTime::now);
+        self.failures.since.get_or_insert_with(Timestamp::now);
         self.failures.error = error.map(|error| error.to_string().into());
     }
 
@@ -286,7 +287,7 @@ impl Rounds {
     fn begin_dump<T: Table>(&mut self, table: &mut T, now: Instant) -> Result<()> {
         self.schedule.begin(self.repair.is_none(), now);
         self.is_change_held = false;
-        self.dumped_since = SystemTime::now();
+        self.dumped_since = Timestamp::now();
         // Each dump has a socket of its own, because that of an abandoned one may still have a dump running.
         let mut requester = Box::new(Requester::open_where(T::PROTOCOL, self.events.namespace())?);
         let exchange = table.request_dump(&mut requester)?;
@@ -402,7 +403,7 @@ impl Rounds {
             reason: repair.map_or(ResyncReason::Audit, |repair| repair.reason),
             lost_count: repair.map_or(0, |repair| repair.lost_count),
             since: repair.map_or(right_at, |repair| repair.since),
-            until: SystemTime::now(),
+            until: Timestamp::now(),
             entry_count: merged.entry_count,
             new_count: 0,
             update_count: 0,

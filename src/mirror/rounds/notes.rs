@@ -1,11 +1,12 @@
 //! What a mirror notes that needs a round: losses, changes without an event, and room for entries that were left out.
 
 use std::mem;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::{Repair, Rounds, Stage};
 use crate::engine::Loss;
 use crate::mirror::{ResyncReason, Table};
+use crate::timestamp::Timestamp;
 
 /// A round begins when nothing was noted for this long: losses come in bursts, and a change is several messages.
 pub(super) const CALM: Duration = Duration::from_millis(50);
@@ -21,7 +22,7 @@ impl Rounds {
 
     /// A datagram could not be read.
     pub(crate) fn note_unreadable(&mut self, table: &mut impl Table, now: Instant) {
-        self.note(ResyncReason::Loss, 1, SystemTime::now(), now);
+        self.note(ResyncReason::Loss, 1, Timestamp::now(), now);
         self.begin_again(table, now);
     }
 
@@ -33,7 +34,7 @@ impl Rounds {
             self.is_change_held = true;
             return;
         }
-        self.note(ResyncReason::Change, 0, SystemTime::now(), now);
+        self.note(ResyncReason::Change, 0, Timestamp::now(), now);
         if matches!(self.stage, Stage::Idle) {
             self.schedule.ask_after_change(now);
             self.plan(now);
@@ -41,7 +42,7 @@ impl Rounds {
     }
 
     /// There is room again for entries that were left out.
-    pub(crate) fn note_room(&mut self, since: SystemTime, now: Instant) {
+    pub(crate) fn note_room(&mut self, since: Timestamp, now: Instant) {
         self.note(ResyncReason::Room, 0, since, now);
         self.schedule.ask_for_room(now);
         self.plan(now);
@@ -51,7 +52,7 @@ impl Rounds {
         &mut self,
         reason: ResyncReason,
         lost_count: u64,
-        since: SystemTime,
+        since: Timestamp,
         now: Instant,
     ) {
         let repair = self.repair.get_or_insert(Repair {

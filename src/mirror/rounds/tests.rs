@@ -84,7 +84,7 @@ impl Round {
     }
 
     fn lose(&mut self) {
-        let since = SystemTime::now();
+        let since = Timestamp::now();
         let loss = Loss::new(3, since, since);
         self.rounds.note_loss(&loss, &mut self.links, self.now);
     }
@@ -240,7 +240,7 @@ fn an_audit_that_a_loss_disturbs_becomes_a_repair_at_once() {
 #[test]
 fn losses_beyond_counting_stay_at_the_largest_number() {
     let mut round = Round::new(INTERVAL);
-    let since = SystemTime::now();
+    let since = Timestamp::now();
     for _ in 0..2 {
         let loss = Loss::new(u64::MAX, since, since);
         round.rounds.note_loss(&loss, &mut round.links, round.now);

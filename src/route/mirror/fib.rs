@@ -1,7 +1,6 @@
 //! The table of a mirror of routes: what events do to it, and what is found in it.
 
 use std::mem;
-use std::time::SystemTime;
 
 use super::Change;
 use super::kept::{self, Key, Left};
@@ -11,6 +10,7 @@ use crate::event_kind::EventKind;
 use crate::message::{Message, flags};
 use crate::mirror::{Budget, Kind, Slot};
 use crate::route::Route;
+use crate::timestamp::Timestamp;
 
 /// The state of the dump under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl Fib {
     }
 
     /// Since when routes are missing, if there is now room for some of them. `None`: a dump would not help.
-    pub(super) fn short_since(&self) -> Option<SystemTime> {
+    pub(super) fn short_since(&self) -> Option<Timestamp> {
         let since = self.budget.short_since?;
         let used_bytes = self.slots.used_bytes();
         self.budget.is_worth_a_dump(used_bytes).then_some(since)

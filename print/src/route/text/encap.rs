@@ -388,7 +388,7 @@ mod tests {
     use crate::route::iproute_names::IprouteNames;
     use crate::route::text::{TextOptions, write_line};
     use nlring::route::Route;
-    use nlring::{MessageBuilder, MessageList};
+    use nlring::{MessageBuilder, MessageList, Timestamp};
 
     /// The encapsulation in the line of a default route.
     fn encap_text(
@@ -409,7 +409,8 @@ mod tests {
         let mut out = Vec::new();
         for message in &MessageList::new(&bytes) {
             let route = Route::decode(&message).unwrap();
-            write_line(&mut out, &route, &DeviceNames::default(), &options, 0);
+            let (devices, received_at) = (DeviceNames::default(), Timestamp::UNIX_EPOCH);
+            write_line(&mut out, &route, &devices, &options, received_at);
         }
         let line = String::from_utf8(out).unwrap();
         let text = line.strip_prefix("default  encap ").unwrap();

@@ -7,12 +7,11 @@ mod metrics;
 use std::collections::HashMap;
 use std::io::Write as _;
 
-use nlring::EventKind;
-use nlring::Family;
 use nlring::route::{
     Address, CacheInfo, Hop, Nexthop, Route, Via, protocol, route_flags, route_type,
     route_type_name, scope, table,
 };
+use nlring::{EventKind, Family, Timestamp};
 
 use crate::local_time::LocalTime;
 use crate::route::device_names::DeviceNames;
@@ -44,14 +43,14 @@ pub fn write_line(
     route: &Route<'_>,
     devices: &DeviceNames,
     options: &TextOptions,
-    received_ns: u64,
+    received_at: Timestamp,
 ) {
     if route.is_cloned() {
         return;
     }
     if let Some(zone) = &options.timestamp {
         out.push(b'[');
-        zone.write_iso(out, received_ns);
+        zone.write_iso(out, received_at);
         out.extend_from_slice(b"] ");
     }
     let mut line = Line {
@@ -415,7 +414,7 @@ mod tests {
         for message in &MessageList::new(bytes) {
             let route = Route::decode(&message).unwrap();
             let allocations = count_allocations(|| {
-                write_line(&mut out, &route, devices, &options, 0);
+                write_line(&mut out, &route, devices, &options, Timestamp::UNIX_EPOCH);
             });
             assert_eq!(allocations, 0, "formatting allocates nothing");
         }

@@ -4,11 +4,11 @@ use super::super::Change;
 use super::super::follow::Follower;
 use super::kernel::key_of;
 use super::no_resync;
-use crate::conntrack::time::to_ns;
 use crate::conntrack::{Counters, Flow, status};
 use crate::event_kind::EventKind;
 use crate::message::{MessageBuilder, Messages, flags};
 use crate::mirror::{Slice, Table as _};
+use crate::timestamp::Timestamp;
 
 const ID: u32 = 7;
 
@@ -116,8 +116,8 @@ fn report_of(flow: &Flow<'_>, is_resynced: bool) -> Report {
         flow.kind,
         is_resynced,
         packets(flow.counters_orig),
-        flow.start.map(to_ns),
-        flow.observed_start.map(to_ns),
+        flow.start.map(Timestamp::as_ns),
+        flow.observed_start.map(Timestamp::as_ns),
         flow.labels.map(|labels| labels[0]),
         flow.helper
             .map(|helper| String::from_utf8(helper.to_vec()).unwrap()),
@@ -349,9 +349,9 @@ fn another_start_is_another_lifetime_even_with_the_same_id() {
 #[test]
 fn an_end_says_when_the_mirror_saw_the_flow_begin() {
     let mut case = Case::new();
-    case.follower.received_ns = 50;
+    case.follower.received_at = Timestamp::from_ns(50);
     case.feed(EventKind::New, PLAIN);
-    case.follower.received_ns = 60;
+    case.follower.received_at = Timestamp::from_ns(60);
     case.feed(EventKind::New, PLAIN); // the kernel sends it again for another program
     case.round(Some(PLAIN), |_| {});
     case.feed(EventKind::Delete, PLAIN);
@@ -381,9 +381,9 @@ fn a_held_event_keeps_its_time_of_receipt() {
         reported: Vec::new(),
         counts: [0; 3],
     };
-    case.follower.received_ns = 50;
+    case.follower.received_at = Timestamp::from_ns(50);
     case.feed(EventKind::New, PLAIN);
-    case.follower.received_ns = 90;
+    case.follower.received_at = Timestamp::from_ns(90);
     case.round(Some(PLAIN), |_| {});
     case.feed(EventKind::Delete, PLAIN);
     let reported: Vec<_> = case

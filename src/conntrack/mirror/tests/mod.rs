@@ -5,20 +5,21 @@ pub(super) mod kernel;
 mod lifetimes;
 mod random;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::{Mirror, MirrorOptions};
 use crate::conntrack::{Key, Layer4, Tuple};
 use crate::mirror::{Resync, ResyncReason, Slice};
 use crate::socket::Socket;
+use crate::timestamp::Timestamp;
 
 /// An empty result, which [`Follower::count_in`](super::follow::Follower::count_in) fills in.
 fn no_resync() -> Resync {
     Resync {
         reason: ResyncReason::Loss,
         lost_count: 0,
-        since: SystemTime::UNIX_EPOCH,
-        until: SystemTime::UNIX_EPOCH,
+        since: Timestamp::UNIX_EPOCH,
+        until: Timestamp::UNIX_EPOCH,
         entry_count: 0,
         new_count: 0,
         update_count: 0,
