@@ -37,6 +37,7 @@
 //! |---|---|
 //! | receive events | [`Engine`], [`Running`], [`Event`] |
 //! | decode them | [`conntrack::Flow`], [`route::Route`], or [`Message`] and [`Attributes`]; instants are [`Timestamp`]s |
+//! | receive only some events | [`conntrack::Filter`], [`Socket::set_filter`] |
 //! | keep a table equal to the kernel's | [`conntrack::Mirror`], [`route::Mirror`] |
 //! | dump, look up and change entries | [`conntrack::Requests`], [`route::Requests`] |
 //! | follow a family of generic netlink | [`generic`] |
@@ -134,6 +135,7 @@ mod engine;
 mod error;
 mod event_kind;
 mod family;
+pub mod filter;
 pub mod generic;
 #[cfg(feature = "latency")]
 pub mod latency;

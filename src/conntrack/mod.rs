@@ -9,6 +9,7 @@
 //! `ctnetlink_expect_event`). All numbers here are in host order.
 
 mod expectation;
+mod filter;
 mod flow;
 mod identity;
 mod kernel;
@@ -23,6 +24,7 @@ mod statistics;
 mod tuple;
 
 pub use expectation::{Expectation, ExpectedNat};
+pub use filter::{Filter, Side, Term};
 pub use flow::Flow;
 pub use kernel::{cta, expectation_flags, message_type, status, tcp_state};
 pub use mirror::{Change, Mirror, MirrorOptions};

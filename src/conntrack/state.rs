@@ -69,6 +69,37 @@ impl fmt::Display for ProtocolState {
     }
 }
 
+/// The name of a state, which states of several protocols may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct StateName(&'static str);
+
+impl StateName {
+    /// The name in upper case, if there is a state of this name in any case.
+    pub fn find(name: &str) -> Option<Self> {
+        let mut names = TCP_STATES.iter().chain(&SCTP_STATES).chain(&DCCP_STATES);
+        let found = names.find(|known| known.eq_ignore_ascii_case(name));
+        found.map(|name| Self(name))
+    }
+
+    /// The number of the state in TCP, SCTP and DCCP.
+    pub fn numbers(self) -> [Option<u8>; 3] {
+        [&TCP_STATES, &SCTP_STATES, &DCCP_STATES].map(|names| {
+            let index = names.iter().position(|name| *name == self.0);
+            index.and_then(|index| u8::try_from(index).ok())
+        })
+    }
+
+    pub fn is_of(self, state: ProtocolState) -> bool {
+        state.name() == Some(self.0)
+    }
+}
+
+impl fmt::Display for StateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
 const TCP_STATES: [&str; 10] = [
     "NONE",
     "SYN_SENT",

@@ -2,9 +2,10 @@
 
 use super::{Namespace, Protocol, Socket};
 use crate::error::Result;
+use crate::filter::Program;
 
-/// Opens a [`Socket`] with options and groups. It sets the options and the receive buffer first and joins the groups
-/// last, so that the first event finds the socket ready.
+/// Opens a [`Socket`] with options and groups. It sets the options, the receive buffer and the filter first and joins
+/// the groups last, so that the first event finds the socket ready.
 ///
 /// ```
 /// use nlring::{Protocol, Socket, route};
@@ -35,6 +36,7 @@ pub struct SocketBuilder {
     no_enobufs: bool,
     reliable: bool,
     ext_ack: bool,
+    filter: Option<Program>,
 }
 
 impl SocketBuilder {
@@ -51,6 +53,7 @@ impl SocketBuilder {
             no_enobufs: false,
             reliable: false,
             ext_ack: false,
+            filter: None,
         }
     }
 
@@ -171,12 +174,19 @@ impl SocketBuilder {
         self
     }
 
+    /// Attaches a program that decides which datagrams the socket receives, before any group is joined:
+    /// [`Socket::set_filter`].
+    pub fn filter(mut self, program: &Program) -> Self {
+        self.filter = Some(program.clone());
+        self
+    }
+
     /// Opens the socket.
     ///
     /// # Errors
     ///
-    /// Those of [`Socket::open_in`], [`Socket::bind`], [`Socket::add_membership`], [`Socket::set_recv_buffer_bytes`] and
-    /// of the options that were turned on. The socket is then closed.
+    /// Those of [`Socket::open_in`], [`Socket::bind`], [`Socket::add_membership`], [`Socket::set_recv_buffer_bytes`],
+    /// [`Socket::set_filter`] and of the options that were turned on. The socket is then closed.
     pub fn open(&self) -> Result<Socket> {
         type Set = fn(&Socket, bool) -> Result<()>;
         let socket = match &self.namespace {
@@ -196,6 +206,9 @@ impl SocketBuilder {
         ];
         for (_, set) in options.iter().filter(|(on, _)| *on) {
             set(&socket, true)?;
+        }
+        if let Some(program) = &self.filter {
+            socket.set_filter(program)?;
         }
         socket.bind(self.port_id, 0)?;
         for &group in &self.groups {

@@ -1,6 +1,7 @@
 //! A netlink socket, which can be used without an engine: open, bind, send, receive, close.
 
 mod builder;
+mod filter;
 mod namespace;
 mod not_netlink;
 mod options;

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 
 use super::options::require_plain;
+use crate::filter::Program;
 
 /// Room for an address, `struct sockaddr_nl`: family, padding, port ID, groups mask.
 pub(crate) const NAME_BYTES: usize = size_of::<libc::sockaddr_nl>();
@@ -154,6 +155,41 @@ pub(crate) fn set_option(
         )
     })?;
     Ok(())
+}
+
+/// Makes the kernel run a program for each datagram before the socket receives it, in place of the one before.
+pub(crate) fn attach_filter(fd: BorrowedFd<'_>, program: &Program) -> io::Result<()> {
+    let instructions = program.instructions().iter();
+    let mut instructions: Vec<_> = instructions
+        .map(|instruction| libc::sock_filter {
+            code: instruction.code,
+            jt: instruction.jt,
+            jf: instruction.jf,
+            k: instruction.k,
+        })
+        .collect();
+    let count = instructions.len().try_into(); // the field has 16 bits
+    let program = libc::sock_fprog {
+        len: count.map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?,
+        filter: instructions.as_mut_ptr(),
+    };
+    // SAFETY: the pointer and the length describe `program`, which points to the `len` instructions of `instructions`.
+    // Both are locals that outlive the call. The kernel only reads them: it copies the instructions and checks each.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            ptr::from_ref(&program).cast(),
+            socklen(size_of::<libc::sock_fprog>()),
+        )
+    })?;
+    Ok(())
+}
+
+/// Removes the program of a socket. `ENOENT` if there is none.
+pub(crate) fn detach_filter(fd: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &[0; 4])
 }
 
 /// The address family of a socket (`AF_*`). An error if the descriptor is not a socket.

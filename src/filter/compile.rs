@@ -1,0 +1,445 @@
+//! Turns an expression of tests into a program.
+//!
+//! The code follows the expression: each test goes on to one of two labels. While it is made, [`Known`] says what holds
+//! at its end on every way that leads there, so that nothing is looked up twice: what A and X hold, which attributes
+//! are there, and which of their offsets are stored.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+use super::assembler::{Assembler, Label};
+use super::expression::Expression;
+use super::program::{Instruction, code};
+use super::test::{Field, Path, Test};
+use crate::message::{HEADER_BYTES, align, flags};
+
+/// Which messages of a protocol are the events that a filter is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Events {
+    /// Their types. The program accepts messages of all other types.
+    pub message_types: &'static [u16],
+    /// The size of the fixed header behind `struct nlmsghdr`.
+    pub fixed_bytes: usize,
+}
+
+/// The word for a value that is compared with another one: the last of `BPF_MEMWORDS`.
+const SCRATCH: u32 = 15;
+/// Where the payload of an attribute begins.
+const PAYLOAD: u32 = 4;
+
+/// What a program returns to accept a datagram as a whole.
+const ACCEPT: u32 = u32::MAX;
+
+/// The program that rejects the events for which the expression is not true.
+///
+/// It accepts every message that is no event: other types, and parts of dumps and answers, which have `NLM_F_MULTI`. It
+/// also accepts every datagram with more than one message, because it looks at the first one only.
+pub(super) fn compile(events: Events, expression: &Expression<Test>) -> Vec<Instruction> {
+    let mut compiler = Compiler::new(events, expression);
+    if expression.is_always() {
+        compiler.code.plain(code::RET, ACCEPT);
+        return compiler.code.instructions();
+    }
+    let [begin, check, accept, reject] = [(); 4].map(|()| compiler.label());
+    compiler.accept_what_is_no_event(begin, accept);
+    compiler.place(begin);
+    compiler.expression(expression, accept, check);
+    compiler.place(check);
+    compiler.accept_several_messages(accept, reject);
+    compiler.place(reject);
+    compiler.code.plain(code::RET, 0);
+    compiler.place(accept);
+    compiler.code.plain(code::RET, ACCEPT);
+    compiler.code.instructions()
+}
+
+/// What a register holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Value(Field),
+    OffsetOf(Path),
+}
+
+/// What holds at a place of the program.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Known {
+    a: Option<Content>,
+    x: Option<Path>,
+    /// Whether attributes are there.
+    presence: BTreeMap<Path, bool>,
+    /// The attributes whose offsets are stored.
+    stored: Vec<Path>,
+}
+
+impl Known {
+    /// What holds in both.
+    fn common(mut self, other: &Self) -> Self {
+        self.a = self.a.filter(|_| self.a == other.a);
+        self.x = self.x.filter(|_| self.x == other.x);
+        self.presence
+            .retain(|path, is_present| other.presence.get(path) == Some(is_present));
+        self.stored.retain(|path| other.stored.contains(path));
+        self
+    }
+
+    fn is_present(&self, path: Path) -> Option<bool> {
+        let is_outer_missing = || {
+            let mut outer = path.and_outer();
+            outer.any(|outer| self.presence.get(&outer) == Some(&false))
+        };
+        let known = self.presence.get(&path).copied();
+        known.or_else(|| is_outer_missing().then_some(false))
+    }
+
+    fn note_presence(&mut self, path: Path, is_present: bool) {
+        self.presence.insert(path, is_present);
+    }
+}
+
+struct Compiler {
+    code: Assembler,
+    /// What holds on all ways to a label that were found so far.
+    at_label: HashMap<Label, Known>,
+    /// What holds here. None if no way leads here.
+    here: Option<Known>,
+    /// The words that keep the offsets that are used more than once.
+    words: HashMap<Path, u32>,
+    message_types: &'static [u16],
+    first_attribute: u32,
+}
+
+impl Compiler {
+    fn new(events: Events, expression: &Expression<Test>) -> Self {
+        let first_attribute = HEADER_BYTES + align(events.fixed_bytes);
+        Self {
+            code: Assembler::default(),
+            at_label: HashMap::new(),
+            here: Some(Known::default()),
+            words: words_for(expression),
+            message_types: events.message_types,
+            first_attribute: u32::try_from(first_attribute).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn label(&mut self) -> Label {
+        self.code.label()
+    }
+
+    fn place(&mut self, label: Label) {
+        if let Some(here) = self.here.take() {
+            self.note_way(label, &here);
+        }
+        self.here = self.at_label.get(&label).cloned();
+        self.code.place(label);
+    }
+
+    /// Notes a way to a label, on which this holds.
+    fn note_way(&mut self, label: Label, known: &Known) {
+        let known = match self.at_label.remove(&label) {
+            Some(others) => others.common(known),
+            None => known.clone(),
+        };
+        self.at_label.insert(label, known);
+    }
+
+    fn jump(&mut self, label: Label) {
+        if let Some(here) = self.here.take() {
+            self.note_way(label, &here);
+            self.code.jump(label);
+        }
+    }
+
+    /// Compares A with `k`, or with X.
+    fn branch(&mut self, comparison: u16, k: u32, yes: Label, no: Label) {
+        if let Some(here) = self.here.take() {
+            self.note_way(yes, &here);
+            self.note_way(no, &here);
+            self.code.branch(comparison, k, yes, no);
+        }
+    }
+
+    /// Appends an instruction after which A holds something else.
+    fn set_a(&mut self, instruction_code: u16, k: u32, content: Option<Content>) {
+        if let Some(here) = &mut self.here {
+            here.a = content;
+            self.code.plain(instruction_code, k);
+        }
+    }
+
+    fn set_x(&mut self, instruction_code: u16, k: u32, path: Option<Path>) {
+        if let Some(here) = &mut self.here {
+            here.x = path;
+            self.code.plain(instruction_code, k);
+        }
+    }
+
+    /// Goes on to `begin` with an event, and to `accept` with any other message.
+    fn accept_what_is_no_event(&mut self, begin: Label, accept: Label) {
+        let types = self.message_types.iter();
+        let types = types.map(|&message_type| Field::MESSAGE_TYPE.is(u32::from(message_type)));
+        let is_part = Field::MESSAGE_FLAGS.has_bits(0, u32::from(flags::MULTI));
+        let is_event = Expression::any_of(types).and(is_part);
+        self.expression(&is_event, begin, accept);
+    }
+
+    /// Goes on to `accept` if the datagram is longer than its first message.
+    ///
+    /// The length in the header is in host order, and BPF loads in network order. Only the lower half is used, because no
+    /// event is so long.
+    fn accept_several_messages(&mut self, accept: Label, reject: Label) {
+        let [high, low] = if cfg!(target_endian = "little") {
+            [1, 0]
+        } else {
+            [2, 3]
+        };
+        self.set_a(code::LD | code::ABSOLUTE | code::BYTE, high, None);
+        self.set_a(code::ALU | code::LSH, 8, None);
+        self.set_x(code::MISC | code::TAX, 0, None);
+        self.set_a(code::LD | code::ABSOLUTE | code::BYTE, low, None);
+        self.set_a(code::ALU | code::OR | code::X, 0, None);
+        self.set_a(code::ALU | code::ADD, 3, None);
+        self.set_a(code::ALU | code::AND, !3, None);
+        self.set_x(code::MISC | code::TAX, 0, None);
+        self.set_a(code::LD | code::LENGTH, 0, None);
+        self.branch(code::JGT | code::X, 0, accept, reject);
+    }
+
+    /// Goes on to `yes` if the expression is true, else to `no`. It has no [`Expression::Not`] around lists.
+    fn expression(&mut self, expression: &Expression<Test>, yes: Label, no: Label) {
+        match expression {
+            Expression::Term(test) => self.test(*test, yes, no),
+            Expression::Not(part) => self.expression(part, no, yes),
+            Expression::And(parts) => self.list(parts, yes, |this, part, next| {
+                this.expression(part, next, no);
+            }),
+            Expression::Or(parts) => self.list(parts, no, |this, part, next| {
+                this.expression(part, yes, next);
+            }),
+        }
+    }
+
+    /// Appends the parts of a list, each of which goes on to the next one or leaves the list. The last one goes on to
+    /// `end`.
+    fn list(
+        &mut self,
+        parts: &[Expression<Test>],
+        end: Label,
+        mut append: impl FnMut(&mut Self, &Expression<Test>, Label),
+    ) {
+        let Some((last, others)) = parts.split_last() else {
+            return self.jump(end);
+        };
+        for part in others {
+            let next = self.label();
+            append(self, part, next);
+            self.place(next);
+        }
+        append(self, last, end);
+    }
+
+    fn test(&mut self, test: Test, yes: Label, no: Label) {
+        match test {
+            Test::Present(path) => {
+                self.find(path, no);
+                self.jump(yes);
+            }
+            Test::Within {
+                field,
+                mask,
+                low,
+                high,
+            } => {
+                self.load(field, no);
+                self.compare(field, mask & field.max(), [low, high], yes, no);
+            }
+            Test::Differ(left, right) => self.compare_fields(left, right, yes, no),
+        }
+    }
+
+    /// Compares A, which has the field's value.
+    fn compare(&mut self, field: Field, mask: u32, [low, high]: [u32; 2], yes: Label, no: Label) {
+        let is_one = low == high;
+        if mask != field.max() {
+            if is_one && low == 0 {
+                return self.branch(code::JSET, mask, no, yes);
+            }
+            if is_one && low == mask && mask.is_power_of_two() {
+                return self.branch(code::JSET, mask, yes, no);
+            }
+            self.set_a(code::ALU | code::AND, mask, None);
+        }
+        if is_one {
+            return self.branch(code::JEQ, low, yes, no);
+        }
+        if low > 0 {
+            let next = self.label();
+            self.branch(code::JGE, low, next, no);
+            self.place(next);
+        }
+        if high < mask {
+            self.branch(code::JGT, high, no, yes);
+        } else {
+            self.jump(yes);
+        }
+    }
+
+    fn compare_fields(&mut self, left: Field, right: Field, yes: Label, no: Label) {
+        let (left_missing, equal_missing) = (self.label(), self.label());
+        self.load(left, left_missing);
+        self.plain(code::ST, SCRATCH);
+        self.load(right, yes);
+        self.set_x(code::MISC | code::TAX, 0, None);
+        self.set_a(code::LD | code::MEMORY, SCRATCH, Some(Content::Value(left)));
+        self.branch(code::JEQ | code::X, 0, no, yes);
+        self.place(left_missing);
+        if let Some(path) = right.path {
+            self.find(path, equal_missing);
+        }
+        self.jump(yes);
+        self.place(equal_missing);
+        self.jump(no);
+    }
+
+    /// Appends an instruction that changes neither A nor X.
+    fn plain(&mut self, instruction_code: u16, k: u32) {
+        if self.here.is_some() {
+            self.code.plain(instruction_code, k);
+        }
+    }
+
+    /// Loads a field into A; goes to `missing` if it is not there.
+    fn load(&mut self, field: Field, missing: Label) {
+        let content = Some(Content::Value(field));
+        if self.here.as_ref().is_none_or(|here| here.a == content) {
+            return;
+        }
+        let size = match field.size_bytes {
+            1 => code::BYTE,
+            2 => code::HALF,
+            _ => code::WORD,
+        };
+        let Some(path) = field.path else {
+            return self.set_a(code::LD | code::ABSOLUTE | size, field.offset, content);
+        };
+        if self.here.as_ref().is_some_and(|here| here.x != Some(path)) {
+            self.find(path, missing);
+            self.set_x(code::MISC | code::TAX, 0, Some(path));
+        }
+        let offset = PAYLOAD + field.offset;
+        self.set_a(code::LD | code::INDIRECT | size, offset, content);
+    }
+
+    /// Loads the offset of an attribute into A; goes to `missing` if it is not there.
+    fn find(&mut self, path: Path, missing: Label) {
+        let Some(here) = &self.here else { return };
+        let content = Content::OffsetOf(path);
+        let presence = here.is_present(path);
+        if presence == Some(false) {
+            return self.jump(missing);
+        }
+        if here.a == Some(content) && presence == Some(true) {
+            return;
+        }
+        if here.x == Some(path) {
+            return self.set_a(code::MISC | code::TXA, 0, Some(content));
+        }
+        let word = self.words.get(&path).copied();
+        match word {
+            Some(word) if here.stored.contains(&path) => {
+                self.set_a(code::LD | code::MEMORY, word, Some(content));
+            }
+            _ => self.look_up(path, word, missing),
+        }
+        if presence.is_none() {
+            self.skip_if_missing(path, missing);
+        }
+    }
+
+    /// Makes the kernel look for an attribute, and stores its offset or 0.
+    fn look_up(&mut self, path: Path, word: Option<u32>, missing: Label) {
+        let (place, lookup) = match path.parent() {
+            Some(outer) => {
+                self.find(outer, missing);
+                (None, code::NLATTR_NEST)
+            }
+            None => (Some(self.first_attribute), code::NLATTR),
+        };
+        if let Some(place) = place {
+            self.set_a(code::LD | code::IMMEDIATE, place, None);
+        }
+        let attribute_type = u32::from(path.last());
+        self.set_x(code::LDX | code::IMMEDIATE, attribute_type, None);
+        let content = Some(Content::OffsetOf(path));
+        self.set_a(code::LD | code::ABSOLUTE, lookup, content);
+        if let (Some(word), Some(here)) = (word, &mut self.here) {
+            here.stored.push(path);
+            self.code.plain(code::ST, word);
+        }
+    }
+
+    /// Goes to `missing` if A is 0, where it has the offset of an attribute.
+    fn skip_if_missing(&mut self, path: Path, missing: Label) {
+        let Some(mut here) = self.here.take() else {
+            return;
+        };
+        let next = self.label();
+        let mut there = here.clone();
+        there.note_presence(path, false);
+        here.note_presence(path, true);
+        self.note_way(missing, &there);
+        self.note_way(next, &here);
+        self.code.branch(code::JEQ, 0, missing, next);
+        self.place(next);
+    }
+}
+
+/// Gives a word to each attribute whose offset is needed more than once, as long as there are words.
+fn words_for(expression: &Expression<Test>) -> HashMap<Path, u32> {
+    let mut uses: BTreeMap<Path, Vec<Option<Path>>> = BTreeMap::new();
+    expression.for_each_term(&mut |test| {
+        for path in test.paths() {
+            uses.entry(path).or_default().push(None);
+            for inner in path.and_outer() {
+                if let Some(outer) = inner.parent() {
+                    let inside = uses.entry(outer).or_default();
+                    if !inside.contains(&Some(inner)) {
+                        inside.push(Some(inner));
+                    }
+                }
+            }
+        }
+    });
+    let mut often: Vec<_> = uses
+        .into_iter()
+        .filter(|(_, uses)| uses.len() > 1)
+        .collect();
+    often.sort_by_key(|(_, uses)| Reverse(uses.len()));
+    let words = 0..SCRATCH;
+    often.into_iter().map(|(path, _)| path).zip(words).collect()
+}
+
+/// The tests in the order in which they cost least: cheap ones first, and those of one field side by side.
+pub(super) fn order(expression: Expression<Test>) -> Expression<Test> {
+    let ordered = |parts: Vec<Expression<Test>>| {
+        let mut parts: Vec<_> = parts.into_iter().map(order).collect();
+        parts.sort_by_cached_key(|part| (cost(part), first_paths(part)));
+        parts
+    };
+    match expression {
+        Expression::And(parts) => Expression::And(ordered(parts)),
+        Expression::Or(parts) => Expression::Or(ordered(parts)),
+        other => other,
+    }
+}
+
+fn cost(expression: &Expression<Test>) -> usize {
+    let mut sum = 0;
+    expression.for_each_term(&mut |test| sum += test.cost());
+    sum
+}
+
+fn first_paths(expression: &Expression<Test>) -> Option<Path> {
+    let mut first = None;
+    expression.for_each_term(&mut |test| first = first.or_else(|| test.paths().next()));
+    first
+}

@@ -1,0 +1,221 @@
+//! Filters of a family's events.
+
+use std::fmt::{self, Write as _};
+use std::ops::Not;
+use std::str::FromStr;
+
+use super::compile::{compile, order};
+use super::expression::Expression;
+use super::program::Program;
+use super::term::{Change, Term};
+use super::test::Test;
+use super::text::{self, ParseError, Words};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Which events of a family a socket receives, a dump returns or a mirror holds.
+///
+/// A filter combines terms: [`conntrack::Term`](crate::conntrack::Term) for flows. It is made of terms
+/// ([`From`], [`and`](Self::and), [`or`](Self::or), `!`) or of text ([`FromStr`]). [`Display`](fmt::Display) writes text
+/// that reads back as the same filter. The [module](crate::filter) describes the text.
+///
+/// The kernel evaluates the [`program`](Self::program), user space evaluates [`matches`](Self::matches). Both agree on
+/// every event that the kernel sends, unless [`needs_user_space`](Self::needs_user_space) is true: then the program also
+/// accepts some events that do not match.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Filter<T> {
+    expression: Expression<T>,
+}
+
+/// The filter that everything matches.
+impl<T> Default for Filter<T> {
+    fn default() -> Self {
+        Self {
+            expression: Expression::ALWAYS,
+        }
+    }
+}
+
+/// The filter that is one term.
+impl<T: Term> From<T> for Filter<T> {
+    fn from(term: T) -> Self {
+        Self {
+            expression: Expression::Term(term),
+        }
+    }
+}
+
+impl<T: Term> Filter<T> {
+    /// What matches this filter and another one.
+    #[must_use]
+    pub fn and(self, other: impl Into<Self>) -> Self {
+        Self {
+            expression: self.expression.and(other.into().expression),
+        }
+    }
+
+    /// What matches this filter or another one.
+    #[must_use]
+    pub fn or(self, other: impl Into<Self>) -> Self {
+        Self {
+            expression: self.expression.or(other.into().expression),
+        }
+    }
+
+    /// Reads a text that may have names that only the caller knows. `names` returns the number of a name; its first
+    /// argument is the word that the name stands behind, such as `"label"`.
+    ///
+    /// # Errors
+    ///
+    /// The text is no filter: [`ParseError`] says where and why.
+    pub fn parse_with(
+        text: &str,
+        names: impl Fn(&str, &str) -> Option<u32>,
+    ) -> Result<Self, ParseError> {
+        let expression = Words::new(text, &names).parse(&T::parse)?;
+        Ok(Self { expression })
+    }
+
+    /// Whether an event matches.
+    #[inline]
+    pub fn matches(&self, event: &T::Event<'_>) -> bool {
+        self.expression.is_true(&|term| term.matches(event))
+    }
+
+    /// Whether everything matches, because there are no terms.
+    pub fn is_all(&self) -> bool {
+        self.expression.is_always()
+    }
+
+    /// The program that rejects events that do not match. It accepts everything else: events that match, and all
+    /// messages that are no events of the family, such as answers and acknowledgements.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`]: it would have more than [`Program::MAX_INSTRUCTIONS`]. Use prefixes and ranges
+    /// instead of many addresses and numbers.
+    pub fn program(&self) -> Result<Program> {
+        assemble::<T>(&self.kernel_part(|_| true))
+    }
+
+    /// The program for the socket of a mirror. It treats terms that can change while an entry lives, such as a mark, as
+    /// if everything matched them, because a mirror must see the event with which an entry stops matching.
+    ///
+    /// # Errors
+    ///
+    /// As [`program`](Self::program). Also if a term asks for a kind of event, because a mirror has entries.
+    pub fn program_for_mirror(&self) -> Result<Program> {
+        let mut of_event = None;
+        self.expression.for_each_term(&mut |term| {
+            if term.change() == Change::Event {
+                of_event = Some(term);
+            }
+        });
+        if let Some(term) = of_event {
+            return Err(Error::explained(
+                "make a mirror's filter",
+                ErrorKind::InvalidInput,
+                format!("`{term}` asks for a kind of event, and a mirror has entries"),
+            ));
+        }
+        assemble::<T>(&self.kernel_part(|term| term.change() == Change::Never))
+    }
+
+    /// Whether [`program`](Self::program) accepts events that do not match, so that the receiver must evaluate
+    /// [`matches`](Self::matches).
+    pub fn needs_user_space(&self) -> bool {
+        let mut is_exact = true;
+        self.expression
+            .for_each_term(&mut |term| is_exact &= term.in_kernel().is_exact());
+        !is_exact
+    }
+
+    /// What the kernel evaluates, what is left for user space, and the program, as lines of text.
+    ///
+    /// # Errors
+    ///
+    /// As [`program`](Self::program).
+    pub fn explain(&self) -> Result<String> {
+        let program = self.program()?;
+        let mut left = Vec::new();
+        self.expression.for_each_term(&mut |term| {
+            if !term.in_kernel().is_exact() {
+                left.push(format!("`{term}`"));
+            }
+        });
+        let mut text = format!("filter: {self}\n");
+        if left.is_empty() {
+            text.push_str("in the kernel: all of it\nin user space: nothing\n");
+        } else {
+            let left = left.join(", ");
+            let _ = writeln!(text, "in the kernel: all of it except {left}");
+            let _ = writeln!(
+                text,
+                "in user space: all of it, for what the kernel lets pass"
+            );
+        }
+        let count = program.instructions().len();
+        let _ = write!(text, "program: {count} instructions\n{program}");
+        Ok(text)
+    }
+
+    /// What the kernel can test of the terms that `is_for_kernel` picks.
+    fn kernel_part(&self, is_for_kernel: impl Fn(&T) -> bool) -> Expression<Test> {
+        let tests = self.expression.replace_literals(&mut |term, is_negated| {
+            if !is_for_kernel(term) {
+                return Expression::ALWAYS;
+            }
+            let kernel = term.in_kernel();
+            if is_negated {
+                kernel.must.negated()
+            } else {
+                kernel.may
+            }
+        });
+        let literals = tests.replace_literals(&mut |&test, is_negated| {
+            let test = Expression::Term(test);
+            if is_negated { test.negated() } else { test }
+        });
+        order(literals)
+    }
+}
+
+fn assemble<T: Term>(tests: &Expression<Test>) -> Result<Program> {
+    let instructions = compile(T::EVENTS, tests);
+    let count = instructions.len();
+    Program::new(instructions).map_err(|_| {
+        Error::explained(
+            "make a filter's program",
+            ErrorKind::InvalidInput,
+            format!(
+                "the filter needs {count} instructions, and the kernel takes at most {}",
+                Program::MAX_INSTRUCTIONS
+            ),
+        )
+        .with_remedy("use prefixes and ranges instead of many addresses and numbers")
+    })
+}
+
+/// What does not match the filter.
+impl<T: Term> Not for Filter<T> {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        Self {
+            expression: self.expression.negated(),
+        }
+    }
+}
+
+impl<T: Term> FromStr for Filter<T> {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        Self::parse_with(text, |_, _| None)
+    }
+}
+
+impl<T: Term> fmt::Display for Filter<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text::write(f, &self.expression)
+    }
+}

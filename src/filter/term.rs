@@ -1,0 +1,47 @@
+//! What a family's terms have in common.
+
+use std::fmt;
+
+use super::compile::Events;
+use super::expression::Expression;
+use super::test::Kernel;
+use super::text::{ParseError, Words};
+
+/// A condition on an event of a family. This crate implements it for each family's terms; other crates cannot.
+pub trait Term: Implementation + Clone + fmt::Debug + fmt::Display + PartialEq {
+    /// What the terms are about, such as [`Flow`](crate::conntrack::Flow).
+    type Event<'a>;
+
+    /// Whether an event matches the term.
+    fn matches(&self, event: &Self::Event<'_>) -> bool;
+}
+
+/// What a family says about its terms. The name cannot be used outside this crate, so [`Term`] is sealed.
+pub trait Implementation: Sized {
+    /// The messages that the terms are about.
+    const EVENTS: Events;
+
+    /// Reads a term. What it reads must be what `Display` writes.
+    ///
+    /// # Errors
+    ///
+    /// The next word begins no term, or the words behind it do not fit.
+    fn parse(words: &mut Words<'_>) -> Result<Expression<Self>, ParseError>;
+
+    /// What the kernel can find out about the term.
+    fn in_kernel(&self) -> Kernel;
+
+    /// Whether the answer can change while an entry lives.
+    fn change(&self) -> Change;
+}
+
+/// Whether a term's answer can change while an entry lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It stays the same from the entry's first event to its last.
+    Never,
+    /// An event can change it.
+    Sometimes,
+    /// It is about the event, not the entry.
+    Event,
+}
