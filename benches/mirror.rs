@@ -13,10 +13,10 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use nlring::conntrack::{
-    DumpFilter, Group, Key, Layer4, Mirror, MirrorOptions, NewFlow, Requests, Tuple, status,
+use nlring::conntrack::{DumpFilter, Group, Key, Layer4, Mirror, NewFlow, Requests, Tuple, status};
+use nlring::{
+    AddOptions, Batch, Engine, Event, MirrorOptions, Protocol, Result, Running, Socket, SocketId,
 };
-use nlring::{AddOptions, Batch, Engine, Event, Protocol, Result, Running, Socket, SocketId};
 use nlring_testing::allocator::{Counting, allocated_bytes};
 use nlring_testing::own_namespace;
 

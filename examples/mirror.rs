@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use nlring::conntrack::{Change, Group, Mirror, MirrorOptions, ProtocolState};
-use nlring::{Engine, Protocol, Result, Socket};
+use nlring::conntrack::{Change, Group, Mirror, ProtocolState};
+use nlring::{Engine, MirrorOptions, Protocol, Result, Socket};
 
 fn main() -> Result<()> {
     let socket = Socket::builder(Protocol::NETFILTER)

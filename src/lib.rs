@@ -162,7 +162,7 @@ pub use message::{
     Attribute, Attributes, Content, Datagram, ErrorMessage, Header, Malformed, MalformedReason,
     Message, MessageBuilder, MessageList, Messages,
 };
-pub use mirror::{MirrorHealth, Resync, ResyncReason};
+pub use mirror::{MirrorHealth, MirrorOptions, Resync, ResyncReason};
 pub use request::{Batch, Dump, Replies, Requester};
 pub use socket::{
     Namespace, NotNetlink, Protocol, RecvBuffer, RecvFlags, Socket, SocketBuilder, sockopt,

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use common::{own_namespace, run, run_or_skip, skip};
 use nlring::EventKind;
 use nlring::conntrack::{
-    Change, DumpFilter, Flow, FlowChange, Group, Key, Layer4, Mirror, MirrorOptions, NewFlow,
-    ProtocolState, Requests, Tuple, Zone, ZoneDirection, status,
+    Change, DumpFilter, Flow, FlowChange, Group, Key, Layer4, Mirror, NewFlow, ProtocolState,
+    Requests, Tuple, Zone, ZoneDirection, status,
 };
 use nlring::{
-    Backend, Batch, Engine, Event, MessageBuilder, Protocol, Resync, ResyncReason, Running, Socket,
-    SocketId,
+    Backend, Batch, Engine, Event, MessageBuilder, MirrorOptions, Protocol, Resync, ResyncReason,
+    Running, Socket, SocketId,
 };
 
 on_each_backend!(

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use common::{own_namespace, run, run_or_skip, skip};
 use nlring::EventKind;
-use nlring::conntrack::{
-    Change, DumpFilter, Group, Key, Layer4, Mirror, MirrorOptions, NewFlow, Requests, Tuple,
+use nlring::conntrack::{Change, DumpFilter, Group, Key, Layer4, Mirror, NewFlow, Requests, Tuple};
+use nlring::{
+    AddOptions, Engine, Event, MirrorOptions, Notice, Protocol, Running, Socket, SocketId,
 };
-use nlring::{AddOptions, Engine, Event, Notice, Protocol, Running, Socket, SocketId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::{own_namespace, run_or_skip, skip};
 use nlring::EventKind;
-use nlring::conntrack::{Change, Key, Layer4, Mirror, MirrorOptions, Requests, Tuple, status};
-use nlring::{AddOptions, Engine, Protocol, RecvFlags, Running, Socket, SocketId};
+use nlring::conntrack::{Change, Key, Layer4, Mirror, Requests, Tuple, status};
+use nlring::{AddOptions, Engine, MirrorOptions, Protocol, RecvFlags, Running, Socket, SocketId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// `NFNL_SUBSYS_QUEUE` in the upper byte, and numbers of `enum nfqnl_msg_types`.

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use common::{CAP_SYS_ADMIN, PATIENCE, own_namespace, set_loopback, start};
 use nlring::conntrack::{DumpFilter, Layer4, NewFlow, Tuple};
 use nlring::{
-    AddOptions, Backend, Engine, Error, ErrorKind, Event, Namespace, Protocol, RecvFlags,
-    Requester, Socket, conntrack, generic, route,
+    AddOptions, Backend, Engine, Error, ErrorKind, Event, MirrorOptions, Namespace, Protocol,
+    RecvFlags, Requester, Socket, conntrack, generic, route,
 };
 use nlring_testing::{await_that, bind_name, own_names, unbind_name};
 
@@ -319,7 +319,7 @@ fn requests_and_a_mirror_are_about_the_namespace_of_their_socket() {
     let mut engine = Engine::builder().build().unwrap();
     let id = engine.add(socket).unwrap();
     let mut running = engine.start().unwrap();
-    let mut mirror = conntrack::Mirror::new(conntrack::MirrorOptions::new());
+    let mut mirror = conntrack::Mirror::new(MirrorOptions::new());
     let mut turn = |mirror: &mut conntrack::Mirror| {
         let timeout = Some(Duration::from_millis(5));
         let turn = running.poll(timeout, |event, _| {
@@ -369,7 +369,7 @@ fn a_mirror_of_routes_has_those_of_its_namespace() {
     assert_eq!(count(&own), 0, "the loopback device of outside is down");
     let routes = count(&inside);
     assert!(routes >= 3, "127.0.0.1 and its networks: {routes}");
-    let mut mirror = route::Mirror::new(route::MirrorOptions::new());
+    let mut mirror = route::Mirror::new(MirrorOptions::new());
     let mut buffer = vec![0; 32 << 10];
     await_that("the mirror has the routes of inside", || {
         while let Ok(list) = socket.recv(&mut buffer, RecvFlags::DONT_WAIT) {

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+#[cfg(doc)]
+use super::kernel::status;
 use super::kernel::{FIXED_BYTES, cta, cta_timestamp, message_type};
 use super::state::{Counters, ProtocolState};
 use super::tuple::{Key, Layer4, Tuple, Zone, ZoneDirection};

@@ -27,7 +27,7 @@ pub use expectation::{Expectation, ExpectedNat};
 pub use filter::{Filter, Side, Term};
 pub use flow::Flow;
 pub use kernel::{cta, expectation_flags, message_type, status, tcp_state};
-pub use mirror::{Change, Mirror, MirrorOptions};
+pub use mirror::{Change, Mirror};
 pub use nat::{Endpoint, Nat};
 pub use new_flow::{FlowChange, NewFlow};
 pub use owned_flow::OwnedFlow;

@@ -29,6 +29,7 @@ pub(crate) struct Intervals {
 }
 
 impl Intervals {
+    #[cfg(test)]
     pub(crate) const fn new(loss: Duration, change: Duration) -> Self {
         Self {
             loss,

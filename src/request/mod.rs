@@ -14,6 +14,8 @@ pub(crate) use self::exchange::Exchange;
 pub(crate) use self::receive::Patience;
 pub use self::replies::{Dump, Replies};
 use crate::engine::StopHandle;
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::{ErrorKind, Result};
 use crate::message::{Message, MessageBuilder, NOOP, build, flags};
 use crate::socket::{Namespace, Protocol, Socket};
@@ -29,6 +31,7 @@ const RETRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// No pause is longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// Sends requests to the kernel on a socket of its own, and returns the replies.
 ///
 /// A request gets its own replies and no other message:

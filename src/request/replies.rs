@@ -4,6 +4,8 @@ use std::ops::ControlFlow;
 
 use super::{Exchange, Patience, Requester};
 use crate::error::Result;
+#[cfg(doc)]
+use crate::error::{Error, ErrorKind};
 use crate::message::Message;
 
 /// The entries of a dump, all from one attempt.

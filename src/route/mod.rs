@@ -45,7 +45,7 @@ pub use kernel::{
 };
 pub use link::{AltNames, Link};
 pub use metrics::{CacheInfo, Metric, MetricValue, Metrics};
-pub use mirror::{Change, Mirror, MirrorOptions};
+pub use mirror::{Change, Mirror};
 pub use multicast_route::{MulticastHop, MulticastHops, MulticastRoute, MulticastStatistics};
 pub use names::{encap_name, metric_name, protocol_name, route_type_name, scope_name, table_name};
 pub use neighbour::{Neighbour, NeighbourTimes};

@@ -5,10 +5,10 @@ use std::mem;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use nlring::route::{Change, Mirror, MirrorOptions, Route, protocol};
+use nlring::route::{Change, Mirror, Route, protocol};
 use nlring::{
-    AddOptions, Backend, Engine, EventKind, Family, Protocol, Resync, Running, Socket, SocketId,
-    Turn,
+    AddOptions, Backend, Engine, EventKind, Family, MirrorOptions, Protocol, Resync, Running,
+    Socket, SocketId, Turn,
 };
 
 use crate::PATIENCE;

@@ -14,8 +14,9 @@ use common::{ip, own_namespace, run, skip};
 use follower::{DUMP_LIMIT, Follower};
 use ip_route::{index_of, learn_device_names, listed_by_ip};
 use load::{add_route_with_hops, change_multipath_routes, flood};
-use nlring::route::MirrorOptions;
-use nlring::{Backend, ErrorKind, Protocol, Resync, ResyncReason, Socket, StopHandle};
+use nlring::{
+    Backend, ErrorKind, MirrorOptions, Protocol, Resync, ResyncReason, Socket, StopHandle,
+};
 
 on_each_backend!(
     a_device_that_goes_down_shows_at_the_end_if_dumps_are_never_due,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{ArgGroup, Args};
-use nlring::{Backend, Wait};
+use nlring::{Backend, MirrorOptions, Wait};
 
 use super::values::{AuditInterval, parse_audit_interval, parse_backend, parse_count, parse_wait};
 use crate::units::{parse_size, parse_time};
@@ -110,6 +110,17 @@ pub struct TableArguments {
 impl TableArguments {
     pub fn has_mirror(&self) -> bool {
         self.mirror || self.snapshot && !self.once
+    }
+
+    pub fn mirror_options(&self) -> MirrorOptions {
+        let mut options = MirrorOptions::new().resync_interval(self.resync_interval);
+        if let Some(interval) = self.audit_interval.to_option() {
+            options = options.audit_interval(interval);
+        }
+        if let Some(bytes) = self.mirror_memory_bytes {
+            options = options.memory_bytes(bytes);
+        }
+        options
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use nlring::EventKind;
-use nlring::conntrack::{Change, Mirror, MirrorOptions};
+use nlring::conntrack::{Change, Mirror};
 use nlring::{Message, Missing, Running, SocketId, StopHandle, Timestamp};
 use nlring_print::conntrack::{FlowFormat, LabelNames};
 
@@ -68,15 +68,8 @@ impl FlowMirror {
         session: &Session<'_>,
     ) -> Result<Self, Failure> {
         let table = &arguments.collector.table;
-        let mut options = MirrorOptions::new().resync_interval(table.resync_interval);
-        if let Some(interval) = table.audit_interval.to_option() {
-            options = options.audit_interval(interval);
-        }
-        if let Some(bytes) = table.mirror_memory_bytes {
-            options = options.memory_bytes(bytes);
-        }
         Ok(Self {
-            mirror: Mirror::new(options),
+            mirror: Mirror::new(table.mirror_options()),
             socket,
             shown: Shown::of(arguments),
             keeper: Keeper::open(table.table.as_deref(), "events were lost", session)?,

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use nlring::MirrorOptions;
 use nlring::Protocol;
 use nlring::SocketId;
-use nlring::conntrack::{
-    Change, DumpFilter, Flow, Key, Mirror, MirrorOptions, ProtocolState, Tuple,
-};
+use nlring::conntrack::{Change, DumpFilter, Flow, Key, Mirror, ProtocolState, Tuple};
 use nlring_print::Style;
 
 use super::burst::SMALL_BUFFER_BYTES;

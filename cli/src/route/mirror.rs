@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use nlring::EventKind;
-use nlring::route::{Change, Mirror, MirrorOptions, Route};
+use nlring::route::{Change, Mirror, Route};
 use nlring::{Message, Missing, Resync, ResyncReason, Running, SocketId, StopHandle, Timestamp};
 
 use super::RouteFormatter;
@@ -54,15 +54,8 @@ impl RouteMirror {
         session: &Session<'_>,
     ) -> Result<Self, Failure> {
         let table = &arguments.collector.table;
-        let mut options = MirrorOptions::new().resync_interval(table.resync_interval);
-        if let Some(interval) = table.audit_interval.to_option() {
-            options = options.audit_interval(interval);
-        }
-        if let Some(bytes) = table.mirror_memory_bytes {
-            options = options.memory_bytes(bytes);
-        }
         Ok(Self {
-            mirror: Mirror::new(options),
+            mirror: Mirror::new(table.mirror_options()),
             socket,
             shown: Shown {
                 new: arguments.events.contains(&RouteEvent::New),

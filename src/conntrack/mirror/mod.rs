@@ -14,7 +14,7 @@ mod tests;
 mod tombs;
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::follow::{Follower, Out};
 use self::sweep::Sweep;
@@ -27,7 +27,7 @@ use crate::message::Message;
 #[cfg(doc)]
 use crate::mirror::ResyncReason;
 use crate::mirror::{
-    Budget, INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, Slice, Slot,
+    Budget, Merged, MirrorHealth, MirrorOptions, Progress, Resync, Rounds, Slice, Slot,
 };
 use crate::socket::Socket;
 
@@ -108,8 +108,8 @@ use crate::socket::Socket;
 /// use std::ops::ControlFlow;
 /// use std::time::Instant;
 ///
-/// use nlring::conntrack::{Change, Mirror, MirrorOptions};
-/// use nlring::{Engine, Protocol, Socket};
+/// use nlring::conntrack::{Change, Mirror};
+/// use nlring::{Engine, MirrorOptions, Protocol, Socket};
 ///
 /// let mut engine = Engine::builder().build()?;
 /// let builder = Socket::builder(Protocol::NETFILTER).groups(Mirror::GROUPS);
@@ -144,83 +144,6 @@ pub struct Mirror {
     start: Instant,
     /// What `CLOCK_REALTIME` said at a recent moment: reading it for each event would cost more.
     noted_time: (Instant, Timestamp),
-}
-
-/// How a [`Mirror`] behaves.
-///
-/// # Example
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use nlring::conntrack::{Mirror, MirrorOptions};
-///
-/// let options = MirrorOptions::new()
-///     .resync_interval(Duration::from_secs(30))
-///     .audit_interval(Duration::MAX) // never
-///     .memory_bytes(256 << 20);
-/// let mirror = Mirror::new(options);
-/// assert!(mirror.is_empty() && !mirror.is_synced());
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct MirrorOptions {
-    intervals: Intervals,
-    memory_bytes: usize,
-}
-
-impl MirrorOptions {
-    /// The default options.
-    pub fn new() -> Self {
-        Self {
-            intervals: Intervals::new(INTERVAL, INTERVAL),
-            memory_bytes: usize::MAX,
-        }
-    }
-
-    /// The least time between the beginnings of two dumps after losses. The default is 10 s.
-    ///
-    /// While losses continue and rounds fail, the time doubles with each failure, up to 8 intervals. After the last
-    /// loss it is one interval again. Zero means as soon as losses pause for 50 ms. With [`Duration::MAX`] a loss is
-    /// never repaired.
-    #[must_use]
-    pub fn resync_interval(mut self, interval: Duration) -> Self {
-        (self.intervals.loss, self.intervals.change) = (interval, interval);
-        self
-    }
-
-    /// How often the mirror compares its table with the kernel's while nothing is known to be wrong: the time between
-    /// the beginnings of two such audits. [`Duration::MAX`] means never.
-    ///
-    /// By default it is 100 times as long as the last round took, so that audits take at most 1 % of the time, and at
-    /// least 15 s. A million flows, whose round takes about 3 s, are audited about every five minutes.
-    #[must_use]
-    pub fn audit_interval(mut self, interval: Duration) -> Self {
-        self.intervals.audit = Some(interval);
-        self
-    }
-
-    /// How much memory the flows may take, with the events that are held for the first dump: about 180 bytes per flow.
-    /// The ends that the mirror remembers take up to 9 MiB beside it, and each flow that ends while a dump is read
-    /// takes 18 bytes.
-    ///
-    /// By default the mirror has no bound of its own: the kernel bounds the flows (`net.netfilter.nf_conntrack_max`),
-    /// and a smaller bound would leave some out. With 0 no flow is kept.
-    ///
-    /// When the bound is reached, new flows are not kept. Their events are still handed out as the kernel sends them,
-    /// and nothing is made up for them: a flow whose NEW was lost may begin with an update. [`Mirror::is_synced`] is
-    /// then false, and [`Mirror::health`] says why. When an eighth of the memory is free again, a round makes the table
-    /// complete ([`ResyncReason::Room`]).
-    #[must_use]
-    pub fn memory_bytes(mut self, bytes: usize) -> Self {
-        self.memory_bytes = bytes;
-        self
-    }
-}
-
-impl Default for MirrorOptions {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// What a [`Mirror`] hands out.
@@ -271,7 +194,7 @@ impl Mirror {
         let mut follower = Follower::new();
         follower.budget = Budget::new(options.memory_bytes);
         Self {
-            rounds: Rounds::new(options.intervals, now),
+            rounds: Rounds::new(options.intervals(), now),
             follower,
             sweep: Sweep::new(now),
             start: now,
@@ -539,7 +462,8 @@ impl Mirror {
     /// # Example
     ///
     /// ```
-    /// use nlring::conntrack::{Mirror, MirrorOptions};
+    /// use nlring::MirrorOptions;
+    /// use nlring::conntrack::Mirror;
     ///
     /// let mirror = Mirror::new(MirrorOptions::default());
     /// let mut position = 0;

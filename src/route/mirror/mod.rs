@@ -10,7 +10,7 @@ mod tests;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Group, Route};
 use crate::Family;
@@ -21,101 +21,11 @@ use crate::event_kind::EventKind;
 use crate::message::Message;
 #[cfg(doc)]
 use crate::mirror::ResyncReason;
-use crate::mirror::{
-    Budget, INTERVAL, Intervals, Merged, MirrorHealth, Progress, Resync, Rounds, Slice,
-};
+use crate::mirror::{Budget, Merged, MirrorHealth, MirrorOptions, Progress, Resync, Rounds, Slice};
 use crate::socket::Socket;
 use fib::Fib;
 use kept::Place;
 use silent::Devices;
-
-/// The least time between the beginnings of two dumps after changes that no event reports.
-const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How a [`Mirror`] behaves.
-///
-/// # Example
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use nlring::route::{Mirror, MirrorOptions};
-///
-/// let options = MirrorOptions::new()
-///     .resync_interval(Duration::from_secs(30))
-///     .change_interval(Duration::from_secs(5))
-///     .memory_bytes(512 << 20);
-/// let mirror = Mirror::new(options);
-/// assert!(mirror.is_empty() && !mirror.is_synced());
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct MirrorOptions {
-    intervals: Intervals,
-    memory_bytes: usize,
-}
-
-impl MirrorOptions {
-    /// The default options.
-    pub fn new() -> Self {
-        Self {
-            intervals: Intervals::new(INTERVAL, CHANGE_INTERVAL),
-            memory_bytes: usize::MAX,
-        }
-    }
-
-    /// The least time between the beginnings of two dumps after losses. The default is 10 s, because a dump delays the
-    /// events. The interval bounds [`change_interval`](Self::change_interval) too.
-    ///
-    /// While losses continue and rounds fail, the time doubles with each failure, up to 8 intervals. After the last
-    /// loss it is one interval again. Zero means as soon as losses pause for 50 ms. With [`Duration::MAX`] a loss is
-    /// never repaired.
-    #[must_use]
-    pub fn resync_interval(mut self, interval: Duration) -> Self {
-        self.intervals.loss = interval;
-        self.intervals.change = self.intervals.change.min(interval);
-        self
-    }
-
-    /// The least time between the beginnings of two dumps after changes that no event reports. The default is 1 s. Zero
-    /// means as soon as changes pause for 50 ms. With [`Duration::MAX`] such changes are left to audits.
-    #[must_use]
-    pub fn change_interval(mut self, interval: Duration) -> Self {
-        self.intervals.change = interval;
-        self
-    }
-
-    /// How often the mirror compares its tables with the kernel's while nothing is known to be wrong: the time between
-    /// the beginnings of two such audits. [`Duration::MAX`] means never.
-    ///
-    /// By default it is 100 times as long as the last round took, so that audits take at most 1 % of the time, and at
-    /// least 15 s.
-    #[must_use]
-    pub fn audit_interval(mut self, interval: Duration) -> Self {
-        self.intervals.audit = Some(interval);
-        self
-    }
-
-    /// How much memory the routes may take: about 150 bytes for a simple one. A route that is deleted while a dump is
-    /// read is kept until the dump is merged.
-    ///
-    /// By default the mirror has no bound of its own: a bound below the size of the kernel's tables leaves routes out.
-    /// With 0 no route is kept.
-    ///
-    /// When the bound is reached, new routes are not kept. Their events are still handed out as the kernel sends them,
-    /// and nothing is made up for them. [`Mirror::is_synced`] is then false, and [`Mirror::health`] says why. When an
-    /// eighth of the memory is free again, a round makes the table complete ([`ResyncReason::Room`]).
-    #[must_use]
-    pub fn memory_bytes(mut self, bytes: usize) -> Self {
-        self.memory_bytes = bytes;
-        self
-    }
-}
-
-impl Default for MirrorOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// What a [`Mirror`] hands out.
 ///
@@ -221,8 +131,8 @@ impl<'a> Change<'a> {
 /// use std::ops::ControlFlow;
 /// use std::time::Instant;
 /// use nlring::EventKind;
-/// use nlring::route::{Change, Mirror, MirrorOptions};
-/// use nlring::{Engine, Protocol, Socket};
+/// use nlring::route::{Change, Mirror};
+/// use nlring::{Engine, MirrorOptions, Protocol, Socket};
 ///
 /// let socket = Socket::builder(Protocol::ROUTE).groups(Mirror::GROUPS).recv_buffer_bytes(8 << 20).open()?;
 /// let mut engine = Engine::builder().build()?;
@@ -273,7 +183,7 @@ impl Mirror {
         fib.budget = Budget::new(options.memory_bytes);
         Self {
             fib,
-            rounds: Rounds::new(options.intervals, Instant::now()),
+            rounds: Rounds::new(options.intervals_with_changes(), Instant::now()),
             devices: Devices::default(),
         }
     }
