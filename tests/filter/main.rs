@@ -1,0 +1,163 @@
+//! Filters: the kernel, `matches` and an evaluation that shares no code with the library agree on every event.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod decoded;
+mod events;
+mod expressions;
+mod malformed;
+mod sockets;
+
+use nlring::conntrack::{Filter, Flow};
+use nlring::{MessageList, Protocol, RecvFlags, Socket};
+use nlring_testing::Random;
+
+use decoded::Decoded;
+
+/// Half of them in IPv4.
+const EVENT_COUNT: u32 = 1_000_000;
+const EVENTS_PER_FILTER: u32 = 2_000;
+/// Few enough for the default receive buffer, which holds about 160 datagrams of this size.
+const EVENTS_PER_BATCH: usize = 100;
+
+/// Sends events to a socket with a program, and says which came.
+struct Kernel {
+    sender: Socket,
+    receiver: Socket,
+    port_id: u32,
+    buffer: Vec<u8>,
+}
+
+impl Kernel {
+    fn new() -> Self {
+        common::own_namespace();
+        let open = || Socket::builder(Protocol::USERSOCK).nonblocking(true);
+        let receiver = open().open().expect("a receiver");
+        Self {
+            sender: open().open().expect("a sender"),
+            port_id: receiver.port_id().expect("its port ID"),
+            receiver,
+            buffer: vec![0; 4096],
+        }
+    }
+
+    /// The datagrams that the program lets pass. They come whole.
+    fn passed(&mut self, datagrams: &[Vec<u8>]) -> Vec<bool> {
+        for datagram in datagrams {
+            let sent = self.sender.send_to(datagram, self.port_id, 0);
+            assert_eq!(sent.expect("sent"), datagram.len());
+        }
+        let mut passed = vec![false; datagrams.len()];
+        while let Ok(list) = self.receiver.recv(&mut self.buffer, RecvFlags::NONE) {
+            let bytes = list.datagrams()[0].bytes();
+            let index = list.iter().next().expect("a message").sequence() as usize;
+            assert_eq!(bytes, datagrams[index]);
+            passed[index] = true;
+        }
+        assert_eq!(self.receiver.drops().expect("a count"), 0);
+        passed
+    }
+}
+
+#[test]
+fn kernel_and_user_space_agree_on_a_million_events() {
+    let mut kernel = Kernel::new();
+    let mut random = Random::new(14);
+    let (mut match_count, mut event_count) = (0, 0);
+    for _ in 0..EVENT_COUNT / EVENTS_PER_FILTER {
+        let expression = expressions::any(&mut random, 4);
+        let text = expression.to_string();
+        let filter: Filter = text.parse().unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(filter.to_string().parse().as_ref(), Ok(&filter), "{text}");
+        assert!(!filter.needs_user_space(), "{text}");
+        let program = filter.program().expect("a program");
+        kernel
+            .receiver
+            .set_filter(&program)
+            .expect("a good program");
+        let mut left = EVENTS_PER_FILTER as usize;
+        while left > 0 {
+            let count = left.min(EVENTS_PER_BATCH);
+            left -= count;
+            let events: Vec<_> = (0..count)
+                .map(|number| events::any(&mut random, number))
+                .collect();
+            let passed = kernel.passed(&events);
+            for (event, passed) in events.iter().zip(passed) {
+                let list = MessageList::new(event);
+                let message = list.iter().next().expect("a message");
+                let flow = Flow::decode(&message).expect("a flow");
+                let expected = expression.is_true(&Decoded::read(event));
+                let found = (filter.matches(&flow), passed);
+                assert_eq!(
+                    found,
+                    (expected, expected),
+                    "{text}\n{flow:#?}\n{} instructions",
+                    program.instructions().len()
+                );
+                match_count += u32::from(expected);
+                event_count += 1;
+            }
+        }
+    }
+    assert_eq!(event_count, EVENT_COUNT);
+    // Neither nearly all nor nearly none of them match.
+    let share = f64::from(match_count) / f64::from(event_count);
+    assert!((0.2..0.8).contains(&share), "{share}");
+}
+
+/// A mirror's program may let more pass, and never less. What can change while a flow lives does not matter to it.
+#[test]
+fn a_mirrors_program_rejects_only_what_never_matches() {
+    let mut kernel = Kernel::new();
+    let mut random = Random::new(15);
+    let mut rejected_count = 0;
+    for _ in 0..200 {
+        let expression = expressions::of_an_entry(&mut random, 3);
+        let filter: Filter = expression.to_string().parse().expect("a filter");
+        let program = filter.program_for_mirror().expect("a program");
+        kernel
+            .receiver
+            .set_filter(&program)
+            .expect("a good program");
+        let events: Vec<_> = (0..EVENTS_PER_BATCH)
+            .map(|number| events::any(&mut random, number))
+            .collect();
+        for (event, passed) in events.iter().zip(kernel.passed(&events)) {
+            let expected = expression.can_be_true(&Decoded::read(event));
+            assert_eq!(passed, expected, "{filter}\n{program}");
+            rejected_count += u32::from(!passed);
+        }
+    }
+    assert!(rejected_count > 2000, "{rejected_count}");
+}
+
+/// Messages that are no events: every program lets them pass.
+#[test]
+fn answers_and_datagrams_of_several_messages_pass() {
+    let mut kernel = Kernel::new();
+    let mut random = Random::new(16);
+    let filter: Filter = "not all".parse().expect("a filter");
+    let program = filter.program().expect("a program");
+    kernel
+        .receiver
+        .set_filter(&program)
+        .expect("a good program");
+    for number in 0..EVENTS_PER_BATCH {
+        let event = events::any(&mut random, 0);
+        let mut others = [event.clone(), event.clone(), event.clone(), event.clone()];
+        let multi = u16::from_ne_bytes([event[6], event[7]]) | 2;
+        others[0][6..8].copy_from_slice(&multi.to_ne_bytes());
+        // An error, the end of a dump, statistics, expectations, another subsystem.
+        let types: [u16; 5] = [2, 3, 0x104, 0x200, 0x302];
+        others[1][4..6].copy_from_slice(&types[number % 5].to_ne_bytes());
+        let short = events::any(&mut random, 0);
+        others[2].extend(&short);
+        others[3].extend(&short[..16]);
+        for (index, other) in others.iter_mut().enumerate() {
+            other[8..12].copy_from_slice(&u32::try_from(index).unwrap().to_ne_bytes());
+        }
+        assert_eq!(kernel.passed(&others), [true; 4], "{others:?}");
+        assert_eq!(kernel.passed(&[event]), [false]);
+    }
+}
