@@ -227,8 +227,8 @@ impl Mirrored {
         self.set_recv_buffer_bytes(RECV_BUFFER_BYTES)?;
         let timer = Timer::new();
         self.turn_until(|this| this.mirror.is_synced())?;
-        timer.report(&format!("{} mended", self.mirror.len()));
-        self.report_longest("mending");
+        timer.report(&format!("{} repaired", self.mirror.len()));
+        self.report_longest("repairing");
         Ok(())
     }
 }

@@ -543,7 +543,7 @@ fn a_large_table_is_repaired_soon_after_a_loss() {
         setup.turn_until(|setup| !setup.mirror.is_synced());
         assert!(setup.mirror.len() < 100_000);
         setup.turn_until(|setup| setup.mirror.is_synced());
-        let (resync, at) = *setup.listener.resyncs.last().expect("mended");
+        let (resync, at) = *setup.listener.resyncs.last().expect("repaired");
         let lost_at = setup.listener.lost_at.expect("a loss");
         assert!(at - lost_at < Duration::from_secs(15));
         assert_eq!(

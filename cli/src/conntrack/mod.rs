@@ -1,9 +1,9 @@
 //! `nlring conntrack`: one socket in conntrack's groups.
 
+mod flows_without_events;
 mod list;
 mod mirror;
 mod repeated_ends;
-mod unheard;
 
 use std::time::Instant;
 
@@ -33,20 +33,20 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     session::run(&collector.common, console, |session| {
         session.let_recv_buffer_grow(collector)?;
         let mut engine = session.engine()?;
-        let unheard = unheard_warning(arguments);
+        let warning = warning_of_flows_without_events(arguments);
         let socket = session.listen(
             &Socket::builder(Protocol::NETFILTER).reliable(arguments.reliable),
             collector.recv_buffer_bytes,
-            groups(&heard(arguments)),
+            groups(&received_events(arguments)),
         )?;
-        if let Some(warning) = unheard {
+        if let Some(warning) = warning {
             session.console.warn(warning);
         }
         let flows = engine.add(socket)?;
         let mut handler = FlowHandler {
             format: format(arguments, session.console),
             repeated_ends: (arguments.reliable && !collector.table.has_mirror())
-                .then(|| RepeatedEnds::new(hears_new(&arguments.events))),
+                .then(|| RepeatedEnds::new(receives_new(&arguments.events))),
             mirror: (collector
                 .table
                 .has_mirror()
@@ -71,14 +71,14 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
 }
 
 /// The warning about flows that will make no events, if flows are shown.
-fn unheard_warning(arguments: &ConntrackArguments) -> Option<String> {
+fn warning_of_flows_without_events(arguments: &ConntrackArguments) -> Option<String> {
     let shows_flows = |event: &ConntrackEvent| *event != ConntrackEvent::Expect;
     let table = &arguments.collector.table;
     let audits = table.has_mirror() && table.audit_interval != AuditInterval::Off;
-    let mut shown = heard(arguments).into_iter();
+    let mut shown = received_events(arguments).into_iter();
     shown
         .any(|event| shows_flows(&event))
-        .then(|| unheard::warning(audits))?
+        .then(|| flows_without_events::warning(audits))?
 }
 
 fn format(arguments: &ConntrackArguments, console: &mut Console) -> FlowFormat {
@@ -109,7 +109,7 @@ fn text_options(fields: &[ConntrackField]) -> TextOptions {
 }
 
 /// The events to receive. A mirror needs all events of flows, even if only some are shown.
-fn heard(arguments: &ConntrackArguments) -> Vec<ConntrackEvent> {
+fn received_events(arguments: &ConntrackArguments) -> Vec<ConntrackEvent> {
     let mut events = arguments.events.clone();
     if arguments.collector.table.has_mirror() {
         events.push(ConntrackEvent::All);
@@ -133,7 +133,7 @@ fn groups(events: &[ConntrackEvent]) -> impl Iterator<Item = Group> {
 }
 
 /// Whether the events say when a flow begins.
-fn hears_new(events: &[ConntrackEvent]) -> bool {
+fn receives_new(events: &[ConntrackEvent]) -> bool {
     groups(events).any(|group| group == Group::New)
 }
 

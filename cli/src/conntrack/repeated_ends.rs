@@ -7,15 +7,15 @@ use nlring::conntrack::{Flow, Repeats};
 pub struct RepeatedEnds {
     repeats: Repeats,
     /// Whether the events say when a flow begins.
-    hears_new: bool,
+    receives_new: bool,
     left_out_count: u64,
 }
 
 impl RepeatedEnds {
-    pub fn new(hears_new: bool) -> Self {
+    pub fn new(receives_new: bool) -> Self {
         Self {
             repeats: Repeats::default(),
-            hears_new,
+            receives_new,
             left_out_count: 0,
         }
     }
@@ -23,7 +23,7 @@ impl RepeatedEnds {
     /// Whether the flow's event is the repetition of an end, which is then counted as left out.
     pub fn leaves_out(&mut self, flow: &Flow<'_>) -> bool {
         // Without NEW events and without times, the end of a later flow with the same tuple looks like a repetition.
-        let can_tell = self.hears_new || flow.stop.is_some();
+        let can_tell = self.receives_new || flow.stop.is_some();
         let is_repeated = can_tell && self.repeats.is_repeated(flow);
         self.left_out_count += u64::from(is_repeated);
         is_repeated

@@ -26,7 +26,7 @@ const DEFAULT_FLUSH_COUNT: u64 = 100_000;
 
 pub fn run(arguments: &FloodArguments) -> Outcome {
     let report = flood(arguments)?;
-    tell(&report, arguments.json)?;
+    write_report(&report, arguments.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -167,7 +167,7 @@ impl fmt::Display for FloodReport {
     }
 }
 
-fn tell(report: &FloodReport, as_json: bool) -> Result<(), Failure> {
+fn write_report(report: &FloodReport, as_json: bool) -> Result<(), Failure> {
     let text = if as_json {
         json::to_string(report)
             .map_err(|error| Failure::Other(format!("write the report as JSON: {error}")))?

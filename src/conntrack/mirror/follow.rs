@@ -330,11 +330,11 @@ impl Follower {
         }
         self.end_other(found, f);
         let mut known = Known::of(flow, self.now_seconds);
-        let told = self.touch(flow);
+        let reported = self.touch(flow);
         if let Some(pending) = found.pending {
-            known.add_unreported(&self.flows.known(pending), told);
+            known.add_unreported(&self.flows.known(pending), reported);
         }
-        self.insert_live(&known, told);
+        self.insert_live(&known, reported);
         let begun = Flow {
             secctx: flow.secctx,
             event_time: flow.event_time,

@@ -65,7 +65,7 @@ fn flows_that_make_no_events_are_named_at_the_start() {
     assert_eq!(
         warnings(briefly),
         [""; 0],
-        "the other may have heard them begin"
+        "the other may have received their first events"
     );
     await_that("the other follows", || other.state() == Some('S'));
     other.end().assert_good();
