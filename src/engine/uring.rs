@@ -204,6 +204,15 @@ impl Uring {
         Ok(())
     }
 
+    /// Whether another call may bring completions without a wait. Those that did not fit the queue wait in the kernel,
+    /// and do not end a wait. And one call brings one datagram of a chain, because the next receive is deferred task
+    /// work, which a call runs only until it has the completions that it asks for (io_uring/io_uring.c,
+    /// `io_run_local_work_continue`).
+    fn may_bring_more(&mut self) -> bool {
+        let is_chain = matches!(self.mode, Mode::Oneshot(_));
+        self.ring.has_overflowed() || is_chain && self.ring.may_have_task_work()
+    }
+
     fn is_stopped(&self) -> bool {
         self.stop.as_ref().is_some_and(StopHandle::is_stopped)
     }
@@ -305,8 +314,7 @@ impl Receive for Uring {
             if taken.len() >= room {
                 return; // the rest comes in the next turn
             }
-            // Completions that did not fit the queue wait in the kernel, and do not end a wait.
-            if !self.ring.has_overflowed() || self.ring.poll().is_err() {
+            if !self.may_bring_more() || self.ring.poll().is_err() || !self.ring.has_completions() {
                 return;
             }
         }

@@ -83,6 +83,12 @@ impl Ring {
             .is_ok_and(|uring| uring.submission().cq_overflow())
     }
 
+    /// Whether [`poll`](Self::poll) may run deferred task work. May be true although there is none, because the kernel
+    /// clears the flag only before it runs some (io_uring/io_uring.c, `__io_run_local_work`).
+    pub(crate) fn may_have_task_work(&mut self) -> bool {
+        self.uring().is_ok_and(|uring| uring.submission().taskrun())
+    }
+
     pub(crate) fn has_completions(&mut self) -> bool {
         self.uring()
             .is_ok_and(|uring| !uring.completion().is_empty())
