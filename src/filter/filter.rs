@@ -158,6 +158,21 @@ impl<T: Term> Filter<T> {
         Ok(text)
     }
 
+    /// The terms that every event that matches must match, and those that it must not match (true), as far as the
+    /// expression shows them without a case distinction.
+    pub(crate) fn required_terms(&self) -> Vec<(T, bool)> {
+        let literal = &mut |term: &T, is_negated| Expression::Term((term.clone(), is_negated));
+        let parts = match self.expression.replace_literals(literal) {
+            Expression::And(parts) => parts,
+            other => vec![other],
+        };
+        let literals = parts.into_iter().filter_map(|part| match part {
+            Expression::Term(literal) => Some(literal),
+            _ => None,
+        });
+        literals.collect()
+    }
+
     /// What the kernel can test of the terms that `is_for_kernel` picks.
     fn kernel_part(&self, is_for_kernel: impl Fn(&T) -> bool) -> Expression<Test> {
         let tests = self.expression.replace_literals(&mut |term, is_negated| {

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod decoded;
+mod dumps;
 mod events;
 mod expressions;
 mod malformed;

@@ -1,5 +1,6 @@
 //! Filters of flows.
 
+mod dump;
 mod kernel;
 mod names;
 mod parse;

@@ -1,0 +1,102 @@
+//! Dumps of the flows that match a filter.
+
+use std::net::IpAddr;
+
+use super::Filter;
+use super::term::{Kind, Side, Term};
+use crate::conntrack::DumpFilter;
+use crate::family::Family;
+
+impl Filter {
+    /// What the kernel can leave out of a dump: [`Requests::dump`](crate::conntrack::Requests::dump) with this returns
+    /// all flows that match the filter, and perhaps others. So evaluate [`matches`](Self::matches) on each.
+    ///
+    /// It has what every matching flow must have: family, zone, mark and status.
+    ///
+    /// ```
+    /// use nlring::Family;
+    /// use nlring::conntrack::{DumpFilter, Filter, status};
+    ///
+    /// let filter: Filter = "src 10.0.0.0/8 and not status assured and mark 0x10/0xf0".parse()?;
+    /// let wider = DumpFilter::new()
+    ///     .family(Family::INET)
+    ///     .status(0, status::ASSURED)
+    ///     .mark(0x10, 0xf0);
+    /// assert_eq!(filter.dump_filter(), wider);
+    /// # Ok::<(), nlring::filter::ParseError>(())
+    /// ```
+    pub fn dump_filter(&self) -> DumpFilter {
+        let mut wanted = Wanted::default();
+        for (term, is_negated) in self.required_terms() {
+            wanted.note(&term, is_negated);
+        }
+        wanted.filter()
+    }
+}
+
+/// What every matching flow must have. Of two values that no flow has both, one is enough.
+#[derive(Default)]
+struct Wanted {
+    family: Option<Family>,
+    zone: Option<u16>,
+    /// Value and mask.
+    mark: (u32, u32),
+    status: (u32, u32),
+}
+
+impl Wanted {
+    fn note(&mut self, term: &Term, is_negated: bool) {
+        match (&term.0, is_negated) {
+            (Kind::Family(family), false) => self.family = Some(*family),
+            (Kind::Family(Family::INET), true) => self.family = Some(Family::INET6),
+            (Kind::Family(Family::INET6), true) => self.family = Some(Family::INET),
+            (
+                Kind::Address(_, _, prefix)
+                | Kind::SrcNat(Some(prefix))
+                | Kind::DstNat(Some(prefix)),
+                false,
+            ) => self.family = Some(family_of(prefix.address())),
+            (Kind::Zone(Side::Any, id), false) => self.zone = Some(*id),
+            (Kind::Mark { value, mask }, false) => join(&mut self.mark, (*value, *mask)),
+            (Kind::Status(bits), false) => join(&mut self.status, (*bits, *bits)),
+            // Of several bits it is not known which one is not set.
+            (Kind::Status(bits), true) if bits.is_power_of_two() => {
+                join(&mut self.status, (0, *bits));
+            }
+            _ => {}
+        }
+    }
+
+    fn filter(self) -> DumpFilter {
+        let mut filter = DumpFilter::new();
+        if let Some(family) = self.family {
+            filter = filter.family(family);
+        }
+        if let Some(zone) = self.zone {
+            filter = filter.zone(zone);
+        }
+        let (value, mask) = self.mark;
+        if mask != 0 {
+            filter = filter.mark(value, mask);
+        }
+        let (value, mask) = self.status;
+        if mask != 0 {
+            filter = filter.status(value, mask);
+        }
+        filter
+    }
+}
+
+fn family_of(address: IpAddr) -> Family {
+    match address {
+        IpAddr::V4(_) => Family::INET,
+        IpAddr::V6(_) => Family::INET6,
+    }
+}
+
+/// Adds bits that are not asked for yet.
+fn join((wanted, mask): &mut (u32, u32), (more, more_mask): (u32, u32)) {
+    let new_bits = more_mask & !*mask;
+    *wanted |= more & new_bits;
+    *mask |= new_bits;
+}

@@ -1,0 +1,71 @@
+//! Dumps of real flows.
+
+use nlring::conntrack::{
+    DumpFilter, Filter, Flow, Key, Layer4, NewFlow, Requests, Tuple, Zone, ZoneDirection, status,
+};
+use nlring_testing::Random;
+
+use super::common::own_namespace;
+use super::expressions;
+
+/// Flows with the addresses, ports, marks and zones of the random expressions.
+fn add_flows(requests: &mut Requests, random: &mut Random) {
+    let mut added_count = 0;
+    while added_count < 300 {
+        let texts = super::events::ADDRESSES[random.index(2)];
+        let address = |random: &mut Random| texts[random.index(5)].parse().expect("an address");
+        let port = |random: &mut Random| [53, 80, 443, 1024, 1500][random.index(5)];
+        let layer4 = Layer4::Ports {
+            src: port(random),
+            dst: port(random),
+        };
+        let protocol = [6, 17, 132][random.index(3)];
+        let orig = Tuple::new(address(random), address(random), protocol, layer4);
+        let bits = [0, status::ASSURED | status::SEEN_REPLY, status::SEEN_REPLY][random.index(3)];
+        let mut flow = NewFlow::new(orig, 600).status(bits);
+        if random.one_in(2) {
+            flow = flow.mark([1, 7, 0x10, 0x17][random.index(4)]);
+        }
+        if random.one_in(3) {
+            let directions = [
+                ZoneDirection::Both,
+                ZoneDirection::Orig,
+                ZoneDirection::Reply,
+            ];
+            flow = flow.zone(Zone::new(
+                [3, 5][random.index(2)],
+                directions[random.index(3)],
+            ));
+        }
+        added_count += usize::from(requests.add(&flow).is_ok()); // not if the tuple is there
+    }
+}
+
+#[test]
+fn a_filtered_dump_lacks_no_flow_that_matches() {
+    own_namespace();
+    let mut requests = Requests::open().expect("a requester");
+    let mut random = Random::new(17);
+    add_flows(&mut requests, &mut random);
+    let mut dump = |filter: &Filter, wider: &DumpFilter| {
+        let take = |(keys, count): &mut (Vec<Key>, usize), flow: &Flow<'_>| {
+            *count += 1;
+            if filter.matches(flow) {
+                keys.push(flow.key());
+            }
+        };
+        let (mut keys, count) = requests.dump(wider, take).expect("a dump").items;
+        keys.sort_by_key(|key| format!("{key}"));
+        (keys, count)
+    };
+    let mut left_out_count = 0;
+    for _ in 0..100 {
+        let expression = expressions::any(&mut random, 2);
+        let filter: Filter = expression.to_string().parse().expect("a filter");
+        let (all, all_count) = dump(&filter, &DumpFilter::new());
+        let (found, count) = dump(&filter, &filter.dump_filter());
+        assert_eq!(found, all, "{filter}");
+        left_out_count += all_count - count;
+    }
+    assert!(left_out_count > 1000, "{left_out_count}");
+}
