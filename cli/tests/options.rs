@@ -394,6 +394,21 @@ fn the_first_event_after_the_groups_are_joined_is_shown() {
     }
 }
 
+/// Events before the groups are joined are not received, so the command does little until then. CPU time shows that on a
+/// busy machine too.
+#[test]
+fn the_groups_are_joined_within_half_a_second_of_cpu_time() {
+    own_namespace();
+    make_flows(0..1000); // a table that is worth a look, and is not looked at
+    for command in ["conntrack", "route"] {
+        let follower = Run::new(command).start();
+        let took = follower.cpu_time();
+        assert!(took > Duration::ZERO, "the kernel counts it");
+        assert!(took < Duration::from_millis(500), "{command}: {took:?}");
+        follower.end().assert_good();
+    }
+}
+
 /// Under load, and with `--wait spin`, which never sleeps, the command looks at the clock.
 #[test]
 fn duration_ends_it_under_load() {

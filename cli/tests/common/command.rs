@@ -152,6 +152,18 @@ impl Follower {
         stat.rsplit(") ").next()?.chars().next()
     }
 
+    /// The CPU time of all its threads until now (Documentation/scheduler/sched-stats.rst).
+    pub fn cpu_time(&self) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let threads = threads.expect("its threads").map(|thread| {
+            let path = thread.expect("a thread").path().join("schedstat");
+            let text = fs::read_to_string(path).unwrap_or_default(); // it may have ended
+            let nanoseconds = text.split(' ').next().and_then(|text| text.parse().ok());
+            Duration::from_nanos(nanoseconds.unwrap_or(0))
+        });
+        threads.sum()
+    }
+
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
