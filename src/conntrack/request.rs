@@ -20,17 +20,20 @@ const BATCH: usize = 4096;
 /// Each needs `CAP_NET_ADMIN` over the network namespace, and fails with `EPERM` without it. The kernel's side is in
 /// net/netfilter/nf_conntrack_netlink.c (Linux v6.18).
 ///
-/// ```no_run
+/// ```
+/// use nlring::ErrorKind;
 /// use nlring::conntrack::{DumpFilter, Key, Requests};
 ///
 /// let mut requests = Requests::open()?;
 /// // The keys of all flows with mark 7.
 /// let marked = DumpFilter::new().mark(7, u32::MAX);
-/// let flows = requests.dump(&marked, |keys: &mut Vec<Key>, flow| keys.push(flow.key()))?;
+/// let flows = match requests.dump(&marked, |keys: &mut Vec<Key>, flow| keys.push(flow.key())) {
+///     Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()), // without CAP_NET_ADMIN
+///     dumped => dumped?,
+/// };
 /// for key in &flows.items {
 ///     let left = requests.get(key, |flow| flow.timeout_seconds)?.flatten();
-///     println!("{key}: {left:?} s");
-///     requests.delete(key, None)?;
+///     println!("{key}: {left:?} s"); // None: the flow has ended meanwhile
 /// }
 /// # Ok::<(), nlring::Error>(())
 /// ```

@@ -9,11 +9,14 @@ use crate::message::Message;
 /// A kernel sends the counters that it has; the others are None (Linux v6.18, net/netfilter/nf_conntrack_netlink.c,
 /// `ctnetlink_ct_stat_cpu_fill_info`).
 ///
-/// ```no_run
+/// ```
+/// use nlring::ErrorKind;
 /// use nlring::conntrack::{CpuStatistics, Requests};
 ///
-/// let mut requests = Requests::open()?;
-/// let each_cpu: Vec<CpuStatistics> = requests.statistics()?;
+/// let each_cpu: Vec<CpuStatistics> = match Requests::open()?.statistics() {
+///     Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()), // without CAP_NET_ADMIN
+///     each_cpu => each_cpu?,
+/// };
 /// let dropped: u32 = each_cpu.iter().filter_map(|cpu| cpu.drop).sum();
 /// println!("{dropped} packets dropped");
 /// # Ok::<(), nlring::Error>(())
@@ -98,10 +101,14 @@ impl CpuStatistics {
 
 /// How full the table is (`enum ctattr_stats_global`).
 ///
-/// ```no_run
+/// ```
+/// use nlring::ErrorKind;
 /// use nlring::conntrack::{Requests, TableStatistics};
 ///
-/// let table: TableStatistics = Requests::open()?.table_statistics()?;
+/// let table: TableStatistics = match Requests::open()?.table_statistics() {
+///     Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()), // without CAP_NET_ADMIN
+///     table => table?,
+/// };
 /// println!("{} flows, at most {:?}", table.entry_count, table.max_entry_count);
 /// # Ok::<(), nlring::Error>(())
 /// ```

@@ -104,19 +104,23 @@ use crate::socket::Socket;
 ///
 /// # Example
 ///
-/// ```no_run
+/// ```
 /// use std::ops::ControlFlow;
 /// use std::time::Instant;
 ///
 /// use nlring::conntrack::{Change, Mirror};
-/// use nlring::{Engine, MirrorOptions, Protocol, Socket};
+/// use nlring::{Engine, ErrorKind, MirrorOptions, Protocol, Socket};
 ///
-/// let mut engine = Engine::builder().build()?;
 /// let builder = Socket::builder(Protocol::NETFILTER).groups(Mirror::GROUPS);
-/// let id = engine.add(builder.recv_buffer_bytes(8 << 20).open()?)?;
+/// let socket = match builder.recv_buffer_bytes(8 << 20).open() {
+///     Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()), // without CAP_NET_ADMIN
+///     opened => opened?,
+/// };
+/// let mut engine = Engine::builder().build()?;
+/// let id = engine.add(socket)?;
 /// let mut running = engine.start()?;
 ///
-/// let mut mirror = Mirror::new(MirrorOptions::default());
+/// let mut mirror = Mirror::new(MirrorOptions::new());
 /// let print = |change: Change<'_>| match change {
 ///     Change::Flow { flow, is_resynced } => {
 ///         println!("{:?} {} -> {}, resynced: {is_resynced}", flow.kind, flow.orig.src, flow.orig.dst);
@@ -124,7 +128,8 @@ use crate::socket::Socket;
 ///     Change::Resynced(resync) => println!("{} flows, {} lost", resync.entry_count, resync.lost_count),
 ///     _ => {}
 /// };
-/// loop {
+/// // This ends with the first dump. A collector goes on.
+/// while !mirror.is_complete() {
 ///     let now = Instant::now();
 ///     let timeout = mirror.due(now).map(|due| due.saturating_duration_since(now));
 ///     let _ = running.poll(timeout, |event, _| {
@@ -133,7 +138,7 @@ use crate::socket::Socket;
 ///     })?;
 ///     mirror.advance(running.socket(id).expect("it is not removed"), print)?;
 /// }
-/// # #[allow(unreachable_code)]
+/// assert_eq!(mirror.iter().count(), mirror.len());
 /// # Ok::<(), nlring::Error>(())
 /// ```
 pub struct Mirror {

@@ -127,9 +127,10 @@ impl<'a> Change<'a> {
 ///
 /// # Example
 ///
-/// ```no_run
+/// ```
 /// use std::ops::ControlFlow;
 /// use std::time::Instant;
+///
 /// use nlring::EventKind;
 /// use nlring::route::{Change, Mirror};
 /// use nlring::{Engine, MirrorOptions, Protocol, Socket};
@@ -138,25 +139,25 @@ impl<'a> Change<'a> {
 /// let mut engine = Engine::builder().build()?;
 /// let id = engine.add(socket)?;
 /// let mut running = engine.start()?;
-/// let mut mirror = Mirror::new(MirrorOptions::default());
-/// let mut print = |change: Change<'_>| match change {
+///
+/// let mut mirror = Mirror::new(MirrorOptions::new());
+/// let print = |change: Change<'_>| match change {
 ///     Change::Route { route, .. } if route.kind == EventKind::New => println!("+ {:?}", route.dst),
 ///     Change::Route { route, .. } => println!("- {:?}", route.dst),
 ///     Change::Resynced(resync) => println!("{} routes", resync.entry_count),
 ///     _ => {}
 /// };
-/// loop {
+/// // This ends with the first dump. A collector goes on.
+/// while !mirror.is_complete() {
 ///     let now = Instant::now();
 ///     let timeout = mirror.due(now).map(|due| due.saturating_duration_since(now));
 ///     let _ = running.poll(timeout, |event, _| {
-///         mirror.feed(&event, &mut print);
+///         mirror.feed(&event, print);
 ///         ControlFlow::<()>::Continue(())
 ///     })?;
-///     if let Some(socket) = running.socket(id) {
-///         mirror.advance(socket, &mut print)?;
-///     }
+///     mirror.advance(running.socket(id).expect("it is not removed"), print)?;
 /// }
-/// # #[allow(unreachable_code)]
+/// assert_eq!(mirror.iter().count(), mirror.len());
 /// # Ok::<(), nlring::Error>(())
 /// ```
 pub struct Mirror {
