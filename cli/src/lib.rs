@@ -13,6 +13,7 @@ mod generate;
 mod host;
 mod latency;
 mod load;
+mod monitor;
 mod outcome;
 mod route;
 mod units;
@@ -46,6 +47,7 @@ fn run_command(command: &Command, console: &mut Console) -> Outcome {
     match command {
         Command::Conntrack(arguments) => conntrack::run(arguments, console),
         Command::Route(arguments) => route::run(arguments, console),
+        Command::Monitor(arguments) => monitor::run(arguments, console),
         Command::Demo(arguments) => demo::run(arguments, console),
         Command::Flood(arguments) => flood::run(arguments),
         Command::Latency(arguments) => latency::run(arguments, console),

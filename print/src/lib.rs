@@ -1,7 +1,7 @@
-//! Conntrack and route events as lines: the text that `conntrack -E` and `ip monitor route` print, and JSON.
+//! Conntrack and rtnetlink events as lines: the text that `conntrack -E` and `ip monitor` print, and JSON.
 //!
 //! - [`conntrack::FlowFormat`] writes flows and expectations, and [`route::RouteFormat`] writes routes. Each appends to
-//!   a `Vec<u8>` and allocates nothing else.
+//!   a `Vec<u8>` and allocates nothing else. [`monitor::MonitorFormat`] writes all objects of rtnetlink.
 //! - [`Style`] writes what is not of one family: a [`Gap`] in the stream of events, a mirror's resync, and the mark of
 //!   the events that the mirror found by comparing.
 //! - [`text`] has the escaping that keeps names from outside from steering a terminal. All writers use it.
@@ -47,6 +47,7 @@ pub mod conntrack;
 mod gap;
 pub mod json;
 mod local_time;
+pub mod monitor;
 mod resync;
 pub mod route;
 mod style;

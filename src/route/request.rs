@@ -316,6 +316,42 @@ impl Requests {
         }
     }
 
+    /// Looks up the device with this index, and calls `f` with it. None if there is none (`ENODEV`).
+    ///
+    /// ```
+    /// use nlring::route::Requests;
+    ///
+    /// let name = Requests::open()?.get_link(1, |link| link.name.map(<[u8]>::to_vec))?;
+    /// assert_eq!(name, Some(Some(b"lo".to_vec())));
+    /// # Ok::<(), nlring::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Requester::ask`].
+    pub fn get_link<T>(&mut self, index: u32, f: impl FnOnce(&Link<'_>) -> T) -> Result<Option<T>> {
+        let mut fixed = [0; 16]; // struct ifinfomsg
+        fixed[4..8].copy_from_slice(&index.to_ne_bytes());
+        let mut replies = self.requester.send(message_type::GET_LINK, 0, |message| {
+            let message = message.bytes(&fixed);
+            message.attribute_u32(ifla::EXT_MASK, ifla::EXT_SKIP_STATS)
+        })?;
+        let (mut f, mut found) = (Some(f), None);
+        loop {
+            match replies.next_message() {
+                Ok(Some(message)) => {
+                    if let (Some(mut link), Some(f)) = (Link::decode(&message), f.take()) {
+                        link.kind = EventKind::Entry;
+                        found = Some(f(&link));
+                    }
+                }
+                Ok(None) => return Ok(found),
+                Err(error) if is(&error, libc::ENODEV) => return Ok(None),
+                Err(error) => return Err(error.during("look a device up")),
+            }
+        }
+    }
+
     /// Dumps the devices: calls `take` with each, which adds it to the items.
     ///
     /// # Errors

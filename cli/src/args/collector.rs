@@ -1,4 +1,4 @@
-//! The arguments that the collectors, `nlring conntrack` and `nlring route`, share.
+//! The arguments that the collectors, `nlring conntrack`, `nlring route` and `nlring monitor`, share.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::values::{AuditInterval, parse_audit_interval, parse_backend, parse_co
 use crate::units::{parse_size, parse_time};
 use crate::write::place::check_table_path;
 
-/// The end of both collectors' help. It is a macro because `concat!` takes only literals.
+/// The end of each collector's help. It is a macro because `concat!` takes only literals.
 macro_rules! collector_help {
     () => {
         "\
@@ -23,9 +23,19 @@ SIZE is bytes, or a whole number of KiB, MiB or GiB. TIME and DELAY have a unit:
 }
 pub(super) use collector_help;
 
-/// The options of both collectors.
+/// The options of the collectors that can keep a table.
 #[derive(Args, Debug)]
 pub struct CollectorArguments {
+    #[command(flatten)]
+    pub follow: FollowArguments,
+
+    #[command(flatten)]
+    pub table: TableArguments,
+}
+
+/// The options of all collectors.
+#[derive(Args, Debug)]
+pub struct FollowArguments {
     #[command(flatten)]
     pub common: CommonArguments,
 
@@ -36,9 +46,6 @@ pub struct CollectorArguments {
     /// Double the receive buffer after each loss, up to this size
     #[arg(long = "recv-buffer-max", value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_size)]
     pub recv_buffer_max_bytes: Option<usize>,
-
-    #[command(flatten)]
-    pub table: TableArguments,
 
     /// Write each event as a JSON object on a line of its own (docs/json.md)
     #[arg(long)]

@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn counts_begin_at_one() {
-        assert_eq!(conntrack("--count 7").collector.count, Some(7));
+        assert_eq!(conntrack("--count 7").collector.follow.count, Some(7));
         for bad in ["0", "-1", "1.5", "many", "18446744073709551616"] {
             let error = parse(&format!("nlring conntrack --count={bad}")).unwrap_err();
             assert_eq!(error.exit_code(), 2);
@@ -152,11 +152,14 @@ mod tests {
     #[test]
     fn the_defaults_are_those_promised() {
         let arguments = conntrack("");
-        assert_eq!(arguments.collector.recv_buffer_bytes, 8 << 20);
-        assert_eq!(arguments.collector.recv_buffer_max_bytes, None);
+        assert_eq!(arguments.collector.follow.recv_buffer_bytes, 8 << 20);
+        assert_eq!(arguments.collector.follow.recv_buffer_max_bytes, None);
         assert!(!arguments.reliable);
-        assert_eq!(arguments.collector.common.output, PathBuf::from("-"));
-        assert!(matches!(arguments.collector.common.backend, Backend::Auto));
-        assert!(matches!(arguments.collector.common.wait, Wait::Auto));
+        assert_eq!(arguments.collector.follow.common.output, PathBuf::from("-"));
+        assert!(matches!(
+            arguments.collector.follow.common.backend,
+            Backend::Auto
+        ));
+        assert!(matches!(arguments.collector.follow.common.wait, Wait::Auto));
     }
 }

@@ -8,6 +8,7 @@ mod flood;
 #[cfg(feature = "generate")]
 mod generate;
 mod latency;
+mod monitor;
 mod peers;
 mod route;
 mod source;
@@ -18,7 +19,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-pub use collector::{CollectorArguments, CommonArguments};
+pub use collector::{CommonArguments, FollowArguments};
 pub use conntrack::{ConntrackArguments, ConntrackEvent, ConntrackField};
 pub use demo::DemoArguments;
 pub use doctor::DoctorArguments;
@@ -26,6 +27,7 @@ pub use flood::FloodArguments;
 #[cfg(feature = "generate")]
 pub use generate::Generate;
 pub use latency::{Cpus, LatencyArguments};
+pub use monitor::{MonitorArguments, MonitorField, MonitorObject};
 pub use route::{RouteArguments, RouteEvent, RouteField};
 pub use source::SourceKind;
 pub use values::{AuditInterval, DATAGRAM_BYTES};
@@ -81,6 +83,8 @@ pub enum Command {
     Conntrack(ConntrackArguments),
     /// Follow route events, printed as ip monitor route does
     Route(RouteArguments),
+    /// Follow all of rtnetlink: devices, addresses, routes, neighbours, rules, printed as ip monitor does
+    Monitor(MonitorArguments),
     /// See what nlring does: a tour of a few seconds with real events
     Demo(DemoArguments),
     /// Make events at a known rate, to load a collector

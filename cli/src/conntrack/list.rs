@@ -11,11 +11,11 @@ use crate::write::console::Console;
 
 pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
-    listing::run(&collector.common, console, |listing| {
+    listing::run(&collector.follow.common, console, |listing| {
         let format = format(arguments, listing.console);
         let mut requests = Requests::open()?;
         let replies = requests.dump_replies(&DumpFilter::new())?;
-        listing.start(collector.count)?;
+        listing.start(collector.follow.count)?;
         let now = Timestamp::now();
         listing.write_all(replies, |message, out| match &Flow::decode(message) {
             Some(flow) => {

@@ -30,13 +30,13 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     if collector.table.once {
         return list::run(arguments, console);
     }
-    session::run(&collector.common, console, |session| {
-        session.let_recv_buffer_grow(collector)?;
+    session::run(&collector.follow.common, console, |session| {
+        session.let_recv_buffer_grow(&collector.follow)?;
         let mut engine = session.engine()?;
         let warning = warning_of_flows_without_events(arguments);
         let socket = session.listen(
             &Socket::builder(Protocol::NETFILTER).reliable(arguments.reliable),
-            collector.recv_buffer_bytes,
+            collector.follow.recv_buffer_bytes,
             groups(&received_events(arguments)),
         )?;
         if let Some(warning) = warning {
@@ -54,8 +54,8 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
             .transpose()?,
         };
         let limits = Limits {
-            count: collector.count,
-            duration: collector.duration,
+            count: collector.follow.count,
+            duration: collector.follow.duration,
         };
         let end = session.collect(engine, &[flows], limits, &mut handler);
         if session.summary.dropped > 0 {
@@ -82,7 +82,7 @@ fn warning_of_flows_without_events(arguments: &ConntrackArguments) -> Option<Str
 }
 
 fn format(arguments: &ConntrackArguments, console: &mut Console) -> FlowFormat {
-    if arguments.collector.json {
+    if arguments.collector.follow.json {
         // Most hosts have no such file. Labels are then shown as numbers.
         return FlowFormat::Json(LabelNames::load().unwrap_or_default());
     }

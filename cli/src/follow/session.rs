@@ -7,7 +7,7 @@ use nlring::{
     Backend, Engine, Protocol, RecvBuffer, Running, Socket, SocketBuilder, StopHandle, Wait,
 };
 
-use crate::args::{CollectorArguments, CommonArguments};
+use crate::args::{CommonArguments, FollowArguments};
 use crate::follow::stats_file::StatsFile;
 use crate::follow::summary::Summary;
 use crate::host::signals::{FileRequests, Signals, StopRequests};
@@ -134,8 +134,8 @@ impl<'a> Session<'a> {
     }
 
     /// Checks --recv-buffer-max, and lets receive buffers grow up to it.
-    pub fn let_recv_buffer_grow(&mut self, collector: &CollectorArguments) -> Result<(), Failure> {
-        let (from, up_to) = (collector.recv_buffer_bytes, collector.recv_buffer_max_bytes);
+    pub fn let_recv_buffer_grow(&mut self, follow: &FollowArguments) -> Result<(), Failure> {
+        let (from, up_to) = (follow.recv_buffer_bytes, follow.recv_buffer_max_bytes);
         if let Some(most) = up_to.filter(|&most| most < from) {
             let bytes = |bytes: usize| Bytes(bytes as u64);
             return Err(Failure::Usage(format!(

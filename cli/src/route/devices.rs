@@ -101,6 +101,27 @@ impl Devices {
     }
 }
 
+/// Looks up names that are unknown, because the kernel reports some things about a new device before the device.
+#[derive(Default)]
+pub struct Lookup {
+    requests: Option<Requests>,
+}
+
+impl Lookup {
+    /// Asks the kernel for the name of a device, if it is unknown. If that fails, the name stays unknown.
+    pub fn find(&mut self, devices: &mut Devices, index: u32) {
+        if index == 0 || devices.names.get(index).is_some() {
+            return;
+        }
+        if self.requests.is_none() {
+            self.requests = Requests::open().ok();
+        }
+        if let Some(requests) = &mut self.requests {
+            let _ = requests.get_link(index, |link| devices.names.apply(link));
+        }
+    }
+}
+
 fn dump() -> Result<DeviceNames, Failure> {
     let dump = Requests::open()?.links(|names: &mut DeviceNames, link| names.apply(link));
     let dump = dump.map_err(|error| error.during("list the network devices"))?;

@@ -11,11 +11,11 @@ use crate::write::console::Console;
 
 pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
-    listing::run(&collector.common, console, |listing| {
+    listing::run(&collector.follow.common, console, |listing| {
         let mut formatter = RouteFormatter::load(format(arguments))?;
         let mut requests = Requests::open()?;
         let replies = requests.dump_replies(&DumpFilter::new())?;
-        listing.start(collector.count)?;
+        listing.start(collector.follow.count)?;
         listing.write_all(replies, |message, out| match &Route::decode(message) {
             Some(route) if !matches!(route.family, Family::IPMR | Family::IP6MR) => {
                 formatter.look_for_devices(route);

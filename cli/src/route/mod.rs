@@ -7,6 +7,7 @@ pub mod devices;
 mod list;
 mod mirror;
 
+use std::cell::OnceCell;
 use std::time::Instant;
 
 use nlring::message::ERROR;
@@ -42,9 +43,9 @@ pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
     if collector.table.once {
         return list::run(arguments, console);
     }
-    let recv_buffer_bytes = collector.recv_buffer_bytes;
-    session::run(&collector.common, console, |session| {
-        session.let_recv_buffer_grow(collector)?;
+    let recv_buffer_bytes = collector.follow.recv_buffer_bytes;
+    session::run(&collector.follow.common, console, |session| {
+        session.let_recv_buffer_grow(&collector.follow)?;
         let mut engine = session.engine()?;
         let groups: &[Group] = if collector.table.has_mirror() {
             &Mirror::GROUPS
@@ -63,8 +64,8 @@ pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
             shows_delete: arguments.events.contains(&RouteEvent::Delete),
         };
         let limits = Limits {
-            count: collector.count,
-            duration: collector.duration,
+            count: collector.follow.count,
+            duration: collector.follow.duration,
         };
         let end = session.collect(engine, &[socket], limits, &mut handler);
         if let Some(mirror) = handler.mirror {
@@ -76,8 +77,8 @@ pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
 }
 
 fn format(arguments: &RouteArguments) -> RouteFormat {
-    if arguments.collector.json {
-        RouteFormat::Json
+    if arguments.collector.follow.json {
+        RouteFormat::json()
     } else {
         text_format(arguments.fields.contains(&RouteField::Timestamp))
     }
@@ -91,6 +92,8 @@ pub fn text_format(has_timestamp: bool) -> RouteFormat {
 /// Writes routes with the names of their devices.
 pub struct RouteFormatter {
     format: RouteFormat,
+    /// The format of --table, whatever that of the lines.
+    table_format: OnceCell<RouteFormat>,
     devices: Devices,
 }
 
@@ -98,7 +101,11 @@ impl RouteFormatter {
     /// Dumps the devices. Call it when the socket of the events is in the group of links.
     pub fn load(format: RouteFormat) -> Result<Self, Failure> {
         let devices = Devices::load()?;
-        Ok(Self { format, devices })
+        Ok(Self {
+            format,
+            table_format: OnceCell::new(),
+            devices,
+        })
     }
 
     /// Appends a route's event. False: it has no line.
@@ -120,7 +127,8 @@ impl RouteFormatter {
 
     /// Appends a line of --table.
     fn write_table_entry(&self, out: &mut Vec<u8>, route: &Route<'_>) {
-        RouteFormat::Json.write_entry(out, route, self.devices.names(), Timestamp::UNIX_EPOCH);
+        let format = self.table_format.get_or_init(RouteFormat::json);
+        format.write_entry(out, route, self.devices.names(), Timestamp::UNIX_EPOCH);
     }
 
     /// Makes sure that the names of the route's devices are known, if the kernel has them.

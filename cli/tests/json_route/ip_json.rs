@@ -5,29 +5,28 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
-/// An object in which ip may name a field twice, because an encapsulation has a `dst` of its own. The first one is
-/// the route's.
-struct FirstOfEach(Map<String, Value>);
+/// The fields of a route in ip's order. An encapsulation has a `dst` and a `table` of its own, so names may come twice.
+struct Fields(Vec<(String, Value)>);
 
-impl<'de> Deserialize<'de> for FirstOfEach {
+impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FirstOfEachVisitor).map(Self)
+        deserializer.deserialize_map(FieldsVisitor).map(Self)
     }
 }
 
-struct FirstOfEachVisitor;
+struct FieldsVisitor;
 
-impl<'de> Visitor<'de> for FirstOfEachVisitor {
-    type Value = Map<String, Value>;
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Vec<(String, Value)>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a route")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Map::new();
-        while let Some((name, value)) = object.next_entry::<String, Value>()? {
-            fields.entry(name).or_insert(value);
+        let mut fields = Vec::new();
+        while let Some(field) = object.next_entry()? {
+            fields.push(field);
         }
         Ok(fields)
     }
@@ -35,33 +34,33 @@ impl<'de> Visitor<'de> for FirstOfEachVisitor {
 
 /// All routes that ip printed, in its order.
 pub fn routes(family: &str, text: &str) -> Vec<Value> {
-    let routes: Vec<FirstOfEach> = match text.trim() {
+    let routes: Vec<Fields> = match text.trim() {
         "" => Vec::new(),
         text => serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}")),
     };
     let routes = routes.into_iter();
     routes
-        .map(|FirstOfEach(route)| translate_route(family, &route))
+        .map(|Fields(route)| translate_route(family, &route))
         .collect()
 }
 
-/// The fields that ip prints for an encapsulation. nlring shows only its type.
-const OF_ENCAPSULATIONS: [&str; 9] = [
-    "id", "src", "ttl", "tos", "hoplimit", "tc", "mode", "segs", "action",
-];
-
-fn translate_route(family: &str, route: &Map<String, Value>) -> Value {
+fn translate_route(family: &str, route: &[(String, Value)]) -> Value {
     let mut object = Map::from_iter([("family".to_owned(), family.into())]);
-    let is_encapsulated = route.contains_key("encap");
+    let mut encap = Encap::default();
     for (name, value) in route {
         let text = value.as_str();
+        if encap.takes(name, value) {
+            continue;
+        }
         let (name, value) = match name.as_str() {
-            name if is_encapsulated && OF_ENCAPSULATIONS.contains(&name) => continue,
-            "oif" | "nh_info" => continue, // a device of the encapsulation; a field of `ip nexthop`
+            "nh_info" => continue, // a field of `ip nexthop`
             "dst" => ("dst", prefix(family, text)),
             "from" => ("src", prefix(family, text)),
             "tos" => ("tos", hexadecimal(text).into()),
-            "table" => ("table", table(text).into()),
+            "table" => {
+                add_table(&mut object, "table", text);
+                continue;
+            }
             "metric" => ("priority", value.clone()),
             "nhid" => ("nexthop_id", value.clone()),
             "expires" => ("expires_s", value.clone()),
@@ -84,22 +83,106 @@ fn translate_route(family: &str, route: &Map<String, Value>) -> Value {
         };
         object.insert(name.to_owned(), value);
     }
+    encap.add_to(&mut object);
     object.into()
 }
 
 fn translate_hop(hop: &Value) -> Value {
     let mut object = Map::new();
-    for (name, value) in hop.as_object().expect("a hop") {
-        add_of_hop(&mut object, name, value);
+    let mut encap = Encap::default();
+    let fields = hop.as_object().expect("a hop");
+    if let Some(encap_type) = fields.get("encap") {
+        encap.takes("encap", encap_type);
     }
+    for (name, value) in fields {
+        if name != "encap" && !encap.takes_any(name, value) {
+            add_of_hop(&mut object, name, value);
+        }
+    }
+    encap.add_to(&mut object);
     object.into()
+}
+
+/// An encapsulation, whose fields ip prints after its type and before the route's other fields.
+#[derive(Default)]
+struct Encap {
+    encap_type: Option<Value>,
+    fields: Map<String, Value>,
+    flags: Vec<Value>,
+    is_over: bool,
+}
+
+impl Encap {
+    /// Whether a field belongs to the encapsulation, in ip's order of the fields.
+    fn takes(&mut self, name: &str, value: &Value) -> bool {
+        if name == "encap" {
+            self.encap_type = Some(value.clone());
+            return true;
+        }
+        self.is_over |= self.encap_type.is_some() && !self.takes_any(name, value);
+        self.encap_type.is_some() && !self.is_over
+    }
+
+    /// Whether a field can belong to the encapsulation.
+    fn takes_any(&mut self, name: &str, value: &Value) -> bool {
+        if self.is_over || self.encap_type.is_none() {
+            return false;
+        }
+        let text = value.as_str();
+        let (name, value) = match name {
+            "dst" if self.encap_type == Some("mpls".into()) => {
+                let labels = text.expect("labels").split('/');
+                let labels = labels.map(|label| label.parse::<u32>().expect("a label").into());
+                ("labels", Value::Array(labels.collect()))
+            }
+            "key" | "csum" | "seq" => {
+                self.flags.push(name.into());
+                return true;
+            }
+            "hoplimit" => ("ttl", value.clone()),
+            "tc" => ("tos", value.clone()),
+            "segs" => ("segments", value.clone()),
+            "srh" => ("segments", value["segs"].clone()),
+            "oif" => ("dev", value.clone()),
+            "table" => {
+                add_table(&mut self.fields, "table", text);
+                return true;
+            }
+            "id" | "src" | "dst" | "ttl" | "tos" | "mode" | "action" | "nh4" | "nh6" => {
+                (name, value.clone())
+            }
+            _ => return false,
+        };
+        self.fields.insert(name.to_owned(), value);
+        true
+    }
+
+    fn add_to(mut self, object: &mut Map<String, Value>) {
+        let Some(encap_type) = self.encap_type else {
+            return;
+        };
+        if !self.flags.is_empty() {
+            self.fields.insert("flags".into(), self.flags.into());
+        }
+        object.insert("encap".into(), encap_type);
+        object.insert("encap_fields".into(), self.fields.into());
+    }
+}
+
+/// Adds a table's number, and its name if it has one.
+fn add_table(object: &mut Map<String, Value>, name: &str, text: Option<&str>) {
+    object.insert(name.to_owned(), table(text).into());
+    let text = text.expect("a table");
+    if text.parse::<u32>().is_err() {
+        object.insert(format!("{name}_name"), text.into());
+    }
 }
 
 /// Adds a field that a route and each of its hops may have.
 fn add_of_hop(object: &mut Map<String, Value>, name: &str, value: &Value) {
     match name {
         "flags" if value == &json!([]) => {}
-        "flags" | "gateway" | "dev" | "weight" | "encap" => {
+        "flags" | "gateway" | "dev" | "weight" => {
             object.insert(name.to_owned(), value.clone());
         }
         "via" => {

@@ -114,6 +114,9 @@ fn shown_routes() -> Vec<Value> {
 fn agrees(event: &Value, shown: &Value) -> bool {
     let (mut event, mut shown) = (event.clone(), shown.clone());
     take(&mut event, &ONLY_OURS);
+    if let Some(fields) = event.get_mut("encap_fields") {
+        take(fields, &["oif"]);
+    }
     let hops = event.get_mut("nexthops").and_then(Value::as_array_mut);
     for hop in hops.into_iter().flatten() {
         take(hop, &["oif"]);
@@ -317,15 +320,23 @@ fn hops_and_metrics_of_ipv4_agree_with_ip() {
             ),
             (
                 "route add 192.0.20.0/24 encap ip id 100 dst 10.9.9.9 dev d0",
-                json!({"encap": "ip"}),
+                json!({"encap": "ip", "encap_fields": {"id": 100, "dst": "10.9.9.9"}}),
             ),
             (
                 "route add 192.0.21.0/24 encap ip6 id 100 dst fd01::9 dev d0",
-                json!({"encap": "ip6"}),
+                json!({"encap": "ip6", "encap_fields": {"id": 100, "dst": "fd01::9"}}),
+            ),
+            (
+                "route add 192.0.23.0/24 encap ip id 7 src 10.9.9.8 dst 10.9.9.9 ttl 3 tos 4 key csum seq dev d0",
+                json!({"encap_fields": {"src": "10.9.9.8", "ttl": 3, "tos": 4, "flags": ["key", "csum", "seq"]}}),
+            ),
+            (
+                "route add 192.0.24.0/24 nexthop encap ip id 5 dst 10.9.9.9 dev d0 nexthop via 10.2.0.2",
+                json!({"nexthops": [{"encap": "ip", "encap_fields": {"id": 5, "dst": "10.9.9.9"}}]}),
             ),
             (
                 "route add 192.0.22.0/24 encap mpls 100/200 via 10.1.0.2",
-                json!({"encap": "mpls"}),
+                json!({"encap": "mpls", "encap_fields": {"labels": [100, 200]}}),
             ),
         ],
     );
@@ -387,11 +398,31 @@ fn ipv6_routes_agree_with_ip() {
             ),
             (
                 "route add 2001:db8:b::/48 encap seg6 mode encap segs fd01::7,fd01::8 dev d0",
-                json!({"encap": "seg6"}),
+                json!({"encap": "seg6", "encap_fields": {"mode": "encap", "segments": ["fd01::7", "fd01::8"]}}),
             ),
             (
                 "route add 2001:db8:c::/48 encap seg6local action End.DX2 oif d1 dev d0",
-                json!({"encap": "seg6local"}),
+                json!({"encap": "seg6local", "encap_fields": {"action": "End.DX2", "dev": "d1"}}),
+            ),
+            (
+                "route add 2001:db8:2d::/48 encap seg6 mode inline segs fd01::7 dev d0",
+                json!({"encap_fields": {"mode": "inline"}}),
+            ),
+            (
+                "route add 2001:db8:2e::/48 encap seg6local action End.X nh6 fd01::3 dev d0",
+                json!({"encap_fields": {"action": "End.X", "nh6": "fd01::3"}}),
+            ),
+            (
+                "route add 2001:db8:2f::/48 encap seg6local action End.DT6 table main dev d0",
+                json!({"encap_fields": {"table": 254, "table_name": "main"}, "table_name": "main"}),
+            ),
+            (
+                "route add 2001:db8:30::/48 encap seg6local action End.B6.Encaps srh segs fd01::7,fd01::8 dev d0",
+                json!({"encap_fields": {"segments": ["fd01::7", "fd01::8"]}}),
+            ),
+            (
+                "route add 2001:db8:31::/48 encap ip6 id 9 src fd01::8 dst fd01::9 hoplimit 3 tc 4 key csum dev d0",
+                json!({"encap_fields": {"src": "fd01::8", "ttl": 3, "tos": 4, "flags": ["key", "csum"]}}),
             ),
             (
                 "route add 2001:db8:d::/48 via fd01::2 mtu 1400 hoplimit 77",

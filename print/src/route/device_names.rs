@@ -1,8 +1,8 @@
-//! The names of network devices, which link messages report.
+//! The names of network devices, and the little else that lines show of them. Link messages report it.
 
 use std::collections::{HashMap, VecDeque};
 
-use nlring::route::Link;
+use nlring::route::{Link, link_flags};
 
 /// How many deleted devices keep their names.
 const MOST_DELETED: usize = 16 << 10;
@@ -31,6 +31,8 @@ pub struct DeviceNames {
 #[derive(Debug)]
 struct Device {
     name: Box<[u8]>,
+    link_type: u16,
+    flags: u32,
     is_deleted: bool,
 }
 
@@ -38,7 +40,7 @@ impl DeviceNames {
     /// Applies a link message. Allocates only for a new device, a new name and a deletion.
     pub fn apply(&mut self, link: &Link<'_>) {
         if let Some(name) = link.name {
-            self.set(link.index, name);
+            self.set(link.index, name, link.link_type, link.flags);
         }
         if link.is_deleted() {
             self.note_deleted(link.index);
@@ -55,7 +57,7 @@ impl DeviceNames {
             self.note_deleted(index);
         }
         for (&index, device) in &dump.devices {
-            self.set(index, &device.name);
+            self.set(index, &device.name, device.link_type, device.flags);
         }
     }
 
@@ -64,15 +66,40 @@ impl DeviceNames {
         self.devices.get(&index).map(|device| &*device.name)
     }
 
-    fn set(&mut self, index: u32, name: &[u8]) {
+    /// The index of the device with this name that is not deleted.
+    pub fn index(&self, name: &[u8]) -> Option<u32> {
+        let mut devices = self.devices.iter();
+        let is_wanted = |device: &Device| !device.is_deleted && *device.name == *name;
+        Some(*devices.find(|(_, device)| is_wanted(device))?.0)
+    }
+
+    /// The hardware type of the device with this index (`ARPHRD_*`).
+    pub(crate) fn link_type(&self, index: u32) -> Option<u16> {
+        Some(self.devices.get(&index)?.link_type)
+    }
+
+    /// Whether the device with this index is known to be switched off.
+    pub(crate) fn is_down(&self, index: u32) -> bool {
+        let device = self.devices.get(&index);
+        device.is_some_and(|device| !device.is_deleted && device.flags & link_flags::UP == 0)
+    }
+
+    fn set(&mut self, index: u32, name: &[u8], link_type: u16, flags: u32) {
         match self.devices.get_mut(&index) {
-            Some(device) if !device.is_deleted && *device.name == *name => {}
+            Some(device) if !device.is_deleted && *device.name == *name => {
+                (device.link_type, device.flags) = (link_type, flags);
+            }
             device => {
                 if device.is_some_and(|device| device.is_deleted) {
                     self.deleted.retain(|&deleted| deleted != index); // its index is in use again
                 }
-                let (name, is_deleted) = (name.into(), false);
-                self.devices.insert(index, Device { name, is_deleted });
+                let device = Device {
+                    name: name.into(),
+                    link_type,
+                    flags,
+                    is_deleted: false,
+                };
+                self.devices.insert(index, device);
             }
         }
     }

@@ -4,6 +4,7 @@ use nlring::Timestamp;
 use nlring::route::Route;
 
 use super::device_names::DeviceNames;
+use super::iproute_names::IprouteNames;
 use super::json;
 use super::text::{TextOptions, write_line};
 use crate::style::Style;
@@ -26,8 +27,7 @@ use crate::style::Style;
 /// let route = Route::decode(&message).expect("a route");
 ///
 /// let (mut line, devices) = (Vec::new(), DeviceNames::default());
-/// let received_at = Timestamp::from_ns(1_700_000_000_000_000_000);
-/// assert!(RouteFormat::Json.write_event(&mut line, &route, &devices, received_at));
+/// assert!(RouteFormat::json().write_event(&mut line, &route, &devices, Timestamp::from_ns(1_700_000_000_000_000_000)));
 /// let start = r#"{"event":"new","time_ns":1700000000000000000,"time_source":"receive","family":"ipv4","#;
 /// assert!(line.starts_with(start.as_bytes()));
 /// # Ok::<(), nlring::Error>(())
@@ -36,8 +36,15 @@ use crate::style::Style;
 pub enum RouteFormat {
     /// The lines of `ip monitor route`.
     Text(Box<TextOptions>),
-    /// JSON objects.
-    Json,
+    /// JSON objects, with the names of iproute2's configuration.
+    Json(Box<IprouteNames>),
+}
+
+impl RouteFormat {
+    /// JSON objects with the names of iproute2's configuration on this host. This reads up to 20 files.
+    pub fn json() -> Self {
+        Self::Json(Box::new(IprouteNames::load()))
+    }
 }
 
 impl RouteFormat {
@@ -45,7 +52,7 @@ impl RouteFormat {
     pub fn style(&self) -> Style {
         match self {
             Self::Text(_) => Style::Text,
-            Self::Json => Style::Json,
+            Self::Json(_) => Style::Json,
         }
     }
 
@@ -65,7 +72,7 @@ impl RouteFormat {
         }
         match self {
             Self::Text(options) => write_line(out, route, devices, options, received_at),
-            Self::Json => json::write_route(out, route, devices, received_at),
+            Self::Json(names) => json::write_route(out, route, devices, names, received_at),
         }
         true
     }
@@ -86,7 +93,7 @@ impl RouteFormat {
         }
         match self {
             Self::Text(options) => write_line(out, route, devices, options, now),
-            Self::Json => json::write_entry(out, route, devices),
+            Self::Json(names) => json::write_entry(out, route, devices, names),
         }
         true
     }

@@ -2,22 +2,27 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::iter;
 use std::path::Path;
 
 use nlring::route::{protocol_name, scope_name, table_name};
 
 use crate::text::escaped;
 
-/// The names of tables, protocols, scopes, realms and types of service: iproute2's own and those of its configuration.
+/// The names of tables, protocols, scopes, realms, types of service and groups of devices: iproute2's own and those of
+/// its configuration. Also the names of IP protocols, which ip takes from /etc/protocols.
 ///
 /// They are kept [escaped], as they are written.
 #[derive(Debug)]
 pub struct IprouteNames {
-    pub(super) tables: HashMap<u32, String>,
-    pub(super) protocols: HashMap<u32, String>,
-    pub(super) scopes: HashMap<u32, String>,
-    pub(super) realms: HashMap<u32, String>,
-    pub(super) dsfields: HashMap<u32, String>,
+    pub(crate) tables: Names,
+    pub(crate) protocols: Names,
+    pub(crate) scopes: Names,
+    pub(crate) realms: Names,
+    pub(crate) dsfields: Names,
+    pub(crate) groups: Names,
+    pub(crate) proto_down_reasons: Names,
+    pub(crate) ip_protocols: Names,
 }
 
 impl IprouteNames {
@@ -28,18 +33,22 @@ impl IprouteNames {
             let named = bytes().filter_map(|id| Some((u32::from(id), name(id)?.to_owned())));
             named.collect()
         };
+        let zero = |name: &str| iter::once((0, name.to_owned())).collect();
         Self {
             tables: of(|id| table_name(u32::from(id))),
             protocols: of(protocol_name),
             scopes: of(scope_name),
-            realms: HashMap::from([(0, "unknown".to_owned())]),
-            dsfields: HashMap::from([(0, "0".to_owned())]),
+            realms: zero("unknown"),
+            dsfields: zero("0"),
+            groups: zero("default"),
+            proto_down_reasons: Names::default(),
+            ip_protocols: Names::default(),
         }
     }
 
     /// The built-in names and those of /etc/iproute2. A file that is missing there is read from /usr/share/iproute2.
     ///
-    /// ip(8) reads these files once, when it starts. Do the same: this call reads up to ten files and directories.
+    /// ip(8) reads these files once, when it starts. Do the same: this call reads up to 20 files and directories.
     pub fn load() -> Self {
         let mut names = Self::built_in();
         load_table(&mut names.tables, "rt_tables");
@@ -47,12 +56,59 @@ impl IprouteNames {
         load_table(&mut names.scopes, "rt_scopes");
         load_table(&mut names.realms, "rt_realms");
         load_table(&mut names.dsfields, "rt_dsfield");
+        load_table(&mut names.groups, "group");
+        load_table(&mut names.proto_down_reasons, "protodown_reasons");
+        if let Ok(text) = fs::read("/etc/protocols") {
+            read_protocols(&mut names.ip_protocols, &text);
+        }
+        names
+    }
+}
+
+/// Names by number. Most numbers are below 256, and are found without a hash.
+#[derive(Debug)]
+pub(crate) struct Names {
+    low: Box<[Option<String>; 256]>,
+    high: HashMap<u32, String>,
+}
+
+impl Names {
+    pub(crate) fn get(&self, id: u32) -> Option<&str> {
+        match self.low.get(id as usize) {
+            Some(name) => name.as_deref(),
+            None => self.high.get(&id).map(String::as_str),
+        }
+    }
+
+    fn insert(&mut self, id: u32, name: String) {
+        match self.low.get_mut(id as usize) {
+            Some(place) => *place = Some(name),
+            None => _ = self.high.insert(id, name),
+        }
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            low: Box::new([const { None }; 256]),
+            high: HashMap::new(),
+        }
+    }
+}
+
+impl FromIterator<(u32, String)> for Names {
+    fn from_iter<I: IntoIterator<Item = (u32, String)>>(pairs: I) -> Self {
+        let mut names = Self::default();
+        for (id, name) in pairs {
+            names.insert(id, name);
+        }
         names
     }
 }
 
 /// Reads one file, and the `*.conf` files in the directory beside it.
-fn load_table(names: &mut HashMap<u32, String>, file: &str) {
+fn load_table(names: &mut Names, file: &str) {
     let directories = ["/etc/iproute2", "/usr/share/iproute2"].map(Path::new);
     let text = |directory: &Path| fs::read(directory.join(file)).ok();
     if let Some(text) = directories.iter().copied().find_map(text) {
@@ -76,7 +132,7 @@ fn load_table(names: &mut HashMap<u32, String>, file: &str) {
 
 /// Reads lines of a number and a name. Of several lines for a number the last one counts. As in ip, a line that is
 /// neither this nor a comment ends the table.
-fn read_table(names: &mut HashMap<u32, String>, text: &[u8]) {
+fn read_table(names: &mut Names, text: &[u8]) {
     for line in text.split(|&byte| byte == b'\n') {
         let is_blank = u8::is_ascii_whitespace;
         let mut words = line.split(is_blank).filter(|word| !word.is_empty());
@@ -87,6 +143,20 @@ fn read_table(names: &mut HashMap<u32, String>, text: &[u8]) {
             return;
         };
         names.insert(id, escaped(name));
+    }
+}
+
+/// Reads lines of protocols(5): a name and a number. Of several lines for a number the first one counts.
+fn read_protocols(names: &mut Names, text: &[u8]) {
+    for line in text.split(|&byte| byte == b'\n') {
+        let is_blank = u8::is_ascii_whitespace;
+        let mut words = line.split(is_blank).filter(|word| !word.is_empty());
+        if let Some(name) = words.next().filter(|word| !word.starts_with(b"#"))
+            && let Some(id) = words.next().and_then(parse_id)
+            && names.get(id).is_none()
+        {
+            names.insert(id, escaped(name));
+        }
     }
 }
 
@@ -105,15 +175,33 @@ mod tests {
 
     #[test]
     fn a_configuration_adds_names_until_a_line_makes_no_sense() {
-        let mut names = HashMap::from([(4, "static".to_owned())]);
+        let mut names = Names::from_iter([(4, "static".to_owned())]);
         read_table(
             &mut names,
-            b"# reserved\n\n 4 fixed # ours\n0x10\tten\n7 se\x1b[2Jven\xff\nx y\n8 eight\n",
+            b"# reserved\n\n 4 fixed # ours\n0x10\tten\n7 se\x1b[2Jven\xff\n1000 far\nx y\n8 eight\n",
         );
-        let of = |id: u32| names.get(&id).map(String::as_str);
         assert_eq!(
-            [of(4), of(16), of(7), of(8)],
-            [Some("fixed"), Some("ten"), Some(r"se\x1b[2Jven\xff"), None]
+            [4, 16, 7, 1000, 8].map(|id| names.get(id)),
+            [
+                Some("fixed"),
+                Some("ten"),
+                Some(r"se\x1b[2Jven\xff"),
+                Some("far"),
+                None
+            ]
+        );
+    }
+
+    #[test]
+    fn the_first_name_of_an_ip_protocol_counts() {
+        let mut names = Names::default();
+        read_protocols(
+            &mut names,
+            b"# all\nip 0 IP\nhopopt 0 HOPOPT\ntcp\t6\tTCP # it\nbad\nx y\n",
+        );
+        assert_eq!(
+            [0, 6, 17].map(|id| names.get(id)),
+            [Some("ip"), Some("tcp"), None]
         );
     }
 }

@@ -9,6 +9,8 @@ use nlring::{EventKind, Family, Timestamp};
 
 use crate::json::{bits, close, end_line, ip, name, number, optional, word, word_or_number};
 use crate::route::device_names::DeviceNames;
+use crate::route::encap_json;
+use crate::route::iproute_names::{IprouteNames, Names};
 use crate::text::{write_decimal, write_hex, write_ip};
 
 /// The words for the bits `RTNH_F_*` and `RTM_F_*`, lowest bit first. Empty for bits without a name.
@@ -25,6 +27,7 @@ pub fn write_route(
     out: &mut Vec<u8>,
     route: &Route<'_>,
     devices: &DeviceNames,
+    names: &IprouteNames,
     received_at: Timestamp,
 ) {
     out.extend_from_slice(match route.kind {
@@ -35,19 +38,35 @@ pub fn write_route(
     });
     write_decimal(out, received_at.as_ns());
     out.extend_from_slice(br#","time_source":"receive","#);
-    write_fields(out, route, devices);
-    write_origin(out, route);
+    write_fields(out, route, devices, names);
+    write_message_flags(out, route);
+    optional(
+        out,
+        r#""port_id":"#,
+        (route.port_id != 0).then_some(route.port_id),
+    );
     end_line(out);
 }
 
 /// Appends the line of an entry of the table.
-pub fn write_entry(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames) {
+pub fn write_entry(
+    out: &mut Vec<u8>,
+    route: &Route<'_>,
+    devices: &DeviceNames,
+    names: &IprouteNames,
+) {
     out.extend_from_slice(br#"{"event":"entry","#);
-    write_fields(out, route, devices);
+    write_fields(out, route, devices, names);
     end_line(out);
 }
 
-fn write_fields(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames) {
+/// Appends all fields but those of the event.
+pub(crate) fn write_fields(
+    out: &mut Vec<u8>,
+    route: &Route<'_>,
+    devices: &DeviceNames,
+    names: &IprouteNames,
+) {
     write_family(out, route.family);
     word_or_number(
         out,
@@ -71,19 +90,20 @@ fn write_fields(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames) {
             route.src_prefix_len,
         );
     }
-    write_selectors(out, route);
-    write_hop(out, &route.hop);
+    write_selectors(out, route, names);
+    write_hop(out, &route.hop, devices, names);
     write_device(out, devices, route.oif);
     optional(out, r#""iif":"#, route.iif);
-    write_nexthops(out, route, devices);
+    write_nexthops(out, route, devices, names);
     write_rest(out, route);
 }
 
-fn write_family(out: &mut Vec<u8>, family: Family) {
+pub(crate) fn write_family(out: &mut Vec<u8>, family: Family) {
     let known = match family {
         Family::INET => Some("ipv4"),
         Family::INET6 => Some("ipv6"),
         Family::MPLS => Some("mpls"),
+        Family::BRIDGE => Some("bridge"),
         Family::IPMR => Some("ipv4-multicast"),
         Family::IP6MR => Some("ipv6-multicast"),
         _ => None,
@@ -92,7 +112,7 @@ fn write_family(out: &mut Vec<u8>, family: Family) {
 }
 
 /// Appends an address and its prefix length. The default route has `0.0.0.0/0` or `::/0`. MPLS labels have no length.
-fn write_prefix(
+pub(crate) fn write_prefix(
     out: &mut Vec<u8>,
     key: &str,
     family: Family,
@@ -137,16 +157,12 @@ fn write_labels(out: &mut Vec<u8>, labels: Labels<'_>) {
 }
 
 /// Appends what distinguishes the route from others with the same destination, and its origin.
-fn write_selectors(out: &mut Vec<u8>, route: &Route<'_>) {
+fn write_selectors(out: &mut Vec<u8>, route: &Route<'_>, names: &IprouteNames) {
     optional(out, r#""tos":"#, (route.tos != 0).then_some(route.tos));
     number(out, r#""table":"#, route.table);
+    write_known_name(out, r#""table_name":"#, &names.tables, route.table);
     optional(out, r#""priority":"#, route.priority);
-    word_or_number(
-        out,
-        r#""protocol":"#,
-        protocol_name(route.protocol),
-        route.protocol.into(),
-    );
+    write_protocol(out, route.protocol, names);
     word_or_number(
         out,
         r#""scope":"#,
@@ -158,7 +174,34 @@ fn write_selectors(out: &mut Vec<u8>, route: &Route<'_>) {
     }
 }
 
-fn write_hop(out: &mut Vec<u8>, hop: &Hop<'_>) {
+/// Appends the word for a protocol, and its name in iproute2's configuration if that is another one.
+pub(crate) fn write_protocol(out: &mut Vec<u8>, protocol: u8, names: &IprouteNames) {
+    let word = protocol_name(protocol);
+    word_or_number(out, r#""protocol":"#, word, protocol.into());
+    if names.protocols.get(protocol.into()) != word {
+        write_known_name(
+            out,
+            r#""protocol_name":"#,
+            &names.protocols,
+            protocol.into(),
+        );
+    }
+}
+
+/// Appends the name of a number, if there is one.
+pub(crate) fn write_known_name(out: &mut Vec<u8>, key: &str, names: &Names, id: u32) {
+    if let Some(known) = names.get(id) {
+        name(out, key, known.as_bytes());
+    }
+}
+
+/// Appends the gateway and encapsulation.
+pub(crate) fn write_hop(
+    out: &mut Vec<u8>,
+    hop: &Hop<'_>,
+    devices: &DeviceNames,
+    names: &IprouteNames,
+) {
     if let Some(gateway) = hop.gateway {
         ip(out, r#""gateway":"#, gateway);
     }
@@ -181,6 +224,9 @@ fn write_hop(out: &mut Vec<u8>, hop: &Hop<'_>) {
             encap_name(encap_type),
             encap_type.into(),
         );
+        if let Some(attributes) = hop.encap {
+            encap_json::write(out, encap_type, attributes, devices, names);
+        }
     }
     if let Some(realms) = hop.realms {
         number(out, r#""realm_from":"#, realms >> 16);
@@ -188,14 +234,19 @@ fn write_hop(out: &mut Vec<u8>, hop: &Hop<'_>) {
     }
 }
 
-fn write_device(out: &mut Vec<u8>, devices: &DeviceNames, index: Option<u32>) {
+pub(crate) fn write_device(out: &mut Vec<u8>, devices: &DeviceNames, index: Option<u32>) {
     optional(out, r#""oif":"#, index);
     if let Some(device) = index.and_then(|index| devices.get(index)) {
         name(out, r#""dev":"#, device);
     }
 }
 
-fn write_nexthops(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames) {
+fn write_nexthops(
+    out: &mut Vec<u8>,
+    route: &Route<'_>,
+    devices: &DeviceNames,
+    names: &IprouteNames,
+) {
     optional(out, r#""nexthop_id":"#, route.nexthop_id);
     if route.nexthops.is_empty() {
         return;
@@ -210,7 +261,7 @@ fn write_nexthops(out: &mut Vec<u8>, route: &Route<'_>, devices: &DeviceNames) {
     } in route.nexthops
     {
         out.push(b'{');
-        write_hop(out, &hop);
+        write_hop(out, &hop, devices, names);
         write_device(out, devices, (oif != 0).then_some(oif));
         number(out, r#""weight":"#, weight);
         write_flags(out, flags);
@@ -244,19 +295,7 @@ fn write_rest(out: &mut Vec<u8>, route: &Route<'_>) {
     );
 }
 
-/// Appends the flags and the port ID of the request that changed the route.
-fn write_origin(out: &mut Vec<u8>, route: &Route<'_>) {
-    if route.kind == EventKind::New {
-        write_message_flags(out, route.message_flags);
-    }
-    optional(
-        out,
-        r#""port_id":"#,
-        (route.port_id != 0).then_some(route.port_id),
-    );
-}
-
-fn write_flags(out: &mut Vec<u8>, flags: u32) {
+pub(crate) fn write_flags(out: &mut Vec<u8>, flags: u32) {
     if flags != 0 {
         bits(out, r#""flags":"#, flags, &FLAGS);
     }
@@ -301,7 +340,11 @@ fn write_cache_info(out: &mut Vec<u8>, info: CacheInfo) {
 }
 
 /// Appends the flags of the request that added the route.
-fn write_message_flags(out: &mut Vec<u8>, message_flags: u16) {
+pub(crate) fn write_message_flags(out: &mut Vec<u8>, route: &Route<'_>) {
+    if route.kind != EventKind::New {
+        return;
+    }
+    let message_flags = route.message_flags;
     let all = [
         (flags::CREATE, "create"),
         (flags::EXCL, "excl"),
@@ -349,11 +392,12 @@ mod tests {
         let message = MessageBuilder::new(&mut bytes, kind, message_flags);
         attributes(message.bytes(&fixed)).finish().unwrap();
         let (list, devices) = (MessageList::new(&bytes), devices());
+        let names = IprouteNames::built_in();
         let route = Route::decode(&list.iter().next().unwrap()).unwrap();
         let mut out = Vec::with_capacity(4096);
-        let received_at = Timestamp::from_ns(77);
-        let allocations =
-            count_allocations(|| write_route(&mut out, &route, &devices, received_at));
+        let allocations = count_allocations(|| {
+            write_route(&mut out, &route, &devices, &names, Timestamp::from_ns(77))
+        });
         assert_eq!(allocations, 0, "formatting allocates nothing");
         assert!(out.ends_with(b"\n"));
         serde_json::from_slice(&out).unwrap()

@@ -1,10 +1,11 @@
 //! Routes as lines, with the names of their devices.
 
 mod device_names;
+mod encap_json;
 mod format;
-mod iproute_names;
-mod json;
-mod text;
+pub(crate) mod iproute_names;
+pub(crate) mod json;
+pub(crate) mod text;
 
 pub use device_names::DeviceNames;
 pub use format::RouteFormat;

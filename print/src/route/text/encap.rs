@@ -15,7 +15,7 @@ use crate::text::{write_escaped, write_hex, write_ip};
 
 impl Line<'_> {
     /// Appends the encapsulation's type and attributes.
-    pub(super) fn encap(&mut self, encap_type: Option<u16>, attributes: Attributes<'_>) {
+    pub(crate) fn encap(&mut self, encap_type: Option<u16>, attributes: Attributes<'_>) {
         let Some(encap_type) = encap_type else {
             return;
         };
@@ -93,10 +93,10 @@ impl Line<'_> {
     /// `TUNNEL_KEY`, `TUNNEL_CSUM`, `TUNNEL_SEQ` (`include/uapi/linux/if_tunnel.h`): the numbers are in network byte
     /// order.
     fn tunnel_flags(&mut self, flags: u16) {
-        let names = [(0x04_u16, "key "), (0x01, "csum "), (0x08, "seq ")];
-        for (bit, name) in names {
+        for (bit, name) in TUNNEL_FLAGS {
             if u16::from_be(flags) & bit != 0 {
                 self.text(name);
+                self.text(" ");
             }
         }
     }
@@ -160,25 +160,10 @@ impl Line<'_> {
             }
             self.text(" ");
         }
-        let csum_modes: &[_] = &[
-            "adj-transport",
-            "neutral-map",
-            "no-action",
-            "neutral-map-auto",
-        ];
-        let ident_types: &[_] = &[
-            "iid",
-            "luid",
-            "virt-v4",
-            "virt-uni-v6",
-            "virt-multi-v6",
-            "nonlocal-addr",
-        ];
-        let hook_types: &[_] = &["output", "input"];
         for (label, attribute_type, names) in [
-            (" csum-mode ", 7, csum_modes),
-            (" ident-type ", 8, ident_types),
-            (" hook-type ", 9, hook_types),
+            (" csum-mode ", 7, CSUM_MODES),
+            (" ident-type ", 8, IDENT_TYPES),
+            (" hook-type ", 9, HOOK_TYPES),
         ] {
             if let Some(value) = attributes
                 .get(attribute_type)
@@ -200,14 +185,10 @@ impl Line<'_> {
         let Some((mode, header)) = info.and_then(|info| info.bytes().split_first_chunk()) else {
             return;
         };
-        self.text(match i32::from_ne_bytes(*mode) {
-            0 => "mode inline ",
-            1 => "mode encap ",
-            2 => "mode l2encap ",
-            3 => "mode encap.red ",
-            4 => "mode l2encap.red ",
-            _ => "mode <unknown> ",
-        });
+        let mode = SEG6_MODES.get(u32::from_ne_bytes(*mode) as usize);
+        self.text("mode ");
+        self.text(mode.unwrap_or(&"<unknown>"));
+        self.text(" ");
         self.segment_header(header);
     }
 
@@ -274,7 +255,7 @@ impl Line<'_> {
     fn seg6_flavors(&mut self, attributes: Attributes<'_>) {
         if let Some(flavors) = attributes.get(1).and_then(|flavors| flavors.as_u32()) {
             let mut separator = "flavors ";
-            for (number, name) in [(1, "psp"), (2, "usp"), (3, "usd"), (4, "next-csid")] {
+            for (number, name) in SEG6_FLAVORS {
                 if flavors & (1 << number) != 0 {
                     self.text(separator);
                     self.text(name);
@@ -357,8 +338,38 @@ impl Line<'_> {
     }
 }
 
+/// `TUNNEL_CSUM`, `TUNNEL_KEY`, `TUNNEL_SEQ` (`include/uapi/linux/if_tunnel.h`), in the order in which ip prints them.
+pub(in crate::route) const TUNNEL_FLAGS: [(u16, &str); 3] =
+    [(0x04, "key"), (0x01, "csum"), (0x08, "seq")];
+/// `ILA_CSUM_*` (`include/uapi/linux/ila.h`).
+pub(in crate::route) const CSUM_MODES: &[&str] = &[
+    "adj-transport",
+    "neutral-map",
+    "no-action",
+    "neutral-map-auto",
+];
+/// `ILA_ATYPE_*`.
+pub(in crate::route) const IDENT_TYPES: &[&str] = &[
+    "iid",
+    "luid",
+    "virt-v4",
+    "virt-uni-v6",
+    "virt-multi-v6",
+    "nonlocal-addr",
+];
+/// `ILA_HOOK_ROUTE_*`.
+pub(in crate::route) const HOOK_TYPES: &[&str] = &["output", "input"];
+/// `SEG6_IPTUN_MODE_*` (`include/uapi/linux/seg6_iptunnel.h`).
+pub(in crate::route) const SEG6_MODES: [&str; 5] =
+    ["inline", "encap", "l2encap", "encap.red", "l2encap.red"];
+/// `SEG6_LOCAL_FLV_OP_*` (`include/uapi/linux/seg6_local.h`).
+pub(in crate::route) const SEG6_FLAVORS: [(u32, &str); 4] =
+    [(1, "psp"), (2, "usp"), (3, "usd"), (4, "next-csid")];
+/// `IOAM6_IPTUNNEL_MODE_*` (`include/uapi/linux/ioam6_iptunnel.h`).
+pub(in crate::route) const IOAM6_MODES: &[&str] = &["none", "inline", "encap", "auto"];
+
 /// `SEG6_LOCAL_ACTION_*` (`include/uapi/linux/seg6_local.h`).
-fn seg6_action_name(action: u32) -> &'static str {
+pub(in crate::route) fn seg6_action_name(action: u32) -> &'static str {
     match action {
         1 => "End",
         2 => "End.X",

@@ -1,10 +1,9 @@
 //! A route as the line that `ip monitor route` (iproute2 6.1) prints for it. A route with several hops has several
 //! lines, and some lines end in a blank, as in ip.
 
-mod encap;
+pub(super) mod encap;
 mod metrics;
 
-use std::collections::HashMap;
 use std::io::Write as _;
 
 use nlring::route::{
@@ -15,7 +14,7 @@ use nlring::{EventKind, Family, Timestamp};
 
 use crate::local_time::LocalTime;
 use crate::route::device_names::DeviceNames;
-use crate::route::iproute_names::IprouteNames;
+use crate::route::iproute_names::{IprouteNames, Names};
 use crate::text::{write_decimal, write_escaped, write_hex, write_ip};
 
 /// What a line of text shows besides the route.
@@ -35,6 +34,15 @@ impl TextOptions {
             timestamp: has_timestamp.then(LocalTime::system),
         }
     }
+
+    /// Appends when the line's event was received, if lines show that.
+    pub(crate) fn write_timestamp(&self, out: &mut Vec<u8>, received_at: Timestamp) {
+        if let Some(zone) = &self.timestamp {
+            out.push(b'[');
+            zone.write_iso(out, received_at);
+            out.extend_from_slice(b"] ");
+        }
+    }
 }
 
 /// Appends the route's line or lines. Appends nothing for an entry of the route cache, which `ip monitor` leaves out.
@@ -48,54 +56,56 @@ pub fn write_line(
     if route.is_cloned() {
         return;
     }
-    if let Some(zone) = &options.timestamp {
-        out.push(b'[');
-        zone.write_iso(out, received_at);
-        out.extend_from_slice(b"] ");
-    }
+    options.write_timestamp(out, received_at);
+    let names = &options.names;
     let mut line = Line {
         out,
         devices,
-        names: &options.names,
+        names,
     };
-    line.destination(route);
-    line.path(route);
-    line.attributes(route);
-    line.details(route);
-    for nexthop in route.nexthops {
-        line.nexthop(route.family, &nexthop);
-    }
-    line.text("\n");
+    line.route(route);
 }
 
-/// A line that is being written. Each method appends what a part of ip's function `print_route` prints.
-pub(super) struct Line<'a> {
-    pub(super) out: &'a mut Vec<u8>,
-    devices: &'a DeviceNames,
-    pub(super) names: &'a IprouteNames,
+/// A line that is being written. Each method appends what a part of a function of ip prints.
+pub(crate) struct Line<'a> {
+    pub(crate) out: &'a mut Vec<u8>,
+    pub(crate) devices: &'a DeviceNames,
+    pub(crate) names: &'a IprouteNames,
 }
 
 impl Line<'_> {
-    pub(super) fn text(&mut self, text: &str) {
+    /// Appends the route's line or lines (ip's function `print_route`).
+    pub(crate) fn route(&mut self, route: &Route<'_>) {
+        self.destination(route);
+        self.path(route);
+        self.attributes(route);
+        self.details(route);
+        for nexthop in route.nexthops {
+            self.nexthop(route.family, &nexthop);
+        }
+        self.text("\n");
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
     }
 
     /// Appends a label, a number and a blank.
-    pub(super) fn number(&mut self, label: &str, value: impl itoa::Integer) {
+    pub(crate) fn number(&mut self, label: &str, value: impl itoa::Integer) {
         self.text(label);
         write_decimal(self.out, value);
         self.text(" ");
     }
 
-    fn hex(&mut self, label: &str, value: u64) {
+    pub(crate) fn hex(&mut self, label: &str, value: u64) {
         self.text(label);
         write_hex(self.out, value);
         self.text(" ");
     }
 
     /// Appends a label, the name of a number or else the number, and a blank.
-    pub(super) fn name(&mut self, label: &str, names: &HashMap<u32, String>, id: u32) {
-        match names.get(&id) {
+    pub(crate) fn name(&mut self, label: &str, names: &Names, id: u32) {
+        match names.get(id) {
             Some(name) => {
                 self.text(label);
                 self.text(name);
@@ -105,7 +115,7 @@ impl Line<'_> {
         }
     }
 
-    pub(super) fn device(&mut self, label: &str, index: u32) {
+    pub(crate) fn device(&mut self, label: &str, index: u32) {
         self.text(label);
         match self.devices.get(index) {
             _ if index == 0 => self.text("*"),
@@ -118,7 +128,7 @@ impl Line<'_> {
         self.text(" ");
     }
 
-    pub(super) fn address(&mut self, family: Family, address: &Address<'_>) {
+    pub(crate) fn address(&mut self, family: Family, address: &Address<'_>) {
         match address {
             Address::Ip(ip) => write_ip(self.out, *ip),
             Address::Mpls(labels) => self.labels(*labels),
@@ -136,7 +146,7 @@ impl Line<'_> {
         }
     }
 
-    fn hardware_address(&mut self, bytes: &[u8]) {
+    pub(crate) fn hardware_address(&mut self, bytes: &[u8]) {
         for (index, byte) in bytes.iter().enumerate() {
             let colon = if index == 0 { "" } else { ":" };
             let _ = write!(self.out, "{colon}{byte:02x}"); // writing to a Vec cannot fail
@@ -173,7 +183,7 @@ impl Line<'_> {
     }
 
     /// Appends an address, and its prefix length if that is shorter than the address.
-    fn prefix(&mut self, family: Family, address: &Address<'_>, prefix_len: u8) {
+    pub(crate) fn prefix(&mut self, family: Family, address: &Address<'_>, prefix_len: u8) {
         self.address(family, address);
         let whole = match family {
             Family::INET => 32,
@@ -218,8 +228,8 @@ impl Line<'_> {
         }
     }
 
-    fn tos(&mut self, tos: u8) {
-        match self.names.dsfields.get(&u32::from(tos)) {
+    pub(crate) fn tos(&mut self, tos: u8) {
+        match self.names.dsfields.get(u32::from(tos)) {
             Some(name) => {
                 self.text("tos ");
                 self.text(name);
@@ -237,7 +247,7 @@ impl Line<'_> {
         self.text(" ");
     }
 
-    fn gateway(&mut self, gateway: std::net::IpAddr) {
+    pub(crate) fn gateway(&mut self, gateway: std::net::IpAddr) {
         self.text("via ");
         write_ip(self.out, gateway);
         self.text(" ");
@@ -279,7 +289,7 @@ impl Line<'_> {
         self.flags(route.flags);
     }
 
-    fn flags(&mut self, flags: u32) {
+    pub(crate) fn flags(&mut self, flags: u32) {
         let names = [
             (route_flags::DEAD, "dead "),
             (route_flags::ONLINK, "onlink "),
@@ -335,7 +345,7 @@ impl Line<'_> {
         }
     }
 
-    fn realms(&mut self, realms: u32) {
+    pub(crate) fn realms(&mut self, realms: u32) {
         let names = &self.names.realms;
         let (from, to) = (realms >> 16, realms & 0xffff);
         if from == 0 {
