@@ -207,37 +207,48 @@ impl Compiler {
     /// Goes on to `yes` if the expression is true, else to `no`. It has no [`Expression::Not`] around lists.
     fn expression(&mut self, expression: &Expression<Test>, yes: Label, no: Label) {
         match expression {
-            Expression::Term(test) => self.test(*test, yes, no),
+            Expression::Term(test) => self.test(*test, yes, no, no),
             Expression::Not(part) => self.expression(part, no, yes),
-            Expression::And(parts) => self.list(parts, yes, |this, part, next| {
-                this.expression(part, next, no);
-            }),
-            Expression::Or(parts) => self.list(parts, no, |this, part, next| {
-                this.expression(part, yes, next);
-            }),
+            Expression::And(parts) => self.list(parts, false, no, yes),
+            Expression::Or(parts) => self.list(parts, true, yes, no),
         }
     }
 
-    /// Appends the parts of a list, each of which goes on to the next one or leaves the list. The last one goes on to
-    /// `end`.
-    fn list(
-        &mut self,
-        parts: &[Expression<Test>],
-        end: Label,
-        mut append: impl FnMut(&mut Self, &Expression<Test>, Label),
-    ) {
-        let Some((last, others)) = parts.split_last() else {
-            return self.jump(end);
-        };
-        for part in others {
-            let next = self.label();
-            append(self, part, next);
-            self.place(next);
+    /// Appends the parts of a list. A part that is `deciding` leaves the list for `exit`; else it goes on to the next
+    /// part, and the last one to `end`.
+    ///
+    /// Where parts that test fields of one attribute follow each other, a missing attribute skips all of them.
+    fn list(&mut self, parts: &[Expression<Test>], deciding: bool, exit: Label, end: Label) {
+        let mut behind_run = None;
+        for (index, part) in parts.iter().enumerate() {
+            let following = parts.get(index + 1);
+            let test = test_that_decides(part, deciding);
+            let following_test = following.and_then(|part| test_that_decides(part, deciding));
+            let goes_on = test.is_some_and(|test| {
+                following_test.is_some_and(|other| test.field_path() == other.field_path())
+            });
+            let (next, missing) = if goes_on {
+                let behind_run = *behind_run.get_or_insert_with(|| self.code.label());
+                (self.label(), behind_run)
+            } else {
+                let next = behind_run.take().or(following.map(|_| self.label()));
+                let next = next.unwrap_or(end);
+                (next, next)
+            };
+            match test {
+                Some(test) => self.test(test, exit, next, missing),
+                None if deciding => self.expression(part, exit, next),
+                None => self.expression(part, next, exit),
+            }
+            if next != end {
+                self.place(next);
+            }
         }
-        append(self, last, end);
+        self.jump(end);
     }
 
-    fn test(&mut self, test: Test, yes: Label, no: Label) {
+    /// Goes on to `yes`, to `no`, or to `missing` if the attribute of the test's field is missing.
+    fn test(&mut self, test: Test, yes: Label, no: Label, missing: Label) {
         match test {
             Test::Present(path) => {
                 self.find(path, no);
@@ -249,7 +260,7 @@ impl Compiler {
                 low,
                 high,
             } => {
-                self.load(field, no);
+                self.load(field, missing);
                 self.compare(field, mask & field.max(), [low, high], yes, no);
             }
             Test::Differ(left, right) => self.compare_fields(left, right, yes, no),
@@ -391,6 +402,19 @@ impl Compiler {
         self.code.branch(code::JEQ, 0, missing, next);
         self.place(next);
     }
+}
+
+/// The test of a field that is all of an expression, if the expression is `deciding` when the test is true.
+fn test_that_decides(expression: &Expression<Test>, deciding: bool) -> Option<Test> {
+    let test = match (expression, deciding) {
+        (Expression::Term(test), true) => test,
+        (Expression::Not(inner), false) => match &**inner {
+            Expression::Term(test) => test,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    test.field_path().map(|_| *test)
 }
 
 /// Gives a word to each attribute whose offset is needed more than once, as long as there are words.

@@ -266,6 +266,14 @@ impl Test {
         first.into_iter().chain(second)
     }
 
+    /// The attribute whose field is tested alone.
+    pub(super) fn field_path(&self) -> Option<Path> {
+        match self {
+            Self::Within { field, .. } => field.path,
+            Self::Present(_) | Self::Differ(..) => None,
+        }
+    }
+
     /// How much it costs to answer, in about nanoseconds.
     pub(super) fn cost(&self) -> usize {
         let lookups: usize = self.paths().map(|path| path.types().len()).sum();
