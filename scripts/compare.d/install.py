@@ -25,8 +25,14 @@ class CannotHave(Exception):
 
 def run(command, **options):
     """Runs a step of an installation; its output is shown only if it fails."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, **options)
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
     if done.returncode != 0:
         lines = done.stdout.strip().splitlines() or ["it said nothing"]
         raise CannotHave(f"{' '.join(command[:4])}: {lines[-1]}")
@@ -50,7 +56,11 @@ def packages(*names):
 
 def cargo(directory, target, *arguments):
     say(f"building in {os.path.relpath(directory, ROOT)}")
-    run(["cargo", "build", "--release", *arguments], cwd=directory, env=dict(os.environ, CARGO_TARGET_DIR=target))
+    run(
+        ["cargo", "build", "--release", *arguments],
+        cwd=directory,
+        env=dict(os.environ, CARGO_TARGET_DIR=target),
+    )
 
 
 def libmnl():

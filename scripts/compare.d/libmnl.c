@@ -1,7 +1,7 @@
 /*
- * Follows conntrack events with libmnl, as its own examples do (nfct-event.c, nfct-dump.c), but writes nothing: it reads
- * the attributes of each message, and those of both tuples. On SIGINT or SIGTERM it prints how many events there were,
- * and ends.
+ * Follows conntrack events with libmnl, as its own examples do (nfct-event.c, nfct-dump.c), but writes nothing: it
+ * reads the attributes of each message, and those of both tuples. On SIGINT or SIGTERM it prints how many events there
+ * were, and ends.
  *
  *	libmnl BUFFER_BYTES
  */
@@ -106,13 +106,15 @@ static int read_event(const struct nlmsghdr *message, void *data)
 
 static struct mnl_socket *listen_to_conntrack(int buffer_bytes)
 {
-	const unsigned int groups = NF_NETLINK_CONNTRACK_NEW | NF_NETLINK_CONNTRACK_UPDATE | NF_NETLINK_CONNTRACK_DESTROY;
+	const unsigned int groups = NF_NETLINK_CONNTRACK_NEW |
+		NF_NETLINK_CONNTRACK_UPDATE | NF_NETLINK_CONNTRACK_DESTROY;
 	struct mnl_socket *socket = mnl_socket_open(NETLINK_NETFILTER);
 	int on = 1;
 
 	if (!socket)
 		return NULL;
-	if (setsockopt(mnl_socket_get_fd(socket), SOL_SOCKET, SO_RCVBUFFORCE, &buffer_bytes, sizeof(buffer_bytes)) < 0 ||
+	if (setsockopt(mnl_socket_get_fd(socket), SOL_SOCKET, SO_RCVBUFFORCE, &buffer_bytes,
+		       sizeof(buffer_bytes)) < 0 ||
 	    mnl_socket_setsockopt(socket, NETLINK_NO_ENOBUFS, &on, sizeof(on)) < 0 ||
 	    mnl_socket_bind(socket, groups, MNL_SOCKET_AUTOPID) < 0)
 		return NULL;

@@ -29,17 +29,33 @@ class Load:
         return self.receivers == CONNTRACK and self.flood is not None
 
 
-LOADS = {load.name: load for load in [
-    Load("flows", "UDP flows begun by packets over loopback", CONNTRACK, 200_000),
-    Load("entries", "conntrack entries made and deleted over ctnetlink", CONNTRACK, 300_000, "conntrack"),
-    Load("flush", "conntrack entries made, then deleted by one flush", CONNTRACK, 300_000, "conntrack-flush"),
-    Load("route", "routes added and deleted", ROUTE, 200_000, "route"),
-]}
+LOADS = {
+    load.name: load
+    for load in [
+        Load("flows", "UDP flows begun by packets over loopback", CONNTRACK, 200_000),
+        Load(
+            "entries",
+            "conntrack entries made and deleted over ctnetlink",
+            CONNTRACK,
+            300_000,
+            "conntrack",
+        ),
+        Load(
+            "flush",
+            "conntrack entries made, then deleted by one flush",
+            CONNTRACK,
+            300_000,
+            "conntrack-flush",
+        ),
+        Load("route", "routes added and deleted", ROUTE, 200_000, "route"),
+    ]
+}
 
 
 @dataclasses.dataclass
 class Made:
     """The result of a load."""
+
     events: int
     seconds: float
     cpu_us_per_event: float  # of the core that makes them: the path of a packet, with its listeners
@@ -57,7 +73,19 @@ def begin_flows(count):
 
 
 def flood(source, count):
-    text, _ = finish([NLRING, "flood", source, "--here", "--count", str(count), "--cpu", str(GENERATOR_CORE), "--json"])
+    text, _ = finish(
+        [
+            NLRING,
+            "flood",
+            source,
+            "--here",
+            "--count",
+            str(count),
+            "--cpu",
+            str(GENERATOR_CORE),
+            "--json",
+        ]
+    )
     report = json.loads(text)
     return Made(report["events"], report["seconds"], (report["cpu_ns_per_event"] or 0) / 1000)
 

@@ -10,7 +10,9 @@ import install
 import processes
 
 CLONE_NEWNET = 0x40000000
-RULES = "add table ip t; add chain ip t c { type filter hook output priority 0; ct state new accept; }"
+RULES = (
+    "add table ip t; add chain ip t c { type filter hook output priority 0; ct state new accept; }"
+)
 
 
 @contextlib.contextmanager
@@ -52,5 +54,8 @@ def listeners(protocol, groups_mask):
     """Bytes queued and datagrams dropped, for each socket of this namespace that is in these groups."""
     with open("/proc/self/net/netlink") as table:
         lines = [line.split() for line in table][1:]
-    return [(int(line[4]), int(line[8])) for line in lines
-            if line[1] == protocol and int(line[3], 16) & groups_mask]
+    return [
+        (int(line[4]), int(line[8]))
+        for line in lines
+        if line[1] == protocol and int(line[3], 16) & groups_mask
+    ]

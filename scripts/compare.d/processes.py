@@ -8,7 +8,9 @@ import time
 
 RECEIVER_CORE = 1
 LIMIT_SECONDS = 60
-IDLE_SHARE = 0.1  # of a core: a receiver that waits takes less, also one that looks every millisecond
+IDLE_SHARE = (
+    0.1  # of a core: a receiver that waits takes less, also one that looks every millisecond
+)
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -35,8 +37,13 @@ class Process:
     def __init__(self, command, output, errors):
         self.errors = errors
         with open(output, "wb") as out, open(errors, "wb") as err:
-            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                                          preexec_fn=lambda: os.sched_setaffinity(0, {RECEIVER_CORE}))
+            self.child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                preexec_fn=lambda: os.sched_setaffinity(0, {RECEIVER_CORE}),
+            )
 
     def __enter__(self):
         return self
@@ -72,10 +79,12 @@ class Process:
         def is_so():
             self.check()
             return condition()
+
         await_that(what, is_so)
 
     def await_idle(self, what, seconds, condition=lambda: True):
         """Waits until the condition held for this many seconds while the process was nearly idle."""
+
         def is_idle():
             began, used = time.monotonic(), self.cpu_seconds()
             while time.monotonic() - began < seconds:
@@ -83,6 +92,7 @@ class Process:
                     return False
                 time.sleep(0.005)
             return self.cpu_seconds() - used < IDLE_SHARE * (time.monotonic() - began)
+
         self.await_that(what, is_idle)
 
     def end(self):

@@ -12,6 +12,7 @@ CONFIDENCE = 0.9
 @dataclasses.dataclass
 class Middle:
     """The median over pairs, and its 90 % interval."""
+
     median: float
     interval: Optional[Tuple[float, float]]
 
@@ -26,8 +27,11 @@ class Middle:
 def compare(runs, others, value, combine):
     """The median of `combine` over pairs of runs; None without a pair."""
     by_repetition = {run.repetition: run for run in others if not run.failure}
-    pairs = [(run, by_repetition[run.repetition]) for run in runs
-             if not run.failure and run.repetition in by_repetition]
+    pairs = [
+        (run, by_repetition[run.repetition])
+        for run in runs
+        if not run.failure and run.repetition in by_repetition
+    ]
     results = sorted(combine(value(run), value(other)) for run, other in pairs)
     if not results:
         return None

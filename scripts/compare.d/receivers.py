@@ -29,7 +29,11 @@ def write_ulogd_config(buffer_bytes, directory):
     plugins = glob.glob("/usr/lib/*/ulogd")
     with open(os.path.join(HERE, "ulogd.conf")) as template:
         text = template.read()
-    values = {"@PLUGINS@": plugins[0], "@BUFFER@": str(buffer_bytes), "@BUFFER_AND_ONE@": str(buffer_bytes + 1)}
+    values = {
+        "@PLUGINS@": plugins[0],
+        "@BUFFER@": str(buffer_bytes),
+        "@BUFFER_AND_ONE@": str(buffer_bytes + 1),
+    }
     for name, value in values.items():
         text = text.replace(name, value)
     config = os.path.join(directory, "ulogd.conf")
@@ -40,8 +44,10 @@ def write_ulogd_config(buffer_bytes, directory):
 
 def program(name, *arguments, need=None, **options):
     """A program of this host; BUFFER in its arguments becomes the bytes of the buffer."""
+
     def command(buffer_bytes, _):
         return [argument.replace("BUFFER", str(buffer_bytes)) for argument in arguments]
+
     return Receiver(name, need or arguments[0], command, counts_lines=True, **options)
 
 
@@ -52,18 +58,29 @@ def nlring(source, *arguments):
 
 def way(name, way_name, source, **options):
     """One of the ways in src/main.rs."""
+
     def command(buffer_bytes, _):
         return [RECEIVERS, way_name, source, str(buffer_bytes)]
+
     return Receiver(name, "receivers", command, **options)
 
 
 def script(name):
     file = os.path.join(HERE, f"listen_{name}.py")
-    return Receiver(name, name, lambda buffer_bytes, _: [VENV_PYTHON, "-B", file, str(buffer_bytes)], is_slow=True)
+    return Receiver(
+        name,
+        name,
+        lambda buffer_bytes, _: [VENV_PYTHON, "-B", file, str(buffer_bytes)],
+        is_slow=True,
+    )
 
 
-ULOGD = Receiver("ulogd2", "ulogd", lambda *where: ["ulogd", "-c", write_ulogd_config(*where)], counts_lines=True)
-LIBMNL_CALLBACK = Receiver("libmnl callback", "libmnl", lambda buffer_bytes, _: [LIBMNL, str(buffer_bytes)])
+ULOGD = Receiver(
+    "ulogd2", "ulogd", lambda *where: ["ulogd", "-c", write_ulogd_config(*where)], counts_lines=True
+)
+LIBMNL_CALLBACK = Receiver(
+    "libmnl callback", "libmnl", lambda buffer_bytes, _: [LIBMNL, str(buffer_bytes)]
+)
 
 # Wait policies of nlring besides auto. spin is not among them, because it never looks idle.
 WAITS = ["prompt", "batch"]
@@ -83,7 +100,10 @@ RECEIVERS_OF = {
         script("pymnl"),
         script("pyroute2"),
         way("nlring receive only", "nlring", CONNTRACK),
-        *(way(f"nlring receive only, {wait}", f"nlring-{wait}", CONNTRACK, is_extra=True) for wait in WAITS),
+        *(
+            way(f"nlring receive only, {wait}", f"nlring-{wait}", CONNTRACK, is_extra=True)
+            for wait in WAITS
+        ),
         way("nlring decode", "nlring-decode", CONNTRACK),
         nlring(CONNTRACK),
         nlring(CONNTRACK, "--json"),

@@ -52,8 +52,10 @@ def processor():
 
 
 def heading(options, versions):
-    print(f"{processor()}, {os.cpu_count()} cores, Linux {platform.release()}, {time.strftime('%F')}; "
-          f"receive buffer {options.buffer} bytes, {options.repeat} repetitions in turn")
+    print(
+        f"{processor()}, {os.cpu_count()} cores, Linux {platform.release()}, {time.strftime('%F')}; "
+        f"receive buffer {options.buffer} bytes, {options.repeat} repetitions in turn"
+    )
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
     print(EXPLANATION)
 
@@ -89,9 +91,17 @@ def table(load, of_load):
     references = [name for name in REFERENCES[load.receivers] if name in of_load]
     print(f"{load.name}: {load.what}; {made:.0f} events, {rate:.0f} per second")
     if load.is_asked_for:
-        print(f"({CONNTRACK_E} looks up in /proc who requested each of these events, which costs it most of its CPU)")
-    print(COLUMNS.format("receiver", "received", "lost", "CPU", "user", "system", "generator", "bytes"),
-          *(RATIO_COLUMN.format("over " + name) for name in references), sep="")
+        print(
+            f"({CONNTRACK_E} looks up in /proc who requested each of these events, "
+            "which costs it most of its CPU)"
+        )
+    print(
+        COLUMNS.format(
+            "receiver", "received", "lost", "CPU", "user", "system", "generator", "bytes"
+        ),
+        *(RATIO_COLUMN.format("over " + name) for name in references),
+        sep="",
+    )
     for name, runs in of_load.items():
         row(name, runs, [of_load[reference] for reference in references])
 
@@ -99,14 +109,33 @@ def table(load, of_load):
 def row(name, runs, references):
     good = [run for run in runs if not run.failure]
     if good:
-        middle = {field: statistics.median(getattr(run, field) for run in good)
-                  for field in ["received", "lost", "cpu_us", "user_us", "system_us", "generator_us", "written_bytes"]}
+        middle = {
+            field: statistics.median(getattr(run, field) for run in good)
+            for field in [
+                "received",
+                "lost",
+                "cpu_us",
+                "user_us",
+                "system_us",
+                "generator_us",
+                "written_bytes",
+            ]
+        }
         over = [ratios.compare(good, others, cpu, ratios.quotient) for others in references]
-        print(COLUMNS.format(
-            name, f"{middle['received']:.0f}", f"{middle['lost']:.0f}", f"{middle['cpu_us']:.2f}",
-            f"{middle['user_us']:.2f}", f"{middle['system_us']:.2f}", f"{middle['generator_us']:.2f}",
-            f"{middle['written_bytes']:.0f}" if middle["written_bytes"] else "-"),
-            *(RATIO_COLUMN.format(str(ratio or "-")) for ratio in over), sep="")
+        print(
+            COLUMNS.format(
+                name,
+                f"{middle['received']:.0f}",
+                f"{middle['lost']:.0f}",
+                f"{middle['cpu_us']:.2f}",
+                f"{middle['user_us']:.2f}",
+                f"{middle['system_us']:.2f}",
+                f"{middle['generator_us']:.2f}",
+                f"{middle['written_bytes']:.0f}" if middle["written_bytes"] else "-",
+            ),
+            *(RATIO_COLUMN.format(str(ratio or "-")) for ratio in over),
+            sep="",
+        )
     failures = [run.failure for run in runs if run.failure]
     if failures:
         print(f"{name:26} failed in {len(failures)} of {len(runs)} runs: {failures[0]}")
@@ -115,7 +144,11 @@ def row(name, runs, references):
 def summary(runs, options):
     """Prints a line for each comparison of QUOTIENTS and DIFFERENCES."""
     print()
-    spread = f", and its {ratios.CONFIDENCE:.0%} interval" if options.repeat >= ratios.LEAST_FOR_INTERVAL else ""
+    spread = (
+        f", and its {ratios.CONFIDENCE:.0%} interval"
+        if options.repeat >= ratios.LEAST_FOR_INTERVAL
+        else ""
+    )
     print(f"CPU per event, the median over pairs of one repetition{spread}:")
     for load in LOADS.values():
         of_load = by_receiver(runs, load)
@@ -124,7 +157,14 @@ def summary(runs, options):
                 continue  # on a router no program requests the events, and it would not be slow
             line(f"{load.name:8} {ours} over {other}", of_load, ours, other, cpu, ratios.quotient)
         for ours, other in DIFFERENCES[load.receivers]:
-            line(f"{load.name:8} {ours} less {other}, in µs", of_load, ours, other, cpu, ratios.difference)
+            line(
+                f"{load.name:8} {ours} less {other}, in µs",
+                of_load,
+                ours,
+                other,
+                cpu,
+                ratios.difference,
+            )
         generators_line(load, of_load)
 
 
@@ -133,17 +173,32 @@ def line(text, of_load, ours, other, value, combine):
         return
     middle = ratios.compare(of_load[ours], of_load[other], value, combine)
     if middle:
-        of_each = [statistics.median(value(run) for run in of_load[name] if not run.failure)
-                   for name in (ours, other)]
+        of_each = [
+            statistics.median(value(run) for run in of_load[name] if not run.failure)
+            for name in (ours, other)
+        ]
         print(f"{text}: {middle} ({of_each[0]:.2f} and {of_each[1]:.2f} µs)")
 
 
 def generators_line(load, of_load):
-    """What listeners cost the program that makes the events. Rivals with losses are left out, because they receive less."""
+    """What listeners cost the program that makes the events.
+
+    Rivals with losses are left out, because they receive less.
+    """
     ours = {CONNTRACK: "nlring conntrack --json", ROUTE: "nlring route --json"}[load.receivers]
-    costs = {name: statistics.median(generator(run) for run in runs) for name, runs in of_load.items()
-             if not name.startswith("nlring") and not any(run.failure or run.lost for run in runs)}
+    costs = {
+        name: statistics.median(generator(run) for run in runs)
+        for name, runs in of_load.items()
+        if not name.startswith("nlring") and not any(run.failure or run.lost for run in runs)
+    }
     if costs:
         other = min(costs, key=costs.get)
-        line(f"{load.name:8} generator's: with {ours} over with {other}, its cheapest rival without loss", of_load,
-             ours, other, generator, ratios.quotient)
+        line(
+            f"{load.name:8} generator's: with {ours} over with {other}, "
+            "its cheapest rival without loss",
+            of_load,
+            ours,
+            other,
+            generator,
+            ratios.quotient,
+        )

@@ -17,7 +17,9 @@ class Collector:
     def __init__(self, start, binary, directory, name, arguments):
         """`start` starts a program where the collector must run: in a host, or in this process's namespace."""
         self.name = name
-        self.output, self.stats, self.table = (directory / f"{name}.{kind}" for kind in ("out", "stats", "table"))
+        self.output, self.stats, self.table = (
+            directory / f"{name}.{kind}" for kind in ("out", "stats", "table")
+        )
         self.has_table = "--mirror" in arguments or "--snapshot" in arguments
         command = [binary, *arguments, "--output", self.output, "--stats", self.stats]
         if self.has_table:
@@ -28,7 +30,9 @@ class Collector:
 
     def check(self):
         if self.child.poll() is not None:
-            raise Wrong(f"{self.name} ended with {self.child.returncode}: {self.errors.read_text()}")
+            raise Wrong(
+                f"{self.name} ended with {self.child.returncode}: {self.errors.read_text()}"
+            )
 
     def signal(self, number):
         self.check()
@@ -56,13 +60,15 @@ class Collector:
     def events(self):
         """The events that it has written until now, without an incomplete last line."""
         text = self.output.read_text() if self.output.exists() else ""
-        return [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def await_events(self, what, seconds, condition):
         """Waits until one of its events fulfils the condition, and returns it."""
+
         def found():
             self.check()
             return next((event for event in self.events() if condition(event)), None)
+
         return await_that(what, seconds, found)
 
     def await_start(self):
@@ -72,9 +78,10 @@ class Collector:
     def check_table(self, kernel_list, row_of, seconds):
         """Waits until the mirror's table equals the kernel's list, and returns the seconds that this took.
 
-        The limit `seconds` counts from its last loss, because many flows that expire at once can overrun it although nothing
-        else happens. What differs at first, or after such a loss, must be right in a later comparison. What differs only
-        later has changed since, like a flow that expired. What changes while the two are read may be in either state.
+        The limit `seconds` counts from its last loss, because many flows that expire at once can overrun it although
+        nothing else happens. What differs at first, or after such a loss, must be right in a later comparison. What
+        differs only later has changed since, like a flow that expired. What changes while the two are read may be in
+        either state.
         """
         begun = time.monotonic()
         missing, extra, dropped = set(), set(), None
@@ -94,8 +101,11 @@ class Collector:
             if not missing and not extra:
                 return time.monotonic() - begun
             if time.monotonic() > deadline:
-                raise Wrong(f"{self.name}: the mirror is not the kernel's list {seconds} s after its last loss: missing "
-                            f"{len(missing)}, such as {list(missing)[:3]}; too many {len(extra)}, such as {list(extra)[:3]}")
+                raise Wrong(
+                    f"{self.name}: the mirror is not the kernel's list {seconds} s after its last loss: "
+                    f"missing {len(missing)}, such as {list(missing)[:3]}; "
+                    f"too many {len(extra)}, such as {list(extra)[:3]}"
+                )
             time.sleep(0.05)
 
     def resident_kib(self):
@@ -113,5 +123,7 @@ class Collector:
         finally:
             self.child.kill()
         if self.child.returncode != 0:
-            raise Wrong(f"{self.name} ended with {self.child.returncode}: {self.errors.read_text()}")
+            raise Wrong(
+                f"{self.name} ended with {self.child.returncode}: {self.errors.read_text()}"
+            )
         return json.loads(self.stats.read_text())

@@ -50,7 +50,20 @@ def run(nlring, directory, options):
         mirror.await_events("the flow begins", 20, lambda event: event["event"] == "new")
         yield f"before it is taken: {same(mirror, gateway, False)}"
         # Before the rule that accepts: what is accepted goes no further.
-        gateway.run("nft", "insert", "rule", "ip", "t", "forward", "ip", "protocol", "tcp", "flow", "add", "@f")
+        gateway.run(
+            "nft",
+            "insert",
+            "rule",
+            "ip",
+            "t",
+            "forward",
+            "ip",
+            "protocol",
+            "tcp",
+            "flow",
+            "add",
+            "@f",
+        )
         yield f"taken by the flowtable: {same(mirror, gateway, True)}"
         late = start_mirror(gateway, nlring, directory, "began-later", options)
         yield f"a mirror that began after that: {same(late, gateway, True)}"
@@ -66,8 +79,13 @@ def run(nlring, directory, options):
 
 
 def start_mirror(gateway, nlring, directory, name, options):
-    mirror = Collector(gateway.start, nlring, directory, name,
-                       ["conntrack", "--mirror", "--json", "--audit-interval", AUDIT, *options])
+    mirror = Collector(
+        gateway.start,
+        nlring,
+        directory,
+        name,
+        ["conntrack", "--mirror", "--json", "--audit-interval", AUDIT, *options],
+    )
     mirror.await_start()
     return mirror
 
@@ -81,9 +99,14 @@ def start_stream(client, directory, name):
 
 def same(mirror, gateway, is_offloaded):
     """Waits until the kernel is in the expected state, and the mirror equals it."""
+
     def flows():
         return listed_flows(gateway.run)
-    await_that(f"the kernel's flows are offloaded: {is_offloaded}", 60,
-               lambda: [row[-1] for row in flows()] == [is_offloaded])
+
+    await_that(
+        f"the kernel's flows are offloaded: {is_offloaded}",
+        60,
+        lambda: [row[-1] for row in flows()] == [is_offloaded],
+    )
     seconds = mirror.check_table(flows, flow_row, BOUND_SECONDS)
     return f"the mirror is conntrack's list, after {seconds:.1f} s"

@@ -18,9 +18,13 @@ class Missing(Exception):
 
 def run(*command, **options):
     """Returns the output of a command. If it fails, raises Wrong with its errors."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, **options)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, **options
+    )
     if done.returncode != 0:
-        raise Wrong(f"{' '.join(map(str, command))}: exit code {done.returncode}: {done.stderr.strip()}")
+        raise Wrong(
+            f"{' '.join(map(str, command))}: exit code {done.returncode}: {done.stderr.strip()}"
+        )
     return done.stdout
 
 
@@ -91,9 +95,25 @@ def hosts(*names):
 
 def cable(left, left_addresses, right, right_addresses):
     """Connects two hosts. The device on each side is named after the other host."""
-    run("ip", "link", "add", right.name, "netns", left.namespace, "type", "veth",
-        "peer", "name", left.name, "netns", right.namespace)
-    for host, device, addresses in ((left, right.name, left_addresses), (right, left.name, right_addresses)):
+    run(
+        "ip",
+        "link",
+        "add",
+        right.name,
+        "netns",
+        left.namespace,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        left.name,
+        "netns",
+        right.namespace,
+    )
+    for host, device, addresses in (
+        (left, right.name, left_addresses),
+        (right, left.name, right_addresses),
+    ):
         for address in addresses:
             nodad = ["nodad"] if ":" in address else []
             host.run("ip", "address", "add", address, "dev", device, *nodad)

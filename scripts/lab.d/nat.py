@@ -64,10 +64,19 @@ def run(nlring, directory, options):
         for host, port in ((server, 7), (client, 80)):
             with open(directory / f"echo-{host.name}", "wb") as said:
                 host.start(sys.executable, "-c", ECHO, port, stdout=said, stderr=said)
-            await_that("the echo server is ready", 20, lambda: "ready" in (directory / f"echo-{host.name}").read_text())
+            await_that(
+                "the echo server is ready",
+                20,
+                lambda: "ready" in (directory / f"echo-{host.name}").read_text(),
+            )
 
-        mirror = Collector(gateway.start, nlring, directory, "mirror",
-                           ["conntrack", "--mirror", "--json", "--recv-buffer", "8MiB", *options])
+        mirror = Collector(
+            gateway.start,
+            nlring,
+            directory,
+            "mirror",
+            ["conntrack", "--mirror", "--json", "--recv-buffer", "8MiB", *options],
+        )
         mirror.await_start()
         peer, ours = follow_as_text(gateway, nlring, directory, options)
         client.run(sys.executable, "-c", TALK, "203.0.113.2", 7, COUNT)
@@ -78,7 +87,8 @@ def run(nlring, directory, options):
         gateway.run("conntrack", "-F")
         mirror.check_table(lambda: listed_flows(gateway.run), flow_row, 30)
         yield f"{same_text(peer, ours)} lines are those of conntrack -E"
-        yield f"{check_translations(mirror.events())} flows, each with its translation, from one new event to one destroy"
+        count = check_translations(mirror.events())
+        yield f"{count} flows, each with its translation, from one new event to one destroy"
         stats = mirror.end()
         if stats["dropped"] or stats["truncated"] or stats["malformed"]:
             raise Wrong(f"events are missing: {stats}")
@@ -87,16 +97,38 @@ def run(nlring, directory, options):
 def follow_as_text(gateway, nlring, directory, options):
     """Starts conntrack -E and nlring, and returns both with their files as soon as both listen."""
     followers = []
-    for name, command in (("peer", ["conntrack", "-E", "-b", "8388608"]), ("ours", [nlring, "conntrack", *options])):
+    for name, command in (
+        ("peer", ["conntrack", "-E", "-b", "8388608"]),
+        ("ours", [nlring, "conntrack", *options]),
+    ):
         with open(directory / f"{name}.text", "wb") as text:
-            child = gateway.start(*command, stdout=text, stderr=(directory / f"{name}.err").open("wb"))
+            child = gateway.start(
+                *command, stdout=text, stderr=(directory / f"{name}.err").open("wb")
+            )
         followers.append((child, directory / f"{name}.text"))
+
     # Both listen as soon as both have printed the end of the same flow.
     def both_print():
-        gateway.run("conntrack", "-I", "-s", "192.0.2.1", "-d", "192.0.2.2", "-p", "udp", "--sport", "1", "--dport", "1", "-t", "60")
+        gateway.run(
+            "conntrack",
+            "-I",
+            "-s",
+            "192.0.2.1",
+            "-d",
+            "192.0.2.2",
+            "-p",
+            "udp",
+            "--sport",
+            "1",
+            "--dport",
+            "1",
+            "-t",
+            "60",
+        )
         gateway.run("conntrack", "-D", "-s", "192.0.2.1", "-d", "192.0.2.2", "-p", "udp")
         time.sleep(0.1)
         return all("[DESTROY]" in file.read_text() for _, file in followers)
+
     await_that("conntrack -E and nlring follow", 20, both_print)
     return followers
 
@@ -105,21 +137,30 @@ def same_text(peer, ours):
     """Ends both followers, and compares their lines, except those of the flows that showed that both listen."""
     lines = []
     for child, file in (peer, ours):
+
         def is_at_rest(file=file, sizes=[]):
             sizes.append(file.stat().st_size)
             return len(sizes) > 10 and sizes[-1] == sizes[-10]
+
         await_that("nothing more is printed", 20, is_at_rest)
         child.send_signal(signal.SIGINT)
         child.wait(10)
         # conntrack names the program that caused an event, if it still runs.
-        lines.append([line.split(" progname=")[0].rstrip() for line in file.read_text().splitlines()
-                      if "192.0.2.1" not in line])
-    # The order may differ, because two cores make events at once. conntrack -E prints only the beginning of a flush, because
-    # it ends at the first event that it loses.
+        lines.append(
+            [
+                line.split(" progname=")[0].rstrip()
+                for line in file.read_text().splitlines()
+                if "192.0.2.1" not in line
+            ]
+        )
+    # The order may differ, because two cores make events at once. conntrack -E prints only the beginning of a flush,
+    # because it ends at the first event that it loses.
     theirs, ours = map(collections.Counter, lines)
     if theirs - ours or not any("[DESTROY]" in line for line in theirs):
-        raise Wrong(f"conntrack -E printed {theirs.total()} lines, nlring {ours.total()}; nlring lacks "
-                    f"{list(theirs - ours)[:3]}")
+        raise Wrong(
+            f"conntrack -E printed {theirs.total()} lines, nlring {ours.total()}; nlring lacks "
+            f"{list(theirs - ours)[:3]}"
+        )
     return theirs.total()
 
 
@@ -133,7 +174,9 @@ def check_translations(events):
         key = (event["proto"], orig["src"], orig["sport"], orig["dst"], orig["dport"])
         lives.setdefault(key, []).append(event["event"])
         nat = event.get("nat", {})
-        expected = {"src": "203.0.113.1"} if orig["dport"] == 7 else {"dst": "10.1.0.2", "dport": 80}
+        expected = (
+            {"src": "203.0.113.1"} if orig["dport"] == 7 else {"dst": "10.1.0.2", "dport": 80}
+        )
         if any(nat.get(name) != value for name, value in expected.items()):
             raise Wrong(f"a flow without its translation {expected}: {event}")
     for key, life in lives.items():

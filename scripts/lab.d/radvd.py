@@ -29,9 +29,26 @@ def run(nlring, directory, options):
         host.set("ipv6.conf.default.accept_ra", 2)
         host.set("ipv6.conf.default.accept_ra_rtr_pref", 1)
         cable(router, ["fd00::1/64"], host, ["fd00::2/64"])
-        host.run("ip", "-6", "route", "add", "fd77::/64", "via", "fd00::1", "dev", "router", "mtu", "1480")
-        mirror = Collector(host.start, nlring, directory, "mirror",
-                           ["route", "--mirror", "--json", "--audit-interval", "1s", *options])
+        host.run(
+            "ip",
+            "-6",
+            "route",
+            "add",
+            "fd77::/64",
+            "via",
+            "fd00::1",
+            "dev",
+            "router",
+            "mtu",
+            "1480",
+        )
+        mirror = Collector(
+            host.start,
+            nlring,
+            directory,
+            "mirror",
+            ["route", "--mirror", "--json", "--audit-interval", "1s", *options],
+        )
         mirror.await_start()
         daemon = None
         for advertisement in ADVERTISEMENTS:
@@ -40,11 +57,25 @@ def run(nlring, directory, options):
             # radvd reads its configuration as a user of its own.
             os.chmod(directory, 0o755)
             if daemon is None:
-                daemon = router.start("radvd", "-n", "-C", configuration, "-p", directory / "radvd.pid", "-m", "logfile",
-                                      "-l", directory / "radvd.log")
+                daemon = router.start(
+                    "radvd",
+                    "-n",
+                    "-C",
+                    configuration,
+                    "-p",
+                    directory / "radvd.pid",
+                    "-m",
+                    "logfile",
+                    "-l",
+                    directory / "radvd.log",
+                )
             else:
                 daemon.send_signal(signal.SIGHUP)
-            await_that(f"the host's routes follow {advertisement}", 30, lambda: follows(host, advertisement))
+            await_that(
+                f"the host's routes follow {advertisement}",
+                30,
+                lambda: follows(host, advertisement),
+            )
             seconds = mirror.check_table(lambda: listed_routes(host.run), route_row, 10)
             yield f"{advertisement}: the mirror is ip's list, after {seconds:.1f} s"
         if not any(event.get("reason") == "audit" for event in mirror.events()):
@@ -54,9 +85,17 @@ def run(nlring, directory, options):
 
 def follows(host, advertisement):
     """Whether the default route and the static route are as the advertisement says."""
-    rows = {row[0]: (dict(row[6]), row[7]) for row in listed_routes(host.run) if row[0] in ("::/0", "fd77::/64")}
+    rows = {
+        row[0]: (dict(row[6]), row[7])
+        for row in listed_routes(host.run)
+        if row[0] in ("::/0", "fd77::/64")
+    }
     if len(rows) < 2:
         return False
     metrics, preference = rows["::/0"]
-    return (metrics.get("hoplimit") == advertisement["hop_limit"] and preference == advertisement["preference"]
-            and rows["fd77::/64"][0].get("mtu") == min(advertisement["mtu"], rows["fd77::/64"][0].get("mtu", 0)))
+    return (
+        metrics.get("hoplimit") == advertisement["hop_limit"]
+        and preference == advertisement["preference"]
+        and rows["fd77::/64"][0].get("mtu")
+        == min(advertisement["mtu"], rows["fd77::/64"][0].get("mtu", 0))
+    )

@@ -1,4 +1,5 @@
 """Sends one router advertisement out of a device: DEVICE MTU HOP_LIMIT PREFERENCE (0 medium, 1 high, 3 low)."""
+
 import socket, struct, sys
 
 device, mtu, hop_limit, preference = sys.argv[1], *map(int, sys.argv[2:5])
