@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 /// It is the `u64` in which the kernel sends instants, and the number that serde writes. The last instant,
 /// [`MAX`](Self::MAX), is in the year 2554. It converts from and into [`SystemTime`].
 ///
-/// Its `Display` is RFC 3339 in UTC with six decimals, or with as many as the precision says, at most nine. The decimals
-/// that are left out are cut off, not rounded.
+/// Its `Display` is RFC 3339 in UTC with six decimals, or with as many as the precision says, at most nine. The
+/// decimals that are left out are cut off, not rounded.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};

@@ -99,7 +99,8 @@ impl Multishot {
     }
 
     fn push(&mut self, entry: &io_uring::squeue::Entry) -> io::Result<()> {
-        // SAFETY: an entry points at most to the header, which does not move and stays until Drop has ended the receive.
+        // SAFETY: an entry points at most to the header, which does not move and stays until Drop has ended the
+        // receive.
         unsafe { self.ring.submission().push(entry) }.map_err(io::Error::other)
     }
 

@@ -394,8 +394,8 @@ fn the_first_event_after_the_groups_are_joined_is_shown() {
     }
 }
 
-/// Events before the groups are joined are not received, so the command does little until then. CPU time shows that on a
-/// busy machine too.
+/// Events before the groups are joined are not received, so the command does little until then. CPU time shows that on
+/// a busy machine too.
 #[test]
 fn the_groups_are_joined_within_half_a_second_of_cpu_time() {
     own_namespace();

@@ -1,5 +1,5 @@
-//! Decoding any bytes as a flow, an expectation, an object of rtnetlink or a family of generic netlink never panics, and
-//! gives the same answer twice.
+//! Decoding any bytes as a flow, an expectation, an object of rtnetlink or a family of generic netlink never panics,
+//! and gives the same answer twice.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -37,7 +37,8 @@ pub struct MirrorHealth<'a> {
     pub audit_count: u64,
     /// In how many entries the audits found the table different from the kernel's.
     pub audit_difference_count: u64,
-    /// Entries are missing because the table's memory is bounded ([`MirrorOptions::memory_bytes`](super::MirrorOptions::memory_bytes)).
+    /// Entries are missing because the table's memory is bounded
+    /// ([`MirrorOptions::memory_bytes`](super::MirrorOptions::memory_bytes)).
     pub is_full: bool,
     /// How often an entry was left out because the memory is bounded: once by its event, and once by each dump that had
     /// it.

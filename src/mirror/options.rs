@@ -86,8 +86,8 @@ impl MirrorOptions {
     /// How much memory the entries may take: about 180 bytes per flow, and 150 per simple route.
     ///
     /// The events that a [`conntrack::Mirror`] holds for the first dump count too. Not included are the ends of flows
-    /// that it remembers (up to 9 MiB), and what ends while a dump is read: 18 bytes for each flow, and the whole route,
-    /// until the dump is merged.
+    /// that it remembers (up to 9 MiB), and what ends while a dump is read: 18 bytes for each flow, and the whole
+    /// route, until the dump is merged.
     ///
     /// By default the mirror has no bound of its own: the kernel bounds its tables (flows with
     /// `net.netfilter.nf_conntrack_max`), and a smaller bound would leave entries out. With 0 no entry is kept.

@@ -7,8 +7,8 @@ use crate::event_kind::EventKind;
 use crate::message::{Attribute, Message, align};
 
 /// Settings of a device for one address family, as one message describes them: sysctls below `net.ipv4.conf`,
-/// `net.ipv6.conf` and `net.mpls.conf` (Linux v6.18, net/ipv4/devinet.c, `inet_netconf_fill_devconf`; net/ipv6/addrconf.c,
-/// `inet6_netconf_fill_devconf`). Available since Linux 3.8.
+/// `net.ipv6.conf` and `net.mpls.conf` (Linux v6.18, net/ipv4/devinet.c, `inet_netconf_fill_devconf`;
+/// net/ipv6/addrconf.c, `inet6_netconf_fill_devconf`). Available since Linux 3.8.
 ///
 /// Its events come in the groups [`Ipv4Netconf`](super::Group::Ipv4Netconf),
 /// [`Ipv6Netconf`](super::Group::Ipv6Netconf) and [`MplsNetconf`](super::Group::MplsNetconf). An event has the settings

@@ -20,8 +20,8 @@ const OPERATION: &str = "open a network namespace";
 /// A network namespace, held open.
 ///
 /// [`SocketBuilder::namespace`](crate::SocketBuilder::namespace) and the `open_in` functions, such as
-/// [`Requester::open_in`](crate::Requester::open_in), take it to open sockets there. The calling thread stays in its own
-/// namespace.
+/// [`Requester::open_in`](crate::Requester::open_in), take it to open sockets there. The calling thread stays in its
+/// own namespace.
 ///
 /// The namespace exists at least as long as this value, its clones and the sockets that were opened in it, even if its
 /// name is deleted and its processes end. Two values are equal if they are the same namespace, however they were found.

@@ -29,8 +29,8 @@ pub(crate) enum NotInside {
     Entry(io::Error),
 }
 
-/// Calls `work` on a thread of its own inside a network namespace, and waits for it. The calling thread never leaves its
-/// namespace, so there is no way back that could fail.
+/// Calls `work` on a thread of its own inside a network namespace, and waits for it. The calling thread never leaves
+/// its namespace, so there is no way back that could fail.
 ///
 /// If `work` panics, the panic continues on the calling thread.
 pub(crate) fn run_in<T: Send>(

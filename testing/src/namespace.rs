@@ -10,8 +10,8 @@ use nlring::{Content, MessageBuilder, Protocol, RecvFlags, Socket};
 
 /// Moves the calling thread, and the threads and programs that it starts from now on, into a new network namespace.
 ///
-/// Without root's rights it also creates a user namespace. Only a process of one thread can do that: a bench can, a test
-/// cannot.
+/// Without root's rights it also creates a user namespace. Only a process of one thread can do that: a bench can, a
+/// test cannot.
 ///
 /// # Panics
 ///
@@ -56,8 +56,8 @@ pub fn raise_loopback() {
     assert!(is_acknowledged, "the loopback device is up");
 }
 
-/// Gives the calling thread, and the threads and programs that it starts from now on, a `/run/netns` of its own, which is
-/// empty: `ip netns add` adds names there that no one else sees.
+/// Gives the calling thread, and the threads and programs that it starts from now on, a `/run/netns` of its own, which
+/// is empty: `ip netns add` adds names there that no one else sees.
 ///
 /// # Panics
 ///

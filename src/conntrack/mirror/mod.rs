@@ -49,8 +49,8 @@ use crate::socket::Socket;
 ///   millisecond at a time.
 /// - Some changes have no event. A flow that began before anybody listened ends or changes without one (with
 ///   `net.netfilter.nf_conntrack_events` = 2, the default since Linux 5.19), and so does a flow that began while that
-///   sysctl was set to 0. An nft flowtable takes a flow or releases it without one. So the mirror audits its table while
-///   nothing is known to be wrong: it dumps and merges. A change without an event is in the mirror after
+///   sysctl was set to 0. An nft flowtable takes a flow or releases it without one. So the mirror audits its table
+///   while nothing is known to be wrong: it dumps and merges. A change without an event is in the mirror after
 ///   [`MirrorOptions::audit_interval`] and the time of a dump. What an audit finds is handed out as after a loss, and a
 ///   [`Change::Resynced`] with [`ResyncReason::Audit`] follows. An audit that finds nothing hands out nothing and is
 ///   only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during an audit. A loss during an audit makes

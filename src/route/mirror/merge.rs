@@ -20,8 +20,8 @@
 //!
 //! An event that replaces a route does not say which. That is clear only if a single route of the mirror's table can be
 //! the one. But while events are missing, that table may lack the route that was really replaced. So if the dump has
-//! another one there, that proves nothing either. The same is true for an IPv6 route from which single hops were deleted:
-//! that counts as a deletion.
+//! another one there, that proves nothing either. The same is true for an IPv6 route from which single hops were
+//! deleted: that counts as a deletion.
 
 use std::collections::HashMap;
 use std::mem;

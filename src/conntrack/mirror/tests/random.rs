@@ -271,8 +271,8 @@ impl Mirrored {
         let truth = (0..FLOWS).filter_map(|number| {
             let flow = kernel.flows[number]?;
             let (name, facts) = named(&known_of(number, &flow.facts).entry);
-            // No dump has a flow that lost a NAT race. The mirror lacks it before its first event, and may lack it after
-            // a loss.
+            // No dump has a flow that lost a NAT race. The mirror lacks it before its first event, and may lack it
+            // after a loss.
             let is_known = match (is_clash(number), kernel.drops) {
                 (false, _) => true,
                 (true, 0) if !self.may_miss => flow.is_announced,
