@@ -14,7 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Which events of a family a socket receives, a dump returns or a mirror holds.
 ///
-/// A filter combines terms: [`conntrack::Term`](crate::conntrack::Term) for flows. It is made of terms
+/// A filter combines terms: [`conntrack::Term`](crate::conntrack::Term) for flows,
+/// [`route::Term`](crate::route::Term) for routes. It is made of terms
 /// ([`From`], [`and`](Self::and), [`or`](Self::or), `!`) or of text ([`FromStr`]). [`Display`](fmt::Display) writes text
 /// that reads back as the same filter. The [module](crate::filter) describes the text.
 ///

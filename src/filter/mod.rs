@@ -1,7 +1,7 @@
 //! Filters: which events a socket receives, evaluated in the kernel.
 //!
 //! An event that the kernel rejects costs no wake-up and no copy. A [`Filter`] is made of a family's terms
-//! ([`conntrack::Term`](crate::conntrack::Term)), or of text:
+//! ([`conntrack::Term`](crate::conntrack::Term), [`route::Term`](crate::route::Term)), or of text:
 //!
 //! ```no_run
 //! use nlring::conntrack::{Filter, Group};
@@ -21,7 +21,7 @@
 //!
 //! | text | meaning |
 //! |---|---|
-//! | `TERM` | a term of the family: [`conntrack::Filter`](crate::conntrack::Filter) |
+//! | `TERM` | a term of the family: [`conntrack::Filter`](crate::conntrack::Filter), [`route::Filter`](crate::route::Filter) |
 //! | `not F`, `! F` | what does not match `F` |
 //! | `F and G`, `F && G` | what matches both |
 //! | `F or G`, `F \|\| G` | what matches one or both |

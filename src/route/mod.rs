@@ -13,6 +13,7 @@
 //! (`rtnl_fill_ifinfo`).
 
 mod address;
+mod filter;
 mod hop;
 mod interface_address;
 mod kernel;
@@ -37,6 +38,7 @@ mod route;
 mod rule;
 
 pub use address::{Address, Labels, Via};
+pub use filter::{Filter, Term};
 pub use hop::{Hop, Nexthop, Nexthops};
 pub use interface_address::InterfaceAddress;
 pub use kernel::{

@@ -97,7 +97,7 @@ impl DumpFilter {
         self
     }
 
-    /// Routes that leave by a device, with any of their hops.
+    /// Routes that leave by a device, with any of their hops. A device that does not exist has none.
     pub fn oif(mut self, index: u32) -> Self {
         self.oif = Some(index);
         self
@@ -115,6 +115,13 @@ impl DumpFilter {
             }
         }
         message
+    }
+
+    /// Whether the kernel refused the dump because the table or the device does not exist (Linux v6.18,
+    /// net/ipv4/fib_frontend.c, `inet_dump_fib` and `ip_valid_fib_dump_req`).
+    fn asks_for_what_is_missing(&self, error: &Error) -> bool {
+        let is_table_missing = self.table.is_some() && is(error, libc::ENOENT);
+        is_table_missing || self.oif.is_some() && is(error, libc::ENODEV)
     }
 
     /// Whether the filter picks a route. The kernel makes the same choice, as far as it can. No filter picks an entry
@@ -188,8 +195,7 @@ impl Requests {
         };
         let requester = &mut self.requester;
         match requester.dump(message_type::GET_ROUTE, |message| filter.put(message), take) {
-            // The table does not exist.
-            Err(error) if is(&error, libc::ENOENT) && filter.table.is_some() => Ok(Dump {
+            Err(error) if filter.asks_for_what_is_missing(&error) => Ok(Dump {
                 items: T::default(),
                 is_interrupted: false,
                 attempts: 1,
@@ -222,7 +228,7 @@ impl Requests {
     /// # Errors
     ///
     /// Those of [`Requester::send`]. A refusal by the kernel is an error of the first reply: `ENOENT` for a table that
-    /// does not exist.
+    /// does not exist, `ENODEV` for a device that does not exist.
     pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
         let requester = &mut self.requester;
         requester.send(message_type::GET_ROUTE, flags::DUMP, |message| {

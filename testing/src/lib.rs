@@ -8,6 +8,7 @@
 pub mod allocator;
 pub mod datagrams;
 pub mod events;
+mod filtered;
 mod namespace;
 mod program;
 mod random;
@@ -15,6 +16,7 @@ mod skip;
 mod thread;
 mod wait;
 
+pub use filtered::Filtered;
 pub use namespace::{bind_name, own_names, own_namespace, raise_loopback, unbind_name};
 pub use program::{must, run};
 pub use random::Random;
