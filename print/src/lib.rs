@@ -48,6 +48,7 @@ mod gap;
 pub mod json;
 mod local_time;
 pub mod monitor;
+mod origin;
 mod resync;
 pub mod route;
 mod style;
@@ -55,6 +56,7 @@ pub mod text;
 
 pub use gap::Gap;
 pub use local_time::LocalTime;
+pub use origin::{NamespaceChange, Origin};
 pub use style::Style;
 
 #[cfg(test)]

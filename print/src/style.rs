@@ -7,6 +7,7 @@
 use nlring::Resync;
 
 use crate::gap::{self, Gap};
+use crate::origin::{self, NamespaceChange, Origin};
 use crate::resync;
 
 /// An output format.
@@ -63,6 +64,25 @@ impl Style {
         match self {
             Self::Text => resync::mark_text(out),
             Self::Json => resync::mark_json(out),
+        }
+    }
+
+    /// Appends the line that says that a namespace appeared or disappeared, and a newline. Which one it was,
+    /// [`mark_origin`](Self::mark_origin) adds.
+    pub fn write_namespace(self, out: &mut Vec<u8>, change: NamespaceChange) {
+        match self {
+            Self::Text => origin::write_text(out, change),
+            Self::Json => origin::write_json(out, change),
+        }
+    }
+
+    /// Adds the namespace that the event or line at `from` in `out` comes from: `[netns NAME]` before a text, the
+    /// fields `netns` and `nsid` in an object. A text of several lines has it once. Nothing is added if `out` ends at
+    /// `from`.
+    pub fn mark_origin(self, out: &mut Vec<u8>, from: usize, origin: &Origin) {
+        match self {
+            Self::Text => origin::mark_text(out, from, origin),
+            Self::Json => origin::mark_json(out, from, origin),
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{ArgGroup, Args};
 use nlring::{Backend, MirrorOptions, Wait};
 
+use super::netns::NetnsArguments;
 use super::values::{AuditInterval, parse_audit_interval, parse_backend, parse_count, parse_wait};
 use crate::units::{parse_size, parse_time};
 use crate::write::place::check_table_path;
@@ -28,6 +29,9 @@ pub(super) use collector_help;
 pub struct CollectorArguments {
     #[command(flatten)]
     pub follow: FollowArguments,
+
+    #[command(flatten)]
+    pub netns: NetnsArguments,
 
     #[command(flatten)]
     pub table: TableArguments,
@@ -119,9 +123,10 @@ impl TableArguments {
         self.mirror || self.snapshot && !self.once
     }
 
-    pub fn mirror_options(&self) -> MirrorOptions {
+    /// The options of each of `count` mirrors.
+    pub fn mirror_options(&self, count: usize) -> MirrorOptions {
         let mut options = MirrorOptions::new().resync_interval(self.resync_interval);
-        if let Some(interval) = self.audit_interval.to_option() {
+        if let Some(interval) = self.audit_interval.to_option(count) {
             options = options.audit_interval(interval);
         }
         if let Some(bytes) = self.mirror_memory_bytes {

@@ -110,8 +110,8 @@ const IP_MONITOR: &[Advice] = &[
         "--json has everything that the kernel reports",
     ),
     (
-        &["-n", "--netns", "--all-nsid"],
-        "run it in that namespace: ip netns exec NAME nlring route",
+        &["-n", "--all-nsid"],
+        "--netns NAME follows another namespace, and --all-netns all of them",
     ),
 ];
 

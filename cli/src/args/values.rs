@@ -20,9 +20,14 @@ pub enum AuditInterval {
 }
 
 impl AuditInterval {
-    /// The interval as the library takes it. None: the mirror chooses.
-    pub fn to_option(self) -> Option<Duration> {
+    /// The interval of each of `count` mirrors as the library takes it. None: the mirror chooses. A single one takes at
+    /// most 1 % of the time; many take turns, one every 15 s.
+    pub fn to_option(self, count: usize) -> Option<Duration> {
+        const TURN: Duration = Duration::from_secs(15);
         match self {
+            Self::Auto if count > 1 => {
+                Some(TURN.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)))
+            }
             Self::Auto => None,
             Self::Every(interval) => Some(interval),
             Self::Off => Some(Duration::MAX),

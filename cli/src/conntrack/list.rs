@@ -13,16 +13,22 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
     listing::run(&collector.follow.common, console, |listing| {
         let format = format(arguments, listing.console);
-        let mut requests = Requests::open()?;
-        let replies = requests.dump_replies(&DumpFilter::new())?;
-        listing.start(collector.follow.count)?;
-        let now = Timestamp::now();
-        listing.write_all(replies, |message, out| match &Flow::decode(message) {
-            Some(flow) => {
-                format.write_entry(out, flow, now);
-                true
-            }
-            None => false,
+        let which = collector.netns.all_netns;
+        listing.in_each_namespace(which, format.style(), |listing, namespace| {
+            let mut requests = match namespace {
+                Some(namespace) => Requests::open_in(namespace)?,
+                None => Requests::open()?,
+            };
+            let replies = requests.dump_replies(&DumpFilter::new())?;
+            listing.start(collector.follow.count)?;
+            let now = Timestamp::now();
+            listing.write_all(replies, |message, out| match &Flow::decode(message) {
+                Some(flow) => {
+                    format.write_entry(out, flow, now);
+                    true
+                }
+                None => false,
+            })
         })
     })
 }

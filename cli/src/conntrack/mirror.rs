@@ -9,11 +9,13 @@ use nlring_print::conntrack::{FlowFormat, LabelNames};
 
 use crate::args::{ConntrackArguments, ConntrackEvent};
 use crate::follow::keeper::{Keeper, warn_of_last_round};
-use crate::follow::session::Session;
 use crate::follow::summary::Summary;
 use crate::outcome::Failure;
 use crate::write::console::Console;
 use crate::write::output::Output;
+
+/// Why the table of a mirror may be wrong.
+pub const DOUBT: &str = "events were lost";
 
 pub struct FlowMirror {
     mirror: Mirror,
@@ -62,22 +64,24 @@ impl Shown {
 }
 
 impl FlowMirror {
-    pub fn open(
+    /// One of `count` mirrors, that of a socket.
+    pub fn new(
         arguments: &ConntrackArguments,
         socket: SocketId,
-        session: &Session<'_>,
-    ) -> Result<Self, Failure> {
+        keeper: Keeper,
+        count: usize,
+    ) -> Self {
         let table = &arguments.collector.table;
-        Ok(Self {
-            mirror: Mirror::new(table.mirror_options()),
+        Self {
+            mirror: Mirror::new(table.mirror_options(count)),
             socket,
             shown: Shown::of(arguments),
-            keeper: Keeper::open(table.table.as_deref(), "events were lost", session)?,
+            keeper,
             table_format: FlowFormat::Json(match table.table {
                 Some(_) => LabelNames::load().unwrap_or_default(),
                 None => LabelNames::default(),
             }),
-        })
+        }
     }
 
     /// Feeds the mirror a message of the socket, whatever its type.

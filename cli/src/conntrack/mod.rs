@@ -1,14 +1,16 @@
 //! `nlring conntrack`: one socket in conntrack's groups.
 
+mod all_namespaces;
 mod flows_without_events;
 mod list;
 mod mirror;
 mod repeated_ends;
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use nlring::conntrack::{Expectation, Flow, Group};
-use nlring::{Missing, Protocol, Running, Socket, StopHandle};
+use nlring::{Missing, Protocol, Running, Socket, SocketBuilder, SocketId, StopHandle};
 use nlring_print::conntrack::{FlowFormat, LabelNames, TextOptions};
 use nlring_print::{LocalTime, Style};
 
@@ -19,6 +21,7 @@ use crate::follow::keeper::Keeper;
 use crate::follow::session;
 use crate::follow::summary::Summary;
 use crate::host::listeners::NetlinkSockets;
+use crate::host::namespace;
 use crate::outcome::Outcome;
 use crate::write::console::Console;
 use crate::write::output::Output;
@@ -27,37 +30,36 @@ use repeated_ends::RepeatedEnds;
 
 pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
+    namespace::move_to(collector.netns.netns.as_deref(), "conntrack")?;
     if collector.table.once {
         return list::run(arguments, console);
+    }
+    if let Some(which) = collector.netns.all_netns {
+        return all_namespaces::run(arguments, which, console);
     }
     session::run(&collector.follow.common, console, |session| {
         session.let_recv_buffer_grow(&collector.follow)?;
         let mut engine = session.engine()?;
         let warning = warning_of_flows_without_events(arguments);
+        let groups = groups(&received_events(arguments)).collect::<Vec<_>>();
         let socket = session.listen(
-            &Socket::builder(Protocol::NETFILTER).reliable(arguments.reliable),
+            &builder(arguments),
             collector.follow.recv_buffer_bytes,
-            groups(&received_events(arguments)),
+            groups,
         )?;
         if let Some(warning) = warning {
             session.console.warn(warning);
         }
         let flows = engine.add(socket)?;
-        let mut handler = FlowHandler {
-            format: format(arguments, session.console),
-            repeated_ends: (arguments.reliable && !collector.table.has_mirror())
-                .then(|| RepeatedEnds::new(receives_new(&arguments.events))),
-            mirror: (collector
-                .table
-                .has_mirror()
-                .then(|| FlowMirror::open(arguments, flows, session)))
-            .transpose()?,
-        };
-        let limits = Limits {
-            count: collector.follow.count,
-            duration: collector.follow.duration,
-        };
-        let end = session.collect(engine, &[flows], limits, &mut handler);
+        let format = Rc::new(format(arguments, session.console));
+        let keeper = Keeper::open(collector.table.table.as_deref(), mirror::DOUBT, session)?;
+        let mut handler = FlowHandler::new(arguments, format, flows, keeper, 1);
+        let end = session.collect(
+            engine,
+            &[flows],
+            Limits::of(&collector.follow),
+            &mut handler,
+        );
         if session.summary.dropped > 0 {
             let listeners = NetlinkSockets::read();
             session.summary.reliable_others = listeners.reliable_conntrack_listeners();
@@ -68,6 +70,10 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
         }
         end
     })
+}
+
+fn builder(arguments: &ConntrackArguments) -> SocketBuilder {
+    Socket::builder(Protocol::NETFILTER).reliable(arguments.reliable)
 }
 
 /// The warning about flows that will make no events, if flows are shown.
@@ -140,10 +146,29 @@ fn receives_new(events: &[ConntrackEvent]) -> bool {
 /// Writes flows and expectations.
 #[derive(Default)]
 pub struct FlowHandler {
-    format: FlowFormat,
+    format: Rc<FlowFormat>,
     /// With --reliable. A mirror leaves out repeated ends itself.
     repeated_ends: Option<RepeatedEnds>,
     mirror: Option<FlowMirror>,
+}
+
+impl FlowHandler {
+    /// Handles one of `count` sockets. `keeper` is that of the mirror, if there is to be one.
+    fn new(
+        arguments: &ConntrackArguments,
+        format: Rc<FlowFormat>,
+        socket: SocketId,
+        keeper: Keeper,
+        count: usize,
+    ) -> Self {
+        let has_mirror = arguments.collector.table.has_mirror();
+        Self {
+            format,
+            repeated_ends: (arguments.reliable && !has_mirror)
+                .then(|| RepeatedEnds::new(receives_new(&arguments.events))),
+            mirror: has_mirror.then(|| FlowMirror::new(arguments, socket, keeper, count)),
+        }
+    }
 }
 
 impl Handler for FlowHandler {

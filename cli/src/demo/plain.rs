@@ -60,7 +60,7 @@ impl Demo {
         let handler = DemoHandler {
             flows,
             flow_handler: FlowHandler::default(),
-            routes: RouteFormatter::load(text_format(false))?,
+            routes: RouteFormatter::load(text_format(false), None)?,
         };
         Ok(Self {
             generator,

@@ -13,6 +13,7 @@ use super::reports::{Account, Reports};
 use super::retries::Retries;
 use super::session::Session;
 use super::summary::Summary;
+use crate::args::FollowArguments;
 use crate::outcome::{End, Failure};
 use crate::write::console::Console;
 
@@ -24,6 +25,15 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub struct Limits {
     pub count: Option<u64>,
     pub duration: Option<Duration>,
+}
+
+impl Limits {
+    pub fn of(follow: &FollowArguments) -> Self {
+        Self {
+            count: follow.count,
+            duration: follow.duration,
+        }
+    }
 }
 
 impl Session<'_> {
@@ -54,7 +64,7 @@ impl Session<'_> {
         let mut intake = Intake {
             output: &mut self.output,
             handler,
-            counted,
+            counted: counted.to_vec(),
             requests: self.requests.clone(),
             growth: Growth::up_to(self.recv_buffer_max_bytes),
             not_shown_count: 0,
@@ -73,7 +83,7 @@ impl Session<'_> {
         let (result, sockets) = end(running, &mut intake, result, self.console);
         intake.retries.after_turn(self.console);
         intake.write_gaps_left(&sockets);
-        let not_shown_count = intake.not_shown_count;
+        let (not_shown_count, counted) = (intake.not_shown_count, intake.counted);
         if matches!(result, Ok(End::Stopped | End::Due)) {
             self.requests.stop_on_next(stop.clone());
             handler.finish(&stop, &mut self.output, self.console);
@@ -134,6 +144,7 @@ fn take_turns<H: Handler>(
         if let Err(broken) = intake.output.write_out() {
             return end_of_output(intake.output, &broken);
         }
+        intake.update_sockets(running, console);
         intake.handler.after_turn(running, intake.output, console);
         if intake.output.is_over() {
             return intake.output_is_over();

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use nlring::{Loss, Notice, Timestamp};
+use nlring::{Loss, Notice, SocketId, Statistics, Timestamp};
 use nlring_print::Gap;
 
-use crate::follow::summary::Summary;
 use crate::write::console::Console;
 
 /// The least time between two reports on standard error.
@@ -14,7 +13,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The gaps of the counted sockets.
 pub struct Gaps {
-    all: Sum,
+    /// What has lines, by socket.
+    noted: Vec<Noted>,
     /// The gaps that are not yet reported on standard error.
     unreported: Sum,
     /// Whether gaps are reported on standard error.
@@ -22,6 +22,14 @@ pub struct Gaps {
     reported_at: Option<Instant>,
     /// The earliest time of the next report.
     report_at: Instant,
+    started: Timestamp,
+}
+
+/// The gaps of a socket that have lines.
+#[derive(Clone, Copy)]
+struct Noted {
+    socket: SocketId,
+    sum: Sum,
     /// The time up to which losses have lines.
     until: Timestamp,
 }
@@ -38,24 +46,38 @@ struct Sum {
 impl Gaps {
     pub fn new(has_log: bool) -> Self {
         Self {
-            all: Sum::default(),
+            noted: Vec::new(),
             unreported: Sum::default(),
             has_log,
             reported_at: None,
             report_at: Instant::now(),
-            until: Timestamp::now(),
+            started: Timestamp::now(),
         }
     }
 
-    /// Notes a gap that gets a line.
-    pub fn note(&mut self, gap: &Gap<'_>) {
+    /// Notes a gap of a socket that gets a line.
+    pub fn note(&mut self, socket: SocketId, gap: &Gap<'_>) {
+        let noted = self.noted_of(socket);
         if let Gap::Lost(loss) | Gap::Delayed(loss) = gap {
-            self.until = loss.until;
+            noted.until = loss.until;
         }
-        self.all.add(gap);
+        noted.sum.add(gap);
         if self.has_log {
             self.unreported.add(gap);
         }
+    }
+
+    fn noted_of(&mut self, socket: SocketId) -> &mut Noted {
+        let place = (self.noted.iter()).position(|noted| noted.socket == socket);
+        let place = place.unwrap_or_else(|| {
+            self.noted.push(Noted {
+                socket,
+                sum: Sum::default(),
+                until: self.started,
+            });
+            self.noted.len() - 1
+        });
+        &mut self.noted[place]
     }
 
     /// When [`report`](Self::report) is due.
@@ -84,13 +106,19 @@ impl Gaps {
         }
     }
 
-    /// The gaps at the end that have no line yet: what the kernel dropped after the last event was delivered, and what
-    /// was left unread.
-    pub fn left(&self, summary: &Summary) -> impl Iterator<Item = Gap<'static>> + use<> {
-        let since_then = |count| Loss::new(count, self.until, Timestamp::now());
-        let lost = summary.dropped.saturating_sub(self.all.lost);
-        let delayed = summary.delivery_failures.saturating_sub(self.all.delayed);
-        let (count, is_incomplete) = (summary.unread, summary.unread_is_incomplete);
+    /// The gaps of a socket at its end that have no line yet: what the kernel dropped after the last event was
+    /// delivered, and what was left unread. Forgets the socket.
+    pub fn left(
+        &mut self,
+        socket: SocketId,
+        statistics: &Statistics,
+    ) -> impl Iterator<Item = Gap<'static>> + use<> {
+        let Noted { sum, until, .. } = *self.noted_of(socket);
+        self.noted.retain(|noted| noted.socket != socket);
+        let since_then = |count| Loss::new(count, until, Timestamp::now());
+        let lost = statistics.dropped.saturating_sub(sum.lost);
+        let delayed = statistics.delivery_failures.saturating_sub(sum.delayed);
+        let (count, is_incomplete) = (statistics.unread, statistics.unread_is_incomplete);
         let unread = Gap::Unread {
             count,
             is_incomplete,
@@ -146,6 +174,13 @@ impl fmt::Display for Sum {
 mod tests {
     use super::*;
 
+    /// The first socket of an engine.
+    fn socket() -> SocketId {
+        let mut engine = nlring::Engine::builder().build().unwrap();
+        let socket = nlring::Socket::open(nlring::Protocol::ROUTE).unwrap();
+        engine.add(socket).unwrap()
+    }
+
     fn lost(count: u64) -> Gap<'static> {
         Gap::Lost(Loss::new(count, Timestamp::UNIX_EPOCH, Timestamp::now()))
     }
@@ -154,8 +189,8 @@ mod tests {
     fn the_first_gap_is_reported_at_once_and_the_next_ones_together() {
         let mut gaps = Gaps::new(true);
         assert_eq!(gaps.due(), None);
-        gaps.note(&lost(2));
-        gaps.note(&Gap::Truncated { real_bytes: 9000 });
+        gaps.note(socket(), &lost(2));
+        gaps.note(socket(), &Gap::Truncated { real_bytes: 9000 });
         assert_eq!(
             gaps.unreported.to_string(),
             "lost datagrams: 2, unreadable datagrams: 1"
@@ -163,8 +198,8 @@ mod tests {
         assert!(gaps.due().unwrap() <= Instant::now());
         gaps.report(&mut Console::new());
         assert_eq!(gaps.due(), None, "nothing new");
-        gaps.note(&lost(3));
-        gaps.note(&lost(4));
+        gaps.note(socket(), &lost(3));
+        gaps.note(socket(), &lost(4));
         let reported_at = gaps.reported_at.unwrap();
         assert_eq!(gaps.due(), Some(reported_at + REPORT_INTERVAL));
         assert_eq!(gaps.unreported.to_string(), "lost datagrams: 7");
@@ -175,23 +210,24 @@ mod tests {
     #[test]
     fn without_a_log_nothing_is_due() {
         let mut gaps = Gaps::new(false);
-        gaps.note(&lost(2));
+        gaps.note(socket(), &lost(2));
         assert_eq!(gaps.due(), None);
     }
 
     #[test]
     fn gaps_without_a_line_are_left_for_the_end() {
-        let mut summary = Summary::default();
+        let mut statistics = Statistics::default();
         let mut gaps = Gaps::new(false);
-        gaps.note(&lost(2));
-        (summary.dropped, summary.unread) = (2, 0);
-        assert_eq!(gaps.left(&summary).count(), 0);
-        (summary.dropped, summary.unread) = (5, 7);
-        let left: Vec<_> = gaps.left(&summary).collect();
+        gaps.note(socket(), &lost(2));
+        (statistics.dropped, statistics.unread) = (5, 7);
+        let left: Vec<_> = gaps.left(socket(), &statistics).collect();
         let [Gap::Lost(loss), Gap::Unread { count: 7, .. }] = left[..] else {
             panic!("{left:?}");
         };
         assert_eq!(loss.count, 3);
         assert!(loss.since <= loss.until);
+        gaps.note(socket(), &lost(2));
+        (statistics.dropped, statistics.unread) = (2, 0);
+        assert_eq!(gaps.left(socket(), &statistics).count(), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use nlring::{Message, Missing, Running, SocketId, StopHandle, Timestamp};
+use nlring::{Message, Missing, Reclaimed, Running, SocketId, StopHandle, Timestamp};
 use nlring_print::Style;
 
 use super::keeper::Keeper;
@@ -17,6 +17,19 @@ pub trait Handler {
 
     /// The style of the lines, in which gaps are written among them.
     fn style(&self) -> Style;
+
+    /// What is handled and written from now on is of this socket.
+    fn select(&mut self, _socket: SocketId, _output: &mut Output) {}
+
+    /// Adds and removes sockets. It is called after each turn.
+    fn update_sockets(
+        &mut self,
+        _running: &mut Running,
+        _output: &mut Output,
+        _console: &mut Console,
+    ) -> SocketChanges {
+        SocketChanges::default()
+    }
 
     /// Notes that a part of the stream is missing.
     fn note_missing(&mut self, _missing: &Missing) {}
@@ -40,6 +53,13 @@ pub trait Handler {
 
     /// Adds the counts that only the handler knows.
     fn add_to(&self, _summary: &mut Summary) {}
+}
+
+/// Sockets that a handler has added, and sockets that it has removed and reclaimed.
+#[derive(Debug, Default)]
+pub struct SocketChanges {
+    pub added: Vec<SocketId>,
+    pub ended: Vec<Reclaimed>,
 }
 
 /// A message, the socket that received it, and when.

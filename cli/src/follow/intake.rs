@@ -2,16 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use nlring::{Event, MessageList, Missing, Notice, Reclaimed, SocketId, Timestamp};
+use nlring::{Event, MessageList, Missing, Notice, Reclaimed, Running, SocketId, Timestamp};
 use nlring_print::Gap;
 
 use super::gaps::Gaps;
 use super::growth::Growth;
-use super::handler::{Handler, Incoming};
+use super::handler::{Handler, Incoming, SocketChanges};
 use super::retries::Retries;
-use super::summary::Summary;
 use crate::host::signals::StopRequests;
 use crate::outcome::{End, Failure};
+use crate::write::console::Console;
 use crate::write::output::{Broken, Output};
 
 /// Feeds the engine's events to a command's handler.
@@ -19,7 +19,7 @@ pub struct Intake<'a, H> {
     pub output: &'a mut Output,
     pub handler: &'a mut H,
     /// The sockets that the summary counts and whose gaps have lines.
-    pub counted: &'a [SocketId],
+    pub counted: Vec<SocketId>,
     pub requests: StopRequests,
     pub growth: Growth,
     /// How many messages were not shown as events.
@@ -32,9 +32,12 @@ impl<H: Handler> Intake<'_, H> {
     /// Handles an event to its end, even if the run ends in the middle: the engine counts the whole list as received,
     /// so each of its messages must be counted as written, as not written or as not shown.
     pub fn feed(&mut self, event: Event<'_>) -> ControlFlow<Result<End, Failure>> {
+        let (Event::Messages(socket, _) | Event::Lost(socket, _) | Event::Notice(socket, _)) =
+            event;
+        self.handler.select(socket, self.output);
         self.growth.note(&event);
         self.retries.note(&event);
-        self.write_gap(&event);
+        self.write_gap(socket, &event);
         match event {
             Event::Messages(socket, list) => self.handle(socket, &list),
             Event::Notice(_, Notice::Failed(error)) => {
@@ -69,29 +72,38 @@ impl<H: Handler> Intake<'_, H> {
     }
 
     /// Writes the line of a gap, if the event reports one.
-    fn write_gap(&mut self, event: &Event<'_>) {
+    fn write_gap(&mut self, socket: SocketId, event: &Event<'_>) {
         let (Some(missing), Some(gap)) = (event.missing(), Gap::of(event)) else {
             return;
         };
-        self.gaps.note(&gap);
+        self.gaps.note(socket, &gap);
         self.handler.note_missing(&missing);
         let style = self.handler.style();
         self.output.record(|out| style.write_gap(out, &gap));
     }
 
-    /// Writes the gaps at the end that have no line yet.
+    /// Writes the gaps of sockets at their end that have no line yet.
     pub fn write_gaps_left(&mut self, sockets: &[Reclaimed]) {
-        let mut summary = Summary::default();
+        let style = self.handler.style();
         for ended in sockets {
-            if self.counted.contains(&ended.id) {
-                summary.add(&ended.statistics);
+            if !self.counted.contains(&ended.id) {
+                continue;
+            }
+            self.handler.select(ended.id, self.output);
+            for gap in self.gaps.left(ended.id, &ended.statistics) {
+                self.handler.note_missing(&Missing::Unreadable);
+                self.output.record_at_end(|out| style.write_gap(out, &gap));
             }
         }
-        let style = self.handler.style();
-        for gap in self.gaps.left(&summary) {
-            self.handler.note_missing(&Missing::Unreadable);
-            self.output.record_at_end(|out| style.write_gap(out, &gap));
-        }
+    }
+
+    /// Lets the handler change which sockets there are.
+    pub fn update_sockets(&mut self, running: &mut Running, console: &mut Console) {
+        let SocketChanges { added, ended } =
+            self.handler.update_sockets(running, self.output, console);
+        self.counted.extend(added);
+        self.write_gaps_left(&ended);
+        (self.counted).retain(|id| ended.iter().all(|ended| ended.id != *id));
     }
 
     /// What ends the run when the output takes no more events.

@@ -31,10 +31,18 @@ impl Keeper {
             table: table
                 .map(|path| TableFile::open(path, session))
                 .transpose()?,
+            ..Self::without_table(doubt)
+        })
+    }
+
+    /// Keeps no file of a table.
+    pub fn without_table(doubt: &'static str) -> Self {
+        Self {
+            table: None,
             watch: MirrorWatch::default(),
             doubt,
             worth: Worth::Nothing,
-        })
+        }
     }
 
     /// Notes that a part of the stream is missing.

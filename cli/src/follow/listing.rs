@@ -1,10 +1,13 @@
 //! What both lists (`--snapshot --once`) share: from the options to the end of the output.
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
-use nlring::Replies;
+use nlring::{Namespace, Replies, route};
+use nlring_print::{Origin, Style};
 
-use crate::args::CommonArguments;
+use super::namespaces;
+use crate::args::{AllNetns, CommonArguments};
 use crate::host::signals::StopRequests;
 use crate::outcome::{Failure, Failures, Outcome};
 use crate::write::console::Console;
@@ -50,10 +53,36 @@ pub struct Listing<'a> {
 }
 
 impl Listing<'_> {
+    /// Calls `list` for this process's namespace, or for each namespace if that is asked for. Lines then have their
+    /// namespace. One that vanishes meanwhile is left out.
+    pub fn in_each_namespace(
+        &mut self,
+        which: Option<AllNetns>,
+        style: Style,
+        mut list: impl FnMut(&mut Self, Option<&Namespace>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Some(which) = which else {
+            return list(self, None);
+        };
+        let mut ids = route::Requests::open()?;
+        for found in namespaces::find(which)?.namespaces {
+            if self.output.is_over() {
+                return Ok(());
+            }
+            if let Some(namespace) = found.open()? {
+                let nsid = ids.namespace_id(&namespace)?;
+                let origin = Origin::new(found.label.name().as_deref(), nsid);
+                self.output.set_origin(style, &Rc::new(origin));
+                list(self, Some(&namespace))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Empties the output if the options ask for it, and limits the number of entries.
     pub fn start(&mut self, limit: Option<u64>) -> Result<(), Failure> {
         self.output.set_limit(limit);
-        if self.truncates {
+        if std::mem::take(&mut self.truncates) {
             self.output.truncate()?;
         }
         Ok(())

@@ -8,6 +8,7 @@ mod intake;
 pub mod keeper;
 pub mod listing;
 mod mirror_watch;
+pub mod namespaces;
 mod reports;
 mod retries;
 pub mod session;

@@ -58,6 +58,20 @@ pub fn run(
     Failures::or(code, failures)
 }
 
+/// Opens a socket with the options of a builder, and then joins its groups, when its receive buffer has its size.
+pub fn open(
+    builder: &SocketBuilder,
+    recv_buffer_bytes: usize,
+    groups: impl IntoIterator<Item = impl Into<u32>>,
+) -> Result<(Socket, RecvBuffer), Failure> {
+    let socket = builder.open()?;
+    let buffer = socket.set_recv_buffer_bytes(recv_buffer_bytes)?;
+    for group in groups {
+        socket.add_membership(group)?;
+    }
+    Ok((socket, buffer))
+}
+
 /// What a command works with: its output, its engine's options and its signals.
 pub struct Session<'a> {
     pub console: &'a mut Console,
@@ -166,16 +180,17 @@ impl<'a> Session<'a> {
         recv_buffer_bytes: usize,
         groups: impl IntoIterator<Item = impl Into<u32>>,
     ) -> Result<Socket, Failure> {
-        let socket = builder.open()?;
-        let buffer = socket.set_recv_buffer_bytes(recv_buffer_bytes)?;
-        for group in groups {
-            socket.add_membership(group)?;
-        }
+        let (socket, buffer) = open(builder, recv_buffer_bytes, groups)?;
+        self.note_recv_buffer(buffer);
+        Ok(socket)
+    }
+
+    /// Notes the receive buffer of the first socket, and warns if it is smaller than requested.
+    pub fn note_recv_buffer(&mut self, buffer: RecvBuffer) {
         if self.summary.recv_buffer_requested_bytes == 0 {
             self.summary.set_recv_buffer(buffer);
             self.warn_if_clamped(buffer);
         }
-        Ok(socket)
     }
 
     fn warn_if_clamped(&mut self, buffer: RecvBuffer) {

@@ -86,7 +86,30 @@ impl Summary {
         self.audit_differences += health.audit_difference_count;
         self.failed_dumps += health.failed_total_count;
         self.not_kept += health.left_out_count;
-        self.mirror_error = health.error.map(str::to_owned);
+        self.mirror_error = (health.error.map(str::to_owned)).or(self.mirror_error.take());
+    }
+
+    /// Adds the counts of sockets and mirrors that are gone.
+    pub fn add_ended(&mut self, ended: &Self) {
+        self.received += ended.received;
+        self.dropped += ended.dropped;
+        self.delivery_failures += ended.delivery_failures;
+        self.truncated += ended.truncated;
+        self.malformed += ended.malformed;
+        self.short += ended.short;
+        self.foreign += ended.foreign;
+        self.starved += ended.starved;
+        self.retried += ended.retried;
+        self.unread += ended.unread;
+        self.unread_is_incomplete |= ended.unread_is_incomplete;
+        self.bytes += ended.bytes;
+        self.repeated += ended.repeated;
+        self.requests += ended.requests;
+        self.other_events += ended.other_events;
+        self.audits += ended.audits;
+        self.audit_differences += ended.audit_differences;
+        self.failed_dumps += ended.failed_dumps;
+        self.not_kept += ended.not_kept;
     }
 
     pub fn add(&mut self, statistics: &Statistics) {

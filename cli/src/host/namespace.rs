@@ -1,10 +1,13 @@
-//! A private network namespace, without root if user namespaces are allowed.
+//! Entering network namespaces: a private one, without root if user namespaces are allowed, or one that exists.
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 
+use nlring::Namespace;
+use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::host::privilege::{Capability, HowToGet, Privilege, from_outside};
 use crate::outcome::Failure;
@@ -60,6 +63,42 @@ fn forbidden_by() -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Finds the namespace that `--netns` asks for, by the rules of ip-link(8): a text with a slash is a path; other texts
+/// are names, or process IDs if there is no such name.
+fn find(text: &str) -> nlring::Result<Namespace> {
+    if text.contains('/') {
+        return Namespace::from_path(text);
+    }
+    let named = Namespace::from_name(text);
+    match text.parse() {
+        Ok(process_id) if named.is_err() => Namespace::from_process(process_id),
+        _ => named,
+    }
+}
+
+/// Moves this process into the namespace that `--netns` asks for, if it does. All that a command looks at, such as
+/// settings and listeners, is then that of the namespace. Call it before any thread starts, because only the calling
+/// thread moves. `command` is what a failure suggests to run as root.
+pub fn move_to(netns: Option<&str>, command: &str) -> Result<(), Failure> {
+    let Some(text) = netns else {
+        return Ok(());
+    };
+    let namespace = find(text)?;
+    let kind = Some(LinkNameSpaceType::Network);
+    if Namespace::current().is_ok_and(|current| current == namespace) {
+        return Ok(());
+    }
+    move_into_link_name_space(namespace.as_fd(), kind).map_err(|error| {
+        if error != Errno::PERM {
+            return Failure::Other(format!("enter the network namespace {namespace}: {error}"));
+        }
+        let remedy = Privilege::read().remedy(Capability::SysAdmin, command);
+        Failure::Denied(format!(
+            "enter the network namespace {namespace}: {error}; it needs CAP_SYS_ADMIN: {remedy}"
+        ))
+    })
 }
 
 #[expect(

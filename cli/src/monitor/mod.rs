@@ -32,7 +32,7 @@ pub fn run(arguments: &MonitorArguments, console: &mut Console) -> Outcome {
         let socket = session.socket(Protocol::ROUTE, follow.recv_buffer_bytes, [Group::Link])?;
         join(&socket, arguments, session)?;
         let socket = engine.add(socket)?;
-        let devices = Devices::load()?;
+        let devices = Devices::load(None)?;
         let mut handler = MonitorHandler {
             format: format(arguments),
             selection: Selection::new(arguments, devices.names())?,

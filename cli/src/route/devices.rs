@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use nlring::Message;
 use nlring::route::{Link, Requests, Route};
+use nlring::{Message, Namespace};
 use nlring_print::route::DeviceNames;
 
 use crate::outcome::Failure;
@@ -17,6 +17,8 @@ const MOST_LOOKS: u32 = 16;
 
 pub struct Devices {
     names: DeviceNames,
+    /// The namespace of the devices. None: that of this thread.
+    namespace: Option<Namespace>,
     dumped_at: Instant,
     /// When to dump all devices again.
     dump_at: Option<Instant>,
@@ -27,13 +29,15 @@ pub struct Devices {
 
 impl Devices {
     /// Dumps the devices. Call it when the socket of the events is in the group of links, so that no change is missed.
-    pub fn load() -> Result<Self, Failure> {
-        Ok(Self::new(dump()?))
+    pub fn load(namespace: Option<&Namespace>) -> Result<Self, Failure> {
+        let names = dump(namespace)?;
+        Ok(Self::new(names, namespace.cloned()))
     }
 
-    fn new(names: DeviceNames) -> Self {
+    fn new(names: DeviceNames, namespace: Option<Namespace>) -> Self {
         Self {
             names,
+            namespace,
             dumped_at: Instant::now(),
             dump_at: None,
             has_failed: false,
@@ -67,7 +71,7 @@ impl Devices {
         if self.dump_at.is_none_or(|at| now < at) {
             return;
         }
-        let dumped = dump();
+        let dumped = dump(self.namespace.as_ref());
         (self.dumped_at, self.dump_at) = (Instant::now(), None);
         match dumped {
             Ok(dump) => {
@@ -94,7 +98,7 @@ impl Devices {
         let is_unknown = |index| index != 0 && self.names.get(index).is_none();
         if self.look_count < MOST_LOOKS && used.any(is_unknown) {
             self.look_count += 1;
-            if let Ok(dump) = dump() {
+            if let Ok(dump) = dump(self.namespace.as_ref()) {
                 self.names.apply_dump(&dump);
             }
         }
@@ -122,8 +126,12 @@ impl Lookup {
     }
 }
 
-fn dump() -> Result<DeviceNames, Failure> {
-    let dump = Requests::open()?.links(|names: &mut DeviceNames, link| names.apply(link));
+fn dump(namespace: Option<&Namespace>) -> Result<DeviceNames, Failure> {
+    let mut requests = match namespace {
+        Some(namespace) => Requests::open_in(namespace)?,
+        None => Requests::open()?,
+    };
+    let dump = requests.links(|names: &mut DeviceNames, link| names.apply(link));
     let dump = dump.map_err(|error| error.during("list the network devices"))?;
     Ok(dump.items)
 }
@@ -134,7 +142,8 @@ mod tests {
 
     #[test]
     fn missed_messages_bring_one_dump_and_not_at_once() {
-        let (mut console, mut devices) = (Console::new(), Devices::new(DeviceNames::default()));
+        let (mut console, mut devices) =
+            (Console::new(), Devices::new(DeviceNames::default(), None));
         assert_eq!(devices.due(), None);
         devices.note_missed();
         let due = devices.due().unwrap();

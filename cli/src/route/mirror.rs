@@ -9,11 +9,13 @@ use nlring::{Message, Missing, Resync, ResyncReason, Running, SocketId, StopHand
 use super::RouteFormatter;
 use crate::args::{RouteArguments, RouteEvent};
 use crate::follow::keeper::{Keeper, warn_of_last_round};
-use crate::follow::session::Session;
 use crate::follow::summary::Summary;
 use crate::outcome::Failure;
 use crate::write::console::Console;
 use crate::write::output::Output;
+
+/// Why the table of a mirror may be wrong.
+pub const DOUBT: &str = "events were lost, or routes have changed without one";
 
 pub struct RouteMirror {
     mirror: Mirror,
@@ -48,14 +50,11 @@ impl Shown {
 }
 
 impl RouteMirror {
-    pub fn open(
-        arguments: &RouteArguments,
-        socket: SocketId,
-        session: &Session<'_>,
-    ) -> Result<Self, Failure> {
+    /// One of `count` mirrors, that of a socket.
+    pub fn new(arguments: &RouteArguments, socket: SocketId, keeper: Keeper, count: usize) -> Self {
         let table = &arguments.collector.table;
-        Ok(Self {
-            mirror: Mirror::new(table.mirror_options()),
+        Self {
+            mirror: Mirror::new(table.mirror_options(count)),
             socket,
             shown: Shown {
                 new: arguments.events.contains(&RouteEvent::New),
@@ -63,12 +62,8 @@ impl RouteMirror {
                 mirrored: table.snapshot,
                 events: !table.snapshot,
             },
-            keeper: Keeper::open(
-                table.table.as_deref(),
-                "events were lost, or routes have changed without one",
-                session,
-            )?,
-        })
+            keeper,
+        }
     }
 
     /// Feeds the mirror a message of the socket, whatever its type.

@@ -3,6 +3,7 @@
 //! One socket keeps the kernel's order: the message of a device comes before those of its routes. With two sockets, a
 //! route could be read before its device.
 
+mod all_namespaces;
 pub mod devices;
 mod list;
 mod mirror;
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 use nlring::message::ERROR;
 use nlring::route::{Group, Mirror, Route};
-use nlring::{EventKind, Missing, Protocol, Running, StopHandle, Timestamp};
+use nlring::{EventKind, Missing, Namespace, Protocol, Running, SocketId, StopHandle, Timestamp};
 use nlring_print::Style;
 use nlring_print::route::{RouteFormat, TextOptions};
 
@@ -22,6 +23,7 @@ use crate::follow::handler::{Handler, Incoming};
 use crate::follow::keeper::Keeper;
 use crate::follow::session;
 use crate::follow::summary::Summary;
+use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
 use crate::route::devices::Devices;
 use crate::write::console::Console;
@@ -40,40 +42,52 @@ const ROUTE_MESSAGES: [u16; 2] = [24, 25];
 
 pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
+    namespace::move_to(collector.netns.netns.as_deref(), "route")?;
     if collector.table.once {
         return list::run(arguments, console);
+    }
+    if let Some(which) = collector.netns.all_netns {
+        return all_namespaces::run(arguments, which, console);
     }
     let recv_buffer_bytes = collector.follow.recv_buffer_bytes;
     session::run(&collector.follow.common, console, |session| {
         session.let_recv_buffer_grow(&collector.follow)?;
         let mut engine = session.engine()?;
-        let groups: &[Group] = if collector.table.has_mirror() {
-            &Mirror::GROUPS
-        } else {
-            &GROUPS
-        };
-        let socket = session.socket(Protocol::ROUTE, recv_buffer_bytes, groups.iter().copied())?;
+        let groups = groups(arguments).iter().copied();
+        let socket = session.socket(Protocol::ROUTE, recv_buffer_bytes, groups)?;
         let socket = engine.add(socket)?;
-        let mut handler = RouteHandler {
-            formatter: RouteFormatter::load(format(arguments))?,
-            mirror: (collector.table.has_mirror())
-                .then(|| RouteMirror::open(arguments, socket, session))
-                .transpose()?,
-            other_event_count: 0,
-            shows_new: arguments.events.contains(&RouteEvent::New),
-            shows_delete: arguments.events.contains(&RouteEvent::Delete),
-        };
-        let limits = Limits {
-            count: collector.follow.count,
-            duration: collector.follow.duration,
-        };
-        let end = session.collect(engine, &[socket], limits, &mut handler);
+        let formatter = RouteFormatter::load(format(arguments), None)?;
+        let keeper = Keeper::open(collector.table.table.as_deref(), mirror::DOUBT, session)?;
+        let mut handler = RouteHandler::new(arguments, formatter, socket, keeper, 1);
+        let end = session.collect(
+            engine,
+            &[socket],
+            Limits::of(&collector.follow),
+            &mut handler,
+        );
         if let Some(mirror) = handler.mirror {
             let table = mirror.end(&handler.formatter, session.console);
             session.further_failures.extend(table.err());
         }
         end
     })
+}
+
+/// The groups whose events are received. A mirror needs more than lines do.
+fn groups(arguments: &RouteArguments) -> &'static [Group] {
+    if arguments.collector.table.has_mirror() {
+        &Mirror::GROUPS
+    } else {
+        &GROUPS
+    }
+}
+
+fn style(arguments: &RouteArguments) -> Style {
+    if arguments.collector.follow.json {
+        Style::Json
+    } else {
+        Style::Text
+    }
 }
 
 fn format(arguments: &RouteArguments) -> RouteFormat {
@@ -99,8 +113,8 @@ pub struct RouteFormatter {
 
 impl RouteFormatter {
     /// Dumps the devices. Call it when the socket of the events is in the group of links.
-    pub fn load(format: RouteFormat) -> Result<Self, Failure> {
-        let devices = Devices::load()?;
+    pub fn load(format: RouteFormat, namespace: Option<&Namespace>) -> Result<Self, Failure> {
+        let devices = Devices::load(namespace)?;
         Ok(Self {
             format,
             table_format: OnceCell::new(),
@@ -151,6 +165,24 @@ struct RouteHandler {
 }
 
 impl RouteHandler {
+    /// Handles one of `count` sockets. `keeper` is that of the mirror, if there is to be one.
+    fn new(
+        arguments: &RouteArguments,
+        formatter: RouteFormatter,
+        socket: SocketId,
+        keeper: Keeper,
+        count: usize,
+    ) -> Self {
+        let has_mirror = arguments.collector.table.has_mirror();
+        Self {
+            formatter,
+            mirror: has_mirror.then(|| RouteMirror::new(arguments, socket, keeper, count)),
+            other_event_count: 0,
+            shows_new: arguments.events.contains(&RouteEvent::New),
+            shows_delete: arguments.events.contains(&RouteEvent::Delete),
+        }
+    }
+
     fn shows(&self, kind: EventKind) -> bool {
         match kind {
             EventKind::New | EventKind::Update | EventKind::Entry => self.shows_new,

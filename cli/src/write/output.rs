@@ -4,9 +4,11 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nlring_print::text::shown;
+use nlring_print::{Origin, Style};
 
 use crate::host::signals::StopRequests;
 use crate::outcome::Failure;
@@ -55,6 +57,8 @@ pub struct Output {
     /// Why the write failed, until that is reported.
     unreported: Option<Broken>,
     patience: Patience,
+    /// What is added to each event and line, and their style.
+    origin: Option<(Style, Rc<Origin>)>,
 }
 
 impl Output {
@@ -95,6 +99,7 @@ impl Output {
                 requests,
                 end_at: None,
             },
+            origin: None,
         }
     }
 
@@ -162,7 +167,9 @@ impl Output {
         if self.is_full() {
             return;
         }
+        let from = self.buffer.len();
         if format(&mut self.buffer) {
+            self.mark_origin(from);
             self.event_count += 1;
             self.event_ends.push(self.buffer.len());
         }
@@ -182,8 +189,22 @@ impl Output {
 
     /// Lets `format` append a line after the last event, even if the output is full.
     pub fn record_at_end(&mut self, format: impl FnOnce(&mut Vec<u8>)) {
+        let from = self.buffer.len();
         format(&mut self.buffer);
+        self.mark_origin(from);
         self.record_ends.push(self.buffer.len());
+    }
+
+    /// Adds this origin to all that is appended from now on.
+    pub fn set_origin(&mut self, style: Style, origin: &Rc<Origin>) {
+        self.origin = Some((style, Rc::clone(origin)));
+    }
+
+    #[inline]
+    fn mark_origin(&mut self, from: usize) {
+        if let Some((style, origin)) = &self.origin {
+            style.mark_origin(&mut self.buffer, from, origin);
+        }
     }
 
     /// Writes all gathered lines. Lines that cannot be written are dropped, and do not count as written.

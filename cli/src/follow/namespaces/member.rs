@@ -1,0 +1,99 @@
+//! One namespace among those that are followed, from its appearance to its end.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nlring::{Namespace, Reclaimed, Running, Socket, SocketId};
+use nlring_print::Origin;
+
+use crate::follow::handler::Handler;
+use crate::host::known_namespaces::{Found, Label};
+
+/// How long the end of a namespace waits until its queued events are received.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The pause before another look whether they are.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A namespace with its socket and handler.
+pub struct Member<H> {
+    pub found: Found,
+    pub namespace: Namespace,
+    pub nsid: Option<i32>,
+    pub origin: Rc<Origin>,
+    pub socket: SocketId,
+    pub handler: H,
+    /// Whether the handler has had events since it last worked.
+    pub has_work: bool,
+    pub stage: Stage,
+}
+
+/// How far the end of a namespace has come.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage {
+    Followed,
+    /// The namespace cannot be found any more. The socket has left its groups, and what is queued is received until
+    /// this time at the latest.
+    Leaving(Instant),
+    /// The engine is asked to return the socket.
+    Removed,
+    /// The socket is closed.
+    Ended,
+}
+
+impl<H: Handler> Member<H> {
+    /// Begins the end: no more events come.
+    pub fn leave(&mut self, running: &Running) {
+        if let Some(socket) = running.socket(self.socket) {
+            for group in socket.groups().unwrap_or_default() {
+                let _ = socket.drop_membership(group); // the socket is closed soon in any case
+            }
+        }
+        self.stage = Stage::Leaving(Instant::now() + PATIENCE);
+    }
+
+    /// Brings the end a step further. Returns the socket when the engine has returned it.
+    pub fn advance_end(&mut self, running: &mut Running) -> Option<Reclaimed> {
+        if let Stage::Leaving(until) = self.stage {
+            let is_drained = running.socket(self.socket).is_none_or(is_drained);
+            if is_drained || Instant::now() >= until {
+                let _ = running.remove(self.socket);
+                self.stage = Stage::Removed;
+            }
+        }
+        if matches!(self.stage, Stage::Removed)
+            && let Ok(ended) = running.reclaim(self.socket)
+        {
+            self.stage = Stage::Ended;
+            return Some(ended);
+        }
+        None
+    }
+
+    /// Whether the handler has something to do after a turn.
+    pub fn is_due(&self, now: Instant) -> bool {
+        matches!(self.stage, Stage::Followed)
+            && (self.has_work || self.handler.due().is_some_and(|due| now >= due))
+    }
+
+    /// When there is something to do, if no event comes before.
+    pub fn due(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Followed => self.handler.due(),
+            Stage::Leaving(_) | Stage::Removed | Stage::Ended => Some(Instant::now() + PAUSE),
+        }
+    }
+}
+
+/// The origin of a namespace's lines.
+pub fn origin(label: &Label, nsid: Option<i32>) -> Origin {
+    Origin::new(label.name().as_deref(), nsid)
+}
+
+/// Whether the receive queue is empty (`SK_MEMINFO_RMEM_ALLOC`, the first number of `SO_MEMINFO`; Linux 4.12).
+fn is_drained(socket: &Socket) -> bool {
+    const SOL_SOCKET: i32 = 1;
+    const SO_MEMINFO: i32 = 55;
+    let mut queued_bytes = [0; 4];
+    let read = socket.option(SOL_SOCKET, SO_MEMINFO, &mut queued_bytes);
+    read.is_err() || queued_bytes == [0; 4]
+}

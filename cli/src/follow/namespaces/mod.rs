@@ -1,0 +1,375 @@
+//! Following the same events in many network namespaces (`--all-netns`): one socket and one handler for each, in one
+//! engine, so that lines are in the order in which their events were received.
+//!
+//! One socket with `NETLINK_LISTEN_ALL_NSID` would hear other namespaces too. Each namespace has a socket of its own
+//! nevertheless: such a socket hears only namespaces that were given an id, all events share one receive buffer, its
+//! drop counter does not say whose events were lost, and a mirror's barriers and dumps need a socket inside.
+
+mod member;
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nlring::{Engine, Missing, Namespace, Running, Socket, SocketId, StopHandle, route};
+use nlring_print::{NamespaceChange, Style};
+
+use super::handler::{Handler, Incoming, SocketChanges};
+use super::session::Session;
+use super::summary::Summary;
+use crate::args::AllNetns;
+use crate::host::known_namespaces::{Found, Key, Known};
+use crate::host::namespace_watch::NamespaceWatch;
+use crate::outcome::Failure;
+use crate::write::console::Console;
+use crate::write::output::Output;
+use member::{Member, Stage, origin};
+
+/// How often the namespaces are looked for if nothing reports a change: those of processes, and ids.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+/// The pause before another look while a name is just being added.
+const SOON: Duration = Duration::from_millis(5);
+/// How long names that are bound to no namespace are looked at again soon. Later they count as left over.
+const BINDING: Duration = Duration::from_secs(1);
+/// How long the handlers may work after a turn. The others work after the next one.
+const WORK: Duration = Duration::from_millis(1);
+
+/// Looks for the namespaces that are asked for.
+pub fn find(which: AllNetns) -> Result<Known, Failure> {
+    Known::find(which == AllNetns::Processes)
+        .map_err(|error| Failure::Other(format!("look for network namespaces: {error}")))
+}
+
+/// Opens what a namespace needs.
+pub trait Opener {
+    type Handler: Handler;
+
+    /// Opens a socket for the events of a namespace.
+    fn socket(&self, namespace: &Namespace) -> Result<Socket, Failure>;
+
+    /// Makes what handles the events of that socket. `count` is how many namespaces there are.
+    fn handler(
+        &self,
+        socket: SocketId,
+        namespace: &Namespace,
+        count: usize,
+    ) -> Result<Self::Handler, Failure>;
+
+    /// The style of all lines.
+    fn style(&self) -> Style;
+}
+
+/// All namespaces, each with its socket and handler.
+pub struct Namespaces<O: Opener> {
+    opener: O,
+    which: AllNetns,
+    members: Vec<Member<O::Handler>>,
+    /// The member whose events are handled now.
+    selected: usize,
+    watch: NamespaceWatch,
+    scan_at: Instant,
+    /// Until when names that are bound to nothing may still become namespaces.
+    binding_until: Instant,
+    /// Namespaces that could not be opened, of which the user was warned.
+    refused: HashSet<Key>,
+    /// Asks for the ids of namespaces. None: it could not be opened, and lines have no ids.
+    ids: Option<route::Requests>,
+    /// The member that works first after the next turn.
+    next: usize,
+    /// Whether a turn's work was cut off.
+    is_behind: bool,
+    /// The counts of namespaces that are gone.
+    ended: Summary,
+}
+
+impl<O: Opener> Namespaces<O> {
+    /// Opens a socket in each namespace, and adds it to the engine. A namespace that vanishes meanwhile is left out.
+    pub fn open(
+        opener: O,
+        which: AllNetns,
+        engine: &mut Engine,
+        session: &mut Session<'_>,
+    ) -> Result<Self, Failure> {
+        let watch = NamespaceWatch::start().unwrap_or_else(|error| {
+            session.console.warn(format_args!(
+                "namespaces that appear are noticed only after up to a second: {error}"
+            ));
+            NamespaceWatch::none()
+        });
+        let now = Instant::now();
+        let mut this = Self {
+            opener,
+            which,
+            members: Vec::new(),
+            selected: 0,
+            watch,
+            scan_at: now + SCAN_INTERVAL,
+            binding_until: now + BINDING,
+            refused: HashSet::new(),
+            ids: route::Requests::open().ok(),
+            next: 0,
+            is_behind: false,
+            ended: Summary::default(),
+        };
+        this.watch.attach();
+        let known = find(this.which)?;
+        let count = known.namespaces.len();
+        for found in known.namespaces {
+            let Some((namespace, socket)) = this.enter(&found)? else {
+                continue;
+            };
+            session.note_recv_buffer(socket.recv_buffer()?);
+            let id = engine.add(socket)?;
+            this.join(found, namespace, id, count)?;
+        }
+        Ok(this)
+    }
+
+    /// The sockets of all members.
+    pub fn sockets(&self) -> Vec<SocketId> {
+        self.members.iter().map(|member| member.socket).collect()
+    }
+
+    /// Opens a namespace and its socket. `None`: it is gone.
+    fn enter(&self, found: &Found) -> Result<Option<(Namespace, Socket)>, Failure> {
+        match found.open()? {
+            Some(namespace) => {
+                let socket = self.opener.socket(&namespace)?;
+                Ok(Some((namespace, socket)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Makes a member of a namespace whose socket the engine has.
+    fn join(
+        &mut self,
+        found: Found,
+        namespace: Namespace,
+        socket: SocketId,
+        count: usize,
+    ) -> Result<(), Failure> {
+        let nsid = self.nsid(&namespace);
+        let handler = self.opener.handler(socket, &namespace, count)?;
+        self.members.push(Member {
+            origin: Rc::new(origin(&found.label, nsid)),
+            found,
+            namespace,
+            nsid,
+            socket,
+            handler,
+            has_work: true,
+            stage: Stage::Followed,
+        });
+        Ok(())
+    }
+
+    fn nsid(&mut self, namespace: &Namespace) -> Option<i32> {
+        self.ids.as_mut()?.namespace_id(namespace).ok()?
+    }
+
+    /// Writes a line of a member.
+    fn report(&self, place: usize, change: NamespaceChange, output: &mut Output) {
+        let style = self.opener.style();
+        output.set_origin(style, &self.members[place].origin);
+        output.record(|out| style.write_namespace(out, change));
+    }
+
+    /// Looks which namespaces there are: begins to follow new ones, and to end those that are gone.
+    fn scan(
+        &mut self,
+        running: &mut Running,
+        output: &mut Output,
+        console: &mut Console,
+    ) -> Vec<SocketId> {
+        self.watch.attach();
+        let now = Instant::now();
+        let known = match find(self.which) {
+            Ok(known) => known,
+            Err(failure) => {
+                console.warn(failure);
+                self.scan_at = now + SCAN_INTERVAL;
+                return Vec::new();
+            }
+        };
+        let is_binding = known.has_unbound_names && now < self.binding_until;
+        self.scan_at = now + if is_binding { SOON } else { SCAN_INTERVAL };
+        let keys: HashSet<Key> = known.namespaces.iter().map(|found| found.key).collect();
+        self.refused.retain(|key| keys.contains(key));
+        for place in 0..self.members.len() {
+            let member = &mut self.members[place];
+            if matches!(member.stage, Stage::Followed) && !keys.contains(&member.found.key) {
+                member.leave(running);
+            }
+        }
+        let count = known.namespaces.len();
+        let mut added = Vec::new();
+        for found in known.namespaces {
+            let mut members = self.members.iter();
+            match members.position(|member| member.found.key == found.key) {
+                Some(place) => self.refresh(place, found),
+                None => added.extend(self.follow(found, count, running, output, console)),
+            }
+        }
+        added
+    }
+
+    /// Notes what is new about a member: its name or its id.
+    fn refresh(&mut self, place: usize, found: Found) {
+        let namespace = self.members[place].namespace.clone();
+        let nsid = self.nsid(&namespace);
+        let member = &mut self.members[place];
+        if member.found != found || member.nsid != nsid {
+            member.origin = Rc::new(origin(&found.label, nsid));
+            (member.found, member.nsid) = (found, nsid);
+        }
+    }
+
+    /// Follows a namespace that has appeared. If that fails the user is warned once, and the next look tries again.
+    fn follow(
+        &mut self,
+        found: Found,
+        count: usize,
+        running: &mut Running,
+        output: &mut Output,
+        console: &mut Console,
+    ) -> Option<SocketId> {
+        let key = found.key;
+        let name = found.label.to_string();
+        match self.try_follow(found, count, running) {
+            Ok(Some(id)) => {
+                self.refused.remove(&key);
+                self.report(self.members.len() - 1, NamespaceChange::Appeared, output);
+                Some(id)
+            }
+            Ok(None) => None,
+            Err(failure) => {
+                if self.refused.insert(key) {
+                    console.warn(format_args!("{name} is not followed: {failure}"));
+                }
+                None
+            }
+        }
+    }
+
+    fn try_follow(
+        &mut self,
+        found: Found,
+        count: usize,
+        running: &mut Running,
+    ) -> Result<Option<SocketId>, Failure> {
+        let Some((namespace, socket)) = self.enter(&found)? else {
+            return Ok(None);
+        };
+        let id = running.add(socket)?;
+        if let Err(failure) = self.join(found, namespace, id, count) {
+            let _ = running.remove(id); // nothing else knows the socket
+            return Err(failure);
+        }
+        Ok(Some(id))
+    }
+}
+
+impl<O: Opener> Handler for Namespaces<O> {
+    fn handle(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
+        if let Some(member) = self.members.get_mut(self.selected) {
+            member.handler.handle(incoming, output);
+            member.has_work = true;
+        }
+    }
+
+    fn style(&self) -> Style {
+        self.opener.style()
+    }
+
+    fn select(&mut self, socket: SocketId, output: &mut Output) {
+        let mut members = self.members.iter();
+        if let Some(place) = members.position(|member| member.socket == socket) {
+            self.selected = place;
+            output.set_origin(self.opener.style(), &self.members[place].origin);
+        }
+    }
+
+    fn note_missing(&mut self, missing: &Missing) {
+        if let Some(member) = self.members.get_mut(self.selected) {
+            member.handler.note_missing(missing);
+            member.has_work = true;
+        }
+    }
+
+    fn update_sockets(
+        &mut self,
+        running: &mut Running,
+        output: &mut Output,
+        console: &mut Console,
+    ) -> SocketChanges {
+        self.members
+            .retain(|member| !matches!(member.stage, Stage::Ended));
+        let has_changed = self.watch.take_changed();
+        if has_changed {
+            self.binding_until = Instant::now() + BINDING;
+        }
+        let mut changes = SocketChanges::default();
+        if has_changed || Instant::now() >= self.scan_at {
+            changes.added = self.scan(running, output, console);
+        }
+        for place in 0..self.members.len() {
+            if let Some(ended) = self.members[place].advance_end(running) {
+                self.ended.add(&ended.statistics);
+                self.members[place].handler.add_to(&mut self.ended);
+                self.report(place, NamespaceChange::Disappeared, output);
+                changes.ended.push(ended);
+            }
+        }
+        changes
+    }
+
+    fn after_turn(&mut self, running: &Running, output: &mut Output, console: &mut Console) {
+        let start = Instant::now();
+        let count = self.members.len();
+        self.is_behind = false;
+        for _ in 0..count {
+            self.next = (self.next + 1) % count;
+            let style = self.opener.style();
+            let member = &mut self.members[self.next];
+            if !member.is_due(start) {
+                continue;
+            }
+            if start.elapsed() >= WORK {
+                self.next = (self.next + count - 1) % count; // this one is the first after the next turn
+                self.is_behind = true;
+                return;
+            }
+            member.has_work = false;
+            output.set_origin(style, &member.origin);
+            member.handler.after_turn(running, output, console);
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        if self.is_behind {
+            return Some(Instant::now());
+        }
+        let members = self.members.iter().filter_map(Member::due);
+        members.chain([self.scan_at]).min()
+    }
+
+    fn finish(&mut self, stop: &StopHandle, output: &mut Output, console: &mut Console) {
+        let style = self.opener.style();
+        for member in &mut self.members {
+            if matches!(member.stage, Stage::Followed) {
+                output.set_origin(style, &member.origin);
+                member.handler.finish(stop, output, console);
+            }
+        }
+    }
+
+    fn add_to(&self, summary: &mut Summary) {
+        summary.add_ended(&self.ended);
+        for member in &self.members {
+            if !matches!(member.stage, Stage::Ended) {
+                member.handler.add_to(summary);
+            }
+        }
+    }
+}

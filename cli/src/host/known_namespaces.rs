@@ -1,0 +1,170 @@
+//! The network namespaces of this host that can be found: those with names, and those of processes.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nlring::Namespace;
+
+/// Where ip-netns(8) binds namespaces to names.
+pub const NAMES: &str = "/run/netns";
+const OWN: &str = "/proc/self/ns/net";
+
+/// How a namespace was found. The order says which way counts if there are several.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Label {
+    /// It has a name in /run/netns.
+    Name(OsString),
+    /// This process is in it.
+    Own,
+    /// A process is in it, here by its ID.
+    Process(u32),
+}
+
+/// What distinguishes namespaces: device and inode of their files. Another namespace can have the same only after this
+/// one is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(u64, u64);
+
+/// A namespace that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub label: Label,
+    pub key: Key,
+}
+
+impl Label {
+    /// The name for lines. None: it is the namespace of this process.
+    pub fn name(&self) -> Option<Cow<'_, [u8]>> {
+        match self {
+            Self::Name(name) => Some(Cow::Borrowed(name.as_bytes())),
+            Self::Own => None,
+            Self::Process(process_id) => Some(Cow::Owned(format!("pid:{process_id}").into())),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Name(name) => Path::new(NAMES).join(name),
+            Self::Own => OWN.into(),
+            Self::Process(process_id) => format!("/proc/{process_id}/ns/net").into(),
+        }
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(
+                f,
+                "the network namespace {}",
+                String::from_utf8_lossy(&name)
+            ),
+            None => f.write_str("this network namespace"),
+        }
+    }
+}
+
+impl Found {
+    /// Opens the namespace. `None`: it is gone, or its label is another's by now.
+    pub fn open(&self) -> nlring::Result<Option<Namespace>> {
+        let opened = match &self.label {
+            Label::Process(process_id) => Namespace::from_process(*process_id),
+            label => Namespace::from_path(label.path()),
+        };
+        match opened {
+            Ok(namespace) => Ok((namespace.inode() == self.key.1).then_some(namespace)),
+            Err(error) => match error.kind() {
+                nlring::ErrorKind::NotFound | nlring::ErrorKind::InvalidInput => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+/// The namespaces that can be found now.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// In the order of their labels, each once: this process's namespace is always among them.
+    pub namespaces: Vec<Found>,
+    /// Whether there are names that are bound to no namespace. One that is just being added looks so for a moment.
+    pub has_unbound_names: bool,
+}
+
+impl Known {
+    /// Looks for the namespaces, with those that only processes are in if that is asked for. It opens none.
+    pub fn find(with_processes: bool) -> io::Result<Self> {
+        let own = key(Path::new(OWN))?;
+        let mut known = Self::default();
+        let mut labels = Vec::new();
+        for entry in fs::read_dir(NAMES).into_iter().flatten().flatten() {
+            labels.push(Label::Name(entry.file_name()));
+        }
+        labels.sort_unstable();
+        labels.push(Label::Own);
+        if with_processes {
+            labels.extend(process_ids().into_iter().map(Label::Process));
+        }
+        let mut keys = HashSet::new();
+        for label in labels {
+            // A file that cannot be looked at is gone, or a process's that this one may not look at.
+            let Ok(key) = key(&label.path()) else {
+                continue;
+            };
+            if key.0 != own.0 {
+                known.has_unbound_names = true; // it is on another file system than those of the kernel's namespaces
+            } else if keys.insert(key) {
+                known.namespaces.push(Found { label, key });
+            }
+        }
+        Ok(known)
+    }
+}
+
+fn process_ids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut ids: Vec<u32> = ids.collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn key(path: &Path) -> io::Result<Key> {
+    let metadata = fs::metadata(path)?;
+    Ok(Key(metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_counts_more_than_a_process() {
+        let name = |name: &str| Label::Name(name.into());
+        let mut labels = [Label::Process(3), Label::Own, name("b"), name("a")];
+        labels.sort_unstable();
+        assert_eq!(
+            labels,
+            [name("a"), name("b"), Label::Own, Label::Process(3)]
+        );
+        assert_eq!(Label::Process(3).name().as_deref(), Some(&b"pid:3"[..]));
+    }
+
+    #[test]
+    fn each_namespace_is_found_once_and_the_own_one_always() {
+        for with_processes in [false, true] {
+            let known = Known::find(with_processes).unwrap();
+            let own = key(Path::new(OWN)).unwrap();
+            let is_own = |found: &&Found| found.key == own;
+            assert_eq!(known.namespaces.iter().filter(is_own).count(), 1);
+            let keys: HashSet<Key> = known.namespaces.iter().map(|found| found.key).collect();
+            assert_eq!(keys.len(), known.namespaces.len());
+        }
+    }
+}
