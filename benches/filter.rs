@@ -31,6 +31,7 @@ fn main() {
     own_namespace();
     let (round_count, event_count) = if is_bench { (41, 20_000) } else { (1, 500) };
     sender(round_count, event_count);
+    ends(round_count, event_count / 4);
     let flow_count = if is_bench { 100_000 } else { 1_000 };
     receiver(if is_bench { 5 } else { 1 }, flow_count);
 }
@@ -119,6 +120,84 @@ fn sender(round_count: usize, event_count: u32) {
     }
 }
 
+/// What the end of a real flow costs the thread that causes it, by the filter of the one listener: the request to remove
+/// it, its event, and the delivery.
+fn ends(round_count: usize, flow_count: u32) {
+    let three = "proto udp and dport 53 and not src 172.16.0.0/12";
+    let filters: [(&str, Option<Filter>); 3] = [
+        ("no filter", None),
+        ("3 terms, accepted", Some(three.parse().expect("a filter"))),
+        (
+            "3 terms, rejected",
+            Some(three.replace("53", "54").parse().expect("a filter")),
+        ),
+    ];
+    let mut costs = vec![Vec::new(); filters.len()];
+    for _ in 0..round_count {
+        for ((_, filter), costs) in filters.iter().zip(&mut costs) {
+            let listener = listener(filter.as_ref());
+            let mut requests = Requests::open().expect("a requester");
+            let keys: Vec<_> = (0..flow_count).map(key).collect();
+            add(&mut requests, &keys);
+            let before = cpu_time();
+            remove(&mut requests, &keys);
+            let elapsed = cpu_time().saturating_sub(before);
+            costs.push(elapsed.as_nanos() as f64 / f64::from(flow_count));
+            listener.set_nonblocking(true).expect("set");
+            drain(&listener);
+        }
+    }
+    println!("what the end of a real flow costs its sender, with one listener:");
+    let base = costs[0].clone();
+    for ((name, _), costs) in filters.iter().zip(&costs) {
+        let ratios: Vec<_> = costs
+            .iter()
+            .zip(&base)
+            .map(|(own, base)| own / base)
+            .collect();
+        println!(
+            "{name:24} {:7.0} ns  {:5.3} x",
+            median(costs),
+            median(&ratios)
+        );
+    }
+}
+
+/// A socket that receives the ends of flows.
+fn listener(filter: Option<&Filter>) -> Socket {
+    let listener = Socket::builder(Protocol::NETFILTER)
+        .recv_buffer_bytes(512 << 20)
+        .group(Group::Destroy)
+        .open()
+        .expect("a listener; needs CAP_NET_ADMIN");
+    if let Some(filter) = filter {
+        let program = filter.program().expect("a program");
+        listener.set_filter(&program).expect("attached");
+    }
+    listener
+}
+
+fn add(requests: &mut Requests, keys: &[Key]) {
+    let mut batch = Batch::new();
+    for keys in keys.chunks(1000) {
+        for key in keys {
+            let flow = NewFlow::new(key.orig, 600);
+            flow.add_in(&mut batch).expect("small");
+        }
+        batch.send(requests.requester(), is_done).expect("sent");
+    }
+}
+
+fn remove(requests: &mut Requests, keys: &[Key]) {
+    let mut batch = Batch::new();
+    for keys in keys.chunks(1000) {
+        for key in keys {
+            key.delete_in(&mut batch, None).expect("small");
+        }
+        batch.send(requests.requester(), is_done).expect("sent");
+    }
+}
+
 /// Receives what is queued.
 fn drain(socket: &Socket) -> u32 {
     let mut buffer = [0; 4096];
@@ -157,31 +236,10 @@ fn receiver(round_count: usize, flow_count: u32) {
 fn receive(flow_count: u32, filter: Option<&Filter>, wait: Wait) -> (Duration, u32) {
     let keys: Vec<_> = (0..flow_count).map(key).collect();
     let mut requests = Requests::open().expect("a requester");
-    let mut batch = Batch::new();
-    let listener = Socket::builder(Protocol::NETFILTER)
-        .recv_buffer_bytes(512 << 20)
-        .group(Group::Destroy)
-        .open()
-        .expect("a listener; needs CAP_NET_ADMIN");
-    if let Some(filter) = filter {
-        let program = filter.program().expect("a program");
-        listener.set_filter(&program).expect("attached");
-    }
-    for keys in keys.chunks(1000) {
-        for key in keys {
-            NewFlow::new(key.orig, 600)
-                .add_in(&mut batch)
-                .expect("small");
-        }
-        batch.send(requests.requester(), is_done).expect("sent");
-    }
+    let listener = listener(filter);
+    add(&mut requests, &keys);
     let thread = std::thread::spawn(move || count_events(listener, wait));
-    for keys in keys.chunks(1000) {
-        for key in keys {
-            key.delete_in(&mut batch, None).expect("small");
-        }
-        batch.send(requests.requester(), is_done).expect("sent");
-    }
+    remove(&mut requests, &keys);
     // The last event, which passes the filter.
     let last = Key {
         orig: Tuple::new(

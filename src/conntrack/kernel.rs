@@ -200,6 +200,17 @@ pub(super) mod cta_proto {
     pub const ICMPV6_CODE: u16 = 9;
 }
 
+/// `CTA_FILTER_ORIG_FLAGS` of `enum ctattr_filter`, and its bits: `CTA_FILTER_F_CTA_*` in Linux v6.18,
+/// `net/netfilter/nf_internals.h`. The bits are in host order.
+pub(super) mod cta_filter {
+    pub const ORIG_FLAGS: u16 = 1;
+    pub const IP_SRC: u32 = 1;
+    pub const IP_DST: u32 = 1 << 1;
+    pub const PROTO_NUM: u32 = 1 << 3;
+    pub const PROTO_SRC_PORT: u32 = 1 << 4;
+    pub const PROTO_DST_PORT: u32 = 1 << 5;
+}
+
 /// `enum ctattr_protoinfo`, and the state in each of its protocols.
 pub(super) mod cta_protoinfo {
     pub const TCP: u16 = 1;

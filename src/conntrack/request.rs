@@ -1,11 +1,13 @@
 //! Requests to conntrack: dumps, lookups, changes and statistics.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use super::expectation::Expectation;
 use super::flow::Flow;
-use super::kernel::{cta, message_type};
+use super::kernel::{cta, cta_filter, message_type};
 use super::new_flow::{FlowChange, NewFlow};
 use super::statistics::{CpuStatistics, TableStatistics};
-use super::tuple::Key;
+use super::tuple::{Key, Layer4, Tuple};
 use crate::Family;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, MessageBuilder, flags};
@@ -67,6 +69,80 @@ pub struct DumpFilter {
     zone: Option<u16>,
     mark: Option<(u32, u32)>,
     status: Option<(u32, u32)>,
+    orig: OrigFilter,
+}
+
+/// What the original tuple of a flow must have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct OrigFilter {
+    protocol: Option<u8>,
+    src: Option<IpAddr>,
+    dst: Option<IpAddr>,
+    src_port: Option<u16>,
+    dst_port: Option<u16>,
+}
+
+impl OrigFilter {
+    fn matches(&self, orig: &Tuple) -> bool {
+        let is = |port: Option<u16>, wanted: Option<u16>| wanted.is_none() || port == wanted;
+        let (src_port, dst_port) = orig.ports().unzip();
+        self.protocol
+            .is_none_or(|protocol| orig.protocol == protocol)
+            && self.src.is_none_or(|src| orig.src == src)
+            && self.dst.is_none_or(|dst| orig.dst == dst)
+            && is(src_port, self.src_port)
+            && is(dst_port, self.dst_port)
+    }
+
+    /// The part that the kernel decides rightly, with the bits of `CTA_FILTER_ORIG_FLAGS` for it.
+    ///
+    /// It needs a family. It compares IPv6 addresses the wrong way round, and compares ports only if the protocol is
+    /// given and is TCP or UDP (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_filter_match_tuple`).
+    fn for_kernel(&self, family: Family) -> (Self, u32) {
+        let is_v4 = |address: &IpAddr| family == Family::INET && address.is_ipv4();
+        let protocol = self.protocol.filter(|_| family != Family::UNSPEC);
+        let has_ports = matches!(protocol, Some(6 | 17));
+        let part = Self {
+            protocol,
+            src: self.src.filter(is_v4),
+            dst: self.dst.filter(is_v4),
+            src_port: self.src_port.filter(|_| has_ports),
+            dst_port: self.dst_port.filter(|_| has_ports),
+        };
+        let flags = [
+            (part.src.is_some(), cta_filter::IP_SRC),
+            (part.dst.is_some(), cta_filter::IP_DST),
+            (part.protocol.is_some(), cta_filter::PROTO_NUM),
+            (part.src_port.is_some(), cta_filter::PROTO_SRC_PORT),
+            (part.dst_port.is_some(), cta_filter::PROTO_DST_PORT),
+        ];
+        let set = flags.iter().filter(|(is_set, _)| *is_set);
+        (part, set.map(|(_, flag)| flag).sum())
+    }
+
+    /// Appends `CTA_TUPLE_ORIG` and `CTA_FILTER`, unless the kernel can decide nothing.
+    fn put<'a>(&self, message: MessageBuilder<'a>, family: Family) -> MessageBuilder<'a> {
+        let (part, flags) = self.for_kernel(family);
+        if flags == 0 {
+            return message;
+        }
+        let any = if family == Family::INET {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        };
+        let ports = Layer4::Ports {
+            src: part.src_port.unwrap_or(0),
+            dst: part.dst_port.unwrap_or(0),
+        };
+        let (src, dst) = (part.src.unwrap_or(any), part.dst.unwrap_or(any));
+        let orig = Tuple::new(src, dst, part.protocol.unwrap_or(0), ports);
+        message
+            .nested(cta::TUPLE_ORIG, |tuple| orig.put(tuple, None))
+            .nested(cta::FILTER, |filter| {
+                filter.attribute_u32(cta_filter::ORIG_FLAGS, flags)
+            })
+    }
 }
 
 impl DumpFilter {
@@ -101,7 +177,46 @@ impl DumpFilter {
         self
     }
 
-    /// Appends `struct nfgenmsg` and what to pick by. For a flush the kernel ignores the family unless the version is
+    /// Flows of an IP protocol. The kernel picks by protocol since Linux 5.8, if a family is given too.
+    pub fn protocol(mut self, protocol: u8) -> Self {
+        self.orig.protocol = Some(protocol);
+        self
+    }
+
+    /// Flows whose original source has this address. The kernel picks by IPv4 addresses since Linux 5.8, if a family is
+    /// given too.
+    pub fn src(mut self, address: IpAddr) -> Self {
+        self.orig.src = Some(address);
+        self
+    }
+
+    /// Flows whose original destination has this address. The kernel picks by IPv4 addresses since Linux 5.8, if a
+    /// family is given too.
+    pub fn dst(mut self, address: IpAddr) -> Self {
+        self.orig.dst = Some(address);
+        self
+    }
+
+    /// Flows with this original source port. The kernel picks by port since Linux 5.8, if a family is given too and the
+    /// protocol is TCP or UDP.
+    pub fn sport(mut self, port: u16) -> Self {
+        self.orig.src_port = Some(port);
+        self
+    }
+
+    /// Flows with this original destination port. The kernel picks by port since Linux 5.8, if a family is given too and
+    /// the protocol is TCP or UDP.
+    pub fn dport(mut self, port: u16) -> Self {
+        self.orig.dst_port = Some(port);
+        self
+    }
+
+    /// Appends what a dump picks by.
+    fn put_for_dump<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
+        self.orig.put(self.put(message, 0), self.family)
+    }
+
+    /// Appends `struct nfgenmsg` and what to pick by, except for the original tuple. For a flush the kernel ignores the family unless the version is
     /// set.
     fn put<'a>(&self, message: MessageBuilder<'a>, version: u8) -> MessageBuilder<'a> {
         let mut message = message.bytes(&[self.family.into(), version, 0, 0]);
@@ -131,6 +246,7 @@ impl DumpFilter {
             && (self.zone).is_none_or(|zone| flow.zone.map_or(0, |zone| zone.id) == zone)
             && is(flow.mark, self.mark)
             && is(flow.status, self.status)
+            && self.orig.matches(&flow.orig)
     }
 
     fn decode<'a>(&self, message: &Message<'a>) -> Option<Flow<'a>> {
@@ -195,7 +311,11 @@ impl Requests {
             }
         };
         let requester = &mut self.requester;
-        requester.dump(message_type::CT_GET, |message| filter.put(message, 0), take)
+        requester.dump(
+            message_type::CT_GET,
+            |message| filter.put_for_dump(message),
+            take,
+        )
     }
 
     /// Begins a dump of the flows and returns the replies, to be read one by one. So a program need not hold the table
@@ -224,7 +344,7 @@ impl Requests {
     pub fn dump_replies(&mut self, filter: &DumpFilter) -> Result<Replies<'_>> {
         let requester = &mut self.requester;
         requester.send(message_type::CT_GET, flags::DUMP, |message| {
-            filter.put(message, 0)
+            filter.put_for_dump(message)
         })
     }
 
@@ -330,10 +450,18 @@ impl Requests {
     ///
     /// # Errors
     ///
+    /// - [`ErrorKind::InvalidInput`]: the filter picks by protocol, address or port. A flush does not: remove the flows of a
+    ///   dump instead;
     /// - [`ErrorKind::Unsupported`]: this kernel does not pick by status or zone, and nothing was removed;
     /// - otherwise those of [`Requester::ask`].
     pub fn flush(&mut self, filter: &DumpFilter) -> Result<()> {
         const OPERATION: &str = "flush conntrack entries";
+        if filter.orig != OrigFilter::default() {
+            let error = Error::with_kind(OPERATION, ErrorKind::InvalidInput);
+            return Err(error.with_remedy(
+                "a flush does not pick by protocol, address or port: dump the flows, and delete each",
+            ));
+        }
         let is_obeyed = (filter.zone.is_none() && filter.status.is_none())
             || self
                 .is_obeyed(filter)

@@ -29,6 +29,14 @@ impl Numbers {
         self.ranges.iter().any(|range| range.contains(&number))
     }
 
+    /// The number, if there is only one.
+    pub(crate) fn single(&self) -> Option<u32> {
+        match &self.ranges[..] {
+            [range] if range.start() == range.end() => Some(*range.start()),
+            _ => None,
+        }
+    }
+
     /// The field is there, and its number is in the set.
     pub fn are_in(&self, field: Field) -> Expression<Test> {
         let ranges = self.ranges.iter();

@@ -55,6 +55,11 @@ impl Prefix {
         self.length
     }
 
+    /// Whether it has all bits of one address.
+    pub(crate) fn is_one_address(&self) -> bool {
+        *self == Self::from(self.address)
+    }
+
     /// Whether the address begins with the prefix. An address of the other family never does.
     #[inline]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -58,6 +58,29 @@ fn a_filtered_dump_lacks_no_flow_that_matches() {
         keys.sort_by_key(|key| format!("{key}"));
         (keys, count)
     };
+    // Each field that the kernel can pick by, alone and together.
+    for (text, is_picked) in [
+        ("family ipv4 and proto tcp", true),
+        ("family ipv6 and proto udp and dport 53", true),
+        ("family ipv6 and proto sctp and dport 53", false),
+        ("src 10.0.0.1", true),
+        ("dst 10.0.0.2 and proto tcp and sport 80", true),
+        ("src fd00::1", false), // the kernel compares IPv6 addresses the wrong way round
+        ("proto tcp and sport 80", false), // it needs a family
+    ] {
+        let filter: Filter = text.parse().expect("a filter");
+        let wider = filter.dump_filter();
+        let (found, count) = dump(&filter, &wider);
+        assert_eq!(found, dump(&filter, &DumpFilter::new()).0, "{text}");
+        assert!(!found.is_empty() && count == found.len(), "{text}");
+        let mut replies_count = 0;
+        let mut others = Requests::open().expect("a requester");
+        let mut replies = others.dump_replies(&wider).expect("a dump");
+        while let Some(message) = replies.next_message().expect("a reply") {
+            replies_count += usize::from(Flow::decode(&message).is_some());
+        }
+        assert_eq!(replies_count == found.len(), is_picked, "{text}");
+    }
     let mut left_out_count = 0;
     for _ in 0..100 {
         let expression = expressions::any(&mut random, 2);

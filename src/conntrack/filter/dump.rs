@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Filter;
-use super::term::{Kind, Side, Term};
+use super::term::{End, Kind, Side, Term};
 use crate::conntrack::DumpFilter;
 use crate::family::Family;
 
@@ -11,7 +11,8 @@ impl Filter {
     /// What the kernel can leave out of a dump: [`Requests::dump`](crate::conntrack::Requests::dump) with this returns
     /// all flows that match the filter, and perhaps others. So evaluate [`matches`](Self::matches) on each.
     ///
-    /// It has what every matching flow must have: family, zone, mark and status.
+    /// It has what every matching flow must have: family, zone, mark, status, and the protocol, addresses and ports of the
+    /// original tuple.
     ///
     /// ```
     /// use nlring::Family;
@@ -42,10 +43,16 @@ struct Wanted {
     /// Value and mask.
     mark: (u32, u32),
     status: (u32, u32),
+    protocol: Option<u8>,
+    src: Option<IpAddr>,
+    dst: Option<IpAddr>,
+    src_port: Option<u16>,
+    dst_port: Option<u16>,
 }
 
 impl Wanted {
     fn note(&mut self, term: &Term, is_negated: bool) {
+        self.note_orig(term, is_negated);
         match (&term.0, is_negated) {
             (Kind::Family(family), false) => self.family = Some(*family),
             (Kind::Family(Family::INET), true) => self.family = Some(Family::INET6),
@@ -67,8 +74,45 @@ impl Wanted {
         }
     }
 
+    /// Notes what the original tuple must have.
+    fn note_orig(&mut self, term: &Term, is_negated: bool) {
+        match &term.0 {
+            _ if is_negated => {}
+            Kind::Protocol(protocol) => self.protocol = Some(*protocol),
+            Kind::Address(Side::Orig, end, prefix) if prefix.is_one_address() => match end {
+                End::Src => self.src = Some(prefix.address()),
+                End::Dst => self.dst = Some(prefix.address()),
+                End::Either => {}
+            },
+            Kind::Port(Side::Orig, end, ports) => {
+                let port = ports.single().and_then(|port| u16::try_from(port).ok());
+                match end {
+                    End::Src => self.src_port = port.or(self.src_port),
+                    End::Dst => self.dst_port = port.or(self.dst_port),
+                    End::Either => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn filter(self) -> DumpFilter {
         let mut filter = DumpFilter::new();
+        if let Some(protocol) = self.protocol {
+            filter = filter.protocol(protocol);
+        }
+        if let Some(src) = self.src {
+            filter = filter.src(src);
+        }
+        if let Some(dst) = self.dst {
+            filter = filter.dst(dst);
+        }
+        if let Some(port) = self.src_port {
+            filter = filter.sport(port);
+        }
+        if let Some(port) = self.dst_port {
+            filter = filter.dport(port);
+        }
         if let Some(family) = self.family {
             filter = filter.family(family);
         }
