@@ -28,9 +28,10 @@ pub fn run(arguments: &MonitorArguments, console: &mut Console) -> Outcome {
     session::run(&follow.common, console, |session| {
         session.let_recv_buffer_grow(follow)?;
         let mut engine = session.engine()?;
-        // The names of devices come from their own events.
-        let socket = session.socket(Protocol::ROUTE, follow.recv_buffer_bytes, [Group::Link])?;
+        let no_groups: [Group; 0] = [];
+        let socket = session.socket(Protocol::ROUTE, follow.recv_buffer_bytes, no_groups)?;
         join(&socket, arguments, session)?;
+        socket.add_membership(Group::Link)?; // the names of devices come from their own events
         let socket = engine.add(socket)?;
         let devices = Devices::load(None)?;
         let mut handler = MonitorHandler {

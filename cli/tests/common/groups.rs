@@ -26,6 +26,18 @@ impl Groups {
         Self { protocol, mask }
     }
 
+    /// The group of devices.
+    pub const LINK: Self = Self {
+        protocol: "0",
+        mask: 1,
+    };
+
+    /// The group of nexthop objects, which `ip monitor` joins last.
+    pub const NEXTHOP: Self = Self {
+        protocol: "0",
+        mask: 1 << 31,
+    };
+
     /// The groups of expectations: the new ones, and those that end.
     pub const EXPECTATIONS: Self = Self {
         protocol: "12",
@@ -34,6 +46,9 @@ impl Groups {
 
     /// The groups that the command joins with these arguments. It joins them one by one, so a test must await all.
     pub(super) fn wanted(arguments: &str) -> Self {
+        if arguments.starts_with("monitor") {
+            return Self::LINK; // which it joins last
+        }
         if arguments.starts_with("route") {
             return Self::of(Events::Route);
         }

@@ -175,6 +175,7 @@ impl Documentation {
     #[track_caller]
     fn assert_describes(&self, events: Events, object: &Value) {
         let heading = match (object["event"].as_str(), events) {
+            _ if object["object"].is_string() => "All of rtnetlink",
             (Some("lost"), _) => "Loss",
             (Some("delayed"), _) => "Delay",
             (Some("truncated" | "malformed" | "missing"), _) => "What cannot be read",
@@ -185,7 +186,10 @@ impl Documentation {
             (Some("new" | "delete" | "entry"), Events::Route) => "Routes",
             _ => panic!("an event of an unknown kind: {object}"),
         };
-        let sections = [self.section("In every object"), self.section(heading)];
+        let mut sections = vec![self.section("In every object"), self.section(heading)];
+        if heading == "All of rtnetlink" {
+            sections.push(self.section("Routes")); // it refers to these names
+        }
         self.assert_sections_describe(&sections, None, object);
     }
 

@@ -9,6 +9,8 @@ mod neighbour;
 mod netconf;
 mod nexthop;
 mod rule;
+#[cfg(test)]
+mod tests;
 mod unknown;
 
 pub use format::MonitorFormat;

@@ -1,0 +1,265 @@
+//! `nlring monitor` and `ip monitor` print the same events, and its JSON says what `ip -j` says.
+
+mod changes;
+#[path = "../common/mod.rs"]
+mod common;
+mod ip_json;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use common::json::{has_all, objects};
+use common::{
+    Events, Follower, Groups, Peer, Run, assert_same_lines, await_that, is_installed, leave_out,
+    lines_until, make_routes, must, own_namespace, run, skip,
+};
+
+/// What nlring can follow, in ip's words.
+const OBJECTS: &str = "link address route mroute neigh rule nexthop netconf";
+
+/// A route that only marks the end of the events.
+const LAST: &str = "203.0.113.255";
+
+/// Adds the last route.
+fn mark_the_end() {
+    must(&format!("ip route add {LAST} dev lo proto 250"));
+}
+
+/// Makes all changes, and returns those that this kernel refuses, and what keeps the multicast routes alive.
+fn make_changes() -> (Vec<&'static str>, Option<Child>) {
+    let (mut refused, mut daemon) = (Vec::new(), None);
+    for line in changes::CHANGES.lines().filter(|line| !line.is_empty()) {
+        let is_done = if line == "MULTICAST" {
+            daemon = add_multicast_routes();
+            daemon.is_some()
+        } else {
+            let words: Vec<&str> = line.split(' ').collect();
+            let output = run(words[0], &words[1..]);
+            output.is_some_and(|output| output.status.success())
+        };
+        if !is_done {
+            refused.push(line);
+        }
+    }
+    (refused, daemon)
+}
+
+/// Starts a program that adds multicast routes, and keeps them until its input ends. None: it cannot.
+fn add_multicast_routes() -> Option<Child> {
+    const PROGRAM: &str = include_str!("multicast_routes.py");
+    let mut daemon = Command::new("python3")
+        .args(["-c", PROGRAM])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let mut line = String::new();
+    let output = daemon.stdout.as_mut().expect("its output");
+    BufReader::new(output).read_line(&mut line).expect("a line");
+    if line != "added\n" {
+        let _ = daemon.wait();
+        return None;
+    }
+    Some(daemon)
+}
+
+/// Ends the program, whose multicast routes are deleted.
+fn end(daemon: Option<Child>) {
+    if let Some(mut daemon) = daemon {
+        let mut input = daemon.stdin.take().expect("its input");
+        input.write_all(b"\n").expect("a line");
+        daemon.wait().expect("its end");
+    }
+}
+
+/// Takes away what is better in nlring (docs/command.md): ip keeps the former name of a renamed device.
+fn without_new_names(lines: &[String]) -> Vec<String> {
+    lines
+        .iter()
+        .map(|line| line.replace("renamed", "v1"))
+        .collect()
+}
+
+#[test]
+fn a_long_list_of_changes_is_printed_as_by_ip() {
+    let name = "a_long_list_of_changes_is_printed_as_by_ip";
+    if !is_installed("ip") {
+        return skip(name, "no ip");
+    }
+    own_namespace();
+    let theirs = format!("ip monitor label {OBJECTS}");
+    let peer = Peer::start_in(Groups::NEXTHOP, &theirs).expect("ip");
+    let follower = Follower::start("monitor -o label");
+    let (refused, daemon) = make_changes();
+    for change in refused {
+        leave_out(name, &format!("not in this kernel: {change}"));
+    }
+    end(daemon);
+    mark_the_end();
+    let theirs = lines_until(LAST, || peer.lines());
+    let ours = lines_until(LAST, || follower.lines());
+    assert_same_lines(&without_new_names(&ours), &without_new_names(&theirs));
+    let labels = [
+        "[LINK]",
+        "[ADDR]",
+        "[ROUTE]",
+        "[NEIGH]",
+        "[RULE]",
+        "[NETCONF]",
+    ];
+    for label in labels {
+        assert!(
+            ours.iter().any(|line| line.starts_with(label)),
+            "{label} is there"
+        );
+    }
+    let ended = follower.end();
+    ended.assert_good();
+    assert_eq!(ended.stat("dropped"), 0);
+}
+
+#[test]
+fn selected_objects_and_devices_are_shown_and_no_others() {
+    let name = "selected_objects_and_devices_are_shown_and_no_others";
+    if !is_installed("ip") {
+        return skip(name, "no ip");
+    }
+    own_namespace();
+    must("ip link set lo up");
+    must("ip link add v0 type veth peer name v1");
+    let rules = Follower::start("monitor ru nex -e new");
+    let device = Follower::start("monitor --dev v0 -o label");
+    let neighbours = Follower::start("monitor n link");
+    must("ip rule add priority 77 lookup 3");
+    must("ip rule del priority 77");
+    must("ip addr add 10.0.0.1/24 dev v0");
+    must("ip addr add 10.0.1.1/24 dev v1");
+    must("ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:01 dev v0");
+    must("ip neigh add 10.0.1.9 lladdr 02:00:00:00:00:01 dev v1");
+    must("ip rule add priority 78 lookup 3");
+    rules.await_lines(2);
+    let ended = rules.end();
+    ended.assert_good();
+    assert_eq!(
+        ended.output,
+        "77:\tfrom all lookup 3\n78:\tfrom all lookup 3\n"
+    );
+    let wanted = [
+        "[RULE]77:\tfrom all lookup 3",
+        "[RULE]Deleted 77:\tfrom all lookup 3",
+        "    inet 10.0.0.1/24 scope global v0",
+        "       valid_lft forever preferred_lft forever",
+        "[NEIGH]10.0.0.9 dev v0 lladdr 02:00:00:00:00:01 PERMANENT ",
+        "[RULE]78:\tfrom all lookup 3",
+    ];
+    device.await_lines(wanted.len());
+    let ended = device.end();
+    ended.assert_good();
+    let lines: Vec<&str> = ended.output.lines().collect();
+    assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
+    for (line, wanted) in lines.iter().zip(wanted) {
+        assert!(line.ends_with(wanted), "{line:?} {wanted:?}");
+    }
+    neighbours.await_lines(2);
+    let ended = neighbours.end();
+    ended.assert_good();
+    assert!(
+        ended
+            .output
+            .lines()
+            .all(|line| line.contains(" lladdr 02:00:00:00:00:01 PERMANENT ")),
+        "{}",
+        ended.output
+    );
+}
+
+#[test]
+fn bad_objects_and_devices_are_refused_with_the_remedy() {
+    own_namespace();
+    for (arguments, reason) in [
+        ("monitor tables", "give link, address, route"),
+        ("monitor label", "-o label adds the labels"),
+        ("monitor prefix", "ip monitor prefix does"),
+        ("monitor --dev nosuch", "there is no device nosuch here"),
+        ("monitor --json -o label", "cannot be used with"),
+    ] {
+        let ended = Run::new(arguments).run_to_end();
+        assert_eq!(ended.code, Some(2), "{arguments}");
+        assert!(
+            ended.errors.contains(reason),
+            "{arguments}: {}",
+            ended.errors
+        );
+    }
+}
+
+#[test]
+fn lost_events_are_counted() {
+    own_namespace();
+    let follower = Follower::start("monitor --recv-buffer 8KiB --json");
+    follower.freeze();
+    make_routes(0..3000);
+    follower.thaw();
+    let before = follower.lines().len();
+    await_that("the loss", || {
+        let lines = follower.lines();
+        lines.len() > before && lines.iter().any(|line| line.contains(r#""event":"lost""#))
+    });
+    let ended = follower.end();
+    ended.assert_good();
+    let (received, dropped) = (ended.stat("received"), ended.stat("dropped"));
+    assert!(dropped > 0);
+    assert_eq!(received + dropped, 3000);
+}
+
+#[test]
+fn the_json_of_each_object_says_what_ip_says() {
+    let name = "the_json_of_each_object_says_what_ip_says";
+    if !is_installed("ip") {
+        return skip(name, "no ip");
+    }
+    own_namespace();
+    let follower = Follower::start("monitor --json");
+    for line in ip_json::CHANGES.lines().filter(|line| !line.is_empty()) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let output = run(words[0], &words[1..]);
+        if !output.is_some_and(|output| output.status.success()) {
+            leave_out(name, &format!("not in this kernel: {line}"));
+        }
+    }
+    let daemon = add_multicast_routes();
+    if daemon.is_none() {
+        leave_out(name, "multicast routes");
+    }
+    let shown = ip_json::shown();
+    mark_the_end();
+    let lines = lines_until(LAST, || follower.lines());
+    let events = objects(Events::Route, &lines);
+    for wanted in &shown {
+        let is_said = events.iter().any(|event| has_all(event, wanted));
+        let kind = &wanted["object"];
+        let same: Vec<&Value> = events.iter().filter(|e| e["object"] == *kind).collect();
+        assert!(is_said, "{wanted}: {same:#?}");
+    }
+    for kind in OBJECTS
+        .split(' ')
+        .filter(|kind| *kind != "mroute" || daemon.is_some())
+    {
+        let kind = if kind == "neigh" { "neighbour" } else { kind };
+        let is_there = events.iter().any(|event| event["object"] == kind);
+        assert!(is_there, "{kind}");
+        let is_compared = shown.iter().any(|object| object["object"] == kind);
+        assert!(is_compared || kind == "route", "{kind} is compared");
+    }
+    assert!(
+        events
+            .iter()
+            .all(|event| event["object"] != json!("unknown")),
+        "all can be read"
+    );
+    end(daemon);
+    follower.end().assert_good();
+}
