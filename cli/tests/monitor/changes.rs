@@ -49,20 +49,6 @@ ip neigh del proxy 10.1.0.78 dev br0
 bridge fdb add 02:00:00:00:00:44 dev v0 master static
 bridge fdb del 02:00:00:00:00:44 dev v0 master
 bridge fdb append 02:00:00:00:00:55 dev vx0 dst 10.1.0.10
-ip rule add from 10.1.0.0/24 to 10.2.0.0/16 table 100 priority 1000
-ip rule add fwmark 0x10/0xf0 iif v1 oif nosuch lookup main suppress_prefixlength 8 priority 1001
-ip rule add uidrange 5-10 ipproto tcp sport 5-9 dport 80 lookup 7 priority 1002
-ip rule add not from 10.3.0.1 tos 0x10 blackhole priority 1003
-ip rule add goto 2000 priority 1004
-ip rule add nop priority 1005
-ip rule add prohibit priority 1006 protocol 77
-ip rule add unreachable fwmark 7 priority 1007
-ip rule add from all lookup 9 realms 3/4 priority 1008 suppress_ifgroup 5
-ip rule add tun_id 77 lookup 3 priority 1009
-ip rule add l3mdev priority 1010
-ip -6 rule add from fd01::/64 lookup 55 priority 999
-ip rule del priority 1000
-ip rule add priority 2000 lookup 3
 ip nexthop add id 5 via 10.1.0.2 dev br0
 ip nexthop add id 6 via 10.1.0.3 dev br0 onlink proto 99
 ip nexthop add id 7 group 5,3/6
@@ -83,6 +69,20 @@ ip route add 192.0.5.0/24 encap ip id 7 src 10.9.9.8 dst 10.9.9.9 ttl 3 key dev 
 ip route add 2001:db8:1::/48 encap seg6 mode encap segs fd01::7,fd01::8 dev br0
 ip nexthop del id 5
 ip nexthop del id 6
+ip rule add from 10.1.0.0/24 to 10.2.0.0/16 table 100 priority 1000
+ip rule add fwmark 0x10/0xf0 iif v1 oif nosuch lookup main suppress_prefixlength 8 priority 1001
+ip rule add uidrange 5-10 ipproto tcp sport 5-9 dport 80 lookup 7 priority 1002
+ip rule add not from 10.3.0.1 tos 0x10 fwmark 9 blackhole priority 1003
+ip rule add goto 2000 priority 1004
+ip rule add nop priority 1005
+ip rule add from 10.66.0.0/16 prohibit priority 1006 protocol 77
+ip rule add unreachable fwmark 7 priority 1007
+ip rule add from all lookup 9 realms 3/4 priority 1008 suppress_ifgroup 5
+ip rule add tun_id 77 lookup 3 priority 1009
+ip rule add l3mdev priority 1010
+ip -6 rule add from fd01::/64 lookup 55 priority 999
+ip rule del priority 1000
+ip rule add priority 2000 lookup 3
 sysctl -q -w net.ipv4.conf.br0.forwarding=1
 sysctl -q -w net.ipv4.conf.br0.rp_filter=2
 sysctl -q -w net.ipv4.conf.br0.proxy_arp=1
@@ -103,6 +103,7 @@ ip link set vx0 protodown on
 ip link set vx0 protodown_reason 3 on
 ip link set vx0 protodown_reason 3 off
 ip link set vx0 protodown off
+AWAIT ALL
 ip addr del 10.1.0.1/24 dev br0
 ip addr flush dev br0
 ip link del mv0

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::run;
+use super::{await_that, run};
 
 /// Commands that make objects of each kind.
 pub const CHANGES: &str = "
@@ -38,6 +38,16 @@ sysctl -q -w net.ipv4.conf.br0.forwarding=1
 sysctl -q -w net.ipv4.conf.br0.rp_filter=2
 sysctl -q -w net.ipv4.conf.br0.proxy_arp=1
 ";
+
+/// Waits until the devices are up, because the kernel reports that some time later.
+pub fn await_devices() {
+    await_that("the devices are up", || {
+        let up = of("link show up", |link| {
+            (link["operstate"] == "UP").then_some(Value::Null)
+        });
+        up.len() == 3
+    });
+}
 
 /// All objects that ip shows.
 pub fn shown() -> Vec<Value> {
@@ -100,6 +110,9 @@ fn link(link: &Value) -> Option<Value> {
         fields.remove("group_name"); // the number of a group without a name
     }
     fields.insert("oper_state".into(), lower(&link["operstate"]));
+    if link["ifname"] == "lo" {
+        return None;
+    }
     let flags = link["flags"].as_array()?.iter().map(lower);
     let flags: Vec<Value> = flags.filter(|flag| flag != "no-carrier").collect();
     fields.insert("flags".into(), flags.into());
@@ -119,9 +132,12 @@ fn lower(text: &Value) -> Value {
 
 /// ip shows the addresses in their devices.
 fn addresses() -> Vec<Value> {
-    let devices = of("addr show", |device| Some(device.clone()));
+    let devices = of("addr show", |device| {
+        (device["ifname"] != "lo").then(|| device.clone())
+    });
     let translate = |device: &Value| {
-        let of_device = device["addr_info"].as_array().cloned().unwrap_or_default();
+        let mut of_device = device["addr_info"].as_array().cloned().unwrap_or_default();
+        of_device.retain(|address| address["scope"] == "global"); // others are reported some time later
         let translate = |address: &Value| {
             let names = [
                 ("local", "address"),

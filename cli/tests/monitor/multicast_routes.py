@@ -16,7 +16,7 @@ for number, index in enumerate(indexes):
 
 def ipv4_route(option, origin, group, ttl):
     entry = socket.inet_aton(origin) + socket.inet_aton(group) + struct.pack("@H", 0)
-    entry += bytes([0, ttl] + [0] * 30) + struct.pack("@xxIIIi", 0, 0, 0, 0)
+    entry += bytes([0, ttl] + [0] * 30) + struct.pack("=xxIIIi", 0, 0, 0, 0)
     ipv4.setsockopt(socket.IPPROTO_IP, option, entry)
 
 

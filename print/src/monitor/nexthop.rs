@@ -1,7 +1,7 @@
 //! A nexthop object (ip's function `__print_nexthop_entry`).
 
-use nlring::EventKind;
 use nlring::route::{NexthopObject, ResilientGroup, protocol, scope, scope_name};
+use nlring::{EventKind, Family};
 
 use crate::json::{close, number, optional, word_or_number};
 use crate::route::json::{write_device, write_family, write_flags, write_hop, write_protocol};
@@ -103,7 +103,9 @@ pub fn write_json(
     devices: &DeviceNames,
     names: &IprouteNames,
 ) {
-    write_family(out, nexthop.family);
+    if nexthop.family != Family::UNSPEC {
+        write_family(out, nexthop.family);
+    }
     optional(out, r#""id":"#, nexthop.id);
     if { nexthop.group }.next().is_some() {
         write_group(out, nexthop);
