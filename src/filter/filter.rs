@@ -103,7 +103,7 @@ impl<T: Term> Filter<T> {
     ///
     /// # Errors
     ///
-    /// As [`program`](Self::program). Also if a term asks for a kind of event, because a mirror has entries.
+    /// As [`program`](Self::program). Also if a term asks about an event, because a mirror has entries.
     pub fn program_for_mirror(&self) -> Result<Program> {
         let mut of_event = None;
         self.expression.for_each_term(&mut |term| {
@@ -115,7 +115,7 @@ impl<T: Term> Filter<T> {
             return Err(Error::explained(
                 "make a mirror's filter",
                 ErrorKind::InvalidInput,
-                format!("`{term}` asks for a kind of event, and a mirror has entries"),
+                format!("`{term}` asks about an event, and a mirror has entries"),
             ));
         }
         assemble::<T>(&self.kernel_part(|term| term.change() == Change::Never))

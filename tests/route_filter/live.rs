@@ -245,6 +245,10 @@ fn a_filtered_dump_has_the_routes_that_match() {
         let (found, _) = dumped(&mut requests, &filter.dump_filter(), &filter);
         assert!(found.is_empty(), "{nothing}");
     }
+    let mut replies = requests.dump_replies(&all.oif(12345)).expect("sent");
+    let refusal = replies.next_message().expect_err("there is no such device");
+    assert_eq!(refusal.raw_os_error(), Some(libc::ENODEV));
+    drop(replies);
     let families = [Family::INET, Family::INET6].map(|family| all.family(family));
     assert!(
         families

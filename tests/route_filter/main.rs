@@ -83,9 +83,12 @@ fn datagrams_of_several_messages_pass_as_a_whole() {
             let decoded = Decoded::read(bytes);
             decoded.table == 1000 && decoded.family == 2
         };
-        assert_eq!(kernel.passed(&[first.clone()]), [is_match(&first)]);
+        assert_eq!(
+            kernel.passed(std::slice::from_ref(&first)),
+            [is_match(&first)]
+        );
         let both = [first.clone(), second.clone()].concat();
-        assert_eq!(kernel.passed(&[both.clone()]), [true]);
+        assert_eq!(kernel.passed(std::slice::from_ref(&both)), [true]);
         let list = MessageList::new(&both);
         let found: Vec<_> = list
             .iter()

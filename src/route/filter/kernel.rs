@@ -63,10 +63,11 @@ impl Implementation for Term {
         })
     }
 
+    /// A mirror of routes must see the events of all of them. It dumps all tables, one route may replace another that
+    /// does not match, and a deletion that it does not see may make a dump skip a route (`route/mirror/merge.rs`).
     fn change(&self) -> Change {
         match self.0 {
             Kind::Event(_) | Kind::PortId(_) => Change::Event,
-            Kind::Family(_) | Kind::Table(_) | Kind::Dst(..) | Kind::DefaultDst => Change::Never,
             _ => Change::Sometimes,
         }
     }

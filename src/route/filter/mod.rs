@@ -31,6 +31,9 @@ pub use self::term::Term;
 /// The program decides about route events only. It accepts the events of devices, addresses and all other objects.
 /// Requests belong on another socket: the answer to a request for one route looks like the event of a new route.
 ///
+/// A [`Mirror`](crate::route::Mirror) needs the events of all routes, so its socket has no filter. Evaluate
+/// [`matches`](crate::filter::Filter::matches) on what it hands out and holds.
+///
 /// # Terms
 ///
 /// The [module `filter`](crate::filter#text) says how terms are combined. Where several values make sense, braces hold

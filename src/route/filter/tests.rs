@@ -272,3 +272,19 @@ fn what_all_matching_routes_have_is_asked_for_in_a_dump() {
         assert_eq!(filter(text).dump_filter(), expected, "{text}");
     }
 }
+
+#[test]
+fn a_mirror_needs_the_events_of_all_routes() {
+    let all = Filter::default().program().unwrap();
+    for text in [
+        "table 1000 and dst 10.0.0.0/8 or-longer",
+        "not proto bgp",
+        "dev 3",
+    ] {
+        assert_eq!(filter(text).program_for_mirror().unwrap(), all, "{text}");
+    }
+    for text in ["table 1000 and event new", "not portid 0"] {
+        let error = filter(text).program_for_mirror().unwrap_err().to_string();
+        assert!(error.contains("asks about an event"), "{error}");
+    }
+}
