@@ -120,8 +120,8 @@ fn sender(round_count: usize, event_count: u32) {
     }
 }
 
-/// What the end of a real flow costs the thread that causes it, by the filter of the one listener: the request to remove
-/// it, its event, and the delivery.
+/// What the end of a real flow costs the thread that causes it, by the filter of the one listener: the request to
+/// remove it, its event, and the delivery.
 fn ends(round_count: usize, flow_count: u32) {
     let three = "proto udp and dport 53 and not src 172.16.0.0/12";
     let filters: [(&str, Option<Filter>); 3] = [
@@ -225,7 +225,8 @@ fn receiver(round_count: usize, flow_count: u32) {
             ratios.push(filtered.as_secs_f64() / unfiltered.as_secs_f64());
         }
         println!(
-            "the receiver's CPU, {name}: {:.0} ns per event without a filter; with 1 % passing {:.3} of that",
+            "the receiver's CPU, {name}: {:.0} ns per event without a filter; with 1 % passing {:.3} \
+             of that",
             median(&all),
             median(&ratios)
         );

@@ -21,8 +21,9 @@ enum Line {
 /// Instructions whose jumps lead forward to labels.
 ///
 /// A conditional jump of classic BPF skips at most 255 instructions. A target that is farther away is reached over a
-/// `ja` behind the jump. A copy of the target would not do where that is a `ret`: the kernel, which checks that words of
-/// memory are written before they are read, goes on behind a `ret` as if control did (Linux v6.18, net/core/filter.c,
+/// `ja` behind the jump. A copy of the target would not do where that is a `ret`: the kernel, which checks that words
+/// of memory are written before they are read, goes on behind a `ret` as if control did (Linux v6.18,
+/// net/core/filter.c,
 /// `check_load_and_stores`).
 #[derive(Default)]
 pub(super) struct Assembler {

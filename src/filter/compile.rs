@@ -184,8 +184,8 @@ impl Compiler {
 
     /// Goes on to `accept` if the datagram is longer than its first message.
     ///
-    /// The length in the header is in host order, and BPF loads in network order. Only the lower half is used, because no
-    /// event is so long.
+    /// The length in the header is in host order, and BPF loads in network order. Only the lower half is used, because
+    /// no event is so long.
     fn accept_several_messages(&mut self, accept: Label, reject: Label) {
         let [high, low] = if cfg!(target_endian = "little") {
             [1, 0]

@@ -30,8 +30,8 @@ pub struct Instruction {
 /// own. [`Socket::set_filter`](crate::Socket::set_filter) and
 /// [`SocketBuilder::filter`](crate::SocketBuilder::filter) attach one.
 ///
-/// The kernel runs it in the sender's context. If it returns 0, the socket does not receive the datagram, and no counter
-/// moves. Any other number is how many bytes of the datagram the socket receives, so a program accepts with
+/// The kernel runs it in the sender's context. If it returns 0, the socket does not receive the datagram, and no
+/// counter moves. Any other number is how many bytes of the datagram the socket receives, so a program accepts with
 /// 0xffffffff. The program sees every datagram of the socket: events, answers to requests, and the kernel's
 /// acknowledgements.
 ///

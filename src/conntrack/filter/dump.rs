@@ -11,8 +11,8 @@ impl Filter {
     /// What the kernel can leave out of a dump: [`Requests::dump`](crate::conntrack::Requests::dump) with this returns
     /// all flows that match the filter, and perhaps others. So evaluate [`matches`](Self::matches) on each.
     ///
-    /// It has what every matching flow must have: family, zone, mark, status, and the protocol, addresses and ports of the
-    /// original tuple.
+    /// It has what every matching flow must have: family, zone, mark, status, and the protocol, addresses and ports of
+    /// the original tuple.
     ///
     /// ```
     /// use nlring::Family;

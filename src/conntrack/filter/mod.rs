@@ -25,8 +25,8 @@ pub use self::term::{Side, Term};
 /// # Terms
 ///
 /// The [module `filter`](crate::filter#text) says how terms are combined. Where several values make sense, braces hold
-/// them: `proto {tcp, udp}` is `proto tcp or proto udp`. `PREFIX` is an address or a prefix of IPv4 or IPv6, `NUMBERS` a
-/// number, a range (`1024-2047`) or a set of both (`{80, 443}`).
+/// them: `proto {tcp, udp}` is `proto tcp or proto udp`. `PREFIX` is an address or a prefix of IPv4 or IPv6, `NUMBERS`
+/// a number, a range (`1024-2047`) or a set of both (`{80, 443}`).
 ///
 /// | term | matches |
 /// |---|---|

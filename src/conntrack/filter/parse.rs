@@ -9,8 +9,9 @@ use crate::event_kind::EventKind;
 use crate::family::Family;
 use crate::filter::{Expression, Numbers, ParseError, Prefix, Words, number};
 
-const TERM: &str = "`not`, `(` or a term: event, proto, family, src, dst, host, sport, dport, port, icmp-type, icmp-code, \
-    mark, zone, status, state, nat, snat, dnat, label, id, or orig, reply or any before an address, port or zone";
+const TERM: &str = "`not`, `(` or a term: event, proto, family, src, dst, host, sport, dport, \
+    port, icmp-type, icmp-code, mark, zone, status, state, nat, snat, dnat, label, id, \
+    or orig, reply or any before an address, port or zone";
 const OF_A_SIDE: &str = "src, dst, host, sport, dport, port or zone";
 const PREFIX: &str = "an address such as 10.0.0.1 or a prefix such as 10.0.0.0/8";
 

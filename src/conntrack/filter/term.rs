@@ -156,8 +156,8 @@ impl Term {
         Self(Kind::Nat)
     }
 
-    /// `snat`, `snat 203.0.113.0/24`: the source address or port is translated; to an address of the prefix, if there is
-    /// one.
+    /// `snat`, `snat 203.0.113.0/24`: the source address or port is translated; to an address of the prefix, if there
+    /// is one.
     pub fn snat(to: Option<Prefix>) -> Self {
         Self(Kind::SrcNat(to))
     }
@@ -179,8 +179,8 @@ impl Term {
         Self(Kind::Id(id))
     }
 
-    /// `reply dport 80`, `any src 10.0.0.1`, `orig zone 3`: the same term about other tuples. Only terms about addresses,
-    /// ports and zones change.
+    /// `reply dport 80`, `any src 10.0.0.1`, `orig zone 3`: the same term about other tuples. Only terms about
+    /// addresses, ports and zones change.
     #[must_use]
     pub fn of(self, side: Side) -> Self {
         Self(match self.0 {
