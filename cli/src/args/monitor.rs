@@ -39,6 +39,11 @@ pub struct MonitorArguments {
     )]
     pub fields: Vec<MonitorField>,
 
+    /// Look at this network namespace: a name of ip netns, a process ID, or a path such as /proc/1/ns/net (needs
+    /// CAP_SYS_ADMIN)
+    #[arg(long, value_name = "NAME|PID")]
+    pub netns: Option<String>,
+
     #[command(flatten)]
     pub follow: FollowArguments,
 }
@@ -120,7 +125,7 @@ fn parse_selection(text: &str) -> Result<Selection, String> {
     Err(match text {
         "label" => "-o label adds the labels".to_owned(),
         "dev" => "--dev NAME selects a device".to_owned(),
-        "all-nsid" => "run it in the other namespace: ip netns exec NAME nlring monitor".to_owned(),
+        "all-nsid" => "--netns NAME follows another namespace".to_owned(),
         _ if !text.is_empty() && OF_IP.iter().any(|name| name.starts_with(text)) => {
             format!("nlring does not follow this; ip monitor {text} does")
         }

@@ -125,7 +125,7 @@ const ROUTE_FILTERS: &[Advice] = &[
 /// Adds to an error what to use instead, if conntrack(8) or ip-monitor(8) has the option or the value.
 pub fn advise(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let first = words.get(1).and_then(|word| word.to_str());
-    let is_route = first == Some("route");
+    let is_route = matches!(first, Some("route" | "monitor"));
     // Options without a command are most likely those of conntrack.
     if !is_route && first.is_none_or(|word| word != "conntrack" && !word.starts_with('-')) {
         return error;
@@ -137,7 +137,8 @@ pub fn advise(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let advice = match error.kind() {
         ErrorKind::UnknownArgument if is_route => {
             let option = of(ContextKind::InvalidArg);
-            find(IP_MONITOR, option).or_else(|| filter("route", ROUTE_FILTERS, option))
+            let command = first.unwrap_or("route");
+            find(IP_MONITOR, option).or_else(|| filter(command, ROUTE_FILTERS, option))
         }
         ErrorKind::UnknownArgument => {
             let option = of(ContextKind::InvalidArg);

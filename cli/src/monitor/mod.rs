@@ -16,6 +16,7 @@ use crate::follow::collect::Limits;
 use crate::follow::handler::{Handler, Incoming};
 use crate::follow::session::{self, Session};
 use crate::follow::summary::Summary;
+use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
 use crate::route::devices::{Devices, Lookup};
 use crate::route::text_format;
@@ -24,6 +25,7 @@ use crate::write::output::Output;
 use selection::Selection;
 
 pub fn run(arguments: &MonitorArguments, console: &mut Console) -> Outcome {
+    namespace::move_to(arguments.netns.as_deref(), "monitor")?;
     let follow = &arguments.follow;
     session::run(&follow.common, console, |session| {
         session.let_recv_buffer_grow(follow)?;

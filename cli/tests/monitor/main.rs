@@ -274,3 +274,73 @@ fn the_json_of_each_object_says_what_ip_says() {
     end(daemon);
     follower.end().assert_good();
 }
+
+/// `ip -ts` writes the time in the same layout before the label.
+#[test]
+fn the_time_comes_before_the_label_and_once_per_event() {
+    let name = "the_time_comes_before_the_label_and_once_per_event";
+    if !is_installed("ip") {
+        return skip(name, "no ip");
+    }
+    own_namespace();
+    let theirs = "ip -ts monitor label address rule nexthop";
+    let peer = Peer::start_in(Groups::NEXTHOP, theirs).expect("ip");
+    let follower = Follower::start("monitor -o label,timestamp address rule nexthop");
+    must("ip addr add 10.0.0.1/24 dev lo");
+    must("ip rule add priority 77 lookup 3");
+    let theirs = lines_until("77:", || peer.lines());
+    let ours = lines_until("77:", || follower.lines());
+    let split = |line: &String| match line.strip_prefix('[') {
+        Some(rest) => {
+            let (time, rest) = rest.split_once("] ").expect("a time");
+            assert_eq!(time.len(), "2026-11-24T08:12:31.274061".len(), "{time}");
+            rest.to_owned()
+        }
+        None => line.clone(),
+    };
+    let [ours, theirs] = [ours, theirs].map(|lines| lines.iter().map(split).collect::<Vec<_>>());
+    assert_same_lines(&ours, &theirs);
+    assert_eq!(ours.len(), 3, "{ours:#?}");
+    follower.end().assert_good();
+}
+
+#[test]
+fn another_namespace_is_followed_and_not_this_one() {
+    let name = "another_namespace_is_followed_and_not_this_one";
+    if !is_installed("ip") {
+        return skip(name, "no ip");
+    }
+    own_namespace();
+    let mut other = Command::new("unshare")
+        .args([
+            "--net",
+            "sh",
+            "-c",
+            "echo there; read line; ip rule add priority 78 lookup 3; read line",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("unshare");
+    let mut line = String::new();
+    let output = other.stdout.as_mut().expect("its output");
+    BufReader::new(output).read_line(&mut line).expect("a line");
+    let id = other.id();
+    let follower = Run::new(&format!("monitor --netns {id} --count 1 rule")).spawn();
+    let groups = format!("/proc/{id}/net/netlink");
+    await_that("nlring listens there", || {
+        let table = std::fs::read_to_string(&groups).expect("netlink sockets");
+        let listens = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words[1] == "0" && words[3].ends_with('1') // the group of devices, which it joins last
+        };
+        table.lines().skip(1).any(listens)
+    });
+    must("ip rule add priority 77 lookup 3");
+    let mut input = other.stdin.take().expect("its input");
+    input.write_all(b"\n").expect("a line");
+    let ended = follower.wait();
+    assert_eq!(ended.output, "78:\tfrom all lookup 3\n", "{}", ended.errors);
+    input.write_all(b"\n").expect("a line");
+    other.wait().expect("its end");
+}
