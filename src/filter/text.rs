@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 64;
 /// assert_eq!((error.position(), error.found()), (20, "http"));
 /// assert_eq!(
 ///     error.to_string(),
-///     "expected a number from 0 to 65535, found `http`\n\
+///     "expected a number from 0 to 65535, or a range such as 10-20, or several as {a, b}, found `http`\n\
 ///      \x20 proto tcp and dport http\n\
 ///      \x20                     ^"
 /// );
@@ -43,7 +43,7 @@ impl ParseError {
         &self.found
     }
 
-    /// What could have been there, as a phrase such as `"a number from 0 to 65535"`.
+    /// What could have been there, as a phrase such as `"a state of TCP, SCTP or DCCP such as ESTABLISHED"`.
     pub fn expected(&self) -> &str {
         &self.expected
     }

@@ -63,3 +63,35 @@ fn each_term_tells_messages_apart() {
         assert_eq!(datagrams.map(|datagram| !matches(&not, datagram)), expected);
     }
 }
+
+#[test]
+fn an_explanation_has_both_parts_and_the_program() {
+    let filter: Filter = "event destroy and not mark 0x10/0xf0".parse().unwrap();
+    let text = filter.explain().unwrap();
+    let mut lines = text.lines();
+    assert_eq!(
+        lines.next(),
+        Some("filter: event destroy and not mark 0x10/0xf0")
+    );
+    assert_eq!(lines.next(), Some("in the kernel: all of it"));
+    assert_eq!(lines.next(), Some("in user space: nothing"));
+    let program = filter.program().unwrap();
+    let count = program.instructions().len();
+    assert_eq!(
+        lines.next(),
+        Some(&format!("program: {count} instructions")[..])
+    );
+    assert_eq!(lines.next(), Some("(000) ldh      [4]"));
+    assert_eq!(lines.count(), count - 1);
+}
+
+#[test]
+fn a_mirrors_filter_has_no_event_and_ignores_what_can_change() {
+    let filter = |text: &str| text.parse::<Filter>().unwrap();
+    let error = filter("proto tcp and not event new").program_for_mirror();
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("`event new`"), "{error}");
+    let programs = ["proto tcp and mark 7 and not status assured", "proto tcp"]
+        .map(|text| filter(text).program_for_mirror().unwrap());
+    assert_eq!(programs[0], programs[1]);
+}
