@@ -11,8 +11,13 @@ use common::{
     own_namespace, remove_flows, remove_routes, run,
 };
 
-/// Kinds that other tests check, because they need more preparation: json_conntrack/main.rs, and the tests of gaps.
-const ELSEWHERE: [&str; 5] = [
+/// Kinds that other tests check, because they need more preparation: json_conntrack/main.rs, namespaces.rs, and the
+/// tests of gaps and of `nlring monitor`.
+const ELSEWHERE: [&str; 9] = [
+    "appeared",
+    "disappeared",
+    "miss",
+    "unknown",
     "expect-new",
     "expect-destroy",
     "truncated",
@@ -34,8 +39,8 @@ fn documented() -> BTreeSet<String> {
         .skip(1)
         .step_by(2)
         .skip(1);
-    let options = |word: &&str| !word.starts_with("--");
-    words.filter(options).map(str::to_owned).collect()
+    let is_kind = |word: &&str| !word.starts_with("--") && !word.starts_with("nlring ");
+    words.filter(is_kind).map(str::to_owned).collect()
 }
 
 /// Checks each line's object, and returns the kinds.
