@@ -6,7 +6,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use common::{
-    Events, Follower, Peer, Run, await_that, is_installed, json, must, own_namespace, run, skip,
+    Events, Follower, Groups, Peer, Run, await_that, is_installed, json, must, own_namespace, run,
+    skip,
 };
 use nlring_testing::own_names;
 use serde_json::{Value, json};
@@ -120,6 +121,32 @@ fn lines_are_those_of_ip_monitor_with_names_in_place_of_ids() {
         assert_eq!(ours, of(&theirs, &format!("[nsid {nsid}]")), "{name}");
         assert!(ours.len() >= 20, "{name}: {}", ours.len());
     }
+    follower.end().assert_good();
+}
+
+#[test]
+fn monitor_says_where_each_object_changed() {
+    if !prepare("monitor_says_where_each_object_changed") {
+        return;
+    }
+    add_namespace("blue");
+    let groups = Groups::of(Events::Route);
+    let before = groups.listeners();
+    let follower = Run::new("monitor --all-netns --json").spawn();
+    await_that("nlring listens", || groups.has_more_than(&before));
+    must("ip link add a0 type veth peer name a1");
+    must("ip -n blue link add b0 type veth peer name b1");
+    must("ip -n blue link set b0 up");
+    must("ip -n blue address add 10.1.0.1/24 dev b0");
+    let has = |netns: Option<&str>, text: &str| {
+        let of = |object: &Value| object.get("netns").and_then(Value::as_str) == netns;
+        let lines = follower.lines().into_iter();
+        { lines }.any(|line| of(&json::parse(&line)) && line.contains(text))
+    };
+    await_that("the device here", || has(None, "\"a0\""));
+    await_that("the route inside", || has(Some("blue"), "10.1.0.0/24"));
+    assert!(has(Some("blue"), "\"b0\"") && !has(Some("blue"), "\"a0\""));
+    assert!(!has(None, "\"b0\""), "it is not here");
     follower.end().assert_good();
 }
 

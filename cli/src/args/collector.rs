@@ -31,9 +31,6 @@ pub struct CollectorArguments {
     pub follow: FollowArguments,
 
     #[command(flatten)]
-    pub netns: NetnsArguments,
-
-    #[command(flatten)]
     pub table: TableArguments,
 }
 
@@ -50,6 +47,9 @@ pub struct FollowArguments {
     /// Double the receive buffer after each loss, up to this size
     #[arg(long = "recv-buffer-max", value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_size)]
     pub recv_buffer_max_bytes: Option<usize>,
+
+    #[command(flatten)]
+    pub netns: NetnsArguments,
 
     /// Write each event as a JSON object on a line of its own (docs/json.md)
     #[arg(long)]
@@ -100,7 +100,7 @@ pub struct TableArguments {
 
     /// Write the mirrored table to this file at the end and on SIGUSR1, one JSON object per line (docs/json.md); the
     /// file is replaced as a whole
-    #[arg(long, value_name = "FILE", requires = "mirrored", value_parser = PathBufValueParser::new().try_map(check_table_path))]
+    #[arg(long, value_name = "FILE", requires = "mirrored", conflicts_with = "all_netns", value_parser = PathBufValueParser::new().try_map(check_table_path))]
     pub table: Option<PathBuf>,
 
     /// Minimum time between two dumps of the kernel's table after losses

@@ -14,7 +14,7 @@ pub struct MonitorArguments {
     selections: Vec<Selection>,
 
     /// Only what concerns this device, which is followed by its index; objects that name no device are shown too
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "all_netns")]
     pub dev: Option<String>,
 
     /// Which events to follow
@@ -38,11 +38,6 @@ pub struct MonitorArguments {
         conflicts_with = "json"
     )]
     pub fields: Vec<MonitorField>,
-
-    /// Look at this network namespace: a name of ip netns, a process ID, or a path such as /proc/1/ns/net (needs
-    /// CAP_SYS_ADMIN)
-    #[arg(long, value_name = "NAME|PID")]
-    pub netns: Option<String>,
 
     #[command(flatten)]
     pub follow: FollowArguments,
@@ -125,7 +120,9 @@ fn parse_selection(text: &str) -> Result<Selection, String> {
     Err(match text {
         "label" => "-o label adds the labels".to_owned(),
         "dev" => "--dev NAME selects a device".to_owned(),
-        "all-nsid" => "--netns NAME follows another namespace".to_owned(),
+        "all-nsid" => {
+            "--netns NAME follows another namespace, and --all-netns all of them".to_owned()
+        }
         _ if !text.is_empty() && OF_IP.iter().any(|name| name.starts_with(text)) => {
             format!("nlring does not follow this; ip monitor {text} does")
         }

@@ -18,7 +18,7 @@ pub struct NetnsArguments {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "names",
-        conflicts_with_all = ["netns", "table"]
+        conflicts_with = "netns"
     )]
     pub all_netns: Option<AllNetns>,
 }

@@ -13,7 +13,7 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
     listing::run(&collector.follow.common, console, |listing| {
         let format = format(arguments, listing.console);
-        let which = collector.netns.all_netns;
+        let which = collector.follow.netns.all_netns;
         listing.in_each_namespace(which, format.style(), |listing, namespace| {
             let mut requests = match namespace {
                 Some(namespace) => Requests::open_in(namespace)?,

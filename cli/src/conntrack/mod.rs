@@ -30,11 +30,11 @@ use repeated_ends::RepeatedEnds;
 
 pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
-    namespace::move_to(collector.netns.netns.as_deref(), "conntrack")?;
+    namespace::move_to(collector.follow.netns.netns.as_deref(), "conntrack")?;
     if collector.table.once {
         return list::run(arguments, console);
     }
-    if let Some(which) = collector.netns.all_netns {
+    if let Some(which) = collector.follow.netns.all_netns {
         return all_namespaces::run(arguments, which, console);
     }
     session::run(&collector.follow.common, console, |session| {

@@ -1,11 +1,12 @@
 //! `nlring monitor`: all objects of rtnetlink on one socket, in the kernel's order.
 
+mod all_namespaces;
 mod selection;
 
 use std::time::Instant;
 
 use nlring::route::{Group, NetconfScope, Object};
-use nlring::{Missing, Protocol, Running, Socket};
+use nlring::{Missing, Namespace, Protocol, Running, Socket};
 use nlring_print::Style;
 use nlring_print::monitor::MonitorFormat;
 use nlring_print::route::RouteFormat;
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 use crate::args::{MonitorArguments, MonitorField, MonitorObject};
 use crate::follow::collect::Limits;
 use crate::follow::handler::{Handler, Incoming};
-use crate::follow::session::{self, Session};
+use crate::follow::session;
 use crate::follow::summary::Summary;
 use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
@@ -25,29 +26,24 @@ use crate::write::output::Output;
 use selection::Selection;
 
 pub fn run(arguments: &MonitorArguments, console: &mut Console) -> Outcome {
-    namespace::move_to(arguments.netns.as_deref(), "monitor")?;
     let follow = &arguments.follow;
+    namespace::move_to(follow.netns.netns.as_deref(), "monitor")?;
+    if let Some(which) = follow.netns.all_netns {
+        return all_namespaces::run(arguments, which, console);
+    }
     session::run(&follow.common, console, |session| {
         session.let_recv_buffer_grow(follow)?;
         let mut engine = session.engine()?;
         let no_groups: [Group; 0] = [];
         let socket = session.socket(Protocol::ROUTE, follow.recv_buffer_bytes, no_groups)?;
-        join(&socket, arguments, session)?;
-        socket.add_membership(Group::Link)?; // the names of devices come from their own events
+        for group in join(&socket, arguments)? {
+            session.console.warn(format_args!(
+                "this kernel is too old to report some objects (group {group:?})"
+            ));
+        }
         let socket = engine.add(socket)?;
-        let devices = Devices::load(None)?;
-        let mut handler = MonitorHandler {
-            format: format(arguments),
-            selection: Selection::new(arguments, devices.names())?,
-            devices,
-            lookup: Lookup::default(),
-            other_event_count: 0,
-        };
-        let limits = Limits {
-            count: follow.count,
-            duration: follow.duration,
-        };
-        session.collect(engine, &[socket], limits, &mut handler)
+        let mut handler = MonitorHandler::new(arguments, None)?;
+        session.collect(engine, &[socket], Limits::of(follow), &mut handler)
     })
 }
 
@@ -65,27 +61,24 @@ fn groups(object: MonitorObject) -> &'static [Group] {
     }
 }
 
-/// Joins the groups of what is followed. A kernel that does not know a group yet refuses it as an invalid argument.
-fn join(
-    socket: &Socket,
-    arguments: &MonitorArguments,
-    session: &mut Session<'_>,
-) -> Result<(), Failure> {
+/// Joins the groups of what is followed. Returns those that this kernel does not know: it refuses them as an invalid
+/// argument.
+fn join(socket: &Socket, arguments: &MonitorArguments) -> Result<Vec<Group>, Failure> {
     let objects = MonitorObject::ALL.into_iter();
+    let mut unknown = Vec::new();
     for &group in objects
         .filter(|&object| arguments.follows(object))
         .flat_map(groups)
     {
         match socket.add_membership(group) {
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-                session.console.warn(format_args!(
-                    "this kernel is too old to report some objects (group {group:?})"
-                ));
+                unknown.push(group);
             }
             joined => joined?,
         }
     }
-    Ok(())
+    socket.add_membership(Group::Link)?; // the names of devices come from their own events
+    Ok(unknown)
 }
 
 fn format(arguments: &MonitorArguments) -> MonitorFormat {
@@ -119,6 +112,20 @@ struct MonitorHandler {
     lookup: Lookup,
     /// Messages about devices that were received only for the devices' names.
     other_event_count: u64,
+}
+
+impl MonitorHandler {
+    /// Handles the events of a namespace, or of this process's.
+    fn new(arguments: &MonitorArguments, namespace: Option<&Namespace>) -> Result<Self, Failure> {
+        let devices = Devices::load(namespace)?;
+        Ok(Self {
+            format: format(arguments),
+            selection: Selection::new(arguments, devices.names())?,
+            devices,
+            lookup: Lookup::default(),
+            other_event_count: 0,
+        })
+    }
 }
 
 impl Handler for MonitorHandler {

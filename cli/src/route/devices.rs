@@ -118,7 +118,7 @@ impl Lookup {
             return;
         }
         if self.requests.is_none() {
-            self.requests = Requests::open().ok();
+            self.requests = open(devices.namespace.as_ref()).ok();
         }
         if let Some(requests) = &mut self.requests {
             let _ = requests.get_link(index, |link| devices.names.apply(link));
@@ -126,12 +126,15 @@ impl Lookup {
     }
 }
 
+fn open(namespace: Option<&Namespace>) -> nlring::Result<Requests> {
+    match namespace {
+        Some(namespace) => Requests::open_in(namespace),
+        None => Requests::open(),
+    }
+}
+
 fn dump(namespace: Option<&Namespace>) -> Result<DeviceNames, Failure> {
-    let mut requests = match namespace {
-        Some(namespace) => Requests::open_in(namespace)?,
-        None => Requests::open()?,
-    };
-    let dump = requests.links(|names: &mut DeviceNames, link| names.apply(link));
+    let dump = open(namespace)?.links(|names: &mut DeviceNames, link| names.apply(link));
     let dump = dump.map_err(|error| error.during("list the network devices"))?;
     Ok(dump.items)
 }

@@ -12,7 +12,7 @@ use crate::write::console::Console;
 pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
     listing::run(&collector.follow.common, console, |listing| {
-        let which = collector.netns.all_netns;
+        let which = collector.follow.netns.all_netns;
         listing.in_each_namespace(which, style(arguments), |listing, namespace| {
             let mut formatter = RouteFormatter::load(format(arguments), namespace)?;
             let mut requests = match namespace {

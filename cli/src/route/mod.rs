@@ -42,11 +42,11 @@ const ROUTE_MESSAGES: [u16; 2] = [24, 25];
 
 pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
-    namespace::move_to(collector.netns.netns.as_deref(), "route")?;
+    namespace::move_to(collector.follow.netns.netns.as_deref(), "route")?;
     if collector.table.once {
         return list::run(arguments, console);
     }
-    if let Some(which) = collector.netns.all_netns {
+    if let Some(which) = collector.follow.netns.all_netns {
         return all_namespaces::run(arguments, which, console);
     }
     let recv_buffer_bytes = collector.follow.recv_buffer_bytes;
