@@ -1,5 +1,6 @@
 //! Requests to conntrack: dumps, lookups, changes and statistics.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::expectation::Expectation;
@@ -60,7 +61,8 @@ pub struct Requests {
 ///     .family(Family::INET)
 ///     .zone(5)
 ///     .status(status::ASSURED, status::ASSURED);
-/// # let _ = assured_ipv4_of_zone_5;
+/// let text = "family ipv4, zone 5, status 0x4/0x4";
+/// assert_eq!(assured_ipv4_of_zone_5.to_string(), text);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -251,6 +253,31 @@ impl DumpFilter {
 
     fn decode<'a>(&self, message: &Message<'a>) -> Option<Flow<'a>> {
         Flow::decode(message).filter(|flow| self.matches(flow))
+    }
+}
+
+/// What the kernel picks by, such as `family ipv4, mark 0x10/0xf0`, or `all flows`.
+impl fmt::Display for DumpFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = |name| move |(value, mask)| format!("{name} {value:#x}/{mask:#x}");
+        let family = (self.family != Family::default()).then_some(self.family);
+        let orig = &self.orig;
+        let parts = [
+            family.map(|family| format!("family {family}")),
+            self.zone.map(|zone| format!("zone {zone}")),
+            self.mark.map(bits("mark")),
+            self.status.map(bits("status")),
+            orig.protocol.map(|number| format!("protocol {number}")),
+            orig.src.map(|address| format!("src {address}")),
+            orig.dst.map(|address| format!("dst {address}")),
+            orig.src_port.map(|port| format!("sport {port}")),
+            orig.dst_port.map(|port| format!("dport {port}")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        match &parts[..] {
+            [] => f.write_str("all flows"),
+            parts => f.write_str(&parts.join(", ")),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::collector::{CollectorArguments, collector_help};
+use super::filter::FlowFilterArguments;
 
 #[derive(Args, Debug)]
 #[command(after_help = CONNTRACK_HELP)]
@@ -11,6 +12,7 @@ pub struct ConntrackArguments {
     #[arg(
         short,
         long,
+        visible_alias = "event-mask",
         value_name = "EVENT",
         value_delimiter = ',',
         ignore_case = true,
@@ -35,6 +37,9 @@ pub struct ConntrackArguments {
 
     #[command(flatten)]
     pub collector: CollectorArguments,
+
+    #[command(flatten)]
+    pub filter: FlowFilterArguments,
 }
 
 const CONNTRACK_HELP: &str = concat!(
@@ -93,7 +98,7 @@ mod tests {
 
     fn conntrack(line: &str) -> ConntrackArguments {
         match parse(&format!("nlring conntrack {line}")) {
-            Ok(Command::Conntrack(arguments)) => arguments,
+            Ok(Command::Conntrack(arguments)) => *arguments,
             other => panic!("{other:?}"),
         }
     }

@@ -4,6 +4,7 @@ mod collector;
 mod conntrack;
 mod demo;
 mod doctor;
+mod filter;
 mod flood;
 #[cfg(feature = "generate")]
 mod generate;
@@ -82,7 +83,7 @@ pub enum Command {
     #[command(
         about = "Follow conntrack events, printed as conntrack -E does (needs CAP_NET_ADMIN)"
     )]
-    Conntrack(ConntrackArguments),
+    Conntrack(Box<ConntrackArguments>),
     /// Follow route events, printed as ip monitor route does
     Route(RouteArguments),
     /// Follow all of rtnetlink: devices, addresses, routes, neighbours, rules, printed as ip monitor does

@@ -7,42 +7,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// Some options, and what to use instead.
 type Advice = (&'static [&'static str], &'static str);
 
-/// Options of `conntrack` that select flows, and the filter of jq(1) over the lines of `--json` that does the same.
+/// Options of `conntrack` that select by what nlring's filter has no term for, and the filter of jq(1) over the lines of
+/// `--json` that does the same.
 const FLOW_FILTERS: &[Advice] = &[
-    (&["-p", "--proto", "--protonum"], r#".proto == "tcp""#),
-    (
-        &["-s", "--src", "--orig-src"],
-        r#".orig.src == "192.0.2.1""#,
-    ),
-    (
-        &["-d", "--dst", "--orig-dst"],
-        r#".orig.dst == "192.0.2.1""#,
-    ),
-    (&["-r", "--reply-src"], r#".reply.src == "192.0.2.1""#),
-    (&["-q", "--reply-dst"], r#".reply.dst == "192.0.2.1""#),
-    (&["--sport", "--orig-port-src"], ".orig.sport == 443"),
-    (&["--dport", "--orig-port-dst"], ".orig.dport == 443"),
-    (&["--reply-port-src"], ".reply.sport == 443"),
-    (&["--reply-port-dst"], ".reply.dport == 443"),
-    (&["--icmp-type"], ".orig.type == 8"),
-    (&["--icmp-code"], ".orig.code == 0"),
     (&["--icmp-id"], ".orig.id == 7"),
-    (&["--srckey"], ".orig.srckey == 7"),
-    (&["--dstkey"], ".orig.dstkey == 7"),
-    (&["--state"], r#".state == "ESTABLISHED""#),
-    (&["-f", "--family"], r#".family == "ipv6""#),
-    (&["-m", "--mark"], ".mark == 7"),
+    (&["--srckey", "--orig-key-src"], ".orig.srckey == 7"),
+    (&["--dstkey", "--orig-key-dst"], ".orig.dstkey == 7"),
     (&["-c", "--secmark"], ".secctx"),
-    (&["-l", "--label"], r#".labels // [] | index("web")"#),
-    (&["-u", "--status"], r#".status // [] | index("assured")"#),
     (&["-t", "--timeout"], ".timeout_s < 60"),
-    (&["-n", "--src-nat"], ".nat.src"),
-    (&["-g", "--dst-nat"], ".nat.dst"),
-    (&["-j", "--any-nat"], ".nat"),
-    (
-        &["-w", "--zone", "--orig-zone", "--reply-zone"],
-        ".zone == 5",
-    ),
     (&["--tuple-src"], r#".expected.src == "192.0.2.1""#),
     (&["--tuple-dst"], r#".expected.dst == "192.0.2.1""#),
 ];
@@ -53,8 +25,8 @@ const CONNTRACK: &[Advice] = &[
         "nlring conntrack follows events without it: leave it out; -e expect follows expectations",
     ),
     (
-        &["--event-mask"],
-        "-e selects events, such as -e new,destroy",
+        &["!"],
+        "write ! in front of the value, in quotes: -s '!192.0.2.1'",
     ),
     (
         &["-L", "--dump"],
@@ -163,7 +135,7 @@ fn find(table: &[Advice], name: &str) -> Option<String> {
 fn filter(command: &str, table: &[Advice], name: &str) -> Option<String> {
     let expression = find(table, name)?;
     Some(format!(
-        "nlring does not filter; jq(1) does: nlring {command} --json | jq -c 'select({expression})'"
+        "nlring cannot select by this; jq(1) can: nlring {command} --json | jq -c 'select({expression})'"
     ))
 }
 

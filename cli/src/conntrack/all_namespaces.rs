@@ -6,6 +6,7 @@ use nlring::{Namespace, Socket, SocketId};
 use nlring_print::Style;
 use nlring_print::conntrack::FlowFormat;
 
+use super::filter::Selection;
 use super::{FlowHandler, builder, format, groups, mirror, received_events};
 use crate::args::{AllNetns, ConntrackArguments};
 use crate::follow::collect::Limits;
@@ -15,13 +16,19 @@ use crate::follow::session;
 use crate::outcome::{Failure, Outcome};
 use crate::write::console::Console;
 
-pub fn run(arguments: &ConntrackArguments, which: AllNetns, console: &mut Console) -> Outcome {
+pub fn run(
+    arguments: &ConntrackArguments,
+    selection: &Selection,
+    which: AllNetns,
+    console: &mut Console,
+) -> Outcome {
     let collector = &arguments.collector;
     session::run(&collector.follow.common, console, |session| {
         session.let_recv_buffer_grow(&collector.follow)?;
         let mut engine = session.engine()?;
         let opener = FlowOpener {
             arguments,
+            selection,
             format: Rc::new(format(arguments, session.console)),
         };
         let mut handler = Namespaces::open(opener, which, &mut engine, session)?;
@@ -37,6 +44,7 @@ pub fn run(arguments: &ConntrackArguments, which: AllNetns, console: &mut Consol
 
 struct FlowOpener<'a> {
     arguments: &'a ConntrackArguments,
+    selection: &'a Selection,
     format: Rc<FlowFormat>,
 }
 
@@ -44,7 +52,7 @@ impl Opener for FlowOpener<'_> {
     type Handler = FlowHandler;
 
     fn socket(&self, namespace: &Namespace) -> Result<Socket, Failure> {
-        let builder = builder(self.arguments).namespace(namespace);
+        let builder = builder(self.arguments, self.selection).namespace(namespace);
         let groups = groups(&received_events(self.arguments)).collect::<Vec<_>>();
         let bytes = self.arguments.collector.follow.recv_buffer_bytes;
         let (socket, _) = session::open(&builder, bytes, groups)?;
@@ -63,6 +71,7 @@ impl Opener for FlowOpener<'_> {
         );
         Ok(FlowHandler::new(
             self.arguments,
+            self.selection,
             format,
             socket,
             keeper,

@@ -1,7 +1,7 @@
 //! `nlring conntrack --snapshot --once`: lists the existing flows in the lines of conntrack -L.
 
 use nlring::Timestamp;
-use nlring::conntrack::{DumpFilter, Flow, Requests};
+use nlring::conntrack::{Filter, Flow, Requests};
 
 use super::format;
 use crate::args::ConntrackArguments;
@@ -9,7 +9,7 @@ use crate::follow::listing;
 use crate::outcome::Outcome;
 use crate::write::console::Console;
 
-pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
+pub fn run(arguments: &ConntrackArguments, filter: &Filter, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
     listing::run(&collector.follow.common, console, |listing| {
         let format = format(arguments, listing.console);
@@ -19,15 +19,15 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
                 Some(namespace) => Requests::open_in(namespace)?,
                 None => Requests::open()?,
             };
-            let replies = requests.dump_replies(&DumpFilter::new())?;
+            let replies = requests.dump_replies(&filter.dump_filter())?;
             listing.start(collector.follow.count)?;
             let now = Timestamp::now();
             listing.write_all(replies, |message, out| match &Flow::decode(message) {
-                Some(flow) => {
+                Some(flow) if filter.matches(flow) => {
                     format.write_entry(out, flow, now);
                     true
                 }
-                None => false,
+                _ => false,
             })
         })
     })

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use nlring::EventKind;
-use nlring::conntrack::{Change, Mirror};
+use nlring::conntrack::{Change, Filter, Flow, Mirror};
 use nlring::{Message, Missing, Running, SocketId, StopHandle, Timestamp};
 use nlring_print::conntrack::{FlowFormat, LabelNames};
 
@@ -27,8 +27,9 @@ pub struct FlowMirror {
 }
 
 /// Which changes are shown.
-#[derive(Clone, Copy)]
 struct Shown {
+    /// Which flows, here and in --table.
+    filter: Filter,
     new: bool,
     update: bool,
     destroy: bool,
@@ -38,7 +39,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(arguments: &ConntrackArguments) -> Self {
+    fn of(arguments: &ConntrackArguments, filter: Filter) -> Self {
         use ConntrackEvent::{All, Destroy, New, Update};
         let has = |event| {
             [All, event]
@@ -46,6 +47,7 @@ impl Shown {
                 .any(|event| arguments.events.contains(event))
         };
         Self {
+            filter,
             new: has(New),
             update: has(Update),
             destroy: has(Destroy),
@@ -53,13 +55,13 @@ impl Shown {
         }
     }
 
-    fn shows(self, kind: EventKind, is_resynced: bool) -> bool {
-        let shows_kind = match kind {
+    fn shows(&self, flow: &Flow<'_>, is_resynced: bool) -> bool {
+        let shows_kind = match flow.kind {
             EventKind::New => self.new,
             EventKind::Update | EventKind::Entry => self.update,
             EventKind::Delete => self.destroy,
         };
-        shows_kind && (self.resynced || !is_resynced)
+        shows_kind && (self.resynced || !is_resynced) && self.filter.matches(flow)
     }
 }
 
@@ -67,6 +69,7 @@ impl FlowMirror {
     /// One of `count` mirrors, that of a socket.
     pub fn new(
         arguments: &ConntrackArguments,
+        filter: Filter,
         socket: SocketId,
         keeper: Keeper,
         count: usize,
@@ -75,7 +78,7 @@ impl FlowMirror {
         Self {
             mirror: Mirror::new(table.mirror_options(count)),
             socket,
-            shown: Shown::of(arguments),
+            shown: Shown::of(arguments, filter),
             keeper,
             table_format: FlowFormat::Json(match table.table {
                 Some(_) => LabelNames::load().unwrap_or_default(),
@@ -123,10 +126,14 @@ impl FlowMirror {
             });
             drop(advanced); // the mirror's health has the error
         }
+        let filter = &self.shown.filter;
         self.keeper.after_turn(
             mirror.is_complete(),
             &mirror.health(),
-            |position| mirror.iter_from(position),
+            |position| {
+                let entries = mirror.iter_from(position);
+                entries.filter(|(_, flow)| filter.matches(flow))
+            },
             |line, flow| {
                 self.table_format
                     .write_entry(line, &flow, Timestamp::UNIX_EPOCH);
@@ -159,11 +166,12 @@ impl FlowMirror {
 
     /// Writes --table, and warns if it may be wrong.
     pub fn end(self, console: &mut Console) -> Result<(), Failure> {
-        let mirror = &self.mirror;
+        let (mirror, filter) = (&self.mirror, &self.shown.filter);
+        let entries = mirror.iter_from(0);
         self.keeper.end(
             mirror.is_complete(),
             &mirror.health(),
-            mirror.iter_from(0),
+            entries.filter(|(_, flow)| filter.matches(flow)),
             |line, flow| {
                 self.table_format
                     .write_entry(line, &flow, Timestamp::UNIX_EPOCH);
@@ -183,7 +191,7 @@ fn show(
     match change {
         Change::Flow {
             flow, is_resynced, ..
-        } if shown.shows(flow.kind, *is_resynced) => output.event(|out| {
+        } if shown.shows(flow, *is_resynced) => output.event(|out| {
             format.write_event(out, flow, received_at);
             if *is_resynced {
                 format.style().mark_resynced(out);

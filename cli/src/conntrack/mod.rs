@@ -1,6 +1,7 @@
 //! `nlring conntrack`: one socket in conntrack's groups.
 
 mod all_namespaces;
+mod filter;
 mod flows_without_events;
 mod list;
 mod mirror;
@@ -9,7 +10,7 @@ mod repeated_ends;
 use std::rc::Rc;
 use std::time::Instant;
 
-use nlring::conntrack::{Expectation, Flow, Group};
+use nlring::conntrack::{Expectation, Filter, Flow, Group};
 use nlring::{Missing, Protocol, Running, Socket, SocketBuilder, SocketId, StopHandle};
 use nlring_print::conntrack::{FlowFormat, LabelNames, TextOptions};
 use nlring_print::{LocalTime, Style};
@@ -25,17 +26,25 @@ use crate::host::namespace;
 use crate::outcome::Outcome;
 use crate::write::console::Console;
 use crate::write::output::Output;
+use filter::Selection;
 use mirror::FlowMirror;
 use repeated_ends::RepeatedEnds;
 
 pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
+    let selection = Selection::of(arguments)?;
+    if arguments.filter.explain {
+        return filter::explain(&selection.filter);
+    }
     namespace::move_to(collector.follow.netns.netns.as_deref(), "conntrack")?;
     if collector.table.once {
-        return list::run(arguments, console);
+        return list::run(arguments, &selection.filter, console);
+    }
+    if let Some(warning) = &selection.warning {
+        console.warn(warning);
     }
     if let Some(which) = collector.follow.netns.all_netns {
-        return all_namespaces::run(arguments, which, console);
+        return all_namespaces::run(arguments, &selection, which, console);
     }
     session::run(&collector.follow.common, console, |session| {
         session.let_recv_buffer_grow(&collector.follow)?;
@@ -43,7 +52,7 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
         let warning = warning_of_flows_without_events(arguments);
         let groups = groups(&received_events(arguments)).collect::<Vec<_>>();
         let socket = session.listen(
-            &builder(arguments),
+            &builder(arguments, &selection),
             collector.follow.recv_buffer_bytes,
             groups,
         )?;
@@ -53,7 +62,7 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
         let flows = engine.add(socket)?;
         let format = Rc::new(format(arguments, session.console));
         let keeper = Keeper::open(collector.table.table.as_deref(), mirror::DOUBT, session)?;
-        let mut handler = FlowHandler::new(arguments, format, flows, keeper, 1);
+        let mut handler = FlowHandler::new(arguments, &selection, format, flows, keeper, 1);
         let end = session.collect(
             engine,
             &[flows],
@@ -72,8 +81,12 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     })
 }
 
-fn builder(arguments: &ConntrackArguments) -> SocketBuilder {
-    Socket::builder(Protocol::NETFILTER).reliable(arguments.reliable)
+fn builder(arguments: &ConntrackArguments, selection: &Selection) -> SocketBuilder {
+    let builder = Socket::builder(Protocol::NETFILTER).reliable(arguments.reliable);
+    match &selection.program {
+        Some(program) => builder.filter(program),
+        None => builder,
+    }
 }
 
 /// The warning about flows that will make no events, if flows are shown.
@@ -147,6 +160,8 @@ fn receives_new(events: &[ConntrackEvent]) -> bool {
 #[derive(Default)]
 pub struct FlowHandler {
     format: Rc<FlowFormat>,
+    /// What the kernel cannot evaluate. A mirror has the whole filter.
+    filter: Option<Filter>,
     /// With --reliable. A mirror leaves out repeated ends itself.
     repeated_ends: Option<RepeatedEnds>,
     mirror: Option<FlowMirror>,
@@ -156,17 +171,23 @@ impl FlowHandler {
     /// Handles one of `count` sockets. `keeper` is that of the mirror, if there is to be one.
     fn new(
         arguments: &ConntrackArguments,
+        selection: &Selection,
         format: Rc<FlowFormat>,
         socket: SocketId,
         keeper: Keeper,
         count: usize,
     ) -> Self {
         let has_mirror = arguments.collector.table.has_mirror();
+        let mirror = || {
+            let filter = selection.filter.clone();
+            FlowMirror::new(arguments, filter, socket, keeper, count)
+        };
         Self {
             format,
+            filter: selection.left.clone(),
             repeated_ends: (arguments.reliable && !has_mirror)
                 .then(|| RepeatedEnds::new(receives_new(&arguments.events))),
-            mirror: has_mirror.then(|| FlowMirror::new(arguments, socket, keeper, count)),
+            mirror: has_mirror.then(mirror),
         }
     }
 }
@@ -176,7 +197,12 @@ impl Handler for FlowHandler {
         let received_at = incoming.received_at;
         if let Some(mirror) = &mut self.mirror {
             mirror.feed(&incoming.message, received_at, &self.format, output);
-        } else if let Some(flow) = &Flow::decode(&incoming.message) {
+        } else if let Some(flow) = &Flow::decode(&incoming.message)
+            && self
+                .filter
+                .as_ref()
+                .is_none_or(|filter| filter.matches(flow))
+        {
             let is_repeated = match &mut self.repeated_ends {
                 Some(repeated_ends) => repeated_ends.leaves_out(flow),
                 None => false,

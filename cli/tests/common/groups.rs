@@ -84,6 +84,11 @@ impl Groups {
         self.column(8).iter().sum()
     }
 
+    /// How many bytes wait in the receive queues of those sockets.
+    pub fn queued_bytes(self) -> u32 {
+        self.column(4).iter().sum()
+    }
+
     /// A column of the kernel's table of netlink sockets, for those that are in all of these groups.
     fn column(self, index: usize) -> Vec<u32> {
         // Columns: address, protocol, port ID, groups, received and sent bytes, dump, references, drops, inode.

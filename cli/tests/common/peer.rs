@@ -1,6 +1,6 @@
 //! Other programs that follow the same events.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -47,6 +47,15 @@ impl Peer {
 
     pub fn lines(&self) -> Vec<String> {
         whole_lines(&self.output)
+    }
+
+    /// Whether the program sleeps. If nothing waits in its sockets either, it has written all that it will write.
+    pub fn sleeps(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.expect("its status");
+        stat.rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('S'))
     }
 }
 

@@ -44,6 +44,7 @@ impl LabelNames {
     /// let names = LabelNames::parse(b"# comment\n0 web\n1 bulk transfer\n");
     /// assert_eq!(names.get(1), Some(&b"bulk transfer"[..]));
     /// assert_eq!(names.get(2), None);
+    /// assert_eq!(names.find(b"bulk transfer"), Some(1));
     /// ```
     pub fn parse(text: &[u8]) -> Self {
         let (mut names, mut taken) = (Vec::<Vec<u8>>::new(), HashSet::new());
@@ -65,6 +66,13 @@ impl LabelNames {
     pub fn get(&self, bit: u32) -> Option<&[u8]> {
         let name = self.0.get(usize::try_from(bit).ok()?)?;
         (!name.is_empty()).then_some(name)
+    }
+
+    /// The bit that has this name. `None`: no bit has it.
+    pub fn find(&self, name: &[u8]) -> Option<u32> {
+        let is_named = |known: &Vec<u8>| !known.is_empty() && known == name;
+        let bit = self.0.iter().position(is_named)?;
+        u32::try_from(bit).ok()
     }
 }
 

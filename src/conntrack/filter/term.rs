@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::names::{protocol_word, status_word};
+use super::names::{protocol_word, status_bit, status_word};
 use crate::conntrack::state::StateName;
 #[cfg(doc)]
 use crate::conntrack::status;
@@ -142,6 +142,12 @@ impl Term {
     /// message.
     pub fn status(bits: u32) -> Self {
         Self(Kind::Status(bits))
+    }
+
+    /// `status assured`: the bit of this name, such as `assured` or `SEEN_REPLY`; upper and lower case are the same, and
+    /// `-` and `_`. None for a name that no bit has. The [`Filter`](super::Filter) lists the names.
+    pub fn status_bit(name: &str) -> Option<Self> {
+        status_bit(name).map(Self::status)
     }
 
     /// `state ESTABLISHED`: the name of the state of TCP, SCTP or DCCP, as conntrack(8) prints it; upper and lower case

@@ -1,0 +1,7 @@
+//! The options that select events: an expression as text, and the options of other programs.
+
+mod flow;
+mod names;
+mod values;
+
+pub use flow::FlowFilterArguments;
