@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-#[cfg(doc)]
-use super::ResyncReason;
 use super::schedule::{INTERVAL, Intervals};
 #[cfg(doc)]
-use crate::{MirrorHealth, conntrack, route};
+use super::{MirrorHealth, ResyncReason};
 
 /// The least time between the beginnings of two dumps after changes that no event reports, by default.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How a mirror behaves: a [`conntrack::Mirror`] or a [`route::Mirror`].
+/// How a mirror behaves: a [`conntrack::Mirror`](crate::conntrack::Mirror) or a
+/// [`route::Mirror`](crate::route::Mirror).
 ///
 /// # Example
 ///
@@ -65,7 +64,8 @@ impl MirrorOptions {
     /// 1 s, or [`resync_interval`](Self::resync_interval) if that is shorter. Zero means as soon as changes pause for
     /// 50 ms. With [`Duration::MAX`] such changes are left to audits.
     ///
-    /// A [`conntrack::Mirror`] leaves them to audits in any case, because nothing shows when they happen.
+    /// A [`conntrack::Mirror`](crate::conntrack::Mirror) leaves them to audits in any case, because nothing shows when
+    /// they happen.
     #[must_use]
     pub fn change_interval(mut self, interval: Duration) -> Self {
         self.change_interval = Some(interval);
@@ -85,9 +85,9 @@ impl MirrorOptions {
 
     /// How much memory the entries may take: about 180 bytes per flow, and 150 per simple route.
     ///
-    /// The events that a [`conntrack::Mirror`] holds for the first dump count too. Not included are the ends of flows
-    /// that it remembers (up to 9 MiB), and what ends while a dump is read: 18 bytes for each flow, and the whole
-    /// route, until the dump is merged.
+    /// The events that a [`conntrack::Mirror`](crate::conntrack::Mirror) holds for the first dump count too. Not
+    /// included are the ends of flows that it remembers (up to 9 MiB), and what ends while a dump is read: 18 bytes for
+    /// each flow, and the whole route, until the dump is merged.
     ///
     /// By default the mirror has no bound of its own: the kernel bounds its tables (flows with
     /// `net.netfilter.nf_conntrack_max`), and a smaller bound would leave entries out. With 0 no entry is kept.
