@@ -106,7 +106,7 @@ fn translate_hop(hop: &Value) -> Value {
 /// An encapsulation, whose fields ip prints after its type and before the route's other fields.
 #[derive(Default)]
 struct Encap {
-    encap_type: Option<Value>,
+    kind: Option<Value>,
     fields: Map<String, Value>,
     flags: Vec<Value>,
     is_over: bool,
@@ -116,21 +116,21 @@ impl Encap {
     /// Whether a field belongs to the encapsulation, in ip's order of the fields.
     fn takes(&mut self, name: &str, value: &Value) -> bool {
         if name == "encap" {
-            self.encap_type = Some(value.clone());
+            self.kind = Some(value.clone());
             return true;
         }
-        self.is_over |= self.encap_type.is_some() && !self.takes_any(name, value);
-        self.encap_type.is_some() && !self.is_over
+        self.is_over |= self.kind.is_some() && !self.takes_any(name, value);
+        self.kind.is_some() && !self.is_over
     }
 
     /// Whether a field can belong to the encapsulation.
     fn takes_any(&mut self, name: &str, value: &Value) -> bool {
-        if self.is_over || self.encap_type.is_none() {
+        if self.is_over || self.kind.is_none() {
             return false;
         }
         let text = value.as_str();
         let (name, value) = match name {
-            "dst" if self.encap_type == Some("mpls".into()) => {
+            "dst" if self.kind == Some("mpls".into()) => {
                 let labels = text.expect("labels").split('/');
                 let labels = labels.map(|label| label.parse::<u32>().expect("a label").into());
                 ("labels", Value::Array(labels.collect()))
@@ -158,7 +158,7 @@ impl Encap {
     }
 
     fn add_to(mut self, object: &mut Map<String, Value>) {
-        let Some(encap_type) = self.encap_type else {
+        let Some(encap_type) = self.kind else {
             return;
         };
         if !self.flags.is_empty() {

@@ -396,7 +396,7 @@ mod tests {
         let route = Route::decode(&list.iter().next().unwrap()).unwrap();
         let mut out = Vec::with_capacity(4096);
         let allocations = count_allocations(|| {
-            write_route(&mut out, &route, &devices, &names, Timestamp::from_ns(77))
+            write_route(&mut out, &route, &devices, &names, Timestamp::from_ns(77));
         });
         assert_eq!(allocations, 0, "formatting allocates nothing");
         assert!(out.ends_with(b"\n"));

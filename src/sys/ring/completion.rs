@@ -38,7 +38,7 @@ impl Ring {
     }
 
     /// Submits what is queued, and waits for `want` completions, `timeout` (`None`: no limit) or a signal. With
-    /// [`Features::min_wait`], after `gather` one completion is enough.
+    /// [`Features::min_wait`](super::Features::min_wait), after `gather` one completion is enough.
     ///
     /// One call brings at most 33 datagrams per wanted completion (io_uring/poll.c, `APOLL_MULTI_POLLED` retries).
     pub(crate) fn wait(
