@@ -7,6 +7,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nlring_testing::cpu_time;
 use serde_json::Value;
 
 use common::{
@@ -394,17 +395,19 @@ fn the_first_event_after_the_groups_are_joined_is_shown() {
     }
 }
 
-/// Events before the groups are joined are not received, so the command does little until then. CPU time shows that on
-/// a busy machine too.
+/// Events before the groups are joined are not received, so the command does little until then: less than a hundred
+/// times what it costs to make 1,000 flows. CPU time shows that on a busy machine too.
 #[test]
-fn the_groups_are_joined_within_half_a_second_of_cpu_time() {
+fn the_groups_are_joined_soon() {
     own_namespace();
+    let start = cpu_time();
     make_flows(0..1000); // a table that is worth a look, and is not looked at
+    let limit = (cpu_time() - start) * 100;
     for command in ["conntrack", "route"] {
         let follower = Run::new(command).start();
         let took = follower.cpu_time();
         assert!(took > Duration::ZERO, "the kernel counts it");
-        assert!(took < Duration::from_millis(500), "{command}: {took:?}");
+        assert!(took < limit, "{command}: {took:?} of {limit:?}");
         follower.end().assert_good();
     }
 }
