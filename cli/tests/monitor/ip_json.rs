@@ -57,7 +57,7 @@ pub fn shown() -> Vec<Value> {
     all.extend(of("neigh show nud all", neighbour));
     all.extend(of("rule show", |rule| rule_of("ipv4", rule)));
     all.extend(of("-6 rule show", |rule| rule_of("ipv6", rule)));
-    all.extend(of("nexthop show", nexthop));
+    all.extend(of("nexthop show", |object| Some(nexthop(object))));
     all.extend(of("mroute show table all", multicast_route));
     all.extend(of("netconf show dev br0", netconf));
     all
@@ -235,7 +235,7 @@ fn rule_of(family: &str, rule: &Value) -> Option<Value> {
     Some(fields.into())
 }
 
-fn nexthop(nexthop: &Value) -> Option<Value> {
+fn nexthop(nexthop: &Value) -> Value {
     let names = [
         ("id", "id"),
         ("gateway", "gateway"),
@@ -252,7 +252,7 @@ fn nexthop(nexthop: &Value) -> Option<Value> {
         let group: Vec<Value> = group.iter().map(member).collect();
         fields.insert("group".into(), group.into());
     }
-    Some(fields.into())
+    fields.into()
 }
 
 fn multicast_route(route: &Value) -> Option<Value> {
