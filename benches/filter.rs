@@ -263,7 +263,11 @@ fn is_done(_: usize, reply: nlring::Result<Message<'_>>) {
 /// One in a hundred has source port 7.
 fn key(number: u32) -> Key {
     let [_, a, b, c] = number.to_be_bytes();
-    let src = if number % 100 == 0 { 7 } else { 40_000 };
+    let src = if number.is_multiple_of(100) {
+        7
+    } else {
+        40_000
+    };
     let ports = Layer4::Ports { src, dst: 53 };
     Key {
         orig: Tuple::new([10, a, b, c].into(), [192, 0, 2, 1].into(), 17, ports),

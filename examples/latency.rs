@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     seen += 1;
                     match flow.event_time {
                         Some(time) => {
-                            recorder.record_between(time.as_ns(), Timestamp::now().as_ns())
+                            recorder.record_between(time.as_ns(), Timestamp::now().as_ns());
                         }
                         None => untimed += 1,
                     }

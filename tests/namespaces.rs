@@ -118,6 +118,7 @@ fn datagrams_of_other_namespaces_arrive_only_if_asked_for(backend: Backend) {
 
 /// Equal flows of three namespaces, of which one has no id here, so that its events do not come.
 fn a_list_is_of_one_namespace_also_when_flows_of_several_come_together(backend: Backend) {
+    const ROUNDS: u16 = 30;
     own_namespace();
     let mut ids = route::Requests::open().unwrap();
     let [one, other, unknown] = [(); 3].map(|()| further_namespace());
@@ -134,7 +135,6 @@ fn a_list_is_of_one_namespace_also_when_flows_of_several_come_together(backend: 
         .into_iter()
         .chain([conntrack::Requests::open().unwrap()])
         .collect::<Vec<_>>();
-    const ROUNDS: u16 = 30;
     for port in 1..=ROUNDS {
         let (src, dst) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
         let tuple = Tuple::new(src, dst, 17, Layer4::Ports { src: port, dst: 53 });
@@ -152,7 +152,7 @@ fn a_list_is_of_one_namespace_also_when_flows_of_several_come_together(backend: 
         let Event::Messages(_, list) = event else {
             panic!("{event:?}");
         };
-        let nsids = list.datagrams().iter().map(|datagram| datagram.nsid());
+        let nsids = list.datagrams().iter().map(nlring::Datagram::nsid);
         assert!({ nsids }.all(|nsid| nsid == list.nsid()));
         let ports = list.iter().map(|message| {
             let flow = conntrack::Flow::decode(&message).unwrap();

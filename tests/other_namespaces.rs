@@ -360,7 +360,7 @@ fn a_mirror_of_routes_has_those_of_its_namespace() {
     let count = |namespace: &Namespace| {
         let mut requests = route::Requests::open_in(namespace).unwrap();
         let dump = requests.dump(&route::DumpFilter::new(), |count: &mut usize, _| {
-            *count += 1
+            *count += 1;
         });
         dump.unwrap().items
     };

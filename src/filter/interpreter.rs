@@ -40,6 +40,12 @@ enum Step {
     OutOfBounds,
 }
 
+enum Load {
+    Value(u32),
+    /// The place is beyond the datagram's end.
+    OutOfBounds,
+}
+
 struct Machine<'a> {
     datagram: &'a [u8],
     a: u32,
@@ -63,12 +69,12 @@ impl Machine<'_> {
         let operand = if code & code::X == 0 { k } else { self.x };
         match (code & 7, code & 0xf0) {
             (code::LD, _) => match self.load(code, k)? {
-                Some(value) => self.a = value,
-                None => return Some(Step::OutOfBounds),
+                Load::Value(value) => self.a = value,
+                Load::OutOfBounds => return Some(Step::OutOfBounds),
             },
             (code::LDX, _) if code & 0xe0 == code::IMMEDIATE => self.x = k,
             (code::LDX, _) if code & 0xe0 == code::MEMORY => {
-                self.x = (*self.memory.get(k as usize)?)?
+                self.x = (*self.memory.get(k as usize)?)?;
             }
             (code::ST, _) => *self.memory.get_mut(k as usize)? = Some(self.a),
             (code::ALU, code::ADD) => self.a = self.a.wrapping_add(operand),
@@ -82,18 +88,22 @@ impl Machine<'_> {
         Some(Step::Done)
     }
 
-    /// The outer option is None for an unknown load, the inner one beyond the datagram's end.
-    fn load(&self, code: u16, k: u32) -> Option<Option<u32>> {
-        let start = match code & 0xe0 {
-            code::IMMEDIATE => return Some(Some(k)),
-            code::MEMORY => return Some(Some((*self.memory.get(k as usize)?)?)),
-            code::LENGTH => return Some(u32::try_from(self.datagram.len()).ok()),
-            code::ABSOLUTE if k == code::NLATTR => return Some(Some(self.find(self.a as usize))),
-            code::ABSOLUTE if k == code::NLATTR_NEST => return Some(Some(self.find_nested())),
-            code::ABSOLUTE => k,
-            code::INDIRECT => self.x.wrapping_add(k),
+    /// None for an unknown load.
+    fn load(&self, code: u16, k: u32) -> Option<Load> {
+        let value = match code & 0xe0 {
+            code::IMMEDIATE => k,
+            code::MEMORY => (*self.memory.get(k as usize)?)?,
+            code::LENGTH => u32::try_from(self.datagram.len()).ok()?,
+            code::ABSOLUTE if k == code::NLATTR => self.find(self.a as usize),
+            code::ABSOLUTE if k == code::NLATTR_NEST => self.find_nested(),
+            code::ABSOLUTE => return Some(self.load_at(code, k)),
+            code::INDIRECT => return Some(self.load_at(code, self.x.wrapping_add(k))),
             _ => return None,
         };
+        Some(Load::Value(value))
+    }
+
+    fn load_at(&self, code: u16, start: u32) -> Load {
         let size = match code & 0x18 {
             code::WORD => 4,
             code::HALF => 2,
@@ -106,7 +116,7 @@ impl Machine<'_> {
                 .iter()
                 .fold(0, |value, &byte| value << 8 | u32::from(byte))
         };
-        Some(bytes.map(join))
+        bytes.map_or(Load::OutOfBounds, |bytes| Load::Value(join(bytes)))
     }
 
     /// `SKF_AD_NLATTR`: the attributes from an offset to the end of the datagram.
