@@ -214,7 +214,7 @@ impl DumpFilter {
     }
 
     /// Appends what a dump picks by.
-    fn put_for_dump<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
+    pub(super) fn put_for_dump<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
         self.orig.put(self.put(message, 0), self.family)
     }
 

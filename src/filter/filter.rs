@@ -95,7 +95,7 @@ impl<T: Term> Filter<T> {
     /// [`ErrorKind::InvalidInput`]: it would have more than [`Program::MAX_INSTRUCTIONS`]. Use prefixes and ranges
     /// instead of many addresses and numbers.
     pub fn program(&self) -> Result<Program> {
-        assemble::<T>(&self.kernel_part(|_| true))
+        assemble::<T>(&self.kernel_part())
     }
 
     /// The program for the socket of a mirror. It treats terms that can change while an entry lives, such as a mark, as
@@ -105,6 +105,16 @@ impl<T: Term> Filter<T> {
     ///
     /// As [`program`](Self::program). Also if a term asks about an event, because a mirror has entries.
     pub fn program_for_mirror(&self) -> Result<Program> {
+        self.constant_part()?.program()
+    }
+
+    /// The filter with each term that can change while an entry lives replaced by one that everything matches. All that
+    /// may match the filter now or later matches this one, and whether an entry does stays the same while it lives.
+    ///
+    /// # Errors
+    ///
+    /// A term asks about an event, and a mirror has entries.
+    pub(crate) fn constant_part(&self) -> Result<Self> {
         let mut of_event = None;
         self.expression.for_each_term(&mut |term| {
             if term.change() == Change::Event {
@@ -118,7 +128,15 @@ impl<T: Term> Filter<T> {
                 format!("`{term}` asks about an event, and a mirror has entries"),
             ));
         }
-        assemble::<T>(&self.kernel_part(|term| term.change() == Change::Never))
+        let expression = self.expression.replace_literals(&mut |term, is_negated| {
+            let literal = Expression::Term(term.clone());
+            match (term.change(), is_negated) {
+                (Change::Never, false) => literal,
+                (Change::Never, true) => literal.negated(),
+                _ => Expression::ALWAYS,
+            }
+        });
+        Ok(Self { expression })
     }
 
     /// Whether [`program`](Self::program) accepts events that do not match, so that the receiver must evaluate
@@ -174,12 +192,9 @@ impl<T: Term> Filter<T> {
         literals.collect()
     }
 
-    /// What the kernel can test of the terms that `is_for_kernel` picks.
-    fn kernel_part(&self, is_for_kernel: impl Fn(&T) -> bool) -> Expression<Test> {
+    /// What the kernel can test of the terms.
+    fn kernel_part(&self) -> Expression<Test> {
         let tests = self.expression.replace_literals(&mut |term, is_negated| {
-            if !is_for_kernel(term) {
-                return Expression::ALWAYS;
-            }
             let kernel = term.in_kernel();
             if is_negated {
                 kernel.must.negated()

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::{own_namespace, run_or_skip, skip};
 use maker::{Maker, key_of, tuple_of};
 use nlring::conntrack::{
-    FlowChange, Key, NewFlow, Requests, Tuple, Zone, ZoneDirection, tcp_state,
+    Filter, FlowChange, Key, NewFlow, Requests, Tuple, Zone, ZoneDirection, tcp_state,
 };
 use nlring::{Backend, MirrorOptions, ResyncReason};
 use setup::Setup;
@@ -24,6 +24,7 @@ on_each_backend!(
     after_overruns_the_mirror_equals_the_kernels_table,
     flows_from_before_the_start_are_in_the_first_round,
     zones_keep_equal_tuples_apart,
+    a_filtered_mirror_has_what_matches,
 );
 
 /// Nothing here takes longer, even if other programs use most of the CPU time.
@@ -117,6 +118,44 @@ fn flows_from_before_the_start_are_in_the_first_round(backend: Backend) {
     assert_eq!(setup.listener.resyncs.len(), 1);
     assert_eq!(setup.listener.dropped_count, 0);
     setup.assert_is_the_kernels();
+}
+
+/// Flows begin and stop to match while events are received, and while some are lost.
+fn a_filtered_mirror_has_what_matches(backend: Backend) {
+    own_namespace();
+    let mut maker = Maker::new();
+    maker.make(20_000..20_100); // they began before anybody listened, so their changes have no events
+    let filter: Filter = "proto tcp and not src 198.18.1.0/24 and mark {2, 7}"
+        .parse()
+        .expect("a filter");
+    let options = MirrorOptions::new().resync_interval(Duration::ZERO);
+    let mut setup = Setup::with_filter(backend, 1 << 20, options, filter.clone());
+    setup.turn_until_quiet();
+    setup.assert_is_what_matches(&filter);
+    let before = setup.mirror.len();
+    assert!(before > 0 && setup.listener.resyncs[0].0.entry_count == before);
+
+    maker.make(0..400);
+    setup.turn_until_quiet();
+    setup.assert_is_what_matches(&filter);
+    let before = setup.mirror.len();
+    maker.change(0..100, 7);
+    setup.turn_until_quiet();
+    setup.assert_is_what_matches(&filter);
+    assert!(setup.mirror.len() > before && setup.mirror.get(&key_of(1)).is_some());
+    maker.change(0..50, 1);
+    maker.remove(50..75);
+    setup.turn_until_quiet();
+    setup.assert_is_what_matches(&filter);
+    assert!(setup.mirror.get(&key_of(1)).is_none() && setup.mirror.get(&key_of(4)).is_none());
+    assert_eq!(setup.listener.dropped_count, 0);
+
+    maker.make(400..10_000);
+    maker.change(75..10_000, 7);
+    maker.change((75..10_000).step_by(3), 5);
+    setup.turn_until_quiet();
+    assert!(setup.listener.dropped_count > 0);
+    setup.assert_is_what_matches(&filter);
 }
 
 fn zones_keep_equal_tuples_apart(backend: Backend) {

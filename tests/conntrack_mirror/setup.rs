@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use nlring::conntrack::{
-    Change, DumpFilter, Flow, Group, Key, Mirror, ProtocolState, Requests, Tuple,
+    Change, DumpFilter, Filter, Flow, Key, Mirror, ProtocolState, Requests, Tuple,
 };
 use nlring::{
     AddOptions, Backend, Engine, Event, EventKind, MirrorOptions, Protocol, Resync, Running,
@@ -94,8 +94,19 @@ pub struct Setup {
 
 impl Setup {
     pub fn new(backend: Backend, recv_buffer_bytes: usize, options: MirrorOptions) -> Self {
+        Self::with_filter(backend, recv_buffer_bytes, options, Filter::default())
+    }
+
+    pub fn with_filter(
+        backend: Backend,
+        recv_buffer_bytes: usize,
+        options: MirrorOptions,
+        filter: Filter,
+    ) -> Self {
+        let program = filter.program_for_mirror().expect("a mirror's filter");
         let socket = Socket::builder(Protocol::NETFILTER)
-            .groups([Group::New, Group::Update, Group::Destroy])
+            .filter(&program)
+            .groups(Mirror::GROUPS)
             .recv_buffer_bytes(recv_buffer_bytes)
             .open()
             .expect("a socket in conntrack's groups");
@@ -104,7 +115,7 @@ impl Setup {
         Self {
             running,
             id,
-            mirror: Mirror::new(options),
+            mirror: Mirror::with_filter(options, filter).expect("a mirror's filter"),
             listener: Listener::default(),
         }
     }
@@ -169,10 +180,23 @@ impl Setup {
 
     /// Asserts that the mirror, its listener, the kernel's dump and conntrack(8) agree.
     pub fn assert_is_the_kernels(&self) {
+        self.assert_is_what_matches(&Filter::default());
+        let lines: BTreeSet<String> = self.mirror.iter().map(|flow| line_of(&flow)).collect();
+        if let Some(listed) = listed() {
+            let wrong = lines.symmetric_difference(&listed).take(4);
+            let wrong: Vec<_> = wrong.collect();
+            assert!(wrong.is_empty(), "mirror and conntrack -L: {wrong:#?}");
+        }
+    }
+
+    /// Asserts that the mirror, its listener and what matches in the kernel's dump agree.
+    pub fn assert_is_what_matches(&self, filter: &Filter) {
         let mut requests = Requests::open().expect("requests");
         let dump = requests
             .dump(&DumpFilter::new(), |all: &mut HashMap<_, _>, flow| {
-                all.insert(flow.key(), Facts::of(flow));
+                if filter.matches(flow) {
+                    all.insert(flow.key(), Facts::of(flow));
+                }
             })
             .expect("a dump");
         let mirrored: HashMap<_, _> = self
@@ -183,12 +207,6 @@ impl Setup {
         assert_eq!(mirrored.len(), self.mirror.len());
         assert_same("mirror and kernel", &mirrored, &dump.items);
         assert_same("listener and kernel", &self.listener.flows, &dump.items);
-        let lines: BTreeSet<String> = self.mirror.iter().map(|flow| line_of(&flow)).collect();
-        if let Some(listed) = listed() {
-            let wrong = lines.symmetric_difference(&listed).take(4);
-            let wrong: Vec<_> = wrong.collect();
-            assert!(wrong.is_empty(), "mirror and conntrack -L: {wrong:#?}");
-        }
     }
 }
 

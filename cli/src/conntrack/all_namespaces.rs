@@ -69,14 +69,14 @@ impl Opener for FlowOpener<'_> {
             Rc::clone(&self.format),
             Keeper::without_table(mirror::DOUBT),
         );
-        Ok(FlowHandler::new(
+        FlowHandler::new(
             self.arguments,
             self.selection,
             format,
             socket,
             keeper,
             count,
-        ))
+        )
     }
 
     fn style(&self) -> Style {

@@ -31,22 +31,27 @@ impl Selection {
         }
         let table = &arguments.collector.table;
         let (mut program, mut left, mut warning) = (None, None, None);
-        if table.once || table.has_mirror() {
-            refuse_events(&filter)?;
-        } else if !filter.is_all() {
-            match filter.program() {
-                Ok(made) => {
-                    program = Some(made);
-                    left = filter.needs_user_space().then(|| filter.clone());
-                }
-                Err(error) if is_too_large(&filter, &error) => {
+        let made = if table.once || table.has_mirror() {
+            program_for_mirror(&filter)?
+        } else {
+            filter.program()
+        };
+        let follows = !table.once && !filter.is_all();
+        match made {
+            Ok(_) if !follows => {}
+            Ok(made) => {
+                program = Some(made);
+                left = filter.needs_user_space().then(|| filter.clone());
+            }
+            Err(error) if is_too_large(&filter, &error) => {
+                if follows {
                     left = Some(filter.clone());
                     warning = Some(format!(
                         "nlring receives every event and evaluates the filter itself: {error}"
                     ));
                 }
-                Err(error) => return Err(error.into()),
             }
+            Err(error) => return Err(error.into()),
         }
         Ok(Self {
             filter,
@@ -57,13 +62,14 @@ impl Selection {
     }
 }
 
-/// Refuses a filter that asks for kinds of events, because an entry of a table is no event.
-fn refuse_events(filter: &Filter) -> Result<(), Failure> {
+/// The program for the socket of a mirror. A filter that asks for kinds of events is refused, because an entry of a table
+/// is no event.
+fn program_for_mirror(filter: &Filter) -> Result<nlring::Result<Program>, Failure> {
     match filter.program_for_mirror() {
         Err(error) if !is_too_large(filter, &error) => {
             Err(Failure::Usage(format!("{error}; -e chooses events")))
         }
-        _ => Ok(()),
+        made => Ok(made),
     }
 }
 

@@ -28,8 +28,6 @@ pub struct FlowMirror {
 
 /// Which changes are shown.
 struct Shown {
-    /// Which flows, here and in --table.
-    filter: Filter,
     new: bool,
     update: bool,
     destroy: bool,
@@ -39,7 +37,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(arguments: &ConntrackArguments, filter: Filter) -> Self {
+    fn of(arguments: &ConntrackArguments) -> Self {
         use ConntrackEvent::{All, Destroy, New, Update};
         let has = |event| {
             [All, event]
@@ -47,7 +45,6 @@ impl Shown {
                 .any(|event| arguments.events.contains(event))
         };
         Self {
-            filter,
             new: has(New),
             update: has(Update),
             destroy: has(Destroy),
@@ -61,30 +58,30 @@ impl Shown {
             EventKind::Update | EventKind::Entry => self.update,
             EventKind::Delete => self.destroy,
         };
-        shows_kind && (self.resynced || !is_resynced) && self.filter.matches(flow)
+        shows_kind && (self.resynced || !is_resynced)
     }
 }
 
 impl FlowMirror {
-    /// One of `count` mirrors, that of a socket.
+    /// One of `count` mirrors, that of a socket. The filter says which flows it has.
     pub fn new(
         arguments: &ConntrackArguments,
         filter: Filter,
         socket: SocketId,
         keeper: Keeper,
         count: usize,
-    ) -> Self {
+    ) -> Result<Self, Failure> {
         let table = &arguments.collector.table;
-        Self {
-            mirror: Mirror::new(table.mirror_options(count)),
+        Ok(Self {
+            mirror: Mirror::with_filter(table.mirror_options(count), filter)?,
             socket,
-            shown: Shown::of(arguments, filter),
+            shown: Shown::of(arguments),
             keeper,
             table_format: FlowFormat::Json(match table.table {
                 Some(_) => LabelNames::load().unwrap_or_default(),
                 None => LabelNames::default(),
             }),
-        }
+        })
     }
 
     /// Feeds the mirror a message of the socket, whatever its type.
@@ -126,14 +123,10 @@ impl FlowMirror {
             });
             drop(advanced); // the mirror's health has the error
         }
-        let filter = &self.shown.filter;
         self.keeper.after_turn(
             mirror.is_complete(),
             &mirror.health(),
-            |position| {
-                let entries = mirror.iter_from(position);
-                entries.filter(|(_, flow)| filter.matches(flow))
-            },
+            |position| mirror.iter_from(position),
             |line, flow| {
                 self.table_format
                     .write_entry(line, &flow, Timestamp::UNIX_EPOCH);
@@ -166,12 +159,11 @@ impl FlowMirror {
 
     /// Writes --table, and warns if it may be wrong.
     pub fn end(self, console: &mut Console) -> Result<(), Failure> {
-        let (mirror, filter) = (&self.mirror, &self.shown.filter);
-        let entries = mirror.iter_from(0);
+        let mirror = &self.mirror;
         self.keeper.end(
             mirror.is_complete(),
             &mirror.health(),
-            entries.filter(|(_, flow)| filter.matches(flow)),
+            mirror.iter_from(0),
             |line, flow| {
                 self.table_format
                     .write_entry(line, &flow, Timestamp::UNIX_EPOCH);

@@ -23,7 +23,7 @@ use crate::follow::session;
 use crate::follow::summary::Summary;
 use crate::host::listeners::NetlinkSockets;
 use crate::host::namespace;
-use crate::outcome::Outcome;
+use crate::outcome::{Failure, Outcome};
 use crate::write::console::Console;
 use crate::write::output::Output;
 use filter::Selection;
@@ -62,7 +62,7 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
         let flows = engine.add(socket)?;
         let format = Rc::new(format(arguments, session.console));
         let keeper = Keeper::open(collector.table.table.as_deref(), mirror::DOUBT, session)?;
-        let mut handler = FlowHandler::new(arguments, &selection, format, flows, keeper, 1);
+        let mut handler = FlowHandler::new(arguments, &selection, format, flows, keeper, 1)?;
         let end = session.collect(
             engine,
             &[flows],
@@ -176,19 +176,19 @@ impl FlowHandler {
         socket: SocketId,
         keeper: Keeper,
         count: usize,
-    ) -> Self {
+    ) -> Result<Self, Failure> {
         let has_mirror = arguments.collector.table.has_mirror();
         let mirror = || {
             let filter = selection.filter.clone();
             FlowMirror::new(arguments, filter, socket, keeper, count)
         };
-        Self {
+        Ok(Self {
             format,
             filter: selection.left.clone(),
             repeated_ends: (arguments.reliable && !has_mirror)
                 .then(|| RepeatedEnds::new(receives_new(&arguments.events))),
-            mirror: has_mirror.then(mirror),
-        }
+            mirror: has_mirror.then(mirror).transpose()?,
+        })
     }
 }
 

@@ -478,3 +478,32 @@ fn a_mirror_shows_and_keeps_what_matches() {
         "{kept}"
     );
 }
+
+#[test]
+fn in_a_mirror_a_flow_begins_when_its_mark_matches_and_ends_when_it_no_longer_does() {
+    if !can_run("in_a_mirror_a_flow_begins_when_its_mark_matches_and_ends_when_it_no_longer_does") {
+        return;
+    }
+    prepare();
+    let flow = |port: u32| format!("-p udp -s 10.0.0.1 -d 10.0.0.2 --sport {port} --dport 2");
+    must(&format!("conntrack -I {} -t 600", flow(1)));
+    must(&format!("conntrack -I {} -t 600 -m 7", flow(2)));
+    let directory = Directory::new();
+    let table = directory.file("table");
+    let follower = Follower::start(&format!("conntrack --snapshot --table {table} -p udp -m 7"));
+    follower.await_lines(2); // the flow with the mark, and that the table is complete
+    must(&format!("conntrack -U {} -m 7", flow(1)));
+    must(&format!("conntrack -U {} -m 9", flow(2)));
+    let has = |kind: &str, port: u32| {
+        let port = format!("sport={port} dport=2");
+        let mut lines = follower.lines().into_iter();
+        lines.any(|line| line.contains(kind) && line.contains(&port))
+    };
+    await_that("the end of the second flow", || has("[DESTROY]", 2));
+    assert!(has("[NEW]", 1) && has("[NEW]", 2));
+    assert!(!has("[UPDATE]", 1) && !has("[UPDATE]", 2));
+    follower.end().assert_good();
+    let kept = fs::read_to_string(&table).expect("the table");
+    assert_eq!(kept.lines().count(), 1, "{kept}");
+    assert!(kept.contains("\"sport\":1"), "{kept}");
+}

@@ -71,6 +71,16 @@ impl Known {
         flow
     }
 
+    /// The flow as it begins with an event that may lack parts of it.
+    pub(super) fn begun_with<'a>(&'a self, event: &Flow<'a>, now_seconds: u32) -> Flow<'a> {
+        Flow {
+            secctx: event.secctx,
+            event_time: event.event_time,
+            port_id: event.port_id,
+            ..self.as_flow(EventKind::New, now_seconds)
+        }
+    }
+
     /// Whether both have the same values of everything that events report.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.entry.is_same(&other.entry) && self.details.is_same(&other.details)

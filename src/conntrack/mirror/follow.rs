@@ -6,10 +6,10 @@
 
 use std::mem;
 
-use super::Change;
 use super::entry::Known;
 use super::held::Held;
 use super::merge::Pass;
+use super::shown::{Counts, Out, Selection};
 use super::table::{Flows, Found, bits};
 use crate::conntrack::identity::Identity;
 use crate::conntrack::{Flow, Repeats, status};
@@ -17,9 +17,6 @@ use crate::event_kind::EventKind;
 use crate::message::Message;
 use crate::mirror::{Budget, Kind, Resync, Slice, Slot};
 use crate::timestamp::Timestamp;
-
-/// The callback that takes the changes.
-pub(super) type Out<'a> = &'a mut dyn FnMut(Change<'_>);
 
 /// While held events are handed out, this many of them go with each new event, which waits behind them.
 pub(super) const HELD_PER_EVENT: u32 = 4;
@@ -37,37 +34,12 @@ pub(super) enum Dump {
     Merging(Pass),
 }
 
-/// What was handed out in place of lost events.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    new: u64,
-    update: u64,
-    destroy: u64,
-}
-
-impl Counts {
-    pub(super) fn sum(self) -> u64 {
-        self.new + self.update + self.destroy
-    }
-
-    fn hand_out(&mut self, flow: &Flow<'_>, is_resynced: bool, f: Out<'_>) {
-        if is_resynced {
-            let count = match flow.kind {
-                EventKind::New => &mut self.new,
-                EventKind::Update | EventKind::Entry => &mut self.update,
-                EventKind::Delete => &mut self.destroy,
-            };
-            *count += 1;
-        }
-        let flow = *flow;
-        f(Change::Flow { flow, is_resynced });
-    }
-}
-
 /// The table, as it follows the events and the dumps.
 #[derive(Debug)]
 pub(super) struct Follower {
     pub flows: Flows,
+    /// `None`: all flows are kept and shown.
+    pub selection: Option<Selection>,
     /// The mirror's clock.
     pub now_seconds: u32,
     /// When the event that is fed now was received.
@@ -95,6 +67,7 @@ impl Follower {
     pub(super) fn new() -> Self {
         Self {
             flows: Flows::new(),
+            selection: None,
             now_seconds: 0,
             received_at: Timestamp::UNIX_EPOCH,
             ended: Repeats::default(),
@@ -115,6 +88,9 @@ impl Follower {
         let Some(mut flow) = Flow::decode(message) else {
             return;
         };
+        if !self.keeps(&flow) {
+            return;
+        }
         let has_room = || self.held.has_room_for(message) && self.has_room();
         if self.held.is_holding() && !has_room() {
             self.held.end();
@@ -205,15 +181,15 @@ impl Follower {
             (EventKind::New, Some(slot)) => self.apply_new_again(slot, flow, f),
             (EventKind::Update | EventKind::Entry, Some(slot)) => {
                 self.update(slot, flow);
-                self.counts.hand_out(flow, false, f);
+                self.hand_out_changed(slot, flow, f);
             }
             (EventKind::Delete, Some(slot)) => {
                 self.ended.note_end(identity, flow.id, flow.stop);
                 if flow.start.is_none() {
                     flow.observed_start = self.flows.entry(slot).start.observed();
                 }
+                self.hand_out_ended(slot, flow, f);
                 self.end(slot);
-                self.counts.hand_out(flow, false, f);
             }
             // Its DESTROY has overtaken it, or will report the end soon.
             (EventKind::New | EventKind::Update | EventKind::Entry, None) if is_dying => {
@@ -303,7 +279,7 @@ impl Follower {
         }
         if is_changed {
             flow.kind = EventKind::Update;
-            self.counts.hand_out(flow, false, f);
+            self.hand_out_changed(slot, flow, f);
         }
     }
 
@@ -317,15 +293,15 @@ impl Follower {
         let mut known = Known::of(flow, self.now_seconds);
         let began_at = flow.event_time.unwrap_or(self.received_at);
         known.entry.observe_start(began_at);
-        self.insert_live(&known, self.touch(flow) | bits::BEGUN);
-        self.counts.hand_out(flow, false, f);
+        let slot = self.insert_live(&known, self.touch(flow) | bits::BEGUN);
+        self.hand_out_begun(slot, flow, false, f);
     }
 
     /// Applies an UPDATE of a flow that is not live: its NEW was lost, or the flow was left out.
     fn apply_unknown_update(&mut self, flow: &Flow<'_>, found: Found, f: Out<'_>) {
         if self.may_be_left_out(found) {
-            self.insert_live(&Known::of(flow, self.now_seconds), self.touch(flow));
-            self.counts.hand_out(flow, false, f);
+            let slot = self.insert_live(&Known::of(flow, self.now_seconds), self.touch(flow));
+            self.hand_out_begun(slot, flow, false, f);
             return;
         }
         self.end_other(found, f);
@@ -334,14 +310,9 @@ impl Follower {
         if let Some(pending) = found.pending {
             known.add_unreported(&self.flows.known(pending), reported);
         }
-        self.insert_live(&known, reported);
-        let begun = Flow {
-            secctx: flow.secctx,
-            event_time: flow.event_time,
-            port_id: flow.port_id,
-            ..known.as_flow(EventKind::New, self.now_seconds)
-        };
-        self.counts.hand_out(&begun, true, f);
+        let slot = self.insert_live(&known, reported);
+        let begun = known.begun_with(flow, self.now_seconds);
+        self.hand_out_begun(slot, &begun, true, f);
     }
 
     /// Whether an event's flow may have found no room. Then its beginning was handed out.
@@ -375,7 +346,7 @@ impl Follower {
             return;
         }
         if self.may_be_left_out(found) {
-            self.counts.hand_out(flow, false, f);
+            self.hand_out_begun(None, flow, false, f);
             return;
         }
         if let Some(other) = found.live {
@@ -390,11 +361,10 @@ impl Follower {
                 self.flows.remove(other); // what the dump says stays, because it may be newer
             }
         }
-        let mut begun = Known::of(flow, self.now_seconds).entry;
-        begun.status &= !status::DYING;
-        let begun = begun.to_flow(EventKind::New, self.now_seconds);
-        self.counts.hand_out(&begun, true, f);
-        self.counts.hand_out(flow, false, f);
+        let mut last = Known::of(flow, self.now_seconds);
+        last.entry.status &= !status::DYING;
+        last.details.counters = None;
+        self.hand_out_whole_life(&last, flow, f);
     }
 
     /// Whether the dump under way, or an event since it began, has a live flow.
@@ -402,21 +372,23 @@ impl Follower {
         self.dump != Dump::None && self.flows.has(live, bits::TOUCHED | bits::SEEN)
     }
 
-    fn insert_live(&mut self, known: &Known, bits: u8) {
-        self.keep(known, Kind::Live, bits);
+    /// Keeps a flow that has begun. `None`: there is no room.
+    fn insert_live(&mut self, known: &Known, bits: u8) -> Option<Slot> {
+        let slot = self.keep(known, Kind::Live, bits);
         let (identity, id) = (&known.entry.identity(), known.entry.id);
         if self.ended.forget(identity, id) {
             self.note_contradiction(identity, id); // the event may have been late
         }
+        slot
     }
 
-    /// Keeps a flow, if there is room.
-    pub(super) fn keep(&mut self, known: &Known, kind: Kind, bits: u8) {
+    /// Keeps a flow. `None`: there is no room.
+    pub(super) fn keep(&mut self, known: &Known, kind: Kind, bits: u8) -> Option<Slot> {
         if self.has_room() {
-            self.flows.insert(known, kind, bits);
-        } else {
-            self.budget.note_left_out();
+            return Some(self.flows.insert(known, kind, bits));
         }
+        self.budget.note_left_out();
+        None
     }
 
     /// The bits that mark what an event reports, in which the dump under way is older.
@@ -508,23 +480,17 @@ impl Follower {
     }
 
     fn begin_found(&mut self, known: &Known, f: Out<'_>) {
-        self.keep(known, Kind::Live, 0);
-        self.ended.forget(&known.entry.identity(), known.entry.id);
         let flow = known.as_flow(EventKind::New, self.now_seconds);
-        self.counts.hand_out(&flow, true, f);
-    }
-
-    /// Hands out what is kept of a flow, in place of an event that was lost or never sent.
-    pub(super) fn hand_out(&mut self, slot: Slot, kind: EventKind, f: Out<'_>) {
-        let flow = self.flows.flow(slot, kind, self.now_seconds);
-        self.counts.hand_out(&flow, true, f);
+        if !self.keeps(&flow) {
+            return; // a successor may have the key of a flow that is kept, and another reply tuple
+        }
+        let slot = self.keep(known, Kind::Live, 0);
+        self.ended.forget(&known.entry.identity(), known.entry.id);
+        self.hand_out_begun(slot, &flow, true, f);
     }
 
     /// Fills in what was handed out in place of lost events since the last call.
     pub(super) fn count_in(&mut self, resync: &mut Resync) {
-        resync.new_count = self.counts.new;
-        resync.update_count = self.counts.update;
-        resync.destroy_count = self.counts.destroy;
-        self.counts = Counts::default();
+        mem::take(&mut self.counts).add_to(resync);
     }
 }

@@ -20,11 +20,12 @@ use std::mem;
 
 use super::Mirror;
 use super::entry::Known;
-use super::follow::{Dump, Follower, Out};
+use super::follow::{Dump, Follower};
+use super::shown::{Out, Selection};
 use super::table::bits;
 use crate::conntrack::identity::Identity;
 use crate::conntrack::kernel::message_type;
-use crate::conntrack::{Flow, Group, status};
+use crate::conntrack::{DumpFilter, Flow, Group, status};
 use crate::error::Result;
 use crate::event_kind::EventKind;
 use crate::message::{Message, flags};
@@ -50,8 +51,10 @@ impl Table for Follower {
     const GROUPS: &'static [Group] = &Mirror::GROUPS;
 
     fn request_dump(&self, requester: &mut Requester) -> Result<Exchange> {
+        let selection = self.selection.as_ref();
+        let filter = selection.map_or_else(DumpFilter::new, Selection::dump_filter);
         requester.begin(message_type::CT_GET, flags::DUMP, |message| {
-            message.bytes(&[0; 4])
+            filter.put_for_dump(message)
         })
     }
 
@@ -67,6 +70,7 @@ impl Table for Follower {
         // net/netfilter/nf_conntrack_core.c, `nf_ct_delete`).
         if let Some(flow) = Flow::decode(message)
             && flow.status.unwrap_or(0) & status::DYING == 0
+            && self.keeps(&flow)
         {
             self.note_dumped(&Known::of(&flow, self.now_seconds));
         }

@@ -7,6 +7,7 @@ mod entry;
 mod follow;
 mod held;
 mod merge;
+mod shown;
 mod sweep;
 mod table;
 #[cfg(test)]
@@ -16,10 +17,11 @@ mod tombs;
 use std::fmt;
 use std::time::Instant;
 
-use self::follow::{Follower, Out};
+use self::follow::Follower;
+use self::shown::{Out, Selection};
 use self::sweep::Sweep;
 use super::identity::Identity;
-use super::{Flow, Group, Key, Tuple, Zone};
+use super::{Filter, Flow, Group, Key, Tuple, Zone};
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
 use crate::event_kind::EventKind;
@@ -34,9 +36,8 @@ use crate::socket::Socket;
 /// A copy of the kernel's conntrack table that stays right.
 ///
 /// A mirror begins with a dump and follows the events. After events were lost, another dump brings it together with the
-/// kernel's table again. It takes the events of one socket that is in all of [`GROUPS`](Self::GROUPS) and has no
-/// filter, and hands out changes: the kernel's events, and what stands for those that are missing ([`Change::Flow`],
-/// `is_resynced`). A table can be kept by the changes alone: each flow begins with one [`EventKind::New`], no change of
+/// kernel's table again. It takes the events of one socket that is in all of [`GROUPS`](Self::GROUPS), and hands out
+/// changes: the kernel's events, and what stands for those that are missing ([`Change::Flow`], `is_resynced`). A table can be kept by the changes alone: each flow begins with one [`EventKind::New`], no change of
 /// the flow comes before it, and the flow ends with one [`EventKind::Delete`]. After a loss the table equals the
 /// kernel's again when [`Change::Resynced`] comes.
 ///
@@ -59,6 +60,24 @@ use crate::socket::Socket;
 ///   refreshed a timeout, and some flows end without an event. It is asked about up to 128 flows every 10 ms. Each is
 ///   found within about 10 s if they are fewer than 100,000; a million flows that are over at the same time take 80 s.
 ///   A [`EventKind::Delete`] is never made from the clock alone.
+///
+/// # With a filter
+///
+/// [`with_filter`](Self::with_filter) creates a mirror that has and hands out only flows that match a filter. All counts
+/// are of these flows. The socket has no other program than [`Filter::program_for_mirror`].
+///
+/// - A mark, the status, the state or a label can change while a flow lives, so a flow can begin or stop to match. When
+///   it begins to match, it is handed out as an [`EventKind::New`] with all that the mirror keeps of it. When it stops,
+///   it is handed out as an [`EventKind::Delete`] with what the event has. `is_resynced` is false in both cases if an
+///   event has reported the change. The flow itself has ended only if its status has
+///   [`DYING`](super::status::DYING), or if `is_resynced` is true.
+/// - Events leave out what has not changed, so the filter is evaluated on the flow as the mirror keeps it. A DESTROY has
+///   no labels, but it is handed out if the flow was. If a flow matches only when it ends, a made-up
+///   [`EventKind::New`] comes before its DESTROY.
+/// - The mirror keeps all flows that match the terms that cannot change, such as protocol, addresses and zone. These
+///   take memory, and dumps have them. A filter of a mark alone keeps the whole table.
+/// - While [`MirrorOptions::memory_bytes`] leaves no room for a flow, its events are handed out if they match by
+///   themselves. Such a flow may be without an end.
 ///
 /// # What it leaves out
 ///
@@ -195,8 +214,43 @@ impl Mirror {
 
     /// Creates an empty mirror. It asks the kernel for the table when it first [advances](Self::advance).
     pub fn new(options: MirrorOptions) -> Self {
+        Self::with_selection(options, None)
+    }
+
+    /// Creates an empty mirror of the flows that match a filter. [Above](Self#with-a-filter) is what it shows and what
+    /// it keeps.
+    ///
+    /// Give its socket the filter's [program](Filter::program_for_mirror), so that the kernel rejects the events of
+    /// flows that can never match. The mirror is right without it, too. The socket must not have another one.
+    ///
+    /// ```
+    /// use nlring::conntrack::{Filter, Mirror};
+    /// use nlring::{ErrorKind, MirrorOptions, Protocol, Socket};
+    ///
+    /// let filter: Filter = "proto tcp and dport 443 and mark 7".parse()?;
+    /// let builder = Socket::builder(Protocol::NETFILTER)
+    ///     .filter(&filter.program_for_mirror()?)
+    ///     .groups(Mirror::GROUPS);
+    /// let mirror = Mirror::with_filter(MirrorOptions::new(), filter)?;
+    /// assert!(mirror.is_empty());
+    ///
+    /// let of_events: Filter = "event new".parse()?;
+    /// let refused = Mirror::with_filter(MirrorOptions::new(), of_events).unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): a term asks about an event, such as `event new`.
+    pub fn with_filter(options: MirrorOptions, filter: Filter) -> Result<Self> {
+        Ok(Self::with_selection(options, Selection::of(filter)?))
+    }
+
+    fn with_selection(options: MirrorOptions, selection: Option<Selection>) -> Self {
         let now = Instant::now();
         let mut follower = Follower::new();
+        follower.selection = selection;
         follower.budget = Budget::new(options.memory_bytes);
         Self {
             rounds: Rounds::new(options.intervals(), now),
@@ -424,9 +478,9 @@ impl Mirror {
         !self.rounds.is_first()
     }
 
-    /// How many flows the mirror has.
+    /// How many flows the mirror has. Those that do not match its filter are not counted.
     pub fn len(&self) -> usize {
-        self.follower.flows.live_count()
+        self.follower.shown_count()
     }
 
     /// Whether the mirror has no flow.
@@ -437,19 +491,19 @@ impl Mirror {
     /// The flow with this key, as an [`EventKind::Entry`].
     pub fn get(&self, key: &Key) -> Option<Flow<'_>> {
         let slot = self.follower.flows.find(&Identity::from(*key)).live?;
-        Some(self.flow(slot, Instant::now()))
+        self.shown_flow(slot, Instant::now())
     }
 
     /// The flow with this reply tuple in this zone.
     pub fn get_by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Flow<'_>> {
         let slot = self.follower.flows.find_by_reply(reply, zone)?;
-        Some(self.flow(slot, Instant::now()))
+        self.shown_flow(slot, Instant::now())
     }
 
     /// The flows with this id: nearly always at most one.
     pub fn find_by_id(&self, id: u32) -> impl Iterator<Item = Flow<'_>> {
         let (slots, now) = (self.follower.flows.find_by_id(id), Instant::now());
-        slots.map(move |slot| self.flow(slot, now))
+        slots.filter_map(move |slot| self.shown_flow(slot, now))
     }
 
     /// All flows, in no particular order.
@@ -486,12 +540,13 @@ impl Mirror {
     /// ```
     pub fn iter_from(&self, position: usize) -> impl Iterator<Item = (usize, Flow<'_>)> {
         let (slots, now) = (self.follower.flows.live_from(position), Instant::now());
-        slots.map(move |slot| (slot as usize + 1, self.flow(slot, now)))
+        slots.filter_map(move |slot| Some((slot as usize + 1, self.shown_flow(slot, now)?)))
     }
 
-    fn flow(&self, slot: Slot, now: Instant) -> Flow<'_> {
-        let flows = &self.follower.flows;
-        flows.flow(slot, EventKind::Entry, self.seconds(now))
+    fn shown_flow(&self, slot: Slot, now: Instant) -> Option<Flow<'_>> {
+        let Follower { flows, .. } = &self.follower;
+        let is_shown = self.follower.is_shown(slot);
+        is_shown.then(|| flows.flow(slot, EventKind::Entry, self.seconds(now)))
     }
 
     /// How many acknowledgements the mirror has asked for through the events' socket. Each is a datagram that the

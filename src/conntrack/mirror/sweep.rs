@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use super::entry::Known;
-use super::follow::{Follower, Out};
+use super::follow::Follower;
+use super::shown::Out;
 use super::table::bits;
 use crate::conntrack::identity::Identity;
 use crate::conntrack::{Key, Requests};

@@ -15,7 +15,7 @@ const CHUNK: usize = 1024;
 /// What a flow takes: its entry, its mark, and its slot in three indexes.
 pub(super) const FLOW_BYTES: usize = size_of::<Entry>() + Marks::SLOT_BYTES + 3 * Index::SLOT_BYTES;
 
-/// The bits of a flow's mark. All but `BEGUN` are about the dump under way.
+/// The bits of a flow's mark. All but those of [`LASTING`] are about the dump under way.
 pub(super) mod bits {
     /// An event reported the flow since the dump began, or the flow is merged: what the dump says is older.
     pub const TOUCHED: u8 = 1;
@@ -25,12 +25,17 @@ pub(super) mod bits {
     pub const SEEN: u8 = 1 << 2;
     /// The kernel did not have the flow when it was asked. An event may still report its end.
     pub const ABSENT: u8 = 1 << 3;
-    /// The flow's own NEW event has come. This bit stays when a dump is merged.
+    /// The flow's own NEW event has come.
     pub const BEGUN: u8 = 1 << 4;
     /// An event reported the flow's labels since the dump began.
     pub const REPORTED_LABELS: u8 = 1 << 5;
     /// An event reported the flow's helper since the dump began.
     pub const REPORTED_HELPER: u8 = 1 << 6;
+    /// The flow matches the mirror's filter, and was handed out. Without a filter this bit is not used.
+    pub const SHOWN: u8 = 1 << 7;
+
+    /// These bits stay when a dump is merged.
+    pub const LASTING: u8 = BEGUN | SHOWN;
 }
 
 /// The entries of one identity: at most one of each kind.
@@ -46,6 +51,7 @@ pub(super) struct Flows {
     beside: Beside,
     marks: Marks,
     live_count: usize,
+    shown_count: usize,
     /// With a random key, because strangers choose the flows.
     hasher: RandomState,
     by_identity: Index,
@@ -66,6 +72,7 @@ impl Flows {
             beside: Beside::default(),
             marks: Marks::default(),
             live_count: 0,
+            shown_count: 0,
             hasher: RandomState::new(),
             by_identity: Index::new(),
             by_reply: Index::new(),
@@ -76,6 +83,29 @@ impl Flows {
 
     pub(super) fn live_count(&self) -> usize {
         self.live_count
+    }
+
+    /// How many live flows are noted as shown.
+    pub(super) fn shown_count(&self) -> usize {
+        self.shown_count
+    }
+
+    pub(super) fn is_shown(&self, slot: Slot) -> bool {
+        self.has(slot, bits::SHOWN)
+    }
+
+    /// Notes whether a live flow is shown.
+    pub(super) fn set_shown(&mut self, slot: Slot, is_shown: bool) {
+        if is_shown == self.is_shown(slot) {
+            return;
+        }
+        if is_shown {
+            self.set(slot, bits::SHOWN);
+            self.shown_count += 1;
+        } else {
+            self.clear(slot, bits::SHOWN);
+            self.shown_count -= 1;
+        }
     }
 
     pub(super) fn slot_count(&self) -> Slot {
@@ -258,6 +288,7 @@ impl Flows {
             Kind::Free => return,
             Kind::Live => {
                 self.live_count -= 1;
+                self.set_shown(slot, false);
                 self.unindex_details(slot);
             }
             Kind::Pending | Kind::Dead => {}
@@ -289,7 +320,7 @@ impl Flows {
     pub(super) fn clear_marks(&mut self, slot: Slot) {
         match self.kind(slot) {
             Kind::Pending | Kind::Dead => self.remove(slot),
-            Kind::Live | Kind::Free => self.marks.clear(slot, !bits::BEGUN),
+            Kind::Live | Kind::Free => self.marks.clear(slot, !bits::LASTING),
         }
     }
 

@@ -44,6 +44,11 @@ const WHOLE: Fields = Fields {
     ..PLAIN
 };
 
+/// A message about the flow with these labels. `None`: it has no labels.
+pub(super) fn message_with_labels(kind: EventKind, label: Option<u8>) -> Vec<u8> {
+    message(kind, Fields { label, ..PLAIN })
+}
+
 fn message(kind: EventKind, fields: Fields) -> Vec<u8> {
     let (message_type, flags) = match kind {
         EventKind::New => (0x100, flags::CREATE),

@@ -1,6 +1,7 @@
 //! Tests of the table without a kernel.
 
 mod contents;
+mod filter;
 pub(super) mod kernel;
 mod lifetimes;
 mod random;

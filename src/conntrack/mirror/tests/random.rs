@@ -10,6 +10,7 @@ use nlring_testing::cpu_time;
 use super::super::Change;
 use super::super::entry::{Entry, Known};
 use super::super::follow::Follower;
+use super::super::shown::Selection;
 use super::kernel::{FLOWS, Facts, Kernel, Queued, Resends, Way, is_clash, key_of, message_of};
 use super::no_resync;
 use crate::conntrack::Flow;
@@ -21,10 +22,32 @@ use crate::mirror::{Random, Resync, Slice, Table as _};
 /// The most CPU time for the seeds of one way. Without emulation they need about 1 s.
 const MOST_CPU_TIME: Duration = Duration::from_secs(4);
 
+/// A filter as text, and the same in code.
+pub(super) struct Wanted {
+    pub text: &'static str,
+    /// Whether the flow with this number matches.
+    pub is_wanted: fn(usize, &Facts) -> bool,
+}
+
+pub(super) const ALL: Wanted = Wanted {
+    text: "all",
+    is_wanted: |_, _| true,
+};
+
+/// A change that was handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    pub kind: EventKind,
+    pub name: String,
+    pub facts: Facts,
+    pub is_resynced: bool,
+}
+
 /// Follows the changes, and fails if one does not fit the others.
 #[derive(Default)]
-struct Listener {
+pub(super) struct Listener {
     flows: BTreeMap<String, Facts>,
+    pub reports: Vec<Report>,
     /// The flows that have begun, if ids are unique.
     begun: Option<BTreeSet<(String, u32)>>,
     new_count: u64,
@@ -52,6 +75,12 @@ impl Listener {
             Change::Flow { flow, is_resynced } => (flow, *is_resynced),
             Change::Resynced(resync) => return self.resyncs.push(*resync),
         };
+        self.reports.push(Report {
+            kind: flow.kind,
+            name: name(flow),
+            facts: Facts::of(flow),
+            is_resynced,
+        });
         let known = self.flows.get_mut(&name(flow));
         match (flow.kind, known) {
             (EventKind::New, None) => {
@@ -93,9 +122,9 @@ enum Stage {
 }
 
 /// The mirror's rounds, without a socket.
-struct Mirrored {
+pub(super) struct Mirrored {
     follower: Follower,
-    listener: Listener,
+    pub listener: Listener,
     stage: Stage,
     is_synced: bool,
     drops_at_begin: u64,
@@ -108,9 +137,11 @@ struct Mirrored {
 }
 
 impl Mirrored {
-    fn new() -> Self {
+    fn new(wanted: &Wanted) -> Self {
+        let mut follower = Follower::new();
+        follower.selection = Selection::of(wanted.text.parse().unwrap()).unwrap();
         Self {
-            follower: Follower::new(),
+            follower,
             listener: Listener::default(),
             stage: Stage::Idle,
             is_synced: false,
@@ -234,7 +265,7 @@ impl Mirrored {
             let mut resync = no_resync();
             self.follower.finish();
             self.follower.count_in(&mut resync);
-            assert_eq!(self.follower.flows.live_count(), self.listener.flows.len());
+            assert_eq!(self.follower.shown_count(), self.listener.flows.len());
             self.listener.record(&Change::Resynced(resync));
         }
     }
@@ -267,15 +298,20 @@ impl Mirrored {
         }
     }
 
-    fn assert_is(&self, kernel: &Kernel) {
+    fn assert_is(&self, kernel: &Kernel, wanted: &Wanted) {
         let flows = &self.follower.flows;
         let named = |entry: &Entry| {
             let flow = entry.to_flow(EventKind::Update, 0);
             (name(&flow), Facts::of(&flow))
         };
-        let mirrored: BTreeMap<_, _> = flows.live().map(named).collect();
+        let live = flows.live_from(0);
+        let shown = live.filter(|slot| self.follower.is_shown(*slot));
+        let mirrored: BTreeMap<_, _> = shown.map(|slot| named(flows.entry(slot))).collect();
         let truth = (0..FLOWS).filter_map(|number| {
             let flow = kernel.flows[number]?;
+            if !(wanted.is_wanted)(number, &flow.facts) {
+                return None;
+            }
             let (name, facts) = named(&known_of(number, &flow.facts).entry);
             // No dump has a flow that lost a NAT race. The mirror lacks it before its first event, and may lack it
             // after a loss.
@@ -289,7 +325,8 @@ impl Mirrored {
         let truth: BTreeMap<_, _> = truth.collect();
         assert_eq!(mirrored, truth, "the table");
         assert_eq!(self.listener.flows, truth, "what the listener knows");
-        assert_eq!((flows.live_count(), flows.tomb_count()), (truth.len(), 0));
+        assert_eq!(self.follower.shown_count(), truth.len());
+        assert_eq!(flows.tomb_count(), 0);
         for entry in flows.live() {
             self.assert_is_found(entry);
         }
@@ -313,11 +350,15 @@ fn some_steps(random: &mut Random) -> Slice {
 
 /// Four times, random steps run, then everything becomes quiet, and the table is compared.
 fn run(seed: u64, way: Way) -> (Kernel, Mirrored) {
+    run_filtered(seed, way, &ALL)
+}
+
+pub(super) fn run_filtered(seed: u64, way: Way, wanted: &Wanted) -> (Kernel, Mirrored) {
     let mut random = Random::new(seed);
     let mut kernel = Kernel::default();
     kernel.way.has_unique_ids = way.has_unique_ids;
     kernel.live_before(&mut random);
-    let mut mirrored = Mirrored::new();
+    let mut mirrored = Mirrored::new(wanted);
     mirrored.may_miss = way.silent > 0;
     mirrored.listener.begun = way.has_unique_ids.then(BTreeSet::new);
     if let Some(bytes) = way.holds_bytes {
@@ -340,7 +381,7 @@ fn run(seed: u64, way: Way) -> (Kernel, Mirrored) {
         }
         make_quiet(&mut kernel, &mut mirrored, &mut random);
         if !way.only_reports_ends {
-            mirrored.assert_is(&kernel);
+            mirrored.assert_is(&kernel, wanted);
         }
     }
     (kernel, mirrored)
@@ -365,8 +406,16 @@ fn make_quiet(kernel: &mut Kernel, mirrored: &mut Mirrored, random: &mut Random)
     mirrored.resolve(kernel);
 }
 
-/// Runs each seed, and prints the one that failed. An emulated machine runs the first ones only.
+/// Runs each seed, and prints the one that failed.
 fn run_all(seeds: Range<u64>, way: Way, check: fn(Kernel, Mirrored)) {
+    run_each(seeds, way, |seed| {
+        let (kernel, mirrored) = run(seed, way);
+        check(kernel, mirrored);
+    });
+}
+
+/// Runs each seed, and prints the one that failed. An emulated machine runs the first ones only.
+pub(super) fn run_each(seeds: Range<u64>, way: Way, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
     let start = cpu_time();
     for seed in seeds.clone() {
         if cpu_time().saturating_sub(start) > MOST_CPU_TIME {
@@ -375,11 +424,7 @@ fn run_all(seeds: Range<u64>, way: Way, check: fn(Kernel, Mirrored)) {
                 seeds.end
             );
         }
-        let case = || {
-            let (kernel, mirrored) = run(seed, way);
-            check(kernel, mirrored);
-        };
-        if let Err(failure) = std::panic::catch_unwind(case) {
+        if let Err(failure) = std::panic::catch_unwind(|| run(seed)) {
             eprintln!("seed {seed}, {way:?}");
             std::panic::resume_unwind(failure);
         }
