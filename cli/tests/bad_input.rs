@@ -130,7 +130,10 @@ fn an_option_of_another_program_is_refused_with_its_equivalent() {
             &["'save'", "conntrack -L -o save"],
         ),
         ("route -t", &["-o timestamp"]),
-        ("route -6", &[r#"select(.family == "ipv6")"#]),
+        ("route -6", &["--filter 'family ipv6'"]),
+        ("route dev eth0", &["--dev NAME"]),
+        ("route table 5", &["--in-table"]),
+        ("monitor -6", &[r#"select(.family == "ipv6")"#]),
         ("route -j", &["--json"]),
     ] {
         let words: Vec<&str> = arguments.split_whitespace().collect();

@@ -1,5 +1,6 @@
 //! Requests about routes, devices and their addresses.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use super::interface_address::InterfaceAddress;
@@ -7,6 +8,7 @@ use super::kernel::{ifla, message_type, rta};
 use super::link::Link;
 use super::new_route::{NewRoute, family_of, put_ip};
 use super::route::Route;
+use super::{protocol_name, route_type_name, table_name};
 use crate::Family;
 use crate::error::{Error, Result};
 use crate::event_kind::EventKind;
@@ -139,6 +141,32 @@ impl DumpFilter {
             && (self.route_type).is_none_or(|route_type| route_type == route.route_type)
             && self.oif.is_none_or(is_over)
             && !route.is_cloned()
+    }
+}
+
+/// What the kernel picks by, such as `family ipv4, table main`, or `all routes`.
+impl fmt::Display for DumpFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_number = |name: Option<&'static str>, number: u32| {
+            name.map_or_else(|| number.to_string(), str::to_owned)
+        };
+        let family = (self.family != Family::default()).then_some(self.family);
+        let (table, protocol, route_type) = (self.table, self.protocol, self.route_type);
+        let table = table.map(|number| or_number(table_name(number), number));
+        let protocol = protocol.map(|number| or_number(protocol_name(number), number.into()));
+        let route_type = route_type.map(|number| or_number(route_type_name(number), number.into()));
+        let parts = [
+            family.map(|family| format!("family {family}")),
+            table.map(|table| format!("table {table}")),
+            protocol.map(|protocol| format!("proto {protocol}")),
+            route_type.map(|route_type| format!("type {route_type}")),
+            self.oif.map(|index| format!("oif {index}")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        match &parts[..] {
+            [] => f.write_str("all routes"),
+            parts => f.write_str(&parts.join(", ")),
+        }
     }
 }
 

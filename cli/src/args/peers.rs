@@ -77,6 +77,8 @@ const IP_MONITOR: &[Advice] = &[
         "-o timestamp adds the time",
     ),
     (&["-j"], "--json writes one object per line"),
+    (&["dev"], "--dev NAME selects a device"),
+    (&["table"], "--in-table ID|NAME selects a table"),
     (
         &["-d", "--details"],
         "--json has everything that the kernel reports",
@@ -87,8 +89,14 @@ const IP_MONITOR: &[Advice] = &[
     ),
 ];
 
-/// Options of `ip` that select routes, and the filter of jq(1) that does the same.
-const ROUTE_FILTERS: &[Advice] = &[
+/// Options of `ip` that select a family, for the command that has only routes.
+const ROUTE: &[Advice] = &[(
+    &["-4", "-6", "-M", "-f", "--family"],
+    "--filter 'family ipv6' selects a family: ipv4, ipv6 or mpls",
+)];
+
+/// Options of `ip` that select objects of a family, and the filter of jq(1) that does the same.
+const FAMILIES: &[Advice] = &[
     (&["-4"], r#".family == "ipv4""#),
     (&["-6", "-f", "--family"], r#".family == "ipv6""#),
     (&["-M"], r#".family == "mpls""#),
@@ -109,8 +117,10 @@ pub fn advise(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let advice = match error.kind() {
         ErrorKind::UnknownArgument if is_route => {
             let option = of(ContextKind::InvalidArg);
-            let command = first.unwrap_or("route");
-            find(IP_MONITOR, option).or_else(|| filter(command, ROUTE_FILTERS, option))
+            find(IP_MONITOR, option).or_else(|| match first {
+                Some("route") => find(ROUTE, option),
+                _ => filter("monitor", FAMILIES, option),
+            })
         }
         ErrorKind::UnknownArgument => {
             let option = of(ContextKind::InvalidArg);
@@ -146,7 +156,11 @@ mod tests {
 
     #[test]
     fn each_option_has_one_advice() {
-        for tables in [[CONNTRACK, FLOW_FILTERS], [IP_MONITOR, ROUTE_FILTERS]] {
+        for tables in [
+            [CONNTRACK, FLOW_FILTERS],
+            [IP_MONITOR, ROUTE],
+            [IP_MONITOR, FAMILIES],
+        ] {
             let names = tables.into_iter().flatten().flat_map(|(names, _)| *names);
             let count = names.clone().count();
             assert_eq!(names.collect::<HashSet<_>>().len(), count);

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::collector::{CollectorArguments, collector_help};
+use super::filter::RouteFilterArguments;
 
 #[derive(Args, Debug)]
 #[command(after_help = collector_help!())]
@@ -31,6 +32,9 @@ pub struct RouteArguments {
 
     #[command(flatten)]
     pub collector: CollectorArguments,
+
+    #[command(flatten)]
+    pub filter: RouteFilterArguments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -19,8 +19,8 @@ use crate::args::{AuditInterval, ConntrackArguments, ConntrackEvent, ConntrackFi
 use crate::follow::collect::Limits;
 use crate::follow::handler::{Handler, Incoming};
 use crate::follow::keeper::Keeper;
-use crate::follow::session;
 use crate::follow::summary::Summary;
+use crate::follow::{selection, session};
 use crate::host::listeners::NetlinkSockets;
 use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
@@ -32,9 +32,9 @@ use repeated_ends::RepeatedEnds;
 
 pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
-    let selection = Selection::of(arguments)?;
+    let selection = filter::select(arguments)?;
     if arguments.filter.explain {
-        return filter::explain(&selection.filter);
+        return selection::explain(&selection.filter, selection.filter.dump_filter());
     }
     namespace::move_to(collector.follow.netns.netns.as_deref(), "conntrack")?;
     if collector.table.once {

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use nlring::{Namespace, Replies, route};
+use nlring::{Error, Namespace, Replies, route};
 use nlring_print::{Origin, Style};
+use rustix::io::Errno;
 
 use super::namespaces;
 use crate::args::{AllNetns, CommonArguments};
@@ -95,8 +96,13 @@ impl Listing<'_> {
         mut replies: Replies<'_>,
         mut format: impl FnMut(&nlring::Message<'_>, &mut Vec<u8>) -> bool,
     ) -> Result<(), Failure> {
-        while let Some(message) = replies.next_message()? {
-            self.output.event(|out| format(&message, out));
+        loop {
+            match replies.next_message() {
+                Ok(Some(message)) => self.output.event(|out| format(&message, out)),
+                Ok(None) => break,
+                Err(error) if is_about_nothing(&error) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
             if self.output.is_over() {
                 return Ok(());
             }
@@ -109,4 +115,11 @@ impl Listing<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the kernel refused a dump because the table or the device that it was asked for does not exist. So it has no
+/// entries.
+fn is_about_nothing(error: &Error) -> bool {
+    let about_nothing = [Errno::NOENT, Errno::NODEV].map(|errno| Some(errno.raw_os_error()));
+    about_nothing.contains(&error.raw_os_error())
 }

@@ -11,6 +11,7 @@ mod mirror_watch;
 pub mod namespaces;
 mod reports;
 mod retries;
+pub mod selection;
 pub mod session;
 mod stats_file;
 pub mod summary;

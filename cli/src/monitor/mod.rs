@@ -120,7 +120,7 @@ impl MonitorHandler {
         let devices = Devices::load(namespace)?;
         Ok(Self {
             format: format(arguments),
-            selection: Selection::new(arguments, devices.names())?,
+            selection: Selection::new(arguments, &devices)?,
             devices,
             lookup: Lookup::default(),
             other_event_count: 0,

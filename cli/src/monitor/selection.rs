@@ -2,11 +2,10 @@
 
 use nlring::EventKind;
 use nlring::route::{NetconfScope, Object};
-use nlring_print::route::DeviceNames;
-use nlring_print::text::escaped;
 
 use crate::args::{MonitorArguments, MonitorObject, RouteEvent};
 use crate::outcome::Failure;
+use crate::route::devices::Devices;
 
 pub struct Selection {
     pub follows_links: bool,
@@ -23,14 +22,9 @@ struct Device {
 
 impl Selection {
     /// Finds out which device --dev means.
-    pub fn new(arguments: &MonitorArguments, devices: &DeviceNames) -> Result<Self, Failure> {
+    pub fn new(arguments: &MonitorArguments, devices: &Devices) -> Result<Self, Failure> {
         let device = arguments.dev.as_ref().map(|name| {
-            let index = devices.index(name.as_bytes()).ok_or_else(|| {
-                let name = escaped(name.as_bytes());
-                Failure::Usage(format!(
-                    "there is no device {name} here; ip link lists the devices"
-                ))
-            });
+            let index = devices.index(name);
             let name = name.clone();
             index.map(|index| Device { index, name })
         });

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nlring::route::{Link, Requests, Route};
 use nlring::{Message, Namespace};
 use nlring_print::route::DeviceNames;
+use nlring_print::text::escaped;
 
 use crate::outcome::Failure;
 use crate::write::console::Console;
@@ -27,6 +28,13 @@ pub struct Devices {
     look_count: u32,
 }
 
+/// No device, until one is fed.
+impl Default for Devices {
+    fn default() -> Self {
+        Self::new(DeviceNames::default(), None)
+    }
+}
+
 impl Devices {
     /// Dumps the devices. Call it when the socket of the events is in the group of links, so that no change is missed.
     pub fn load(namespace: Option<&Namespace>) -> Result<Self, Failure> {
@@ -43,6 +51,16 @@ impl Devices {
             has_failed: false,
             look_count: 0,
         }
+    }
+
+    /// The index of the device with this name.
+    pub fn index(&self, name: &str) -> Result<u32, Failure> {
+        self.names.index(name.as_bytes()).ok_or_else(|| {
+            let name = escaped(name.as_bytes());
+            Failure::Usage(format!(
+                "there is no device {name} here; ip link lists the devices"
+            ))
+        })
     }
 
     pub fn names(&self) -> &DeviceNames {

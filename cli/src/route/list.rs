@@ -1,7 +1,7 @@
 //! `nlring route --snapshot --once`: lists the existing routes of all tables in the lines of ip route.
 
 use nlring::Family;
-use nlring::route::{DumpFilter, Requests, Route};
+use nlring::route::{Filter, Requests, Route};
 
 use super::{RouteFormatter, format, style};
 use crate::args::RouteArguments;
@@ -9,7 +9,7 @@ use crate::follow::listing;
 use crate::outcome::Outcome;
 use crate::write::console::Console;
 
-pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
+pub fn run(arguments: &RouteArguments, filter: &Filter, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
     listing::run(&collector.follow.common, console, |listing| {
         let which = collector.follow.netns.all_netns;
@@ -19,10 +19,10 @@ pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
                 Some(namespace) => Requests::open_in(namespace)?,
                 None => Requests::open()?,
             };
-            let replies = requests.dump_replies(&DumpFilter::new())?;
+            let replies = requests.dump_replies(&filter.dump_filter())?;
             listing.start(collector.follow.count)?;
             listing.write_all(replies, |message, out| match &Route::decode(message) {
-                Some(route) if !matches!(route.family, Family::IPMR | Family::IP6MR) => {
+                Some(route) if is_listed(route) && filter.matches(route) => {
                     formatter.look_for_devices(route);
                     formatter.write_entry(out, route)
                 }
@@ -30,4 +30,9 @@ pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
             })
         })
     })
+}
+
+/// Whether a route is one of the lines of ip route, which has no multicast routing.
+fn is_listed(route: &Route<'_>) -> bool {
+    !matches!(route.family, Family::IPMR | Family::IP6MR)
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use nlring::EventKind;
-use nlring::route::{Change, Mirror, Route};
+use nlring::route::{Change, Filter, Mirror, Route};
 use nlring::{Message, Missing, Resync, ResyncReason, Running, SocketId, StopHandle, Timestamp};
 
 use super::RouteFormatter;
@@ -25,8 +25,9 @@ pub struct RouteMirror {
 }
 
 /// Which changes are shown.
-#[derive(Clone, Copy)]
 struct Shown {
+    /// Which routes, here and in --table.
+    filter: Filter,
     new: bool,
     delete: bool,
     /// The mirror's changes: after the first round, and with --snapshot also those of the first round.
@@ -36,11 +37,12 @@ struct Shown {
 }
 
 impl Shown {
-    fn shows(self, kind: EventKind) -> bool {
-        match kind {
+    fn shows(&self, route: &Route<'_>) -> bool {
+        let shows_kind = match route.kind {
             EventKind::New | EventKind::Update | EventKind::Entry => self.new,
             EventKind::Delete => self.delete,
-        }
+        };
+        shows_kind && self.filter.matches(route)
     }
 
     /// Notes that a round failed. If it was the first, the events no longer wait for the table.
@@ -51,12 +53,19 @@ impl Shown {
 
 impl RouteMirror {
     /// One of `count` mirrors, that of a socket.
-    pub fn new(arguments: &RouteArguments, socket: SocketId, keeper: Keeper, count: usize) -> Self {
+    pub fn new(
+        arguments: &RouteArguments,
+        filter: Filter,
+        socket: SocketId,
+        keeper: Keeper,
+        count: usize,
+    ) -> Self {
         let table = &arguments.collector.table;
         Self {
             mirror: Mirror::new(table.mirror_options(count)),
             socket,
             shown: Shown {
+                filter,
                 new: arguments.events.contains(&RouteEvent::New),
                 delete: arguments.events.contains(&RouteEvent::Delete),
                 mirrored: table.snapshot,
@@ -79,7 +88,7 @@ impl RouteMirror {
         // shown, or cannot be read, the events need not wait for it.
         if shown.events
             && let Some(route) = &Route::decode(message)
-            && shown.shows(route.kind)
+            && shown.shows(route)
         {
             output.event(|out| formatter.write_event(out, route, received_at));
         }
@@ -116,10 +125,14 @@ impl RouteMirror {
                 self.shown.note_failure(mirror.is_complete());
             }
         }
+        let filter = &self.shown.filter;
         self.keeper.after_turn(
             mirror.is_complete(),
             &mirror.health(),
-            |position| mirror.iter_from(position),
+            |position| {
+                let entries = mirror.iter_from(position);
+                entries.filter(|(_, route)| filter.matches(route))
+            },
             |line, route| formatter.write_table_entry(line, &route),
             console,
         );
@@ -147,11 +160,12 @@ impl RouteMirror {
 
     /// Writes --table, and warns if it may be wrong.
     pub fn end(self, formatter: &RouteFormatter, console: &mut Console) -> Result<(), Failure> {
-        let mirror = &self.mirror;
+        let (mirror, filter) = (&self.mirror, &self.shown.filter);
+        let entries = mirror.iter_from(0);
         self.keeper.end(
             mirror.is_complete(),
             &mirror.health(),
-            mirror.iter_from(0),
+            entries.filter(|(_, route)| filter.matches(route)),
             |line, route| formatter.write_table_entry(line, &route),
             console,
         )
@@ -168,7 +182,7 @@ fn show(
     match change {
         Change::Route {
             route, is_resynced, ..
-        } if shown.mirrored && shown.shows(route.kind) => output.event(|out| {
+        } if shown.mirrored && shown.shows(route) => output.event(|out| {
             let is_written = formatter.write_event(out, route, received_at);
             if *is_resynced && is_written {
                 formatter.style().mark_resynced(out);

@@ -5,6 +5,7 @@
 
 mod all_namespaces;
 pub mod devices;
+mod filter;
 mod list;
 mod mirror;
 
@@ -12,8 +13,11 @@ use std::cell::OnceCell;
 use std::time::Instant;
 
 use nlring::message::ERROR;
-use nlring::route::{Group, Mirror, Route};
-use nlring::{EventKind, Missing, Namespace, Protocol, Running, SocketId, StopHandle, Timestamp};
+use nlring::route::{Filter, Group, Mirror, Route};
+use nlring::{
+    EventKind, Missing, Namespace, Protocol, Running, Socket, SocketBuilder, SocketId, StopHandle,
+    Timestamp,
+};
 use nlring_print::Style;
 use nlring_print::route::{RouteFormat, TextOptions};
 
@@ -21,13 +25,14 @@ use crate::args::{RouteArguments, RouteEvent, RouteField};
 use crate::follow::collect::Limits;
 use crate::follow::handler::{Handler, Incoming};
 use crate::follow::keeper::Keeper;
-use crate::follow::session;
 use crate::follow::summary::Summary;
+use crate::follow::{selection, session};
 use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
 use crate::route::devices::Devices;
 use crate::write::console::Console;
 use crate::write::output::Output;
+use filter::Selection;
 use mirror::RouteMirror;
 
 /// The groups of `ip monitor route`, and that of the devices, for their names. [`Mirror::GROUPS`] contains them too.
@@ -43,22 +48,29 @@ const ROUTE_MESSAGES: [u16; 2] = [24, 25];
 pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
     namespace::move_to(collector.follow.netns.netns.as_deref(), "route")?;
+    let selection = filter::select(arguments)?;
+    if arguments.filter.explain {
+        return selection::explain(&selection.filter, selection.filter.dump_filter());
+    }
     if collector.table.once {
-        return list::run(arguments, console);
+        return list::run(arguments, &selection.filter, console);
+    }
+    if let Some(warning) = &selection.warning {
+        console.warn(warning);
     }
     if let Some(which) = collector.follow.netns.all_netns {
-        return all_namespaces::run(arguments, which, console);
+        return all_namespaces::run(arguments, &selection, which, console);
     }
     let recv_buffer_bytes = collector.follow.recv_buffer_bytes;
     session::run(&collector.follow.common, console, |session| {
         session.let_recv_buffer_grow(&collector.follow)?;
         let mut engine = session.engine()?;
         let groups = groups(arguments).iter().copied();
-        let socket = session.socket(Protocol::ROUTE, recv_buffer_bytes, groups)?;
+        let socket = session.listen(&builder(&selection), recv_buffer_bytes, groups)?;
         let socket = engine.add(socket)?;
         let formatter = RouteFormatter::load(format(arguments), None)?;
         let keeper = Keeper::open(collector.table.table.as_deref(), mirror::DOUBT, session)?;
-        let mut handler = RouteHandler::new(arguments, formatter, socket, keeper, 1);
+        let mut handler = RouteHandler::new(arguments, &selection, formatter, socket, keeper, 1);
         let end = session.collect(
             engine,
             &[socket],
@@ -71,6 +83,15 @@ pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
         }
         end
     })
+}
+
+/// The program decides about routes only. It accepts the messages of devices, which have the names.
+fn builder(selection: &Selection) -> SocketBuilder {
+    let builder = Socket::builder(Protocol::ROUTE);
+    match &selection.program {
+        Some(program) => builder.filter(program),
+        None => builder,
+    }
 }
 
 /// The groups whose events are received. A mirror needs more than lines do.
@@ -157,6 +178,8 @@ impl RouteFormatter {
 
 struct RouteHandler {
     formatter: RouteFormatter,
+    /// What the kernel cannot evaluate. A mirror has the whole filter.
+    filter: Option<Filter>,
     mirror: Option<RouteMirror>,
     /// Messages about devices, addresses and nexthops, which have no lines.
     other_event_count: u64,
@@ -168,15 +191,21 @@ impl RouteHandler {
     /// Handles one of `count` sockets. `keeper` is that of the mirror, if there is to be one.
     fn new(
         arguments: &RouteArguments,
+        selection: &Selection,
         formatter: RouteFormatter,
         socket: SocketId,
         keeper: Keeper,
         count: usize,
     ) -> Self {
         let has_mirror = arguments.collector.table.has_mirror();
+        let mirror = || {
+            let filter = selection.filter.clone();
+            RouteMirror::new(arguments, filter, socket, keeper, count)
+        };
         Self {
             formatter,
-            mirror: has_mirror.then(|| RouteMirror::new(arguments, socket, keeper, count)),
+            filter: selection.left.clone(),
+            mirror: has_mirror.then(mirror),
             other_event_count: 0,
             shows_new: arguments.events.contains(&RouteEvent::New),
             shows_delete: arguments.events.contains(&RouteEvent::Delete),
@@ -204,6 +233,10 @@ impl Handler for RouteHandler {
             mirror.feed(&incoming.message, received_at, &self.formatter, output);
         } else if let Some(route) = &Route::decode(&incoming.message)
             && self.shows(route.kind)
+            && self
+                .filter
+                .as_ref()
+                .is_none_or(|filter| filter.matches(route))
         {
             output.event(|out| self.formatter.write_event(out, route, incoming.received_at));
         }

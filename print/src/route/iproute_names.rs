@@ -63,6 +63,21 @@ impl IprouteNames {
         }
         names
     }
+
+    /// The number of the table with this name.
+    pub fn table(&self, name: &str) -> Option<u32> {
+        self.tables.find(name)
+    }
+
+    /// The number of the protocol with this name: of the programs that add routes.
+    pub fn protocol(&self, name: &str) -> Option<u32> {
+        self.protocols.find(name)
+    }
+
+    /// The number of the scope with this name.
+    pub fn scope(&self, name: &str) -> Option<u32> {
+        self.scopes.find(name)
+    }
 }
 
 /// Names by number. Most numbers are below 256, and are found without a hash.
@@ -78,6 +93,18 @@ impl Names {
             Some(name) => name.as_deref(),
             None => self.high.get(&id).map(String::as_str),
         }
+    }
+
+    /// The lowest number with this name.
+    fn find(&self, name: &str) -> Option<u32> {
+        let name = escaped(name.as_bytes());
+        let mut low = (0..).zip(self.low.iter());
+        let low = low.find_map(|(id, known)| (known.as_ref() == Some(&name)).then_some(id));
+        let high = self.high.iter();
+        low.or_else(|| {
+            high.filter_map(|(&id, known)| (*known == name).then_some(id))
+                .min()
+        })
     }
 
     fn insert(&mut self, id: u32, name: String) {
@@ -189,6 +216,10 @@ mod tests {
                 Some("far"),
                 None
             ]
+        );
+        assert_eq!(
+            ["fixed", "ten", "far", "eight"].map(|name| names.find(name)),
+            [Some(4), Some(16), Some(1000), None]
         );
     }
 

@@ -2,6 +2,8 @@
 
 mod flow;
 mod names;
+mod route;
 mod values;
 
 pub use flow::FlowFilterArguments;
+pub use route::RouteFilterArguments;

@@ -5,6 +5,7 @@ use std::fs;
 
 use nlring::conntrack::protocol_name;
 use nlring_print::conntrack::LabelNames;
+use nlring_print::route::IprouteNames;
 
 /// IANA's names of protocols (protocols(5)). Many hosts have no such file.
 const PROTOCOLS: &str = "/etc/protocols";
@@ -18,6 +19,29 @@ pub fn of_flows() -> impl Fn(&str, &str) -> Option<u32> {
         "proto" => protocol_of_file(name).map(u32::from),
         _ => None,
     }
+}
+
+/// What finds the number of a table, a protocol or a scope, likewise from the files of iproute2.
+pub fn of_routes() -> impl Fn(&str, &str) -> Option<u32> {
+    let names = LazyCell::new(IprouteNames::load);
+    move |word, name| match word {
+        "table" => names.table(name),
+        "proto" => names.protocol(name),
+        "scope" => names.scope(name),
+        _ => None,
+    }
+}
+
+/// The number of a table: by its name, or in decimal or hexadecimal.
+pub fn table(text: &str) -> Option<u32> {
+    let (digits, radix) = match text.strip_prefix("0x") {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
+    };
+    let has_sign = digits.starts_with(['+', '-']);
+    let number = u32::from_str_radix(digits, radix).ok();
+    let number = number.filter(|_| !has_sign);
+    number.or_else(|| IprouteNames::load().table(text))
 }
 
 /// The number of a label's name.
