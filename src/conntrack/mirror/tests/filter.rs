@@ -417,24 +417,24 @@ fn assert_same(reports: &[Report], expected: &[Report], wanted: &Wanted) {
 #[test]
 fn a_filtered_mirror_hands_out_what_a_filter_leaves_of_all_changes() {
     for way in WAYS {
-        for wanted in &CHANGING {
-            run_each(0..200, way, |seed| {
-                let (_, all) = run_filtered(seed, way, &ALL);
+        run_each(0..200, way, |seed| {
+            let (_, all) = run_filtered(seed, way, &ALL);
+            for wanted in &CHANGING {
                 let (_, mirrored) = run_filtered(seed, way, wanted);
                 let expected = filtered(&all.listener.reports, wanted);
                 assert_same(&mirrored.listener.reports, &expected, wanted);
-            });
-        }
+            }
+        });
     }
 }
 
 #[test]
 fn the_filtered_table_equals_what_matches_in_the_kernels() {
     for way in WAYS {
-        for wanted in CHANGING.iter().chain(&CONSTANT) {
-            run_each(0..200, way, |seed| {
+        run_each(0..200, way, |seed| {
+            for wanted in &CONSTANT {
                 run_filtered(seed, way, wanted);
-            });
-        }
+            }
+        });
     }
 }

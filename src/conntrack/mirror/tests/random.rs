@@ -323,7 +323,7 @@ impl Mirrored {
             is_known.then_some((name, facts))
         });
         let truth: BTreeMap<_, _> = truth.collect();
-        assert_eq!(mirrored, truth, "the table");
+        assert_eq!(mirrored, truth, "the table, {}", wanted.text);
         assert_eq!(self.listener.flows, truth, "what the listener knows");
         assert_eq!(self.follower.shown_count(), truth.len());
         assert_eq!(flows.tomb_count(), 0);
