@@ -9,7 +9,15 @@ use std::process::{Command, Stdio};
 
 use common::{Directory, NLRING};
 
-const COMMANDS: [&str; 6] = ["conntrack", "route", "demo", "flood", "latency", "doctor"];
+const COMMANDS: [&str; 7] = [
+    "conntrack",
+    "route",
+    "monitor",
+    "demo",
+    "flood",
+    "latency",
+    "doctor",
+];
 
 fn nlring(arguments: &[&str]) -> String {
     let output = Command::new(NLRING).args(arguments).output();

@@ -399,12 +399,12 @@ fn a_signal_writes_the_table_and_the_statistics() {
         before.metadata().expect("its size").len() > 0,
         "replaced whole"
     );
+    follower.end().assert_good();
     let names = fs::read_dir(&directory.0).expect("a directory");
     let names: HashSet<_> = names
         .map(|entry| entry.expect("a name").file_name())
         .collect();
     assert_eq!(names.len(), 3, "nothing is left over: {names:?}");
-    follower.end().assert_good();
 }
 
 #[test]

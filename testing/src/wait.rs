@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// No test waits longer for one condition.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// No test waits longer for one condition. It is enough for a busy emulated machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until the condition holds. `what` says which, for the failure.
 ///
