@@ -37,7 +37,7 @@ pub struct RouteTerms {
     #[arg(long = "filter", value_name = "TEXT", value_parser = RouteExpression::parse)]
     expressions: Vec<RouteExpression>,
 
-    /// Show only routes of this table, by name (rt_tables) or number
+    /// Show only routes of this table, by name (rt_tables) or number; --table is the file of a mirror
     #[arg(long, value_name = "ID|NAME", value_parser = parse_table)]
     in_table: Option<u32>,
 }
