@@ -15,7 +15,7 @@ const CHUNK: usize = 1024;
 /// What a flow takes: its entry, its mark, and its slot in three indexes.
 pub(super) const FLOW_BYTES: usize = size_of::<Entry>() + Marks::SLOT_BYTES + 3 * Index::SLOT_BYTES;
 
-/// The bits of a flow's mark. All but those of [`LASTING`] are about the dump under way.
+/// The bits of a flow's mark. All but those of `LASTING` are about the dump under way.
 pub(super) mod bits {
     /// An event reported the flow since the dump began, or the flow is merged: what the dump says is older.
     pub const TOUCHED: u8 = 1;
