@@ -150,9 +150,15 @@ fn the_documentation_describes_each_field() {
 #[test]
 fn the_table_has_the_same_rows() {
     own_namespace();
-    let table = good(&format!(
-        "{BRIEF} --rate 2000 --backend recvmmsg,recv --wait prompt,spin --against recvmmsg/spin"
-    ));
+    let run = || {
+        let ways = "--backend recvmmsg,recv --wait prompt,spin --against recvmmsg/spin";
+        good(&format!("{BRIEF} --rate 2000 {ways}"))
+    };
+    // There are no ratios if a busy machine keeps the spinning receiver from receiving anything.
+    let table = (0..3)
+        .map(|_| run())
+        .find(|table| table.contains("× recvmmsg/spin"))
+        .expect("ratios in one of three runs");
     let figures: Vec<Vec<&str>> = table
         .lines()
         .filter(|line| line.starts_with("  "))
@@ -185,7 +191,6 @@ fn the_table_has_the_same_rows() {
         table.contains("since it was due (CLOCK_MONOTONIC)"),
         "{table}"
     );
-    assert!(table.contains("× recvmmsg/spin"), "{table}");
 }
 
 #[test]
