@@ -10,7 +10,7 @@ use super::values::{
 };
 use crate::outcome::Failure;
 
-/// What flows must match: all of the options. Each is a filter already, but for addresses that a mask belongs to.
+/// What flows must match: all of the options. Each is a filter already, except addresses with a mask.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Filter")]
 pub struct FlowFilterArguments {
@@ -90,11 +90,11 @@ pub struct FlowFilterArguments {
     #[arg(short = 'n', long, value_name = "ADDRESS[:PORT]", num_args = 0..=1, default_missing_value = "", value_parser = or_not(src_nat))]
     src_nat: Vec<Filter>,
 
-    /// Only flows whose destination is translated, likewise
+    /// Only flows whose destination is translated; to this address, prefix, or address and port, if one is given
     #[arg(short = 'g', long, value_name = "ADDRESS[:PORT]", num_args = 0..=1, default_missing_value = "", value_parser = or_not(dst_nat))]
     dst_nat: Vec<Filter>,
 
-    /// Only flows whose source or destination is translated, likewise
+    /// Only flows whose source or destination is translated; to this address, prefix, or address and port, if one is given
     #[arg(short = 'j', long, value_name = "ADDRESS[:PORT]", num_args = 0..=1, default_missing_value = "", value_parser = or_not(any_nat))]
     any_nat: Vec<Filter>,
 

@@ -21,7 +21,7 @@ pub fn of_flows() -> impl Fn(&str, &str) -> Option<u32> {
     }
 }
 
-/// What finds the number of a table, a protocol or a scope, likewise from the files of iproute2.
+/// Finds the number of a table, a protocol or a scope by its name in the files of iproute2.
 pub fn of_routes() -> impl Fn(&str, &str) -> Option<u32> {
     let names = LazyCell::new(IprouteNames::load);
     move |word, name| match word {
