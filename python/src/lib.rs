@@ -1,0 +1,16 @@
+//! The native part of the Python package `nlring`: the module `nlring._nlring`.
+
+use pyo3::prelude::*;
+
+/// The native part of nlring. Use the names of the package `nlring` instead.
+#[pymodule]
+mod _nlring {
+    #[pymodule_export]
+    use super::buffer_size;
+}
+
+/// The size in bytes of a buffer that holds any answer except a dump: the smaller of 8 KiB and the page size.
+#[pyfunction]
+fn buffer_size() -> usize {
+    nlring::Socket::buffer_size()
+}
