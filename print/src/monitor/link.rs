@@ -7,7 +7,7 @@ use nlring::{EventKind, Family};
 
 use super::hardware;
 use crate::json::{bits, close, name, number, optional, word, word_or_number};
-use crate::route::json::{write_family, write_known_name};
+use crate::route::json::write_family;
 use crate::route::text::Line;
 use crate::route::{DeviceNames, IprouteNames};
 use crate::text::{write_decimal, write_escaped, write_hex};
@@ -265,7 +265,7 @@ pub fn write_json(out: &mut Vec<u8>, link: &Link<'_>, devices: &DeviceNames, nam
     }
     optional(out, r#""group":"#, link.group);
     if let Some(group) = link.group {
-        write_known_name(out, r#""group_name":"#, &names.groups, group);
+        names.groups.write_field(out, r#""group_name":"#, group);
     }
     optional(out, r#""tx_queue_len":"#, link.tx_queue_len);
     optional(out, r#""carrier":"#, link.carrier.map(u8::from));

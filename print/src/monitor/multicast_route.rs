@@ -6,9 +6,7 @@ use nlring::EventKind;
 use nlring::route::{MulticastRoute, route_flags, route_type_name, table};
 
 use crate::json::{close, ip, number, optional, word_or_number};
-use crate::route::json::{
-    write_device, write_family, write_flags, write_known_name, write_protocol,
-};
+use crate::route::json::{write_device, write_family, write_flags};
 use crate::route::text::Line;
 use crate::route::{DeviceNames, IprouteNames};
 use crate::text::write_ip;
@@ -105,9 +103,8 @@ pub fn write_json(
         close(out, b'}');
     }
     close(out, b']');
-    number(out, r#""table":"#, route.table);
-    write_known_name(out, r#""table_name":"#, &names.tables, route.table);
-    write_protocol(out, route.protocol, names);
+    names.write_table(out, route.table);
+    names.write_protocol(out, route.protocol);
     write_flags(out, route.flags);
     if let Some(statistics) = route.statistics {
         number(out, r#""packets":"#, statistics.packets);

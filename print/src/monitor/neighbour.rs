@@ -5,7 +5,7 @@ use nlring::route::{Neighbour, neighbour_flags, route_type, route_type_name};
 
 use super::hardware;
 use crate::json::{bits, ip, name, number, optional, word_or_number};
-use crate::route::json::{write_family, write_protocol};
+use crate::route::json::write_family;
 use crate::route::text::Line;
 use crate::route::{DeviceNames, IprouteNames};
 use crate::text::write_ip;
@@ -99,7 +99,7 @@ pub fn write_json(
         word_or_number(out, r#""type":"#, known, neighbour.neighbour_type.into());
     }
     if let Some(protocol) = neighbour.protocol.filter(|&protocol| protocol != 0) {
-        write_protocol(out, protocol, names);
+        names.write_protocol(out, protocol);
     }
     optional(out, r#""probes":"#, neighbour.probe_count);
     if let Some(times) = neighbour.times {

@@ -4,7 +4,7 @@ use nlring::route::{NexthopObject, ResilientGroup, protocol, scope, scope_name};
 use nlring::{EventKind, Family};
 
 use crate::json::{close, number, optional, word_or_number};
-use crate::route::json::{write_device, write_family, write_flags, write_hop, write_protocol};
+use crate::route::json::{write_device, write_family, write_flags, write_hop};
 use crate::route::text::Line;
 use crate::route::{DeviceNames, IprouteNames};
 use crate::text::write_decimal;
@@ -124,7 +124,7 @@ pub fn write_json(
         scope_name(nexthop.scope),
         nexthop.scope.into(),
     );
-    write_protocol(out, nexthop.protocol, names);
+    names.write_protocol(out, nexthop.protocol);
     write_flags(out, nexthop.flags);
 }
 

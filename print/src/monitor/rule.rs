@@ -7,7 +7,8 @@ use nlring::route::{Rule, route_type_name, rule_action, rule_flags};
 
 use crate::json::{bits, name, number, optional, word_or_number};
 use crate::route::IprouteNames;
-use crate::route::json::{write_family, write_known_name, write_prefix, write_protocol};
+use crate::route::json::{write_family, write_prefix};
+use crate::route::names::Names;
 use crate::route::text::Line;
 use crate::text::{write_decimal, write_escaped};
 
@@ -54,12 +55,7 @@ impl Line<'_> {
     }
 
     /// Appends a label, and the name of a number or else the number.
-    fn last_name(
-        &mut self,
-        label: &str,
-        id: u32,
-        of: fn(&IprouteNames) -> &crate::route::iproute_names::Names,
-    ) {
+    fn last_name(&mut self, label: &str, id: u32, of: fn(&IprouteNames) -> &Names) {
         self.name(label, of(self.names), id);
         self.out.pop(); // the blank
     }
@@ -217,8 +213,7 @@ pub fn write_json(out: &mut Vec<u8>, rule: &Rule<'_>, names: &IprouteNames) {
     };
     word_or_number(out, r#""action":"#, action, rule.action.into());
     if rule.table != 0 {
-        number(out, r#""table":"#, rule.table);
-        write_known_name(out, r#""table_name":"#, &names.tables, rule.table);
+        names.write_table(out, rule.table);
     }
     optional(out, r#""goto":"#, rule.goto);
     for (key, address, len) in [
@@ -234,7 +229,7 @@ pub fn write_json(out: &mut Vec<u8>, rule: &Rule<'_>, names: &IprouteNames) {
         bits(out, r#""flags":"#, rule.flags, &FLAG_WORDS);
     }
     if let Some(protocol) = rule.protocol {
-        write_protocol(out, protocol, names);
+        names.write_protocol(out, protocol);
     }
 }
 
@@ -258,7 +253,7 @@ fn write_selectors(out: &mut Vec<u8>, rule: &Rule<'_>, names: &IprouteNames) {
     if let Some(protocol) = rule.ip_protocol {
         number(out, r#""ip_protocol":"#, protocol);
         let known = &names.ip_protocols;
-        write_known_name(out, r#""ip_protocol_name":"#, known, protocol.into());
+        known.write_field(out, r#""ip_protocol_name":"#, protocol.into());
     }
     if let Some((start, end)) = rule.sport_range {
         number(out, r#""sport_start":"#, start);

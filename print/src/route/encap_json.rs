@@ -7,7 +7,6 @@ use nlring::{Attribute, Attributes, Family};
 
 use super::device_names::DeviceNames;
 use super::iproute_names::IprouteNames;
-use super::json::write_known_name;
 use super::text::encap::{
     CSUM_MODES, HOOK_TYPES, IDENT_TYPES, IOAM6_MODES, SEG6_FLAVORS, SEG6_MODES, TUNNEL_FLAGS,
     seg6_action_name,
@@ -191,7 +190,7 @@ impl<'a> Fields<'a> {
     fn table(&mut self, [key, name_key]: [&str; 2], attribute_type: u16) {
         self.number(key, attribute_type);
         if let Some(id) = self.get(attribute_type).and_then(|id| id.as_u32()) {
-            write_known_name(self.out, name_key, &self.names.tables, id);
+            self.names.tables.write_field(self.out, name_key, id);
         }
     }
 

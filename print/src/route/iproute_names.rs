@@ -1,12 +1,13 @@
 //! iproute2's names of tables, protocols and other numbers, and the files of its configuration.
 
-use std::collections::HashMap;
 use std::fs;
 use std::iter;
 use std::path::Path;
 
 use nlring::route::{protocol_name, scope_name, table_name};
 
+use super::name_fields::{CommonFields, write_protocol, write_table};
+use super::names::Names;
 use crate::text::escaped;
 
 /// The names of tables, protocols, scopes, realms, types of service and groups of devices: iproute2's own and those of
@@ -23,11 +24,16 @@ pub struct IprouteNames {
     pub(crate) groups: Names,
     pub(crate) proto_down_reasons: Names,
     pub(crate) ip_protocols: Names,
+    common_fields: CommonFields,
 }
 
 impl IprouteNames {
     /// The names that iproute2 has without its configuration.
     pub fn built_in() -> Self {
+        Self::without_configuration().with_common_fields()
+    }
+
+    fn without_configuration() -> Self {
         let bytes = || 0..=u8::MAX;
         let of = |name: fn(u8) -> Option<&'static str>| {
             let named = bytes().filter_map(|id| Some((u32::from(id), name(id)?.to_owned())));
@@ -43,14 +49,20 @@ impl IprouteNames {
             groups: zero("default"),
             proto_down_reasons: Names::default(),
             ip_protocols: Names::default(),
+            common_fields: CommonFields::default(),
         }
+    }
+
+    fn with_common_fields(mut self) -> Self {
+        self.common_fields = CommonFields::new(&self.tables, &self.protocols);
+        self
     }
 
     /// The built-in names and those of /etc/iproute2. A file that is missing there is read from /usr/share/iproute2.
     ///
     /// ip(8) reads these files once, when it starts. Do the same: this call reads up to 20 files and directories.
     pub fn load() -> Self {
-        let mut names = Self::built_in();
+        let mut names = Self::without_configuration();
         load_table(&mut names.tables, "rt_tables");
         load_table(&mut names.protocols, "rt_protos");
         load_table(&mut names.scopes, "rt_scopes");
@@ -61,7 +73,24 @@ impl IprouteNames {
         if let Ok(text) = fs::read("/etc/protocols") {
             read_protocols(&mut names.ip_protocols, &text);
         }
-        names
+        names.with_common_fields()
+    }
+
+    /// Appends the number of a table to a JSON object, and its name if it has one.
+    pub(crate) fn write_table(&self, out: &mut Vec<u8>, table: u32) {
+        match self.common_fields.table(table) {
+            Some(fields) => out.extend_from_slice(fields),
+            None => write_table(out, table, &self.tables),
+        }
+    }
+
+    /// Appends the kernel's word for a protocol to a JSON object, and its name in iproute2's configuration if that is
+    /// another one.
+    pub(crate) fn write_protocol(&self, out: &mut Vec<u8>, protocol: u8) {
+        match self.common_fields.protocol(protocol) {
+            Some(fields) => out.extend_from_slice(fields),
+            None => write_protocol(out, protocol, &self.protocols),
+        }
     }
 
     /// The number of the table with this name.
@@ -77,60 +106,6 @@ impl IprouteNames {
     /// The number of the scope with this name.
     pub fn scope(&self, name: &str) -> Option<u32> {
         self.scopes.find(name)
-    }
-}
-
-/// Names by number. Most numbers are below 256, and are found without a hash.
-#[derive(Debug)]
-pub(crate) struct Names {
-    low: Box<[Option<String>; 256]>,
-    high: HashMap<u32, String>,
-}
-
-impl Names {
-    pub(crate) fn get(&self, id: u32) -> Option<&str> {
-        match self.low.get(id as usize) {
-            Some(name) => name.as_deref(),
-            None => self.high.get(&id).map(String::as_str),
-        }
-    }
-
-    /// The lowest number with this name.
-    fn find(&self, name: &str) -> Option<u32> {
-        let name = escaped(name.as_bytes());
-        let mut low = (0..).zip(self.low.iter());
-        let low = low.find_map(|(id, known)| (known.as_ref() == Some(&name)).then_some(id));
-        let high = self.high.iter();
-        low.or_else(|| {
-            high.filter_map(|(&id, known)| (*known == name).then_some(id))
-                .min()
-        })
-    }
-
-    fn insert(&mut self, id: u32, name: String) {
-        match self.low.get_mut(id as usize) {
-            Some(place) => *place = Some(name),
-            None => _ = self.high.insert(id, name),
-        }
-    }
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self {
-            low: Box::new([const { None }; 256]),
-            high: HashMap::new(),
-        }
-    }
-}
-
-impl FromIterator<(u32, String)> for Names {
-    fn from_iter<I: IntoIterator<Item = (u32, String)>>(pairs: I) -> Self {
-        let mut names = Self::default();
-        for (id, name) in pairs {
-            names.insert(id, name);
-        }
-        names
     }
 }
 

@@ -3,14 +3,14 @@
 use nlring::message::flags;
 use nlring::route::{
     Address, CacheInfo, Hop, Labels, MetricValue, Metrics, Nexthop, Route, encap_name, metric_name,
-    protocol_name, route_type_name, scope_name,
+    route_type_name, scope_name,
 };
 use nlring::{EventKind, Family, Timestamp};
 
 use crate::json::{bits, close, end_line, ip, name, number, optional, word, word_or_number};
 use crate::route::device_names::DeviceNames;
 use crate::route::encap_json;
-use crate::route::iproute_names::{IprouteNames, Names};
+use crate::route::iproute_names::IprouteNames;
 use crate::text::{write_decimal, write_hex, write_ip};
 
 /// The words for the bits `RTNH_F_*` and `RTM_F_*`, lowest bit first. Empty for bits without a name.
@@ -159,10 +159,9 @@ fn write_labels(out: &mut Vec<u8>, labels: Labels<'_>) {
 /// Appends what distinguishes the route from others with the same destination, and its origin.
 fn write_selectors(out: &mut Vec<u8>, route: &Route<'_>, names: &IprouteNames) {
     optional(out, r#""tos":"#, (route.tos != 0).then_some(route.tos));
-    number(out, r#""table":"#, route.table);
-    write_known_name(out, r#""table_name":"#, &names.tables, route.table);
+    names.write_table(out, route.table);
     optional(out, r#""priority":"#, route.priority);
-    write_protocol(out, route.protocol, names);
+    names.write_protocol(out, route.protocol);
     word_or_number(
         out,
         r#""scope":"#,
@@ -171,27 +170,6 @@ fn write_selectors(out: &mut Vec<u8>, route: &Route<'_>, names: &IprouteNames) {
     );
     if let Some(address) = route.prefsrc {
         ip(out, r#""prefsrc":"#, address);
-    }
-}
-
-/// Appends the word for a protocol, and its name in iproute2's configuration if that is another one.
-pub(crate) fn write_protocol(out: &mut Vec<u8>, protocol: u8, names: &IprouteNames) {
-    let word = protocol_name(protocol);
-    word_or_number(out, r#""protocol":"#, word, protocol.into());
-    if names.protocols.get(protocol.into()) != word {
-        write_known_name(
-            out,
-            r#""protocol_name":"#,
-            &names.protocols,
-            protocol.into(),
-        );
-    }
-}
-
-/// Appends the name of a number, if there is one.
-pub(crate) fn write_known_name(out: &mut Vec<u8>, key: &str, names: &Names, id: u32) {
-    if let Some(known) = names.get(id) {
-        name(out, key, known.as_bytes());
     }
 }
 

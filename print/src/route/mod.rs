@@ -5,6 +5,8 @@ mod encap_json;
 mod format;
 pub(crate) mod iproute_names;
 pub(crate) mod json;
+mod name_fields;
+pub(crate) mod names;
 pub(crate) mod text;
 
 pub use device_names::DeviceNames;

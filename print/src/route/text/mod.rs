@@ -14,7 +14,8 @@ use nlring::{EventKind, Family, Timestamp};
 
 use crate::local_time::LocalTime;
 use crate::route::device_names::DeviceNames;
-use crate::route::iproute_names::{IprouteNames, Names};
+use crate::route::iproute_names::IprouteNames;
+use crate::route::names::Names;
 use crate::text::{write_decimal, write_escaped, write_hex, write_ip};
 
 /// What a line of text shows besides the route.
