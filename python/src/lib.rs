@@ -1,12 +1,20 @@
 //! The native part of the Python package `nlring`: the module `nlring._nlring`.
 
+mod error;
+mod socket;
+mod split;
+
 use pyo3::prelude::*;
 
 /// The native part of nlring. Use the names of the package `nlring` instead.
 #[pymodule]
 mod _nlring {
     #[pymodule_export]
-    use super::buffer_size;
+    use crate::buffer_size;
+    #[pymodule_export]
+    use crate::socket::Socket;
+    #[pymodule_export]
+    use crate::split::{split_attributes, split_messages};
 }
 
 /// The size in bytes of a buffer that holds any answer except a dump: the smaller of 8 KiB and the page size.
