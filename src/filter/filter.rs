@@ -1,6 +1,6 @@
 //! Filters of a family's events.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::ops::Not;
 use std::str::FromStr;
 
@@ -95,17 +95,21 @@ impl<T: Term> Filter<T> {
     /// [`ErrorKind::InvalidInput`]: it would have more than [`Program::MAX_INSTRUCTIONS`]. Use prefixes and ranges
     /// instead of many addresses and numbers.
     pub fn program(&self) -> Result<Program> {
-        assemble::<T>(&self.kernel_part())
+        let tests = self.tests(&mut |term, is_negated| term.in_kernel().can_be(is_negated));
+        assemble::<T>(&tests)
     }
 
-    /// The program for the socket of a mirror. It treats terms that can change while an entry lives, such as a mark, as
-    /// if everything matched them, because a mirror must see the event with which an entry stops matching.
+    /// The program for the socket of a mirror. It rejects the events of entries that can never match and that the
+    /// mirror need not know about. It treats terms that can change while an entry lives, such as a mark, as if
+    /// everything matched them, because a mirror must see the event with which an entry stops matching.
     ///
     /// # Errors
     ///
     /// As [`program`](Self::program). Also if a term asks about an event, because a mirror has entries.
     pub fn program_for_mirror(&self) -> Result<Program> {
-        self.constant_part()?.program()
+        self.refuse_terms_of_events()?;
+        let tests = self.tests(&mut |term, is_negated| term.in_kernel_for_mirror(is_negated));
+        assemble::<T>(&tests)
     }
 
     /// The filter with each term that can change while an entry lives replaced by one that everything matches. All that
@@ -115,19 +119,7 @@ impl<T: Term> Filter<T> {
     ///
     /// A term asks about an event, and a mirror has entries.
     pub(crate) fn constant_part(&self) -> Result<Self> {
-        let mut of_event = None;
-        self.expression.for_each_term(&mut |term| {
-            if term.change() == Change::Event {
-                of_event = Some(term);
-            }
-        });
-        if let Some(term) = of_event {
-            return Err(Error::explained(
-                "make a mirror's filter",
-                ErrorKind::InvalidInput,
-                format!("`{term}` asks about an event, and a mirror has entries"),
-            ));
-        }
+        self.refuse_terms_of_events()?;
         let expression = self.expression.replace_literals(&mut |term, is_negated| {
             let literal = Expression::Term(term.clone());
             match (term.change(), is_negated) {
@@ -137,6 +129,23 @@ impl<T: Term> Filter<T> {
             }
         });
         Ok(Self { expression })
+    }
+
+    fn refuse_terms_of_events(&self) -> Result<()> {
+        let mut of_event = None;
+        self.expression.for_each_term(&mut |term| {
+            if term.change() == Change::Event {
+                of_event = Some(term);
+            }
+        });
+        match of_event {
+            None => Ok(()),
+            Some(term) => Err(Error::explained(
+                "make a mirror's filter",
+                ErrorKind::InvalidInput,
+                format!("`{term}` asks about an event, and a mirror has entries"),
+            )),
+        }
     }
 
     /// Whether [`program`](Self::program) accepts events that do not match, so that the receiver must evaluate
@@ -155,26 +164,55 @@ impl<T: Term> Filter<T> {
     /// As [`program`](Self::program).
     pub fn explain(&self) -> Result<String> {
         let program = self.program()?;
-        let mut left = Vec::new();
+        let in_kernel = self.all_except(|term| !term.in_kernel().is_exact());
+        let in_user_space = if self.needs_user_space() {
+            "all of it, for what the kernel lets pass"
+        } else {
+            "nothing"
+        };
+        Ok(format!(
+            "filter: {self}\nin the kernel: {in_kernel}\nin user space: {in_user_space}\n{}",
+            listing(&program)
+        ))
+    }
+
+    /// The same of a mirror: what the kernel evaluates of its events, what is left for the mirror, and the
+    /// [`program_for_mirror`](Self::program_for_mirror), as lines of text.
+    ///
+    /// ```
+    /// use nlring::conntrack::Filter;
+    ///
+    /// let filter: Filter = "proto tcp and mark 7".parse()?;
+    /// let text = filter.explain_for_mirror()?;
+    /// assert!(text.contains("in the kernel: all of it except `mark 7`\n"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`program_for_mirror`](Self::program_for_mirror).
+    pub fn explain_for_mirror(&self) -> Result<String> {
+        let program = self.program_for_mirror()?;
+        let in_kernel = self.all_except(|term| term.change() != Change::Never);
+        Ok(format!(
+            "filter of a mirror: {self}\nin the kernel: {in_kernel}\n\
+             in user space: all of it, for the entries of the mirror\n{}",
+            listing(&program)
+        ))
+    }
+
+    /// Says that all is evaluated except some terms.
+    fn all_except(&self, is_excepted: impl Fn(&T) -> bool) -> String {
+        let mut terms = Vec::new();
         self.expression.for_each_term(&mut |term| {
-            if !term.in_kernel().is_exact() {
-                left.push(format!("`{term}`"));
+            if is_excepted(term) {
+                terms.push(format!("`{term}`"));
             }
         });
-        let mut text = format!("filter: {self}\n");
-        if left.is_empty() {
-            text.push_str("in the kernel: all of it\nin user space: nothing\n");
-        } else {
-            let left = left.join(", ");
-            let _ = writeln!(text, "in the kernel: all of it except {left}");
-            let _ = writeln!(
-                text,
-                "in user space: all of it, for what the kernel lets pass"
-            );
+        match &terms[..] {
+            [] => "all of it".to_owned(),
+            terms => format!("all of it except {}", terms.join(", ")),
         }
-        let count = program.instructions().len();
-        let _ = write!(text, "program: {count} instructions\n{program}");
-        Ok(text)
     }
 
     /// The terms that every event that matches must match, and those that it must not match (true), as far as the
@@ -192,16 +230,9 @@ impl<T: Term> Filter<T> {
         literals.collect()
     }
 
-    /// What the kernel can test of the terms.
-    fn kernel_part(&self) -> Expression<Test> {
-        let tests = self.expression.replace_literals(&mut |term, is_negated| {
-            let kernel = term.in_kernel();
-            if is_negated {
-                kernel.must.negated()
-            } else {
-                kernel.may
-            }
-        });
+    /// What a program tests, if `test` returns what it tests in place of a term or of its negation.
+    fn tests(&self, test: &mut impl FnMut(&T, bool) -> Expression<Test>) -> Expression<Test> {
+        let tests = self.expression.replace_literals(test);
         let literals = tests.replace_literals(&mut |&test, is_negated| {
             let test = Expression::Term(test);
             if is_negated { test.negated() } else { test }
@@ -224,6 +255,11 @@ fn assemble<T: Term>(tests: &Expression<Test>) -> Result<Program> {
         )
         .with_remedy("use prefixes and ranges instead of many addresses and numbers")
     })
+}
+
+fn listing(program: &Program) -> String {
+    let count = program.instructions().len();
+    format!("program: {count} instructions\n{program}")
 }
 
 /// What does not match the filter.

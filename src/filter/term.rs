@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::compile::Events;
 use super::expression::Expression;
-use super::test::Kernel;
+use super::test::{Kernel, Test};
 use super::text::{ParseError, Words};
 
 /// A condition on an event of a family. This crate implements it for each family's terms; other crates cannot.
@@ -33,6 +33,16 @@ pub trait Implementation: Sized {
 
     /// Whether the answer can change while an entry lives.
     fn change(&self) -> Change;
+
+    /// What the program for a mirror's socket tests in place of the term, or of its negation. True for each event that
+    /// the mirror must see, as far as the term shows it: of an entry that can match the term (or its negation) now or
+    /// later, and of whatever else the mirror must know about.
+    fn in_kernel_for_mirror(&self, is_negated: bool) -> Expression<Test> {
+        match self.change() {
+            Change::Never => self.in_kernel().can_be(is_negated),
+            Change::Sometimes | Change::Event => Expression::ALWAYS,
+        }
+    }
 }
 
 /// Whether a term's answer can change while an entry lives.

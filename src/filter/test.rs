@@ -47,6 +47,15 @@ impl Kernel {
     pub fn is_exact(&self) -> bool {
         self.may == self.must
     }
+
+    /// True for each message that matches the term, or its negation, and perhaps for others.
+    pub fn can_be(self, is_negated: bool) -> Expression<Test> {
+        if is_negated {
+            self.must.negated()
+        } else {
+            self.may
+        }
+    }
 }
 
 /// The types of an attribute and of the attributes that it is in, outermost first.

@@ -106,7 +106,7 @@ impl DumpFilter {
     }
 
     /// Appends `struct rtmsg` and what to pick by (Linux v6.18, net/ipv4/fib_frontend.c, `ip_valid_fib_dump_req`).
-    fn put<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
+    pub(super) fn put<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
         let (protocol, route_type) = (self.protocol.unwrap_or(0), self.route_type.unwrap_or(0));
         let mut message = message
             .bytes(&[self.family.into(), 0, 0, 0, 0, protocol, 0, route_type])

@@ -5,7 +5,7 @@ use std::mem;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use nlring::route::{Change, Mirror, Route, protocol};
+use nlring::route::{Change, DumpFilter, Filter, Mirror, Requests, Route, protocol};
 use nlring::{
     AddOptions, Backend, Engine, EventKind, Family, MirrorOptions, Protocol, Resync, Running,
     Socket, SocketId, Turn,
@@ -23,6 +23,8 @@ pub struct Follower {
     pub running: Running,
     pub id: SocketId,
     pub mirror: Mirror,
+    /// The mirror's filter.
+    filter: Filter,
     pub reported: Reported,
     /// The longest time for which the mirror put off a dump that it needed, during the last [`Follower::await_ip`].
     pub longest_delay: Option<Duration>,
@@ -66,10 +68,21 @@ impl Reported {
 
 impl Follower {
     pub fn new(backend: Backend, recv_buffer_bytes: usize, options: MirrorOptions) -> Self {
-        let socket = Socket::builder(Protocol::ROUTE)
-            .groups(Mirror::GROUPS)
-            .open()
-            .expect("a socket");
+        Self::with_filter(backend, recv_buffer_bytes, options, Filter::default())
+    }
+
+    /// A mirror with a filter, whose socket has the filter's program.
+    pub fn with_filter(
+        backend: Backend,
+        recv_buffer_bytes: usize,
+        options: MirrorOptions,
+        filter: Filter,
+    ) -> Self {
+        let mut builder = Socket::builder(Protocol::ROUTE).groups(Mirror::GROUPS);
+        if !filter.is_all() {
+            builder = builder.filter(&filter.program_for_mirror().expect("a program"));
+        }
+        let socket = builder.open().expect("a socket");
         let _ = socket
             .set_recv_buffer_bytes(recv_buffer_bytes)
             .expect("a receive buffer");
@@ -78,7 +91,8 @@ impl Follower {
         Self {
             running,
             id,
-            mirror: Mirror::new(options),
+            mirror: Mirror::with_filter(options, filter.clone()).expect("a filter of entries"),
+            filter,
             reported: Reported::default(),
             longest_delay: None,
         }
@@ -147,7 +161,7 @@ impl Follower {
                 continue;
             }
             looked_at = Some(Instant::now());
-            let listed = listed_by_ip();
+            let listed = self.listed();
             let mirrored = self.lines();
             if mirrored == listed && self.mirror.is_synced() {
                 break;
@@ -171,6 +185,23 @@ impl Follower {
     pub fn assert_dumped_soon(&self) {
         let delay = self.longest_delay.expect("a dump was due");
         assert!(delay <= DUMP_LIMIT, "{delay:?}");
+    }
+
+    /// What `ip route` lists. With a filter: what matches of the kernel's tables.
+    fn listed(&self) -> Vec<String> {
+        if self.filter.is_all() {
+            return listed_by_ip();
+        }
+        let mut requests = Requests::open().expect("a requester");
+        let whole = requests.dump(&DumpFilter::new(), |lines: &mut Vec<String>, route| {
+            if self.filter.matches(route) {
+                lines.push(line(route));
+            }
+        });
+        let mut lines = whole.expect("a dump").items;
+        lines.sort();
+        lines.dedup();
+        lines
     }
 
     pub fn lines(&self) -> Vec<String> {

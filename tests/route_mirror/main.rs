@@ -241,6 +241,60 @@ fn the_mirror_equals_ips_list_after_every_kind_of_change(backend: Backend) {
     );
 }
 
+/// The terms of the second half can change while a route lives.
+const FILTERS: [&str; 8] = [
+    "table 1000",
+    "table main and family ipv4",
+    "dst 10.9.0.0/16 or dst fd09::/64 and metric 9",
+    "not dst 10.0.0.0/8 or-longer and metric {1024, 5}",
+    "via fd00::/64 or via 10.0.0.2",
+    "proto static",
+    "table main and not (scope link or type unreachable) and not proto {kernel, boot}",
+    "not dst 10.10.0.0/16 or-shorter and type blackhole",
+];
+
+#[test]
+fn a_filtered_mirror_equals_what_matches_after_every_kind_of_change() {
+    const NAME: &str = "a_filtered_mirror_equals_what_matches_after_every_kind_of_change";
+    own_namespace();
+    if !make_devices() {
+        return skip(NAME, "no ip");
+    }
+    let mut followers = FILTERS.map(|text| {
+        let options = MirrorOptions::new().change_interval(Duration::from_millis(100));
+        let filter = text.parse().expect("a filter");
+        let mut follower = Follower::with_filter(Backend::Auto, 4 << 20, options, filter);
+        follower.await_ip(text);
+        follower
+    });
+    for nexthop in [
+        "nexthop add id 1 via 10.0.0.2 dev v0",
+        "nexthop add id 2 via fd00::3 dev v0",
+        "nexthop add id 4 via 10.1.0.2 dev v1",
+        "nexthop add id 3 group 1/4",
+    ] {
+        ip(nexthop);
+    }
+    let mut shown_counts = FILTERS.map(|_| 0);
+    for (_, change) in CHANGES {
+        ip(change);
+        for ((follower, text), count) in followers.iter_mut().zip(FILTERS).zip(&mut shown_counts) {
+            follower.await_ip(&format!("{change}, {text}"));
+            *count += follower.mirror.len();
+        }
+    }
+    assert!(
+        shown_counts.iter().all(|count| *count > 0),
+        "{shown_counts:?}"
+    );
+    // The kernel did not send the events of other tables.
+    let received = followers.map(|follower| {
+        let statistics = follower.running.statistics(follower.id);
+        statistics.expect("its socket's").received
+    });
+    assert!(2 * received[0] < received[5], "{received:?}");
+}
+
 fn a_device_that_goes_down_shows_within_a_second(backend: Backend) {
     own_namespace();
     if !make_devices() {

@@ -2,7 +2,7 @@
 //!
 //! Attributes that the kernel leaves out mean the same here as in `matches`: each function says what.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Range, RangeInclusive};
 
 use super::dump::family_of;
@@ -15,6 +15,7 @@ use crate::filter::{
 };
 use crate::message::flags;
 use crate::route::kernel::{ROUTE_FIXED_BYTES, message_type, rta};
+use crate::route::table;
 
 // The fields of `struct rtmsg`, which follows `struct nlmsghdr`.
 const FAMILY: Field = Field::fixed(16, 1);
@@ -63,12 +64,80 @@ impl Implementation for Term {
         })
     }
 
-    /// A mirror of routes must see the events of all of them. It dumps all tables, one route may replace another that
-    /// does not match, and a deletion that it does not see may make a dump skip a route (`route/mirror/merge.rs`).
+    /// What the kernel finds a route by never changes, and a route replaces only one that has the same. All else may be
+    /// different in the route that replaces another, whose event is the only one.
     fn change(&self) -> Change {
         match self.0 {
             Kind::Event(_) | Kind::PortId(_) => Change::Event,
-            _ => Change::Sometimes,
+            Kind::Family(_)
+            | Kind::Table(_)
+            | Kind::Dst(..)
+            | Kind::DefaultDst
+            | Kind::Metric(_) => Change::Never,
+            Kind::Protocol(_)
+            | Kind::RouteType(_)
+            | Kind::Scope(_)
+            | Kind::Gateway(_)
+            | Kind::Oif(_) => Change::Sometimes,
+        }
+    }
+
+    /// A mirror must also see deletions of routes that do not match, because they can make a dump skip others.
+    fn in_kernel_for_mirror(&self, is_negated: bool) -> Expression<Test> {
+        match self.change() {
+            Change::Never => {
+                let may_match = self.in_kernel().can_be(is_negated);
+                let is_deleted = Field::MESSAGE_TYPE.is(message_type::DELETE_ROUTE.into());
+                may_match.or(is_deleted.and(self.shares_place(is_negated)))
+            }
+            Change::Sometimes | Change::Event => Expression::ALWAYS,
+        }
+    }
+}
+
+impl Term {
+    /// True for each route whose deletion may make a dump skip a route that matches the term, or its negation, although
+    /// the deleted route does not (`route/mirror/merge.rs`): an IPv6 route of the same table, or an IPv4 route to the
+    /// same address, whose prefix length and metric may be others, in the same table or in one that shares its trie.
+    fn shares_place(&self, is_negated: bool) -> Expression<Test> {
+        let is_of = |family: Family| FAMILY.is(family.number().into());
+        match &self.0 {
+            Kind::Table(table::MAIN | table::LOCAL) => {
+                let tables = [table::MAIN, table::LOCAL].map(table);
+                is_of(Family::INET).and(Expression::any_of(tables))
+            }
+            Kind::Dst(prefix, relation) if !is_negated && prefix.address().is_ipv4() => {
+                is_of(Family::INET).and(is_address_of(*prefix, *relation))
+            }
+            Kind::Dst(prefix, _) => is_of(family_of(*prefix)),
+            Kind::DefaultDst => {
+                let zeros = Prefix::from(IpAddr::from(Ipv4Addr::UNSPECIFIED));
+                let is_zeros = is_of(Family::INET).and(dst_begins_with(zeros, 0..32));
+                let is_any = is_of(Family::INET);
+                is_of(Family::INET6).or(if is_negated { is_any } else { is_zeros })
+            }
+            Kind::Metric(_) => Expression::ALWAYS,
+            _ => Expression::NEVER,
+        }
+    }
+}
+
+/// A route to the destination's address, with some prefix length, can be related so to the prefix, which is one of IPv4.
+fn is_address_of(prefix: Prefix, relation: Relation) -> Expression<Test> {
+    match relation {
+        Relation::Equal => dst_begins_with(prefix, 0..longest(prefix)),
+        Relation::OrLonger => dst_begins_with(prefix, 0..prefix.length()),
+        Relation::OrShorter => {
+            let shorter = (0..=prefix.length()).filter_map(|length| {
+                let shorter = Prefix::new(prefix.address(), length)?;
+                Some(Prefix::from(shorter.address()))
+            });
+            let mut addresses: Vec<_> = shorter.collect();
+            addresses.dedup();
+            let addresses = addresses.into_iter();
+            Expression::any_of(
+                addresses.map(|address| dst_begins_with(address, 0..address.length())),
+            )
         }
     }
 }

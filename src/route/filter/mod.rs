@@ -31,8 +31,8 @@ pub use self::term::Term;
 /// The program decides about route events only. It accepts the events of devices, addresses and all other objects.
 /// Requests belong on another socket: the answer to a request for one route looks like the event of a new route.
 ///
-/// A [`Mirror`](crate::route::Mirror) needs the events of all routes, so its socket has no filter. Evaluate
-/// [`matches`](crate::filter::Filter::matches) on what it hands out and holds.
+/// [`Mirror::with_filter`](crate::route::Mirror::with_filter) mirrors the routes that match. Its socket needs another
+/// program: [`program_for_mirror`](crate::filter::Filter::program_for_mirror).
 ///
 /// # Terms
 ///

@@ -274,17 +274,28 @@ fn what_all_matching_routes_have_is_asked_for_in_a_dump() {
 }
 
 #[test]
-fn a_mirror_needs_the_events_of_all_routes() {
+fn a_mirrors_program_rejects_by_place_and_metric_only() {
+    let program = |text: &str| filter(text).program_for_mirror().unwrap();
     let all = Filter::default().program().unwrap();
-    for text in [
-        "table 1000 and dst 10.0.0.0/8 or-longer",
-        "not proto bgp",
-        "dev 3",
-    ] {
-        assert_eq!(filter(text).program_for_mirror().unwrap(), all, "{text}");
+    for text in ["not proto bgp", "dev 3", "table 1000 or type unicast"] {
+        assert_eq!(program(text), all, "{text}");
     }
+    assert_eq!(
+        program("table 1000 and scope link and via 10.0.0.1"),
+        program("table 1000")
+    );
     for text in ["table 1000 and event new", "not portid 0"] {
         let error = filter(text).program_for_mirror().unwrap_err().to_string();
         assert!(error.contains("asks about an event"), "{error}");
     }
+}
+
+#[test]
+fn a_mirrors_filter_is_explained() {
+    let text = filter("table 1000 and not proto bgp").explain_for_mirror();
+    let text = text.unwrap();
+    let begin = "filter of a mirror: table 1000 and not proto bgp\n\
+                 in the kernel: all of it except `proto bgp`\n\
+                 in user space: all of it, for the entries of the mirror\nprogram: ";
+    assert!(text.starts_with(begin), "{text}");
 }

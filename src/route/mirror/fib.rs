@@ -4,6 +4,7 @@ use std::mem;
 
 use super::Change;
 use super::kept::{self, Key, Left};
+use super::shown::Selection;
 use super::slots::{Hashes, Slots, bits};
 use crate::Family;
 use crate::event_kind::EventKind;
@@ -41,6 +42,8 @@ impl Counts {
 pub(super) struct Fib {
     pub(super) slots: Slots,
     pub budget: Budget,
+    /// Which routes are kept and shown. `None`: all.
+    pub(super) selection: Option<Selection>,
     pub(super) dump: Dump,
     /// The first dump is merged, or being merged: from then on changes are handed out.
     pub(super) hands_out: bool,
@@ -94,6 +97,7 @@ impl Fib {
         Self {
             slots: Slots::new(),
             budget: Budget::unlimited(),
+            selection: None,
             dump: Dump::None,
             hands_out: false,
             may_have_skipped_ipv6: false,
@@ -107,10 +111,6 @@ impl Fib {
             rest: Vec::new(),
             place: Vec::new(),
         }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.slots.handed_out_count()
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -128,14 +128,14 @@ impl Fib {
         self.iter_from(0).map(|(_, route)| route)
     }
 
-    /// The routes in the slots from this one on, each with the number of the next slot.
+    /// The shown routes in the slots from this one on, each with the number of the next slot.
     pub(super) fn iter_from(&self, first: usize) -> impl Iterator<Item = (usize, Route<'_>)> {
         let slots = Slot::try_from(first).map(|first| first..self.slots.slot_count());
         let slots = slots.into_iter().flatten();
         slots.filter_map(|slot| Some((slot as usize + 1, self.handed_out(slot)?)))
     }
 
-    /// The routes at a place.
+    /// The shown routes at a place.
     pub(super) fn at(&self, place: kept::Place) -> impl Iterator<Item = Route<'_>> {
         self.slots
             .at(self.slots.place_hash(&place))
@@ -146,7 +146,8 @@ impl Fib {
     fn handed_out(&self, slot: Slot) -> Option<Route<'_>> {
         let is_handed_out =
             self.slots.kind(slot) == Kind::Live && self.slots.has(slot, bits::HANDED_OUT);
-        is_handed_out.then(|| kept::route(self.slots.bytes(slot), EventKind::Entry))?
+        (is_handed_out && self.is_shown(slot))
+            .then(|| kept::route(self.slots.bytes(slot), EventKind::Entry))?
     }
 
     /// Takes an event. True: the event leaves something open, and a dump is needed.
@@ -156,6 +157,10 @@ impl Fib {
         };
         if self.dump == Dump::None && !self.hands_out {
             return false; // the first dump will have the route
+        }
+        if !self.keeps(&route) {
+            self.feed_other(message, &route);
+            return false;
         }
         self.with_candidate(message, &route, |fib, candidate| {
             if fib.dump == Dump::Merging {
@@ -209,8 +214,8 @@ impl Fib {
                     .set_bytes(slot, event.hashes.identity, event.kept);
             }
             self.touch(slot, is_replace, is_news);
-            if is_news && self.hands_out {
-                f(Change::of(event.route, false));
+            if is_news {
+                self.hand_out_event(slot, event.route, f);
             }
             // If there is another route, it is unknown which one was replaced. (There is only one IPv6 route with
             // gateways for a key.)
@@ -229,11 +234,10 @@ impl Fib {
                 .slots
                 .insert(event.hashes, Kind::Live, bits, event.kept);
             self.touch(slot, is_replace, false);
+            self.hand_out_event(slot, event.route, f);
         } else {
             self.budget.note_left_out();
-        }
-        if self.hands_out {
-            f(Change::of(event.route, false));
+            self.hand_out_left_out(event.route, f);
         }
         replaced == Replaced::Unsure
     }
@@ -322,9 +326,7 @@ impl Fib {
             }
             if self.budget.is_short() {
                 // The route may have found no room.
-                if self.hands_out {
-                    f(Change::of(event.route, false));
-                }
+                self.hand_out_left_out(event.route, f);
                 return false;
             }
             // If a dump is being read, it settles this.
@@ -368,9 +370,7 @@ impl Fib {
     }
 
     fn end(&mut self, slot: Slot, event: &Candidate<'_>, f: &mut impl FnMut(Change<'_>)) {
-        if self.slots.has(slot, bits::HANDED_OUT) {
-            f(Change::of(event.route, false));
-        }
+        self.hand_out_event(slot, event.route, f);
         if self.dump == Dump::Reading {
             self.bury(event, self.slots.bits(slot));
         }
@@ -378,7 +378,7 @@ impl Fib {
     }
 
     /// Notes that a route was deleted, so that the dump does not bring it back.
-    fn bury(&mut self, event: &Candidate<'_>, bits_before: u8) {
+    pub(super) fn bury(&mut self, event: &Candidate<'_>, bits_before: u8) {
         let bits = bits_before & !bits::HANDED_OUT | bits::TOUCHED | bits::DELETED_DURING_DUMP;
         let Hashes { identity, .. } = event.hashes;
         match self.find_same(identity, event.kept, Kind::Dead) {
@@ -436,24 +436,5 @@ impl Fib {
 
     pub(super) fn key_of(&self, slot: Slot) -> Option<Key> {
         kept::key(self.slots.bytes(slot))
-    }
-
-    pub(super) fn hand_out_update(&mut self, slot: Slot, f: &mut impl FnMut(Change<'_>)) {
-        self.counts.update += u64::from(self.slots.has(slot, bits::HANDED_OUT));
-        self.hand_out(slot, EventKind::New, f);
-    }
-
-    pub(super) fn hand_out_delete(&mut self, slot: Slot, f: &mut impl FnMut(Change<'_>)) {
-        self.counts.delete += u64::from(self.slots.has(slot, bits::HANDED_OUT));
-        self.hand_out(slot, EventKind::Delete, f);
-    }
-
-    /// Hands out a change that no event reported.
-    pub(super) fn hand_out(&self, slot: Slot, kind: EventKind, f: &mut impl FnMut(Change<'_>)) {
-        if self.slots.has(slot, bits::HANDED_OUT)
-            && let Some(route) = kept::route(self.slots.bytes(slot), kind)
-        {
-            f(Change::of(&route, true));
-        }
     }
 }

@@ -28,6 +28,7 @@ use std::mem;
 
 use super::fib::{Candidate, Counts, Dump, Fib};
 use super::kept::{self, Key};
+use super::shown::Selection;
 use super::slots::{Hashes, bits};
 use super::{Change, Mirror};
 use crate::Family;
@@ -36,8 +37,8 @@ use crate::event_kind::EventKind;
 use crate::message::{Message, flags};
 use crate::mirror::{Kind, Slice, Slot, Table};
 use crate::request::{Exchange, Requester};
-use crate::route::kernel::{ROUTE_FIXED_BYTES, message_type};
-use crate::route::{Group, Route};
+use crate::route::kernel::message_type;
+use crate::route::{DumpFilter, Group, Route};
 use crate::socket::Protocol;
 
 /// A route that this many dumps in a row did not have is gone, even if each of them may have skipped it. A dump skips a
@@ -58,8 +59,10 @@ impl Table for Fib {
     /// lock, which is the only one that changes of IPv6 routes hold since Linux 6.16 (net/ipv6/ip6_fib.c,
     /// `fib6_dump_table`). So the dump has every change whose event came before it.
     fn request_dump(&self, requester: &mut Requester) -> Result<Exchange> {
+        let selection = self.selection.as_ref();
+        let filter = selection.map_or_else(DumpFilter::new, Selection::dump_filter);
         requester.begin(message_type::GET_ROUTE, flags::DUMP, |request| {
-            request.bytes(&[0; ROUTE_FIXED_BYTES])
+            filter.put(request)
         })
     }
 
@@ -78,7 +81,7 @@ impl Table for Fib {
         let Some(route) = Route::decode(message).filter(kept::is_kept) else {
             return;
         };
-        if route.kind != EventKind::Delete {
+        if route.kind != EventKind::Delete && self.keeps(&route) {
             self.with_candidate(message, &route, Self::note_dumped);
         }
     }
@@ -296,8 +299,7 @@ impl Fib {
         }
         if !self.slots.has(slot, bits::HANDED_OUT) {
             self.slots.set_handed_out(slot);
-            self.counts.new += 1;
-            self.hand_out(slot, EventKind::New, f);
+            self.hand_out_new(slot, f);
         }
         self.slots.set(slot, bits::SETTLED);
     }

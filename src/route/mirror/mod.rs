@@ -3,6 +3,7 @@
 mod fib;
 mod kept;
 mod merge;
+mod shown;
 mod silent;
 mod slots;
 #[cfg(test)]
@@ -12,7 +13,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::{Group, Route};
+use super::{Filter, Group, Route};
 use crate::Family;
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
@@ -25,6 +26,7 @@ use crate::mirror::{Budget, Merged, MirrorHealth, MirrorOptions, Progress, Resyn
 use crate::socket::Socket;
 use fib::Fib;
 use kept::Place;
+use shown::Selection;
 use silent::Devices;
 
 /// What a [`Mirror`] hands out.
@@ -115,6 +117,23 @@ impl<'a> Change<'a> {
 ///
 /// All of these are counted in the next [`Resync`]. A `New` of a route that was there counts as an update.
 ///
+/// # With a filter
+///
+/// [`with_filter`](Self::with_filter) creates a mirror that has and hands out only routes that match a filter. All
+/// counts are of these routes. The socket has no other program than [`Filter::program_for_mirror`].
+///
+/// - A route is handed out as [`EventKind::New`] when it begins to match, and as [`EventKind::Delete`] when it stops.
+///   This happens to IPv6 routes with gateways, whose hops and protocol can change while they are the same route, and
+///   to routes of nexthop objects. `is_resynced` is false if an event has reported the change. The `Delete` then has
+///   what the event has: the route as it is now, which no longer matches.
+/// - The mirror keeps all routes that match by their family, table, destination and metric, because an event that
+///   replaces a route names only the new one. These take memory. A filter of a protocol alone keeps all tables.
+/// - The kernel leaves routes of other tables out of dumps, if all that match are of one table (Linux 4.20).
+/// - The program lets deletions pass of routes that do not match if they can make a dump skip routes that do: of IPv6
+///   all in the table, of IPv4 those to the same address.
+/// - While [`MirrorOptions::memory_bytes`] leaves no room for a route, its events are handed out if they match by
+///   themselves. Such a route may be without an end.
+///
 /// # What it keeps
 ///
 /// - Two messages report the same route if they differ in nothing but the states of its hops (such as
@@ -180,7 +199,44 @@ impl Mirror {
 
     /// Creates an empty mirror. It asks the kernel for the routes when it first [advances](Self::advance).
     pub fn new(options: MirrorOptions) -> Self {
+        Self::with_selection(options, None)
+    }
+
+    /// Creates an empty mirror of the routes that match a filter. [Above](Self#with-a-filter) is what it shows and what
+    /// it keeps.
+    ///
+    /// Give its socket the filter's [program](Filter::program_for_mirror), so that the kernel rejects the events of
+    /// routes that can never match. The mirror is right without it, too. The socket must not have another one.
+    ///
+    /// ```
+    /// use nlring::route::{Filter, Mirror};
+    /// use nlring::{ErrorKind, MirrorOptions, Protocol, Socket};
+    ///
+    /// let filter: Filter = "table main and dst 10.0.0.0/8 or-longer and not proto kernel".parse()?;
+    /// let socket = Socket::builder(Protocol::ROUTE)
+    ///     .filter(&filter.program_for_mirror()?)
+    ///     .groups(Mirror::GROUPS)
+    ///     .open()?;
+    /// let mirror = Mirror::with_filter(MirrorOptions::new(), filter)?;
+    /// assert!(mirror.is_empty());
+    ///
+    /// let of_events: Filter = "event new".parse()?;
+    /// let refused = Mirror::with_filter(MirrorOptions::new(), of_events).unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): a term asks about an event, such as `event new` or
+    /// `portid 0`.
+    pub fn with_filter(options: MirrorOptions, filter: Filter) -> Result<Self> {
+        Ok(Self::with_selection(options, Selection::of(filter)?))
+    }
+
+    fn with_selection(options: MirrorOptions, selection: Option<Selection>) -> Self {
         let mut fib = Fib::new();
+        fib.selection = selection;
         fib.budget = Budget::new(options.memory_bytes);
         Self {
             fib,
@@ -365,7 +421,7 @@ impl Mirror {
         self.rounds.request_count()
     }
 
-    /// How many routes the mirror has.
+    /// How many routes the mirror has. Those that do not match its filter are not counted.
     pub fn len(&self) -> usize {
         self.fib.len()
     }

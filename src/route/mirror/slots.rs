@@ -34,6 +34,9 @@ pub(super) mod bits {
     pub const CHANGED: u8 = 1 << 7;
 }
 
+/// The bit beside a route's count of misses that says whether the route matches the mirror's filter and was handed out.
+const SHOWN: u8 = 1 << 7;
+
 /// What a route is found by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hashes {
@@ -58,11 +61,12 @@ pub(super) struct Slots {
     bytes: Vec<Box<[u8]>>,
     links: Vec<Links>,
     marks: Marks,
-    /// How many dumps in a row have not had each route, and may have skipped it.
+    /// How many dumps in a row have not had each route, and may have skipped it; and the bit [`SHOWN`].
     miss_counts: Vec<u8>,
     /// The length of all kept messages.
     bytes_count: usize,
     handed_out_count: usize,
+    shown_count: usize,
     /// With a random key, because strangers may choose the routes (a peer of a routing daemon).
     hasher: RandomState,
     /// The first slot of each place.
@@ -80,6 +84,7 @@ impl Slots {
             miss_counts: Vec::new(),
             bytes_count: 0,
             handed_out_count: 0,
+            shown_count: 0,
             hasher: RandomState::new(),
             places: Index::new(),
             identities: Index::new(),
@@ -138,6 +143,23 @@ impl Slots {
         }
     }
 
+    /// How many routes are noted as shown.
+    pub(super) fn shown_count(&self) -> usize {
+        self.shown_count
+    }
+
+    pub(super) fn is_shown(&self, slot: Slot) -> bool {
+        self.miss_counts[slot as usize] & SHOWN != 0
+    }
+
+    /// Notes whether a route is shown. Call it with `false` before the route is removed.
+    pub(super) fn set_shown(&mut self, slot: Slot, is_shown: bool) {
+        self.shown_count -= usize::from(self.is_shown(slot));
+        self.shown_count += usize::from(is_shown);
+        let miss_count = &mut self.miss_counts[slot as usize];
+        *miss_count = *miss_count & !SHOWN | if is_shown { SHOWN } else { 0 };
+    }
+
     pub(super) fn bytes(&self, slot: Slot) -> &[u8] {
         &self.bytes[slot as usize]
     }
@@ -162,12 +184,13 @@ impl Slots {
     /// Counts a dump that did not have the route. Returns how many in a row did not.
     pub(super) fn count_miss(&mut self, slot: Slot) -> u8 {
         let miss_count = &mut self.miss_counts[slot as usize];
-        *miss_count = miss_count.saturating_add(1);
-        *miss_count
+        let is_most = *miss_count | SHOWN == u8::MAX;
+        *miss_count += u8::from(!is_most);
+        *miss_count & !SHOWN
     }
 
     pub(super) fn forget_misses(&mut self, slot: Slot) {
-        self.miss_counts[slot as usize] = 0;
+        self.miss_counts[slot as usize] &= SHOWN;
     }
 
     /// The slots of a place. Rarely, there are some of other places among them.
@@ -256,6 +279,7 @@ impl Slots {
         self.links[previous as usize].next = next;
         self.links[next as usize].previous = previous;
         self.count_out(slot, 0);
+        debug_assert!(!self.is_shown(slot), "its end was handed out");
         self.bytes_count -= mem::take(&mut self.bytes[slot as usize]).len();
         self.marks.release(slot);
     }

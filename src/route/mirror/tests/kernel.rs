@@ -1,8 +1,11 @@
 //! A model of the kernel: its routes, the events of their changes, and dumps that skip routes as the kernel's dumps do.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 use crate::event_kind::EventKind;
+use crate::filter::Program;
+use crate::filter::interpreter::run;
 use crate::message::flags;
 use crate::mirror::Random;
 use crate::route::{Route, route_flags};
@@ -11,15 +14,15 @@ use crate::{Family, Message, MessageBuilder};
 /// What a mirror's user sees of a route.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct View {
-    family: Family,
+    pub family: Family,
     table: u32,
-    dst: Option<std::net::IpAddr>,
-    prefix_len: u8,
-    priority: u32,
-    protocol: u8,
+    pub dst: Option<IpAddr>,
+    pub prefix_len: u8,
+    pub priority: u32,
+    pub protocol: u8,
     route_type: u8,
     /// Device, gateway, state.
-    hops: Vec<(u32, Option<std::net::IpAddr>, u32)>,
+    pub hops: Vec<(u32, Option<IpAddr>, u32)>,
 }
 
 impl View {
@@ -121,11 +124,19 @@ pub(super) struct Kernel {
     pub silent_percent: u32,
     /// How many destinations each family has. Fewer destinations mean more changes of each.
     pub dst_count: u32,
+    /// What decides which events the socket receives. `None`: it receives all.
+    pub program: Option<Program>,
 }
 
 impl Kernel {
     fn send(&mut self, random: &mut Random, queued: Queued) {
-        if random.percent(self.loss_percent) {
+        let is_lost = random.percent(self.loss_percent);
+        if let (Some(program), Queued::Event(event)) = (&self.program, &queued)
+            && run(program, event) == Some(0)
+        {
+            return; // an event that the program rejects needs no room
+        }
+        if is_lost {
             self.queue.push_back(Queued::Loss);
         } else {
             self.queue.push_back(queued);

@@ -1,5 +1,6 @@
 //! Tests of the table without a kernel.
 
+mod filter;
 mod kernel;
 mod random;
 
