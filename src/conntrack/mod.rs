@@ -24,7 +24,7 @@ mod statistics;
 mod tuple;
 
 pub use expectation::{Expectation, ExpectedNat};
-pub use filter::{Filter, Side, Term};
+pub use filter::{Filter, Side, Split, Term};
 pub use flow::Flow;
 pub use kernel::{cta, expectation_flags, message_type, status, tcp_state};
 pub use mirror::{Change, Mirror};

@@ -5,10 +5,11 @@
 //! are there, and which of their offsets are stored.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::assembler::{Assembler, Label};
 use super::expression::Expression;
+use super::hash::{Hash, Hasher};
 use super::program::{Instruction, code};
 use super::test::{Field, Path, Test};
 use crate::message::{HEADER_BYTES, align, flags};
@@ -24,6 +25,8 @@ pub struct Events {
 
 /// The word for a value that is compared with another one: the last of `BPF_MEMWORDS`.
 const SCRATCH: u32 = 15;
+/// The word for a hash while it is calculated.
+const HASH: u32 = 14;
 /// Where the payload of an attribute begins.
 const PAYLOAD: u32 = 4;
 
@@ -264,6 +267,10 @@ impl Compiler {
                 self.compare(field, mask & field.max(), [low, high], yes, no);
             }
             Test::Differ(left, right) => self.compare_fields(left, right, yes, no),
+            Test::HashWithin { hash, low, high } => {
+                self.hash(hash);
+                self.compare_range(u32::MAX, [low, high], yes, no);
+            }
         }
     }
 
@@ -279,7 +286,12 @@ impl Compiler {
             }
             self.set_a(code::ALU | code::AND, mask, None);
         }
-        if is_one {
+        self.compare_range(mask, [low, high], yes, no);
+    }
+
+    /// Compares A, which is at most `max`.
+    fn compare_range(&mut self, max: u32, [low, high]: [u32; 2], yes: Label, no: Label) {
+        if low == high {
             return self.branch(code::JEQ, low, yes, no);
         }
         if low > 0 {
@@ -287,7 +299,7 @@ impl Compiler {
             self.branch(code::JGE, low, next, no);
             self.place(next);
         }
-        if high < mask {
+        if high < max {
             self.branch(code::JGT, high, no, yes);
         } else {
             self.jump(yes);
@@ -309,6 +321,44 @@ impl Compiler {
         self.jump(yes);
         self.place(equal_missing);
         self.jump(no);
+    }
+
+    /// Loads a hash into A, as [`Hasher`] calculates it.
+    fn hash(&mut self, hash: Hash) {
+        let containers: BTreeSet<_> = hash.paths().filter_map(|path| path.parent()).collect();
+        for container in containers {
+            self.store_offset(container);
+        }
+        let seed = Hasher::new(hash.seed).sum();
+        self.set_a(code::LD | code::IMMEDIATE, seed, None);
+        self.plain(code::ST, HASH);
+        for part in hash.parts {
+            let end = self.label();
+            for fields in *part {
+                let missing = self.label();
+                for field in *fields {
+                    self.load(*field, missing);
+                    self.add_to_hash();
+                }
+                self.jump(end);
+                self.place(missing);
+            }
+            self.set_a(code::LD | code::IMMEDIATE, 0, None);
+            self.add_to_hash();
+            self.place(end);
+        }
+        self.set_a(code::ALU | code::MUL, Hasher::END, None);
+    }
+
+    /// Adds the number in A to the stored hash, and leaves the sum in A too.
+    fn add_to_hash(&mut self) {
+        self.set_x(code::LDX | code::MEMORY, HASH, None);
+        self.set_a(code::ALU | code::XOR | code::X, 0, None);
+        self.set_a(code::ALU | code::MUL, Hasher::STEP, None);
+        self.set_x(code::MISC | code::TAX, 0, None);
+        self.set_a(code::ALU | code::RSH, Hasher::SHIFT, None);
+        self.set_a(code::ALU | code::XOR | code::X, 0, None);
+        self.plain(code::ST, HASH);
     }
 
     /// Appends an instruction that changes neither A nor X.
@@ -382,9 +432,30 @@ impl Compiler {
         self.set_x(code::LDX | code::IMMEDIATE, attribute_type, None);
         let content = Some(Content::OffsetOf(path));
         self.set_a(code::LD | code::ABSOLUTE, lookup, content);
-        if let (Some(word), Some(here)) = (word, &mut self.here) {
+        if let Some(word) = word {
+            self.store(path, word);
+        }
+    }
+
+    /// Stores the offset of an attribute, or 0 if it is missing, so that it need not be looked up again.
+    fn store_offset(&mut self, path: Path) {
+        let Some(word) = self.words.get(&path).copied() else {
+            return;
+        };
+        let (missing, end) = (self.label(), self.label());
+        self.find(path, missing);
+        self.jump(end);
+        self.place(missing);
+        self.set_a(code::LD | code::IMMEDIATE, 0, None);
+        self.store(path, word);
+        self.place(end);
+    }
+
+    /// Stores A, which is the offset of an attribute or 0.
+    fn store(&mut self, path: Path, word: u32) {
+        self.plain(code::ST, word);
+        if let Some(here) = &mut self.here {
             here.stored.push(path);
-            self.code.plain(code::ST, word);
         }
     }
 
@@ -438,7 +509,7 @@ fn words_for(expression: &Expression<Test>) -> HashMap<Path, u32> {
         .filter(|(_, uses)| uses.len() > 1)
         .collect();
     often.sort_by_key(|(_, uses)| Reverse(uses.len()));
-    let words = 0..SCRATCH;
+    let words = 0..HASH;
     often.into_iter().map(|(path, _)| path).zip(words).collect()
 }
 

@@ -39,6 +39,7 @@ mod expression;
     reason = "its subject is the type of that name"
 )]
 mod filter;
+mod hash;
 #[cfg(test)]
 pub(crate) mod interpreter;
 mod numbers;
@@ -51,6 +52,7 @@ mod text;
 pub(crate) use self::compile::Events;
 pub(crate) use self::expression::Expression;
 pub use self::filter::Filter;
+pub(crate) use self::hash::{Hash, Hasher};
 pub use self::numbers::Numbers;
 pub use self::prefix::{Prefix, PrefixError};
 pub use self::program::{Instruction, Program};

@@ -122,9 +122,12 @@ pub(super) mod code {
     pub const LENGTH: u16 = 0x80;
 
     pub const ADD: u16 = 0x00;
+    pub const MUL: u16 = 0x20;
     pub const OR: u16 = 0x40;
     pub const AND: u16 = 0x50;
     pub const LSH: u16 = 0x60;
+    pub const RSH: u16 = 0x70;
+    pub const XOR: u16 = 0xa0;
 
     pub const JA: u16 = 0x00;
     pub const JEQ: u16 = 0x10;

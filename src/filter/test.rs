@@ -1,6 +1,7 @@
 //! What a program of BPF can ask about a message.
 
 use super::expression::Expression;
+use super::hash::Hash;
 
 /// A question about a message that classic BPF can answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +17,8 @@ pub enum Test {
     },
     /// One of two fields is missing, or both are there and their values differ.
     Differ(Field, Field),
+    /// The hash is from `low` to `high`.
+    HashWithin { hash: Hash, low: u32, high: u32 },
 }
 
 /// What BPF can ask about a term. In between are the messages for which the kernel cannot tell.
@@ -267,19 +270,21 @@ impl Field {
 impl Test {
     /// The fields or attributes that it reads.
     pub(super) fn paths(&self) -> impl Iterator<Item = Path> {
-        let (first, second) = match *self {
-            Self::Present(path) => (Some(path), None),
-            Self::Within { field, .. } => (field.path, None),
-            Self::Differ(left, right) => (left.path, right.path),
+        let (first, second, hash) = match *self {
+            Self::Present(path) => (Some(path), None, None),
+            Self::Within { field, .. } => (field.path, None, None),
+            Self::Differ(left, right) => (left.path, right.path, None),
+            Self::HashWithin { hash, .. } => (None, None, Some(hash)),
         };
-        first.into_iter().chain(second)
+        let hashed = hash.into_iter().flat_map(Hash::paths);
+        first.into_iter().chain(second).chain(hashed)
     }
 
     /// The attribute whose field is tested alone.
     pub(super) fn field_path(&self) -> Option<Path> {
         match self {
             Self::Within { field, .. } => field.path,
-            Self::Present(_) | Self::Differ(..) => None,
+            Self::Present(_) | Self::Differ(..) | Self::HashWithin { .. } => None,
         }
     }
 

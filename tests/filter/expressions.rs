@@ -68,14 +68,33 @@ impl fmt::Display for Expression {
     }
 }
 
-/// An expression of up to this depth.
+/// An expression of up to this depth, often combined with a share of all flows.
 pub fn any(random: &mut Random, depth: u32) -> Expression {
-    expression(random, depth, 0)
+    let others = expression(random, depth, 0);
+    with_share(random, others)
 }
 
 /// The same without a term about the kind of event.
 pub fn of_an_entry(random: &mut Random, depth: u32) -> Expression {
-    expression(random, depth, 1)
+    let others = expression(random, depth, 1);
+    with_share(random, others)
+}
+
+/// Adds at most one share, because its program is long.
+fn with_share(random: &mut Random, others: Expression) -> Expression {
+    let (text, is_true) = share(random);
+    let share = Expression::Term(Term {
+        text,
+        is_true,
+        can_change: false,
+    });
+    match random.below(5) {
+        0 => Expression::And(vec![share, others]),
+        1 => Expression::Or(vec![others, share]),
+        2 => Expression::And(vec![others, Expression::Not(Box::new(share))]),
+        3 => share,
+        _ => others,
+    }
 }
 
 fn expression(random: &mut Random, depth: u32, first_term: u32) -> Expression {
@@ -332,6 +351,47 @@ fn id(random: &mut Random) -> Meaning {
         format!("id {id}"),
         Box::new(move |event| event.id == Some(id)),
     )
+}
+
+fn share(random: &mut Random) -> Meaning {
+    let count = [1, 2, 3, 8, 100, u32::MAX][random.index(6)];
+    let [a, b] = [(); 2].map(|()| random.below(count.min(100) + 1));
+    let kept = match random.below(3) {
+        0 => a.min(b)..a.max(b),
+        1 => count - a..count,
+        _ => a.min(count - 1)..a.min(count - 1) + 1,
+    };
+    let seed = [0, 1, 0xdead_beef, u32::MAX][random.index(4)];
+    let text = match random.below(2) {
+        0 if seed == 0 => format!("share {}..{}/{count}", kept.start, kept.end),
+        0 if kept.len() == 1 => format!("share {}/{count}@{seed}", kept.start),
+        _ => format!("share {}..{}/{count}@{seed:#x}", kept.start, kept.end),
+    };
+    let meaning = move |event: &Decoded| {
+        let share = (u64::from(hash(seed, &event.orig)) * u64::from(count)) >> 32;
+        (u64::from(kept.start)..u64::from(kept.end)).contains(&share)
+    };
+    (text, Box::new(meaning))
+}
+
+fn hash(seed: u32, tuple: &Tuple) -> u32 {
+    let words = [&tuple.src, &tuple.dst].into_iter().flat_map(|address| {
+        let words = address.chunks(4);
+        words.map(|word| u32::from_be_bytes(word.try_into().expect("four bytes")))
+    });
+    let layer4 = match (tuple.ports, tuple.icmp) {
+        (Some((src, dst)), _) => vec![src, dst],
+        (None, Some((_, _, id))) => vec![id],
+        (None, None) => vec![0],
+    };
+    let rest = layer4.into_iter().chain([tuple.protocol.into()]);
+    let rest = rest.map(u32::from);
+    let numbers = [seed].into_iter().chain(words).chain(rest);
+    let sum = numbers.fold(0, |sum: u32, number| {
+        let sum = (sum ^ number).wrapping_mul(0x85eb_ca6b);
+        sum ^ (sum >> 15)
+    });
+    sum.wrapping_mul(0xc2b2_ae35)
 }
 
 fn icmp(random: &mut Random) -> Meaning {

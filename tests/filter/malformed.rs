@@ -3,7 +3,7 @@
 use nlring::conntrack::Filter;
 
 /// The text, with `^` before the place of the error, and a part of what was expected there.
-const MALFORMED: [(&str, &str); 60] = [
+const MALFORMED: [(&str, &str); 68] = [
     ("^", "a term"),
     ("   ^", "a term"),
     ("^and", "a term"),
@@ -64,6 +64,14 @@ const MALFORMED: [(&str, &str); 60] = [
     ("snat ^nowhere", "an address"),
     ("label ^128", "a label"),
     ("id ^x", "an id"),
+    ("share^", "a share"),
+    ("share ^3", "a share"),
+    ("share ^8/8", "a share"),
+    ("share ^0/0", "a share"),
+    ("share ^2..1/8", "a share"),
+    ("share ^0..9/8", "a share"),
+    ("share ^0/8@", "a share"),
+    ("share ^4294967295/4294967295", "a share"),
 ];
 
 #[test]

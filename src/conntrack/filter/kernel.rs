@@ -60,6 +60,7 @@ impl Implementation for Term {
             Kind::DstNat(to) => dst_nat(*to),
             Kind::Label(bit) => label(*bit),
             Kind::Id(id) => ID.is(*id),
+            Kind::Share(share) => share.test(),
         })
     }
 

@@ -4,10 +4,12 @@ mod dump;
 mod kernel;
 mod names;
 mod parse;
+mod split;
 mod term;
 #[cfg(all(test, target_endian = "little"))]
 mod tests;
 
+pub use self::split::Split;
 pub use self::term::{Side, Term};
 
 /// Which flows a socket receives, a dump returns or a mirror holds: an expression of [`Term`]s.
@@ -49,6 +51,8 @@ pub use self::term::{Side, Term};
 /// | `dnat`, `dnat PREFIX` | the destination is translated, to an address of the prefix |
 /// | `label NUMBER` | this label is set; missing labels are not set |
 /// | `id NUMBER` | the id |
+/// | `share 3/8`, `share 0..25/100` | the original tuple is in this share, or one of these, of all: [`Split`] |
+/// | `share 3/8@SEED` | the same with a seed |
 ///
 /// A mark, status, state or label can change while a flow lives. The other terms about a flow stay true or false.
 pub type Filter = crate::filter::Filter<Term>;

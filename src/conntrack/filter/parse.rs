@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::names::{protocol_number, status_bit};
+use super::split::Share;
 use super::term::{End, Kind, Side, Term};
 use crate::conntrack::state::StateName;
 use crate::event_kind::EventKind;
@@ -10,7 +11,7 @@ use crate::family::Family;
 use crate::filter::{Expression, Numbers, ParseError, Prefix, Words, number};
 
 const TERM: &str = "`not`, `(` or a term: event, proto, family, src, dst, host, sport, dport, \
-    port, icmp-type, icmp-code, mark, zone, status, state, nat, snat, dnat, label, id, \
+    port, icmp-type, icmp-code, mark, zone, status, state, nat, snat, dnat, label, id, share, \
     or orig, reply or any before an address, port or zone";
 const OF_A_SIDE: &str = "src, dst, host, sport, dport, port or zone";
 const PREFIX: &str = "an address such as 10.0.0.1 or a prefix such as 10.0.0.0/8";
@@ -93,6 +94,10 @@ fn of_a_flow(word: &str) -> Option<Read> {
         "snat" => |words| Ok(one(Kind::SrcNat(optional_prefix(words)?))),
         "dnat" => |words| Ok(one(Kind::DstNat(optional_prefix(words)?))),
         "label" => labels,
+        "share" => |words| {
+            let expected = "a share such as 3/8, shares such as 0..25/100, or either with @SEED";
+            Ok(any_of(words.values(expected, Share::parse)?, Kind::Share))
+        },
         "id" => |words| Ok(any_of(words.values("an id: a number", number)?, Kind::Id)),
         _ => return None,
     })

@@ -1,8 +1,10 @@
 //! Conditions on a flow.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::names::{protocol_word, status_bit, status_word};
+use super::split::{Share, Split};
 use crate::conntrack::state::StateName;
 #[cfg(doc)]
 use crate::conntrack::status;
@@ -64,6 +66,7 @@ pub(super) enum Kind {
     DstNat(Option<Prefix>),
     Label(u8),
     Id(u32),
+    Share(Share),
 }
 
 impl Term {
@@ -185,6 +188,12 @@ impl Term {
         Self(Kind::Id(id))
     }
 
+    /// `share 3/8`, `share 0..25/100`: the original tuple is in one of these shares of all flows. Shares that do not
+    /// exist are left out.
+    pub fn share(split: Split, kept: Range<u32>) -> Self {
+        Self(Kind::Share(Share::new(split, kept)))
+    }
+
     /// `reply dport 80`, `any src 10.0.0.1`, `orig zone 3`: the same term about other tuples. Only terms about
     /// addresses, ports and zones change.
     #[must_use]
@@ -228,6 +237,7 @@ impl filter::Term for Term {
             Kind::DstNat(to) => translated(flow, *to, |nat| nat.dst),
             Kind::Label(bit) => flow.label_bits().any(|set| set == u32::from(*bit)),
             Kind::Id(id) => flow.id == Some(*id),
+            Kind::Share(share) => share.contains(&flow.orig),
         }
     }
 }
@@ -328,6 +338,7 @@ impl fmt::Display for Term {
             Kind::DstNat(Some(to)) => write!(f, "dnat {to}"),
             Kind::Label(bit) => write!(f, "label {bit}"),
             Kind::Id(id) => write!(f, "id {id}"),
+            Kind::Share(share) => write!(f, "share {share}"),
         }
     }
 }

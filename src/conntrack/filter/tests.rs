@@ -2,9 +2,11 @@
 
 use nlring_testing::datagrams::conntrack::{ICMPV6_NEW, TCP_DESTROY, TCP_NEW, UDP_NEW};
 
+use std::net::Ipv6Addr;
+
 use super::Filter;
 use crate::MessageList;
-use crate::conntrack::Flow;
+use crate::conntrack::{Flow, Layer4, Split, Term, Tuple};
 use crate::filter::interpreter::run;
 
 /// Whether the message matches; the program and `matches` must agree.
@@ -54,6 +56,8 @@ fn each_term_tells_messages_apart() {
         ("state time_wait", true, false, false, false),
         ("state SYN_SENT", false, false, true, false),
         ("nat or label 3", false, false, false, false),
+        ("share 0/1", true, true, true, true),
+        ("share 0..0/7", false, false, false, false),
     ] {
         let expected = [tcp_destroy, udp_new, tcp_new, icmpv6_new];
         let datagrams = [TCP_DESTROY, UDP_NEW, TCP_NEW, ICMPV6_NEW];
@@ -94,4 +98,146 @@ fn a_mirrors_filter_has_no_event_and_ignores_what_can_change() {
     let programs = ["proto tcp and mark 7 and not status assured", "proto tcp"]
         .map(|text| filter(text).program_for_mirror().unwrap());
     assert_eq!(programs[0], programs[1]);
+}
+
+/// How many of these tuples are in each share of a division.
+fn counts(split: Split, tuples: impl Iterator<Item = Tuple>) -> Vec<u32> {
+    let mut counts = vec![0; split.share_count() as usize];
+    for tuple in tuples {
+        counts[split.share_of(&tuple) as usize] += 1;
+    }
+    counts
+}
+
+const TUPLE_COUNT: u32 = 100_000;
+
+/// The tuple with a number.
+type Sequence = Box<dyn Fn(u32) -> Tuple>;
+
+/// Tuples as programs that open many connections make them: something goes up, and all else stays the same.
+fn sequences() -> Vec<(&'static str, Sequence)> {
+    let tuple = |src: [u8; 4], dst: [u8; 4], protocol, sport: u32, dport: u32| {
+        let [src_port, dst_port] = [sport, dport].map(|port| u16::try_from(port % 65_536).unwrap());
+        let ports = Layer4::Ports {
+            src: src_port,
+            dst: dst_port,
+        };
+        Tuple::new(src.into(), dst.into(), protocol, ports)
+    };
+    let v6 = |host: u32, sport: u32| {
+        let address = |host: u32| Ipv6Addr::from((0xfd00 << 112) | u128::from(host));
+        let ports = Layer4::Ports {
+            src: u16::try_from(sport % 65_536).unwrap(),
+            dst: 443,
+        };
+        Tuple::new(address(host).into(), address(1).into(), 6, ports)
+    };
+    let server = [192, 0, 2, 1];
+    vec![
+        ("source ports, two servers", {
+            Box::new(move |number| {
+                let dst = [192, 0, 2, u8::try_from(number / 65_536).unwrap()];
+                tuple([10, 0, 0, 1], dst, 6, number, 443)
+            })
+        }),
+        ("every second source port", {
+            Box::new(move |number| {
+                let [_, _, high, low] = (number / 30_000).to_be_bytes();
+                tuple([10, 0, high, low], server, 17, 2 * (number % 30_000), 53)
+            })
+        }),
+        ("source addresses", {
+            Box::new(move |number| tuple(number.to_be_bytes(), server, 17, 53, 53))
+        }),
+        ("source networks of 256", {
+            Box::new(move |number| tuple((number << 8).to_be_bytes(), server, 6, 40_000, 443))
+        }),
+        ("destination addresses and ports together", {
+            Box::new(move |number| tuple([10, 0, 0, 1], number.to_be_bytes(), 6, number, number))
+        }),
+        ("destination ports, as a scan makes them", {
+            Box::new(move |number| {
+                let [_, _, high, low] = (number / 1000).to_be_bytes();
+                tuple(
+                    [10, 0, 0, 1],
+                    [172, 16, high, low],
+                    6,
+                    55_555,
+                    number % 1000,
+                )
+            })
+        }),
+        ("identifiers of ICMP", {
+            Box::new(move |number| {
+                let echo = Layer4::Icmp {
+                    icmp_type: 8,
+                    code: 0,
+                    id: u16::try_from(number % 1000).unwrap(),
+                };
+                let src = (0x0a00_0000 + number / 1000).to_be_bytes();
+                Tuple::new(src.into(), server.into(), 1, echo)
+            })
+        }),
+        ("IPv6 addresses", Box::new(move |number| v6(number, 40_000))),
+        ("IPv6 ports", {
+            Box::new(move |number| v6(number / 30_000, 30_000 + number % 30_000))
+        }),
+    ]
+}
+
+/// No share is farther from its expected size than 4.5 standard deviations of a fair choice: that is 0.7 % of all tuples
+/// for a share of a half, and 0.14 % for one of 1 %.
+#[test]
+fn sequential_tuples_spread_evenly_over_the_shares() {
+    for seed in [0, 1, 0x1234_5678, u32::MAX] {
+        for (name, tuple) in sequences() {
+            for share_count in [2, 3, 8, 100] {
+                let split = Split::new(share_count).seed(seed);
+                let counts = counts(split, (0..TUPLE_COUNT).map(&tuple));
+                let (all, share) = (f64::from(TUPLE_COUNT), 1.0 / f64::from(share_count));
+                let limit = 4.5 * (all * share * (1.0 - share)).sqrt();
+                let differences = counts.iter().map(|&count| f64::from(count) - all * share);
+                let largest = differences.map(f64::abs).fold(0.0, f64::max);
+                assert!(largest < limit, "{name}, seed {seed:#x}: {counts:?}");
+            }
+        }
+    }
+}
+
+/// What one division keeps does not depend on what another one with another seed keeps.
+#[test]
+fn divisions_with_different_seeds_are_independent() {
+    for (name, tuple) in sequences() {
+        for (first, second) in [(0, 1), (1, 2), (7, 0xffff_0000)] {
+            let [first, second] = [first, second].map(|seed| Split::new(8).seed(seed));
+            let kept = (0..TUPLE_COUNT)
+                .map(&tuple)
+                .filter(|tuple| first.share_of(tuple) == 3);
+            let counts = counts(second, kept);
+            let expected = f64::from(counts.iter().sum::<u32>()) / 8.0;
+            let limit = 4.5 * expected.sqrt();
+            let is_near = |&count: &u32| (f64::from(count) - expected).abs() < limit;
+            assert!(counts.iter().all(is_near), "{name}: {counts:?}");
+        }
+    }
+}
+
+#[test]
+fn a_smaller_share_is_inside_a_larger_one_with_the_same_seed() {
+    let tuples = sequences()
+        .into_iter()
+        .flat_map(|(_, tuple)| (0..1000).map(tuple));
+    for tuple in tuples {
+        let [large, small] = [10, 100].map(|count| Split::new(count).share_of(&tuple));
+        assert_eq!(small / 10, large, "{tuple}");
+    }
+}
+
+#[test]
+fn shares_that_do_not_exist_are_left_out() {
+    let text = |kept, split| Filter::from(Term::share(split, kept)).to_string();
+    assert_eq!(text(2..9, Split::new(4)), "share 2..4/4");
+    assert_eq!(text(4..5, Split::new(4)), "share 0..0/4");
+    assert_eq!(text(3..4, Split::new(4).seed(0xff)), "share 3/4@0xff");
+    assert_eq!(text(0..1, Split::new(0)), "share 0/1");
 }

@@ -1,0 +1,59 @@
+//! A hash of numbers in a message, which BPF and user space calculate alike.
+
+use super::test::{Field, Path};
+
+/// A hash of some fields of a message.
+///
+/// Each part has alternatives, and adds the fields of the first one that is there, or the number 0 if none is. Of an
+/// alternative that is there only in part, which the kernel does not send, the fields before the missing one are added
+/// too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hash {
+    pub seed: u32,
+    /// For each part its alternatives, and of each alternative the fields.
+    pub parts: &'static [&'static [&'static [Field]]],
+}
+
+impl Hash {
+    /// The attributes of its fields, once for each field.
+    pub(super) fn paths(self) -> impl Iterator<Item = Path> {
+        let alternatives = self.parts.iter().flat_map(|part| part.iter());
+        let fields = alternatives.flat_map(|fields| fields.iter());
+        fields.filter_map(|field| field.path)
+    }
+}
+
+/// Calculates a hash in user space.
+///
+/// The steps are those that BPF does in few instructions: xor, multiply and shift, all in 32 bits. The upper bits of
+/// the result are the best ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Hasher(u32);
+
+impl Hasher {
+    /// By what a sum is multiplied after each number: the first constant of `murmur3`'s finalizer.
+    pub(super) const STEP: u32 = 0x85eb_ca6b;
+    /// How far the upper bits are shifted down after each number.
+    pub(super) const SHIFT: u32 = 15;
+    /// By what the sum is multiplied at the end: the second constant of that finalizer.
+    pub(super) const END: u32 = 0xc2b2_ae35;
+
+    pub fn new(seed: u32) -> Self {
+        Self(0).add(seed)
+    }
+
+    /// The sum of what was added so far.
+    pub(super) fn sum(self) -> u32 {
+        self.0
+    }
+
+    #[must_use]
+    pub fn add(self, number: u32) -> Self {
+        let product = (self.0 ^ number).wrapping_mul(Self::STEP);
+        Self(product ^ product >> Self::SHIFT)
+    }
+
+    pub fn finish(self) -> u32 {
+        self.0.wrapping_mul(Self::END)
+    }
+}
