@@ -497,10 +497,14 @@ fn devices_keep_their_names_while_routes_are_filtered() {
     let follower = follow("table 5", "--dev d0");
     must(&format!("ip route add {FIRST} dev d0 table 5"));
     for change in [
+        "link set d0 down", // before Linux 6.2 only a device that is down can be renamed
         "link set d0 name wan",
+        "link set wan up",
         "route add 192.0.2.0/24 dev wan table 5",
         "route add 192.0.2.0/24 dev wan table 6",
+        "link set d1 down",
         "link set d1 name d0",
+        "link set d0 up",
         "route add 192.0.3.0/24 dev d0 table 5",
     ] {
         must(&format!("ip {change}"));

@@ -100,7 +100,7 @@ pub struct TableArguments {
 
     /// Write the mirrored table to this file at the end and on SIGUSR1, one JSON object per line (docs/json.md); the
     /// file is replaced as a whole
-    #[arg(long, value_name = "FILE", requires = "mirrored", conflicts_with = "all_netns", value_parser = PathBufValueParser::new().try_map(check_table_path))]
+    #[arg(long, value_name = "FILE", requires = "mirrored", value_parser = PathBufValueParser::new().try_map(check_table_path))]
     pub table: Option<PathBuf>,
 
     /// Minimum time between two dumps of the kernel's table after losses

@@ -13,8 +13,9 @@ pub struct MonitorArguments {
     #[arg(value_name = "OBJECT", value_parser = parse_selection)]
     selections: Vec<Selection>,
 
-    /// Only what concerns this device, which is followed by its index; objects that name no device are shown too
-    #[arg(long, value_name = "NAME", conflicts_with = "all_netns")]
+    /// Only what concerns this device, which is followed by its index; objects that name no device are shown too; with
+    /// --all-netns the device of this name in each namespace, also a later one
+    #[arg(long, value_name = "NAME")]
     pub dev: Option<String>,
 
     /// Which events to follow

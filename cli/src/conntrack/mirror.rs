@@ -1,5 +1,6 @@
 //! The mirror of `nlring conntrack --mirror`: its changes as lines.
 
+use std::io;
 use std::time::Instant;
 
 use nlring::EventKind;
@@ -10,18 +11,19 @@ use nlring_print::conntrack::{FlowFormat, LabelNames};
 use crate::args::{ConntrackArguments, ConntrackEvent};
 use crate::follow::keeper::{Keeper, warn_of_last_round};
 use crate::follow::summary::Summary;
+use crate::follow::table_file::Writing;
 use crate::outcome::Failure;
 use crate::write::console::Console;
 use crate::write::output::Output;
 
 /// Why the table of a mirror may be wrong.
-pub const DOUBT: &str = "events were lost";
+const DOUBT: &str = "events were lost";
 
 pub struct FlowMirror {
     mirror: Mirror,
     socket: SocketId,
     shown: Shown,
-    pub keeper: Keeper,
+    keeper: Keeper,
     /// The lines of --table.
     table_format: FlowFormat,
 }
@@ -68,7 +70,6 @@ impl FlowMirror {
         arguments: &ConntrackArguments,
         filter: Filter,
         socket: SocketId,
-        keeper: Keeper,
         count: usize,
     ) -> Result<Self, Failure> {
         let table = &arguments.collector.table;
@@ -76,7 +77,7 @@ impl FlowMirror {
             mirror: Mirror::with_filter(table.mirror_options(count), filter)?,
             socket,
             shown: Shown::of(arguments),
-            keeper,
+            keeper: Keeper::new(DOUBT),
             table_format: FlowFormat::Json(match table.table {
                 Some(_) => LabelNames::load().unwrap_or_default(),
                 None => LabelNames::default(),
@@ -104,7 +105,7 @@ impl FlowMirror {
     }
 
     pub fn due(&self) -> Option<Instant> {
-        self.keeper.due(self.mirror.due(Instant::now()))
+        self.mirror.due(Instant::now())
     }
 
     /// Lets the mirror compare itself with the kernel's table, as far as that is due.
@@ -123,16 +124,7 @@ impl FlowMirror {
             });
             drop(advanced); // the mirror's health has the error
         }
-        self.keeper.after_turn(
-            mirror.is_complete(),
-            &mirror.health(),
-            |position| mirror.iter_from(position),
-            |line, flow| {
-                self.table_format
-                    .write_entry(line, &flow, Timestamp::UNIX_EPOCH);
-            },
-            console,
-        );
+        self.keeper.look(&mirror.health(), console);
     }
 
     /// Shows what is held back after the last event, and what was missed, which needs a last dump. `stop` ends the wait
@@ -157,18 +149,21 @@ impl FlowMirror {
         summary.add_health(&self.mirror.health());
     }
 
-    /// Writes --table, and warns if it may be wrong.
-    pub fn end(self, console: &mut Console) -> Result<(), Failure> {
+    pub fn is_complete(&self) -> bool {
+        self.mirror.is_complete()
+    }
+
+    /// Writes entries of --table.
+    pub fn write_table(&self, table: &mut Writing) -> io::Result<bool> {
         let mirror = &self.mirror;
-        self.keeper.end(
-            mirror.is_complete(),
-            &mirror.health(),
-            mirror.iter_from(0),
+        let worth = (self.keeper).worth(mirror.is_complete(), &mirror.health());
+        table.write(
+            worth,
+            |position| mirror.iter_from(position),
             |line, flow| {
                 self.table_format
                     .write_entry(line, &flow, Timestamp::UNIX_EPOCH);
             },
-            console,
         )
     }
 }

@@ -1,26 +1,29 @@
 //! `nlring conntrack`: one socket in conntrack's groups.
 
-mod all_namespaces;
 mod filter;
 mod flows_without_events;
 mod list;
 mod mirror;
 mod repeated_ends;
 
+use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
 use nlring::conntrack::{Expectation, Filter, Flow, Group};
-use nlring::{Missing, Protocol, Running, Socket, SocketBuilder, SocketId, StopHandle};
+use nlring::{
+    Missing, Namespace, Protocol, RecvBuffer, Running, Socket, SocketBuilder, SocketId, StopHandle,
+};
 use nlring_print::conntrack::{FlowFormat, LabelNames, TextOptions};
 use nlring_print::{LocalTime, Style};
 
 use crate::args::{AuditInterval, ConntrackArguments, ConntrackEvent, ConntrackField};
-use crate::follow::collect::Limits;
+use crate::follow::collector::{self, Collector};
 use crate::follow::handler::{Handler, Incoming};
-use crate::follow::keeper::Keeper;
 use crate::follow::summary::Summary;
+use crate::follow::table_file::Writing;
 use crate::follow::{selection, session};
+use crate::host::known_namespaces::Label;
 use crate::host::listeners::NetlinkSockets;
 use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
@@ -43,42 +46,74 @@ pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     if let Some(warning) = &selection.warning {
         console.warn(warning);
     }
-    if let Some(which) = collector.follow.netns.all_netns {
-        return all_namespaces::run(arguments, &selection, which, console);
+    collector::run(
+        &collector.follow,
+        collector.table.table.as_deref(),
+        console,
+        |console| FlowCollector {
+            arguments,
+            selection: &selection,
+            format: Rc::new(format(arguments, console)),
+            warnings: Vec::new(),
+        },
+    )
+}
+
+struct FlowCollector<'a> {
+    arguments: &'a ConntrackArguments,
+    selection: &'a Selection,
+    format: Rc<FlowFormat>,
+    /// The warnings about flows that will make no events. They are for those who may listen.
+    warnings: Vec<String>,
+}
+
+impl Collector for FlowCollector<'_> {
+    type Handler = FlowHandler;
+
+    fn style(&self) -> Style {
+        self.format.style()
     }
-    session::run(&collector.follow.common, console, |session| {
-        session.let_recv_buffer_grow(&collector.follow)?;
-        let mut engine = session.engine()?;
-        let warning = warning_of_flows_without_events(arguments);
-        let groups = groups(&received_events(arguments)).collect::<Vec<_>>();
-        let socket = session.listen(
-            &builder(arguments, &selection),
-            collector.follow.recv_buffer_bytes,
-            groups,
-        )?;
-        if let Some(warning) = warning {
-            session.console.warn(warning);
+
+    fn look_around(&mut self, namespaces: &[(Label, Option<Namespace>)]) {
+        let shows_flows = |event: &ConntrackEvent| *event != ConntrackEvent::Expect;
+        let table = &self.arguments.collector.table;
+        let audits = table.has_mirror() && table.audit_interval != AuditInterval::Off;
+        if received_events(self.arguments).iter().any(shows_flows) {
+            self.warnings = flows_without_events::warnings(namespaces, audits);
         }
-        let flows = engine.add(socket)?;
-        let format = Rc::new(format(arguments, session.console));
-        let keeper = Keeper::open(collector.table.table.as_deref(), mirror::DOUBT, session)?;
-        let mut handler = FlowHandler::new(arguments, &selection, format, flows, keeper, 1)?;
-        let end = session.collect(
-            engine,
-            &[flows],
-            Limits::of(&collector.follow),
-            &mut handler,
-        );
-        if session.summary.dropped > 0 {
+    }
+
+    fn socket(
+        &mut self,
+        namespace: Option<&Namespace>,
+        console: &mut Console,
+    ) -> Result<(Socket, RecvBuffer), Failure> {
+        let builder = builder(self.arguments, self.selection);
+        let bytes = self.arguments.collector.follow.recv_buffer_bytes;
+        let groups = groups(&received_events(self.arguments)).collect::<Vec<_>>();
+        let opened = session::open(builder, namespace, bytes, groups)?;
+        for warning in self.warnings.drain(..) {
+            console.warn(warning);
+        }
+        Ok(opened)
+    }
+
+    fn handler(
+        &self,
+        socket: SocketId,
+        _namespace: Option<&Namespace>,
+        count: usize,
+    ) -> Result<FlowHandler, Failure> {
+        let format = Rc::clone(&self.format);
+        FlowHandler::new(self.arguments, self.selection, format, socket, count)
+    }
+
+    fn complete(&self, summary: &mut Summary) {
+        if summary.dropped > 0 {
             let listeners = NetlinkSockets::read();
-            session.summary.reliable_others = listeners.reliable_conntrack_listeners();
+            summary.reliable_others = listeners.reliable_conntrack_listeners();
         }
-        if let Some(mirror) = handler.mirror {
-            let table = mirror.end(session.console);
-            session.further_failures.extend(table.err());
-        }
-        end
-    })
+    }
 }
 
 fn builder(arguments: &ConntrackArguments, selection: &Selection) -> SocketBuilder {
@@ -87,17 +122,6 @@ fn builder(arguments: &ConntrackArguments, selection: &Selection) -> SocketBuild
         Some(program) => builder.filter(program),
         None => builder,
     }
-}
-
-/// The warning about flows that will make no events, if flows are shown.
-fn warning_of_flows_without_events(arguments: &ConntrackArguments) -> Option<String> {
-    let shows_flows = |event: &ConntrackEvent| *event != ConntrackEvent::Expect;
-    let table = &arguments.collector.table;
-    let audits = table.has_mirror() && table.audit_interval != AuditInterval::Off;
-    let mut shown = received_events(arguments).into_iter();
-    shown
-        .any(|event| shows_flows(&event))
-        .then(|| flows_without_events::warning(audits))?
 }
 
 fn format(arguments: &ConntrackArguments, console: &mut Console) -> FlowFormat {
@@ -168,19 +192,18 @@ pub struct FlowHandler {
 }
 
 impl FlowHandler {
-    /// Handles one of `count` sockets. `keeper` is that of the mirror, if there is to be one.
+    /// Handles one of `count` sockets.
     fn new(
         arguments: &ConntrackArguments,
         selection: &Selection,
         format: Rc<FlowFormat>,
         socket: SocketId,
-        keeper: Keeper,
         count: usize,
     ) -> Result<Self, Failure> {
         let has_mirror = arguments.collector.table.has_mirror();
         let mirror = || {
             let filter = selection.filter.clone();
-            FlowMirror::new(arguments, filter, socket, keeper, count)
+            FlowMirror::new(arguments, filter, socket, count)
         };
         Ok(Self {
             format,
@@ -248,8 +271,15 @@ impl Handler for FlowHandler {
         self.mirror.as_ref()?.due()
     }
 
-    fn keeper(&mut self) -> Option<&mut Keeper> {
-        Some(&mut self.mirror.as_mut()?.keeper)
+    fn has_table(&self) -> bool {
+        self.mirror.as_ref().is_some_and(FlowMirror::is_complete)
+    }
+
+    fn write_table(&self, table: &mut Writing) -> io::Result<bool> {
+        match &self.mirror {
+            Some(mirror) => mirror.write_table(table),
+            None => Ok(true),
+        }
     }
 
     fn add_to(&self, summary: &mut Summary) {

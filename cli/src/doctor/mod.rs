@@ -56,7 +56,7 @@ fn examine() -> Vec<Check> {
     let trial = LoopbackTrial::run();
     checks.extend([
         tracking::tracking(&trial, flow_count),
-        conntrack::flows(flow_count, sockets.conntrack_listener_count()),
+        conntrack::flows(flow_count, sockets.conntrack_listeners().count()),
         conntrack::table(flow_count),
         conntrack::counters(),
         conntrack::event_time(&trial),

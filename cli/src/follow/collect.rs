@@ -71,7 +71,13 @@ impl Session<'_> {
             retries: Retries::default(),
             gaps,
         };
-        let mut reports = Reports::new(requests, self.stats, self.stats_interval, &account);
+        let mut reports = Reports::new(
+            requests,
+            self.table.take(),
+            self.stats,
+            self.stats_interval,
+            &account,
+        );
 
         let result = take_turns(
             &mut running,
@@ -84,6 +90,7 @@ impl Session<'_> {
         intake.retries.after_turn(self.console);
         intake.write_gaps_left(&sockets);
         let (not_shown_count, counted) = (intake.not_shown_count, intake.counted);
+        let table = reports.into_table();
         if matches!(result, Ok(End::Stopped | End::Due)) {
             self.requests.stop_on_next(stop.clone());
             handler.finish(&stop, &mut self.output, self.console);
@@ -95,6 +102,10 @@ impl Session<'_> {
         let ended = sockets.iter().filter(|ended| counted.contains(&ended.id));
         let sockets = ended.map(|ended| (ended.statistics, &ended.socket));
         *self.summary = account.summary(sockets, handler, &self.output, not_shown_count);
+        if let Some(table) = table {
+            let written = table.end(handler, self.console);
+            self.further_failures.extend(written.err());
+        }
         let with_counts = |failure| match failure {
             Failure::Output(text) => {
                 Failure::Output(format!("{text}; {}", self.summary.fate_of_events()))
@@ -130,7 +141,7 @@ fn take_turns<H: Handler>(
             console.status_due(),
             intake.handler.due(),
             intake.gaps.due(),
-            reports.due(),
+            reports.due(intake.handler),
         ];
         let next = dues.into_iter().flatten().min();
         let timeout = next.map_or(LONGEST_WAIT, |next| {

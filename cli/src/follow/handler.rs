@@ -1,12 +1,13 @@
 //! The interface between the loop that all commands share and what each command does with its messages.
 
+use std::io;
 use std::time::Instant;
 
 use nlring::{Message, Missing, Reclaimed, Running, SocketId, StopHandle, Timestamp};
 use nlring_print::Style;
 
-use super::keeper::Keeper;
 use super::summary::Summary;
+use super::table_file::Writing;
 use crate::write::console::Console;
 use crate::write::output::Output;
 
@@ -43,9 +44,14 @@ pub trait Handler {
         None
     }
 
-    /// What keeps the mirror, if there is one.
-    fn keeper(&mut self) -> Option<&mut Keeper> {
-        None
+    /// Whether there is a table of each mirror.
+    fn has_table(&self) -> bool {
+        false
+    }
+
+    /// Writes entries of the mirrors' tables, from where it ended until the slice is over. True: all are written.
+    fn write_table(&self, _table: &mut Writing) -> io::Result<bool> {
+        Ok(true)
     }
 
     /// Gives the output what is held back after the last event. `stop` ends every wait for the kernel.

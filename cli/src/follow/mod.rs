@@ -1,6 +1,7 @@
 //! What all commands that follow events share, from the first socket to the summary.
 
 pub mod collect;
+pub mod collector;
 mod gaps;
 mod growth;
 pub mod handler;
@@ -15,4 +16,4 @@ pub mod selection;
 pub mod session;
 mod stats_file;
 pub mod summary;
-mod table_file;
+pub mod table_file;

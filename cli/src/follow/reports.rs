@@ -9,6 +9,7 @@ use super::handler::Handler;
 use super::intake::Intake;
 use super::stats_file::StatsFile;
 use super::summary::Summary;
+use super::table_file::TableFile;
 use crate::host::cpu::thread_cpu;
 use crate::host::signals::FileRequests;
 use crate::write::console::Console;
@@ -56,6 +57,7 @@ impl Account {
 /// Which file must be written or reopened, and when.
 pub struct Reports<'a> {
     requests: FileRequests,
+    table: Option<TableFile>,
     stats: Option<&'a StatsFile>,
     interval: Option<Duration>,
     /// When the statistics are due by the interval.
@@ -68,12 +70,14 @@ pub struct Reports<'a> {
 impl<'a> Reports<'a> {
     pub fn new(
         requests: FileRequests,
+        table: Option<TableFile>,
         stats: Option<&'a StatsFile>,
         interval: Option<Duration>,
         account: &'a Account,
     ) -> Self {
         Self {
             requests,
+            table,
             stats,
             interval,
             due: interval.map(|interval| account.started + interval),
@@ -82,9 +86,23 @@ impl<'a> Reports<'a> {
         }
     }
 
-    /// When the statistics are due if no signal asks for them before.
-    pub fn due(&self) -> Option<Instant> {
-        self.due
+    /// When a slice of the table or the statistics are due if no signal asks for them before.
+    pub fn due(&self, handler: &impl Handler) -> Option<Instant> {
+        if self.is_table_due(handler) {
+            Some(Instant::now())
+        } else {
+            self.due
+        }
+    }
+
+    fn is_table_due(&self, handler: &impl Handler) -> bool {
+        let table = self.table.as_ref();
+        table.is_some_and(|table| table.is_due(handler))
+    }
+
+    /// The table, to be written at the end.
+    pub fn into_table(self) -> Option<TableFile> {
+        self.table
     }
 
     /// Does what is due. Call it when all lines are written. A failure is a warning, because the run continues without
@@ -101,8 +119,8 @@ impl<'a> Reports<'a> {
             console.warn(failure);
         }
         if self.requests.take_report() {
-            if let Some(keeper) = intake.handler.keeper() {
-                keeper.ask_for_table();
+            if let Some(table) = &mut self.table {
+                table.ask();
             }
             self.is_stats_owed = true;
         }
@@ -113,8 +131,12 @@ impl<'a> Reports<'a> {
             self.due = Some(now + interval);
             self.is_stats_owed = true;
         }
-        let keeper = intake.handler.keeper();
-        if self.is_stats_owed && !keeper.is_some_and(|keeper| keeper.is_writing_table()) {
+        if let Some(table) = &mut self.table
+            && let Err(failure) = table.advance(intake.handler)
+        {
+            console.warn(failure);
+        }
+        if self.is_stats_owed && !self.is_table_due(intake.handler) {
             self.is_stats_owed = false;
             self.write_stats(running, intake, console);
         }

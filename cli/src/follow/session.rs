@@ -1,15 +1,18 @@
 //! What all commands that follow events share: from the options to the summary and the exit code.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use nlring::{
-    Backend, Engine, Protocol, RecvBuffer, Running, Socket, SocketBuilder, StopHandle, Wait,
+    Backend, Engine, Namespace, Protocol, RecvBuffer, Running, Socket, SocketBuilder, StopHandle,
+    Wait,
 };
 
 use crate::args::{CommonArguments, FollowArguments};
 use crate::follow::stats_file::StatsFile;
 use crate::follow::summary::Summary;
+use crate::follow::table_file::TableFile;
 use crate::host::signals::{FileRequests, Signals, StopRequests};
 use crate::host::sysctl;
 use crate::outcome::{End, Failure, Failures, Outcome};
@@ -58,12 +61,18 @@ pub fn run(
     Failures::or(code, failures)
 }
 
-/// Opens a socket with the options of a builder, and then joins its groups, when its receive buffer has its size.
+/// Opens a socket in a namespace, and then joins its groups, when its receive buffer has its size. None is the namespace
+/// of this thread.
 pub fn open(
-    builder: &SocketBuilder,
+    builder: SocketBuilder,
+    namespace: Option<&Namespace>,
     recv_buffer_bytes: usize,
     groups: impl IntoIterator<Item = impl Into<u32>>,
 ) -> Result<(Socket, RecvBuffer), Failure> {
+    let builder = match namespace {
+        Some(namespace) => builder.namespace(namespace),
+        None => builder,
+    };
     let socket = builder.open()?;
     let buffer = socket.set_recv_buffer_bytes(recv_buffer_bytes)?;
     for group in groups {
@@ -83,6 +92,8 @@ pub struct Session<'a> {
     pub requests: StopRequests,
     pub stats: Option<&'a StatsFile>,
     pub stats_interval: Option<Duration>,
+    /// The file of --table.
+    pub table: Option<TableFile>,
     /// Whether --output's file is emptied before the first line.
     pub truncates: bool,
     /// The size up to which the receive buffers grow after losses. None: they do not grow.
@@ -120,6 +131,7 @@ impl<'a> Session<'a> {
             requests,
             stats,
             stats_interval: arguments.stats_interval,
+            table: None,
             truncates: arguments.truncate,
             recv_buffer_max_bytes: None,
             backend: arguments.backend,
@@ -137,6 +149,12 @@ impl<'a> Session<'a> {
         } else {
             None
         }
+    }
+
+    /// Opens the file of --table, if there is one.
+    pub fn open_table(&mut self, path: Option<&Path>) -> Result<(), Failure> {
+        self.table = path.map(|path| TableFile::open(path, self)).transpose()?;
+        Ok(())
     }
 
     /// Builds the engine that the options ask for.
@@ -169,18 +187,8 @@ impl<'a> Session<'a> {
         recv_buffer_bytes: usize,
         groups: impl IntoIterator<Item = impl Into<u32>>,
     ) -> Result<Socket, Failure> {
-        self.listen(&Socket::builder(protocol), recv_buffer_bytes, groups)
-    }
-
-    /// Opens a socket with the options of a builder in its groups, and warns if its receive buffer is smaller than
-    /// requested.
-    pub fn listen(
-        &mut self,
-        builder: &SocketBuilder,
-        recv_buffer_bytes: usize,
-        groups: impl IntoIterator<Item = impl Into<u32>>,
-    ) -> Result<Socket, Failure> {
-        let (socket, buffer) = open(builder, recv_buffer_bytes, groups)?;
+        let builder = Socket::builder(protocol);
+        let (socket, buffer) = open(builder, None, recv_buffer_bytes, groups)?;
         self.note_recv_buffer(buffer);
         Ok(socket)
     }

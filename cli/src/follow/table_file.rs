@@ -1,14 +1,18 @@
-//! The file of --table. A mirror's table is written in slices between the turns, and replaces the former file when it
-//! is whole.
+//! The file of --table. The tables of mirrors are written in slices between the turns, and replace the former file when
+//! they are whole.
 
+use std::collections::HashSet;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use nlring::SocketId;
 use nlring_print::text::shown;
+use nlring_print::{Origin, Style};
 
-use crate::follow::session::Session;
+use super::handler::Handler;
+use super::session::Session;
 use crate::outcome::Failure;
 use crate::write::console::Console;
 use crate::write::place::{Kind, Place, Replacement};
@@ -73,25 +77,20 @@ impl TableFile {
     }
 
     /// Whether there is something to write now.
-    pub fn is_due(&self, worth: Worth) -> bool {
-        self.writing.is_some() || self.is_wanted && worth != Worth::Nothing
+    pub fn is_due(&self, handler: &impl Handler) -> bool {
+        self.writing.is_some() || self.is_wanted && handler.has_table()
     }
 
-    /// Writes a slice, if that is due: a line of `format` for each of the `entries` from a position on.
+    /// Writes a slice, if that is due.
     ///
     /// # Errors
     ///
     /// The table could not be written, or it was written and may be wrong. The run continues in both cases.
-    pub fn advance<T, I: Iterator<Item = (usize, T)>>(
-        &mut self,
-        worth: Worth,
-        entries: impl FnOnce(usize) -> I,
-        format: impl FnMut(&mut Vec<u8>, T),
-    ) -> Result<(), Failure> {
-        if !self.is_due(worth) {
+    pub fn advance(&mut self, handler: &impl Handler) -> Result<(), Failure> {
+        if !self.is_due(handler) {
             return Ok(());
         }
-        match self.write_slice(worth, entries, format) {
+        match self.write_slice(handler) {
             Ok(None) => Ok(()),
             Ok(Some(doubt)) => Err(Failure::Other(format!(
                 "the table in {} may be wrong: {doubt}, and the mirror is not repaired yet",
@@ -102,13 +101,8 @@ impl TableFile {
     }
 
     /// Returns the doubt about a table that is complete now.
-    fn write_slice<T, I: Iterator<Item = (usize, T)>>(
-        &mut self,
-        worth: Worth,
-        entries: impl FnOnce(usize) -> I,
-        format: impl FnMut(&mut Vec<u8>, T),
-    ) -> io::Result<Option<&'static str>> {
-        let start = Instant::now();
+    fn write_slice(&mut self, handler: &impl Handler) -> io::Result<Option<&'static str>> {
+        let until = Instant::now() + SLICE;
         // Taken out, because a failure then drops it, which removes what was written.
         let mut writing = if let Some(writing) = self.writing.take() {
             writing
@@ -116,9 +110,8 @@ impl TableFile {
             self.is_wanted = false;
             Writing::begin(&self.place)?
         };
-        writing.note_worth(worth);
-        let entries = entries(writing.position);
-        if writing.write(entries, format, || start.elapsed() >= SLICE)? {
+        writing.until = Some(until);
+        if handler.write_table(&mut writing)? {
             let doubt = writing.doubt;
             writing.put_in_place()?;
             return Ok(doubt);
@@ -128,23 +121,23 @@ impl TableFile {
     }
 
     /// Writes the whole table at the end.
-    pub fn end<T>(
-        self,
-        worth: Worth,
-        entries: impl Iterator<Item = (usize, T)>,
-        format: impl FnMut(&mut Vec<u8>, T),
-        console: &mut Console,
-    ) -> Result<(), Failure> {
-        if worth == Worth::Nothing {
-            console.warn(format_args!(
-                "the table is not written, because the end came before the kernel's was read; {} is unchanged",
-                shown(self.place.path())
-            ));
-            return Ok(());
-        }
+    pub fn end(self, handler: &impl Handler, console: &mut Console) -> Result<(), Failure> {
+        let path = shown(self.place.path());
         let written = Writing::begin(&self.place).and_then(|mut writing| {
-            writing.note_worth(worth);
-            writing.write(entries, format, || false)?;
+            handler.write_table(&mut writing)?;
+            match (writing.read_count, writing.unread_count) {
+                (0, _) => {
+                    console.warn(format_args!(
+                        "the table is not written, because the end came before the kernel's was read; {path} is \
+                         unchanged"
+                    ));
+                    return Ok(());
+                }
+                (_, 0) => {}
+                (_, count) => console.warn(format_args!(
+                    "{path} lacks the tables of {count} namespaces, because the end came before the kernel's were read"
+                )),
+            }
             writing.put_in_place()
         });
         written.map_err(|error| failure(&self.place, &error))
@@ -156,62 +149,122 @@ fn failure(place: &Place, error: &io::Error) -> Failure {
 }
 
 /// A table that is being written to a temporary file. Dropped before it is whole, it removes that file.
-struct Writing {
+pub struct Writing {
     file: BufWriter<Replacement>,
+    line: Vec<u8>,
+    /// When the slice is over. None: all is written at once.
+    until: Option<Instant>,
     /// The position in the mirror of the next entry.
     position: usize,
-    line: Vec<u8>,
-    doubt: Option<&'static str>,
+    /// The mirror of which entries are written now, if there is one in each namespace.
+    selected: Option<(SocketId, Rc<Origin>)>,
+    /// The mirrors whose entries are written.
+    written: HashSet<SocketId>,
+    /// How many entries and mirrors are written.
+    count: u32,
+    /// Whether the mirror of now lacks entries.
     is_incomplete: bool,
+    doubt: Option<&'static str>,
+    /// How many mirrors have read the kernel's table, and how many have not.
+    read_count: usize,
+    unread_count: usize,
 }
 
 impl Writing {
     fn begin(place: &Rc<Place>) -> io::Result<Self> {
         Ok(Self {
             file: BufWriter::with_capacity(BUFFER_BYTES, place.begin_replacement()?),
-            position: 0,
             line: Vec::new(),
-            doubt: None,
+            until: None,
+            position: 0,
+            selected: None,
+            written: HashSet::new(),
+            count: 0,
             is_incomplete: false,
+            doubt: None,
+            read_count: 0,
+            unread_count: 0,
         })
     }
 
-    /// Writes entries until `is_over`. True: all are written.
-    fn write<T>(
+    /// Chooses the mirror of a socket among those of many namespaces. False: its entries are written already.
+    pub fn select(&mut self, socket: SocketId, origin: &Rc<Origin>) -> bool {
+        if self.written.contains(&socket) {
+            return false;
+        }
+        if self.selected.as_ref().is_none_or(|(id, _)| *id != socket) {
+            self.position = 0;
+        }
+        self.selected = Some((socket, Rc::clone(origin)));
+        true
+    }
+
+    /// Writes a line of `format` for each of a mirror's `entries` from a position on, until the slice is over. True: all
+    /// are written.
+    pub fn write<T, I: Iterator<Item = (usize, T)>>(
         &mut self,
-        entries: impl Iterator<Item = (usize, T)>,
+        worth: Worth,
+        entries: impl FnOnce(usize) -> I,
         mut format: impl FnMut(&mut Vec<u8>, T),
-        is_over: impl Fn() -> bool,
     ) -> io::Result<bool> {
-        let mut count = 0u32;
-        for (next, entry) in entries {
-            self.line.clear();
-            format(&mut self.line, entry);
-            self.file.write_all(&self.line)?;
-            self.position = next;
-            count = count.wrapping_add(1);
-            if count.is_multiple_of(LOOK_AT_CLOCK) && is_over() {
-                return Ok(false);
+        self.note(worth);
+        if worth != Worth::Nothing {
+            for (next, entry) in entries(self.position) {
+                self.write_line(|line| format(line, entry))?;
+                self.position = next;
+                if self.is_over() {
+                    return Ok(false);
+                }
             }
         }
+        self.end_of_mirror(worth)?;
         Ok(true)
     }
 
-    fn note_worth(&mut self, worth: Worth) {
+    fn note(&mut self, worth: Worth) {
         match worth {
+            Worth::Nothing => self.is_incomplete = true,
             Worth::Doubtful(doubt) => self.doubt = Some(doubt),
             Worth::Incomplete => {
                 self.is_incomplete = true;
                 self.doubt = Some("--mirror-memory had no room for all entries");
             }
-            Worth::Nothing | Worth::Right => {}
+            Worth::Right => {}
         }
     }
 
-    fn put_in_place(mut self) -> io::Result<()> {
-        if self.is_incomplete {
-            self.file.write_all(INCOMPLETE)?;
+    /// Whether the slice is over, by a look at the clock now and then.
+    fn is_over(&mut self) -> bool {
+        self.count = self.count.wrapping_add(1);
+        self.count.is_multiple_of(LOOK_AT_CLOCK)
+            && self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    fn write_line(&mut self, format: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        self.line.clear();
+        format(&mut self.line);
+        if let Some((_, origin)) = &self.selected {
+            Style::Json.mark_origin(&mut self.line, 0, origin);
         }
+        self.file.write_all(&self.line)
+    }
+
+    fn end_of_mirror(&mut self, worth: Worth) -> io::Result<()> {
+        if worth == Worth::Nothing {
+            self.unread_count += 1;
+        } else {
+            self.read_count += 1;
+        }
+        if self.is_incomplete {
+            self.write_line(|line| line.extend_from_slice(INCOMPLETE))?;
+        }
+        (self.position, self.is_incomplete) = (0, false);
+        let selected = self.selected.as_ref();
+        self.written.extend(selected.map(|(socket, _)| *socket));
+        Ok(())
+    }
+
+    fn put_in_place(self) -> io::Result<()> {
         self.file.into_inner()?.put_in_place()
     }
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nlring::Namespace;
+use nlring_print::text::escaped;
 
 /// Where ip-netns(8) binds namespaces to names.
 pub const NAMES: &str = "/run/netns";
@@ -61,13 +62,26 @@ impl Label {
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
-            Some(name) => write!(
-                f,
-                "the network namespace {}",
-                String::from_utf8_lossy(&name)
-            ),
+            Some(name) => write!(f, "the network namespace {}", escaped(&name)),
             None => f.write_str("this network namespace"),
         }
+    }
+}
+
+/// The labels for a message: at most some of them by name.
+pub fn listed(labels: &[&Label]) -> String {
+    const MOST: usize = 5;
+    if let [label] = labels {
+        return label.to_string();
+    }
+    let names = labels.iter().take(MOST).map(|label| match label.name() {
+        Some(name) => escaped(&name),
+        None => "current".to_owned(),
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    match labels.len().saturating_sub(MOST) {
+        0 => format!("the network namespaces {names}"),
+        more => format!("the network namespaces {names} and {more} more"),
     }
 }
 

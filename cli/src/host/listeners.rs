@@ -15,6 +15,16 @@ const CONNTRACK_GROUPS: u32 = 0b111;
 /// Groups 7 (IPv4), 11 (IPv6) and 27 (MPLS).
 const ROUTE_GROUPS: u32 = 1 << 6 | 1 << 10 | 1 << 26;
 
+/// The sockets of this thread's namespace.
+const TABLE: &str = "/proc/thread-self/net/netlink";
+
+/// How many sockets in this thread's namespace follow conntrack.
+pub fn conntrack_listener_count() -> usize {
+    let table = fs::read_to_string(TABLE).unwrap_or_default();
+    let sockets = parse(&table);
+    { sockets.iter().filter(|socket| socket.follows_conntrack()) }.count()
+}
+
 /// The sockets that follow conntrack or routes, and those of any protocol that dropped something.
 pub struct NetlinkSockets(io::Result<Vec<NetlinkSocket>>);
 
@@ -40,7 +50,7 @@ pub struct Owner {
 
 impl NetlinkSockets {
     pub fn read() -> Self {
-        let table = fs::read_to_string("/proc/net/netlink");
+        let table = fs::read_to_string(TABLE);
         let mut sockets = Self(table.map(|table| parse(&table)));
         if let Ok(sockets) = &mut sockets.0 {
             find_owners(sockets);
@@ -68,10 +78,6 @@ impl NetlinkSockets {
     /// The sockets of both protocols that dropped something.
     pub fn with_drops(&self) -> impl Iterator<Item = &NetlinkSocket> {
         self.all().filter(|socket| socket.has_drops())
-    }
-
-    pub fn conntrack_listener_count(&self) -> usize {
-        self.conntrack_listeners().count()
     }
 
     /// The names of the conntrack listeners that are reliable.
@@ -194,7 +200,7 @@ fn program(process_id: u32) -> String {
 mod tests {
     use super::*;
 
-    const TABLE: &str = "\
+    const SOCKETS: &str = "\
 sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode
 00000000f58bfd21 0   0          00000000 0        0        0     2        0        4
 000000002883bf44 12  4294963200 00000005 0        0        0     2        2269     1514
@@ -205,7 +211,7 @@ a line of another kernel
 
     #[test]
     fn sockets_are_sorted_by_protocol_and_groups() {
-        let sockets = NetlinkSockets::of_table(Ok(TABLE));
+        let sockets = NetlinkSockets::of_table(Ok(SOCKETS));
         let names = |sockets: &mut dyn Iterator<Item = &NetlinkSocket>| {
             sockets.map(NetlinkSocket::name).collect::<Vec<_>>()
         };
@@ -220,7 +226,7 @@ a line of another kernel
 
     #[test]
     fn a_socket_is_reliable_only_if_the_kernel_says_so() {
-        let mut sockets = NetlinkSockets::of_table(Ok(TABLE));
+        let mut sockets = NetlinkSockets::of_table(Ok(SOCKETS));
         assert_eq!(sockets.reliable_conntrack_listeners(), [""; 0]);
         sockets.set_reliable(true);
         assert_eq!(

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::thread;
 
 use nlring::Namespace;
 use rustix::io::Errno;
@@ -98,6 +99,19 @@ pub fn move_to(netns: Option<&str>, command: &str) -> Result<(), Failure> {
         Failure::Denied(format!(
             "enter the network namespace {namespace}: {error}; it needs CAP_SYS_ADMIN: {remedy}"
         ))
+    })
+}
+
+/// Calls `work` inside a namespace, on a thread of its own. None: it cannot be entered.
+pub fn inside<T: Send>(namespace: &Namespace, work: impl FnOnce() -> T + Send) -> Option<T> {
+    let kind = Some(LinkNameSpaceType::Network);
+    thread::scope(|scope| {
+        let work_inside = || {
+            move_into_link_name_space(namespace.as_fd(), kind).ok()?;
+            Some(work())
+        };
+        let thread = thread::Builder::new().spawn_scoped(scope, work_inside);
+        thread.ok()?.join().ok()?
     })
 }
 

@@ -1,19 +1,18 @@
 //! `nlring monitor`: all objects of rtnetlink on one socket, in the kernel's order.
 
-mod all_namespaces;
 mod selection;
 
 use std::time::Instant;
 
 use nlring::route::{Group, NetconfScope, Object};
-use nlring::{Missing, Namespace, Protocol, Running, Socket};
+use nlring::{Missing, Namespace, Protocol, RecvBuffer, Running, Socket, SocketId};
 use nlring_print::Style;
 use nlring_print::monitor::MonitorFormat;
 use nlring_print::route::RouteFormat;
 use rustix::io::Errno;
 
 use crate::args::{MonitorArguments, MonitorField, MonitorObject};
-use crate::follow::collect::Limits;
+use crate::follow::collector::{self, Collector};
 use crate::follow::handler::{Handler, Incoming};
 use crate::follow::session;
 use crate::follow::summary::Summary;
@@ -28,23 +27,57 @@ use selection::Selection;
 pub fn run(arguments: &MonitorArguments, console: &mut Console) -> Outcome {
     let follow = &arguments.follow;
     namespace::move_to(follow.netns.netns.as_deref(), "monitor")?;
-    if let Some(which) = follow.netns.all_netns {
-        return all_namespaces::run(arguments, which, console);
-    }
-    session::run(&follow.common, console, |session| {
-        session.let_recv_buffer_grow(follow)?;
-        let mut engine = session.engine()?;
-        let no_groups: [Group; 0] = [];
-        let socket = session.socket(Protocol::ROUTE, follow.recv_buffer_bytes, no_groups)?;
-        for group in join(&socket, arguments)? {
-            session.console.warn(format_args!(
-                "this kernel is too old to report some objects (group {group:?})"
-            ));
-        }
-        let socket = engine.add(socket)?;
-        let mut handler = MonitorHandler::new(arguments, None)?;
-        session.collect(engine, &[socket], Limits::of(follow), &mut handler)
+    collector::run(follow, None, console, |_| MonitorCollector {
+        arguments,
+        has_warned: false,
     })
+}
+
+struct MonitorCollector<'a> {
+    arguments: &'a MonitorArguments,
+    /// Whether the user was warned of what this kernel does not report.
+    has_warned: bool,
+}
+
+impl Collector for MonitorCollector<'_> {
+    type Handler = MonitorHandler;
+
+    fn style(&self) -> Style {
+        if self.arguments.follow.json {
+            Style::Json
+        } else {
+            Style::Text
+        }
+    }
+
+    fn socket(
+        &mut self,
+        namespace: Option<&Namespace>,
+        console: &mut Console,
+    ) -> Result<(Socket, RecvBuffer), Failure> {
+        let builder = Socket::builder(Protocol::ROUTE);
+        let no_groups: [Group; 0] = [];
+        let bytes = self.arguments.follow.recv_buffer_bytes;
+        let (socket, recv_buffer) = session::open(builder, namespace, bytes, no_groups)?;
+        let unknown = join(&socket, self.arguments)?;
+        if !std::mem::replace(&mut self.has_warned, true) {
+            for group in unknown {
+                console.warn(format_args!(
+                    "this kernel is too old to report some objects (group {group:?})"
+                ));
+            }
+        }
+        Ok((socket, recv_buffer))
+    }
+
+    fn handler(
+        &self,
+        _socket: SocketId,
+        namespace: Option<&Namespace>,
+        _count: usize,
+    ) -> Result<MonitorHandler, Failure> {
+        MonitorHandler::new(self.arguments, namespace)
+    }
 }
 
 /// The groups of an object.
@@ -133,11 +166,12 @@ impl Handler for MonitorHandler {
         let message = &incoming.message;
         self.devices.feed(message);
         let object = Object::decode(message);
+        let is_selected = self.selection.selects(object.as_ref());
         if !self.selection.follows_links && matches!(object, Some(Object::Link(_))) {
             self.other_event_count += 1;
             return;
         }
-        if self.selection.selects(object.as_ref()) {
+        if is_selected {
             if let Some(index) = object.as_ref().and_then(reported_early) {
                 self.lookup.find(&mut self.devices, index);
             }

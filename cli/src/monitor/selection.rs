@@ -1,7 +1,7 @@
 //! Which objects `nlring monitor` shows.
 
-use nlring::EventKind;
 use nlring::route::{NetconfScope, Object};
+use nlring::{EventKind, Family};
 
 use crate::args::{MonitorArguments, MonitorObject, RouteEvent};
 use crate::outcome::Failure;
@@ -16,18 +16,19 @@ pub struct Selection {
 
 /// The device of --dev.
 struct Device {
-    index: u32,
+    /// Which device it is. None: there is none of this name now.
+    index: Option<u32>,
     name: String,
+    /// Whether the next device of this name is followed if there is none, as with --all-netns.
+    waits: bool,
 }
 
 impl Selection {
-    /// Finds out which device --dev means.
+    /// Finds out which device --dev means. With --all-netns there need not be one in each namespace.
     pub fn new(arguments: &MonitorArguments, devices: &Devices) -> Result<Self, Failure> {
-        let device = arguments.dev.as_ref().map(|name| {
-            let index = devices.index(name);
-            let name = name.clone();
-            index.map(|index| Device { index, name })
-        });
+        let waits = arguments.follow.netns.all_netns.is_some();
+        let device = arguments.dev.as_deref();
+        let device = device.map(|name| Device::find(name, devices, waits));
         Ok(Self {
             follows_links: arguments.follows(MonitorObject::Link),
             shows_new: arguments.events.contains(&RouteEvent::New),
@@ -37,26 +38,61 @@ impl Selection {
     }
 
     /// Whether an object is shown. None is a message that cannot be read, which is shown always.
-    pub fn selects(&self, object: Option<&Object<'_>>) -> bool {
+    pub fn selects(&mut self, object: Option<&Object<'_>>) -> bool {
         let Some(object) = object else {
             return true;
         };
+        let is_of_device = self.device.as_mut().is_none_or(|device| {
+            device.note_new(object);
+            let is_in = device.is_in(object);
+            device.note_gone(object);
+            is_in
+        });
         let is_of_kind = match object.kind() {
             EventKind::Delete => self.shows_delete,
             _ => self.shows_new,
         };
-        is_of_kind
-            && self
-                .device
-                .as_ref()
-                .is_none_or(|device| device.is_in(object))
+        is_of_device && is_of_kind
     }
 }
 
 impl Device {
+    fn find(name: &str, devices: &Devices, waits: bool) -> Result<Self, Failure> {
+        let index = match devices.index(name) {
+            Err(_) if waits => None,
+            index => Some(index?),
+        };
+        let name = name.to_owned();
+        Ok(Self { index, name, waits })
+    }
+
+    /// Chooses the device if it is new and has the name.
+    fn note_new(&mut self, object: &Object<'_>) {
+        if let Object::Link(link) = object
+            && self.waits
+            && self.index.is_none()
+            && link.kind != EventKind::Delete
+            && link.name == Some(self.name.as_bytes())
+        {
+            self.index = Some(link.index);
+        }
+    }
+
+    /// Waits for the next device if this one is gone. A bridge's port that is deleted is still a device.
+    fn note_gone(&mut self, object: &Object<'_>) {
+        if let Object::Link(link) = object
+            && self.waits
+            && link.kind == EventKind::Delete
+            && link.family == Family::UNSPEC
+            && self.index == Some(link.index)
+        {
+            self.index = None;
+        }
+    }
+
     /// Whether an object concerns the device, or may concern it because it names no device.
     fn is_in(&self, object: &Object<'_>) -> bool {
-        let is_this = |index: u32| index == self.index;
+        let is_this = |index: u32| Some(index) == self.index;
         let is_name = |name: &[u8]| name == self.name.as_bytes();
         match object {
             Object::Link(link) => is_this(link.index),
@@ -73,7 +109,10 @@ impl Device {
                 names.peek().is_none() || names.any(is_name)
             }
             Object::Nexthop(nexthop) => nexthop.oif.is_none_or(is_this),
-            Object::Netconf(netconf) => netconf.scope == Some(NetconfScope::Device(self.index)),
+            Object::Netconf(netconf) => match netconf.scope {
+                Some(NetconfScope::Device(index)) => is_this(index),
+                _ => false,
+            },
             _ => true,
         }
     }

@@ -1,5 +1,6 @@
 //! The mirror of `nlring route --mirror`: its changes as lines.
 
+use std::io;
 use std::time::Instant;
 
 use nlring::EventKind;
@@ -10,18 +11,18 @@ use super::RouteFormatter;
 use crate::args::{RouteArguments, RouteEvent};
 use crate::follow::keeper::{Keeper, warn_of_last_round};
 use crate::follow::summary::Summary;
-use crate::outcome::Failure;
+use crate::follow::table_file::Writing;
 use crate::write::console::Console;
 use crate::write::output::Output;
 
 /// Why the table of a mirror may be wrong.
-pub const DOUBT: &str = "events were lost, or routes have changed without one";
+const DOUBT: &str = "events were lost, or routes have changed without one";
 
 pub struct RouteMirror {
     mirror: Mirror,
     socket: SocketId,
     shown: Shown,
-    pub keeper: Keeper,
+    keeper: Keeper,
 }
 
 /// Which changes are shown.
@@ -53,13 +54,7 @@ impl Shown {
 
 impl RouteMirror {
     /// One of `count` mirrors, that of a socket.
-    pub fn new(
-        arguments: &RouteArguments,
-        filter: Filter,
-        socket: SocketId,
-        keeper: Keeper,
-        count: usize,
-    ) -> Self {
+    pub fn new(arguments: &RouteArguments, filter: Filter, socket: SocketId, count: usize) -> Self {
         let table = &arguments.collector.table;
         Self {
             mirror: Mirror::new(table.mirror_options(count)),
@@ -71,7 +66,7 @@ impl RouteMirror {
                 mirrored: table.snapshot,
                 events: !table.snapshot,
             },
-            keeper,
+            keeper: Keeper::new(DOUBT),
         }
     }
 
@@ -103,7 +98,7 @@ impl RouteMirror {
     }
 
     pub fn due(&self) -> Option<Instant> {
-        self.keeper.due(self.mirror.due(Instant::now()))
+        self.mirror.due(Instant::now())
     }
 
     /// Lets the mirror compare itself with the kernel's table, as far as that is due.
@@ -125,17 +120,7 @@ impl RouteMirror {
                 self.shown.note_failure(mirror.is_complete());
             }
         }
-        let filter = &self.shown.filter;
-        self.keeper.after_turn(
-            mirror.is_complete(),
-            &mirror.health(),
-            |position| {
-                let entries = mirror.iter_from(position);
-                entries.filter(|(_, route)| filter.matches(route))
-            },
-            |line, route| formatter.write_table_entry(line, &route),
-            console,
-        );
+        self.keeper.look(&mirror.health(), console);
     }
 
     /// Shows what was missed after the last event, which needs a last dump. `stop` ends the wait for it.
@@ -158,16 +143,21 @@ impl RouteMirror {
         summary.add_health(&self.mirror.health());
     }
 
-    /// Writes --table, and warns if it may be wrong.
-    pub fn end(self, formatter: &RouteFormatter, console: &mut Console) -> Result<(), Failure> {
+    pub fn is_complete(&self) -> bool {
+        self.mirror.is_complete()
+    }
+
+    /// Writes entries of --table.
+    pub fn write_table(&self, formatter: &RouteFormatter, table: &mut Writing) -> io::Result<bool> {
         let (mirror, filter) = (&self.mirror, &self.shown.filter);
-        let entries = mirror.iter_from(0);
-        self.keeper.end(
-            mirror.is_complete(),
-            &mirror.health(),
-            entries.filter(|(_, route)| filter.matches(route)),
+        let worth = (self.keeper).worth(mirror.is_complete(), &mirror.health());
+        table.write(
+            worth,
+            |position| {
+                let entries = mirror.iter_from(position);
+                entries.filter(|(_, route)| filter.matches(route))
+            },
             |line, route| formatter.write_table_entry(line, &route),
-            console,
         )
     }
 }

@@ -3,29 +3,29 @@
 //! One socket keeps the kernel's order: the message of a device comes before those of its routes. With two sockets, a
 //! route could be read before its device.
 
-mod all_namespaces;
 pub mod devices;
 mod filter;
 mod list;
 mod mirror;
 
 use std::cell::OnceCell;
+use std::io;
 use std::time::Instant;
 
 use nlring::message::ERROR;
 use nlring::route::{Filter, Group, Mirror, Route};
 use nlring::{
-    EventKind, Missing, Namespace, Protocol, Running, Socket, SocketBuilder, SocketId, StopHandle,
-    Timestamp,
+    EventKind, Missing, Namespace, Protocol, RecvBuffer, Running, Socket, SocketBuilder, SocketId,
+    StopHandle, Timestamp,
 };
 use nlring_print::Style;
 use nlring_print::route::{RouteFormat, TextOptions};
 
 use crate::args::{RouteArguments, RouteEvent, RouteField};
-use crate::follow::collect::Limits;
+use crate::follow::collector::{self, Collector};
 use crate::follow::handler::{Handler, Incoming};
-use crate::follow::keeper::Keeper;
 use crate::follow::summary::Summary;
+use crate::follow::table_file::Writing;
 use crate::follow::{selection, session};
 use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
@@ -58,31 +58,55 @@ pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
     if let Some(warning) = &selection.warning {
         console.warn(warning);
     }
-    if let Some(which) = collector.follow.netns.all_netns {
-        return all_namespaces::run(arguments, &selection, which, console);
+    collector::run(
+        &collector.follow,
+        collector.table.table.as_deref(),
+        console,
+        |_| RouteCollector {
+            arguments,
+            selection: &selection,
+        },
+    )
+}
+
+struct RouteCollector<'a> {
+    arguments: &'a RouteArguments,
+    selection: &'a Selection,
+}
+
+impl Collector for RouteCollector<'_> {
+    type Handler = RouteHandler;
+
+    fn style(&self) -> Style {
+        style(self.arguments)
     }
-    let recv_buffer_bytes = collector.follow.recv_buffer_bytes;
-    session::run(&collector.follow.common, console, |session| {
-        session.let_recv_buffer_grow(&collector.follow)?;
-        let mut engine = session.engine()?;
-        let groups = groups(arguments).iter().copied();
-        let socket = session.listen(&builder(&selection), recv_buffer_bytes, groups)?;
-        let socket = engine.add(socket)?;
-        let formatter = RouteFormatter::load(format(arguments), None)?;
-        let keeper = Keeper::open(collector.table.table.as_deref(), mirror::DOUBT, session)?;
-        let mut handler = RouteHandler::new(arguments, &selection, formatter, socket, keeper, 1);
-        let end = session.collect(
-            engine,
-            &[socket],
-            Limits::of(&collector.follow),
-            &mut handler,
-        );
-        if let Some(mirror) = handler.mirror {
-            let table = mirror.end(&handler.formatter, session.console);
-            session.further_failures.extend(table.err());
-        }
-        end
-    })
+
+    fn socket(
+        &mut self,
+        namespace: Option<&Namespace>,
+        _console: &mut Console,
+    ) -> Result<(Socket, RecvBuffer), Failure> {
+        let builder = builder(self.selection);
+        let bytes = self.arguments.collector.follow.recv_buffer_bytes;
+        let groups = groups(self.arguments).iter().copied();
+        session::open(builder, namespace, bytes, groups)
+    }
+
+    fn handler(
+        &self,
+        socket: SocketId,
+        namespace: Option<&Namespace>,
+        count: usize,
+    ) -> Result<RouteHandler, Failure> {
+        let formatter = RouteFormatter::load(format(self.arguments), namespace)?;
+        Ok(RouteHandler::new(
+            self.arguments,
+            self.selection,
+            formatter,
+            socket,
+            count,
+        ))
+    }
 }
 
 /// The program decides about routes only. It accepts the messages of devices, which have the names.
@@ -188,19 +212,18 @@ struct RouteHandler {
 }
 
 impl RouteHandler {
-    /// Handles one of `count` sockets. `keeper` is that of the mirror, if there is to be one.
+    /// Handles one of `count` sockets.
     fn new(
         arguments: &RouteArguments,
         selection: &Selection,
         formatter: RouteFormatter,
         socket: SocketId,
-        keeper: Keeper,
         count: usize,
     ) -> Self {
         let has_mirror = arguments.collector.table.has_mirror();
         let mirror = || {
             let filter = selection.filter.clone();
-            RouteMirror::new(arguments, filter, socket, keeper, count)
+            RouteMirror::new(arguments, filter, socket, count)
         };
         Self {
             formatter,
@@ -274,8 +297,15 @@ impl Handler for RouteHandler {
             .min()
     }
 
-    fn keeper(&mut self) -> Option<&mut Keeper> {
-        Some(&mut self.mirror.as_mut()?.keeper)
+    fn has_table(&self) -> bool {
+        self.mirror.as_ref().is_some_and(RouteMirror::is_complete)
+    }
+
+    fn write_table(&self, table: &mut Writing) -> io::Result<bool> {
+        match &self.mirror {
+            Some(mirror) => mirror.write_table(&self.formatter, table),
+            None => Ok(true),
+        }
     }
 
     fn add_to(&self, summary: &mut Summary) {

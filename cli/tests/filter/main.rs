@@ -34,6 +34,20 @@ fn prepare() {
     fs::create_dir("/etc/xtables").expect("a directory");
     fs::write("/etc/xtables/connlabel.conf", "1 web\n2 bulk\n").expect("a file");
     own_namespace();
+    for timeout in [
+        "udp_timeout",
+        "udp_timeout_stream",
+        "icmp_timeout",
+        "icmpv6_timeout",
+        "tcp_timeout_close",
+        "tcp_timeout_time_wait",
+    ] {
+        // A slow machine lists for longer than the default of 30 s.
+        let path = format!("/proc/sys/net/netfilter/nf_conntrack_{timeout}");
+        fs::write(path, "600").expect("the setting");
+    }
+    // Flows that began before nlring listens must make events too.
+    fs::write("/proc/sys/net/netfilter/nf_conntrack_events", "1").expect("the setting");
     add_rules(
         "table inet tracking {
             chain output {

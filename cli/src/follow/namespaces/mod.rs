@@ -8,15 +8,18 @@
 mod member;
 
 use std::collections::HashSet;
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nlring::{Engine, Missing, Namespace, Running, Socket, SocketId, StopHandle, route};
+use nlring::{Engine, Missing, Namespace, Running, SocketId, StopHandle, route};
 use nlring_print::{NamespaceChange, Style};
 
+use super::collector::Collector;
 use super::handler::{Handler, Incoming, SocketChanges};
 use super::session::Session;
 use super::summary::Summary;
+use super::table_file::Writing;
 use crate::args::AllNetns;
 use crate::host::known_namespaces::{Found, Key, Known};
 use crate::host::namespace_watch::NamespaceWatch;
@@ -40,30 +43,11 @@ pub fn find(which: AllNetns) -> Result<Known, Failure> {
         .map_err(|error| Failure::Other(format!("look for network namespaces: {error}")))
 }
 
-/// Opens what a namespace needs.
-pub trait Opener {
-    type Handler: Handler;
-
-    /// Opens a socket for the events of a namespace.
-    fn socket(&self, namespace: &Namespace) -> Result<Socket, Failure>;
-
-    /// Makes what handles the events of that socket. `count` is how many namespaces there are.
-    fn handler(
-        &self,
-        socket: SocketId,
-        namespace: &Namespace,
-        count: usize,
-    ) -> Result<Self::Handler, Failure>;
-
-    /// The style of all lines.
-    fn style(&self) -> Style;
-}
-
 /// All namespaces, each with its socket and handler.
-pub struct Namespaces<O: Opener> {
-    opener: O,
+pub struct Namespaces<C: Collector> {
+    collector: C,
     which: AllNetns,
-    members: Vec<Member<O::Handler>>,
+    members: Vec<Member<C::Handler>>,
     /// The member whose events are handled now.
     selected: usize,
     watch: NamespaceWatch,
@@ -82,10 +66,10 @@ pub struct Namespaces<O: Opener> {
     ended: Summary,
 }
 
-impl<O: Opener> Namespaces<O> {
+impl<C: Collector> Namespaces<C> {
     /// Opens a socket in each namespace, and adds it to the engine. A namespace that vanishes meanwhile is left out.
     pub fn open(
-        opener: O,
+        collector: C,
         which: AllNetns,
         engine: &mut Engine,
         session: &mut Session<'_>,
@@ -98,7 +82,7 @@ impl<O: Opener> Namespaces<O> {
         });
         let now = Instant::now();
         let mut this = Self {
-            opener,
+            collector,
             which,
             members: Vec::new(),
             selected: 0,
@@ -112,33 +96,32 @@ impl<O: Opener> Namespaces<O> {
             ended: Summary::default(),
         };
         this.watch.attach();
-        let known = find(this.which)?;
-        let count = known.namespaces.len();
-        for found in known.namespaces {
-            let Some((namespace, socket)) = this.enter(&found)? else {
-                continue;
-            };
-            session.note_recv_buffer(socket.recv_buffer()?);
+        let mut opened = Vec::new();
+        for found in find(this.which)?.namespaces {
+            let namespace = found.open()?;
+            opened.extend(namespace.map(|namespace| (found, namespace)));
+        }
+        let places = opened.iter();
+        let places =
+            places.map(|(found, namespace)| (found.label.clone(), Some(namespace.clone())));
+        this.collector.look_around(&places.collect::<Vec<_>>());
+        let count = opened.len();
+        for (found, namespace) in opened {
+            let (socket, recv_buffer) = this.collector.socket(Some(&namespace), session.console)?;
+            session.note_recv_buffer(recv_buffer);
             let id = engine.add(socket)?;
             this.join(found, namespace, id, count)?;
         }
         Ok(this)
     }
 
+    pub fn collector(&self) -> &C {
+        &self.collector
+    }
+
     /// The sockets of all members.
     pub fn sockets(&self) -> Vec<SocketId> {
         self.members.iter().map(|member| member.socket).collect()
-    }
-
-    /// Opens a namespace and its socket. `None`: it is gone.
-    fn enter(&self, found: &Found) -> Result<Option<(Namespace, Socket)>, Failure> {
-        match found.open()? {
-            Some(namespace) => {
-                let socket = self.opener.socket(&namespace)?;
-                Ok(Some((namespace, socket)))
-            }
-            None => Ok(None),
-        }
     }
 
     /// Makes a member of a namespace whose socket the engine has.
@@ -150,7 +133,7 @@ impl<O: Opener> Namespaces<O> {
         count: usize,
     ) -> Result<(), Failure> {
         let nsid = self.nsid(&namespace);
-        let handler = self.opener.handler(socket, &namespace, count)?;
+        let handler = self.collector.handler(socket, Some(&namespace), count)?;
         self.members.push(Member {
             origin: Rc::new(origin(&found.label, nsid)),
             found,
@@ -164,13 +147,18 @@ impl<O: Opener> Namespaces<O> {
         Ok(())
     }
 
+    fn followed(&self) -> impl Iterator<Item = &Member<C::Handler>> {
+        let members = self.members.iter();
+        members.filter(|member| matches!(member.stage, Stage::Followed))
+    }
+
     fn nsid(&mut self, namespace: &Namespace) -> Option<i32> {
         self.ids.as_mut()?.namespace_id(namespace).ok()?
     }
 
     /// Writes a line of a member.
     fn report(&self, place: usize, change: NamespaceChange, output: &mut Output) {
-        let style = self.opener.style();
+        let style = self.collector.style();
         output.set_origin(style, &self.members[place].origin);
         output.record(|out| style.write_namespace(out, change));
     }
@@ -236,7 +224,7 @@ impl<O: Opener> Namespaces<O> {
     ) -> Option<SocketId> {
         let key = found.key;
         let name = found.label.to_string();
-        match self.try_follow(found, count, running) {
+        match self.try_follow(found, count, running, console) {
             Ok(Some(id)) => {
                 self.refused.remove(&key);
                 self.report(self.members.len() - 1, NamespaceChange::Appeared, output);
@@ -257,10 +245,12 @@ impl<O: Opener> Namespaces<O> {
         found: Found,
         count: usize,
         running: &mut Running,
+        console: &mut Console,
     ) -> Result<Option<SocketId>, Failure> {
-        let Some((namespace, socket)) = self.enter(&found)? else {
+        let Some(namespace) = found.open()? else {
             return Ok(None);
         };
+        let (socket, _) = self.collector.socket(Some(&namespace), console)?;
         let id = running.add(socket)?;
         if let Err(failure) = self.join(found, namespace, id, count) {
             let _ = running.remove(id); // nothing else knows the socket
@@ -270,7 +260,7 @@ impl<O: Opener> Namespaces<O> {
     }
 }
 
-impl<O: Opener> Handler for Namespaces<O> {
+impl<C: Collector> Handler for Namespaces<C> {
     fn handle(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
         if let Some(member) = self.members.get_mut(self.selected) {
             member.handler.handle(incoming, output);
@@ -279,14 +269,14 @@ impl<O: Opener> Handler for Namespaces<O> {
     }
 
     fn style(&self) -> Style {
-        self.opener.style()
+        self.collector.style()
     }
 
     fn select(&mut self, socket: SocketId, output: &mut Output) {
         let mut members = self.members.iter();
         if let Some(place) = members.position(|member| member.socket == socket) {
             self.selected = place;
-            output.set_origin(self.opener.style(), &self.members[place].origin);
+            output.set_origin(self.collector.style(), &self.members[place].origin);
         }
     }
 
@@ -330,7 +320,7 @@ impl<O: Opener> Handler for Namespaces<O> {
         self.is_behind = false;
         for _ in 0..count {
             self.next = (self.next + 1) % count;
-            let style = self.opener.style();
+            let style = self.collector.style();
             let member = &mut self.members[self.next];
             if !member.is_due(start) {
                 continue;
@@ -355,13 +345,27 @@ impl<O: Opener> Handler for Namespaces<O> {
     }
 
     fn finish(&mut self, stop: &StopHandle, output: &mut Output, console: &mut Console) {
-        let style = self.opener.style();
+        let style = self.collector.style();
         for member in &mut self.members {
             if matches!(member.stage, Stage::Followed) {
                 output.set_origin(style, &member.origin);
                 member.handler.finish(stop, output, console);
             }
         }
+    }
+
+    fn has_table(&self) -> bool {
+        let mut followed = self.followed();
+        followed.all(|member| member.handler.has_table())
+    }
+
+    fn write_table(&self, table: &mut Writing) -> io::Result<bool> {
+        for member in self.followed() {
+            if table.select(member.socket, &member.origin) && !member.handler.write_table(table)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn add_to(&self, summary: &mut Summary) {

@@ -1,0 +1,76 @@
+//! What `nlring conntrack`, `nlring route` and `nlring monitor` share: each follows one namespace, or all of them.
+
+use std::path::Path;
+
+use nlring::{Namespace, RecvBuffer, Socket, SocketId};
+use nlring_print::Style;
+
+use super::collect::Limits;
+use super::handler::Handler;
+use super::namespaces::Namespaces;
+use super::session;
+use super::summary::Summary;
+use crate::args::FollowArguments;
+use crate::host::known_namespaces::Label;
+use crate::outcome::{Failure, Outcome};
+use crate::write::console::Console;
+
+/// What a command opens in each namespace that it follows.
+pub trait Collector {
+    type Handler: Handler;
+
+    /// The style of all lines.
+    fn style(&self) -> Style;
+
+    /// Looks at the namespaces before the first socket is opened. None is that of this process.
+    fn look_around(&mut self, _namespaces: &[(Label, Option<Namespace>)]) {}
+
+    /// Opens a socket for the events of a namespace. None is that of this process.
+    fn socket(
+        &mut self,
+        namespace: Option<&Namespace>,
+        console: &mut Console,
+    ) -> Result<(Socket, RecvBuffer), Failure>;
+
+    /// Makes what handles the events of that socket. `count` is how many namespaces there are.
+    fn handler(
+        &self,
+        socket: SocketId,
+        namespace: Option<&Namespace>,
+        count: usize,
+    ) -> Result<Self::Handler, Failure>;
+
+    /// Adds to the summary what is known only at the end.
+    fn complete(&self, _summary: &mut Summary) {}
+}
+
+/// Follows the namespaces that the options ask for, to the summary. `table` is the file of --table.
+pub fn run<C: Collector>(
+    follow: &FollowArguments,
+    table: Option<&Path>,
+    console: &mut Console,
+    open: impl FnOnce(&mut Console) -> C,
+) -> Outcome {
+    session::run(&follow.common, console, |session| {
+        session.let_recv_buffer_grow(follow)?;
+        session.open_table(table)?;
+        let mut engine = session.engine()?;
+        let mut collector = open(session.console);
+        let limits = Limits::of(follow);
+        if let Some(which) = follow.netns.all_netns {
+            let mut handler = Namespaces::open(collector, which, &mut engine, session)?;
+            let sockets = handler.sockets();
+            let end = session.collect(engine, &sockets, limits, &mut handler);
+            handler.collector().complete(session.summary);
+            return end;
+        }
+        collector.look_around(&[(Label::Own, None)]);
+        let (socket, recv_buffer) = collector.socket(None, session.console)?;
+        session.note_recv_buffer(recv_buffer);
+        let socket = engine.add(socket)?;
+        let mut handler = collector.handler(socket, None, 1)?;
+        let end = session.collect(engine, &[socket], limits, &mut handler);
+        collector.complete(session.summary);
+        end
+    })
+}
