@@ -1,6 +1,6 @@
 //! A netlink socket that several threads of Python may share.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -95,8 +95,8 @@ impl Socket {
         }
     }
 
-    /// Receives one datagram. Waits for it at most `timeout` seconds (None: without a limit), and not at all if `timeout`
-    /// is 0 or `flags` has MSG_DONTWAIT. A signal is handled while the call waits.
+    /// Receives one datagram. Waits for it at most `timeout` seconds (None: without a limit), and not at all if
+    /// `timeout` is 0 or `flags` has MSG_DONTWAIT. A signal is handled while the call waits.
     #[pyo3(signature = (bufsize, flags=0, timeout=None))]
     fn recv<'py>(
         &self,
@@ -172,7 +172,14 @@ impl Socket {
         self.open().map_or(-1, |open| open.socket.as_raw_fd())
     }
 
-    /// Closes the socket. A call that waits in another thread ends with an OSError (EBADF). A second close does nothing.
+    /// A duplicate of the descriptor, which the caller must close.
+    fn duplicate(&self) -> PyResult<i32> {
+        let duplicate = self.open()?.socket.as_fd().try_clone_to_owned();
+        Ok(duplicate.map_err(PyErr::from)?.into_raw_fd())
+    }
+
+    /// Closes the socket. A call that waits in another thread ends with an OSError (EBADF). A second close does
+    /// nothing.
     fn close(&self) {
         let closed = self.lock().take();
         if let Some(open) = closed {

@@ -1,6 +1,6 @@
 """The native part of nlring. Use the names of the package `nlring` instead."""
 
-from typing import Optional, Union, final, overload
+from typing import final, overload
 
 from typing_extensions import Self
 
@@ -9,7 +9,7 @@ __all__ = ["Socket", "buffer_size", "split_attributes", "split_messages"]
 def buffer_size() -> int:
     """The size in bytes of a buffer that holds any answer except a dump: the smaller of 8 KiB and the page size."""
 
-def split_messages(datagram: bytes) -> tuple[list[tuple[int, int, int, int, bytes]], Optional[str]]:
+def split_messages(datagram: bytes) -> tuple[list[tuple[int, int, int, int, bytes]], str | None]:
     """Splits a datagram into its messages: a list of (type, flags, sequence number, port ID, payload without padding).
     The second value is None, or says where the datagram stops being a sequence of messages, and why."""
 
@@ -38,21 +38,24 @@ class Socket:
     def send(self, datagram: bytes) -> int:
         """Sends a datagram to the kernel, and returns its size in bytes."""
 
-    def recv(self, bufsize: int, flags: int = 0, timeout: Optional[float] = None) -> bytes:
+    def recv(self, bufsize: int, flags: int = 0, timeout: float | None = None) -> bytes:
         """Receives one datagram. Waits for it at most `timeout` seconds (None: without a limit), and not at all if
         `timeout` is 0 or `flags` has MSG_DONTWAIT. A signal is handled while the call waits."""
 
-    def set_option(self, name: int, value: Union[int, bytes]) -> None:
+    def set_option(self, name: int, value: int | bytes) -> None:
         """Sets one of netlink's options to a number or to bytes."""
 
     @overload
     def option(self, name: int) -> int: ...
     @overload
-    def option(self, name: int, buflen: int = 0) -> Union[int, bytes]:
+    def option(self, name: int, buflen: int = 0) -> int | bytes:
         """The value of one of netlink's options: a number, or up to `buflen` bytes if that is not 0."""
 
     def fileno(self) -> int:
         """The number of the descriptor, or -1 if the socket is closed."""
+
+    def duplicate(self) -> int:
+        """A duplicate of the descriptor, which the caller must close."""
 
     def close(self) -> None:
         """Closes the socket. A call that waits in another thread ends with an OSError (EBADF). A second close does
