@@ -34,7 +34,7 @@ impl Run {
         let mut words = words.chain(arguments.split_whitespace());
         let mut command = Command::new(words.next().expect("a program"));
         command.args(words);
-        let mut file = |option: &str, name| {
+        let mut file = |option: &str, name: &str| {
             let mut words = arguments.split_whitespace();
             if words.any(|word| word == option) {
                 return PathBuf::from(words.next().unwrap_or_default());
@@ -44,7 +44,11 @@ impl Run {
             file
         };
         let output = file("--output", "output");
-        let stats = file("--stats", "stats");
+        let stats = if arguments.contains("--once") {
+            PathBuf::new() // a list has none
+        } else {
+            file("--stats", "stats")
+        };
         Self {
             groups: Groups::wanted(arguments),
             command,
