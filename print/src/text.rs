@@ -29,7 +29,14 @@ pub(crate) fn write_hex(out: &mut Vec<u8>, value: u64) {
 
 /// Appends an address as glibc's inet_ntop(3) writes it. Rust's `Display` differs for IPv4-compatible IPv6 addresses
 /// such as `::192.0.2.1`.
-pub(crate) fn write_ip(out: &mut Vec<u8>, address: IpAddr) {
+///
+/// ```
+/// let mut line = b"from ".to_vec();
+/// nlring_print::text::write_ip(&mut line, "::192.0.2.1".parse()?);
+/// assert_eq!(line, b"from ::192.0.2.1");
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+pub fn write_ip(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => write_ipv4(out, address),
         IpAddr::V6(address) => write_ipv6(out, address),

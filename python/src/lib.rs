@@ -1,6 +1,8 @@
 //! The native part of the Python package `nlring`: the module `nlring._nlring`.
 
+mod columns;
 mod error;
+mod receiver;
 mod socket;
 mod split;
 
@@ -11,6 +13,10 @@ use pyo3::prelude::*;
 mod _nlring {
     #[pymodule_export]
     use crate::buffer_size;
+    #[pymodule_export]
+    use crate::columns::Columns;
+    #[pymodule_export]
+    use crate::receiver::{Flow, Flows, Gap, Messages, Receiver, Route, Routes, Statistics, Tuple};
     #[pymodule_export]
     use crate::socket::Socket;
     #[pymodule_export]

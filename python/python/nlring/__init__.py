@@ -2,8 +2,22 @@
 
 `nlsocket` has sockets, `message` messages, `attributes` the values inside them, and `genl` generic netlink, with the
 names of pymnl 0.6. `NETLINK_*` are the protocols that a socket can be opened on.
+
+`Receiver` receives events in batches: of `Flow`, of `Route`, as `Columns`, or as messages.
 """
 
+from nlring._nlring import (
+    Columns as Columns,
+    Flow as Flow,
+    Flows as Flows,
+    Gap as Gap,
+    Messages as Messages,
+    Receiver as Receiver,
+    Route as Route,
+    Routes as Routes,
+    Statistics as Statistics,
+    Tuple as Tuple,
+)
 from nlring.constants import (
     MAX_LINKS as MAX_LINKS,
     NET_MAJOR as NET_MAJOR,
