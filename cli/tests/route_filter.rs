@@ -101,9 +101,8 @@ fn change_routes() {
 
 /// nlring with this text as a filter, and with further arguments.
 fn follow(text: &str, arguments: &str) -> Follower {
-    let mut run = Run::new(format!("route {arguments}").trim());
-    run.command.args(["--filter", text]);
-    run.start()
+    let run = Run::new(format!("route {arguments}").trim());
+    run.args(&["--filter", text]).start()
 }
 
 fn since_first(lines: &[String]) -> Vec<String> {
@@ -567,6 +566,170 @@ fn a_mirror_shows_and_keeps_what_matches() {
     assert!(
         kept.contains("192.0.3.0/24") && kept.contains("192.0.6.0/24"),
         "{kept}"
+    );
+}
+
+#[test]
+fn in_a_mirror_a_route_comes_when_it_matches_and_goes_when_it_no_longer_does() {
+    const NAME: &str = "in_a_mirror_a_route_comes_when_it_matches_and_goes_when_it_no_longer_does";
+    if !namespace_with_devices(NAME) {
+        return;
+    }
+    let change = |how: &str, number: u32, proto: &str| {
+        must(&format!(
+            "ip -6 route {how} 2001:db8:{number}::/64 via fd01::2 proto {proto}"
+        ));
+    };
+    change("add", 1, "static");
+    change("add", 2, "boot");
+    let directory = Directory::new();
+    let table = directory.file("table");
+    let follower = follow(
+        "family ipv6 and proto static and dst 2001:db8::/32 or-longer",
+        &format!("--snapshot --table {table}"),
+    );
+    follower.await_lines(2); // the route, and that the table is complete
+    change("replace", 1, "boot");
+    change("replace", 2, "static");
+    change("add", 3, "boot");
+    must("ip route add 192.0.2.0/24 dev d0 proto static");
+    change("add", 4, "static");
+    let has = |kind: &str, number: u32| {
+        let start = format!("{kind}2001:db8:{number}::/64");
+        follower.lines().iter().any(|line| line.starts_with(&start))
+    };
+    await_that("the last route", || has("", 4));
+    assert!(has("", 1) && has("Deleted ", 1) && has("", 2));
+    assert!(!has("Deleted ", 2) && !has("", 3));
+    let ended = follower.end();
+    ended.assert_good();
+    assert!(!ended.output.contains("192.0.2.0"), "{}", ended.output);
+    assert_eq!(
+        ended.stat("received") - ended.stat("requests"),
+        4,
+        "of six events"
+    );
+    let kept = fs::read_to_string(&table).expect("the table");
+    assert_eq!(kept.lines().count(), 2, "{kept}");
+}
+
+#[test]
+fn the_program_of_a_mirror_is_explained() {
+    own_namespace();
+    let text = "table 5 and proto bgp";
+    let (code, output, errors) = say(&["route", "--filter", text, "--mirror", "--explain"]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    for part in [
+        "filter of a mirror: table 5 and proto bgp\n",
+        "in the kernel: all of it except `proto bgp`\n",
+        "in user space: all of it, for the entries of the mirror\n",
+        "of a dump, the kernel sends: table 5; user space",
+    ] {
+        assert!(output.contains(part), "{part} in {output}");
+    }
+    let (_, events, _) = say(&["route", "--filter", text, "--explain"]);
+    assert!(
+        events.contains("of a dump, the kernel sends: table 5, proto bgp;"),
+        "{events}"
+    );
+}
+
+/// Metrics that are no ranges: their program is larger than the kernel's default memory for one on Linux 6.1.
+fn many_metrics() -> String {
+    let metrics: Vec<String> = (0..1500).map(|index| (2 * index).to_string()).collect();
+    format!("metric {{{}}}", metrics.join(","))
+}
+
+/// Makes the memory for a program small in a namespace of this name, or in this one. False: this kernel has one limit for
+/// all namespaces.
+fn limit_memory(name: Option<&str>) -> bool {
+    let set = "echo 20480 > /proc/sys/net/core/optmem_max";
+    let (program, arguments) = match name {
+        None => ("sh", vec!["-c", set]),
+        Some(name) => ("ip", vec!["netns", "exec", name, "sh", "-c", set]),
+    };
+    run(program, &arguments).is_some_and(|output| output.status.success())
+}
+
+#[test]
+fn a_program_that_finds_no_memory_is_left_to_nlring() {
+    if !namespace_with_devices("a_program_that_finds_no_memory_is_left_to_nlring") {
+        return;
+    }
+    limit_memory(None); // where it cannot be set, it is so small by default
+    let filter = many_metrics();
+    let reason = "the kernel has no memory for a program of ";
+    for command in ["route", "monitor"] {
+        let follower = Run::new(command).args(&["--filter", &filter]).start();
+        must(&format!("ip route add {FIRST} dev d0 metric 40"));
+        must("ip route add 192.0.2.0/24 dev d0 metric 41");
+        must(&format!("ip route add {LAST} dev d0 metric 42"));
+        let lines = lines_until(LAST, || follower.lines());
+        let ended = follower.end();
+        ended.assert_good();
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert_eq!(ended.stat("not_shown"), 1, "{command}");
+        let warning = "nlring receives every event and evaluates the filter itself: ";
+        let warning = format!("{warning}{reason}");
+        assert_eq!(
+            ended.errors.matches(&warning).count(),
+            1,
+            "{}",
+            ended.errors
+        );
+        let remedy =
+            "net.core.optmem_max is 20480 bytes); raise it (sysctl -w net.core.optmem_max=";
+        assert!(ended.errors.contains(remedy), "{}", ended.errors);
+        must("ip route flush dev d0 proto boot");
+    }
+    let (code, output, _) = say(&["route", "--filter", &filter, "--explain"]);
+    assert_eq!(code, Some(0));
+    let nothing = format!("in the kernel: nothing, because {reason}");
+    assert!(output.contains(&nothing), "{output}");
+    // A mirror works without its program, too.
+    must("ip route add 192.0.2.0/24 dev d0 metric 41");
+    must(&format!("ip route add {LAST} dev d0 metric 42"));
+    let follower = Run::new("route --snapshot")
+        .args(&["--filter", &filter])
+        .start();
+    lines_until(LAST, || follower.lines());
+    let ended = follower.end();
+    ended.assert_good();
+    assert!(ended.errors.contains(reason), "{}", ended.errors);
+    assert!(!ended.output.contains("metric 41"), "{}", ended.output);
+}
+
+#[test]
+fn each_namespace_has_memory_of_its_own_for_the_program() {
+    const NAME: &str = "each_namespace_has_memory_of_its_own_for_the_program";
+    if !is_installed("ip") {
+        return skip(NAME, "no ip");
+    }
+    own_namespace();
+    own_names();
+    must("ip link set lo up");
+    must("ip netns add blue");
+    must("ip -n blue link set lo up");
+    if !limit_memory(Some("blue")) {
+        return skip(NAME, "net.core.optmem_max is that of the host");
+    }
+    let run = Run::new("route --all-netns").args(&["--filter", &many_metrics()]);
+    let follower = run.start();
+    for namespace in ["", "-n blue"] {
+        for metric in [40, 41, 42] {
+            must(&format!(
+                "ip {namespace} route add 192.0.{metric}.0/24 dev lo metric {metric}"
+            ));
+        }
+    }
+    follower.await_lines(4);
+    let ended = follower.end();
+    ended.assert_good();
+    assert!(!ended.output.contains("metric 41"), "{}", ended.output);
+    assert_eq!((ended.stat("received"), ended.stat("not_shown")), (5, 1));
+    assert_eq!(
+        ended.errors.matches("evaluates the filter itself").count(),
+        1
     );
 }
 

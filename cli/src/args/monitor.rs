@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::collector::{FollowArguments, collector_help};
+use super::filter::RouteTerms;
 use super::route::RouteEvent;
 
 #[derive(Args, Debug)]
@@ -42,6 +43,12 @@ pub struct MonitorArguments {
 
     #[command(flatten)]
     pub follow: FollowArguments,
+
+    #[command(
+        flatten,
+        next_help_heading = "Filter of routes; all other objects are shown"
+    )]
+    pub routes: RouteTerms,
 }
 
 impl MonitorArguments {

@@ -10,7 +10,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
-use nlring::conntrack::{Expectation, Filter, Flow, Group};
+use nlring::conntrack::{DumpFilter, Expectation, Filter, Flow, Group, Mirror};
 use nlring::{
     Missing, Namespace, Protocol, RecvBuffer, Running, Socket, SocketBuilder, SocketId, StopHandle,
 };
@@ -20,9 +20,9 @@ use nlring_print::{LocalTime, Style};
 use crate::args::{AuditInterval, ConntrackArguments, ConntrackEvent, ConntrackField};
 use crate::follow::collector::{self, Collector};
 use crate::follow::handler::{Handler, Incoming};
+use crate::follow::session;
 use crate::follow::summary::Summary;
 use crate::follow::table_file::Writing;
-use crate::follow::{selection, session};
 use crate::host::known_namespaces::Label;
 use crate::host::listeners::NetlinkSockets;
 use crate::host::namespace;
@@ -36,15 +36,13 @@ use repeated_ends::RepeatedEnds;
 pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
     let selection = filter::select(arguments)?;
-    if arguments.filter.explain {
-        return selection::explain(&selection.filter, selection.filter.dump_filter());
-    }
     namespace::move_to(collector.follow.netns.netns.as_deref(), "conntrack")?;
+    if arguments.filter.explain {
+        let of_dumps = of_dumps(arguments, &selection.filter)?;
+        return selection.explain(builder(arguments), of_dumps);
+    }
     if collector.table.once {
         return list::run(arguments, &selection.filter, console);
-    }
-    if let Some(warning) = &selection.warning {
-        console.warn(warning);
     }
     collector::run(
         &collector.follow,
@@ -88,7 +86,8 @@ impl Collector for FlowCollector<'_> {
         namespace: Option<&Namespace>,
         console: &mut Console,
     ) -> Result<(Socket, RecvBuffer), Failure> {
-        let builder = builder(self.arguments, self.selection);
+        let builder = builder(self.arguments);
+        let builder = self.selection.attach(builder, namespace, console)?;
         let bytes = self.arguments.collector.follow.recv_buffer_bytes;
         let groups = groups(&received_events(self.arguments)).collect::<Vec<_>>();
         let opened = session::open(builder, namespace, bytes, groups)?;
@@ -116,12 +115,19 @@ impl Collector for FlowCollector<'_> {
     }
 }
 
-fn builder(arguments: &ConntrackArguments, selection: &Selection) -> SocketBuilder {
-    let builder = Socket::builder(Protocol::NETFILTER).reliable(arguments.reliable);
-    match &selection.program {
-        Some(program) => builder.filter(program),
-        None => builder,
+/// A socket for the events.
+fn builder(arguments: &ConntrackArguments) -> SocketBuilder {
+    Socket::builder(Protocol::NETFILTER).reliable(arguments.reliable)
+}
+
+/// What the kernel evaluates of a dump.
+fn of_dumps(arguments: &ConntrackArguments, filter: &Filter) -> Result<DumpFilter, Failure> {
+    let table = &arguments.collector.table;
+    if table.once || !table.has_mirror() {
+        return Ok(filter.dump_filter());
     }
+    let mirror = Mirror::with_filter(table.mirror_options(1), filter.clone())?;
+    Ok(mirror.dump_filter())
 }
 
 fn format(arguments: &ConntrackArguments, console: &mut Console) -> FlowFormat {
@@ -207,7 +213,7 @@ impl FlowHandler {
         };
         Ok(Self {
             format,
-            filter: selection.left.clone(),
+            filter: selection.left().cloned(),
             repeated_ends: (arguments.reliable && !has_mirror)
                 .then(|| RepeatedEnds::new(receives_new(&arguments.events))),
             mirror: has_mirror.then(mirror).transpose()?,

@@ -19,6 +19,7 @@ use crate::follow::summary::Summary;
 use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
 use crate::route::devices::{Devices, Lookup};
+use crate::route::filter::Selection as RouteSelection;
 use crate::route::text_format;
 use crate::write::console::Console;
 use crate::write::output::Output;
@@ -27,14 +28,17 @@ use selection::Selection;
 pub fn run(arguments: &MonitorArguments, console: &mut Console) -> Outcome {
     let follow = &arguments.follow;
     namespace::move_to(follow.netns.netns.as_deref(), "monitor")?;
+    let routes = selection::select_routes(arguments)?;
     collector::run(follow, None, console, |_| MonitorCollector {
         arguments,
+        routes: &routes,
         has_warned: false,
     })
 }
 
 struct MonitorCollector<'a> {
     arguments: &'a MonitorArguments,
+    routes: &'a RouteSelection,
     /// Whether the user was warned of what this kernel does not report.
     has_warned: bool,
 }
@@ -56,6 +60,7 @@ impl Collector for MonitorCollector<'_> {
         console: &mut Console,
     ) -> Result<(Socket, RecvBuffer), Failure> {
         let builder = Socket::builder(Protocol::ROUTE);
+        let builder = self.routes.attach(builder, namespace, console)?;
         let no_groups: [Group; 0] = [];
         let bytes = self.arguments.follow.recv_buffer_bytes;
         let (socket, recv_buffer) = session::open(builder, namespace, bytes, no_groups)?;
@@ -76,7 +81,7 @@ impl Collector for MonitorCollector<'_> {
         namespace: Option<&Namespace>,
         _count: usize,
     ) -> Result<MonitorHandler, Failure> {
-        MonitorHandler::new(self.arguments, namespace)
+        MonitorHandler::new(self.arguments, self.routes, namespace)
     }
 }
 
@@ -149,11 +154,15 @@ struct MonitorHandler {
 
 impl MonitorHandler {
     /// Handles the events of a namespace, or of this process's.
-    fn new(arguments: &MonitorArguments, namespace: Option<&Namespace>) -> Result<Self, Failure> {
+    fn new(
+        arguments: &MonitorArguments,
+        routes: &RouteSelection,
+        namespace: Option<&Namespace>,
+    ) -> Result<Self, Failure> {
         let devices = Devices::load(namespace)?;
         Ok(Self {
             format: format(arguments),
-            selection: Selection::new(arguments, &devices)?,
+            selection: Selection::new(arguments, routes, &devices)?,
             devices,
             lookup: Lookup::default(),
             other_event_count: 0,

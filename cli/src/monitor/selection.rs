@@ -1,17 +1,36 @@
 //! Which objects `nlring monitor` shows.
 
-use nlring::route::{NetconfScope, Object};
+use nlring::route::{Filter, NetconfScope, Object, Term};
 use nlring::{EventKind, Family};
 
 use crate::args::{MonitorArguments, MonitorObject, RouteEvent};
 use crate::outcome::Failure;
 use crate::route::devices::Devices;
+use crate::route::filter::{Selection as RouteSelection, named_devices};
 
 pub struct Selection {
     pub follows_links: bool,
     shows_new: bool,
     shows_delete: bool,
     device: Option<Device>,
+    /// Which routes. None: the kernel sends no others.
+    routes: Option<Filter>,
+}
+
+/// What --filter and --in-table ask of routes. The program lets multicast routes pass, which are another object with the
+/// same types of messages.
+pub fn select_routes(arguments: &MonitorArguments) -> Result<RouteSelection, Failure> {
+    let terms = &arguments.routes;
+    if !terms.is_empty() && !arguments.follows(MonitorObject::Route) {
+        return Err(Failure::Usage(
+            "--filter and --in-table select routes, and no routes are followed; add route to the objects".to_owned(),
+        ));
+    }
+    let devices = named_devices(terms.devices(), arguments.follow.netns.all_netns)?;
+    let filter = terms.filter(|name| devices.index(name))?;
+    let multicast = [Family::IPMR, Family::IP6MR].map(|family| Filter::from(Term::family(family)));
+    let wider = multicast.into_iter().fold(filter.clone(), Filter::or);
+    RouteSelection::of_events_among(&wider, filter)
 }
 
 /// The device of --dev.
@@ -25,7 +44,11 @@ struct Device {
 
 impl Selection {
     /// Finds out which device --dev means. With --all-netns there need not be one in each namespace.
-    pub fn new(arguments: &MonitorArguments, devices: &Devices) -> Result<Self, Failure> {
+    pub fn new(
+        arguments: &MonitorArguments,
+        routes: &RouteSelection,
+        devices: &Devices,
+    ) -> Result<Self, Failure> {
         let waits = arguments.follow.netns.all_netns.is_some();
         let device = arguments.dev.as_deref();
         let device = device.map(|name| Device::find(name, devices, waits));
@@ -34,6 +57,7 @@ impl Selection {
             shows_new: arguments.events.contains(&RouteEvent::New),
             shows_delete: arguments.events.contains(&RouteEvent::Delete),
             device: device.transpose()?,
+            routes: routes.left().cloned(),
         })
     }
 
@@ -52,7 +76,15 @@ impl Selection {
             EventKind::Delete => self.shows_delete,
             _ => self.shows_new,
         };
-        is_of_device && is_of_kind
+        is_of_device && is_of_kind && self.selects_route(object)
+    }
+
+    /// Whether an object is a route that is asked for, or no route.
+    fn selects_route(&self, object: &Object<'_>) -> bool {
+        match (&self.routes, object) {
+            (Some(filter), Object::Route(route)) => filter.matches(route),
+            _ => true,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::args::{RouteArguments, RouteEvent};
 use crate::follow::keeper::{Keeper, warn_of_last_round};
 use crate::follow::summary::Summary;
 use crate::follow::table_file::Writing;
+use crate::outcome::Failure;
 use crate::write::console::Console;
 use crate::write::output::Output;
 
@@ -27,7 +28,7 @@ pub struct RouteMirror {
 
 /// Which changes are shown.
 struct Shown {
-    /// Which routes, here and in --table.
+    /// Which of the events themselves. The mirror has the same filter.
     filter: Filter,
     new: bool,
     delete: bool,
@@ -38,12 +39,11 @@ struct Shown {
 }
 
 impl Shown {
-    fn shows(&self, route: &Route<'_>) -> bool {
-        let shows_kind = match route.kind {
+    fn shows(&self, kind: EventKind) -> bool {
+        match kind {
             EventKind::New | EventKind::Update | EventKind::Entry => self.new,
             EventKind::Delete => self.delete,
-        };
-        shows_kind && self.filter.matches(route)
+        }
     }
 
     /// Notes that a round failed. If it was the first, the events no longer wait for the table.
@@ -53,11 +53,16 @@ impl Shown {
 }
 
 impl RouteMirror {
-    /// One of `count` mirrors, that of a socket.
-    pub fn new(arguments: &RouteArguments, filter: Filter, socket: SocketId, count: usize) -> Self {
+    /// One of `count` mirrors, that of a socket. The filter says which routes it has.
+    pub fn new(
+        arguments: &RouteArguments,
+        filter: Filter,
+        socket: SocketId,
+        count: usize,
+    ) -> Result<Self, Failure> {
         let table = &arguments.collector.table;
-        Self {
-            mirror: Mirror::new(table.mirror_options(count)),
+        Ok(Self {
+            mirror: Mirror::with_filter(table.mirror_options(count), filter.clone())?,
             socket,
             shown: Shown {
                 filter,
@@ -67,7 +72,7 @@ impl RouteMirror {
                 events: !table.snapshot,
             },
             keeper: Keeper::new(DOUBT),
-        }
+        })
     }
 
     /// Feeds the mirror a message of the socket, whatever its type.
@@ -83,7 +88,8 @@ impl RouteMirror {
         // shown, or cannot be read, the events need not wait for it.
         if shown.events
             && let Some(route) = &Route::decode(message)
-            && shown.shows(route)
+            && shown.shows(route.kind)
+            && shown.filter.matches(route)
         {
             output.event(|out| formatter.write_event(out, route, received_at));
         }
@@ -149,14 +155,11 @@ impl RouteMirror {
 
     /// Writes entries of --table.
     pub fn write_table(&self, formatter: &RouteFormatter, table: &mut Writing) -> io::Result<bool> {
-        let (mirror, filter) = (&self.mirror, &self.shown.filter);
+        let mirror = &self.mirror;
         let worth = (self.keeper).worth(mirror.is_complete(), &mirror.health());
         table.write(
             worth,
-            |position| {
-                let entries = mirror.iter_from(position);
-                entries.filter(|(_, route)| filter.matches(route))
-            },
+            |position| mirror.iter_from(position),
             |line, route| formatter.write_table_entry(line, &route),
         )
     }
@@ -172,7 +175,7 @@ fn show(
     match change {
         Change::Route {
             route, is_resynced, ..
-        } if shown.mirrored && shown.shows(route) => output.event(|out| {
+        } if shown.mirrored && shown.shows(route.kind) => output.event(|out| {
             let is_written = formatter.write_event(out, route, received_at);
             if *is_resynced && is_written {
                 formatter.style().mark_resynced(out);

@@ -4,7 +4,7 @@
 //! route could be read before its device.
 
 pub mod devices;
-mod filter;
+pub mod filter;
 mod list;
 mod mirror;
 
@@ -13,7 +13,7 @@ use std::io;
 use std::time::Instant;
 
 use nlring::message::ERROR;
-use nlring::route::{Filter, Group, Mirror, Route};
+use nlring::route::{DumpFilter, Filter, Group, Mirror, Route};
 use nlring::{
     EventKind, Missing, Namespace, Protocol, RecvBuffer, Running, Socket, SocketBuilder, SocketId,
     StopHandle, Timestamp,
@@ -24,9 +24,9 @@ use nlring_print::route::{RouteFormat, TextOptions};
 use crate::args::{RouteArguments, RouteEvent, RouteField};
 use crate::follow::collector::{self, Collector};
 use crate::follow::handler::{Handler, Incoming};
+use crate::follow::session;
 use crate::follow::summary::Summary;
 use crate::follow::table_file::Writing;
-use crate::follow::{selection, session};
 use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
 use crate::route::devices::Devices;
@@ -50,13 +50,10 @@ pub fn run(arguments: &RouteArguments, console: &mut Console) -> Outcome {
     namespace::move_to(collector.follow.netns.netns.as_deref(), "route")?;
     let selection = filter::select(arguments)?;
     if arguments.filter.explain {
-        return selection::explain(&selection.filter, selection.filter.dump_filter());
+        return selection.explain(builder(), of_dumps(arguments, &selection.filter)?);
     }
     if collector.table.once {
         return list::run(arguments, &selection.filter, console);
-    }
-    if let Some(warning) = &selection.warning {
-        console.warn(warning);
     }
     collector::run(
         &collector.follow,
@@ -84,9 +81,9 @@ impl Collector for RouteCollector<'_> {
     fn socket(
         &mut self,
         namespace: Option<&Namespace>,
-        _console: &mut Console,
+        console: &mut Console,
     ) -> Result<(Socket, RecvBuffer), Failure> {
-        let builder = builder(self.selection);
+        let builder = self.selection.attach(builder(), namespace, console)?;
         let bytes = self.arguments.collector.follow.recv_buffer_bytes;
         let groups = groups(self.arguments).iter().copied();
         session::open(builder, namespace, bytes, groups)
@@ -99,23 +96,24 @@ impl Collector for RouteCollector<'_> {
         count: usize,
     ) -> Result<RouteHandler, Failure> {
         let formatter = RouteFormatter::load(format(self.arguments), namespace)?;
-        Ok(RouteHandler::new(
-            self.arguments,
-            self.selection,
-            formatter,
-            socket,
-            count,
-        ))
+        RouteHandler::new(self.arguments, self.selection, formatter, socket, count)
     }
 }
 
-/// The program decides about routes only. It accepts the messages of devices, which have the names.
-fn builder(selection: &Selection) -> SocketBuilder {
-    let builder = Socket::builder(Protocol::ROUTE);
-    match &selection.program {
-        Some(program) => builder.filter(program),
-        None => builder,
+/// A socket for the events. A filter's program decides about routes only: it accepts the messages of devices, which have
+/// the names.
+fn builder() -> SocketBuilder {
+    Socket::builder(Protocol::ROUTE)
+}
+
+/// What the kernel evaluates of a dump.
+fn of_dumps(arguments: &RouteArguments, filter: &Filter) -> Result<DumpFilter, Failure> {
+    let table = &arguments.collector.table;
+    if table.once || !table.has_mirror() {
+        return Ok(filter.dump_filter());
     }
+    let mirror = Mirror::with_filter(table.mirror_options(1), filter.clone())?;
+    Ok(mirror.dump_filter())
 }
 
 /// The groups whose events are received. A mirror needs more than lines do.
@@ -219,20 +217,20 @@ impl RouteHandler {
         formatter: RouteFormatter,
         socket: SocketId,
         count: usize,
-    ) -> Self {
+    ) -> Result<Self, Failure> {
         let has_mirror = arguments.collector.table.has_mirror();
         let mirror = || {
             let filter = selection.filter.clone();
             RouteMirror::new(arguments, filter, socket, count)
         };
-        Self {
+        Ok(Self {
             formatter,
-            filter: selection.left.clone(),
-            mirror: has_mirror.then(mirror),
+            filter: selection.left().cloned(),
+            mirror: has_mirror.then(mirror).transpose()?,
             other_event_count: 0,
             shows_new: arguments.events.contains(&RouteEvent::New),
             shows_delete: arguments.events.contains(&RouteEvent::Delete),
-        }
+        })
     }
 
     fn shows(&self, kind: EventKind) -> bool {

@@ -58,6 +58,12 @@ impl Run {
         }
     }
 
+    /// With further arguments, which may have spaces.
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
     /// Runs it without waiting for anything.
     pub fn spawn(self) -> Follower {
         let errors = File::create(self.errors_file()).expect("a file");

@@ -392,6 +392,50 @@ fn explain_says_who_evaluates_what() {
     }
 }
 
+#[test]
+fn the_program_of_a_mirror_is_explained() {
+    let arguments = ["conntrack", "-p", "tcp", "-m", "7", "--mirror", "--explain"];
+    let (code, output, errors) = say(&arguments);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    for part in [
+        "filter of a mirror: proto tcp and mark 0x7\n",
+        "in the kernel: all of it except `mark 0x7`\n",
+        "in user space: all of it, for the entries of the mirror\n",
+        "of a dump, the kernel sends: protocol 6; user space",
+    ] {
+        assert!(output.contains(part), "{part} in {output}");
+    }
+}
+
+#[test]
+fn a_program_that_finds_no_memory_is_left_to_nlring() {
+    if !can_run("a_program_that_finds_no_memory_is_left_to_nlring") {
+        return;
+    }
+    prepare();
+    // Where it cannot be set, it is so small by default (Linux 6.1).
+    let _ = fs::write("/proc/sys/net/core/optmem_max", "20480");
+    let ports: Vec<String> = (0..1500).map(|index| (2 * index + 1).to_string()).collect();
+    let follower = Follower::start(&format!("conntrack --sport {}", ports.join(",")));
+    for port in [1001, 1002, 1003] {
+        must(&format!(
+            "conntrack -I -p udp -s 10.0.0.1 -d 10.0.0.2 --sport {port} --dport 2 -t 100"
+        ));
+    }
+    follower.await_lines(2);
+    let ended = follower.end();
+    ended.assert_good();
+    for part in [
+        "evaluates the filter itself: the kernel has no memory for a program of ",
+        "sysctl -w net.core.optmem_max=",
+    ] {
+        assert!(ended.errors.contains(part), "{}", ended.errors);
+    }
+    let shows = |port: u32| ended.output.contains(&format!("sport={port} "));
+    assert_eq!([1001, 1002, 1003].map(shows), [true, false, true]);
+    assert_eq!((ended.stat("received"), ended.stat("not_shown")), (3, 1));
+}
+
 /// Ports that are no ranges, so that the program of a filter has more instructions than the kernel takes.
 fn many_ports() -> String {
     let ports: Vec<String> = (0..6000).map(|index| (2 * index + 1).to_string()).collect();

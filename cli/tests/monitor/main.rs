@@ -3,6 +3,7 @@
 mod changes;
 #[path = "../common/mod.rs"]
 mod common;
+mod filter;
 mod ip_json;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -21,11 +21,11 @@ use std::mem;
 use super::Mirror;
 use super::entry::Known;
 use super::follow::{Dump, Follower};
-use super::shown::{Out, Selection};
+use super::shown::Out;
 use super::table::bits;
 use crate::conntrack::identity::Identity;
 use crate::conntrack::kernel::message_type;
-use crate::conntrack::{DumpFilter, Flow, Group, status};
+use crate::conntrack::{Flow, Group, status};
 use crate::error::Result;
 use crate::event_kind::EventKind;
 use crate::message::{Message, flags};
@@ -51,8 +51,7 @@ impl Table for Follower {
     const GROUPS: &'static [Group] = &Mirror::GROUPS;
 
     fn request_dump(&self, requester: &mut Requester) -> Result<Exchange> {
-        let selection = self.selection.as_ref();
-        let filter = selection.map_or_else(DumpFilter::new, Selection::dump_filter);
+        let filter = self.dump_filter();
         requester.begin(message_type::CT_GET, flags::DUMP, |message| {
             filter.put_for_dump(message)
         })

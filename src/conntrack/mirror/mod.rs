@@ -21,7 +21,7 @@ use self::follow::Follower;
 use self::shown::{Out, Selection};
 use self::sweep::Sweep;
 use super::identity::Identity;
-use super::{Filter, Flow, Group, Key, Tuple, Zone};
+use super::{DumpFilter, Filter, Flow, Group, Key, Tuple, Zone};
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
 use crate::event_kind::EventKind;
@@ -486,6 +486,12 @@ impl Mirror {
     /// Whether the mirror has no flow.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What the mirror asks the kernel for, to compare itself with it: all flows, or with a filter what the kernel can
+    /// pick of those that may match now or later.
+    pub fn dump_filter(&self) -> DumpFilter {
+        self.follower.dump_filter()
     }
 
     /// The flow with this key, as an [`EventKind::Entry`].

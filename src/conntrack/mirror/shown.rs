@@ -71,6 +71,12 @@ impl Counts {
 }
 
 impl Follower {
+    /// What the kernel can leave out of a dump.
+    pub(super) fn dump_filter(&self) -> DumpFilter {
+        let selection = self.selection.as_ref();
+        selection.map_or_else(DumpFilter::new, Selection::dump_filter)
+    }
+
     /// Whether flows like this one are kept. This stays the same while a flow lives.
     #[inline]
     pub(super) fn keeps(&self, flow: &Flow<'_>) -> bool {

@@ -28,7 +28,6 @@ use std::mem;
 
 use super::fib::{Candidate, Counts, Dump, Fib};
 use super::kept::{self, Key};
-use super::shown::Selection;
 use super::slots::{Hashes, bits};
 use super::{Change, Mirror};
 use crate::Family;
@@ -38,7 +37,7 @@ use crate::message::{Message, flags};
 use crate::mirror::{Kind, Slice, Slot, Table};
 use crate::request::{Exchange, Requester};
 use crate::route::kernel::message_type;
-use crate::route::{DumpFilter, Group, Route};
+use crate::route::{Group, Route};
 use crate::socket::Protocol;
 
 /// A route that this many dumps in a row did not have is gone, even if each of them may have skipped it. A dump skips a
@@ -59,8 +58,7 @@ impl Table for Fib {
     /// lock, which is the only one that changes of IPv6 routes hold since Linux 6.16 (net/ipv6/ip6_fib.c,
     /// `fib6_dump_table`). So the dump has every change whose event came before it.
     fn request_dump(&self, requester: &mut Requester) -> Result<Exchange> {
-        let selection = self.selection.as_ref();
-        let filter = selection.map_or_else(DumpFilter::new, Selection::dump_filter);
+        let filter = self.dump_filter();
         requester.begin(message_type::GET_ROUTE, flags::DUMP, |request| {
             filter.put(request)
         })

@@ -13,7 +13,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::{Filter, Group, Route};
+use super::{DumpFilter, Filter, Group, Route};
 use crate::Family;
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
@@ -429,6 +429,12 @@ impl Mirror {
     /// Whether the mirror has no route.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What the mirror asks the kernel for, to compare itself with it: all routes, or with a filter those of a table, if
+    /// all that match are of that table.
+    pub fn dump_filter(&self) -> DumpFilter {
+        self.fib.dump_filter()
     }
 
     /// All routes, in no particular order.

@@ -40,6 +40,12 @@ impl Selection {
 }
 
 impl Fib {
+    /// What the kernel can leave out of a dump.
+    pub(super) fn dump_filter(&self) -> DumpFilter {
+        let selection = self.selection.as_ref();
+        selection.map_or_else(DumpFilter::new, Selection::dump_filter)
+    }
+
     /// Whether routes like this one are kept. This is the same for all routes with a key.
     pub(super) fn keeps(&self, route: &Route<'_>) -> bool {
         let selection = self.selection.as_ref();

@@ -6,4 +6,4 @@ mod route;
 mod values;
 
 pub use flow::FlowFilterArguments;
-pub use route::RouteFilterArguments;
+pub use route::{RouteFilterArguments, RouteTerms};

@@ -72,6 +72,11 @@ impl RouteTerms {
         expressions.flat_map(|expression| expression.devices.iter().map(String::as_str))
     }
 
+    /// Whether there are such options.
+    pub fn is_empty(&self) -> bool {
+        self.expressions.is_empty() && self.in_table.is_none()
+    }
+
     /// What matches all of the options. Without options this is everything. `index` finds the index of a device.
     pub fn filter(&self, index: impl Fn(&str) -> Result<u32, Failure>) -> Result<Filter, Failure> {
         let table = self.in_table.map(|table| Filter::from(Term::table(table)));

@@ -326,8 +326,7 @@ const CHANGING: [Wanted; 4] = [
     Wanted {
         text: "via fd00:c800::/32 or dev 1 and proto static",
         matches: |view| {
-            let is_of_boot = view.protocol != 4;
-            has_gateway(view, |ip| ip.is_ipv6()) || has_device(view, 1) && !is_of_boot
+            has_gateway(view, |ip| ip.is_ipv6()) || has_device(view, 1) && view.protocol == 4
         },
         is_constant: false,
     },
