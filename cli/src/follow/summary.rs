@@ -44,6 +44,9 @@ pub struct Summary {
     pub mirror_error: Option<String>,
     /// How often the mirror's memory had no room for an entry.
     pub not_kept: u64,
+    /// With --all-netns: named network namespaces that were gone before they could be followed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missed_namespaces: u64,
     /// Events written.
     pub events: u64,
     /// Events that could not be written.
@@ -110,6 +113,7 @@ impl Summary {
         self.audit_differences += ended.audit_differences;
         self.failed_dumps += ended.failed_dumps;
         self.not_kept += ended.not_kept;
+        self.missed_namespaces += ended.missed_namespaces;
     }
 
     pub fn add(&mut self, statistics: &Statistics) {
@@ -220,6 +224,10 @@ impl fmt::Display for Summary {
             (
                 "entries not kept because the mirror is full (--mirror-memory)",
                 self.not_kept,
+            ),
+            (
+                "network namespaces that were gone before they could be followed",
+                self.missed_namespaces,
             ),
         ] {
             if count > 0 {

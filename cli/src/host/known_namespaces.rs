@@ -107,6 +107,8 @@ impl Found {
 pub struct Known {
     /// In the order of their labels, each once: this process's namespace is always among them.
     pub namespaces: Vec<Found>,
+    /// All names that are bound to a namespace. Several may be of the same.
+    pub names: Vec<(OsString, Key)>,
     /// Whether there are names that are bound to no namespace. One that is just being added looks so for a moment.
     pub has_unbound_names: bool,
 }
@@ -133,7 +135,12 @@ impl Known {
             };
             if key.0 != own.0 {
                 known.has_unbound_names = true; // it is on another file system than those of the kernel's namespaces
-            } else if keys.insert(key) {
+                continue;
+            }
+            if let Label::Name(name) = &label {
+                known.names.push((name.clone(), key));
+            }
+            if keys.insert(key) {
                 known.namespaces.push(Found { label, key });
             }
         }

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::common::{Follower, Run, await_that, is_installed, skip};
+use super::common::{Follower, await_that, is_installed, skip};
 use super::{add_namespace, add_route, follows_routes, has_event, objects_of, prepare};
 
 /// A process in a network namespace of its own. It makes a route there for each line of its input.
@@ -111,16 +111,27 @@ fn a_name_counts_more_than_a_process_and_a_namespace_is_followed_once() {
         .stdin(Stdio::piped())
         .spawn()
         .expect("ip");
-    let own = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
+    let own = std::fs::read_link("/proc/thread-self/ns/net").expect("a namespace");
     let of_process = format!("/proc/{}/ns/net", inside.id());
     await_that("the process is inside", || {
         std::fs::read_link(&of_process).is_ok_and(|link| link != own)
     });
-    let arguments = "route --all-netns=processes --count 1";
-    let follower = Run::new(arguments).start();
+    let last = Process::start(); // namespaces of processes come last, in the order of their IDs
+    let follower = Follower::start("route --all-netns=processes");
+    await_that("nlring listens to the last process", || last.is_heard());
     add_route(Some("blue"), 1);
-    let ended = follower.wait();
-    assert_eq!(ended.output, "[netns blue]10.1.0.0/16 dev lo scope link \n");
+    last.add_route(2);
+    let of = |label: &str| {
+        let start = format!("[netns {label}]");
+        let lines = follower.lines().into_iter();
+        lines.filter(|line| line.starts_with(&start)).count()
+    };
+    await_that("the last route", || of(&last.label()) > 0);
+    await_that("that of blue", || of("blue") > 0);
+    assert_eq!(of("blue"), 1);
+    assert_eq!(of(&format!("pid:{}", inside.id())), 0);
+    follower.end().assert_good();
+    last.end();
     drop(inside.stdin.take());
     inside.wait().expect("its end");
 }

@@ -6,13 +6,17 @@
 //! drop counter does not say whose events were lost, and a mirror's barriers and dumps need a socket inside.
 
 mod member;
+mod names;
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nlring::{Engine, Missing, Namespace, Running, SocketId, StopHandle, route};
+use nlring_print::text::escaped;
 use nlring_print::{NamespaceChange, Style};
 
 use super::collector::Collector;
@@ -22,16 +26,17 @@ use super::summary::Summary;
 use super::table_file::Writing;
 use crate::args::AllNetns;
 use crate::host::known_namespaces::{Found, Key, Known};
-use crate::host::namespace_watch::NamespaceWatch;
+use crate::host::namespace_watch::{NameChange, NamespaceWatch};
 use crate::outcome::Failure;
 use crate::write::console::Console;
 use crate::write::output::Output;
 use member::{Member, Stage, origin};
+use names::Names;
 
 /// How often the namespaces are looked for if nothing reports a change: those of processes, and ids.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
-/// The pause before another look while a name is just being added.
-const SOON: Duration = Duration::from_millis(5);
+/// The shortest and the longest pause before another look while a name is just being added.
+const SOON: [Duration; 2] = [Duration::from_micros(250), Duration::from_millis(5)];
 /// How long names that are bound to no namespace are looked at again soon. Later they count as left over.
 const BINDING: Duration = Duration::from_secs(1);
 /// How long the handlers may work after a turn. The others work after the next one.
@@ -51,9 +56,10 @@ pub struct Namespaces<C: Collector> {
     /// The member whose events are handled now.
     selected: usize,
     watch: NamespaceWatch,
+    names: Names,
     scan_at: Instant,
-    /// Until when names that are bound to nothing may still become namespaces.
-    binding_until: Instant,
+    /// When the names last changed.
+    changed_at: Instant,
     /// Namespaces that could not be opened, of which the user was warned.
     refused: HashSet<Key>,
     /// Asks for the ids of namespaces. None: it could not be opened, and lines have no ids.
@@ -87,8 +93,9 @@ impl<C: Collector> Namespaces<C> {
             members: Vec::new(),
             selected: 0,
             watch,
+            names: Names::default(),
             scan_at: now + SCAN_INTERVAL,
-            binding_until: now + BINDING,
+            changed_at: now,
             refused: HashSet::new(),
             ids: route::Requests::open().ok(),
             next: 0,
@@ -97,7 +104,8 @@ impl<C: Collector> Namespaces<C> {
         };
         this.watch.attach();
         let mut opened = Vec::new();
-        for found in find(this.which)?.namespaces {
+        let known = find(this.which)?;
+        for found in known.namespaces {
             let namespace = found.open()?;
             opened.extend(namespace.map(|namespace| (found, namespace)));
         }
@@ -112,6 +120,7 @@ impl<C: Collector> Namespaces<C> {
             let id = engine.add(socket)?;
             this.join(found, namespace, id, count)?;
         }
+        this.note_handled(known.names);
         Ok(this)
     }
 
@@ -180,8 +189,11 @@ impl<C: Collector> Namespaces<C> {
                 return Vec::new();
             }
         };
-        let is_binding = known.has_unbound_names && now < self.binding_until;
-        self.scan_at = now + if is_binding { SOON } else { SCAN_INTERVAL };
+        let unchanged = now - self.changed_at;
+        let is_binding = known.has_unbound_names && unchanged < BINDING;
+        let [shortest, longest] = SOON;
+        let soon = (unchanged / 2).clamp(shortest, longest);
+        self.scan_at = now + if is_binding { soon } else { SCAN_INTERVAL };
         let keys: HashSet<Key> = known.namespaces.iter().map(|found| found.key).collect();
         self.refused.retain(|key| keys.contains(key));
         for place in 0..self.members.len() {
@@ -190,7 +202,7 @@ impl<C: Collector> Namespaces<C> {
                 member.leave(running);
             }
         }
-        let count = known.namespaces.len();
+        let (count, names) = (known.namespaces.len(), known.names);
         let mut added = Vec::new();
         for found in known.namespaces {
             let mut members = self.members.iter();
@@ -199,7 +211,36 @@ impl<C: Collector> Namespaces<C> {
                 None => added.extend(self.follow(found, count, running, output, console)),
             }
         }
+        self.note_handled(names);
         added
+    }
+
+    /// Notes the names whose namespaces are followed, or could not be opened.
+    fn note_handled(&mut self, names: Vec<(OsString, Key)>) {
+        let members = self.members.iter().map(|member| member.found.key);
+        let handled: HashSet<Key> = members.chain(self.refused.iter().copied()).collect();
+        for (name, _) in names.into_iter().filter(|(_, key)| handled.contains(key)) {
+            self.names.note_handled(name);
+        }
+    }
+
+    /// Notes a change of the names. One that is gone before its namespace was opened is counted.
+    fn note(&mut self, change: &NameChange, console: &mut Console) {
+        if *change == NameChange::Unknown {
+            console.warn(
+                "network namespaces may have come and gone unnoticed, because there were more changes than the kernel \
+                 keeps (fs.inotify.max_queued_events)",
+            );
+        }
+        if let Some(name) = self.names.note(change) {
+            if self.ended.missed_namespaces == 0 {
+                console.warn(format_args!(
+                    "the network namespace {} was gone before it could be followed (the summary counts such namespaces)",
+                    escaped(name.as_bytes())
+                ));
+            }
+            self.ended.missed_namespaces += 1;
+        }
     }
 
     /// Notes what is new about a member: its name or its id.
@@ -295,9 +336,11 @@ impl<C: Collector> Handler for Namespaces<C> {
     ) -> SocketChanges {
         self.members
             .retain(|member| !matches!(member.stage, Stage::Ended));
-        let has_changed = self.watch.take_changed();
-        if has_changed {
-            self.binding_until = Instant::now() + BINDING;
+        let name_changes = self.watch.take_changes();
+        let has_changed = name_changes.is_some();
+        for change in name_changes.into_iter().flatten() {
+            self.changed_at = Instant::now();
+            self.note(&change, console);
         }
         let mut changes = SocketChanges::default();
         if has_changed || Instant::now() >= self.scan_at {
