@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nlring::sockopt::SOL_NETLINK;
+use nlring::sockopt::{ADD_MEMBERSHIP, DROP_MEMBERSHIP, SOL_NETLINK};
 use nlring::{ErrorKind, Protocol, RecvFlags};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
@@ -130,14 +130,20 @@ impl Socket {
     /// Sets one of netlink's options to a number or to bytes.
     fn set_option(&self, name: i32, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let open = self.open()?;
-        let number: [u8; 4];
-        let bytes = if let Ok(bytes) = value.cast::<PyBytes>() {
-            bytes.as_bytes()
+        let set = if let Ok(bytes) = value.cast::<PyBytes>() {
+            open.socket.set_option(SOL_NETLINK, name, bytes.as_bytes())
         } else {
-            number = value.extract::<i32>()?.to_ne_bytes();
-            &number
+            let number: i32 = value.extract()?;
+            match name {
+                // Their errors name the remedy.
+                ADD_MEMBERSHIP => open.socket.add_membership(number.cast_unsigned()),
+                DROP_MEMBERSHIP => open.socket.drop_membership(number.cast_unsigned()),
+                _ => open
+                    .socket
+                    .set_option(SOL_NETLINK, name, &number.to_ne_bytes()),
+            }
         };
-        (open.socket.set_option(SOL_NETLINK, name, bytes)).map_err(|error| to_python(&error))
+        set.map_err(|error| to_python(&error))
     }
 
     /// The value of one of netlink's options: a number, or up to `buflen` bytes if that is not 0.

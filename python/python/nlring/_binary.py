@@ -29,11 +29,19 @@ def binary(contents: BytesLike | HasBinary) -> bytes:
     """The bytes of a bytes-like object, or those that `get_binary()` returns. TypeError for anything else."""
     if isinstance(contents, (bytes, bytearray, memoryview)):
         return from_bytes_like(contents)
-    get_binary = getattr(contents, "get_binary", None)
-    if get_binary is None:
-        kind = type(contents).__name__
-        raise TypeError(f"a bytes-like object or one with get_binary() is required, not '{kind}'")
-    return from_bytes_like(get_binary())
+    return _answer(contents, "get_binary")
+
+
+def data(contents: HasData) -> bytes:
+    """The bytes that `get_data()` returns. TypeError if the object has no such method."""
+    return _answer(contents, "get_data")
+
+
+def _answer(contents: object, method: str) -> bytes:
+    function = getattr(contents, method, None)
+    if function is None:
+        raise TypeError(f"an object with {method}() is required, not '{type(contents).__name__}'")
+    return from_bytes_like(function())
 
 
 def is_unsigned(number: int, bits: int) -> bool:

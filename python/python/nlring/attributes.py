@@ -13,7 +13,7 @@ from typing import Any, Callable
 from collections.abc import Iterator
 
 from nlring import _nlring
-from nlring._binary import BytesLike, HasBinary, HasData, binary, from_bytes_like, is_unsigned
+from nlring._binary import BytesLike, HasBinary, HasData, binary, data, from_bytes_like, is_unsigned
 from nlring.constants import PYMNL_ALIGN
 
 NLA_F_NESTED = 1 << 15
@@ -245,7 +245,7 @@ class AttrParser:
 
         data_obj: an object with attributes and `get_data()`, such as an `Attr`.
         """
-        return list(self.parse_string(data_obj.get_data()))
+        return list(self.parse_string(data(data_obj)))
 
     def get_attrs(self) -> Any:
         """The attributes that were found when the parser was made with an object. A subclass may keep others here."""
