@@ -117,6 +117,22 @@ fn conntrack_prints_a_flow() {
 }
 
 #[test]
+fn shards_counts_flows_on_two_threads() {
+    run_or_skip("shards", || {
+        own_namespace();
+        let printed = run_with_events("shards", "2 1", make_flow);
+        let sum = printed.lines().last().expect("a line");
+        let count = sum.strip_suffix(" datagrams received, 0 lost");
+        let count = count.and_then(|count| count.parse::<u64>().ok());
+        assert!(count.is_some_and(|count| count > 0), "{printed}");
+        assert!(
+            printed.contains("shard 0: ") && printed.contains("shard 1: "),
+            "{printed}"
+        );
+    });
+}
+
+#[test]
 fn requests_finds_the_way_and_the_flows() {
     run_or_skip("requests", || {
         own_namespace();

@@ -10,6 +10,7 @@ use super::control::Control;
 use super::delivery::Delivery;
 use super::entry::{Entry, State};
 use super::event::{Event, Turn};
+use super::loss::Statistics;
 use super::reclaimed::Reclaimed;
 use super::retry::PAUSE;
 use super::running::Running;
@@ -53,6 +54,14 @@ pub struct Finished<B> {
     pub failure: Option<Error>,
     /// All sockets, which have left their groups.
     pub sockets: Vec<Reclaimed>,
+}
+
+impl<B> Finished<B> {
+    /// What became of the datagrams of all sockets together.
+    pub fn statistics(&self) -> Statistics {
+        let sockets = self.sockets.iter();
+        sockets.map(|socket| socket.statistics).sum()
+    }
 }
 
 impl Running {

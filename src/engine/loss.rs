@@ -1,6 +1,8 @@
 //! What an engine counts: received datagrams, and losses with their times.
 
 use std::fmt;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign};
 
 use crate::timestamp::Timestamp;
 
@@ -56,6 +58,58 @@ pub struct Statistics {
     pub messages: u64,
     /// Bytes of the received datagrams. A truncated one counts with its full length.
     pub bytes: u64,
+}
+
+/// Adds each count to the same count of another socket.
+impl AddAssign for Statistics {
+    fn add_assign(&mut self, other: Self) {
+        // Without `..`: the compiler then asks for a new field.
+        let Self {
+            received,
+            dropped,
+            delivery_failures,
+            truncated,
+            malformed,
+            short,
+            foreign,
+            starved,
+            retried,
+            unread,
+            unread_is_incomplete,
+            messages,
+            bytes,
+        } = other;
+        self.received += received;
+        self.dropped += dropped;
+        self.delivery_failures += delivery_failures;
+        self.truncated += truncated;
+        self.malformed += malformed;
+        self.short += short;
+        self.foreign += foreign;
+        self.starved += starved;
+        self.retried += retried;
+        self.unread += unread;
+        self.unread_is_incomplete |= unread_is_incomplete;
+        self.messages += messages;
+        self.bytes += bytes;
+    }
+}
+
+/// The counts of two sockets together.
+impl Add for Statistics {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += other;
+        self
+    }
+}
+
+/// The counts of several sockets together.
+impl Sum for Statistics {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), Add::add)
+    }
 }
 
 /// Datagrams that the kernel dropped between two readings of its counter. Its `Display` is their number.

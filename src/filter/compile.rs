@@ -23,6 +23,18 @@ pub struct Events {
     pub fixed_bytes: usize,
 }
 
+/// The messages that a program accepts besides the events that match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Besides {
+    /// All that are no events, and every datagram with several messages, of which the program sees only the first.
+    All,
+    /// All that are no events. Of several messages the first one decides.
+    AllButEvents,
+    /// Replies only: acknowledgements, errors, and parts of dumps and answers. Of several messages the first one
+    /// decides.
+    Replies,
+}
+
 /// The word for a value that is compared with another one: the last of `BPF_MEMWORDS`.
 const SCRATCH: u32 = 15;
 /// The word for a hash while it is calculated.
@@ -30,25 +42,37 @@ const HASH: u32 = 14;
 /// Where the payload of an attribute begins.
 const PAYLOAD: u32 = 4;
 
+/// The types up to this one are netlink's own, such as an acknowledgement: one less than `NLMSG_MIN_TYPE`
+/// (include/uapi/linux/netlink.h).
+const LAST_CONTROL_TYPE: u16 = 0xf;
+
 /// What a program returns to accept a datagram as a whole.
 const ACCEPT: u32 = u32::MAX;
 
 /// The program that rejects the events for which the expression is not true.
 ///
-/// It accepts every message that is no event: other types, and parts of dumps and answers, which have `NLM_F_MULTI`. It
-/// also accepts every datagram with more than one message, because it looks at the first one only.
-pub(super) fn compile(events: Events, expression: &Expression<Test>) -> Vec<Instruction> {
+/// An event has one of the family's types, and is no part of a dump or an answer, which have `NLM_F_MULTI`.
+pub(super) fn compile(
+    events: Events,
+    besides: Besides,
+    expression: &Expression<Test>,
+) -> Vec<Instruction> {
     let mut compiler = Compiler::new(events, expression);
-    if expression.is_always() {
+    if expression.is_always() && besides != Besides::Replies {
         compiler.code.plain(code::RET, ACCEPT);
         return compiler.code.instructions();
     }
     let [begin, check, accept, reject] = [(); 4].map(|()| compiler.label());
-    compiler.accept_what_is_no_event(begin, accept);
+    match besides {
+        Besides::All | Besides::AllButEvents => compiler.accept_what_is_no_event(begin, accept),
+        Besides::Replies => compiler.reject_what_is_no_event(begin, accept, reject),
+    }
     compiler.place(begin);
     compiler.expression(expression, accept, check);
     compiler.place(check);
-    compiler.accept_several_messages(accept, reject);
+    if besides == Besides::All {
+        compiler.accept_several_messages(accept, reject);
+    }
     compiler.place(reject);
     compiler.code.plain(code::RET, 0);
     compiler.place(accept);
@@ -178,11 +202,24 @@ impl Compiler {
 
     /// Goes on to `begin` with an event, and to `accept` with any other message.
     fn accept_what_is_no_event(&mut self, begin: Label, accept: Label) {
-        let types = self.message_types.iter();
-        let types = types.map(|&message_type| Field::MESSAGE_TYPE.is(u32::from(message_type)));
-        let is_part = Field::MESSAGE_FLAGS.has_bits(0, u32::from(flags::MULTI));
-        let is_event = Expression::any_of(types).and(is_part);
+        let is_event = self.has_a_type_of_events().and(is_no_part());
         self.expression(&is_event, begin, accept);
+    }
+
+    /// Goes on to `begin` with an event, to `accept` with a reply, and to `reject` with any other message.
+    fn reject_what_is_no_event(&mut self, begin: Label, accept: Label, reject: Label) {
+        let [no_part, other] = [(); 2].map(|()| self.label());
+        self.expression(&is_no_part(), no_part, accept);
+        self.place(no_part);
+        self.expression(&self.has_a_type_of_events(), begin, other);
+        self.place(other);
+        let is_control = Field::MESSAGE_TYPE.is_within(0, u32::from(LAST_CONTROL_TYPE));
+        self.expression(&is_control, accept, reject);
+    }
+
+    fn has_a_type_of_events(&self) -> Expression<Test> {
+        let types = self.message_types.iter();
+        Expression::any_of(types.map(|&number| Field::MESSAGE_TYPE.is(u32::from(number))))
     }
 
     /// Goes on to `accept` if the datagram is longer than its first message.
@@ -473,6 +510,11 @@ impl Compiler {
         self.code.branch(code::JEQ, 0, missing, next);
         self.place(next);
     }
+}
+
+/// The message is no part of a dump or an answer.
+fn is_no_part() -> Expression<Test> {
+    Field::MESSAGE_FLAGS.has_bits(0, u32::from(flags::MULTI))
 }
 
 /// The test of a field that is all of an expression, if the expression is `deciding` when the test is true.

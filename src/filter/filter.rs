@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Not;
 use std::str::FromStr;
 
-use super::compile::{compile, order};
+use super::compile::{Besides, compile, order};
 use super::expression::Expression;
 use super::program::Program;
 use super::term::{Change, Term};
@@ -95,8 +95,17 @@ impl<T: Term> Filter<T> {
     /// [`ErrorKind::InvalidInput`]: it would have more than [`Program::MAX_INSTRUCTIONS`]. Use prefixes and ranges
     /// instead of many addresses and numbers.
     pub fn program(&self) -> Result<Program> {
+        self.program_with(Besides::All)
+    }
+
+    /// The program that rejects events that do not match, and accepts these messages besides.
+    ///
+    /// # Errors
+    ///
+    /// As [`program`](Self::program).
+    pub(crate) fn program_with(&self, besides: Besides) -> Result<Program> {
         let tests = self.tests(&mut |term, is_negated| term.in_kernel().can_be(is_negated));
-        assemble::<T>(&tests)
+        assemble::<T>(besides, &tests)
     }
 
     /// The program for the socket of a mirror. It rejects the events of entries that can never match and that the
@@ -109,7 +118,7 @@ impl<T: Term> Filter<T> {
     pub fn program_for_mirror(&self) -> Result<Program> {
         self.refuse_terms_of_events()?;
         let tests = self.tests(&mut |term, is_negated| term.in_kernel_for_mirror(is_negated));
-        assemble::<T>(&tests)
+        assemble::<T>(Besides::All, &tests)
     }
 
     /// The filter with each term that can change while an entry lives replaced by one that everything matches. All that
@@ -241,8 +250,8 @@ impl<T: Term> Filter<T> {
     }
 }
 
-fn assemble<T: Term>(tests: &Expression<Test>) -> Result<Program> {
-    let instructions = compile(T::EVENTS, tests);
+fn assemble<T: Term>(besides: Besides, tests: &Expression<Test>) -> Result<Program> {
+    let instructions = compile(T::EVENTS, besides, tests);
     let count = instructions.len();
     Program::new(instructions).map_err(|_| {
         Error::explained(

@@ -49,7 +49,7 @@ mod term;
 mod test;
 mod text;
 
-pub(crate) use self::compile::Events;
+pub(crate) use self::compile::{Besides, Events};
 pub(crate) use self::expression::Expression;
 pub use self::filter::Filter;
 pub(crate) use self::hash::{Hash, Hasher};

@@ -181,6 +181,14 @@ impl SocketBuilder {
         self
     }
 
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub(crate) fn has_filter(&self) -> bool {
+        self.filter.is_some()
+    }
+
     /// Opens the socket.
     ///
     /// # Errors

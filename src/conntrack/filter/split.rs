@@ -106,6 +106,9 @@ impl Share {
         if self.kept.is_empty() {
             return Expression::NEVER;
         }
+        if self.kept == (0..self.split.share_count) {
+            return Expression::ALWAYS;
+        }
         let hash = Hash {
             seed: self.split.seed,
             parts: &PARTS,
