@@ -137,6 +137,9 @@ mod error;
 mod event_kind;
 mod family;
 pub mod filter;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod generic;
 #[cfg(feature = "latency")]
 pub mod latency;

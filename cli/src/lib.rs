@@ -19,6 +19,17 @@ mod route;
 mod units;
 mod write;
 
+/// What the fuzz targets in `fuzz/` reach.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use nlring::fuzzing::Random;
+
+    /// Writes a table that changes while it is written.
+    pub fn table(bytes: &[u8], directory: &std::path::Path) {
+        crate::follow::table_file::model::run(Random::of_bytes(bytes), directory);
+    }
+}
+
 use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;

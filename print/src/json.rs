@@ -100,6 +100,25 @@ pub(crate) fn bits(out: &mut Vec<u8>, key: &str, bits: u32, words: &[&'static st
     close(out, b']');
 }
 
+/// Which types of attributes have become keys of an object. A message may have an attribute twice, and an object must
+/// not have a key twice: the first counts, as in `ip`.
+pub(crate) struct Keys([u64; 256]);
+
+impl Keys {
+    pub(crate) fn new() -> Self {
+        Self([0; 256])
+    }
+
+    /// Whether a type, which has 14 bits, becomes a key for the first time.
+    pub(crate) fn is_first(&mut self, attribute_type: u16) -> bool {
+        let bit = 1 << (attribute_type % 64);
+        let word = &mut self.0[usize::from(attribute_type / 64) % 256];
+        let is_first = *word & bit == 0;
+        *word |= bit;
+        is_first
+    }
+}
+
 /// Appends a number as a string, in hexadecimal without zeros in front.
 pub(crate) fn hex(out: &mut Vec<u8>, key: &str, number: u128) {
     let digit_count = (128 - number.leading_zeros()).div_ceil(4).max(1);

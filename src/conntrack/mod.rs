@@ -24,6 +24,13 @@ mod state;
 mod statistics;
 mod tuple;
 
+/// What fuzzers drive.
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    pub(crate) use super::mirror::tests::fuzz::{events, model};
+    pub(crate) use super::statistics::fuzzing::decode_statistics;
+}
+
 pub use expectation::{Expectation, ExpectedNat};
 pub use filter::{Filter, Side, Split, Term};
 pub use flow::Flow;

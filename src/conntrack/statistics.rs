@@ -134,6 +134,20 @@ impl TableStatistics {
     }
 }
 
+/// What a fuzzer reads.
+#[cfg(fuzzing)]
+pub(super) mod fuzzing {
+    use super::{CpuStatistics, Message, TableStatistics};
+
+    pub(crate) fn decode_statistics(message: &Message<'_>) -> String {
+        let (cpu, table) = (
+            CpuStatistics::decode(message),
+            TableStatistics::decode(message),
+        );
+        format!("{cpu:?} {table:?}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,8 @@ mod retry;
 mod running;
 #[cfg(test)]
 mod scripted;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod simulated;
 mod sockets;
 mod stop;
 #[cfg(feature = "io-uring")]

@@ -40,7 +40,7 @@ mod expression;
 )]
 mod filter;
 mod hash;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod interpreter;
 mod numbers;
 mod prefix;

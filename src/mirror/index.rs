@@ -86,7 +86,7 @@ fn shard(hash: u32) -> usize {
     (hash >> 19) as usize % SHARDS
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 thread_local! {
     static STEP_COUNT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
@@ -94,12 +94,12 @@ thread_local! {
 /// Counts a slot or an entry that is looked at. Tests measure work in these steps; other builds count nothing.
 #[inline]
 pub(crate) fn count_step() {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     STEP_COUNT.set(STEP_COUNT.get() + 1);
 }
 
 /// How many slots and entries this thread has looked at, in all tables.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn step_count() -> u64 {
     STEP_COUNT.get()
 }

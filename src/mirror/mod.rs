@@ -28,7 +28,7 @@ pub(crate) use self::barrier::Barrier;
 pub(crate) use self::barrier::PATIENCE as BARRIER_PATIENCE;
 pub(crate) use self::budget::Budget;
 pub use self::health::MirrorHealth;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use self::index::step_count;
 pub(crate) use self::index::{Index, Slot, count_step, fold};
 pub(crate) use self::marks::{Kind, Marks};
@@ -37,6 +37,8 @@ pub(crate) use self::rounds::{Merged, Progress, Rounds};
 pub(crate) use self::schedule::INTERVAL;
 pub(crate) use self::slice::Slice;
 use crate::error::Result;
+#[cfg(all(fuzzing, not(test)))]
+pub(crate) use crate::fuzzing::Random;
 use crate::message::Message;
 use crate::request::{Exchange, Requester};
 use crate::socket::Protocol;

@@ -21,7 +21,7 @@ pub(crate) struct Slice {
 enum End {
     Never,
     At(Instant),
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     AfterSteps,
 }
 
@@ -43,7 +43,7 @@ impl Slice {
     }
 
     /// A slice of this many steps, and of one if the number is 0.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn of_steps(count: u32) -> Self {
         Self {
             end: End::AfterSteps,
@@ -69,7 +69,7 @@ impl Slice {
                 self.steps_left = STEPS_PER_LOOK;
                 Instant::now() >= end
             }
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             End::AfterSteps => {
                 self.steps_left = 1; // it stays over
                 true
@@ -82,7 +82,7 @@ impl Slice {
         match self.end {
             End::At(end) => Patience::Look(end),
             End::Never => Patience::Wait,
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             End::AfterSteps => Patience::Wait,
         }
     }

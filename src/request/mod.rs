@@ -2,6 +2,8 @@
 
 mod batch;
 mod exchange;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod receive;
 mod replies;
 

@@ -37,6 +37,12 @@ mod request;
 mod route;
 mod rule;
 
+/// What fuzzers drive.
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    pub(crate) use super::mirror::tests::fuzz::{events, model};
+}
+
 pub use address::{Address, Labels, Via};
 pub use filter::{Filter, Term};
 pub use hop::{Hop, Nexthop, Nexthops};

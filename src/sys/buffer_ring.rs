@@ -6,6 +6,9 @@
 //! burst touches less memory (`IOU_PBUF_RING_INC` of Linux 6.12, with `min_left`, in the stable kernels since 2026-04).
 #![allow(unsafe_code)]
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod model;
+
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU16, Ordering};

@@ -6,6 +6,10 @@
 #[cfg(feature = "io-uring")]
 mod buffer_ring;
 pub(crate) mod event;
+#[cfg(all(fuzzing, feature = "io-uring"))]
+pub(crate) mod fuzzing {
+    pub(crate) use super::buffer_ring::model::run as buffers;
+}
 pub(crate) mod home;
 pub(crate) mod mapping;
 pub(crate) mod namespace;

@@ -1,21 +1,47 @@
 //! Random numbers that are the same in each run.
 
 /// A xorshift generator: the same seed gives the same numbers.
+///
+/// [`of_bytes`](Self::of_bytes) takes the first numbers from bytes. So a fuzzer chooses what a test leaves to chance,
+/// and can drive the same models.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random {
+    bits: u64,
+    /// The bytes that the next numbers are made of.
+    given: std::vec::IntoIter<u8>,
+}
 
 impl Random {
     /// A generator with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1) // never 0, which would give nothing but 0
+        Self {
+            bits: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, // never 0, which would give nothing but 0
+            given: Vec::new().into_iter(),
+        }
+    }
+
+    /// A generator whose numbers are made of these bytes. When they are used up, it goes on by itself, so that what
+    /// waits for a certain number ends.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self {
+            given: Vec::from(bytes).into_iter(),
+            ..Self::new(bytes.len() as u64)
+        }
+    }
+
+    /// How many of the given bytes are left.
+    #[must_use]
+    pub fn given_count(&self) -> usize {
+        self.given.len()
     }
 
     fn bits(&mut self) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as u32
+        self.bits ^= self.bits << 13;
+        self.bits ^= self.bits >> 7;
+        self.bits ^= self.bits << 17;
+        (self.bits >> 33) as u32
     }
 
     /// A number less than `limit`.
@@ -24,7 +50,12 @@ impl Random {
     ///
     /// If `limit` is 0.
     pub fn below(&mut self, limit: u32) -> u32 {
-        self.bits() % limit
+        let byte_count = (u32::BITS - (limit - 1).leading_zeros()).div_ceil(8) as usize;
+        if self.given.len() < byte_count {
+            return self.bits() % limit;
+        }
+        let given = self.given.by_ref().take(byte_count);
+        given.fold(0, |number, byte| number << 8 | u32::from(byte)) % limit
     }
 
     /// An index into a list of `length` items.
@@ -38,7 +69,8 @@ impl Random {
 
     /// Any byte.
     pub fn byte(&mut self) -> u8 {
-        self.bits().to_le_bytes()[0]
+        let bits = self.bits();
+        self.given.next().unwrap_or(bits.to_le_bytes()[0])
     }
 
     /// True once in `count` times on average.
@@ -64,6 +96,17 @@ mod tests {
         };
         assert_eq!(numbers(7), numbers(7));
         assert_ne!(numbers(7), numbers(8));
+    }
+
+    #[test]
+    fn given_bytes_are_the_first_numbers() {
+        let mut random = Random::of_bytes(&[3, 1, 0, 7, 200]);
+        assert_eq!((random.below(10), random.below(1000)), (3, 256));
+        assert_eq!((random.byte(), random.given_count()), (7, 1));
+        assert_eq!(random.below(1), 0, "which needs no byte");
+        assert!(random.percent(1) == (200 % 100 < 1) && random.given_count() == 0);
+        let more: Vec<_> = (0..50).map(|_| random.below(2)).collect();
+        assert!(more.contains(&0) && more.contains(&1), "{more:?}");
     }
 
     #[test]

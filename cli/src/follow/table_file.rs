@@ -1,6 +1,9 @@
 //! The file of --table. The tables of mirrors are written in slices between the turns, and replace the former file when
 //! they are whole.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
+
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;

@@ -11,7 +11,7 @@ use super::text::encap::{
     CSUM_MODES, HOOK_TYPES, IDENT_TYPES, IOAM6_MODES, SEG6_FLAVORS, SEG6_MODES, TUNNEL_FLAGS,
     seg6_action_name,
 };
-use crate::json::{close, hex, ip, name, number, optional, word, word_or_number};
+use crate::json::{Keys, close, hex, ip, name, number, optional, word, word_or_number};
 use crate::text::{write_decimal, write_hex};
 
 /// Appends the object `encap_fields`. What this crate does not know is in it as hexadecimal.
@@ -267,7 +267,10 @@ impl<'a> Fields<'a> {
 
     /// Appends each attribute in hexadecimal, by its number.
     fn unknown(&mut self) {
-        for attribute in self.attributes {
+        let mut keys = Keys::new();
+        let first =
+            { self.attributes }.filter(|attribute| keys.is_first(attribute.attribute_type()));
+        for attribute in first {
             self.out.push(b'"');
             write_decimal(self.out, attribute.attribute_type());
             self.bytes("\":", attribute.bytes());

@@ -7,7 +7,7 @@ use nlring::route::{
 };
 use nlring::{EventKind, Family, Timestamp};
 
-use crate::json::{bits, close, end_line, ip, name, number, optional, word, word_or_number};
+use crate::json::{Keys, bits, close, end_line, ip, name, number, optional, word, word_or_number};
 use crate::route::device_names::DeviceNames;
 use crate::route::encap_json;
 use crate::route::iproute_names::IprouteNames;
@@ -282,7 +282,11 @@ pub(crate) fn write_flags(out: &mut Vec<u8>, flags: u32) {
 /// Appends the metrics by name, and the names of the locked ones.
 fn write_metrics(out: &mut Vec<u8>, metrics: Metrics<'_>) {
     out.extend_from_slice(br#""metrics":{"#);
+    let mut keys = Keys::new();
     for metric in metrics {
+        if !keys.is_first(metric.number) {
+            continue;
+        }
         out.push(b'"');
         match metric_name(metric.number) {
             Some(known) => out.extend_from_slice(known.as_bytes()),
@@ -438,6 +442,29 @@ mod tests {
             "message_flags": ["create", "excl", "replace"], "port_id": 9,
         });
         assert_eq!(route, want);
+    }
+
+    #[test]
+    fn an_attribute_that_is_there_twice_is_one_key() {
+        let mut bytes = Vec::new();
+        MessageBuilder::new(&mut bytes, 24, 0)
+            .bytes(&[2, 24, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0])
+            .nested(8, |metrics| {
+                let both = metrics.attribute_u32(2, 1400).attribute_u32(2, 1500);
+                both.attribute_u32(40, 5).attribute_u32(40, 6)
+            })
+            .attribute_u16(21, 99) // an encapsulation without a name
+            .nested(22, |encap| encap.attribute_u8(7, 1).attribute_u8(7, 2))
+            .finish()
+            .unwrap();
+        let (list, mut line) = (MessageList::new(&bytes), Vec::new());
+        let route = list.iter().find_map(|message| Route::decode(&message));
+        let (devices, names) = (DeviceNames::default(), IprouteNames::built_in());
+        write_entry(&mut line, &route.unwrap(), &devices, &names);
+        let text = String::from_utf8(line).unwrap();
+        assert!(text.contains(r#""metrics":{"mtu":1400,"40":5}"#), "{text}");
+        assert_eq!(text.matches(r#""7":"#).count(), 1, "{text}");
+        assert!(text.contains(r#""7":"01""#), "{text}");
     }
 
     #[test]

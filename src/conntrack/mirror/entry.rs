@@ -131,20 +131,25 @@ impl Entry {
             zone: flow.zone,
             id: flow.id,
             mark: flow.mark.unwrap_or(0),
-            status: flow.status.unwrap_or(0),
+            status: match flow.reply {
+                Some(_) => flow.status.unwrap_or(0),
+                None => flow.status.unwrap_or(0) & !status::NAT_CLASH, // no kernel leaves out that reply
+            },
             state: flow.state,
             expires_seconds: expiry(flow.timeout_seconds, now_seconds).unwrap_or(NEVER),
             start: Start::of(flow),
         }
     }
 
-    /// Takes over what an event reports. A mark that the event leaves out is 0, and anything else that it leaves out
-    /// has not changed (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
+    /// Takes over what an event of this identity reports. A mark that the event leaves out is 0, and anything else that
+    /// it leaves out has not changed (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
+    /// Whether the flow lost a NAT race never changes, and is part of its identity.
     pub(super) fn update(&mut self, flow: &Flow<'_>, now_seconds: u32) {
         self.reply = flow.reply.or(self.reply);
         self.id = flow.id.or(self.id);
         self.mark = flow.mark.unwrap_or(0);
-        self.status = flow.status.unwrap_or(self.status);
+        let status = flow.status.unwrap_or(self.status);
+        self.status = status & !status::NAT_CLASH | self.status & status::NAT_CLASH;
         self.state = flow.state.or(self.state);
         if let Some(expires_seconds) = expiry(flow.timeout_seconds, now_seconds) {
             self.expires_seconds = expires_seconds;

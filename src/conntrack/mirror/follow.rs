@@ -173,6 +173,9 @@ impl Follower {
     /// Applies an event and hands it out, so that each lifetime of a flow begins with one New and ends with one
     /// Destroy.
     fn apply(&mut self, flow: &mut Flow<'_>, is_synced: bool, f: Out<'_>) {
+        if flow.kind == EventKind::Entry {
+            flow.kind = EventKind::Update; // somebody has asked through this socket, and it is the newest that is known
+        }
         let identity = &Identity::of(flow);
         let found = self.find(identity);
         let is_same = |slot: &Slot| self.flows.entry(*slot).is_id(flow.id);

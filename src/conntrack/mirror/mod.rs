@@ -10,8 +10,8 @@ mod merge;
 mod shown;
 mod sweep;
 mod table;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(super) mod tests;
 mod tombs;
 
 use std::fmt;

@@ -218,7 +218,7 @@ impl Flows {
         self.tombs.clear();
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn tomb_count(&self) -> usize {
         self.tombs.count()
     }
@@ -236,7 +236,7 @@ impl Flows {
         slots.filter(move |slot| self.entry(*slot).id == Some(id))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn live(&self) -> impl Iterator<Item = &Entry> {
         self.live_from(0).map(|slot| self.entry(slot))
     }

@@ -152,9 +152,12 @@ impl Fib {
 
     /// Takes an event. True: the event leaves something open, and a dump is needed.
     pub(super) fn feed(&mut self, message: &Message<'_>, f: &mut impl FnMut(Change<'_>)) -> bool {
-        let Some(route) = Route::decode(message).filter(kept::is_kept) else {
+        let Some(mut route) = Route::decode(message).filter(kept::is_kept) else {
             return false;
         };
+        if route.kind == EventKind::Entry {
+            route.kind = EventKind::New; // somebody has asked through this socket, and it is the newest that is known
+        }
         if self.dump == Dump::None && !self.hands_out {
             return false; // the first dump will have the route
         }
@@ -415,8 +418,11 @@ impl Fib {
 
     /// The live entry of an event's route.
     fn find_live(&self, event: &Candidate<'_>) -> Option<Slot> {
-        let live = self.find_same(event.hashes.identity, event.kept, Kind::Live);
-        live.filter(|slot| self.is_there(*slot))
+        self.slots.same(event.hashes.identity).find(|&slot| {
+            self.slots.kind(slot) == Kind::Live
+                && self.is_there(slot) // a remainder of an abandoned dump may be in front of it
+                && kept::is_same(self.slots.bytes(slot), event.kept)
+        })
     }
 
     /// The live routes with the key of an event's.

@@ -6,8 +6,8 @@ mod merge;
 mod shown;
 mod silent;
 mod slots;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(super) mod tests;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -399,3 +399,16 @@ fn a_held_event_keeps_its_time_of_receipt() {
     let both = [(EventKind::New, None), (EventKind::Delete, Some(50))];
     assert_eq!(reported, both);
 }
+
+#[test]
+fn an_entry_of_somebodys_dump_counts_as_an_update() {
+    let mut case = Case::new();
+    case.feed(EventKind::Entry, PLAIN);
+    let changed = Fields {
+        status: PLAIN.status | status::SEEN_REPLY,
+        ..PLAIN
+    };
+    case.feed(EventKind::Entry, changed);
+    let kinds: Vec<_> = case.reported.iter().map(|reported| reported.0).collect();
+    assert_eq!(kinds, [EventKind::New, EventKind::Update]);
+}

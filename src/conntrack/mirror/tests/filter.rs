@@ -8,11 +8,11 @@ use super::super::shown::Selection;
 use super::contents::message_with_labels;
 use super::kernel::{Facts, Resends, Way, key_of, message_of};
 use super::no_resync;
-use super::random::{ALL, Report, Wanted, run_each, run_filtered};
+use super::random::{ALL, Report, Wanted, run, run_each};
 use crate::conntrack::{Filter, ProtocolState, status, tcp_state};
 use crate::event_kind::EventKind;
 use crate::message::Messages;
-use crate::mirror::{Slice, Table as _};
+use crate::mirror::{Random, Slice, Table as _};
 
 /// What was handed out: the kind, whether a round made it up, the mark and the TCP state.
 type Shown = (EventKind, bool, u32, Option<u8>);
@@ -418,9 +418,9 @@ fn assert_same(reports: &[Report], expected: &[Report], wanted: &Wanted) {
 fn a_filtered_mirror_hands_out_what_a_filter_leaves_of_all_changes() {
     for way in WAYS {
         run_each(0..200, way, |seed| {
-            let (_, all) = run_filtered(seed, way, &ALL);
+            let (_, all) = run(Random::new(seed), way, &ALL);
             for wanted in &CHANGING {
-                let (_, mirrored) = run_filtered(seed, way, wanted);
+                let (_, mirrored) = run(Random::new(seed), way, wanted);
                 let expected = filtered(&all.listener.reports, wanted);
                 assert_same(&mirrored.listener.reports, &expected, wanted);
             }
@@ -433,7 +433,7 @@ fn the_filtered_table_equals_what_matches_in_the_kernels() {
     for way in WAYS {
         run_each(0..200, way, |seed| {
             for wanted in &CONSTANT {
-                run_filtered(seed, way, wanted);
+                run(Random::new(seed), way, wanted);
             }
         });
     }

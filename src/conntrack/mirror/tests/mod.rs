@@ -1,8 +1,14 @@
 //! Tests of the table without a kernel.
+#![cfg_attr(fuzzing, allow(unused, reason = "fuzzers use the models only"))]
 
+#[cfg(test)]
 mod contents;
+#[cfg(test)]
 mod filter;
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
 pub(super) mod kernel;
+#[cfg(test)]
 mod lifetimes;
 mod random;
 

@@ -2,16 +2,21 @@
 //! and some are abandoned.
 
 use std::collections::{BTreeMap, BTreeSet};
+#[cfg(test)]
 use std::ops::Range;
+#[cfg(test)]
 use std::time::Duration;
 
+#[cfg(test)]
 use nlring_testing::cpu_time;
 
 use super::super::Change;
 use super::super::entry::{Entry, Known};
 use super::super::follow::Follower;
 use super::super::shown::Selection;
-use super::kernel::{FLOWS, Facts, Kernel, Queued, Resends, Way, is_clash, key_of, message_of};
+#[cfg(test)]
+use super::kernel::Resends;
+use super::kernel::{FLOWS, Facts, Kernel, Queued, Way, is_clash, key_of, message_of};
 use super::no_resync;
 use crate::conntrack::Flow;
 use crate::conntrack::identity::Identity;
@@ -20,6 +25,7 @@ use crate::message::Messages;
 use crate::mirror::{Random, Resync, Slice, Table as _};
 
 /// The most CPU time for the seeds of one way. Without emulation they need about 1 s.
+#[cfg(test)]
 const MOST_CPU_TIME: Duration = Duration::from_secs(4);
 
 /// A filter as text, and the same in code.
@@ -50,15 +56,15 @@ pub(super) struct Listener {
     pub reports: Vec<Report>,
     /// The flows that have begun, if ids are unique.
     begun: Option<BTreeSet<(String, u32)>>,
-    new_count: u64,
+    pub new_count: u64,
     /// UPDATE events that the kernel sent.
-    update_count: u64,
-    destroy_count: u64,
+    pub update_count: u64,
+    pub destroy_count: u64,
     resyncs: Vec<Resync>,
 }
 
 /// A name that distinguishes a flow from all others.
-fn name(flow: &Flow<'_>) -> String {
+pub(super) fn name(flow: &Flow<'_>) -> String {
     format!("{:?}", Identity::of(flow))
 }
 
@@ -129,9 +135,9 @@ pub(super) struct Mirrored {
     is_synced: bool,
     drops_at_begin: u64,
     sequence: u64,
-    reported_drops: u64,
+    pub reported_drops: u64,
     /// How many NEW events were received.
-    new_event_count: u64,
+    pub new_event_count: u64,
     /// Events may never have been sent.
     may_miss: bool,
 }
@@ -344,17 +350,12 @@ impl Mirrored {
     }
 }
 
-fn some_steps(random: &mut Random) -> Slice {
+pub(super) fn some_steps(random: &mut Random) -> Slice {
     Slice::of_steps(random.below(6))
 }
 
 /// Four times, random steps run, then everything becomes quiet, and the table is compared.
-fn run(seed: u64, way: Way) -> (Kernel, Mirrored) {
-    run_filtered(seed, way, &ALL)
-}
-
-pub(super) fn run_filtered(seed: u64, way: Way, wanted: &Wanted) -> (Kernel, Mirrored) {
-    let mut random = Random::new(seed);
+pub(super) fn run(mut random: Random, way: Way, wanted: &Wanted) -> (Kernel, Mirrored) {
     let mut kernel = Kernel::default();
     kernel.way.has_unique_ids = way.has_unique_ids;
     kernel.live_before(&mut random);
@@ -407,14 +408,16 @@ fn make_quiet(kernel: &mut Kernel, mirrored: &mut Mirrored, random: &mut Random)
 }
 
 /// Runs each seed, and prints the one that failed.
+#[cfg(test)]
 fn run_all(seeds: Range<u64>, way: Way, check: fn(Kernel, Mirrored)) {
     run_each(seeds, way, |seed| {
-        let (kernel, mirrored) = run(seed, way);
+        let (kernel, mirrored) = run(Random::new(seed), way, &ALL);
         check(kernel, mirrored);
     });
 }
 
 /// Runs each seed, and prints the one that failed. An emulated machine runs the first ones only.
+#[cfg(test)]
 pub(super) fn run_each(seeds: Range<u64>, way: Way, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
     let start = cpu_time();
     for seed in seeds.clone() {

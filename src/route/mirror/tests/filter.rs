@@ -12,7 +12,7 @@ use super::{crowd, with_flags};
 use crate::event_kind::EventKind;
 use crate::filter::interpreter;
 use crate::message::flags;
-use crate::mirror::{Budget, Slice, Table as _};
+use crate::mirror::{Budget, Random, Slice, Table as _};
 use crate::route::{Filter, Route, table};
 use crate::{Family, MessageBuilder};
 
@@ -398,7 +398,7 @@ fn filtered(reports: &[Report], is_wanted: fn(&View) -> bool) -> Vec<Report> {
 
 fn run(seed: u64, wanted: &Wanted) -> World<'_> {
     let ran = std::panic::catch_unwind(|| {
-        let mut world = World::new(seed, wanted);
+        let mut world = World::new(Random::new(seed), wanted);
         world.run_to_the_end();
         world
     });

@@ -1,6 +1,10 @@
 //! Tests of the table without a kernel.
+#![cfg_attr(fuzzing, allow(unused, reason = "fuzzers use the models only"))]
 
+#[cfg(test)]
 mod filter;
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
 mod kernel;
 mod random;
 
@@ -44,6 +48,44 @@ fn no_changed_byte_of_an_event_breaks_the_table() {
     fib.finish();
     assert_eq!(fib.iter().count(), fib.len());
     assert_ne!(fib.len(), 0);
+}
+
+#[test]
+fn a_route_is_there_once_although_an_abandoned_dump_had_it() {
+    let mut fib = Fib::new();
+    fib.begin_dump();
+    fib.begin_merge();
+    fib.merge(&mut Slice::endless(), &mut |_| {});
+    fib.finish();
+    let bytes = crowd(Family::INET, 1).next().unwrap();
+    fib.begin_dump();
+    fib.feed_dumped(&one(&bytes));
+    fib.abandon_dump();
+    let mut change_count = 0;
+    for _ in 0..3 {
+        fib.feed(&one(&bytes), &mut |_| change_count += 1);
+    }
+    assert_eq!((fib.len(), change_count), (1, 1));
+    fib.clear(&mut Slice::endless());
+    assert_eq!(fib.iter().count(), 1);
+}
+
+#[test]
+fn an_entry_of_somebodys_dump_counts_as_news() {
+    let mut fib = Fib::new();
+    fib.begin_dump();
+    fib.begin_merge();
+    fib.merge(&mut Slice::endless(), &mut |_| {});
+    fib.finish();
+    let bytes = crowd(Family::INET, 1).next().unwrap();
+    let entry = with_flags(bytes, 24, flags::MULTI);
+    let mut kinds = Vec::new();
+    fib.feed(&one(&entry), &mut |change| {
+        if let Change::Route { route, .. } = change {
+            kinds.push(route.kind);
+        }
+    });
+    assert_eq!(kinds, [EventKind::New]);
 }
 
 /// Many routes with the same key. For IPv6 each device has its own `fe80::/64`; for IPv4 any number can be appended.
