@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -40,13 +41,44 @@ def begin_flows(count, first_port=1):
             sender.sendto(b"x", ("127.0.0.1", port))
 
 
+def await_listeners(count):
+    """Waits until this many sockets of this namespace follow conntrack."""
+
+    def listeners():
+        with open("/proc/self/net/netlink") as table:
+            sockets = [line.split() for line in table][1:]
+        return [socket for socket in sockets if socket[1] == "12" and int(socket[3], 16) & 7 == 7]
+
+    deadline = time.monotonic() + 30
+    while len(listeners()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def make_network():
+    run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    for device in ("v0", "v1"):
+        run("ip", "link", "set", device, "addrgenmode", "none")  # no address that comes a second later
+        run("ip", "link", "set", device, "up")
+    run("ip", "address", "add", "10.0.0.1/24", "dev", "v0")
+
+
+def change_routes():
+    """Adds two routes and deletes one of them."""
+    add = ["ip", "route", "add"]
+    run(*add, "10.1.0.0/16", "via", "10.0.0.2", "mtu", "1400")
+    hops = ["nexthop", "via", "10.0.0.2", "nexthop", "via", "10.0.0.3", "weight", "4"]
+    run(*add, "10.2.0.0/16", "table", "1000", *hops)
+    run("ip", "route", "del", "10.1.0.0/16")
+
+
 def ports(batch):
     return [flow.orig.dport for flow in batch]
 
 
 def python(script):
     """Starts a script in another interpreter."""
-    command = [sys.executable, "-c", script]
+    command = [sys.executable, "-u", "-c", script]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -10,7 +10,7 @@ import time
 
 import nlring
 import pytest
-from events import begin_flows, enter_namespace, finish, ports, python, run
+from events import begin_flows, change_routes, enter_namespace, finish, make_network, ports, python
 
 
 @pytest.fixture(autouse=True)
@@ -404,22 +404,6 @@ def test_messages_of_any_protocol():
             batch[len(batch)]
         with pytest.raises(IndexError):
             batch[-len(batch) - 1]
-
-
-def make_network():
-    run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
-    for device in ("v0", "v1"):
-        run("ip", "link", "set", device, "up")
-    run("ip", "address", "add", "10.0.0.1/24", "dev", "v0")
-
-
-def change_routes():
-    """Adds two routes and deletes one of them."""
-    add = ["ip", "route", "add"]
-    run(*add, "10.1.0.0/16", "via", "10.0.0.2", "mtu", "1400")
-    hops = ["nexthop", "via", "10.0.0.2", "nexthop", "via", "10.0.0.3", "weight", "4"]
-    run(*add, "10.2.0.0/16", "table", "1000", *hops)
-    run("ip", "route", "del", "10.1.0.0/16")
 
 
 def test_routes():
