@@ -38,6 +38,17 @@ def test_each_event_comes_once(wait, backend):
     asyncio.run(follow())
 
 
+def test_a_batch_ends_by_its_age_without_a_further_event():
+    async def follow():
+        with nlring.Receiver("conntrack", batch_seconds=0.1) as receiver:
+            counting = asyncio.create_task(count(receiver, 5))
+            await asyncio.sleep(0.01)
+            begin_flows(5)
+            assert await asyncio.wait_for(counting, 10) == 5
+
+    asyncio.run(follow())
+
+
 def test_other_tasks_run_while_it_waits_and_the_loop_is_idle():
     async def follow():
         with nlring.Receiver("conntrack") as receiver:

@@ -352,6 +352,7 @@ def test_a_thousand_receivers_leave_nothing_behind():
         (("conntrack",), {"recv_buffer_bytes": -1}, OverflowError, ""),
         (("conntrack",), {"recv_buffer_bytes": 1 << 40}, ValueError, ""),
         (("conntrack",), {"batch_rows": 0}, ValueError, "batch_rows"),
+        (("conntrack",), {"batch_rows": 1 << 30}, ValueError, "batch_rows"),
         (("conntrack",), {"batch_seconds": -1}, ValueError, "batch_seconds"),
         (("conntrack",), {"backend": "epoll"}, ValueError, "multishot"),
         (("conntrack",), {"netns": "/etc/passwd"}, ValueError, ""),

@@ -25,15 +25,17 @@ async def items(receiver: Receiver) -> AsyncIterator[Flows | Routes | Columns | 
             is_busy = False
             await asyncio.sleep(delay)
         else:
-            await _readable(descriptor)
+            await _readable(descriptor, receiver.batch_left)
 
 
-async def _readable(descriptor: int) -> None:
-    """Waits until the descriptor is readable."""
+async def _readable(descriptor: int, limit: float | None) -> None:
+    """Waits until the descriptor is readable, for at most so many seconds."""
     loop = asyncio.get_running_loop()
     is_readable = asyncio.Event()
     loop.add_reader(descriptor, is_readable.set)
     try:
-        await is_readable.wait()
+        await asyncio.wait_for(is_readable.wait(), limit)
+    except asyncio.TimeoutError:
+        pass
     finally:
         loop.remove_reader(descriptor)

@@ -183,6 +183,11 @@ class Receiver:
     def longest_delay(self) -> float | None:
         """How long it gathers events under load, in seconds. None: it does not, or as for `backend`."""
 
+    @property
+    def batch_left(self) -> float | None:
+        """How long the batch that is being collected may still grow, in seconds: an event loop calls `poll()` then at
+        the latest. None: nothing has been collected, or as for `backend`."""
+
 @final
 class Statistics:
     """What became of a receiver's datagrams. All counts are exact.

@@ -107,7 +107,7 @@ impl Texts {
         self.valid.append_non_null();
     }
 
-    /// Where the last text ends. A batch is handed out long before its texts have 2 GiB; `take` reports it otherwise.
+    /// Where the last text ends. `take` reports texts of more than 2 GiB.
     #[inline]
     fn end(&self) -> i32 {
         i32::try_from(self.bytes.len()).unwrap_or(i32::MAX)
@@ -130,6 +130,9 @@ impl Column for Texts {
 
     fn take(&mut self, row_count: usize) -> Result<ArrayRef, ArrowError> {
         self.fill(row_count);
+        if i32::try_from(self.bytes.len()).is_err() {
+            return Err(ArrowError::OffsetOverflowError(self.bytes.len()));
+        }
         let mut next_ends = Vec::with_capacity(row_count + 1);
         next_ends.push(0);
         let ends = std::mem::replace(&mut self.ends, next_ends);

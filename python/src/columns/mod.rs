@@ -35,7 +35,7 @@ fn record_batch(
 
 /// A batch of events as columns, one row for each event.
 ///
-/// ``pyarrow.record_batch(columns)`` and ``polars.DataFrame(columns)`` take it without a copy, and so does every
+/// `pyarrow.record_batch(columns)` and `polars.DataFrame(columns)` take it without a copy, and so does every
 /// library that knows the Arrow PyCapsule interface.
 #[pyclass(frozen, module = "nlring")]
 pub struct Columns {
@@ -84,7 +84,7 @@ impl Columns {
     }
 
     /// The schema and the rows as two capsules, for libraries that read Arrow. The schema is always that of
-    /// ``__arrow_c_schema__``, whatever is requested.
+    /// `__arrow_c_schema__`, whatever is requested.
     #[pyo3(signature = (requested_schema=None))]
     fn __arrow_c_array__<'py>(
         &self,

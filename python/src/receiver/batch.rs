@@ -21,7 +21,7 @@ fn place(index: isize, length: usize) -> PyResult<usize> {
         .ok_or_else(|| PyIndexError::new_err("the batch has fewer items"))
 }
 
-/// A batch of flows: a sequence of ``Flow``.
+/// A batch of flows: a sequence of `Flow`.
 #[pyclass(frozen, sequence, module = "nlring")]
 pub struct Flows(Vec<Flow>);
 
@@ -71,7 +71,7 @@ impl FlowIterator {
     }
 }
 
-/// A batch of routes: a sequence of ``Route``.
+/// A batch of routes: a sequence of `Route`.
 #[pyclass(frozen, sequence, module = "nlring")]
 pub struct Routes(Vec<Route>);
 
@@ -121,9 +121,9 @@ impl RouteIterator {
     }
 }
 
-/// A batch of messages: a sequence of ``bytes``, each one message with its header.
+/// A batch of messages: a sequence of `bytes`, each one message with its header.
 ///
-/// ``nlring.message.Message(message)`` reads one.
+/// `nlring.message.Message(message)` reads one.
 #[pyclass(frozen, sequence, module = "nlring")]
 pub struct Messages {
     /// All messages, one after the other.

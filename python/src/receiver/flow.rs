@@ -50,7 +50,7 @@ impl Flow {
 
 #[pymethods]
 impl Flow {
-    /// What happened: ``"new"``, ``"update"`` or ``"destroy"``; ``"entry"`` in the answer to a request.
+    /// What happened: `"new"`, `"update"` or `"destroy"`; `"entry"` in the answer to a request.
     #[getter]
     fn event<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
         match self.view().kind {
@@ -67,7 +67,7 @@ impl Flow {
         self.view().event_time.unwrap_or(self.received_at).as_ns()
     }
 
-    /// Where ``time_ns`` comes from: ``"kernel"``, or ``"receive"`` for the time at which it was received.
+    /// Where `time_ns` comes from: `"kernel"`, or `"receive"` for the time at which it was received.
     #[getter]
     fn time_source<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
         if self.view().event_time.is_some() {
@@ -77,7 +77,7 @@ impl Flow {
         }
     }
 
-    /// ``"ipv4"`` or ``"ipv6"``.
+    /// `"ipv4"` or `"ipv6"`.
     #[getter]
     fn family<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
         if self.view().family == Family::INET6 {
@@ -87,7 +87,7 @@ impl Flow {
         }
     }
 
-    /// The protocol's name such as ``"tcp"``, or its number as a string.
+    /// The protocol's name such as `"tcp"`, or its number as a string.
     #[getter]
     fn proto<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         match self.view().protocol() {
@@ -121,7 +121,7 @@ impl Flow {
         self.view().master.map(|master| Tuple::new(master, None))
     }
 
-    /// What the flow is translated to, as a dict with some of ``src``, ``sport``, ``dst`` and ``dport``.
+    /// What the flow is translated to, as a dict with some of `src`, `sport`, `dst` and `dport`.
     #[getter]
     fn nat<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.view().nat() {
@@ -130,7 +130,7 @@ impl Flow {
         }
     }
 
-    /// The protocol's state such as ``"ESTABLISHED"``.
+    /// The protocol's state such as `"ESTABLISHED"`.
     #[getter]
     fn state(&self) -> Option<String> {
         self.view().state.map(|state| state.to_string())
@@ -142,7 +142,7 @@ impl Flow {
         self.view().timeout_seconds
     }
 
-    /// The words for the status bits, such as ``["seen-reply", "assured"]``.
+    /// The words for the status bits, such as `["seen-reply", "assured"]`.
     #[getter]
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.view().status {
@@ -151,7 +151,7 @@ impl Flow {
         }
     }
 
-    /// The status bits as a number (``IPS_*``).
+    /// The status bits as a number (`IPS_*`).
     #[getter]
     fn status_bits(&self) -> Option<u32> {
         self.view().status
@@ -169,7 +169,7 @@ impl Flow {
         self.view().zone.map(|zone| zone.id)
     }
 
-    /// A number that two flows may share: ``orig`` and the zone identify a flow.
+    /// A number that two flows may share: `orig` and the zone identify a flow.
     #[getter]
     fn id(&self) -> Option<u32> {
         self.view().id
@@ -209,7 +209,7 @@ impl Flow {
         (port_id != 0).then_some(port_id)
     }
 
-    /// All that the event says, as ``nlring conntrack --json`` writes it.
+    /// All that the event says, as `nlring conntrack --json` writes it.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         json::to_dict(py, &self.json())
     }
@@ -264,7 +264,7 @@ impl Tuple {
 
 #[pymethods]
 impl Tuple {
-    /// The source address as text. ``ipaddress.ip_address(tuple.src)`` makes an object of it.
+    /// The source address as text. `ipaddress.ip_address(tuple.src)` makes an object of it.
     #[getter]
     fn src<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         address(py, self.ends.src)
@@ -318,7 +318,7 @@ impl Tuple {
         self.keys().map(|(_, dst)| dst)
     }
 
-    /// The packets that this direction has carried: in ``destroy``, if ``net.netfilter.nf_conntrack_acct`` is 1.
+    /// The packets that this direction has carried: in `destroy`, if `net.netfilter.nf_conntrack_acct` is 1.
     #[getter]
     fn packets(&self) -> Option<u64> {
         self.counters.map(|counters| counters.packets)

@@ -41,9 +41,9 @@ impl Gap {
 
 #[pymethods]
 impl Gap {
-    /// ``"lost"``: the kernel dropped ``count`` datagrams, because the receive buffer was full. ``"delayed"``: deliveries
-    /// to a reliable receiver failed, and may be tried again. ``"truncated"``, ``"malformed"``: a datagram, or its end,
-    /// cannot be read. ``"missing"``: something else is missing; ``to_dict()["detail"]`` says what.
+    /// `"lost"`: the kernel dropped `count` datagrams, because the receive buffer was full. `"delayed"`: deliveries
+    /// to a reliable receiver failed, and may be tried again. `"truncated"`, `"malformed"`: a datagram, or its end,
+    /// cannot be read. `"missing"`: something else is missing; `to_dict()["detail"]` says what.
     #[getter]
     fn event<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.to_dict(py)?.get_item("event")

@@ -224,6 +224,11 @@ impl Live {
         self.running.as_ref()?.longest_delay()
     }
 
+    /// How long the batch that is being collected may still grow.
+    pub fn batch_left(&self) -> Option<Duration> {
+        self.collected.time_left(Instant::now())
+    }
+
     /// How the engine receives, and why so.
     pub fn backend(&self) -> Option<(String, String)> {
         let running = self.running.as_ref()?;

@@ -39,7 +39,33 @@ use options::{Arguments, GroupArgument, Opened, SourceArgument, WaitArgument, se
 /// before the wait, or to another thread, does not.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Receives events of one netlink socket, in batches. See the stubs for the arguments.
+/// Receives events of one netlink socket in batches, and reports every loss at its place.
+///
+/// `for item in receiver` yields batches, and a `Gap` wherever something is missing. `async for` does the same in an
+/// event loop of asyncio. The interpreter lock is released while it waits and decodes.
+///
+/// - `source`: `"conntrack"`, `"route"`, or the number of a netlink protocol.
+/// - `groups`: what to receive, by name or number. The default is `"new"`, `"update"` and `"destroy"` of conntrack,
+///   `"ipv4-route"`, `"ipv6-route"` and `"mpls-route"` of route.
+/// - `batches`: what a batch is. `"decoded"` (the default): `Flows` or `Routes`. `"columns"`: `Columns`, for pyarrow,
+///   polars and others. `"messages"` (the default of other protocols): `Messages`, as the kernel sent them.
+/// - `filter`: a text such as `"proto tcp and dport 443"`. The kernel does not send other events.
+/// - `wait`: `"auto"` wakes at once when it is quiet, and gathers for up to 1 ms under load. `"prompt"` never gathers,
+///   `"spin"` uses a core entirely, and a number gathers for so many seconds.
+/// - `recv_buffer_bytes`: the receive buffer to request. The attribute of this name has what the kernel granted: twice
+///   of this, or less if `recv_buffer_is_clamped`.
+/// - `batch_rows`, `batch_seconds`: a batch is handed out when it has so many rows, or when its first row is so old.
+///   By default it is handed out at once. Columns are cheaper in large batches.
+/// - `timeout`: after so many seconds without a batch the iteration raises TimeoutError. It can be continued then.
+/// - `netns`: a network namespace, by its name in `ip netns` or by a path such as `/proc/1234/ns/net`.
+/// - `backend`: `"auto"`, `"multishot"`, `"oneshot"` or `"recvmmsg"`.
+/// - `reliable`: conntrack keeps DESTROY events that did not fit, and sends them later.
+///
+/// A receiver belongs to the thread that receives its first batch. In other threads, the next batch is a RuntimeError;
+/// `stop()`, `close()`, `timeout` and `statistics` work in all threads. In a fork of the process it is an OSError.
+///
+/// Raises ValueError for arguments that cannot be used, PermissionError without `CAP_NET_ADMIN` (conntrack only), and
+/// OSError for other failures of the system.
 #[pyclass(frozen, weakref, module = "nlring")]
 pub struct Receiver {
     state: Mutex<State>,
@@ -150,7 +176,7 @@ impl Receiver {
         }
     }
 
-    /// A descriptor for an event loop: when it is readable, call ``poll()`` until it returns None.
+    /// A descriptor for an event loop: when it is readable, call `poll()` until it returns None.
     ///
     /// Call it before the first batch is received, in the thread that receives.
     fn fileno(&self) -> PyResult<RawFd> {
@@ -177,7 +203,7 @@ impl Receiver {
 
     /// Closes the socket. What is queued is counted as unread, and not handed out.
     ///
-    /// In another thread than the one that receives it does the same as ``stop()``: that thread closes the socket.
+    /// In another thread than the one that receives it does the same as `stop()`: that thread closes the socket.
     fn close(&self, py: Python<'_>) {
         let mut state = lock(&self.state);
         match &*state {
@@ -212,7 +238,7 @@ impl Receiver {
         module.call_method1("items", (slf,))
     }
 
-    /// The longest wait of the next batches in seconds, after which they raise ``TimeoutError``. None: without limit.
+    /// The longest wait of the next batches in seconds, after which they raise `TimeoutError`. None: without limit.
     #[getter]
     fn timeout(&self) -> Option<f64> {
         lock(&self.timeout).map(|timeout| timeout.as_secs_f64())
@@ -244,13 +270,13 @@ impl Receiver {
         self.recv_buffer_bytes
     }
 
-    /// Whether the kernel granted less than was requested: ``net.core.rmem_max`` limits it without ``CAP_NET_ADMIN``.
+    /// Whether the kernel granted less than was requested: `net.core.rmem_max` limits it without `CAP_NET_ADMIN`.
     #[getter]
     fn recv_buffer_is_clamped(&self) -> bool {
         self.recv_buffer_is_clamped
     }
 
-    /// How it receives: ``"multishot"``, ``"oneshot:32"`` or ``"recvmmsg"``. None before the first batch, and in other
+    /// How it receives: `"multishot"`, `"oneshot:32"` or `"recvmmsg"`. None before the first batch, and in other
     /// threads than the one that receives.
     #[getter]
     fn backend(&self) -> Option<String> {
@@ -263,11 +289,19 @@ impl Receiver {
         self.ask(|live| live.backend()).map(|(_, reason)| reason)
     }
 
-    /// How long it gathers events under load, in seconds. None: it does not, or as for ``backend``.
+    /// How long it gathers events under load, in seconds. None: it does not, or as for `backend`.
     #[getter]
     fn longest_delay(&self) -> Option<f64> {
         self.ask(|live| live.longest_delay())
             .map(|delay| delay.as_secs_f64())
+    }
+
+    /// How long the batch that is being collected may still grow, in seconds: an event loop calls `poll()` then at the
+    /// latest. None: nothing has been collected, or as for `backend`.
+    #[getter]
+    fn batch_left(&self) -> Option<f64> {
+        self.ask(|live| live.batch_left())
+            .map(|left| left.as_secs_f64())
     }
 
     fn __repr__(&self) -> &'static str {

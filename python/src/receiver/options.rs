@@ -12,6 +12,9 @@ use super::rows::{FlowFilter, MessageRows, RouteFilter, Rows};
 use crate::columns::{FlowTable, RouteTable};
 use crate::error::to_python;
 
+/// The most rows of a batch. The texts of a column then have less than 2 GiB, which is the most that Arrow's type holds.
+const MAX_ROWS: usize = 1 << 24;
+
 /// Where events come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
@@ -177,8 +180,10 @@ impl Arguments<'_> {
             .backend(backend(self.backend)?)
             .wait(wait(&self.wait)?);
         let age = seconds("batch_seconds", self.batch_seconds)?;
-        if self.batch_rows == 0 {
-            return Err(PyValueError::new_err("batch_rows must be at least 1"));
+        if !(1..=MAX_ROWS).contains(&self.batch_rows) {
+            return Err(PyValueError::new_err(format!(
+                "batch_rows must be from 1 to {MAX_ROWS}"
+            )));
         }
         let mut builder = Socket::builder(source.protocol())
             .groups(groups)

@@ -17,7 +17,7 @@ static FORMAT: LazyLock<RouteFormat> =
 /// An event of a route: it was added, replaced or deleted.
 ///
 /// The names are those of the JSON of nlring. An attribute is None if the kernel did not give its value.
-/// ``to_dict()`` has all of them.
+/// `to_dict()` has all of them.
 #[pyclass(frozen, module = "nlring")]
 #[derive(Clone)]
 pub struct Route {
@@ -54,7 +54,7 @@ impl Route {
 
 #[pymethods]
 impl Route {
-    /// What happened: ``"new"`` or ``"delete"``; ``"entry"`` in the answer to a request.
+    /// What happened: `"new"` or `"delete"`; `"entry"` in the answer to a request.
     #[getter]
     fn event<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         PyString::intern(py, self.view().kind.name())
@@ -66,19 +66,19 @@ impl Route {
         self.received_at.as_ns()
     }
 
-    /// ``"ipv4"``, ``"ipv6"`` or ``"mpls"``.
+    /// `"ipv4"`, `"ipv6"` or `"mpls"`.
     #[getter]
     fn family(&self) -> String {
         self.view().family.to_string()
     }
 
-    /// The type such as ``"unicast"``.
+    /// The type such as `"unicast"`.
     #[getter]
     fn r#type<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.get(py, "type")
     }
 
-    /// The destination with its prefix length, such as ``"10.0.0.0/8"``.
+    /// The destination with its prefix length, such as `"10.0.0.0/8"`.
     #[getter]
     fn dst<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.get(py, "dst")
@@ -96,19 +96,19 @@ impl Route {
         self.view().table
     }
 
-    /// What ip calls ``metric``.
+    /// What ip calls `metric`.
     #[getter]
     fn priority(&self) -> Option<u32> {
         self.view().priority
     }
 
-    /// Who created it, such as ``"kernel"`` or ``"bgp"``.
+    /// Who created it, such as `"kernel"` or `"bgp"`.
     #[getter]
     fn protocol<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.get(py, "protocol")
     }
 
-    /// ``"global"``, ``"site"``, ``"link"``, ``"host"`` or ``"nowhere"``.
+    /// `"global"`, `"site"`, `"link"`, `"host"` or `"nowhere"`.
     #[getter]
     fn scope<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.get(py, "scope")
@@ -151,7 +151,7 @@ impl Route {
         (port_id != 0).then_some(port_id)
     }
 
-    /// All that the event says, as ``nlring route --json`` writes it, but without the names of devices.
+    /// All that the event says, as `nlring route --json` writes it, but without the names of devices.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         json::to_dict(py, &self.json())
     }

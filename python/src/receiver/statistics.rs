@@ -6,7 +6,7 @@ use super::live::Counts;
 
 /// What became of a receiver's datagrams. All counts are exact.
 ///
-/// ``received + dropped + unread`` is the number of datagrams that the kernel tried to deliver.
+/// `received + dropped + unread` is the number of datagrams that the kernel tried to deliver.
 #[pyclass(frozen, get_all, eq, module = "nlring")]
 #[derive(PartialEq)]
 pub struct Statistics {
@@ -30,7 +30,7 @@ pub struct Statistics {
     retried: u64,
     /// Datagrams that were still queued at the end, and were not handed out.
     unread: u64,
-    /// Whether ``unread`` may be too small.
+    /// Whether `unread` may be too small.
     unread_is_incomplete: bool,
     /// Messages received.
     messages: u64,
