@@ -126,18 +126,26 @@ def listens_to_links():
     return any(protocol == "0" and int(groups, 16) & 1 for _, protocol, _, groups, *_ in rows)
 
 
-def test_the_example_that_listens_prints_an_event_and_ends_at_ctrl_c(examples):
-    listener = start_python(examples / "rtnl/rtnl-link-event.py", path=[examples / "rtnl"])
+def heard(folder, path):
+    """What the example that listens prints when the loopback device is switched on and off, until Ctrl-C."""
+    listener = start_python(folder / "rtnl/rtnl-link-event.py", path=[folder / "rtnl", *path])
     try:
         wait_until(listens_to_links)
         for state in ("up", "down"):
-            example(examples, [], "rtnl/rtnl-link-set.py", "lo", state)
-        assert "name=b'lo'" in listener.stdout.readline()
+            example(folder, path, "rtnl/rtnl-link-set.py", "lo", state)
+        lines = [listener.stdout.readline() for _ in range(2)]
         listener.send_signal(signal.SIGINT)
         assert listener.wait(timeout=20) == 0, listener.stderr.read()
+        return lines
     finally:
         listener.kill()
         listener.communicate()
+
+
+def test_the_example_that_listens_hears_the_same_as_on_pymnl_and_ends_at_ctrl_c(pymnl, examples):
+    lines = heard(examples, [])
+    assert all("name=b'lo'" in line for line in lines)
+    assert heard(pymnl / "examples", [pymnl]) == lines
 
 
 def names_of(package, *path):
