@@ -636,7 +636,7 @@ fn the_program_of_a_mirror_is_explained() {
 
 /// Metrics that are no ranges: their program is larger than the kernel's default memory for one on Linux 6.1.
 fn many_metrics() -> String {
-    let metrics: Vec<String> = (0..1500).map(|index| (2 * index).to_string()).collect();
+    let metrics: Vec<String> = (0..2000).map(|index| (2 * index).to_string()).collect();
     format!("metric {{{}}}", metrics.join(","))
 }
 

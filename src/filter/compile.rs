@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::assembler::{Assembler, Label};
 use super::expression::Expression;
 use super::hash::{Hash, Hasher};
+use super::part::Part;
 use super::program::{Instruction, code};
+use super::set::range_with_mask;
 use super::test::{Field, Path, Test};
 use crate::message::{HEADER_BYTES, align, flags};
 
@@ -45,6 +47,9 @@ const PAYLOAD: u32 = 4;
 /// The types up to this one are netlink's own, such as an acknowledgement: one less than `NLMSG_MIN_TYPE`
 /// (include/uapi/linux/netlink.h).
 const LAST_CONTROL_TYPE: u16 = 0xf;
+
+/// How many ranges are compared one after the other, because halving them again would save nothing.
+const MOST_IN_A_ROW: usize = 4;
 
 /// What a program returns to accept a datagram as a whole.
 const ACCEPT: u32 = u32::MAX;
@@ -259,14 +264,12 @@ impl Compiler {
     ///
     /// Where parts that test fields of one attribute follow each other, a missing attribute skips all of them.
     fn list(&mut self, parts: &[Expression<Test>], deciding: bool, exit: Label, end: Label) {
+        let parts = Part::all_of(parts, deciding);
         let mut behind_run = None;
         for (index, part) in parts.iter().enumerate() {
             let following = parts.get(index + 1);
-            let test = test_that_decides(part, deciding);
-            let following_test = following.and_then(|part| test_that_decides(part, deciding));
-            let goes_on = test.is_some_and(|test| {
-                following_test.is_some_and(|other| test.field_path() == other.field_path())
-            });
+            let path = part.path();
+            let goes_on = path.is_some() && path == following.and_then(Part::path);
             let (next, missing) = if goes_on {
                 let behind_run = *behind_run.get_or_insert_with(|| self.code.label());
                 (self.label(), behind_run)
@@ -275,16 +278,56 @@ impl Compiler {
                 let next = next.unwrap_or(end);
                 (next, next)
             };
-            match test {
-                Some(test) => self.test(test, exit, next, missing),
-                None if deciding => self.expression(part, exit, next),
-                None => self.expression(part, next, exit),
+            match part {
+                Part::Test(test) => self.test(*test, exit, next, missing),
+                Part::Set(set) => {
+                    self.load(set.field, missing);
+                    self.search(&set.ranges, set.field.max(), exit, next);
+                }
+                Part::Other(part) if deciding => self.expression(part, exit, next),
+                Part::Other(part) => self.expression(part, next, exit),
             }
             if next != end {
                 self.place(next);
             }
         }
         self.jump(end);
+    }
+
+    /// Looks for A, which is at most `max`, in ranges in ascending order, by halving them. It goes on to `yes` or `no`.
+    fn search(&mut self, ranges: &[[u32; 2]], max: u32, yes: Label, no: Label) {
+        if ranges.len() > MOST_IN_A_ROW {
+            let (lower, upper) = ranges.split_at(ranges.len() / 2);
+            let [below, above] = [(); 2].map(|()| self.label());
+            let [middle, _] = upper.first().copied().unwrap_or_default();
+            self.branch(code::JGE, middle, above, below);
+            for (part, label) in [(lower, below), (upper, above)] {
+                self.place(label);
+                self.search(part, max, yes, no);
+            }
+            return;
+        }
+        // The targets may be far away, and a far jump is an instruction of its own.
+        let [found, missed] = [(); 2].map(|()| self.label());
+        for (index, &[low, high]) in ranges.iter().enumerate() {
+            let is_last = index + 1 == ranges.len();
+            let next = if is_last { missed } else { self.label() };
+            if low < high && !is_last {
+                let reached = self.label();
+                self.branch(code::JGE, low, reached, missed);
+                self.place(reached);
+                self.branch(code::JGT, high, next, found);
+            } else {
+                self.compare_range(max, [low, high], found, next);
+            }
+            if !is_last {
+                self.place(next);
+            }
+        }
+        self.place(missed);
+        self.jump(no);
+        self.place(found);
+        self.jump(yes);
     }
 
     /// Goes on to `yes`, to `no`, or to `missing` if the attribute of the test's field is missing.
@@ -313,6 +356,9 @@ impl Compiler {
 
     /// Compares A, which has the field's value.
     fn compare(&mut self, field: Field, mask: u32, [low, high]: [u32; 2], yes: Label, no: Label) {
+        if let Some(range) = range_with_mask(field, mask, [low, high]) {
+            return self.compare_range(field.max(), range, yes, no); // A keeps its value
+        }
         let is_one = low == high;
         if mask != field.max() {
             if is_one && low == 0 {
@@ -517,19 +563,6 @@ fn is_no_part() -> Expression<Test> {
     Field::MESSAGE_FLAGS.has_bits(0, u32::from(flags::MULTI))
 }
 
-/// The test of a field that is all of an expression, if the expression is `deciding` when the test is true.
-fn test_that_decides(expression: &Expression<Test>, deciding: bool) -> Option<Test> {
-    let test = match (expression, deciding) {
-        (Expression::Term(test), true) => test,
-        (Expression::Not(inner), false) => match &**inner {
-            Expression::Term(test) => test,
-            _ => return None,
-        },
-        _ => return None,
-    };
-    test.field_path().map(|_| *test)
-}
-
 /// Gives a word to each attribute whose offset is needed more than once, as long as there are words.
 fn words_for(expression: &Expression<Test>) -> HashMap<Path, u32> {
     let mut uses: BTreeMap<Path, Vec<Option<Path>>> = BTreeMap::new();
@@ -553,30 +586,4 @@ fn words_for(expression: &Expression<Test>) -> HashMap<Path, u32> {
     often.sort_by_key(|(_, uses)| Reverse(uses.len()));
     let words = 0..HASH;
     often.into_iter().map(|(path, _)| path).zip(words).collect()
-}
-
-/// The tests in the order in which they cost least: cheap ones first, and those of one field side by side.
-pub(super) fn order(expression: Expression<Test>) -> Expression<Test> {
-    let ordered = |parts: Vec<Expression<Test>>| {
-        let mut parts: Vec<_> = parts.into_iter().map(order).collect();
-        parts.sort_by_cached_key(|part| (cost(part), first_paths(part)));
-        parts
-    };
-    match expression {
-        Expression::And(parts) => Expression::And(ordered(parts)),
-        Expression::Or(parts) => Expression::Or(ordered(parts)),
-        other => other,
-    }
-}
-
-fn cost(expression: &Expression<Test>) -> usize {
-    let mut sum = 0;
-    expression.for_each_term(&mut |test| sum += test.cost());
-    sum
-}
-
-fn first_paths(expression: &Expression<Test>) -> Option<Path> {
-    let mut first = None;
-    expression.for_each_term(&mut |test| first = first.or_else(|| test.paths().next()));
-    first
 }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::ops::Not;
 use std::str::FromStr;
 
-use super::compile::{Besides, compile, order};
+use super::compile::{Besides, compile};
 use super::expression::Expression;
+use super::order::order;
 use super::program::Program;
 use super::term::{Change, Term};
 use super::test::Test;

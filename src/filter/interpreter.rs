@@ -5,6 +5,11 @@ use crate::message::Attributes;
 
 /// What a program returns for a datagram. None if the kernel would refuse the program where it got.
 pub(crate) fn run(program: &Program, datagram: &[u8]) -> Option<u32> {
+    run_counting(program, datagram).map(|(returned, _)| returned)
+}
+
+/// The same, and how many instructions were run.
+pub(crate) fn run_counting(program: &Program, datagram: &[u8]) -> Option<(u32, usize)> {
     let instructions = program.instructions();
     let mut machine = Machine {
         datagram,
@@ -12,13 +17,14 @@ pub(crate) fn run(program: &Program, datagram: &[u8]) -> Option<u32> {
         x: 0,
         memory: [None; 16],
     };
-    let mut place = 0;
+    let (mut place, mut steps) = (0, 0);
     loop {
+        steps += 1;
         let instruction = instructions.get(place)?;
         place += 1;
         let Instruction { code, jt, jf, k } = *instruction;
         match code & 7 {
-            code::RET => return Some(k),
+            code::RET => return Some((k, steps)),
             code::JMP if code & 0xf0 == code::JA => place += usize::try_from(k).ok()?,
             code::JMP => {
                 let is_true = machine.compare(*instruction)?;
@@ -26,7 +32,7 @@ pub(crate) fn run(program: &Program, datagram: &[u8]) -> Option<u32> {
             }
             _ => {
                 if machine.step(*instruction)? == Step::OutOfBounds {
-                    return Some(0);
+                    return Some((0, steps));
                 }
             }
         }

@@ -43,8 +43,11 @@ mod hash;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod interpreter;
 mod numbers;
+mod order;
+mod part;
 mod prefix;
 mod program;
+mod set;
 mod term;
 mod test;
 mod text;

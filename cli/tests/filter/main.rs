@@ -415,7 +415,7 @@ fn a_program_that_finds_no_memory_is_left_to_nlring() {
     prepare();
     // Where it cannot be set, it is so small by default (Linux 6.1).
     let _ = fs::write("/proc/sys/net/core/optmem_max", "20480");
-    let ports: Vec<String> = (0..1500).map(|index| (2 * index + 1).to_string()).collect();
+    let ports: Vec<String> = (0..2000).map(|index| (2 * index + 1).to_string()).collect();
     let follower = Follower::start(&format!("conntrack --sport {}", ports.join(",")));
     for port in [1001, 1002, 1003] {
         must(&format!(

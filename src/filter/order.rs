@@ -1,0 +1,30 @@
+//! The order of the tests in a program.
+
+use super::expression::Expression;
+use super::test::{Path, Test};
+
+/// The tests in the order in which they cost least: cheap ones first, and those of one field side by side.
+pub(super) fn order(expression: Expression<Test>) -> Expression<Test> {
+    let ordered = |parts: Vec<Expression<Test>>| {
+        let mut parts: Vec<_> = parts.into_iter().map(order).collect();
+        parts.sort_by_cached_key(|part| (cost(part), first_paths(part)));
+        parts
+    };
+    match expression {
+        Expression::And(parts) => Expression::And(ordered(parts)),
+        Expression::Or(parts) => Expression::Or(ordered(parts)),
+        other => other,
+    }
+}
+
+fn cost(expression: &Expression<Test>) -> usize {
+    let mut sum = 0;
+    expression.for_each_term(&mut |test| sum += test.cost());
+    sum
+}
+
+fn first_paths(expression: &Expression<Test>) -> Option<Path> {
+    let mut first = None;
+    expression.for_each_term(&mut |test| first = first.or_else(|| test.paths().next()));
+    first
+}
