@@ -53,6 +53,11 @@ pub mod message_type {
     pub const DELETE_NEXTHOP: u16 = 105;
     /// `RTM_GETNEXTHOP`: the request for one nexthop object, or for a dump of all.
     pub const GET_NEXTHOP: u16 = 106;
+    /// `RTM_NEWNEXTHOPBUCKET`: a bucket of a resilient group that moved to another nexthop object. Available since Linux
+    /// 5.13.
+    pub const NEW_NEXTHOP_BUCKET: u16 = 116;
+    /// `RTM_DELNEXTHOPBUCKET`: a bucket that is gone. No kernel is known to send it.
+    pub const DELETE_NEXTHOP_BUCKET: u16 = 117;
 }
 
 /// Attributes of a route's message (`RTA_*`, `enum rtattr_type_t`). They follow a `struct rtmsg` of 12 bytes.
@@ -511,6 +516,7 @@ pub(super) mod nha {
     pub const ENCAP: u16 = 8;
     pub const FDB: u16 = 11;
     pub const RES_GROUP: u16 = 12;
+    pub const RES_BUCKET: u16 = 13;
 }
 
 /// `NETCONFA_*` (`include/uapi/linux/netconf.h`).

@@ -26,6 +26,7 @@ mod namespace_id;
 mod neighbour;
 mod netconf;
 mod new_route;
+mod nexthop_bucket;
 mod nexthop_object;
 mod object;
 mod owned_route;
@@ -59,6 +60,7 @@ pub use names::{encap_name, metric_name, protocol_name, route_type_name, scope_n
 pub use neighbour::{Neighbour, NeighbourTimes};
 pub use netconf::{Netconf, NetconfScope};
 pub use new_route::{NewHop, NewRoute};
+pub use nexthop_bucket::NexthopBucket;
 pub use nexthop_object::{GroupMember, GroupMembers, NexthopObject, ResilientGroup};
 pub use object::Object;
 pub use owned_route::OwnedRoute;

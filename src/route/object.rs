@@ -1,8 +1,8 @@
 //! Any object of rtnetlink that this library knows.
 
 use super::{
-    InterfaceAddress, Link, MulticastRoute, Neighbour, Netconf, NexthopObject, Route, Rule,
-    message_type,
+    InterfaceAddress, Link, MulticastRoute, Neighbour, Netconf, NexthopBucket, NexthopObject,
+    Route, Rule, message_type,
 };
 use crate::Family;
 use crate::event_kind::EventKind;
@@ -56,6 +56,8 @@ pub enum Object<'a> {
     Rule(Rule<'a>),
     /// A nexthop object.
     Nexthop(NexthopObject<'a>),
+    /// A bucket of a resilient nexthop group.
+    NexthopBucket(NexthopBucket),
     /// Settings of a device.
     Netconf(Netconf),
 }
@@ -80,6 +82,9 @@ impl<'a> Object<'a> {
             }
             of::NEW_RULE | of::DELETE_RULE => Self::Rule(Rule::decode(message)?),
             of::NEW_NEXTHOP | of::DELETE_NEXTHOP => Self::Nexthop(NexthopObject::decode(message)?),
+            of::NEW_NEXTHOP_BUCKET | of::DELETE_NEXTHOP_BUCKET => {
+                Self::NexthopBucket(NexthopBucket::decode(message)?)
+            }
             of::NEW_NETCONF | of::DELETE_NETCONF => Self::Netconf(Netconf::decode(message)?),
             _ => return None,
         })
@@ -95,6 +100,7 @@ impl<'a> Object<'a> {
             Self::Neighbour(neighbour) => neighbour.kind,
             Self::Rule(rule) => rule.kind,
             Self::Nexthop(nexthop) => nexthop.kind,
+            Self::NexthopBucket(bucket) => bucket.kind,
             Self::Netconf(netconf) => netconf.kind,
         }
     }
@@ -109,11 +115,13 @@ impl<'a> Object<'a> {
             Self::Neighbour(neighbour) => neighbour.family,
             Self::Rule(rule) => rule.family,
             Self::Nexthop(nexthop) => nexthop.family,
+            Self::NexthopBucket(bucket) => bucket.family,
             Self::Netconf(netconf) => netconf.family,
         }
     }
 
-    /// What the object is: `link`, `address`, `route`, `mroute`, `neighbour`, `rule`, `nexthop` or `netconf`.
+    /// What the object is: `link`, `address`, `route`, `mroute`, `neighbour`, `rule`, `nexthop`, `nexthop-bucket` or
+    /// `netconf`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Link(_) => "link",
@@ -123,6 +131,7 @@ impl<'a> Object<'a> {
             Self::Neighbour(_) => "neighbour",
             Self::Rule(_) => "rule",
             Self::Nexthop(_) => "nexthop",
+            Self::NexthopBucket(_) => "nexthop-bucket",
             Self::Netconf(_) => "netconf",
         }
     }
@@ -143,6 +152,7 @@ mod tests {
             (28, 12, "neighbour"),
             (32, 12, "rule"),
             (104, 8, "nexthop"),
+            (116, 8, "nexthop-bucket"),
             (80, 1, "netconf"),
         ];
         for (message_type, fixed_bytes, name) in wanted {
@@ -186,7 +196,7 @@ mod tests {
     fn random_bytes_never_cause_a_panic() {
         let mut random = Random::new(1);
         for _ in 0..20_000 {
-            let message_type = [16, 20, 24, 28, 32, 80, 104][random.index(7)];
+            let message_type = [16, 20, 24, 28, 32, 80, 104, 116][random.index(8)];
             let mut payload: Vec<u8> = (0..random.below(200)).map(|_| random.byte()).collect();
             if let Some(family) = payload.first_mut() {
                 *family = [2, 7, 10, 28, 128, 129][random.index(6)];

@@ -65,6 +65,8 @@ impl MonitorArguments {
 pub enum MonitorField {
     /// When the event was received, in local time, as with ip -ts
     Timestamp,
+    /// The same in a line of its own before the event, as with ip -timestamp
+    LongTimestamp,
     /// The kind of the object, such as [LINK], as with ip monitor label
     Label,
 }

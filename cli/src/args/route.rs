@@ -47,4 +47,6 @@ pub enum RouteEvent {
 pub enum RouteField {
     /// When the event was received, in local time, as with ip -ts
     Timestamp,
+    /// The same in a line of its own before the event, as with ip -timestamp
+    LongTimestamp,
 }

@@ -70,7 +70,7 @@ impl Live {
             routes,
             follower: Follower::start(engine)?,
             flow_socket,
-            formatter: RouteFormatter::load(text_format(false), None)?,
+            formatter: RouteFormatter::load(text_format(None), None)?,
         })
     }
 

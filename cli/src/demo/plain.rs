@@ -60,7 +60,7 @@ impl Demo {
         let handler = DemoHandler {
             flows,
             flow_handler: FlowHandler::default(),
-            routes: RouteFormatter::load(text_format(false), None)?,
+            routes: RouteFormatter::load(text_format(None), None)?,
         };
         Ok(Self {
             generator,

@@ -1,5 +1,6 @@
 //! `nlring monitor`: all objects of rtnetlink on one socket, in the kernel's order.
 
+mod namespace_names;
 mod selection;
 
 use std::time::Instant;
@@ -20,9 +21,10 @@ use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
 use crate::route::devices::{Devices, Lookup};
 use crate::route::filter::Selection as RouteSelection;
-use crate::route::text_format;
+use crate::route::{text_format, timestamp_layout};
 use crate::write::console::Console;
 use crate::write::output::Output;
+use namespace_names::NamespaceNames;
 use selection::Selection;
 
 pub fn run(arguments: &MonitorArguments, console: &mut Console) -> Outcome {
@@ -124,7 +126,11 @@ fn format(arguments: &MonitorArguments) -> MonitorFormat {
     let route = if arguments.follow.json {
         RouteFormat::json()
     } else {
-        text_format(fields.contains(&MonitorField::Timestamp))
+        let has = |field| fields.contains(&field);
+        text_format(timestamp_layout(
+            has(MonitorField::Timestamp),
+            has(MonitorField::LongTimestamp),
+        ))
     };
     MonitorFormat::new(route).labels(fields.contains(&MonitorField::Label))
 }
@@ -148,6 +154,7 @@ struct MonitorHandler {
     selection: Selection,
     devices: Devices,
     lookup: Lookup,
+    namespace_names: NamespaceNames,
     /// Messages about devices that were received only for the devices' names.
     other_event_count: u64,
 }
@@ -165,6 +172,7 @@ impl MonitorHandler {
             selection: Selection::new(arguments, routes, &devices)?,
             devices,
             lookup: Lookup::default(),
+            namespace_names: NamespaceNames::default(),
             other_event_count: 0,
         })
     }
@@ -183,6 +191,10 @@ impl Handler for MonitorHandler {
         if is_selected {
             if let Some(index) = object.as_ref().and_then(reported_early) {
                 self.lookup.find(&mut self.devices, index);
+            }
+            if let Some(Object::Link(link)) = &object {
+                let (names, namespace) = self.devices.parts();
+                self.namespace_names.find(link, namespace, names);
             }
             let names = self.devices.names();
             output.event(|out| {

@@ -67,6 +67,11 @@ impl Devices {
         &self.names
     }
 
+    /// The names, to change them, and the namespace of the devices. None: that of this thread.
+    pub fn parts(&mut self) -> (&mut DeviceNames, Option<&Namespace>) {
+        (&mut self.names, self.namespace.as_ref())
+    }
+
     /// Feeds the names a message, which may be about a device.
     pub fn feed(&mut self, message: &Message<'_>) {
         if let Some(link) = Link::decode(message) {

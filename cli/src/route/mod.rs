@@ -19,7 +19,7 @@ use nlring::{
     StopHandle, Timestamp,
 };
 use nlring_print::Style;
-use nlring_print::route::{RouteFormat, TextOptions};
+use nlring_print::route::{RouteFormat, TextOptions, TimestampLayout};
 
 use crate::args::{RouteArguments, RouteEvent, RouteField};
 use crate::follow::collector::{self, Collector};
@@ -137,13 +137,26 @@ fn format(arguments: &RouteArguments) -> RouteFormat {
     if arguments.collector.follow.json {
         RouteFormat::json()
     } else {
-        text_format(arguments.fields.contains(&RouteField::Timestamp))
+        let has = |field| arguments.fields.contains(&field);
+        text_format(timestamp_layout(
+            has(RouteField::Timestamp),
+            has(RouteField::LongTimestamp),
+        ))
     }
 }
 
 /// The lines of ip, with the names of its configuration.
-pub fn text_format(has_timestamp: bool) -> RouteFormat {
-    RouteFormat::Text(Box::new(TextOptions::load(has_timestamp)))
+pub fn text_format(timestamp: Option<TimestampLayout>) -> RouteFormat {
+    RouteFormat::Text(Box::new(TextOptions::load(timestamp)))
+}
+
+/// The layout of the fields that are chosen. As in ip, the short one goes before the long one.
+pub fn timestamp_layout(has_short: bool, has_long: bool) -> Option<TimestampLayout> {
+    if has_short {
+        Some(TimestampLayout::Short)
+    } else {
+        has_long.then_some(TimestampLayout::Long)
+    }
 }
 
 /// Writes routes with the names of their devices.

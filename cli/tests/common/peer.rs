@@ -42,6 +42,8 @@ impl Peer {
             _directory: directory,
         };
         await_that("the peer listens", || groups.has_more_than(&before));
+        // ip dumps the devices on the same socket then, and ignores events until the end of the dump.
+        await_that("the peer waits for events", || peer.sleeps());
         Some(peer)
     }
 

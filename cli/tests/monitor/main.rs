@@ -5,17 +5,21 @@ mod changes;
 mod common;
 mod filter;
 mod ip_json;
+mod random_changes;
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
+use nlring_testing::own_names;
 use serde_json::{Value, json};
 
 use common::json::{has_all, objects};
 use common::{
-    Events, Follower, Groups, Peer, Run, assert_same_lines, await_that, is_installed, leave_out,
-    lines_until, make_routes, must, own_namespace, run, skip,
+    Directory, Events, Follower, Groups, Peer, Run, assert_same_lines, await_that, is_installed,
+    leave_out, lines_until, make_routes, must, own_namespace, run, skip,
 };
+use random_changes::RandomChanges;
 
 /// What nlring can follow, in ip's words.
 const OBJECTS: &str = "link address route mroute neigh rule nexthop netconf";
@@ -91,6 +95,24 @@ fn without_new_names(lines: &[String]) -> Vec<String> {
         .collect()
 }
 
+/// Asserts that two programs wrote the same events with labels. Those of neighbours may have another place: a bridge that
+/// learns an address holds no lock, so the kernel may send its event to one program before another event, and to the
+/// other one after it.
+#[track_caller]
+fn assert_same_events(ours: &[String], theirs: &[String]) {
+    let split = |lines: &[String]| -> (Vec<String>, Vec<String>) {
+        let is_neighbour = |line: &String| line.starts_with("[NEIGH]");
+        let (mut neighbours, lines): (Vec<_>, Vec<_>) =
+            lines.iter().cloned().partition(is_neighbour);
+        neighbours.sort_unstable();
+        (neighbours, lines)
+    };
+    let (our_neighbours, ours) = split(ours);
+    let (their_neighbours, theirs) = split(theirs);
+    assert_same_lines(&ours, &theirs);
+    assert_same_lines(&our_neighbours, &their_neighbours);
+}
+
 #[test]
 fn a_long_list_of_changes_is_printed_as_by_ip() {
     let name = "a_long_list_of_changes_is_printed_as_by_ip";
@@ -112,7 +134,7 @@ fn a_long_list_of_changes_is_printed_as_by_ip() {
     mark_the_end();
     let theirs = lines_until(LAST, || peer.lines());
     let ours = lines_until(LAST, || follower.lines());
-    assert_same_lines(&without_new_names(&ours), &without_new_names(&theirs));
+    assert_same_events(&without_new_names(&ours), &without_new_names(&theirs));
     let labels = [
         "[LINK]",
         "[ADDR]",
@@ -130,6 +152,156 @@ fn a_long_list_of_changes_is_printed_as_by_ip() {
     let ended = follower.end();
     ended.assert_good();
     assert_eq!(ended.stat("dropped"), 0);
+}
+
+/// Several hundred changes. The seed is in the failure.
+#[test]
+fn random_changes_are_printed_as_by_ip() {
+    const ROUNDS: u32 = 8;
+    const PER_ROUND: usize = 100;
+    let name = "random_changes_are_printed_as_by_ip";
+    if !is_installed("ip") {
+        return skip(name, "no ip");
+    }
+    own_namespace();
+    let seed = u64::from(std::process::id());
+    let mut changes = RandomChanges::new(seed);
+    let theirs = format!("ip monitor label {OBJECTS}");
+    let peer = Peer::start_in(Groups::NEXTHOP, &theirs).expect("ip");
+    let follower = Follower::start("monitor -o label");
+    let directory = Directory::new();
+    let make = |lines: &[String]| {
+        let file = directory.file("changes");
+        std::fs::write(&file, lines.join("\n") + "\n").expect("a file");
+        run("ip", &["-force", "-batch", &file]).expect("ip");
+    };
+    make(&RandomChanges::devices());
+    let mut lines = [Vec::new(), Vec::new()];
+    for round in 0..ROUNDS {
+        let some: Vec<String> = (0..PER_ROUND).map(|_| changes.next()).collect();
+        make(&some);
+        // ip asks the kernel for names when it prints, so both must have printed all before a device is deleted.
+        for line in changes.next_deletion() {
+            let mark = format!("203.0.113.{}", 2 * round + u32::from(line.contains("add")));
+            must(&format!("ip route add {mark} dev lo proto 250"));
+            lines = [
+                lines_until(&mark, || follower.lines()),
+                lines_until(&mark, || peer.lines()),
+            ];
+            make(&[line.to_owned()]);
+        }
+    }
+    let [ours, theirs] = lines;
+    eprintln!("seed {seed}: {} lines", ours.len());
+    assert_same_events(&ours, &theirs);
+    assert!(ours.len() > 200, "{} lines", ours.len());
+    for label in [
+        "LINK", "ADDR", "ROUTE", "NEIGH", "RULE", "NEXTHOP", "NETCONF",
+    ] {
+        let label = format!("[{label}]");
+        assert!(ours.iter().any(|line| line.starts_with(&label)), "{label}");
+    }
+    follower.end().assert_good();
+}
+
+/// The kernel moves a bucket that is in use some time after the group has changed, at the latest after the time for
+/// which the group may be unbalanced.
+#[test]
+fn buckets_that_move_are_printed_as_by_ip() {
+    let name = "buckets_that_move_are_printed_as_by_ip";
+    if !is_installed("ip") {
+        return skip(name, "no ip");
+    }
+    own_namespace();
+    must("ip link add v0 type veth peer name v1");
+    must("ip link set v0 up");
+    must("ip link set v1 up");
+    must("ip address add 10.1.0.1/24 dev v0");
+    must("ip nexthop add id 5 via 10.1.0.2 dev v0");
+    must("ip nexthop add id 6 via 10.1.0.3 dev v0");
+    must("ip nexthop add id 12 group 5/6 type resilient buckets 8 idle_timer 60");
+    must("ip route add 192.0.2.0/24 nhid 12");
+    let peer = Peer::start_in(Groups::NEXTHOP, "ip monitor label nexthop").expect("ip");
+    let follower = Follower::start("monitor -o label nexthop");
+    let json = Follower::start("monitor --json nexthop");
+    // A bucket that is in use does not move at once.
+    let socket = UdpSocket::bind("10.1.0.1:0").expect("a socket");
+    for number in 1..=60 {
+        socket
+            .send_to(b"x", (Ipv4Addr::new(192, 0, 2, number), 9))
+            .expect("a datagram sent");
+    }
+    must(
+        "ip nexthop replace id 12 group 5,3/6 type resilient buckets 8 idle_timer 60 unbalanced_timer 1",
+    );
+    let has_two = |lines: &[String]| {
+        let is_bucket = |line: &&String| line.contains("BUCKET]") || line.contains("hop-bucket");
+        lines.iter().filter(is_bucket).count() >= 2
+    };
+    await_that("ip has printed the buckets", || has_two(&peer.lines()));
+    await_that("nlring has", || {
+        has_two(&follower.lines()) && has_two(&json.lines())
+    });
+    must("ip nexthop add id 9 blackhole");
+    let theirs = lines_until("id 9 ", || peer.lines());
+    let ours = lines_until("id 9 ", || follower.lines());
+    assert_same_lines(&ours, &theirs);
+    let objects = objects(Events::Route, &json.lines());
+    let buckets: Vec<&Value> = { objects.iter() }
+        .filter(|object| object["object"] == "nexthop-bucket")
+        .collect();
+    assert!(buckets.len() >= 2, "{objects:?}");
+    for bucket in buckets {
+        assert_eq!((&bucket["id"], &bucket["nhid"]), (&json!(12), &json!(5)));
+        assert!(bucket["index"].as_u64().expect("an index") < 8);
+        assert!(bucket["idle_ms"].is_u64(), "{bucket}");
+    }
+    follower.end().assert_good();
+    json.end().assert_good();
+}
+
+#[test]
+fn the_other_end_of_a_device_is_in_a_namespace_with_a_name() {
+    let name = "the_other_end_of_a_device_is_in_a_namespace_with_a_name";
+    if !is_installed("ip") {
+        return skip(name, "no ip");
+    }
+    own_namespace();
+    own_names();
+    must("ip netns add blue");
+    must("ip netns set blue 7"); // ip reads names at its start, and only those of namespaces with ids
+    let peer = Peer::start_in(Groups::LINK, "ip monitor label link").expect("ip");
+    let follower = Follower::start("monitor -o label link");
+    let json = Follower::start("monitor --json link");
+    must("ip link add v0 type veth peer name w0 netns blue");
+    must("ip link add v1 type veth peer name w1");
+    must("ip link set v1 netns blue");
+    must("ip link add last type veth peer name end");
+    let ours = lines_until(" last", || follower.lines());
+    assert_same_lines(&ours, &lines_until(" last", || peer.lines()));
+    assert!(
+        ours.iter().any(|line| line.ends_with(" link-netns blue")),
+        "{ours:#?}"
+    );
+    assert!(
+        ours.iter().any(|line| line.contains(" new-netns blue ")),
+        "{ours:#?}"
+    );
+    await_that("the object", || {
+        let objects = objects(Events::Route, &json.lines());
+        { objects.iter() }.any(|object| object["name"] == "v0" && object["link_netns"] == "blue")
+    });
+    // nlring also finds those that are added later.
+    must("ip netns add red");
+    must("ip link add v2 type veth peer name w2 netns red");
+    await_that("the later name", || {
+        follower
+            .lines()
+            .iter()
+            .any(|line| line.ends_with(" link-netns red"))
+    });
+    follower.end().assert_good();
+    json.end().assert_good();
 }
 
 #[test]
@@ -286,7 +458,10 @@ fn the_time_comes_before_the_label_and_once_per_event() {
     own_namespace();
     let theirs = "ip -ts monitor label address rule nexthop";
     let peer = Peer::start_in(Groups::NEXTHOP, theirs).expect("ip");
+    let long_peer =
+        Peer::start_in(Groups::NEXTHOP, "ip -t monitor label address rule nexthop").expect("ip");
     let follower = Follower::start("monitor -o label,timestamp address rule nexthop");
+    let long = Follower::start("monitor -o label,long-timestamp address rule nexthop");
     must("ip addr add 10.0.0.1/24 dev lo");
     must("ip rule add priority 77 lookup 3");
     let theirs = lines_until("77:", || peer.lines());
@@ -303,6 +478,29 @@ fn the_time_comes_before_the_label_and_once_per_event() {
     assert_same_lines(&ours, &theirs);
     assert_eq!(ours.len(), 3, "{ours:#?}");
     follower.end().assert_good();
+    let theirs = lines_until("77:", || long_peer.lines());
+    let ours = lines_until("77:", || long.lines());
+    // The two print a time of their own: `Timestamp: Tue Nov 24 08:12:31 2026 274061 usec`.
+    let without_clock = |line: &String| match line.strip_prefix("Timestamp: ") {
+        Some(time) => {
+            let words: Vec<&str> = time.split_whitespace().collect();
+            let &[_, _, day, clock, year, us, "usec"] = words.as_slice() else {
+                panic!("{line}");
+            };
+            assert_eq!((clock.len(), year.len()), (8, 4), "{line}");
+            assert!(us.parse::<u32>().is_ok_and(|us| us < 1_000_000), "{line}");
+            let end = format!(" {clock} {year} {us} usec");
+            let date = line.strip_suffix(&end).expect("single blanks");
+            assert!(date.ends_with(&format!("{day:>3}")), "{line}");
+            "Timestamp:".to_owned()
+        }
+        None => line.clone(),
+    };
+    let [ours, theirs] =
+        [ours, theirs].map(|lines| lines.iter().map(without_clock).collect::<Vec<_>>());
+    assert_same_lines(&ours, &theirs);
+    assert_eq!(ours.len(), 5, "{ours:#?}");
+    long.end().assert_good();
 }
 
 #[test]

@@ -4,7 +4,9 @@ use nlring::route::{Neighbour, Object};
 use nlring::{EventKind, Message, Timestamp};
 
 use crate::json::{end_line, number, optional, word};
-use crate::monitor::{address, link, multicast_route, neighbour, netconf, nexthop, rule, unknown};
+use crate::monitor::{
+    address, link, multicast_route, neighbour, netconf, nexthop, nexthop_bucket, rule, unknown,
+};
 use crate::route::json as route;
 use crate::route::text::Line;
 use crate::route::{DeviceNames, IprouteNames, RouteFormat};
@@ -27,7 +29,7 @@ use crate::style::Style;
 /// let list = MessageList::new(&bytes);
 /// let message = list.iter().next().expect("one message");
 ///
-/// let format = MonitorFormat::new(RouteFormat::Text(Box::new(TextOptions::load(false)))).labels(true);
+/// let format = MonitorFormat::new(RouteFormat::Text(Box::new(TextOptions::load(None)))).labels(true);
 /// let (mut line, devices) = (Vec::new(), DeviceNames::default());
 /// assert!(format.write_event(&mut line, &message, &devices, Timestamp::UNIX_EPOCH));
 /// assert_eq!(line, b"[RULE]1000:\tfrom 198.51.100.0/24 lookup main\n");
@@ -129,6 +131,7 @@ impl<'a> Event<'a> {
             Self::Object(Object::Neighbour(_)) | Self::Question(_) => b"[NEIGH]",
             Self::Object(Object::Rule(_)) => b"[RULE]",
             Self::Object(Object::Nexthop(_)) => b"[NEXTHOP]",
+            Self::Object(Object::NexthopBucket(_)) => b"[NEXTHOPBUCKET]",
             Self::Object(Object::Netconf(_)) => b"[NETCONF]",
             _ => b"",
         }
@@ -147,6 +150,7 @@ impl<'a> Event<'a> {
             }
             Self::Object(Object::Rule(rule)) => line.rule(rule),
             Self::Object(Object::Nexthop(nexthop)) => line.nexthop_object(nexthop),
+            Self::Object(Object::NexthopBucket(bucket)) => line.nexthop_bucket(bucket),
             Self::Object(Object::Netconf(netconf)) => line.netconf(netconf),
             _ => line.unknown(message),
         }
@@ -182,6 +186,7 @@ impl<'a> Event<'a> {
             Self::Object(Object::Nexthop(nexthop)) => {
                 nexthop::write_json(out, nexthop, devices, names);
             }
+            Self::Object(Object::NexthopBucket(bucket)) => nexthop_bucket::write_json(out, bucket),
             Self::Object(Object::Netconf(netconf)) => netconf::write_json(out, netconf, devices),
             _ => unknown::write_json(out, message),
         }

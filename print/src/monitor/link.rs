@@ -210,18 +210,25 @@ impl Line<'_> {
         match link.link_netnsid {
             None => {}
             Some(id) if id < 0 => self.text(" link-netnsid unknown"),
-            Some(id) => {
-                self.text(" link-netnsid ");
-                write_decimal(self.out, id);
-            }
+            Some(id) => self.namespace([" link-netns ", " link-netnsid "], id),
         }
         if let Some(id) = link.new_netnsid {
-            self.text(" new-netnsid ");
-            write_decimal(self.out, id);
+            self.namespace([" new-netns ", " new-netnsid "], id);
         }
         if let Some(index) = link.new_index {
             self.text(" new-ifindex ");
             write_decimal(self.out, index);
+        }
+    }
+
+    /// Appends a namespace by its name, or by its id if it has none.
+    fn namespace(&mut self, [name_label, id_label]: [&str; 2], id: i32) {
+        if let Some(name) = self.devices.namespace(id) {
+            self.text(name_label);
+            write_escaped(self.out, name);
+        } else {
+            self.text(id_label);
+            write_decimal(self.out, id);
         }
     }
 
@@ -297,7 +304,10 @@ fn write_relatives(out: &mut Vec<u8>, link: &Link<'_>, devices: &DeviceNames) {
     );
     optional(out, r#""link":"#, link.link);
     match link.link_netnsid {
-        Some(id) => number(out, r#""link_netnsid":"#, id),
+        Some(id) => {
+            number(out, r#""link_netnsid":"#, id);
+            optional_name(out, r#""link_netns":"#, devices.namespace(id));
+        }
         None => optional_name(
             out,
             r#""link_name":"#,
@@ -305,6 +315,11 @@ fn write_relatives(out: &mut Vec<u8>, link: &Link<'_>, devices: &DeviceNames) {
         ),
     }
     optional(out, r#""new_netnsid":"#, link.new_netnsid);
+    optional_name(
+        out,
+        r#""new_netns":"#,
+        link.new_netnsid.and_then(|id| devices.namespace(id)),
+    );
     optional(out, r#""new_index":"#, link.new_index);
 }
 

@@ -8,6 +8,7 @@ mod multicast_route;
 mod neighbour;
 mod netconf;
 mod nexthop;
+mod nexthop_bucket;
 mod rule;
 #[cfg(test)]
 mod tests;

@@ -70,7 +70,7 @@ impl Line<'_> {
     }
 
     /// Appends a label, a time in seconds in the layout of C's `%g`, and a blank.
-    fn hundredths(&mut self, label: &str, time: u64) {
+    pub(super) fn hundredths(&mut self, label: &str, time: u64) {
         self.text(label);
         #[allow(clippy::cast_precision_loss, reason = "six digits are written")]
         let seconds = time as f64 / 100.0;

@@ -26,6 +26,7 @@ pub struct DeviceNames {
     devices: HashMap<u32, Device>,
     /// The indices of deleted devices, in the order of their deletion.
     deleted: VecDeque<u32>,
+    namespaces: HashMap<i32, Box<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -71,6 +72,17 @@ impl DeviceNames {
         let mut devices = self.devices.iter();
         let is_wanted = |device: &Device| !device.is_deleted && *device.name == *name;
         Some(*devices.find(|(_, device)| is_wanted(device))?.0)
+    }
+
+    /// Sets the names of all namespaces, by the ids that the devices' namespace has given them. Lines of devices whose
+    /// other end is elsewhere show them.
+    pub fn set_namespaces(&mut self, names: impl IntoIterator<Item = (i32, Box<[u8]>)>) {
+        self.namespaces = names.into_iter().collect();
+    }
+
+    /// The name of the namespace with this id.
+    pub fn namespace(&self, nsid: i32) -> Option<&[u8]> {
+        self.namespaces.get(&nsid).map(|name| &**name)
     }
 
     /// The hardware type of the device with this index (`ARPHRD_*`).

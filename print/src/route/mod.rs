@@ -12,4 +12,4 @@ pub(crate) mod text;
 pub use device_names::DeviceNames;
 pub use format::RouteFormat;
 pub use iproute_names::IprouteNames;
-pub use text::TextOptions;
+pub use text::{TextOptions, TimestampLayout};

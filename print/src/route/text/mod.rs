@@ -23,25 +23,44 @@ use crate::text::{write_decimal, write_escaped, write_hex, write_ip};
 pub struct TextOptions {
     /// The names of tables, protocols, scopes, realms and types of service.
     pub names: IprouteNames,
-    /// The time zone in which each line shows when it was received, as with `ip -ts`. `None`: that is not shown.
-    pub timestamp: Option<LocalTime>,
+    /// How each line shows when it was received, and in which time zone. `None`: that is not shown.
+    pub timestamp: Option<(TimestampLayout, LocalTime)>,
+}
+
+/// The layouts in which ip shows the time of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampLayout {
+    /// Before the line, as with `ip -tshort`: `[2026-11-24T08:12:31.274061] `.
+    Short,
+    /// In a line of its own, as with `ip -timestamp`: `Timestamp: Tue Nov 24 08:12:31 2026 274061 usec`.
+    Long,
 }
 
 impl TextOptions {
     /// Reads the names of iproute2's configuration on this host and, for a timestamp, the local time zone.
-    pub fn load(has_timestamp: bool) -> Self {
+    pub fn load(timestamp: Option<TimestampLayout>) -> Self {
         Self {
             names: IprouteNames::load(),
-            timestamp: has_timestamp.then(LocalTime::system),
+            timestamp: timestamp.map(|layout| (layout, LocalTime::system())),
         }
     }
 
     /// Appends when the line's event was received, if lines show that.
     pub(crate) fn write_timestamp(&self, out: &mut Vec<u8>, received_at: Timestamp) {
-        if let Some(zone) = &self.timestamp {
-            out.push(b'[');
-            zone.write_iso(out, received_at);
-            out.extend_from_slice(b"] ");
+        match &self.timestamp {
+            None => {}
+            Some((TimestampLayout::Short, zone)) => {
+                out.push(b'[');
+                zone.write_iso(out, received_at);
+                out.extend_from_slice(b"] ");
+            }
+            Some((TimestampLayout::Long, zone)) => {
+                out.extend_from_slice(b"Timestamp: ");
+                zone.write_ctime(out, received_at);
+                out.push(b' ');
+                write_decimal(out, received_at.as_ns() % 1_000_000_000 / 1000);
+                out.extend_from_slice(b" usec\n");
+            }
         }
     }
 }
