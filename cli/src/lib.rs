@@ -60,7 +60,7 @@ fn run_command(command: &Command, console: &mut Console) -> Outcome {
         Command::Route(arguments) => route::run(arguments, console),
         Command::Monitor(arguments) => monitor::run(arguments, console),
         Command::Demo(arguments) => demo::run(arguments, console),
-        Command::Flood(arguments) => flood::run(arguments),
+        Command::Flood(arguments) => flood::run(arguments, console),
         Command::Latency(arguments) => latency::run(arguments, console),
         Command::Doctor(arguments) => doctor::run(arguments),
         #[cfg(feature = "generate")]

@@ -5,15 +5,17 @@ use nlring::conntrack::{Filter, Flow, Requests};
 
 use super::format;
 use crate::args::ConntrackArguments;
-use crate::follow::listing;
+use crate::follow::{listing, namespaces};
+use crate::host::kept::Kept;
 use crate::outcome::Outcome;
 use crate::write::console::Console;
 
 pub fn run(arguments: &ConntrackArguments, filter: &Filter, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
-    listing::run(&collector.follow.common, console, |listing| {
+    let which = collector.follow.netns.all_netns;
+    let kept = Kept::CONNTRACK.and(which.map_or(Kept::NONE, namespaces::kept));
+    listing::run(&collector.follow.common, kept, console, |listing| {
         let format = format(arguments, listing.console);
-        let which = collector.follow.netns.all_netns;
         listing.in_each_namespace(which, format.style(), |listing, namespace| {
             let mut requests = match namespace {
                 Some(namespace) => Requests::open_in(namespace)?,

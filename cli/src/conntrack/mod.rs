@@ -23,6 +23,7 @@ use crate::follow::handler::{Handler, Incoming};
 use crate::follow::session;
 use crate::follow::summary::Summary;
 use crate::follow::table_file::Writing;
+use crate::host::kept::Kept;
 use crate::host::known_namespaces::Label;
 use crate::host::listeners::NetlinkSockets;
 use crate::host::namespace;
@@ -70,6 +71,10 @@ impl Collector for FlowCollector<'_> {
 
     fn style(&self) -> Style {
         self.format.style()
+    }
+
+    fn kept(&self) -> Kept {
+        Kept::CONNTRACK
     }
 
     fn look_around(&mut self, namespaces: &[(Label, Option<Namespace>)]) {

@@ -22,6 +22,6 @@ pub fn run(arguments: &DemoArguments, console: &mut Console) -> Outcome {
     if arguments.events {
         plain::run(arguments, console)
     } else {
-        tour::run(arguments)
+        tour::run(arguments, console)
     }
 }

@@ -15,6 +15,7 @@ use crate::demo::generator::Generator;
 use crate::follow::collect::Limits;
 use crate::follow::handler::{Handler, Incoming};
 use crate::follow::session::{self, Session};
+use crate::host::kept::Kept;
 use crate::host::namespace;
 use crate::outcome::{End, Failure, Outcome};
 use crate::route::{RouteFormatter, text_format};
@@ -30,6 +31,7 @@ pub fn run(arguments: &DemoArguments, console: &mut Console) -> Outcome {
             Failure::Denied(text) => namespace::forbidden("demo", &text),
             failure => failure,
         })?;
+        session.keep(Kept::LOAD);
         demo.run(session)
     })
 }

@@ -7,20 +7,24 @@ use super::follower::{Follower, Receiving};
 use super::stage::{Colour, Stage};
 use super::{burst, cost, live, mirror};
 use crate::args::DemoArguments;
+use crate::follow::session::give_up_all_but;
+use crate::host::kept::Kept;
 use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
+use crate::write::console::Console;
 
 type Part = fn(&mut Stage, Receiving) -> Result<(), Failure>;
 
 const PARTS: [Part; 4] = [live::show, burst::show, mirror::show, cost::show];
 
-pub fn run(arguments: &DemoArguments) -> Outcome {
-    show(Receiving::of(&arguments.common))?;
+pub fn run(arguments: &DemoArguments, console: &mut Console) -> Outcome {
+    show(Receiving::of(&arguments.common), console)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(how: Receiving) -> Result<(), Failure> {
+fn show(how: Receiving, console: &mut Console) -> Result<(), Failure> {
     namespace::enter("demo")?;
+    give_up_all_but(Kept::LOAD.and(Kept::RINGS), console);
     let mut stage = Stage::new();
     begin(&mut stage)?;
     for part in PARTS {

@@ -1,6 +1,7 @@
 //! `nlring doctor`: whether a collector works on this host, and how to fix what is wrong. The checks try what a
 //! collector does; a check that only reads a setting says so.
 
+mod capabilities;
 mod conntrack;
 mod kernel;
 mod listeners;
@@ -52,6 +53,7 @@ fn examine() -> Vec<Check> {
         receiving::route_events(),
         conntrack::events(),
         receiving::other_namespaces(),
+        capabilities::capabilities(),
     ];
     let trial = LoopbackTrial::run();
     checks.extend([

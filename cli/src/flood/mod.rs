@@ -12,25 +12,28 @@ use nlring_print::json;
 use serde::Serialize;
 
 use crate::args::{FloodArguments, SourceKind};
+use crate::follow::session::give_up_all_but;
 use crate::host::cpu;
+use crate::host::kept::Kept;
 use crate::host::namespace;
 use crate::host::signals;
 use crate::load::{self, Load, Made, Namespace, Pace, Schedule};
 use crate::outcome::{self, Failure, Outcome};
 use crate::units::{rate, ratio};
+use crate::write::console::Console;
 
 /// How long to flood without --count and --duration.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 /// How many entries to make without --count and --duration, for the source that keeps them all.
 const DEFAULT_FLUSH_COUNT: u64 = 100_000;
 
-pub fn run(arguments: &FloodArguments) -> Outcome {
-    let report = flood(arguments)?;
+pub fn run(arguments: &FloodArguments, console: &mut Console) -> Outcome {
+    let report = flood(arguments, console)?;
     write_report(&report, arguments.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn flood(arguments: &FloodArguments) -> Result<FloodReport, Failure> {
+fn flood(arguments: &FloodArguments, console: &mut Console) -> Result<FloodReport, Failure> {
     let datagram_bytes = datagram_bytes(arguments)?;
     let namespace = if arguments.here {
         Namespace::Shared
@@ -45,6 +48,7 @@ fn flood(arguments: &FloodArguments) -> Result<FloodReport, Failure> {
         namespace::enter("flood")?;
     }
     let mut load = Load::open(arguments.source, datagram_bytes, namespace)?;
+    give_up_all_but(Kept::LOAD, console);
     let asked = pace(arguments);
     let made_count = load.made_count();
     let made = progress::show(asked, &made_count, || {

@@ -45,6 +45,7 @@ impl Session<'_> {
         limits: Limits,
         handler: &mut impl Handler,
     ) -> Result<End, Failure> {
+        self.give_up_capabilities();
         let requests = self.forward_signals(engine.stop_handle())?;
         let stop = StopHandle::new()?;
         let mut running = engine.start()?;

@@ -7,10 +7,11 @@ use nlring_print::Style;
 
 use super::collect::Limits;
 use super::handler::Handler;
-use super::namespaces::Namespaces;
+use super::namespaces::{self, Namespaces};
 use super::session;
 use super::summary::Summary;
 use crate::args::FollowArguments;
+use crate::host::kept::Kept;
 use crate::host::known_namespaces::Label;
 use crate::outcome::{Failure, Outcome};
 use crate::write::console::Console;
@@ -21,6 +22,11 @@ pub trait Collector {
 
     /// The style of all lines.
     fn style(&self) -> Style;
+
+    /// The capabilities that it needs while it runs.
+    fn kept(&self) -> Kept {
+        Kept::NONE
+    }
 
     /// Looks at the namespaces before the first socket is opened. None is that of this process.
     fn look_around(&mut self, _namespaces: &[(Label, Option<Namespace>)]) {}
@@ -57,7 +63,9 @@ pub fn run<C: Collector>(
         let mut engine = session.engine()?;
         let mut collector = open(session.console);
         let limits = Limits::of(follow);
+        session.keep(collector.kept());
         if let Some(which) = follow.netns.all_netns {
+            session.keep(namespaces::kept(which));
             let mut handler = Namespaces::open(collector, which, &mut engine, session)?;
             let sockets = handler.sockets();
             let end = session.collect(engine, &sockets, limits, &mut handler);

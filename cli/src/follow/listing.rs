@@ -8,15 +8,18 @@ use nlring_print::{Origin, Style};
 use rustix::io::Errno;
 
 use super::namespaces;
+use super::session::give_up_all_but;
 use crate::args::{AllNetns, CommonArguments};
+use crate::host::kept::Kept;
 use crate::host::signals::StopRequests;
 use crate::outcome::{Failure, Failures, Outcome};
 use crate::write::console::Console;
 use crate::write::output::Output;
 
-/// Lets `list` fill the output, and writes it out.
+/// Lets `list` fill the output, and writes it out. `kept` are the capabilities that it needs.
 pub fn run(
     arguments: &CommonArguments,
+    kept: Kept,
     console: &mut Console,
     list: impl FnOnce(&mut Listing<'_>) -> Result<(), Failure>,
 ) -> Outcome {
@@ -25,6 +28,7 @@ pub fn run(
         output: Output::open(&arguments.output, StopRequests::default())?,
         truncates: arguments.truncate,
     };
+    give_up_all_but(kept, listing.console);
     let listed = list(&mut listing);
     let written = write_out(listing.output);
     Failures::or(

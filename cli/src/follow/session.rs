@@ -13,6 +13,7 @@ use crate::args::{CommonArguments, FollowArguments};
 use crate::follow::stats_file::StatsFile;
 use crate::follow::summary::Summary;
 use crate::follow::table_file::TableFile;
+use crate::host::kept::Kept;
 use crate::host::signals::{FileRequests, Signals, StopRequests};
 use crate::host::sysctl;
 use crate::outcome::{End, Failure, Failures, Outcome};
@@ -61,6 +62,15 @@ pub fn run(
     Failures::or(code, failures)
 }
 
+/// Gives up all other capabilities, or warns.
+pub fn give_up_all_but(kept: Kept, console: &mut Console) {
+    if let Err(error) = kept.give_up_others() {
+        console.warn(format_args!(
+            "this process keeps capabilities that it does not need: {error}"
+        ));
+    }
+}
+
 /// Opens a socket in a namespace, and then joins its groups, when its receive buffer has its size. None is the namespace
 /// of this thread.
 pub fn open(
@@ -98,6 +108,8 @@ pub struct Session<'a> {
     pub truncates: bool,
     /// The size up to which the receive buffers grow after losses. None: they do not grow.
     pub recv_buffer_max_bytes: Option<usize>,
+    /// The capabilities that are needed until the end.
+    kept: Kept,
     backend: Backend,
     wait: Wait,
 }
@@ -122,7 +134,9 @@ impl<'a> Session<'a> {
         // After the output, because opening a named pipe waits for its reader, and a signal must end that wait.
         let signals = Signals::install(requests.clone(), output.can_reopen())
             .map_err(|error| Failure::Other(format!("handle signals: {error}")))?;
+        let replaces = stats.is_some_and(|stats| stats.place().is_some());
         Ok(Self {
+            kept: Kept::NONE.and_if(output.can_reopen() || replaces, Kept::FILES),
             console,
             summary,
             further_failures,
@@ -154,7 +168,20 @@ impl<'a> Session<'a> {
     /// Opens the file of --table, if there is one.
     pub fn open_table(&mut self, path: Option<&Path>) -> Result<(), Failure> {
         self.table = path.map(|path| TableFile::open(path, self)).transpose()?;
+        self.kept = self.kept.and_if(path.is_some(), Kept::FILES);
         Ok(())
+    }
+
+    /// Keeps these capabilities until the end.
+    pub fn keep(&mut self, needed: Kept) {
+        self.kept = self.kept.and(needed);
+    }
+
+    /// Gives up the capabilities that are not needed any more. Call it when the files and the engine are open, and before
+    /// threads start.
+    pub fn give_up_capabilities(&mut self) {
+        give_up_all_but(self.kept, self.console);
+        self.summary.capabilities = Kept::current().names();
     }
 
     /// Builds the engine that the options ask for.
@@ -177,6 +204,7 @@ impl<'a> Session<'a> {
             )));
         }
         self.recv_buffer_max_bytes = up_to;
+        self.kept = self.kept.and_if(up_to.is_some(), Kept::GROWTH);
         Ok(())
     }
 

@@ -64,6 +64,8 @@ pub struct Summary {
     pub backend_reason: Option<String>,
     pub recv_buffer_requested_bytes: usize,
     pub recv_buffer_granted_bytes: usize,
+    /// The capabilities that the process kept after its start.
+    pub capabilities: Vec<String>,
     /// Other programs with reliable sockets, for which the kernel resends events, also to this command.
     #[serde(skip)]
     pub reliable_others: Vec<String>,

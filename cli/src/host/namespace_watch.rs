@@ -14,6 +14,7 @@ use rustix::fs::inotify::{self, CreateFlags, Event, ReadFlags, Reader, WatchFlag
 use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process};
 
+use super::kept::Kept;
 use super::known_namespaces::NAMES;
 
 /// How often the thread tries again to end the engine's wait. A signal that comes just before the wait ends none.
@@ -96,6 +97,7 @@ impl NamespaceWatch {
 }
 
 fn wait_for_changes(inotify: &OwnedFd, changes: &Changes) {
+    let _ = Kept::NONE.give_up_others(); // if it fails, the session's own attempt warns
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut reader = Reader::new(inotify, &mut buffer);
     loop {

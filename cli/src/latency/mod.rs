@@ -18,7 +18,9 @@ mod warnings;
 use std::process::ExitCode;
 
 use crate::args::LatencyArguments;
+use crate::follow::session::give_up_all_but;
 use crate::host::cpu::pin_to_cpu;
+use crate::host::kept::Kept;
 use crate::host::namespace;
 use crate::load::DEFAULT_DATAGRAM_BYTES;
 use crate::outcome::{self, Failure, Outcome};
@@ -68,6 +70,9 @@ fn latency(arguments: &LatencyArguments, console: &mut Console) -> Result<bool, 
     pin_to_cpu(cpus.receiver)?; // a wrong CPU fails before anything is measured
     pin_to_cpu(cpus.generator)?;
     namespace::enter("latency")?;
+    let has_files = directory.is_some() || picture.is_some();
+    let kept = Kept::LOAD.and(Kept::RINGS).and_if(has_files, Kept::FILES);
+    give_up_all_but(kept, console);
     let runs = run_all(&plan, arguments.repeat_count, conditions, console)?;
 
     let report = LatencyReport::new(&plan, &runs, arguments, cpus);

@@ -5,14 +5,16 @@ use nlring::route::{Filter, Requests, Route};
 
 use super::{RouteFormatter, format, style};
 use crate::args::RouteArguments;
-use crate::follow::listing;
+use crate::follow::{listing, namespaces};
+use crate::host::kept::Kept;
 use crate::outcome::Outcome;
 use crate::write::console::Console;
 
 pub fn run(arguments: &RouteArguments, filter: &Filter, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
-    listing::run(&collector.follow.common, console, |listing| {
-        let which = collector.follow.netns.all_netns;
+    let which = collector.follow.netns.all_netns;
+    let kept = which.map_or(Kept::NONE, namespaces::kept);
+    listing::run(&collector.follow.common, kept, console, |listing| {
         listing.in_each_namespace(which, style(arguments), |listing, namespace| {
             let mut formatter = RouteFormatter::load(format(arguments), namespace)?;
             let mut requests = match namespace {

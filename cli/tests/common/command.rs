@@ -97,12 +97,11 @@ impl Run {
     /// Runs the command with this file as its standard error, and waits until it listens.
     pub fn start_with_errors(self, errors: File) -> Follower {
         let groups = self.groups;
-        let before = groups.listeners();
         let mut follower = self.spawn_with_errors(errors);
         await_that("nlring listens", || {
             let ended = follower.child.try_wait().expect("its status");
             assert!(ended.is_none(), "{ended:?}: {}", follower.errors());
-            groups.has_more_than(&before)
+            groups.are_joined_by(follower.child.id())
         });
         follower
     }

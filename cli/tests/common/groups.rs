@@ -89,6 +89,22 @@ impl Groups {
         self.column(4).iter().sum()
     }
 
+    /// Whether a process has a socket in all of these groups. Another program may listen in this namespace at the same
+    /// time: `nlring --all-netns=processes` of another test does.
+    pub fn are_joined_by(self, process_id: u32) -> bool {
+        let descriptors = fs::read_dir(format!("/proc/{process_id}/fd"));
+        let targets = descriptors.into_iter().flatten().flatten();
+        let targets: Vec<_> = targets
+            .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+            .collect();
+        self.column(9).into_iter().any(|inode: u32| {
+            let name = format!("socket:[{inode}]");
+            targets
+                .iter()
+                .any(|target| target.as_os_str() == name.as_str())
+        })
+    }
+
     /// A column of the kernel's table of netlink sockets, for those that are in all of these groups.
     fn column(self, index: usize) -> Vec<u32> {
         // Columns: address, protocol, port ID, groups, received and sent bytes, dump, references, drops, inode.

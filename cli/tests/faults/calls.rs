@@ -27,7 +27,7 @@ const THREAD: &str = "the C library makes it for a thread, and ignores a failure
 const CANNOT: &str = "it cannot fail with these arguments";
 
 /// What requests are called.
-const REQUEST: &str = "request";
+const REQUEST: &str = "netlink datagram";
 const LIST: &str = "list the network devices";
 
 /// What the opening of a file, a socket or another descriptor can give.
@@ -76,7 +76,7 @@ pub const CALLS: &[Call] = &[
     ),
     injected(
         "recvmmsg",
-        &["EINTR", "EAGAIN", "ENOMEM", "ENOBUFS", "EMSGSIZE"],
+        &["EINTR", "ENOMEM", "ENOBUFS", "EMSGSIZE"], // not EAGAIN: the queue is not empty
         &["EIO"],
         &[],
     ),
@@ -131,8 +131,8 @@ pub const CALLS: &[Call] = &[
     ),
     injected(
         "sendto",
-        &["EINTR"],
-        &["ENOBUFS", "ENOMEM", "EAGAIN", "EMSGSIZE"],
+        &[],
+        &["ENOBUFS", "ENOMEM", "EAGAIN", "EMSGSIZE", "EINTR"],
         &[REQUEST, LIST, "build an engine"],
     ),
     injected(
@@ -141,12 +141,17 @@ pub const CALLS: &[Call] = &[
         &["ENOBUFS", "ENOMEM", "EAGAIN", "EMSGSIZE", "EIO"],
         &[REQUEST, LIST, "build an engine"],
     ),
-    injected("recvfrom", &["EINTR", "EAGAIN"], &["ENOMEM", "EIO"], &[]),
+    injected(
+        "recvfrom",
+        &["EINTR"],
+        &["ENOMEM", "EIO", "ENOBUFS"],
+        &[REQUEST, "build an engine"],
+    ),
     // Outputs and other files.
     injected(
         "write",
-        &["EINTR", "EAGAIN"],
-        &["ENOSPC", "EIO", "EFBIG", "ENOMEM"],
+        &["EINTR"],
+        &["ENOSPC", "EIO", "EFBIG", "ENOMEM", "EAGAIN"],
         &[
             "for the events",
             "--stats",
@@ -246,6 +251,8 @@ pub const CALLS: &[Call] = &[
         &["EAGAIN", "ENOMEM"],
         &["start the thread", "build an engine"],
     ),
+    injected("capget", &[], &["EPERM", "EINVAL"], &[]),
+    injected("capset", &[], &["EPERM"], &[]),
     injected("prctl", &[], &["EPERM", "EINVAL"], &[]),
     injected("getrandom", &[], &["EINTR", "ENOSYS"], &[]),
     injected("sched_getaffinity", &[], &["EINVAL"], &[]),

@@ -111,7 +111,7 @@ fn record(scenario: &Scenario, event_count: u32) -> Trace {
     let file = directory.file("trace");
     own_namespace();
     scenario.prepare();
-    let launcher = format!("strace -D -f -y -qq -o {file}");
+    let launcher = format!("strace -D -f -yy -qq -o {file}");
     let outcome = scenario
         .run(&launcher, event_count)
         .expect("a run without failures");

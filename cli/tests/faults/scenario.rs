@@ -122,12 +122,11 @@ impl Scenario {
             run.command.args(["--table", &table]);
         }
         let groups = Groups::of(self.events);
-        let before = groups.listeners();
         let mut follower = run.spawn();
         let mut offered = 0;
         if self.kind != Kind::List {
-            let listens = || groups.has_more_than(&before);
-            if await_or_end(&mut follower, "it listens", |_| listens())? {
+            let listens = |follower: &Follower| groups.are_joined_by(follower.child.id());
+            if await_or_end(&mut follower, "it listens", listens)? {
                 offered = self.make_events(&mut follower, event_count)?;
             }
             if is_running(&mut follower) {

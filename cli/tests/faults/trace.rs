@@ -113,14 +113,14 @@ impl Trace {
     }
 }
 
-/// Whether a call may fail. Of mappings, those of a ring: the allocator makes the others. Of messages, those to the
-/// kernel: the handlers of signals send the others, through a pipe that only fails when it is full. Of descriptors,
+/// Whether a call may fail. Of mappings, those of a ring: the allocator makes the others. Of messages, those of
+/// netlink: the handlers of signals exchange the others, through a pair of sockets that fails only when it is full. Of descriptors,
 /// those of no list of names: no file system lets closing a directory fail, and the standard library panics then.
 fn is_chosen(line: &Line<'_>) -> bool {
     match line.name {
         "mmap" => line.arguments.contains("MAP_SHARED"),
         "close" => !line.arguments.contains(".d>"),
-        "sendto" => line.arguments.contains("nlmsg"),
+        "sendto" | "recvfrom" => line.arguments.contains("<NETLINK:"),
         _ => true,
     }
 }

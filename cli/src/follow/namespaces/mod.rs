@@ -25,6 +25,7 @@ use super::session::Session;
 use super::summary::Summary;
 use super::table_file::Writing;
 use crate::args::AllNetns;
+use crate::host::kept::Kept;
 use crate::host::known_namespaces::{Found, Key, Known};
 use crate::host::namespace_watch::{NameChange, NamespaceWatch};
 use crate::outcome::Failure;
@@ -41,6 +42,11 @@ const SOON: [Duration; 2] = [Duration::from_micros(250), Duration::from_millis(5
 const BINDING: Duration = Duration::from_secs(1);
 /// How long the handlers may work after a turn. The others work after the next one.
 const WORK: Duration = Duration::from_millis(1);
+
+/// The capabilities that are needed to follow the namespaces that are asked for.
+pub fn kept(which: AllNetns) -> Kept {
+    Kept::NAMESPACES.and_if(which == AllNetns::Processes, Kept::PROCESSES)
+}
 
 /// Looks for the namespaces that are asked for.
 pub fn find(which: AllNetns) -> Result<Known, Failure> {
