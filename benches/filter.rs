@@ -18,8 +18,10 @@ use nlring::{Batch, Engine, Event, Message, Protocol, RecvFlags, Socket, Wait};
 use nlring_testing::events::flow_ends;
 use nlring_testing::{cpu_time, own_namespace};
 
-/// The event is from 10.0.0.2 to 192.0.2.1, TCP port 443, with mark 7.
-const ACCEPTING: [(&str, &str); 4] = [
+/// The event is from 10.0.0.2 to 192.0.2.1, TCP port 443, with mark 7. It is in the second half of all flows.
+const ACCEPTING: [(&str, &str); 6] = [
+    ("1 id", "id 4273560405"),
+    ("1 share", "share 1/2"),
     ("1 term", "dport 443"),
     ("3 terms", "proto tcp and dport 443 and not src 10.9.0.0/16"),
     ("10 terms", ""),
@@ -56,6 +58,8 @@ fn filters() -> Vec<(String, Option<Filter>)> {
                 of_many(100, "reply sport 443"),
                 of_many(100, "reply sport 1"),
             ),
+            "1 id" => (text.to_owned(), text.replace("id", "not id")),
+            "1 share" => (text.to_owned(), text.replace("1/2", "0/2")),
             _ => (text.to_owned(), text.replace("443", "80")),
         };
         for (outcome, text) in [("accepted", accepts), ("rejected", rejects)] {
