@@ -266,7 +266,7 @@ fn put_address(
 }
 
 /// The bytes of a `struct nlattr`.
-const fn header(length_bytes: u16, attribute_type: u16) -> [u8; 4] {
+pub(super) const fn header(length_bytes: u16, attribute_type: u16) -> [u8; 4] {
     let [a, b] = length_bytes.to_ne_bytes();
     let [c, d] = attribute_type.to_ne_bytes();
     [a, b, c, d]

@@ -12,6 +12,19 @@ pub struct Hash {
     pub seed: u32,
     /// For each part its alternatives, and of each alternative the fields.
     pub parts: &'static [&'static [&'static [Field]]],
+    /// How most messages have the same fields.
+    pub usual: Layout,
+}
+
+/// Where a message has its fields, if it has all of these headers of attributes at these places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// The place of each header in the message, and its bytes.
+    pub headers: &'static [(u32, [u8; 4])],
+    /// The fields that the parts would find, in the same order, each at a fixed place.
+    pub fields: &'static [Field],
+    /// The length of the shortest datagram with these fields.
+    pub least_bytes: u32,
 }
 
 impl Hash {

@@ -55,7 +55,7 @@ mod text;
 pub(crate) use self::compile::{Besides, Events};
 pub(crate) use self::expression::Expression;
 pub use self::filter::Filter;
-pub(crate) use self::hash::{Hash, Hasher};
+pub(crate) use self::hash::{Hash, Hasher, Layout};
 pub use self::numbers::Numbers;
 pub use self::prefix::{Prefix, PrefixError};
 pub use self::program::{Instruction, Program};

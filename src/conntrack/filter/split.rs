@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::conntrack::kernel::{cta, cta_ip, cta_proto, cta_tuple};
+use crate::conntrack::tuple::header;
 use crate::conntrack::{Layer4, Tuple};
-use crate::filter::{Expression, Field, Hash, Hasher, Path, Test, number};
+use crate::filter::{Expression, Field, Hash, Hasher, Layout, Path, Test, number};
+use crate::message::NESTED;
 
 /// A division of all flows into equal shares, by a hash of the original tuple.
 ///
@@ -112,6 +114,7 @@ impl Share {
         let hash = Hash {
             seed: self.split.seed,
             parts: &PARTS,
+            usual: USUAL,
         };
         Expression::Term(Test::HashWithin {
             hash,
@@ -171,6 +174,30 @@ const PARTS: [&[&[Field]]; 3] = [
     ],
     &[&[layer4(cta_proto::NUM).field(0, 1)]],
 ];
+
+/// IPv4 addresses and ports as the kernel writes them in every event of TCP and UDP: the original tuple first, without a
+/// zone (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`). A tuple in any other form is
+/// hashed by [`PARTS`], with the same result.
+const USUAL: Layout = Layout {
+    headers: &[
+        (20, header(52, cta::TUPLE_ORIG | NESTED)),
+        (24, header(20, cta_tuple::IP | NESTED)),
+        (28, header(8, cta_ip::V4_SRC)),
+        (36, header(8, cta_ip::V4_DST)),
+        (44, header(28, cta_tuple::PROTO | NESTED)),
+        (48, header(5, cta_proto::NUM)),
+        (56, header(6, cta_proto::SRC_PORT)),
+        (64, header(6, cta_proto::DST_PORT)),
+    ],
+    fields: &[
+        Field::fixed(32, 4),
+        Field::fixed(40, 4),
+        Field::fixed(60, 2),
+        Field::fixed(68, 2),
+        Field::fixed(52, 1),
+    ],
+    least_bytes: 70,
+};
 
 const fn address(attribute_type: u16) -> Path {
     Path::new(&[cta::TUPLE_ORIG, cta_tuple::IP, attribute_type])

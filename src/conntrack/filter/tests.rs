@@ -100,6 +100,17 @@ fn a_mirrors_filter_has_no_event_and_ignores_what_can_change() {
     assert_eq!(programs[0], programs[1]);
 }
 
+/// Each event is in one share of eight, however its original tuple is written.
+#[test]
+fn a_usual_layout_and_any_other_have_the_same_hash() {
+    for datagram in [TCP_DESTROY, UDP_NEW, TCP_NEW, ICMPV6_NEW] {
+        for seed in ["", "@7"] {
+            let is_in = |share| matches(&format!("share {share}/8{seed}"), datagram);
+            assert_eq!((0..8).filter(|share| is_in(*share)).count(), 1);
+        }
+    }
+}
+
 /// How many of these tuples are in each share of a division.
 fn counts(split: Split, tuples: impl Iterator<Item = Tuple>) -> Vec<u32> {
     let mut counts = vec![0; split.share_count() as usize];
