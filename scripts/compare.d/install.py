@@ -77,10 +77,21 @@ def python_module(name):
         run([VENV_PYTHON, "-m", "pip", "install", "-q", name])
 
 
+def our_python():
+    """Builds our Python package as pip does, and what takes its columns."""
+    python_module("pyarrow")
+    say("building the Python package")
+    run(
+        [VENV_PYTHON, "-m", "pip", "install", "-q", "--force-reinstall", os.path.join(ROOT, "python")],
+        env=dict(os.environ, CARGO_TARGET_DIR=os.path.join(RECEIVERS_TARGET, "python")),
+    )
+
+
 STEPS = {
     "conntrack": lambda: packages("conntrack"),
     "ip": lambda: packages("iproute2"),
     "libmnl": libmnl,
+    "nlring-python": our_python,
     "pymnl": lambda: python_module("pymnl"),
     "pyroute2": lambda: python_module("pyroute2"),
     "receivers": lambda: cargo(HERE, RECEIVERS_TARGET),

@@ -75,6 +75,17 @@ def script(name):
     )
 
 
+def ours_in_python(kind):
+    """Our Python package: a kind of listen_nlring.py."""
+    file = os.path.join(HERE, "listen_nlring.py")
+    return Receiver(
+        f"nlring in Python, {kind}",
+        "nlring-python",
+        lambda buffer_bytes, _: [VENV_PYTHON, "-B", file, kind, str(buffer_bytes)],
+        is_slow=True,  # to build
+    )
+
+
 ULOGD = Receiver(
     "ulogd2", "ulogd", lambda *where: ["ulogd", "-c", write_ulogd_config(*where)], counts_lines=True
 )
@@ -105,6 +116,7 @@ RECEIVERS_OF = {
             for wait in WAITS
         ),
         way("nlring decode", "nlring-decode", CONNTRACK),
+        *map(ours_in_python, ["messages", "flows", "flows-read", "columns"]),
         nlring(CONNTRACK),
         nlring(CONNTRACK, "--json"),
     ],

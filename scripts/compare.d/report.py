@@ -21,6 +21,9 @@ QUOTIENTS = {
         ("nlring conntrack --json", "libmnl callback"),
         ("nlring decode", "nlink"),
         ("nlring receive only", "recvmmsg paced 1 ms"),
+        ("nlring in Python, flows", "pymnl"),
+        ("nlring in Python, flows-read", "pymnl"),
+        ("nlring in Python, columns", MULTISHOT),
     ],
     ROUTE: [("nlring route --json", "ip monitor route")],
 }

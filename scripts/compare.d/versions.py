@@ -24,6 +24,10 @@ def versions(needs):
             found[need] = output(["dpkg-query", "-W", "-f", "${Version}", "libmnl-dev"])
         elif need == "receivers":
             found.update(crates())
+        elif need == "nlring-python":
+            module = "import sys, pyarrow; print(sys.version.split()[0], pyarrow.__version__)"
+            interpreter, arrow = output([VENV_PYTHON, "-c", module]).split()
+            found.update({"Python": interpreter, "pyarrow": arrow})
         else:
             module = f"import importlib.metadata as m; print(m.version('{need}'))"
             found[need] = output([VENV_PYTHON, "-c", module]).strip()

@@ -41,6 +41,7 @@ pub struct OwnedFlow {
 
 impl OwnedFlow {
     /// The flow. This copies about 300 bytes and allocates nothing.
+    #[inline]
     pub fn as_flow(&self) -> Flow<'_> {
         Flow {
             secctx: self.secctx.as_deref(),
@@ -54,6 +55,7 @@ impl OwnedFlow {
 impl Flow<'_> {
     /// The same flow with parts of its own. This allocates for a security context, labels and a helper's name, which
     /// few flows have, and for nothing else.
+    #[inline]
     #[must_use]
     pub fn into_owned(self) -> OwnedFlow {
         let owned = |bytes: Option<&[u8]>| bytes.map(Box::from);
