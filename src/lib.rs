@@ -39,6 +39,7 @@
 //! | decode them | [`conntrack::Flow`], [`route::Route`], or [`Message`] and [`Attributes`]; instants are [`Timestamp`]s |
 //! | receive only some events | [`conntrack::Filter`], [`Socket::set_filter`] |
 //! | receive flows on several threads | [`conntrack::Shards`] |
+//! | receive no more events than a limit | [`conntrack::Sampler`] |
 //! | keep a table equal to the kernel's | [`conntrack::Mirror`], [`route::Mirror`] |
 //! | dump, look up and change entries | [`conntrack::Requests`], [`route::Requests`] |
 //! | follow a family of generic netlink | [`generic`] |

@@ -133,6 +133,25 @@ fn shards_counts_flows_on_two_threads() {
 }
 
 #[test]
+fn sample_follows_a_part_of_the_flows() {
+    run_or_skip("sample", || {
+        own_namespace();
+        let printed = run_with_events("sample", "2 10", make_flow);
+        let lines: Vec<&str> = printed.lines().collect();
+        assert_eq!(lines.len(), 11, "{printed}");
+        let begun_count = lines
+            .iter()
+            .filter(|line| line.starts_with("New 10.0.0.1 -> "));
+        let begun_count = begun_count.count();
+        let last = format!(
+            "about {} flows began, because {begun_count} of a sample did",
+            2 * begun_count
+        );
+        assert_eq!(lines[10], last);
+    });
+}
+
+#[test]
 fn requests_finds_the_way_and_the_flows() {
     run_or_skip("requests", || {
         own_namespace();

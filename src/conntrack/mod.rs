@@ -2,7 +2,8 @@
 //!
 //! [`Flow`] and [`Expectation`] decode one message each, in one pass, without a copy. Their events come on
 //! [`Protocol::NETFILTER`](crate::Protocol::NETFILTER) in the groups of [`Group`]. [`Requests`] asks the kernel for
-//! flows and changes them. [`Mirror`] keeps a table of all flows that stays right after a loss.
+//! flows and changes them. [`Mirror`] keeps a table of all flows that stays right after a loss. [`Sampler`] leaves out
+//! whole flows while too many events come.
 //!
 //! The formats are those of Linux v6.18, `include/uapi/linux/netfilter/nfnetlink_conntrack.h`.
 //! `net/netfilter/nf_conntrack_netlink.c` decides what an event contains (`ctnetlink_conntrack_event` and
@@ -19,6 +20,7 @@ mod new_flow;
 mod owned_flow;
 mod repeats;
 mod request;
+mod sampling;
 mod shards;
 mod state;
 mod statistics;
@@ -41,6 +43,7 @@ pub use new_flow::{FlowChange, NewFlow};
 pub use owned_flow::OwnedFlow;
 pub use repeats::Repeats;
 pub use request::{DumpFilter, Requests};
+pub use sampling::{Sampler, Sampling, SamplingRatio};
 pub use shards::{ShardThreads, Shards, ShardsBuilder};
 pub use state::{Counters, ProtocolState};
 pub use statistics::{CpuStatistics, TableStatistics};

@@ -43,6 +43,11 @@ impl Barrier {
         Self::new(OF_SWEEPS)
     }
 
+    /// The barrier of a sampler, whose socket has no mirror.
+    pub(crate) fn of_sampler() -> Self {
+        Self::new(0)
+    }
+
     fn new(owner: u32) -> Self {
         Self {
             owner,

@@ -12,6 +12,7 @@ mod filtered;
 mod namespace;
 mod program;
 mod random;
+pub mod sampled;
 mod skip;
 mod thread;
 mod wait;
