@@ -68,6 +68,23 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "give from 1us to a year (365d)".to_owned())
 }
 
+/// Reads a rate, in events per second: a whole number, also with k (thousand) or M (million).
+pub fn parse_rate(text: &str) -> Result<u32, String> {
+    const REMEDY: &str = "give a whole number of events per second, such as 800, 50k or 1M";
+    let (number, unit) = split_number(text);
+    let factor = match unit {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        _ => return Err(REMEDY.to_owned()),
+    };
+    let number: u32 = number
+        .parse()
+        .map_err(|_| not_a_number_with_unit(number, REMEDY))?;
+    let rate = number.checked_mul(factor);
+    rate.ok_or_else(|| format!("the number is too large; {REMEDY}"))
+}
+
 /// `0.decimals` times `factor`. None: that is not a whole number.
 fn fraction_of(factor: u64, decimals: &str) -> Option<u64> {
     let decimals = decimals.trim_end_matches('0');
@@ -237,6 +254,28 @@ mod tests {
                 "{text}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn rates_may_be_in_thousands_and_millions() {
+        for (text, want) in [("800", 800), ("50k", 50_000), ("2M", 2_000_000)] {
+            assert_eq!(parse_rate(text), Ok(want), "{text}");
+        }
+        for text in [
+            "",
+            "k",
+            "50K",
+            "0.5k",
+            "50 k",
+            "-1",
+            "50k/s",
+            "4295M",
+            "4294967296",
+        ] {
+            let error = parse_rate(text).unwrap_err();
+            assert!(error.contains("800, 50k or 1M"), "{text}: {error}");
+        }
+        assert!(parse_rate("4295M").unwrap_err().contains("too large"));
     }
 
     #[test]

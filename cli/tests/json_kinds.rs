@@ -11,9 +11,9 @@ use common::{
     own_namespace, remove_flows, remove_routes, run,
 };
 
-/// Kinds that other tests check, because they need more preparation: json_conntrack/main.rs, namespaces.rs, and the
-/// tests of gaps and of `nlring monitor`.
-const ELSEWHERE: [&str; 9] = [
+/// Kinds that other tests check, because they need more preparation: json_conntrack/main.rs, namespaces.rs, sampling.rs, and
+/// the tests of gaps and of `nlring monitor`.
+const ELSEWHERE: [&str; 10] = [
     "appeared",
     "disappeared",
     "miss",
@@ -23,6 +23,7 @@ const ELSEWHERE: [&str; 9] = [
     "truncated",
     "malformed",
     "missing",
+    "sampling",
 ];
 /// A kind that no kernel sends.
 const NEVER: &str = "expect-update";

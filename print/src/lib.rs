@@ -3,7 +3,7 @@
 //! - [`conntrack::FlowFormat`] writes flows and expectations, and [`route::RouteFormat`] writes routes. Each appends to
 //!   a `Vec<u8>` and allocates nothing else. [`monitor::MonitorFormat`] writes all objects of rtnetlink.
 //! - [`Style`] writes what is not of one family: a [`Gap`] in the stream of events, a mirror's resync, and the mark of
-//!   the events that the mirror found by comparing.
+//!   the events that the mirror found by comparing; and the beginning, changes and end of sampling.
 //! - [`text`] has the escaping that keeps names from outside from steering a terminal. All writers use it.
 //!
 //! The fields of the JSON objects are described in docs/json.md of the repository.
@@ -51,6 +51,7 @@ pub mod monitor;
 mod origin;
 mod resync;
 pub mod route;
+mod sampling;
 mod style;
 pub mod text;
 

@@ -1,14 +1,17 @@
-//! The output formats, and the lines that are the same for all kinds of events: gaps, resyncs and marks.
+//! The output formats, and the lines that are the same for all kinds of events: gaps, resyncs, changes of sampling and
+//! marks.
 //!
 //! To add a format, add a variant to [`Style`] and to the two enums that write events,
 //! [`FlowFormat`](crate::conntrack::FlowFormat) and [`RouteFormat`](crate::route::RouteFormat). The compiler then names
 //! every `match` that needs it: those of this file and of the two `format.rs`.
 
 use nlring::Resync;
+use nlring::conntrack::Sampling;
 
 use crate::gap::{self, Gap};
 use crate::origin::{self, NamespaceChange, Origin};
 use crate::resync;
+use crate::sampling;
 
 /// An output format.
 ///
@@ -54,6 +57,14 @@ impl Style {
         match self {
             Self::Text => resync::write_text(out, resync),
             Self::Json => resync::write_json(out, resync),
+        }
+    }
+
+    /// Appends the line of a change of the ratio at which flows are sampled, and a newline.
+    pub fn write_sampling(self, out: &mut Vec<u8>, sampling: &Sampling) {
+        match self {
+            Self::Text => sampling::write_text(out, sampling),
+            Self::Json => sampling::write_json(out, sampling),
         }
     }
 

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::collector::{CollectorArguments, collector_help};
 use super::filter::FlowFilterArguments;
+use super::values::parse_max_rate;
 
 #[derive(Args, Debug)]
 #[command(after_help = CONNTRACK_HELP)]
@@ -34,6 +35,11 @@ pub struct ConntrackArguments {
     /// Make the kernel keep destroy events that find no room and send them again; repeated ones are left out
     #[arg(long, conflicts_with = "once")]
     pub reliable: bool,
+
+    /// While more events than N per second come, follow only one flow in 2, 4, 8, …, whole: the kernel leaves out the
+    /// others. [SAMPLING] lines report when this begins, changes and ends. N may be 800, 50k or 1M
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_max_rate)]
+    pub max_rate: Option<u32>,
 
     #[command(flatten)]
     pub collector: CollectorArguments,

@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use nlring::conntrack::Sampler;
 use nlring::{Backend, Wait};
 
-use crate::units::{parse_size, parse_time};
+use crate::units::{parse_rate, parse_size, parse_time};
 
 /// The sizes that a datagram of `usersock` can have.
 pub const DATAGRAM_BYTES: RangeInclusive<usize> = 32..=32 << 10;
@@ -60,6 +61,17 @@ pub fn parse_events(text: &str) -> Result<u32, String> {
             u32::MAX
         )),
     }
+}
+
+pub fn parse_max_rate(text: &str) -> Result<u32, String> {
+    let rate = parse_rate(text)?;
+    let least = Sampler::LEAST_RATE;
+    if rate < least {
+        return Err(format!(
+            "give at least {least} events per second, because fewer are no rate to measure"
+        ));
+    }
+    Ok(rate)
 }
 
 pub fn parse_cpu(text: &str) -> Result<usize, String> {

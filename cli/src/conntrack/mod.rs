@@ -5,6 +5,7 @@ mod flows_without_events;
 mod list;
 mod mirror;
 mod repeated_ends;
+mod sampling;
 
 use std::io;
 use std::rc::Rc;
@@ -33,10 +34,12 @@ use crate::write::output::Output;
 use filter::Selection;
 use mirror::FlowMirror;
 use repeated_ends::RepeatedEnds;
+use sampling::FlowSampling;
 
 pub fn run(arguments: &ConntrackArguments, console: &mut Console) -> Outcome {
     let collector = &arguments.collector;
     let selection = filter::select(arguments)?;
+    sampling::check(arguments)?;
     namespace::move_to(collector.follow.netns.netns.as_deref(), "conntrack")?;
     if arguments.filter.explain {
         let of_dumps = of_dumps(arguments, &selection.filter)?;
@@ -200,6 +203,7 @@ pub struct FlowHandler {
     /// With --reliable. A mirror leaves out repeated ends itself.
     repeated_ends: Option<RepeatedEnds>,
     mirror: Option<FlowMirror>,
+    sampling: Option<FlowSampling>,
 }
 
 impl FlowHandler {
@@ -212,6 +216,7 @@ impl FlowHandler {
         count: usize,
     ) -> Result<Self, Failure> {
         let has_mirror = arguments.collector.table.has_mirror();
+        let sampling = FlowSampling::new(arguments, selection, socket, format.style())?;
         let mirror = || {
             let filter = selection.filter.clone();
             FlowMirror::new(arguments, filter, socket, count)
@@ -222,6 +227,7 @@ impl FlowHandler {
             repeated_ends: (arguments.reliable && !has_mirror)
                 .then(|| RepeatedEnds::new(receives_new(&arguments.events))),
             mirror: has_mirror.then(mirror).transpose()?,
+            sampling,
         })
     }
 }
@@ -229,6 +235,9 @@ impl FlowHandler {
 impl Handler for FlowHandler {
     fn handle(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
         let received_at = incoming.received_at;
+        if let Some(sampling) = &mut self.sampling {
+            sampling.feed(&incoming.message, output);
+        }
         if let Some(mirror) = &mut self.mirror {
             mirror.feed(&incoming.message, received_at, &self.format, output);
         } else if let Some(flow) = &Flow::decode(&incoming.message)
@@ -264,11 +273,17 @@ impl Handler for FlowHandler {
         if let Some(mirror) = &mut self.mirror {
             mirror.note_missing(missing);
         }
+        if let Some(sampling) = &mut self.sampling {
+            sampling.note_missing(missing);
+        }
     }
 
     fn after_turn(&mut self, running: &Running, output: &mut Output, console: &mut Console) {
         if let Some(mirror) = &mut self.mirror {
             mirror.after_turn(running, &self.format, output, console);
+        }
+        if let Some(sampling) = &mut self.sampling {
+            sampling.after_turn(running, output, console);
         }
     }
 
@@ -276,10 +291,15 @@ impl Handler for FlowHandler {
         if let Some(mirror) = &mut self.mirror {
             mirror.finish(stop, &self.format, output, console);
         }
+        if let Some(sampling) = &mut self.sampling {
+            sampling.finish(output);
+        }
     }
 
     fn due(&self) -> Option<Instant> {
-        self.mirror.as_ref()?.due()
+        let of_mirror = self.mirror.as_ref().and_then(FlowMirror::due);
+        let of_sampling = self.sampling.as_ref().and_then(FlowSampling::due);
+        [of_mirror, of_sampling].into_iter().flatten().min()
     }
 
     fn has_table(&self) -> bool {
@@ -299,6 +319,9 @@ impl Handler for FlowHandler {
         }
         if let Some(mirror) = &self.mirror {
             mirror.add_to(summary);
+        }
+        if let Some(sampling) = &self.sampling {
+            sampling.add_to(summary);
         }
     }
 }

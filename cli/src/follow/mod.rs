@@ -12,6 +12,7 @@ mod mirror_watch;
 pub mod namespaces;
 mod reports;
 mod retries;
+pub mod sampled;
 pub mod selection;
 pub mod session;
 mod stats_file;

@@ -130,6 +130,16 @@ impl<T: Term> Selection<T> {
         }
     }
 
+    /// What the program evaluates. Everything matches it if there is none.
+    pub fn in_kernel(&self) -> Filter<T> {
+        let has_program = self.program.is_some() && self.refusal.get().is_none();
+        if has_program {
+            self.filter.clone()
+        } else {
+            Filter::default()
+        }
+    }
+
     /// What user space evaluates for the events that the kernel lets pass. A mirror evaluates the whole filter.
     pub fn left(&self) -> Option<&Filter<T>> {
         let is_left = self.filter.needs_user_space() || self.refusal.get().is_some();

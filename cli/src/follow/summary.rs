@@ -6,6 +6,7 @@ use std::time::Duration;
 use nlring::{MirrorHealth, RecvBuffer, Statistics};
 use serde::Serialize;
 
+use super::sampled::Sampled;
 use crate::units::{Bytes, rate, ratio};
 
 /// All counts are of datagrams unless they say otherwise.
@@ -29,9 +30,11 @@ pub struct Summary {
     pub unread_is_incomplete: bool,
     /// With --reliable: repeated ends of flows, which are left out.
     pub repeated: u64,
-    /// With --mirror: the mirror's requests on the events' socket. The answer to each is among `received` or `dropped`,
+    /// The requests of mirrors, and those of --max-rate, on the events' socket. The answer to each is among `received` or `dropped`,
     /// and is no event.
     pub requests: u64,
+    /// With --max-rate: how long flows were sampled.
+    pub sampled: Sampled,
     /// Received messages about devices and, with --mirror, about addresses and nexthop objects. They have no lines.
     pub other_events: u64,
     /// With --mirror: how often it compared its table with the kernel's although nothing was known to be wrong.
@@ -80,7 +83,10 @@ fn is_zero(count: &u64) -> bool {
 }
 
 /// In whole microseconds, because finer fractions are written with 17 digits.
-fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_seconds<S: serde::Serializer>(
+    time: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     serializer.serialize_f64(ratio(micros, 1_000_000))
 }
@@ -110,6 +116,7 @@ impl Summary {
         self.bytes += ended.bytes;
         self.repeated += ended.repeated;
         self.requests += ended.requests;
+        self.sampled.add_all(&ended.sampled);
         self.other_events += ended.other_events;
         self.audits += ended.audits;
         self.audit_differences += ended.audit_differences;
@@ -213,7 +220,7 @@ impl fmt::Display for Summary {
             ("retried (failed calls that were repeated)", self.retried),
             ("repeated (left out)", self.repeated),
             (
-                "answers to the mirror (among those received)",
+                "answers to requests of nlring (among those received)",
                 self.requests,
             ),
             (
@@ -235,6 +242,9 @@ impl fmt::Display for Summary {
             if count > 0 {
                 writeln!(f, "{name}: {count}")?;
             }
+        }
+        if !self.sampled.is_empty() {
+            writeln!(f, "sampled, so that flows are left out: {}", self.sampled)?;
         }
         if self.unread > 0 || self.unread_is_incomplete {
             writeln!(f, "unread: {}", self.unread_text())?;
@@ -275,7 +285,7 @@ mod tests {
             to_value(&summary).unwrap(),
             json!({
                 "received": 0, "dropped": 0, "delivery_failures": 0, "truncated": 0, "malformed": 0, "foreign": 0,
-                "starved": 0, "retried": 0, "unread": 0, "unread_is_incomplete": false, "repeated": 0, "requests": 0, "other_events": 0, "audits": 0, "audit_differences": 0, "failed_dumps": 0,
+                "starved": 0, "retried": 0, "unread": 0, "unread_is_incomplete": false, "repeated": 0, "requests": 0, "sampled": [], "other_events": 0, "audits": 0, "audit_differences": 0, "failed_dumps": 0,
                 "mirror_error": null, "not_kept": 0, "events": 0, "not_written": 0, "not_shown": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
                 "backend": null, "backend_reason": null,
                 "recv_buffer_requested_bytes": 0, "recv_buffer_granted_bytes": 0,

@@ -306,7 +306,7 @@ fn is_loss(line: &str) -> bool {
     line.starts_with(" [LOST] ")
 }
 
-/// Whether the line reports something missing, for any reason.
+/// Whether the line reports something missing, for any reason, and is no event.
 fn is_gap(line: &str) -> bool {
     let names = [
         "LOST",
@@ -315,6 +315,7 @@ fn is_gap(line: &str) -> bool {
         "MALFORMED",
         "MISSING",
         "UNREAD",
+        "SAMPLING",
     ];
     let name = line
         .strip_prefix(" [")

@@ -181,6 +181,7 @@ impl Documentation {
             (Some("truncated" | "malformed" | "missing"), _) => "What cannot be read",
             (Some("unread"), _) => "Left at the end",
             (Some("resynced"), _) => "A repaired table",
+            (Some("sampling"), _) => "Left out on purpose",
             (Some("new" | "update" | "destroy" | "entry"), Events::Conntrack) => "Flows",
             (Some("expect-new" | "expect-destroy"), Events::Conntrack) => "Expectations",
             (Some("new" | "delete" | "entry"), Events::Route) => "Routes",
