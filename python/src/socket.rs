@@ -1,6 +1,7 @@
 //! A netlink socket that several threads of Python may share.
 
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ use crate::error::{system, to_python};
 const MAX_RECV_BYTES: usize = 16 << 20;
 /// As Python's socket module limits the values of options.
 const MAX_OPTION_BYTES: usize = 1024;
+/// How often a wait in a forked child looks whether the socket was closed.
+const FORKED_SLICE: Duration = Duration::from_millis(100);
 
 /// A netlink socket. Closing it ends the calls of `recv` that wait in other threads.
 ///
@@ -36,8 +39,10 @@ pub struct Socket {
 struct Open {
     socket: nlring::Socket,
     is_closing: AtomicBool,
-    /// Wakes the calls that wait when the socket is closed.
+    /// Wakes the calls that wait when the socket is closed. A child that is forked leaves it to its parent.
     wake: EventFd,
+    /// The process that opened the socket.
+    owner: u32,
 }
 
 /// Why a wait has ended.
@@ -61,6 +66,7 @@ impl Socket {
                 socket,
                 is_closing: AtomicBool::new(false),
                 wake,
+                owner: process::id(),
             }))),
         })
     }
@@ -190,7 +196,9 @@ impl Socket {
         let closed = self.lock().take();
         if let Some(open) = closed {
             open.is_closing.store(true, Ordering::Release);
-            let _ = open.wake.write(1); // it fails if the counter is full, and then wakes all the same
+            if open.is_owned() {
+                let _ = open.wake.write(1); // it fails if the counter is full, and then wakes all the same
+            }
         }
     }
 }
@@ -207,6 +215,11 @@ impl Socket {
 }
 
 impl Open {
+    /// Whether `wake` is of this process. If a child used it too, each process could take the other one's wake-up.
+    fn is_owned(&self) -> bool {
+        self.owner == process::id()
+    }
+
     /// Receives a datagram if there is one, and returns its size in bytes.
     fn receive(&self, buffer: &mut [u8], flags: i32) -> nlring::Result<usize> {
         let flags = RecvFlags::from_bits(flags) | RecvFlags::DONT_WAIT;
@@ -231,14 +244,15 @@ impl Open {
                 PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut polled, poll_timeout(left)) {
+            let polled_now = if self.is_owned() {
+                poll(&mut polled, poll_timeout(left))
+            } else {
+                let slice = left.map_or(FORKED_SLICE, |left| left.min(FORKED_SLICE));
+                poll(&mut polled[..1], poll_timeout(Some(slice)))
+            };
+            match polled_now {
                 Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(Awake::TimedOut),
-                Ok(0) => {}
                 Ok(_) if polled[0].any().unwrap_or(true) => return Ok(Awake::Readable),
-                // After a fork both processes share `wake`, and the other one has closed its copy of the socket.
-                Ok(_) if !self.is_closing.load(Ordering::Acquire) => {
-                    let _ = self.wake.read();
-                }
                 Ok(_) => {}
                 Err(Errno::EINTR) => return Ok(Awake::Interrupted),
                 Err(errno) => return Err(system("wait for a netlink datagram", errno)),

@@ -320,6 +320,20 @@ def test_a_child_that_closes_its_copy_does_not_end_the_wait_of_its_parent(sock):
     assert received == [12]
 
 
+def test_close_ends_a_receive_that_waits_in_a_child(sock):
+    def close_while_waiting():
+        ends = []
+        thread = start_thread(lambda: ends.append(errno_of(sock.recv)))
+        wait_until(lambda: sleeps_in_poll(thread))
+        sock.close()
+        thread.join(timeout=20)
+        assert ends == [errno.EBADF]
+
+    assert in_child(close_while_waiting) == 0
+    sock.send(acknowledged(13))
+    assert sock.recv()[0].get_seq() == 13
+
+
 @pytest.mark.parametrize("body", [
     "sock.get_sock()",
     "threading.Thread(target=sock.recv, daemon=True).start()",
