@@ -194,7 +194,7 @@ impl<T: Term> Filter<T> {
     ///
     /// let filter: Filter = "proto tcp and mark 7".parse()?;
     /// let text = filter.explain_for_mirror()?;
-    /// assert!(text.contains("in the kernel: all of it except `mark 7`\n"));
+    /// assert!(text.contains("in the kernel: all of it except `mark 0x7`\n"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
