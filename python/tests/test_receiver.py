@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import random
 import signal
 import socket
 import threading
@@ -364,6 +365,26 @@ def test_a_thousand_receivers_leave_nothing_behind():
 def test_bad_arguments(arguments, keywords, error, text):
     with pytest.raises(error, match=text or None):
         nlring.Receiver(*arguments, **keywords)
+
+
+def test_hostile_arguments_raise_what_python_expects():
+    draw = random.Random(20_251)
+    numbers = [0, 1, -1, 12, 2**31, 2**32, 2**63, 2**64, 1.5, float("nan"), float("inf"), 1e300, True]
+    texts = ["", "route", "new", "\ud800", "proto tcp and", "(" * 500, "dport 1", "/", "auto", "recvmmsg", "columns"]
+    values = [*numbers, *texts, None, b"x", [], [1], ["new"], [1, "x"], {}, object(), (1, 2)]
+    names = ["groups", "batches", "filter", "wait", "timeout", "netns"]
+    names += ["recv_buffer_bytes", "batch_rows", "batch_seconds"]
+    expected = (OSError, ValueError, TypeError, OverflowError)
+    made = 0
+    for _ in range(3000):
+        source = draw.choice(["conntrack", "route", draw.choice(values)])
+        keywords = {name: draw.choice(values) for name in draw.sample(names, draw.randrange(4))}
+        with contextlib.suppress(*expected), nlring.Receiver(source, **keywords) as receiver:
+            made += 1
+            receiver.poll()
+            receiver.fileno()
+            receiver.timeout = draw.choice(values)
+    assert made > 300
 
 
 def test_without_the_capability_it_is_a_permission_error():
