@@ -5,6 +5,11 @@ use clap::Args;
 #[derive(Args, Debug)]
 #[command(after_help = DOCTOR_HELP)]
 pub struct DoctorArguments {
+    /// Look at this network namespace: a name of ip netns, a process ID, or a path such as /proc/1/ns/net (needs
+    /// CAP_SYS_ADMIN)
+    #[arg(long, value_name = "NAME|PID")]
+    pub netns: Option<String>,
+
     /// Write one JSON object instead of text
     #[arg(long)]
     pub json: bool,

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use crate::args::DoctorArguments;
 use crate::host::listeners::NetlinkSockets;
+use crate::host::namespace;
 use crate::outcome::{self, Outcome};
 use crate::write::sink::Sink;
 use receiving::BackendTrials;
@@ -25,7 +26,17 @@ use tracking::LoopbackTrial;
 
 /// Exits with 1 when conntrack or route events cannot be received here, or the report cannot be written.
 pub fn run(arguments: &DoctorArguments) -> Outcome {
-    let report = Diagnosis { checks: examine() };
+    let netns = arguments.netns.as_deref();
+    let launcher = netns.map(namespace::launcher);
+    namespace::move_to(netns, "doctor")?;
+    let mut checks = examine();
+    if let Some(launcher) = launcher {
+        let commands = checks.iter_mut().filter_map(|check| check.remedy.as_mut());
+        for command in commands.filter(|command| is_of_namespace(command)) {
+            command.insert_str(0, &format!("{launcher} "));
+        }
+    }
+    let report = Diagnosis { checks };
     let text = if arguments.json {
         report.json()
     } else {
@@ -37,6 +48,13 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Whether a command changes the network namespace that it runs in. The others are about this process or the kernel.
+fn is_of_namespace(command: &str) -> bool {
+    ["sysctl -w net.", "ip ", "nft "]
+        .iter()
+        .any(|start| command.starts_with(start))
 }
 
 fn examine() -> Vec<Check> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::thread;
 
 use nlring::Namespace;
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+use crate::host::known_namespaces::NAMES;
 use crate::host::privilege::{Capability, HowToGet, Privilege, from_outside};
 use crate::outcome::Failure;
 
@@ -79,6 +81,29 @@ fn find(text: &str) -> nlring::Result<Namespace> {
     }
 }
 
+/// What to put before a command of a shell, so that it runs in the namespace that `--netns` asks for.
+pub fn launcher(text: &str) -> String {
+    let named = Path::new(NAMES).join(text);
+    if text.contains('/') {
+        format!("nsenter --net={}", quoted(text))
+    } else if named.exists() {
+        format!("nsenter --net={}", quoted(&named.to_string_lossy()))
+    } else {
+        format!("nsenter --target {} --net", quoted(text))
+    }
+}
+
+/// A word of a shell.
+fn quoted(text: &str) -> String {
+    let is_plain =
+        |character: char| character.is_ascii_alphanumeric() || "._-/".contains(character);
+    if text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 /// Moves this process into the namespace that `--netns` asks for, if it does. All that a command looks at, such as
 /// settings and listeners, is then that of the namespace. Call it before any thread starts, because only the calling
 /// thread moves. `command` is what a failure suggests to run as root.
@@ -121,4 +146,16 @@ pub fn inside<T: Send>(namespace: &Namespace, work: impl FnOnce() -> T + Send) -
 )]
 fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(rustix::thread::unshare(flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launcher_is_words_of_a_shell() {
+        assert_eq!(launcher("17"), "nsenter --target 17 --net");
+        assert_eq!(launcher("/proc/1/ns/net"), "nsenter --net=/proc/1/ns/net");
+        assert_eq!(launcher("/run/it's"), r"nsenter --net='/run/it'\''s'");
+    }
 }
