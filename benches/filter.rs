@@ -14,22 +14,27 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use nlring::conntrack::{Filter, Group, Key, Layer4, NewFlow, Requests, Tuple};
+use nlring::filter::{Instruction, Program};
 use nlring::{Batch, Engine, Event, Message, Protocol, RecvFlags, Socket, Wait};
 use nlring_testing::events::flow_ends;
 use nlring_testing::{cpu_time, own_namespace};
 
 /// The event is from 10.0.0.2 to 192.0.2.1, TCP port 443, with mark 7. It is in the second half of all flows.
-const ACCEPTING: [(&str, &str); 6] = [
-    ("1 id", "id 4273560405"),
-    ("1 share", "share 1/2"),
+const ACCEPTING: [(&str, &str); 2] = [
     ("1 term", "dport 443"),
     ("3 terms", "proto tcp and dport 443 and not src 10.9.0.0/16"),
-    ("10 terms", ""),
-    ("100 terms", ""),
 ];
+
+/// A filter, its program, and whether the event matches. None: no filter.
+struct Way {
+    name: String,
+    program: Option<Program>,
+    is_accepting: bool,
+}
 
 fn main() {
     let is_bench = std::env::args().any(|argument| argument == "--bench");
+    println!("{}", jit()); // before the namespace, which does not show the setting
     own_namespace();
     let (round_count, event_count) = if is_bench { (41, 20_000) } else { (1, 500) };
     sender(round_count, event_count);
@@ -38,8 +43,18 @@ fn main() {
     receiver(if is_bench { 5 } else { 1 }, flow_count);
 }
 
+/// Whether the kernel compiles programs. If it does not, they cost several times as much.
+fn jit() -> String {
+    let setting = std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable");
+    match setting.as_deref().map(str::trim) {
+        Ok("0") => "the kernel interprets programs (net.core.bpf_jit_enable = 0)".to_owned(),
+        Ok(value) => format!("the kernel compiles programs (net.core.bpf_jit_enable = {value})"),
+        Err(_) => "whether the kernel compiles programs is not shown here".to_owned(),
+    }
+}
+
 /// Filters of several sizes, of which the event matches all or none.
-fn filters() -> Vec<(String, Option<Filter>)> {
+fn ways() -> Vec<Way> {
     let of_many = |count: u32, last: &str| {
         // All are evaluated: none of the others matches.
         let others = (1..count).map(|host| match host % 3 {
@@ -50,24 +65,71 @@ fn filters() -> Vec<(String, Option<Filter>)> {
         let all: Vec<_> = others.chain([last.to_owned()]).collect();
         all.join(" or ")
     };
-    let mut filters = vec![("no filter".to_owned(), None)];
-    for (name, text) in ACCEPTING {
-        let (accepts, rejects) = match name {
-            "10 terms" => (of_many(10, "reply sport 443"), of_many(10, "reply sport 1")),
-            "100 terms" => (
-                of_many(100, "reply sport 443"),
-                of_many(100, "reply sport 1"),
-            ),
-            "1 id" => (text.to_owned(), text.replace("id", "not id")),
-            "1 share" => (text.to_owned(), text.replace("1/2", "0/2")),
-            _ => (text.to_owned(), text.replace("443", "80")),
-        };
-        for (outcome, text) in [("accepted", accepts), ("rejected", rejects)] {
-            let filter = text.parse().expect("a filter");
-            filters.push((format!("{name}, {outcome}"), Some(filter)));
+    let set = |name: &str, last: String, others: &dyn Fn(u32) -> String| {
+        let all: Vec<_> = (1..100).map(others).chain([last]).collect();
+        format!("{name} {{{}}}", all.join(","))
+    };
+    let ports = |last: &str| set("dport", last.to_owned(), &|number| (2 * number).to_string());
+    let prefixes = |last: &str| {
+        set("src", last.to_owned(), &|number| {
+            format!("10.1.{}.0/24", 2 * number)
+        })
+    };
+    let mut texts: Vec<_> = ACCEPTING
+        .iter()
+        .map(|(name, text)| (*name, (*text).to_owned(), text.replace("443", "80")))
+        .collect();
+    let id = "id 4273560405".to_owned();
+    let [first_half, second_half] = ["share 0/2", "share 1/2"].map(str::to_owned);
+    texts.extend([
+        ("1 id", id.clone(), format!("not {id}")),
+        ("1 share", second_half, first_half),
+        (
+            "10 terms",
+            of_many(10, "reply sport 443"),
+            of_many(10, "reply sport 1"),
+        ),
+        (
+            "100 terms",
+            of_many(100, "reply sport 443"),
+            of_many(100, "reply sport 1"),
+        ),
+        ("100 ports", ports("443"), ports("1")),
+        (
+            "100 prefixes",
+            prefixes("10.0.0.0/24"),
+            prefixes("10.9.0.0/24"),
+        ),
+    ]);
+    let accept_all = Instruction {
+        code: 0x06, // BPF_RET
+        jt: 0,
+        jf: 0,
+        k: u32::MAX,
+    };
+    let mut ways = vec![
+        Way {
+            name: "no program".to_owned(),
+            program: None,
+            is_accepting: true,
+        },
+        Way {
+            name: "accepts everything".to_owned(),
+            program: Some(Program::new([accept_all]).expect("a program")),
+            is_accepting: true,
+        },
+    ];
+    for (name, accepting, rejecting) in texts {
+        for (outcome, text) in [("accepted", accepting), ("rejected", rejecting)] {
+            let filter: Filter = text.parse().expect("a filter");
+            ways.push(Way {
+                name: format!("{name}, {outcome}"),
+                program: Some(filter.program().expect("a program")),
+                is_accepting: outcome == "accepted",
+            });
         }
     }
-    filters
+    ways
 }
 
 /// What one event costs its sender, by the filter of its one listener.
@@ -82,15 +144,12 @@ fn sender(round_count: usize, event_count: u32) {
         .nonblocking(true)
         .open()
         .expect("a listener");
-    let filters = filters();
-    let mut costs = vec![Vec::new(); filters.len()];
+    let ways = ways();
+    let mut costs = vec![Vec::new(); ways.len()];
     for _ in 0..round_count {
-        for ((name, filter), costs) in filters.iter().zip(&mut costs) {
-            match filter {
-                Some(filter) => {
-                    let program = filter.program().expect("a program");
-                    listener.set_filter(&program).expect("attached");
-                }
+        for (way, costs) in ways.iter().zip(&mut costs) {
+            match &way.program {
+                Some(program) => listener.set_filter(program).expect("attached"),
                 None => listener.clear_filter().expect("removed"),
             }
             let before = cpu_time();
@@ -100,24 +159,24 @@ fn sender(round_count: usize, event_count: u32) {
             let elapsed = cpu_time().saturating_sub(before);
             costs.push(elapsed.as_nanos() as f64 / f64::from(event_count));
             let received_count = drain(&listener);
-            let is_accepted = !name.ends_with("rejected");
-            assert_eq!(received_count > 0, is_accepted, "{name}");
+            assert_eq!(received_count > 0, way.is_accepting, "{}", way.name);
         }
     }
     println!("what one event costs its sender, with one listener (send and delivery):");
     let base = costs[0].clone();
-    for ((name, filter), costs) in filters.iter().zip(&costs) {
+    for (way, costs) in ways.iter().zip(&costs) {
         let ratios: Vec<_> = costs
             .iter()
             .zip(&base)
             .map(|(own, base)| own / base)
             .collect();
-        let count = filter.as_ref().map_or(0, |filter| {
-            let program = filter.program().expect("a program");
-            program.instructions().len()
-        });
+        let count = way
+            .program
+            .as_ref()
+            .map_or(0, |program| program.instructions().len());
         println!(
-            "{name:24} {:7.0} ns  {:5.3} x  {count:4} instructions",
+            "{:24} {:7.0} ns  {:5.3} x  {count:4} instructions",
+            way.name,
             median(costs),
             median(&ratios)
         );
@@ -212,33 +271,51 @@ fn drain(socket: &Socket) -> u32 {
     count
 }
 
-/// The receiver's CPU for the ends of real flows, of which one in a hundred passes.
+/// The receiver's CPU for the ends of real flows without a filter, and with one that lets one in a hundred pass, by wait
+/// policy.
 fn receiver(round_count: usize, flow_count: u32) {
     let filter: Filter = "sport 7".parse().expect("a filter");
+    println!("what {flow_count} ends of real flows cost the receiver:");
+    let gathering = |milliseconds| Wait::Batch(Duration::from_millis(milliseconds));
     for (name, wait) in [
         ("waking as usual", Wait::default()),
-        ("gathering 10 ms", Wait::Batch(Duration::from_millis(10))),
+        ("gathering 1 ms", gathering(1)),
+        ("gathering 10 ms", gathering(10)),
+        ("gathering 50 ms", gathering(50)),
+        ("gathering 100 ms", gathering(100)),
     ] {
-        let (mut all, mut ratios) = (Vec::new(), Vec::new());
+        let (mut all, mut some, mut ratios, mut turns) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..round_count {
-            let (unfiltered, received_count) = receive(flow_count, None, wait);
-            assert_eq!(received_count, flow_count);
-            let (filtered, received_count) = receive(flow_count, Some(&filter), wait);
-            assert_eq!(received_count, flow_count / 100);
-            all.push(unfiltered.as_nanos() as f64 / f64::from(flow_count));
-            ratios.push(filtered.as_secs_f64() / unfiltered.as_secs_f64());
+            let unfiltered = receive(flow_count, None, wait);
+            assert_eq!(unfiltered.count, flow_count);
+            let filtered = receive(flow_count, Some(&filter), wait);
+            assert_eq!(filtered.count, flow_count / 100);
+            all.push(unfiltered.cpu.as_nanos() as f64 / f64::from(unfiltered.count));
+            some.push(filtered.cpu.as_nanos() as f64 / f64::from(filtered.count));
+            ratios.push(filtered.cpu.as_secs_f64() / unfiltered.cpu.as_secs_f64());
+            turns.push(f64::from(filtered.turn_count));
         }
         println!(
-            "the receiver's CPU, {name}: {:.0} ns per event without a filter; with 1 % passing {:.3} \
-             of that",
+            "{name:24} {:7.0} ns per event without a filter; with 1 % passing {:7.0} ns per event, \
+             {:5.0} wake-ups, {:.3} x",
             median(&all),
+            median(&some),
+            median(&turns),
             median(&ratios)
         );
     }
 }
 
-/// Adds flows and removes them. Returns the CPU time of the thread that receives their ends, and how many came.
-fn receive(flow_count: u32, filter: Option<&Filter>, wait: Wait) -> (Duration, u32) {
+/// What a receiver has received, in how many turns, and its CPU time.
+struct Received {
+    count: u32,
+    turn_count: u32,
+    cpu: Duration,
+}
+
+/// Adds flows and removes them while a thread receives their ends.
+fn receive(flow_count: u32, filter: Option<&Filter>, wait: Wait) -> Received {
     let keys: Vec<_> = (0..flow_count).map(key).collect();
     let mut requests = Requests::open().expect("a requester");
     let listener = listener(filter);
@@ -280,7 +357,7 @@ fn key(number: u32) -> Key {
 }
 
 /// Counts events until the one to port 9.
-fn count_events(listener: Socket, wait: Wait) -> (Duration, u32) {
+fn count_events(listener: Socket, wait: Wait) -> Received {
     let mut engine = Engine::builder().wait(wait).build().expect("an engine");
     engine
         .add(listener)
@@ -288,23 +365,30 @@ fn count_events(listener: Socket, wait: Wait) -> (Duration, u32) {
         .expect("added");
     let mut running = engine.start().expect("started");
     let before = cpu_time();
-    let mut count = 0;
+    let (mut count, mut turn_count, mut is_over) = (0, 0, false);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let ended = running.run(|event, _| {
+    while !is_over {
         assert!(Instant::now() < deadline, "the last event comes");
-        if let Event::Messages(_, list) = event {
-            for message in &list {
-                let flow = nlring::conntrack::Flow::decode(&message).expect("a flow");
-                if flow.orig.ports().is_some_and(|(_, dst)| dst == 9) {
-                    return ControlFlow::Break(());
+        let turn = running.poll(None, |event, _| {
+            if let Event::Messages(_, list) = event {
+                for message in &list {
+                    let flow = nlring::conntrack::Flow::decode(&message).expect("a flow");
+                    let is_last = flow.orig.ports().is_some_and(|(_, dst)| dst == 9);
+                    is_over |= is_last;
+                    count += u32::from(!is_last);
                 }
-                count += 1;
             }
-        }
-        ControlFlow::Continue(())
-    });
-    ended.expect("it runs");
-    (cpu_time().saturating_sub(before), count)
+            ControlFlow::<()>::Continue(())
+        });
+        let _ = turn.expect("a turn");
+        turn_count += 1;
+    }
+    let cpu = cpu_time().saturating_sub(before);
+    Received {
+        count,
+        turn_count,
+        cpu,
+    }
 }
 
 fn median(values: &[f64]) -> f64 {

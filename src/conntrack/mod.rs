@@ -9,6 +9,7 @@
 //! `net/netfilter/nf_conntrack_netlink.c` decides what an event contains (`ctnetlink_conntrack_event` and
 //! `ctnetlink_expect_event`). All numbers here are in host order.
 
+mod dump_filter;
 mod expectation;
 mod filter;
 mod flow;
@@ -33,6 +34,7 @@ pub(crate) mod fuzzing {
     pub(crate) use super::statistics::fuzzing::decode_statistics;
 }
 
+pub use dump_filter::DumpFilter;
 pub use expectation::{Expectation, ExpectedNat};
 pub use filter::{Filter, Side, Split, Term};
 pub use flow::Flow;
@@ -42,7 +44,7 @@ pub use nat::{Endpoint, Nat};
 pub use new_flow::{FlowChange, NewFlow};
 pub use owned_flow::OwnedFlow;
 pub use repeats::Repeats;
-pub use request::{DumpFilter, Requests};
+pub use request::Requests;
 pub use sampling::{Sampler, Sampling, SamplingRatio};
 pub use shards::{ShardThreads, Shards, ShardsBuilder};
 pub use state::{Counters, ProtocolState};

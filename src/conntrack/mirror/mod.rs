@@ -2,11 +2,13 @@
 
 use crate::timestamp::Timestamp;
 
+mod change;
 mod details;
 mod entry;
 mod follow;
 mod held;
 mod merge;
+mod read;
 mod shown;
 mod sweep;
 mod table;
@@ -17,20 +19,19 @@ mod tombs;
 use std::fmt;
 use std::time::Instant;
 
+pub use self::change::Change;
 use self::follow::Follower;
 use self::shown::{Out, Selection};
 use self::sweep::Sweep;
-use super::identity::Identity;
-use super::{DumpFilter, Filter, Flow, Group, Key, Tuple, Zone};
+use super::{Filter, Group};
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
+#[cfg(doc)]
 use crate::event_kind::EventKind;
 use crate::message::Message;
 #[cfg(doc)]
 use crate::mirror::ResyncReason;
-use crate::mirror::{
-    Budget, Merged, MirrorHealth, MirrorOptions, Progress, Resync, Rounds, Slice, Slot,
-};
+use crate::mirror::{Budget, Merged, MirrorHealth, MirrorOptions, Progress, Rounds, Slice};
 use crate::socket::Socket;
 
 /// A copy of the kernel's conntrack table that stays right.
@@ -168,43 +169,6 @@ pub struct Mirror {
     start: Instant,
     /// What `CLOCK_REALTIME` said at a recent moment: reading it for each event would cost more.
     noted_time: (Instant, Timestamp),
-}
-
-/// What a [`Mirror`] hands out.
-///
-/// # Example
-///
-/// ```
-/// use nlring::EventKind;
-/// use nlring::conntrack::Change;
-///
-/// /// Counts the flows that exist.
-/// fn count(change: &Change<'_>, flow_count: &mut usize) {
-///     match change {
-///         Change::Flow { flow, .. } if flow.kind == EventKind::New => *flow_count += 1,
-///         Change::Flow { flow, .. } if flow.kind == EventKind::Delete => *flow_count -= 1,
-///         Change::Resynced(resync) => assert_eq!(*flow_count, resync.entry_count),
-///         _ => {}
-///     }
-/// }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly all are of the large one, and none is kept"
-)]
-pub enum Change<'a> {
-    /// A flow has begun, changed or ended.
-    Flow {
-        /// The flow. If the kernel sent the event, it has everything that was in the event.
-        flow: Flow<'a>,
-        /// The change stands for an event that was lost or that the kernel never sent. The flow has what the mirror
-        /// keeps.
-        is_resynced: bool,
-    },
-    /// The table equals the kernel's, again or for the first time.
-    Resynced(Resync),
 }
 
 impl Mirror {
@@ -476,102 +440,6 @@ impl Mirror {
     /// Whether the first round is over. Before that, flows of the kernel's table are missing.
     pub fn is_complete(&self) -> bool {
         !self.rounds.is_first()
-    }
-
-    /// How many flows the mirror has. Those that do not match its filter are not counted.
-    pub fn len(&self) -> usize {
-        self.follower.shown_count()
-    }
-
-    /// Whether the mirror has no flow.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// What the mirror asks the kernel for, to compare itself with it: all flows, or with a filter what the kernel can
-    /// pick of those that may match now or later.
-    pub fn dump_filter(&self) -> DumpFilter {
-        self.follower.dump_filter()
-    }
-
-    /// The flow with this key, as an [`EventKind::Entry`].
-    pub fn get(&self, key: &Key) -> Option<Flow<'_>> {
-        let slot = self.follower.flows.find(&Identity::from(*key)).live?;
-        self.shown_flow(slot, Instant::now())
-    }
-
-    /// The flow with this reply tuple in this zone.
-    pub fn get_by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Flow<'_>> {
-        let slot = self.follower.flows.find_by_reply(reply, zone)?;
-        self.shown_flow(slot, Instant::now())
-    }
-
-    /// The flows with this id: nearly always at most one.
-    pub fn find_by_id(&self, id: u32) -> impl Iterator<Item = Flow<'_>> {
-        let (slots, now) = (self.follower.flows.find_by_id(id), Instant::now());
-        slots.filter_map(move |slot| self.shown_flow(slot, now))
-    }
-
-    /// All flows, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = Flow<'_>> {
-        self.iter_from(0).map(|(_, flow)| flow)
-    }
-
-    /// All flows from a position on, each with the position behind it. 0 is the first position.
-    ///
-    /// Going through a large table at once would delay the events. With positions it can be done in parts, and the
-    /// mirror can be fed between two parts. A flow that is there all the time is in exactly one part. A flow that
-    /// begins, ends or changes between two parts appears as it was before or as it is after. A flow that takes over the
-    /// key of another is a flow of its own.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use nlring::MirrorOptions;
-    /// use nlring::conntrack::Mirror;
-    ///
-    /// let mirror = Mirror::new(MirrorOptions::default());
-    /// let mut position = 0;
-    /// loop {
-    ///     let before = position;
-    ///     for (next, flow) in mirror.iter_from(position).take(1000) {
-    ///         println!("{} -> {}", flow.orig.src, flow.orig.dst);
-    ///         position = next;
-    ///     }
-    ///     if position == before {
-    ///         break; // there are no more
-    ///     }
-    ///     // Here events are fed, and the mirror advances.
-    /// }
-    /// ```
-    pub fn iter_from(&self, position: usize) -> impl Iterator<Item = (usize, Flow<'_>)> {
-        let (slots, now) = (self.follower.flows.live_from(position), Instant::now());
-        slots.filter_map(move |slot| Some((slot as usize + 1, self.shown_flow(slot, now)?)))
-    }
-
-    fn shown_flow(&self, slot: Slot, now: Instant) -> Option<Flow<'_>> {
-        let Follower { flows, .. } = &self.follower;
-        let is_shown = self.follower.is_shown(slot);
-        is_shown.then(|| flows.flow(slot, EventKind::Entry, self.seconds(now)))
-    }
-
-    /// How many acknowledgements the mirror has asked for through the events' socket. Each is a datagram that the
-    /// socket receives or drops in addition to the events.
-    pub fn request_count(&self) -> u64 {
-        self.rounds.request_count() + self.sweep.request_count()
-    }
-
-    /// How many DESTROY events were left out because the flow's end had been handed out, or because another flow of the
-    /// same tuple had begun. The kernel sends such events again to all listeners if another program's reliable socket
-    /// has missed them.
-    pub fn repeated_count(&self) -> u64 {
-        self.follower.repeated_count
-    }
-
-    /// How many NEW and UPDATE events were left out because they came behind their flow's DESTROY, or said that the
-    /// flow was dying.
-    pub fn late_count(&self) -> u64 {
-        self.follower.late_count
     }
 }
 
