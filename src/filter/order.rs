@@ -3,16 +3,24 @@
 use super::expression::Expression;
 use super::test::{Path, Test};
 
-/// The tests in the order in which they cost least: cheap ones first, and those of one field side by side.
+/// The tests in the order in which they cost least: cheap ones first, of these the ones that more likely decide the list,
+/// and those of one field side by side. What is excluded is rare: `not src 10.0.0.1` seldom makes a conjunction false.
 pub(super) fn order(expression: Expression<Test>) -> Expression<Test> {
-    let ordered = |parts: Vec<Expression<Test>>| {
+    let ordered = |parts: Vec<Expression<Test>>, is_conjunction: bool| {
         let mut parts: Vec<_> = parts.into_iter().map(order).collect();
-        parts.sort_by_cached_key(|part| (cost(part), first_paths(part)));
+        parts.sort_by_cached_key(|part| {
+            let is_exclusion = matches!(part, Expression::Not(_));
+            (
+                cost(part),
+                is_exclusion == is_conjunction,
+                first_paths(part),
+            )
+        });
         parts
     };
     match expression {
-        Expression::And(parts) => Expression::And(ordered(parts)),
-        Expression::Or(parts) => Expression::Or(ordered(parts)),
+        Expression::And(parts) => Expression::And(ordered(parts, true)),
+        Expression::Or(parts) => Expression::Or(ordered(parts, false)),
         other => other,
     }
 }
