@@ -285,7 +285,7 @@ mod tests {
             to_value(&summary).unwrap(),
             json!({
                 "received": 0, "dropped": 0, "delivery_failures": 0, "truncated": 0, "malformed": 0, "foreign": 0,
-                "starved": 0, "retried": 0, "unread": 0, "unread_is_incomplete": false, "repeated": 0, "requests": 0, "sampled": [], "other_events": 0, "audits": 0, "audit_differences": 0, "failed_dumps": 0,
+                "starved": 0, "retried": 0, "unread": 0, "unread_is_incomplete": false, "repeated": 0, "requests": 0, "sampled": [], "capabilities": [], "other_events": 0, "audits": 0, "audit_differences": 0, "failed_dumps": 0,
                 "mirror_error": null, "not_kept": 0, "events": 0, "not_written": 0, "not_shown": 0, "bytes": 0, "seconds": 1.5, "cpu_ns_per_event": null,
                 "backend": null, "backend_reason": null,
                 "recv_buffer_requested_bytes": 0, "recv_buffer_granted_bytes": 0,
