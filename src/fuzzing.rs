@@ -26,6 +26,23 @@ pub fn replies(bytes: &[u8]) {
     crate::request::fuzzing::replies(Random::of_bytes(bytes));
 }
 
+/// How the reading of replies in a datagram has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyEnd {
+    /// More may come.
+    More,
+    Done,
+    /// The kernel refused the request with this error number.
+    Refused(i32),
+    /// A message was no reply to the request.
+    Unexpected,
+}
+
+/// Reads the replies to one request in a datagram, until it ends. Returns how many data messages there were, too.
+pub fn read_replies(datagram: &[u8], sequence: u32, port_id: u32) -> (usize, ReplyEnd) {
+    crate::request::fuzzing::read_replies(datagram, sequence, port_id)
+}
+
 /// Receives complete in any order, with any result.
 pub fn completions(bytes: &[u8]) {
     let mut random = Random::of_bytes(bytes);

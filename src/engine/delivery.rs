@@ -213,19 +213,10 @@ fn gather<'a>(
 }
 
 fn next_pending<'a>(sockets: &mut Sockets) -> Option<Event<'a>> {
-    if !sockets.has_pending {
-        return None;
-    }
-    for entry in sockets.iter_mut() {
-        let id = entry.id;
-        match entry.next_pending() {
-            Some(PendingEvent::Lost(loss)) => return Some(Event::Lost(id, loss)),
-            Some(PendingEvent::Notice(notice)) => return Some(Event::Notice(id, notice)),
-            None => {}
-        }
-    }
-    sockets.has_pending = false;
-    None
+    Some(match sockets.next_pending()? {
+        (id, PendingEvent::Lost(loss)) => Event::Lost(id, loss),
+        (id, PendingEvent::Notice(notice)) => Event::Notice(id, notice),
+    })
 }
 
 #[cfg(test)]
@@ -233,6 +224,7 @@ mod tests {
     use std::io;
     use std::os::fd::BorrowedFd;
 
+    use super::super::completion::ReceiveEnd;
     use super::super::options::AddOptions;
     use super::super::wait::Plan;
     use super::*;
@@ -325,6 +317,39 @@ mod tests {
         let statistics = sockets.get(id).expect("the socket").statistics;
         assert_eq!((statistics.received, statistics.short), (6, 3));
         assert_eq!((statistics.messages, statistics.bytes), (3, 3 * 16 + 3 * 7));
+        Ok(())
+    }
+
+    /// How many slots are looked at for each notice, if each of this many sockets has one.
+    fn steps_per_notice(socket_count: usize) -> Result<usize> {
+        let receive = Datagrams {
+            message: Vec::new(),
+            short: Vec::new(),
+        };
+        let mut sockets = Sockets::new();
+        for _ in 0..socket_count {
+            let id = sockets.insert(Socket::open(Protocol::USERSOCK)?, AddOptions::new())?;
+            sockets.note_end(id.slot, ReceiveEnd::Starved, true);
+        }
+        let mut notice_count = 0;
+        let turn = deliver(
+            &receive,
+            &mut sockets,
+            &mut Delivery::default(),
+            &StopHandle::new()?,
+            &mut |_, _| {
+                notice_count += 1;
+                ControlFlow::<()>::Continue(())
+            },
+        );
+        assert_eq!((turn, notice_count), (Turn::Delivered, socket_count));
+        Ok(sockets.looked_at_count / socket_count)
+    }
+
+    #[test]
+    fn a_notice_costs_no_more_if_many_sockets_have_one() -> Result<()> {
+        let (few, many) = (steps_per_notice(4)?, steps_per_notice(200)?);
+        assert!(few > 1 && many <= few + 2, "{few} and {many}");
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use slab::Slab;
 
 use super::add_error::AddError;
 use super::completion::ReceiveEnd;
-use super::entry::{Entry, Pending, State};
+use super::entry::{Entry, Pending, PendingEvent, State};
 use super::event::SocketId;
 use super::loss::{DropCounter, Statistics};
 use super::options::AddOptions;
@@ -37,6 +37,11 @@ pub(super) struct Sockets {
     pub unsettled: bool,
     /// A socket may have pending events.
     pub has_pending: bool,
+    /// The slot of the socket that had the last pending event: the next one is looked for from here on.
+    pending_slot: usize,
+    /// How many slots were looked at for pending events.
+    #[cfg(test)]
+    pub looked_at_count: usize,
     /// The drop counters must be read soon, because a socket has reported an overrun, or a reading has failed.
     pub must_read_drops: bool,
     /// The next wait must begin with a pause, because a receive fails again and again.
@@ -51,6 +56,9 @@ impl Sockets {
             generation: 0,
             unsettled: false,
             has_pending: false,
+            pending_slot: 0,
+            #[cfg(test)]
+            looked_at_count: 0,
             must_read_drops: false,
             pause_owed: false,
         }
@@ -153,6 +161,30 @@ impl Sockets {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.slab.iter().map(|(_, entry)| entry)
+    }
+
+    /// The next pending event of a socket. It continues at the socket that had the last one, so that all events of many
+    /// sockets take one round.
+    pub(super) fn next_pending(&mut self) -> Option<(SocketId, PendingEvent)> {
+        if !self.has_pending {
+            return None;
+        }
+        let slot_count = self.slab.capacity();
+        for _ in 0..slot_count {
+            #[cfg(test)]
+            {
+                self.looked_at_count += 1;
+            }
+            let entry = self.slab.get_mut(self.pending_slot);
+            if let Some((id, event)) =
+                entry.and_then(|entry| Some((entry.id, entry.next_pending()?)))
+            {
+                return Some((id, event));
+            }
+            self.pending_slot = (self.pending_slot + 1) % slot_count;
+        }
+        (self.has_pending, self.pending_slot) = (false, 0);
+        None
     }
 
     /// Marks a socket for removal.

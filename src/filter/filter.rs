@@ -18,7 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// A filter combines terms: [`conntrack::Term`](crate::conntrack::Term) for flows,
 /// [`route::Term`](crate::route::Term) for routes. It is made of terms
 /// ([`From`], [`and`](Self::and), [`or`](Self::or), `!`) or of text ([`FromStr`]). [`Display`](fmt::Display) writes
-/// text that reads back as the same filter. The [module](crate::filter) describes the text.
+/// text that reads back as the same filter, unless it is nested deeper than the 64 levels that a text may have. The
+/// [module](crate::filter) describes the text.
 ///
 /// The kernel evaluates the [`program`](Self::program), user space evaluates [`matches`](Self::matches). Both agree on
 /// every event that the kernel sends, unless [`needs_user_space`](Self::needs_user_space) is true: then the program

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
+use super::exchange::{Exchange, Verdict};
 use super::receive::Patience;
 use super::{ErrorKind, MessageBuilder, Protocol, Requester};
-use crate::fuzzing::Random;
-use crate::message::{DONE, ERROR, HEADER_BYTES, NOOP, OVERRUN, flags};
+use crate::fuzzing::{Random, ReplyEnd};
+use crate::message::{DONE, ERROR, HEADER_BYTES, Messages, NOOP, OVERRUN, flags};
 
 /// The requests have the sequence numbers from this one on.
 const FIRST: u32 = 5;
@@ -58,6 +59,29 @@ pub(crate) fn replies(mut random: Random) {
         requester.left = 0..0;
         requester.unfinished = None;
     });
+}
+
+/// Reads replies as a requester does, without one.
+pub(crate) fn read_replies(datagram: &[u8], sequence: u32, port_id: u32) -> (usize, ReplyEnd) {
+    let mut exchange = Exchange::new(sequence, sequence, false);
+    let mut data_count = 0;
+    for message in Messages::new(datagram) {
+        match exchange.judge(&message, port_id) {
+            Ok(Verdict::Data) => data_count += 1,
+            Ok(Verdict::Refused(error)) => {
+                return (
+                    data_count,
+                    ReplyEnd::Refused(error.raw_os_error().unwrap_or(0)),
+                );
+            }
+            Ok(Verdict::Pass) => {}
+            Err(_) => return (data_count, ReplyEnd::Unexpected),
+        }
+        if exchange.is_done {
+            return (data_count, ReplyEnd::Done);
+        }
+    }
+    (data_count, ReplyEnd::More)
 }
 
 /// Bytes that are nearly replies, so that they reach all of the reader, or any bytes.

@@ -11,7 +11,14 @@ use nlring_testing::{Filtered, Random, own_namespace};
 
 use messages::Decoded;
 
-const EVENT_COUNT: u32 = 1_000_000;
+/// How many events are compared: a million, or what NLRING_FILTER_EVENTS says.
+fn wanted_count() -> u32 {
+    let count = std::env::var("NLRING_FILTER_EVENTS");
+    count.map_or(1_000_000, |count| {
+        count.parse().expect("a number of events")
+    })
+}
+
 const EVENTS_PER_FILTER: usize = 2_000;
 
 #[test]
@@ -20,7 +27,7 @@ fn kernel_and_user_space_agree_on_a_million_events() {
     let mut kernel = Filtered::new();
     let mut random = Random::new(24);
     let (mut event_count, mut match_count, mut undecided_count) = (0, 0, 0);
-    while event_count < EVENT_COUNT {
+    while event_count < wanted_count() {
         let expression = expressions::any(&mut random, 3);
         let text = expression.to_string();
         let filter: Filter = text.parse().unwrap_or_else(|error| panic!("{error}"));
