@@ -298,6 +298,17 @@ impl<'a> World<'a> {
         self.check_kernel();
     }
 
+    /// The same, with an audit before the table is compared.
+    #[cfg(fuzzing)]
+    pub(super) fn run_audit_and_compare(&mut self) {
+        self.run();
+        self.settle();
+        self.is_due = true;
+        self.settle();
+        self.check_follower();
+        self.check_kernel();
+    }
+
     fn run(&mut self) {
         let steps = 20 + self.random.below(300);
         let loss_percent = [0, 0, 2, 30][self.random.below(4) as usize];
