@@ -10,6 +10,7 @@ use nlring::{AddOptions, Backend, Engine};
 
 on_each_backend!(
     received_plus_dropped_is_what_was_sent,
+    a_receive_buffer_that_shrinks_loses_only_what_is_counted,
     a_loss_is_reported_for_its_own_socket_only,
     a_loss_without_any_later_datagram_is_reported,
     losses_before_the_engine_and_between_two_are_reported_once,
@@ -70,6 +71,33 @@ fn received_plus_dropped_is_what_was_sent(backend: Backend) {
     for pair in tally.lost.windows(2) {
         assert!(pair[0].1.until <= pair[1].1.since, "gaps overlap: {pair:?}");
     }
+}
+
+/// Somebody makes the receive buffer smaller and larger again while datagrams come and wait in it.
+fn a_receive_buffer_that_shrinks_loses_only_what_is_counted(backend: Backend) {
+    own_namespace();
+    let (mut running, id) = engine_with_listener(backend, 1 << 20);
+    let mut source = Source::new(200);
+    let mut tally = Tally::default();
+    for round in 0..20 {
+        source.send_many(200, None); // they wait in the large buffer
+        let bytes = if round % 2 == 0 { TINY_BYTES } else { 1 << 20 };
+        let socket = running.socket(id).unwrap();
+        let _ = socket.set_recv_buffer_bytes(bytes).unwrap(); // the small one may be clamped
+        source.send_many(200, None);
+        turn_until_idle(&mut running, &mut tally);
+    }
+    let finished = running.finish(|event, _| {
+        tally.note(event);
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    assert_eq!(finished.outcome.unwrap(), None);
+    let statistics = finished.sockets[0].statistics;
+    let sum = statistics.received + statistics.dropped + statistics.unread;
+    assert_eq!(sum, u64::from(source.sent_count), "{statistics:?}");
+    assert!(statistics.dropped > 0, "{statistics:?}");
+    assert_eq!(tally.lost_count(), statistics.dropped);
+    assert_ascending(&tally.sequences(id));
 }
 
 fn a_loss_is_reported_for_its_own_socket_only(backend: Backend) {

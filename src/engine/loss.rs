@@ -129,7 +129,8 @@ impl Sum for Statistics {
 pub struct Loss {
     /// How many datagrams.
     pub count: u64,
-    /// When the counter was last read without this loss (`CLOCK_REALTIME`).
+    /// When the counter was last read without this loss (`CLOCK_REALTIME`). Never later than `until`: it is `until` if
+    /// the clock was set back in between.
     pub since: Timestamp,
     /// When the counter was read with this loss (`CLOCK_REALTIME`).
     pub until: Timestamp,
@@ -159,7 +160,7 @@ impl DropCounter {
     /// Notes a reading. `Some`: the counter has moved.
     pub(super) fn update(&mut self, reading: u32, now: Timestamp) -> Option<Loss> {
         let count = reading.wrapping_sub(self.last);
-        let since = self.read_at;
+        let since = self.read_at.min(now); // the clock may have been set back
         (self.last, self.read_at) = (reading, now);
         (count > 0).then_some(Loss {
             count: count.into(),
@@ -191,7 +192,7 @@ impl Loss {
     pub(crate) fn merge(self, later: Loss) -> Loss {
         Loss {
             count: self.count + later.count,
-            since: self.since,
+            since: self.since.min(later.until), // the clock may have been set back
             until: later.until,
         }
     }
@@ -201,6 +202,18 @@ impl Loss {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_gap_does_not_end_before_it_begins_when_the_clock_is_set_back() {
+        let at = |seconds| Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut counter = DropCounter::new(0, at(100));
+        let loss = counter.update(1, at(50)).unwrap();
+        assert_eq!((loss.since, loss.until), (at(50), at(50)));
+        let later = counter.update(2, at(60)).unwrap();
+        assert_eq!((later.since, later.until), (at(50), at(60)));
+        let merged = Loss::new(1, at(90), at(100)).merge(later);
+        assert_eq!((merged.since, merged.until), (at(60), at(60)));
+    }
 
     #[test]
     fn differences_wrap_and_gaps_lie_between_readings() {

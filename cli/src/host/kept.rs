@@ -15,8 +15,8 @@ pub struct Kept(CapabilitySet);
 impl Kept {
     pub const NONE: Self = Self(CapabilitySet::empty());
     /// For requests to conntrack, and to leave its groups at the end (Linux v6.18, net/netlink/af_netlink.c,
-    /// `netlink_setsockopt`). bind(2) would leave them without a capability, but then the kernel would count this
-    /// listener for ever.
+    /// `netlink_setsockopt`). bind(2) leaves them without a capability, but then the kernel goes on making events as if
+    /// somebody listened (net/netfilter/nfnetlink.c, `nfnetlink_unbind`).
     pub const CONNTRACK: Self = Self(CapabilitySet::NET_ADMIN);
     /// For receive buffers that grow beyond `net.core.rmem_max`.
     pub const GROWTH: Self = Self(CapabilitySet::NET_ADMIN);

@@ -399,11 +399,13 @@ impl Rounds {
             self.audit_count += 1;
             self.audit_difference_count += merged.found_count;
         }
+        let until = Timestamp::now();
+        let since = repair.map_or(right_at, |repair| repair.since);
         let resync = Resync {
             reason: repair.map_or(ResyncReason::Audit, |repair| repair.reason),
             lost_count: repair.map_or(0, |repair| repair.lost_count),
-            since: repair.map_or(right_at, |repair| repair.since),
-            until: Timestamp::now(),
+            since: since.min(until), // the clock may have been set back
+            until,
             entry_count: merged.entry_count,
             new_count: 0,
             update_count: 0,
