@@ -76,7 +76,7 @@ impl Namespace {
         if name.is_empty() || name.contains(['/', '\0']) || [".", ".."].contains(&name) {
             let text = format!("{name:?} cannot be the name of a namespace");
             return Err(Error::explained(OPERATION, ErrorKind::InvalidInput, text)
-                .with_remedy("a name is a file in /run/netns; give a path by from_path"));
+                .with_remedy("a name is that of a file in /run/netns; a namespace elsewhere is opened by its path"));
         }
         Self::open(&Path::new(NAMES).join(name), origin)
     }

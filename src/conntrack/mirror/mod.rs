@@ -38,9 +38,10 @@ use crate::socket::Socket;
 ///
 /// A mirror begins with a dump and follows the events. After events were lost, another dump brings it together with the
 /// kernel's table again. It takes the events of one socket that is in all of [`GROUPS`](Self::GROUPS), and hands out
-/// changes: the kernel's events, and what stands for those that are missing ([`Change::Flow`], `is_resynced`). A table can be kept by the changes alone: each flow begins with one [`EventKind::New`], no change of
-/// the flow comes before it, and the flow ends with one [`EventKind::Delete`]. After a loss the table equals the
-/// kernel's again when [`Change::Resynced`] comes.
+/// changes: the kernel's events, and what stands for those that are missing ([`Change::Flow`], `is_resynced`). A table
+/// can be kept by the changes alone: each flow begins with one [`EventKind::New`], no change of the flow comes before
+/// it, and the flow ends with one [`EventKind::Delete`]. After a loss the table equals the kernel's again when
+/// [`Change::Resynced`] comes.
 ///
 /// # How it follows the kernel
 ///
@@ -116,6 +117,8 @@ use crate::socket::Socket;
 ///   - If the earlier flow's DESTROY was lost, the mirror reports one flow, unless the later flow has another reply
 ///     tuple or lacks a status bit that the earlier one had. (A NEW alone does not prove another flow, because the
 ///     kernel sends it again with each packet if another program's reliable socket has missed it.)
+///   - If a tuple is used again while events of its earlier flows are queued, and the mirror asks the kernel about it in
+///     that moment, the answer is of the latest flow. The flows between are not reported.
 /// - After a loss, the DESTROY of an unknown flow ends a known flow of the same tuple, unless the dump under way or an
 ///   event since its beginning has confirmed that flow. If the DESTROY was a repeat, the known flow begins again with
 ///   the dump. While nothing is known to be missing, such a DESTROY is left out.
