@@ -89,20 +89,28 @@ impl Groups {
         self.column(4).iter().sum()
     }
 
-    /// Whether a process has a socket in all of these groups. Another program may listen in this namespace at the same
-    /// time: `nlring --all-netns=processes` of another test does.
+    /// Whether a process, or one that it has started, has a socket in all of these groups. Another program may listen in
+    /// this namespace at the same time: `nlring --all-netns=processes` of another test does.
     pub fn are_joined_by(self, process_id: u32) -> bool {
-        let descriptors = fs::read_dir(format!("/proc/{process_id}/fd"));
+        let process = format!("/proc/{process_id}");
+        let descriptors = fs::read_dir(format!("{process}/fd"));
         let targets = descriptors.into_iter().flatten().flatten();
         let targets: Vec<_> = targets
             .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
             .collect();
-        self.column(9).into_iter().any(|inode: u32| {
+        let is_one = self.column(9).into_iter().any(|inode: u32| {
             let name = format!("socket:[{inode}]");
             targets
                 .iter()
                 .any(|target| target.as_os_str() == name.as_str())
-        })
+        });
+        let children = fs::read_to_string(format!("{process}/task/{process_id}/children"));
+        is_one
+            || children
+                .unwrap_or_default()
+                .split_whitespace()
+                .filter_map(|child| child.parse().ok())
+                .any(|child| self.are_joined_by(child))
     }
 
     /// A column of the kernel's table of netlink sockets, for those that are in all of these groups.
