@@ -23,6 +23,8 @@ pub use self::change::Change;
 use self::follow::Follower;
 use self::shown::{Out, Selection};
 use self::sweep::Sweep;
+#[cfg(doc)]
+use super::Flow;
 use super::{Filter, Group};
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
