@@ -69,6 +69,7 @@ fn every_command_has_a_man_page_with_all_sections() {
                 "{name}: {section}"
             );
         }
+        assert!(text.is_ascii(), "{name}: groff reads Latin-1");
         assert!(
             !text.contains("completions"),
             "only a build for packagers has it"

@@ -68,8 +68,20 @@ fn page(command: &Command, names: &[String]) -> Page {
     _ = see_also(&name, names, others(command.get_name())).to_writer(&mut text);
     Page {
         file_name: format!("{name}.1"),
-        text: String::from_utf8_lossy(&text).into_owned(),
+        text: ascii(&String::from_utf8_lossy(&text)),
     }
+}
+
+/// The same page in ASCII, because groff by itself reads Latin-1: other characters become `\[uXXXX]` (groff_char(7)).
+fn ascii(page: &str) -> String {
+    let escaped = |character: char| {
+        if character.is_ascii() {
+            character.to_string()
+        } else {
+            format!(r"\[u{:04X}]", u32::from(character))
+        }
+    };
+    page.chars().map(escaped).collect()
 }
 
 fn about(command: &Command) -> String {
