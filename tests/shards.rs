@@ -104,8 +104,8 @@ enum Way {
     OneEngine,
 }
 
-/// Runs shards while `make_events` makes this many events of flows, or until so many are received or lost. Returns what
-/// each shard has received, and its statistics.
+/// Runs shards while `make_events` makes events of flows, until `expected_count` of them are received or lost. Returns
+/// what each shard has received, and its statistics.
 fn run(
     way: Way,
     shards: Shards,

@@ -94,7 +94,7 @@ fn event_of(object: &Value) -> FlowEvent {
     }
 }
 
-/// The events between changes. `filter` is what the command was told to show.
+/// The events between changes. `filter` is the command's own filter.
 fn segments(objects: &[Value], filter: &Filter) -> Vec<Segment> {
     let mut segments = vec![Segment {
         filter: filter.clone(),

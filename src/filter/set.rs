@@ -3,7 +3,7 @@
 use super::expression::Expression;
 use super::test::{Field, Test};
 
-/// So many tests of one field are worth a set.
+/// The smallest number of tests of one field for which a set is cheaper.
 const LEAST_TESTS: usize = 3;
 
 /// A field, and the numbers that are looked for in it.

@@ -175,8 +175,8 @@ fn program_for_mirror<T: Term>(filter: &Filter<T>) -> Result<nlring::Result<Prog
     }
 }
 
-/// Whether the kernel takes no program of so many instructions. A mirror's filter that asks about events fails in another
-/// operation.
+/// Whether a program has more instructions than the kernel allows. A mirror's filter that asks about events fails in
+/// another operation.
 fn is_too_large(error: &Error) -> bool {
     error.kind() == ErrorKind::InvalidInput && error.operation() == "make a filter's program"
 }

@@ -93,7 +93,7 @@ impl Trace {
         chosen
     }
 
-    /// The hundredth call after it listens, if there are so many.
+    /// The hundredth call after it listens, if there are a hundred.
     pub fn hundredth(&self, name: &str) -> Vec<u32> {
         let calls = self.0.get(name);
         let number = calls.and_then(|calls| {

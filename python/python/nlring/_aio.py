@@ -29,7 +29,7 @@ async def items(receiver: Receiver) -> AsyncIterator[Flows | Routes | Columns | 
 
 
 async def _readable(descriptor: int, limit: float | None) -> None:
-    """Waits until the descriptor is readable, for at most so many seconds."""
+    """Waits until the descriptor is readable, for at most `limit` seconds."""
     loop = asyncio.get_running_loop()
     is_readable = asyncio.Event()
     loop.add_reader(descriptor, is_readable.set)

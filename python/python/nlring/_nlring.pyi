@@ -91,12 +91,12 @@ class Receiver:
       polars and others. `"messages"` (the default of other protocols): `Messages`, as the kernel sent them.
     - `filter`: a text such as `"proto tcp and dport 443"`. The kernel does not send other events.
     - `wait`: `"auto"` wakes at once when it is quiet, and gathers for up to 1 ms under load. `"prompt"` never gathers,
-      `"spin"` uses a core entirely, and a number gathers for so many seconds.
+      `"spin"` uses a core entirely, and a number gathers for that time in seconds.
     - `recv_buffer_bytes`: the receive buffer to request. The attribute of this name has what the kernel granted: twice
       of this, or less if `recv_buffer_is_clamped`.
-    - `batch_rows`, `batch_seconds`: a batch is handed out when it has so many rows, or when its first row is so old.
+    - `batch_rows`, `batch_seconds`: a batch is handed out when it has this number of rows, or its first row this age.
       By default it is handed out at once. Columns are cheaper in large batches.
-    - `timeout`: after so many seconds without a batch the iteration raises TimeoutError. It can be continued then.
+    - `timeout`: if no batch comes within this time in seconds, the iteration raises TimeoutError. It can be continued.
     - `netns`: a network namespace, by its name in `ip netns` or by a path such as `/proc/1234/ns/net`.
     - `backend`: `"auto"`, `"multishot"`, `"oneshot"` or `"recvmmsg"`.
     - `reliable`: conntrack keeps DESTROY events that did not fit, and sends them later.

@@ -202,7 +202,8 @@ impl Sampler {
         Ok(this)
     }
 
-    /// The same with this seed. Samplers with the same seed keep the same flows, and whoever knows it knows which.
+    /// The same with this seed. Samplers with the same seed keep the same flows. Somebody who knows the seed can
+    /// calculate which flows are kept.
     #[must_use]
     pub fn seed(self, seed: u32) -> Self {
         Self { seed, ..self }

@@ -74,7 +74,7 @@ impl Shards {
         }
     }
 
-    /// The most shards: the kernel would run so many filters for each event.
+    /// The most shards that can be opened. The kernel runs the filter of each shard for each event.
     pub const MAX_COUNT: usize = 256;
 
     /// The number of the shard that receives the events of flows with this original tuple, from 0 on.
