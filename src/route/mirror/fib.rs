@@ -3,7 +3,8 @@
 use std::mem;
 
 use super::Change;
-use super::kept::{self, Key, Left};
+use super::kept::{self, Key, Left, ReplaceKey};
+use super::replaceable::Replaced;
 use super::shown::Selection;
 use super::slots::{Hashes, Slots, bits};
 use crate::Family;
@@ -72,24 +73,6 @@ pub(super) struct Candidate<'a> {
     pub(super) kept: &'a [u8],
     key: Key,
     pub(super) hashes: Hashes,
-}
-
-/// What a route may have replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Replaced {
-    None,
-    One(Slot),
-    /// One of several, and it is unknown which.
-    Unsure,
-}
-
-impl Replaced {
-    fn or(self, slot: Slot) -> Self {
-        match self {
-            Self::None => Self::One(slot),
-            Self::One(_) | Self::Unsure => Self::Unsure,
-        }
-    }
 }
 
 impl Fib {
@@ -166,7 +149,7 @@ impl Fib {
             return false;
         }
         self.with_candidate(message, &route, |fib, candidate| {
-            if fib.dump == Dump::Merging {
+            if fib.dump == Dump::Merging && !fib.is_settled(candidate.hashes.place) {
                 fib.settle(candidate.hashes.place, f);
             }
             let needs_dump = match route.kind {
@@ -273,26 +256,27 @@ impl Fib {
     /// `fib_table_insert`). An IPv6 route with gateways replaces the first one with gateways, one without gateways the
     /// first one without; if there is none, each replaces the first one (net/ipv6/ip6_fib.c, `fib6_add_rt2node`).
     fn replaceable(&self, event: &Candidate<'_>, same: Option<Slot>) -> Replaced {
-        let is_ipv6 = event.route.family == Family::INET6;
-        let has_gateways = is_ipv6 && kept::has_gateways(event.kept);
+        let has_gateways = kept::has_gateways(event.kept);
         if has_gateways && same.is_some() {
             return Replaced::None;
         }
-        let (mut alike, mut other) = (Replaced::None, Replaced::None);
-        for slot in self.with_key(event).filter(|slot| Some(*slot) != same) {
-            if !is_ipv6 || kept::has_gateways(self.slots.bytes(slot)) == has_gateways {
-                alike = alike.or(slot);
-            } else {
-                other = other.or(slot);
-            }
-            if alike == Replaced::Unsure {
-                break;
-            }
-        }
+        let alike = self.others(event, has_gateways, same);
         if alike == Replaced::None && same.is_none() {
-            other
+            self.others(event, !has_gateways, None)
         } else {
             alike
+        }
+    }
+
+    /// The live routes with the key of an event's, apart from one of them.
+    fn others(&self, event: &Candidate<'_>, has_gateways: bool, one: Option<Slot>) -> Replaced {
+        let key = ReplaceKey {
+            key: event.key,
+            has_gateways,
+        };
+        match self.slots.replaceable(event.hashes.place, key, one) {
+            Replaced::One(slot) if !self.is_there(slot) => Replaced::None,
+            found => found,
         }
     }
 
@@ -423,15 +407,6 @@ impl Fib {
                 && self.is_there(slot) // a remainder of an abandoned dump may be in front of it
                 && kept::is_same(self.slots.bytes(slot), event.kept)
         })
-    }
-
-    /// The live routes with the key of an event's.
-    fn with_key(&self, event: &Candidate<'_>) -> impl Iterator<Item = Slot> {
-        let live = self
-            .slots
-            .at(event.hashes.place)
-            .filter(|&slot| self.slots.kind(slot) == Kind::Live && self.is_there(slot));
-        live.filter(|&slot| self.key_of(slot) == Some(event.key))
     }
 
     /// Whether a live entry counts. One that was never handed out is a remainder of an abandoned dump, unless a dump is

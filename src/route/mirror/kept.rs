@@ -34,6 +34,14 @@ pub(super) struct Key {
     priority: u32,
 }
 
+/// What the kernel finds the route by that another one replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ReplaceKey {
+    pub key: Key,
+    /// IPv6 routes with gateways replace each other, and those without do so.
+    pub has_gateways: bool,
+}
+
 /// A table and a destination. An event changes routes of one place only. When an IPv4 route is deleted, a dump may skip
 /// only routes of the same place, which is a leaf of the kernel's trie. The tables local and main may share such a
 /// leaf.
@@ -167,6 +175,15 @@ pub(super) fn keep(message: &Message<'_>, kept: &mut Vec<u8>) {
 /// The key of a kept route.
 pub(super) fn key(bytes: &[u8]) -> Option<Key> {
     route(bytes, EventKind::New).map(|route| Key::of(&route))
+}
+
+/// What the kernel finds a kept route by when another one replaces it.
+pub(super) fn replace_key(bytes: &[u8]) -> Option<ReplaceKey> {
+    let route = route(bytes, EventKind::New)?;
+    Some(ReplaceKey {
+        key: Key::of(&route),
+        has_gateways: kind_of_route(&route) == Kind::Gateways,
+    })
 }
 
 /// Whether two kept routes are the same route, even if its content has changed.

@@ -176,6 +176,12 @@ impl Fib {
         self.is_cleared()
     }
 
+    /// Whether the routes at a place are settled. This is so of all of them or of none.
+    pub(super) fn is_settled(&self, place_hash: u32) -> bool {
+        let first = self.slots.first_at(place_hash);
+        first.is_none_or(|first| self.slots.has(first, bits::SETTLED))
+    }
+
     /// Settles all routes at a place. There may be thousands, so each is looked at a few times, no matter how many
     /// there are.
     pub(super) fn settle(&mut self, place_hash: u32, f: &mut impl FnMut(Change<'_>)) {

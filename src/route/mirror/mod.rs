@@ -3,6 +3,7 @@
 mod fib;
 mod kept;
 mod merge;
+mod replaceable;
 mod shown;
 mod silent;
 mod slots;

@@ -3,7 +3,8 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::{iter, mem};
 
-use super::kept::{self, Place};
+use super::kept::{self, Place, ReplaceKey};
+use super::replaceable::{Replaceable, Replaced};
 use crate::mirror::{Index, Kind, Marks, Slot, count_step, fold};
 
 /// What a route takes beside its message: the pointer to the message, its neighbours, its mark, and its slot in two
@@ -73,6 +74,8 @@ pub(super) struct Slots {
     places: Index,
     /// All slots, by the identity of their routes.
     identities: Index,
+    /// The live routes of places with several slots.
+    replaceable: Replaceable,
 }
 
 impl Slots {
@@ -88,6 +91,7 @@ impl Slots {
             hasher: RandomState::new(),
             places: Index::new(),
             identities: Index::new(),
+            replaceable: Replaceable::new(),
         }
     }
 
@@ -102,7 +106,7 @@ impl Slots {
 
     /// What the routes take.
     pub(super) fn used_bytes(&self) -> usize {
-        self.bytes_count + self.marks.used_count() * SLOT_BYTES
+        self.bytes_count + self.marks.used_count() * SLOT_BYTES + self.replaceable.bytes()
     }
 
     pub(super) fn place_hash(&self, place: &Place) -> u32 {
@@ -166,6 +170,7 @@ impl Slots {
 
     /// Replaces the message of a route by the changed one. The hash of the identity may change too.
     pub(super) fn set_bytes(&mut self, slot: Slot, identity: u32, bytes: &[u8]) {
+        self.note_not_replaceable(slot);
         self.bytes_count += bytes.len();
         self.bytes_count -= mem::replace(&mut self.bytes[slot as usize], bytes.into()).len();
         let before = mem::replace(&mut self.links[slot as usize].hashes.identity, identity);
@@ -173,6 +178,7 @@ impl Slots {
             self.identities.remove(before, slot);
             self.identities.insert(identity, slot);
         }
+        self.note_replaceable(slot);
     }
 
     /// Moves the bytes of a slot to another one, and frees the first.
@@ -202,8 +208,47 @@ impl Slots {
         })
     }
 
-    fn first_at(&self, place: u32) -> Option<Slot> {
+    /// One of the slots of a place.
+    pub(super) fn first_at(&self, place: u32) -> Option<Slot> {
         self.places.with_hash(place).next()
+    }
+
+    fn is_alone(&self, slot: Slot) -> bool {
+        self.links[slot as usize].next == slot
+    }
+
+    /// Which live routes of a place an event with this key may replace, apart from one of them.
+    pub(super) fn replaceable(&self, place: u32, key: ReplaceKey, one: Option<Slot>) -> Replaced {
+        let found = match self.first_at(place) {
+            Some(first) if !self.is_alone(first) => {
+                let hash = self.hasher.hash_one(Some(key));
+                self.replaceable.apart_from(hash, one)
+            }
+            Some(first) if self.kind(first) == Kind::Live && one.is_none() => Replaced::One(first),
+            Some(_) | None => Replaced::None,
+        };
+        match found {
+            Replaced::One(slot) if kept::replace_key(self.bytes(slot)) != Some(key) => {
+                Replaced::None
+            }
+            found => found,
+        }
+    }
+
+    /// Notes that events may replace a route, which is so while it is live. Alone at its place it is found without this.
+    fn note_replaceable(&mut self, slot: Slot) {
+        if self.kind(slot) == Kind::Live && !self.is_alone(slot) {
+            let hash = self.hasher.hash_one(kept::replace_key(self.bytes(slot)));
+            self.replaceable.add(hash, slot);
+        }
+    }
+
+    /// Takes back [`note_replaceable`](Self::note_replaceable). Call it before anything about the route changes.
+    fn note_not_replaceable(&mut self, slot: Slot) {
+        if self.kind(slot) == Kind::Live && !self.is_alone(slot) {
+            let hash = self.hasher.hash_one(kept::replace_key(self.bytes(slot)));
+            self.replaceable.remove(hash, slot);
+        }
     }
 
     /// The slots of a route. Rarely, there are some of other routes among them.
@@ -226,11 +271,15 @@ impl Slots {
             self.links.push(links);
             self.miss_counts.push(0);
         }
+        let is_second = first.is_some_and(|first| self.is_alone(first));
         self.links[links.previous as usize].next = slot;
         self.links[links.next as usize].previous = slot;
-        if first.is_none() {
-            self.places.insert(hashes.place, slot);
+        match first {
+            None => self.places.insert(hashes.place, slot),
+            Some(first) if is_second => self.note_replaceable(first),
+            Some(_) => {}
         }
+        self.note_replaceable(slot);
         self.identities.insert(hashes.identity, slot);
         slot
     }
@@ -252,7 +301,9 @@ impl Slots {
 
     pub(super) fn set_kind(&mut self, slot: Slot, kind: Kind, bits: u8) {
         self.count_out(slot, bits);
+        self.note_not_replaceable(slot);
         self.marks.set_kind(slot, kind, bits);
+        self.note_replaceable(slot);
     }
 
     /// Takes a route out of the count of those handed out, if it will not be one with these new bits. Call it before
@@ -268,6 +319,10 @@ impl Slots {
             previous,
             next,
         } = self.links[slot as usize];
+        self.note_not_replaceable(slot);
+        if next == previous && next != slot {
+            self.note_not_replaceable(next); // it will be alone
+        }
         self.identities.remove(hashes.identity, slot);
         if self.first_at(hashes.place) == Some(slot) {
             if next == slot {

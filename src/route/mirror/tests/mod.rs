@@ -13,10 +13,11 @@ use std::time::Instant;
 
 use super::fib::Fib;
 use super::kept;
+use super::replaceable::Replaced;
 use super::{Change, Mirror, MirrorOptions};
 use crate::event_kind::EventKind;
 use crate::message::flags;
-use crate::mirror::{Random, Slice, Table as _, step_count};
+use crate::mirror::{Kind, Random, Slice, Table as _, step_count};
 use crate::{ErrorKind, Family, MessageBuilder, MessageList, Protocol, Socket};
 
 #[test]
@@ -155,30 +156,145 @@ fn many_routes_of_one_key_cost_no_more_each_than_a_few() {
     }
 }
 
-/// How many slots are visited per event, while two routes replace each other during a dump.
-fn steps_per_replacement(count: u32) -> u64 {
+/// A table that has these routes.
+fn with_routes(routes: impl IntoIterator<Item = Vec<u8>>) -> Fib {
     let mut fib = Fib::new();
-    let routes: Vec<_> = crowd(Family::INET, 2).collect();
     fib.begin_dump();
-    fib.feed_dumped(&one(&routes[0]));
+    for bytes in routes {
+        fib.feed_dumped(&one(&bytes));
+    }
     fib.begin_merge();
     fib.merge(&mut Slice::endless(), &mut |_| {});
     fib.finish();
     fib.clear(&mut Slice::endless());
-    fib.begin_dump();
-    let before = step_count();
-    for route in routes.iter().rev().cycle().take(count as usize) {
-        let event = with_flags(route.clone(), 24, flags::REPLACE);
+    fib
+}
+
+/// How many slots are visited per event, while each of these routes replaces another one.
+fn steps_per_replacement(fib: &mut Fib, routes: impl Iterator<Item = Vec<u8>>) -> u64 {
+    let (before, mut count) = (step_count(), 0);
+    for route in routes {
+        let event = with_flags(route, 24, flags::REPLACE);
         fib.feed(&one(&event), &mut |_| {});
+        count += 1;
     }
-    assert!(fib.slots.slot_count() <= 4, "{}", fib.slots.slot_count());
-    (step_count() - before) / u64::from(count)
+    (step_count() - before) / count
 }
 
 #[test]
 fn routes_that_keep_replacing_each_other_do_not_cost_more_with_time() {
-    let [few, many] = [10, 4000].map(steps_per_replacement);
+    let steps = |count: usize| {
+        let routes: Vec<_> = crowd(Family::INET, 2).collect();
+        let mut fib = with_routes([routes[0].clone()]);
+        fib.begin_dump();
+        let events = routes.iter().rev().cycle().take(count).cloned();
+        let steps = steps_per_replacement(&mut fib, events);
+        assert!(fib.slots.slot_count() <= 4, "{}", fib.slots.slot_count());
+        steps
+    };
+    let [few, many] = [10, 4000].map(steps);
     assert!(few > 2 && many <= few + 2, "{few} {many}");
+}
+
+#[test]
+fn many_different_routes_that_replace_each_other_cost_no_more_each_than_a_few() {
+    let steps = |count: u32| {
+        let mut fib = with_routes(crowd(Family::INET, 1));
+        fib.begin_dump();
+        let steps = steps_per_replacement(&mut fib, crowd(Family::INET, count).skip(1));
+        assert_eq!(fib.len(), 1);
+        steps
+    };
+    let [few, many] = [10, 4000].map(steps);
+    assert!(few > 2 && many <= few + 2, "{few} {many}");
+}
+
+/// IPv6 routes by 100 gateways, to the destination of a [`crowd`].
+fn by_gateways() -> impl Iterator<Item = Vec<u8>> {
+    (1..=100_u16).map(|number| {
+        let by_device = crowd(Family::INET6, 1).next().unwrap_or_default();
+        let gateway = [
+            &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &number.to_be_bytes()[..],
+        ];
+        let mut bytes = Vec::new();
+        MessageBuilder::new(&mut bytes, 24, 0)
+            .bytes(&by_device[16..])
+            .attribute(5, &gateway.concat())
+            .finish()
+            .unwrap();
+        bytes
+    })
+}
+
+#[test]
+fn routes_with_gateways_are_not_compared_with_all_that_have_none() {
+    let steps = |count: u32| {
+        let mut fib = with_routes(crowd(Family::INET6, count));
+        let first = by_gateways().next().unwrap_or_default();
+        fib.feed(&one(&first), &mut |_| {});
+        let steps = steps_per_replacement(&mut fib, by_gateways());
+        assert_eq!(fib.len(), count as usize + 1);
+        steps
+    };
+    let [few, many] = [10, 4000].map(steps);
+    assert!(few > 2 && many <= few + 2, "{few} {many}");
+}
+
+#[test]
+fn routes_of_other_keys_to_the_same_address_cost_nothing() {
+    let with_metric = |metric: u32| {
+        let mut bytes = crowd(Family::INET, 1).next().unwrap_or_default();
+        let value = bytes
+            .windows(4)
+            .position(|part| part == 256_u32.to_ne_bytes());
+        bytes[value.unwrap()..][..4].copy_from_slice(&metric.to_ne_bytes());
+        bytes
+    };
+    let steps = |count: u32| {
+        let mut fib = with_routes((1..=count).map(with_metric));
+        assert_eq!(fib.len(), count as usize);
+        let one_of_them = std::iter::repeat_with(|| with_metric(7)).take(100);
+        steps_per_replacement(&mut fib, one_of_them)
+    };
+    let [few, many] = [10, 4000].map(steps);
+    assert!(few > 2 && many <= few + 2, "{few} {many}");
+}
+
+#[test]
+fn events_during_a_merge_look_once_at_the_routes_of_their_key() {
+    let steps = |count: u32| {
+        let mut fib = with_routes(crowd(Family::INET6, count));
+        fib.begin_dump();
+        for bytes in crowd(Family::INET6, count) {
+            fib.feed_dumped(&one(&bytes));
+        }
+        fib.begin_merge();
+        let event = by_gateways().next().unwrap_or_default();
+        fib.feed(&one(&event), &mut |_| {}); // settles the place
+        steps_per_replacement(&mut fib, by_gateways())
+    };
+    let [few, many] = [10, 4000].map(steps);
+    assert!(few > 2 && many <= few + 2, "{few} {many}");
+}
+
+/// Fails if what an event may replace is not what a look at all routes finds.
+fn check_replaceable(fib: &Fib) {
+    let slots = &fib.slots;
+    for slot in (0..slots.slot_count()).filter(|slot| slots.kind(*slot) == Kind::Live) {
+        let place = slots.hashes(slot).place;
+        let key = kept::replace_key(slots.bytes(slot)).unwrap();
+        let others = slots.at(place).filter(|other| {
+            let has_key = || kept::replace_key(slots.bytes(*other)) == Some(key);
+            *other != slot && slots.kind(*other) == Kind::Live && has_key()
+        });
+        let expected = match others.collect::<Vec<_>>()[..] {
+            [] => Replaced::None,
+            [other] => Replaced::One(other),
+            _ => Replaced::Unsure,
+        };
+        assert_eq!(slots.replaceable(place, key, Some(slot)), expected);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::mem;
 use super::super::Change;
 use super::super::fib::{Counts, Fib};
 use super::super::shown::Selection;
+use super::check_replaceable;
 use super::kernel::{Cursor, Kernel, Queued, View, one};
 use crate::event_kind::EventKind;
 use crate::mirror::{Random, Slice, Table as _};
@@ -249,6 +250,7 @@ impl<'a> World<'a> {
         followed.sort();
         assert_eq!(routes, followed, "what was handed out is not what there is");
         assert_eq!(self.fib.len(), routes.len());
+        check_replaceable(&self.fib);
     }
 
     /// Runs until no event is queued and no round is due.
