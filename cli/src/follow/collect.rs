@@ -65,7 +65,7 @@ impl Session<'_> {
         let mut intake = Intake {
             output: &mut self.output,
             handler,
-            counted: counted.to_vec(),
+            counted: counted.iter().copied().collect(),
             requests: self.requests.clone(),
             growth: Growth::up_to(self.recv_buffer_max_bytes),
             not_shown_count: 0,

@@ -1,5 +1,6 @@
 //! The sum of what is missing. It is reported on standard error while the command runs, and completed at the end.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// The gaps of the counted sockets.
 pub struct Gaps {
     /// What has lines, by socket.
-    noted: Vec<Noted>,
+    noted: BTreeMap<SocketId, Noted>,
     /// The gaps that are not yet reported on standard error.
     unreported: Sum,
     /// Whether gaps are reported on standard error.
@@ -28,7 +29,6 @@ pub struct Gaps {
 /// The gaps of a socket that have lines.
 #[derive(Clone, Copy)]
 struct Noted {
-    socket: SocketId,
     sum: Sum,
     /// The time up to which losses have lines.
     until: Timestamp,
@@ -46,7 +46,7 @@ struct Sum {
 impl Gaps {
     pub fn new(has_log: bool) -> Self {
         Self {
-            noted: Vec::new(),
+            noted: BTreeMap::new(),
             unreported: Sum::default(),
             has_log,
             reported_at: None,
@@ -68,16 +68,10 @@ impl Gaps {
     }
 
     fn noted_of(&mut self, socket: SocketId) -> &mut Noted {
-        let place = (self.noted.iter()).position(|noted| noted.socket == socket);
-        let place = place.unwrap_or_else(|| {
-            self.noted.push(Noted {
-                socket,
-                sum: Sum::default(),
-                until: self.started,
-            });
-            self.noted.len() - 1
-        });
-        &mut self.noted[place]
+        self.noted.entry(socket).or_insert(Noted {
+            sum: Sum::default(),
+            until: self.started,
+        })
     }
 
     /// When [`report`](Self::report) is due.
@@ -113,8 +107,8 @@ impl Gaps {
         socket: SocketId,
         statistics: &Statistics,
     ) -> impl Iterator<Item = Gap<'static>> + use<> {
-        let Noted { sum, until, .. } = *self.noted_of(socket);
-        self.noted.retain(|noted| noted.socket != socket);
+        let Noted { sum, until } = *self.noted_of(socket);
+        self.noted.remove(&socket);
         let since_then = |count| Loss::new(count, until, Timestamp::now());
         let lost = statistics.dropped.saturating_sub(sum.lost);
         let delayed = statistics.delivery_failures.saturating_sub(sum.delayed);

@@ -1,5 +1,7 @@
 //! Makes receive buffers larger after an overrun.
 
+use std::collections::BTreeMap;
+
 use nlring::{Event, Notice, Running, Socket, SocketId};
 
 use crate::host::sysctl::LargerBuffer;
@@ -12,7 +14,7 @@ pub struct Growth {
     /// The largest size to request from the kernel. None: buffers do not grow.
     max_bytes: Option<usize>,
     /// The sockets that overran in this turn, and what happened to them.
-    overrun: Vec<(SocketId, &'static str)>,
+    overrun: BTreeMap<SocketId, &'static str>,
     has_reported_limit: bool,
 }
 
@@ -20,7 +22,7 @@ impl Growth {
     pub fn up_to(max_bytes: Option<usize>) -> Self {
         Self {
             max_bytes,
-            overrun: Vec::new(),
+            overrun: BTreeMap::new(),
             has_reported_limit: false,
         }
     }
@@ -32,8 +34,8 @@ impl Growth {
             Event::Notice(socket, Notice::Delayed(_)) => (*socket, "failed deliveries"),
             _ => return,
         };
-        if self.max_bytes.is_some() && self.overrun.iter().all(|(noted, _)| *noted != socket) {
-            self.overrun.push((socket, what));
+        if self.max_bytes.is_some() {
+            self.overrun.entry(socket).or_insert(what);
         }
     }
 

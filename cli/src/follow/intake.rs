@@ -1,5 +1,6 @@
 //! Turns the engine's events into lines of the output: messages, and gaps at their place among them.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use nlring::{Event, MessageList, Missing, Notice, Reclaimed, Running, SocketId, Timestamp};
@@ -19,7 +20,7 @@ pub struct Intake<'a, H> {
     pub output: &'a mut Output,
     pub handler: &'a mut H,
     /// The sockets that the summary counts and whose gaps have lines.
-    pub counted: Vec<SocketId>,
+    pub counted: BTreeSet<SocketId>,
     pub requests: StopRequests,
     pub growth: Growth,
     /// How many messages were not shown as events.
@@ -103,7 +104,9 @@ impl<H: Handler> Intake<'_, H> {
             self.handler.update_sockets(running, self.output, console);
         self.counted.extend(added);
         self.write_gaps_left(&ended);
-        (self.counted).retain(|id| ended.iter().all(|ended| ended.id != *id));
+        for ended in ended {
+            self.counted.remove(&ended.id);
+        }
     }
 
     /// What ends the run when the output takes no more events.

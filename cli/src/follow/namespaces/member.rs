@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use nlring::{Namespace, Reclaimed, Running, Socket, SocketId};
 use nlring_print::Origin;
 
+use super::schedule::Schedule;
 use crate::follow::handler::Handler;
 use crate::host::known_namespaces::{Found, Label};
 
 /// How long the end of a namespace waits until its queued events are received.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The pause before another look whether they are.
-const PAUSE: Duration = Duration::from_millis(5);
+pub const PAUSE: Duration = Duration::from_millis(5);
 
 /// A namespace with its socket and handler.
 pub struct Member<H> {
@@ -22,7 +23,7 @@ pub struct Member<H> {
     pub origin: Rc<Origin>,
     pub socket: SocketId,
     pub handler: H,
-    /// Whether the handler has had events since it last worked.
+    /// Whether the handler has had events since it last worked, so that it is planned to work.
     pub has_work: bool,
     pub stage: Stage,
 }
@@ -69,17 +70,11 @@ impl<H: Handler> Member<H> {
         None
     }
 
-    /// Whether the handler has something to do after a turn.
-    pub fn is_due(&self, now: Instant) -> bool {
-        matches!(self.stage, Stage::Followed)
-            && (self.has_work || self.handler.due().is_some_and(|due| now >= due))
-    }
-
-    /// When there is something to do, if no event comes before.
-    pub fn due(&self) -> Option<Instant> {
-        match self.stage {
-            Stage::Followed => self.handler.due(),
-            Stage::Leaving(_) | Stage::Removed | Stage::Ended => Some(Instant::now() + PAUSE),
+    /// Plans that the handler works after the turn.
+    pub fn note_work(&mut self, place: usize, schedule: &mut Schedule<usize>) {
+        if !self.has_work && matches!(self.stage, Stage::Followed) {
+            self.has_work = true;
+            schedule.plan_now(place);
         }
     }
 }

@@ -6,7 +6,9 @@
 //! drop counter does not say whose events were lost, and a mirror's barriers and dumps need a socket inside.
 
 mod member;
+mod members;
 mod names;
+mod schedule;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -15,7 +17,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nlring::{Engine, Missing, Namespace, Running, SocketId, StopHandle, route};
+use nlring::{Engine, Missing, Namespace, Reclaimed, Running, SocketId, StopHandle, route};
 use nlring_print::text::escaped;
 use nlring_print::{NamespaceChange, Style};
 
@@ -31,8 +33,10 @@ use crate::host::namespace_watch::{NameChange, NamespaceWatch};
 use crate::outcome::Failure;
 use crate::write::console::Console;
 use crate::write::output::Output;
-use member::{Member, Stage, origin};
+use member::{Member, PAUSE, Stage, origin};
+use members::Members;
 use names::Names;
+use schedule::Schedule;
 
 /// How often the namespaces are looked for if nothing reports a change: those of processes, and ids.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,6 +44,9 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 const SOON: [Duration; 2] = [Duration::from_micros(250), Duration::from_millis(5)];
 /// How long names that are bound to no namespace are looked at again soon. Later they count as left over.
 const BINDING: Duration = Duration::from_secs(1);
+/// After a look, no other begins for this many times as long as it took: with thousands of namespaces that come and go,
+/// looks take at most a quarter of the time.
+const REST: u32 = 3;
 /// How long the handlers may work after a turn. The others work after the next one.
 const WORK: Duration = Duration::from_millis(1);
 
@@ -58,22 +65,24 @@ pub fn find(which: AllNetns) -> Result<Known, Failure> {
 pub struct Namespaces<C: Collector> {
     collector: C,
     which: AllNetns,
-    members: Vec<Member<C::Handler>>,
-    /// The member whose events are handled now.
+    members: Members<C::Handler>,
+    /// The place of the member whose events are handled now.
     selected: usize,
+    /// When the members work, by their places.
+    schedule: Schedule<usize>,
+    /// The places of those whose end has begun.
+    ending: Vec<usize>,
     watch: NamespaceWatch,
     names: Names,
     scan_at: Instant,
+    /// The earliest time of the next look.
+    rest_until: Instant,
     /// When the names last changed.
     changed_at: Instant,
     /// Namespaces that could not be opened, of which the user was warned.
     refused: HashSet<Key>,
     /// Asks for the ids of namespaces. None: it could not be opened, and lines have no ids.
     ids: Option<route::Requests>,
-    /// The member that works first after the next turn.
-    next: usize,
-    /// Whether a turn's work was cut off.
-    is_behind: bool,
     /// The counts of namespaces that are gone.
     ended: Summary,
 }
@@ -96,16 +105,17 @@ impl<C: Collector> Namespaces<C> {
         let mut this = Self {
             collector,
             which,
-            members: Vec::new(),
+            members: Members::new(),
             selected: 0,
+            schedule: Schedule::new(),
+            ending: Vec::new(),
             watch,
             names: Names::default(),
             scan_at: now + SCAN_INTERVAL,
+            rest_until: now,
             changed_at: now,
             refused: HashSet::new(),
             ids: route::Requests::open().ok(),
-            next: 0,
-            is_behind: false,
             ended: Summary::default(),
         };
         this.watch.attach();
@@ -139,17 +149,18 @@ impl<C: Collector> Namespaces<C> {
         self.members.iter().map(|member| member.socket).collect()
     }
 
-    /// Makes a member of a namespace whose socket the engine has.
+    /// Makes a member of a namespace whose socket the engine has. Returns its place.
     fn join(
         &mut self,
         found: Found,
         namespace: Namespace,
         socket: SocketId,
         count: usize,
-    ) -> Result<(), Failure> {
-        let nsid = self.nsid(&namespace);
+    ) -> Result<usize, Failure> {
+        let ids = self.ids.as_mut();
+        let nsid = ids.and_then(|ids| id_of(&namespace, ids));
         let handler = self.collector.handler(socket, Some(&namespace), count)?;
-        self.members.push(Member {
+        let place = self.members.add(Member {
             origin: Rc::new(origin(&found.label, nsid)),
             found,
             namespace,
@@ -159,7 +170,8 @@ impl<C: Collector> Namespaces<C> {
             has_work: true,
             stage: Stage::Followed,
         });
-        Ok(())
+        self.schedule.plan_now(place);
+        Ok(place)
     }
 
     fn followed(&self) -> impl Iterator<Item = &Member<C::Handler>> {
@@ -167,15 +179,13 @@ impl<C: Collector> Namespaces<C> {
         members.filter(|member| matches!(member.stage, Stage::Followed))
     }
 
-    fn nsid(&mut self, namespace: &Namespace) -> Option<i32> {
-        self.ids.as_mut()?.namespace_id(namespace).ok()?
-    }
-
     /// Writes a line of a member.
     fn report(&self, place: usize, change: NamespaceChange, output: &mut Output) {
-        let style = self.collector.style();
-        output.set_origin(style, &self.members[place].origin);
-        output.record(|out| style.write_namespace(out, change));
+        if let Some(member) = self.members.get(place) {
+            let style = self.collector.style();
+            output.set_origin(style, &member.origin);
+            output.record(|out| style.write_namespace(out, change));
+        }
     }
 
     /// Looks which namespaces there are: begins to follow new ones, and to end those that are gone.
@@ -202,17 +212,17 @@ impl<C: Collector> Namespaces<C> {
         self.scan_at = now + if is_binding { soon } else { SCAN_INTERVAL };
         let keys: HashSet<Key> = known.namespaces.iter().map(|found| found.key).collect();
         self.refused.retain(|key| keys.contains(key));
-        for place in 0..self.members.len() {
-            let member = &mut self.members[place];
+        for (place, member) in self.members.iter_mut() {
             if matches!(member.stage, Stage::Followed) && !keys.contains(&member.found.key) {
                 member.leave(running);
+                self.schedule.plan_at(place, None);
+                self.ending.push(place);
             }
         }
         let (count, names) = (known.namespaces.len(), known.names);
         let mut added = Vec::new();
         for found in known.namespaces {
-            let mut members = self.members.iter();
-            match members.position(|member| member.found.key == found.key) {
+            match self.members.of_namespace(found.key) {
                 Some(place) => self.refresh(place, found),
                 None => added.extend(self.follow(found, count, running, output, console)),
             }
@@ -251,9 +261,11 @@ impl<C: Collector> Namespaces<C> {
 
     /// Notes what is new about a member: its name or its id.
     fn refresh(&mut self, place: usize, found: Found) {
-        let namespace = self.members[place].namespace.clone();
-        let nsid = self.nsid(&namespace);
-        let member = &mut self.members[place];
+        let Some(member) = self.members.get_mut(place) else {
+            return;
+        };
+        let ids = self.ids.as_mut();
+        let nsid = ids.and_then(|ids| id_of(&member.namespace, ids));
         if member.found != found || member.nsid != nsid {
             member.origin = Rc::new(origin(&found.label, nsid));
             (member.found, member.nsid) = (found, nsid);
@@ -272,9 +284,9 @@ impl<C: Collector> Namespaces<C> {
         let key = found.key;
         let name = found.label.to_string();
         match self.try_follow(found, count, running, console) {
-            Ok(Some(id)) => {
+            Ok(Some((id, place))) => {
                 self.refused.remove(&key);
-                self.report(self.members.len() - 1, NamespaceChange::Appeared, output);
+                self.report(place, NamespaceChange::Appeared, output);
                 Some(id)
             }
             Ok(None) => None,
@@ -293,25 +305,63 @@ impl<C: Collector> Namespaces<C> {
         count: usize,
         running: &mut Running,
         console: &mut Console,
-    ) -> Result<Option<SocketId>, Failure> {
+    ) -> Result<Option<(SocketId, usize)>, Failure> {
         let Some(namespace) = found.open()? else {
             return Ok(None);
         };
         let (socket, _) = self.collector.socket(Some(&namespace), console)?;
         let id = running.add(socket)?;
-        if let Err(failure) = self.join(found, namespace, id, count) {
-            let _ = running.remove(id); // nothing else knows the socket
-            return Err(failure);
+        match self.join(found, namespace, id, count) {
+            Ok(place) => Ok(Some((id, place))),
+            Err(failure) => {
+                let _ = running.remove(id); // nothing else knows the socket
+                Err(failure)
+            }
         }
-        Ok(Some(id))
     }
+
+    /// Brings the ends that have begun a step further. Returns the sockets of those that are complete.
+    fn advance_ends(&mut self, running: &mut Running, output: &mut Output) -> Vec<Reclaimed> {
+        let mut reclaimed = Vec::new();
+        for place in self.ending.clone() {
+            let member = self.members.get_mut(place);
+            let Some(ended) = member.and_then(|member| member.advance_end(running)) else {
+                continue;
+            };
+            self.ended.add(&ended.statistics);
+            if let Some(member) = self.members.get(place) {
+                member.handler.add_to(&mut self.ended);
+            }
+            self.report(place, NamespaceChange::Disappeared, output);
+            reclaimed.push(ended);
+        }
+        reclaimed
+    }
+
+    /// Removes the members whose ends were complete after the last turn.
+    fn remove_ended(&mut self) {
+        let members = &mut self.members;
+        self.ending.retain(|&place| {
+            let stage = members.get(place).map(|member| member.stage);
+            let is_ended = matches!(stage, Some(Stage::Ended));
+            if is_ended {
+                members.remove(place);
+            }
+            !is_ended
+        });
+    }
+}
+
+/// The id of a namespace, as netlink reports it.
+fn id_of(namespace: &Namespace, ids: &mut route::Requests) -> Option<i32> {
+    ids.namespace_id(namespace).ok()?
 }
 
 impl<C: Collector> Handler for Namespaces<C> {
     fn handle(&mut self, incoming: &Incoming<'_>, output: &mut Output) {
         if let Some(member) = self.members.get_mut(self.selected) {
             member.handler.handle(incoming, output);
-            member.has_work = true;
+            member.note_work(self.selected, &mut self.schedule);
         }
     }
 
@@ -320,17 +370,19 @@ impl<C: Collector> Handler for Namespaces<C> {
     }
 
     fn select(&mut self, socket: SocketId, output: &mut Output) {
-        let mut members = self.members.iter();
-        if let Some(place) = members.position(|member| member.socket == socket) {
+        let place = self.members.of_socket(socket);
+        if let Some((place, member)) =
+            place.and_then(|place| Some((place, self.members.get(place)?)))
+        {
             self.selected = place;
-            output.set_origin(self.collector.style(), &self.members[place].origin);
+            output.set_origin(self.collector.style(), &member.origin);
         }
     }
 
     fn note_missing(&mut self, missing: &Missing) {
         if let Some(member) = self.members.get_mut(self.selected) {
             member.handler.note_missing(missing);
-            member.has_work = true;
+            member.note_work(self.selected, &mut self.schedule);
         }
     }
 
@@ -340,62 +392,51 @@ impl<C: Collector> Handler for Namespaces<C> {
         output: &mut Output,
         console: &mut Console,
     ) -> SocketChanges {
-        self.members
-            .retain(|member| !matches!(member.stage, Stage::Ended));
-        let name_changes = self.watch.take_changes();
-        let has_changed = name_changes.is_some();
-        for change in name_changes.into_iter().flatten() {
-            self.changed_at = Instant::now();
-            self.note(&change, console);
-        }
-        let mut changes = SocketChanges::default();
-        if has_changed || Instant::now() >= self.scan_at {
-            changes.added = self.scan(running, output, console);
-        }
-        for place in 0..self.members.len() {
-            if let Some(ended) = self.members[place].advance_end(running) {
-                self.ended.add(&ended.statistics);
-                self.members[place].handler.add_to(&mut self.ended);
-                self.report(place, NamespaceChange::Disappeared, output);
-                changes.ended.push(ended);
+        self.remove_ended();
+        let start = Instant::now();
+        if let Some(name_changes) = self.watch.take_changes() {
+            self.scan_at = start;
+            for change in name_changes {
+                self.changed_at = start;
+                self.note(&change, console);
             }
         }
+        let mut changes = SocketChanges::default();
+        if start >= self.scan_at.max(self.rest_until) {
+            changes.added = self.scan(running, output, console);
+            self.rest_until = Instant::now() + start.elapsed() * REST;
+        }
+        changes.ended = self.advance_ends(running, output);
         changes
     }
 
     fn after_turn(&mut self, running: &Running, output: &mut Output, console: &mut Console) {
-        let start = Instant::now();
-        let count = self.members.len();
-        self.is_behind = false;
-        for _ in 0..count {
-            self.next = (self.next + 1) % count;
-            let style = self.collector.style();
-            let member = &mut self.members[self.next];
-            if !member.is_due(start) {
-                continue;
+        let (start, style) = (Instant::now(), self.collector.style());
+        self.schedule.plan_due(start);
+        // The others work after the next turn.
+        while start.elapsed() < WORK
+            && let Some(place) = self.schedule.next()
+        {
+            if let Some(member) = self.members.get_mut(place) {
+                output.set_origin(style, &member.origin);
+                member.has_work = false;
+                member.handler.after_turn(running, output, console);
+                self.schedule.plan_at(place, member.handler.due());
             }
-            if start.elapsed() >= WORK {
-                self.next = (self.next + count - 1) % count; // this one is the first after the next turn
-                self.is_behind = true;
-                return;
-            }
-            member.has_work = false;
-            output.set_origin(style, &member.origin);
-            member.handler.after_turn(running, output, console);
         }
     }
 
     fn due(&self) -> Option<Instant> {
-        if self.is_behind {
-            return Some(Instant::now());
-        }
-        let members = self.members.iter().filter_map(Member::due);
-        members.chain([self.scan_at]).min()
+        let now = Instant::now();
+        let ends_at = (!self.ending.is_empty()).then(|| now + PAUSE);
+        let scan_at = self.scan_at.max(self.rest_until);
+        let dues = [self.schedule.due(now), ends_at, Some(scan_at)];
+        dues.into_iter().flatten().min()
     }
 
     fn finish(&mut self, stop: &StopHandle, output: &mut Output, console: &mut Console) {
         let style = self.collector.style();
-        for member in &mut self.members {
+        for (_, member) in self.members.iter_mut() {
             if matches!(member.stage, Stage::Followed) {
                 output.set_origin(style, &member.origin);
                 member.handler.finish(stop, output, console);
@@ -419,7 +460,7 @@ impl<C: Collector> Handler for Namespaces<C> {
 
     fn add_to(&self, summary: &mut Summary) {
         summary.add_ended(&self.ended);
-        for member in &self.members {
+        for member in self.members.iter() {
             if !matches!(member.stage, Stage::Ended) {
                 member.handler.add_to(summary);
             }

@@ -34,7 +34,10 @@ impl Names {
                 self.handled.remove(name);
                 self.waiting.remove(name).then_some(name)
             }
-            NameChange::Unknown => None,
+            NameChange::Unknown => {
+                *self = Self::default(); // deletions may be unnoticed; the next look finds the names that are there
+                None
+            }
         }
     }
 }
@@ -42,7 +45,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use NameChange::{Added, Deleted};
+    use NameChange::{Added, Deleted, Unknown};
 
     fn name() -> OsString {
         "blue".into()
@@ -69,5 +72,17 @@ mod tests {
         assert_eq!(names.note(&Deleted(name())), None);
         names.note(&Added(name()));
         assert!(names.note(&Deleted(name())).is_some(), "a later one");
+    }
+
+    #[test]
+    fn names_whose_deletions_are_unnoticed_do_not_pile_up() {
+        let mut names = Names::default();
+        for number in 0..10 {
+            assert_eq!(names.note(&Added(format!("waiting {number}").into())), None);
+            names.note_handled(format!("handled {number}").into());
+        }
+        assert_eq!(names.note(&Unknown), None);
+        assert!(names.waiting.is_empty() && names.handled.is_empty());
+        assert_eq!(names.note(&Deleted(name())), None);
     }
 }
