@@ -1,0 +1,36 @@
+//! `nlringd`: the collector that runs for years. It writes one record per flow, keeps what is missing among the records,
+//! and answers who used an address and port at a moment.
+//!
+//! This library is private: it is the command, so that its benches and tests can use its parts.
+//!
+//! A record's path: `receive` takes events from the kernel and makes records of them, `spool` keeps the records on disk,
+//! each output in `output` reads the spool at its own pace.
+
+mod args;
+mod config;
+mod failure;
+mod output;
+mod receive;
+mod record;
+mod run;
+mod spool;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+
+/// Runs the command that the process's arguments ask for, and prints its failure.
+pub fn run() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("nlringd: {failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! `nlringd`: keeps records of flows, and answers who it was.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nlring_collector::run()
+}

@@ -1,0 +1,166 @@
+//! One network namespace whose flows are followed.
+
+use std::time::Instant;
+
+use nlring::conntrack::{Change, Filter, Flow, Group, Mirror};
+use nlring::{
+    Engine, Event, EventKind, MessageList, MirrorOptions, Missing, Namespace, Protocol, Running,
+    Socket, SocketId, Timestamp,
+};
+
+use crate::config::{Config, Records};
+use crate::failure::{Failure, Result};
+use crate::record::{Body, FlowBody, LossBody, LossReason, Record};
+
+/// One network namespace.
+pub struct Source {
+    pub socket: SocketId,
+    namespace: u16,
+    records: Records,
+    /// Follows the flows, if their records are written.
+    mirror: Option<Mirror>,
+    /// Since when the mirror may be wrong.
+    wrong_since: Option<Timestamp>,
+}
+
+impl Source {
+    /// Opens the namespace of this name. The empty name is that of this process.
+    pub fn open(name: &str, place: u16, config: &Config, engine: &mut Engine) -> Result<Self> {
+        let filter = parse_filter(&config.filter)?;
+        let mut builder = Socket::builder(Protocol::NETFILTER)
+            .recv_buffer_bytes(usize::try_from(config.recv_buffer.0).unwrap_or(usize::MAX));
+        if !name.is_empty() {
+            builder = builder.namespace(&Namespace::from_name(name)?);
+        }
+        let mirror = if config.records.has_flows() {
+            builder = builder.groups(Mirror::GROUPS);
+            Some(match &filter {
+                Some(filter) => {
+                    builder = builder.filter(&filter.program_for_mirror()?);
+                    Mirror::with_filter(MirrorOptions::new(), filter.clone())?
+                }
+                None => Mirror::new(MirrorOptions::new()),
+            })
+        } else {
+            builder = builder.groups([Group::New, Group::Update, Group::Destroy]);
+            if let Some(filter) = &filter {
+                builder = builder.filter(&filter.program()?);
+            }
+            None
+        };
+        let socket = engine.add(builder.open()?).map_err(nlring::Error::from)?;
+        Ok(Self {
+            socket,
+            namespace: place,
+            records: config.records,
+            mirror,
+            wrong_since: None,
+        })
+    }
+
+    /// Takes an event of the socket.
+    pub fn feed(&mut self, event: &Event<'_>, mut f: impl FnMut(Record)) {
+        if let Some(missing) = event.missing() {
+            f(self.record(Timestamp::now(), Body::Loss(loss(&missing))));
+            self.wrong_since.get_or_insert_with(Timestamp::now);
+        }
+        if let Event::Messages(_, list) = event
+            && self.records.has_events()
+        {
+            self.record_events(list, &mut f);
+        }
+        let time = match event {
+            Event::Messages(_, list) => list.received_at(),
+            _ => None,
+        };
+        if let Some(mut mirror) = self.mirror.take() {
+            mirror.feed(event, |change| self.take_change(&change, time, &mut f));
+            self.mirror = Some(mirror);
+        }
+    }
+
+    fn record_events(&self, list: &MessageList<'_>, f: &mut impl FnMut(Record)) {
+        let time = list.received_at().unwrap_or_else(Timestamp::now);
+        for message in list {
+            if let Some(flow) = Flow::decode(&message) {
+                f(self.record(time, Body::Event(FlowBody::new(&flow))));
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn advance(&mut self, running: &Running, mut f: impl FnMut(Record)) {
+        let Some(socket) = running.socket(self.socket) else {
+            return;
+        };
+        let Some(mut mirror) = self.mirror.take() else {
+            return;
+        };
+        let advanced = mirror.advance(socket, |change| self.take_change(&change, None, &mut f));
+        self.mirror = Some(mirror);
+        // The mirror asks again, and health says since when it cannot.
+        let _ = advanced;
+    }
+
+    /// When [`advance`](Self::advance) is due.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        self.mirror.as_ref().and_then(|mirror| mirror.due(now))
+    }
+
+    /// Hands out what the mirror still holds.
+    pub fn finish(&mut self, mut f: impl FnMut(Record)) -> Result<()> {
+        if let Some(mut mirror) = self.mirror.take() {
+            mirror.finish(|change| self.take_change(&change, None, &mut f))?;
+        }
+        Ok(())
+    }
+
+    fn take_change(
+        &mut self,
+        change: &Change<'_>,
+        time: Option<Timestamp>,
+        f: &mut impl FnMut(Record),
+    ) {
+        match change {
+            Change::Flow { flow, is_resynced } if flow.kind == EventKind::Delete => {
+                let time = time.unwrap_or_else(Timestamp::now);
+                let mut body = FlowBody::new(flow);
+                body.ended_between = is_resynced.then(|| (self.wrong_since.unwrap_or(time), time));
+                f(self.record(time, Body::Flow(body)));
+            }
+            Change::Resynced(_) => self.wrong_since = None,
+            _ => {}
+        }
+    }
+
+    fn record(&self, time: Timestamp, body: Body) -> Record {
+        Record {
+            time,
+            namespace: self.namespace,
+            body,
+        }
+    }
+}
+
+fn parse_filter(text: &str) -> Result<Option<Filter>> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let filter = text.parse::<Filter>();
+    filter
+        .map(Some)
+        .map_err(|error| Failure::Usage(format!("filter: {error}")))
+}
+
+fn loss(missing: &Missing) -> LossBody {
+    let now = Timestamp::now();
+    match missing {
+        Missing::Lost(loss) | Missing::Delayed(loss) => LossBody::of_kernel(loss),
+        _ => LossBody {
+            reason: LossReason::Unreadable,
+            count: None,
+            since: now,
+            until: now,
+        },
+    }
+}

@@ -1,0 +1,131 @@
+//! Records: what nlringd writes. One is a flow at its end, an event, a loss, or a mark.
+
+pub mod columns;
+pub mod schema;
+
+use nlring::conntrack::{Counters, Flow, Nat, ProtocolState, Tuple, Zone};
+use nlring::{EventKind, Loss, Timestamp};
+
+/// A record, as the receive thread makes it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// When nlringd received what it is made of.
+    pub time: Timestamp,
+    /// The network namespace: its place in the configuration's list.
+    pub namespace: u16,
+    pub body: Body,
+}
+
+/// What a record is about.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// A flow has ended.
+    Flow(FlowBody),
+    /// The kernel has sent an event of a flow.
+    Event(FlowBody),
+    /// Something is missing among the records.
+    Loss(LossBody),
+    /// All that was received before this record's time is among the records before it, or counted by them as lost.
+    Mark,
+}
+
+/// What is recorded of a flow.
+#[derive(Clone, Debug)]
+pub struct FlowBody {
+    pub kind: EventKind,
+    pub orig: Tuple,
+    pub nat: Option<Nat>,
+    pub zone: Option<Zone>,
+    pub id: Option<u32>,
+    pub status: Option<u32>,
+    pub state: Option<ProtocolState>,
+    pub timeout_seconds: Option<u32>,
+    pub mark: Option<u32>,
+    pub counters_orig: Option<Counters>,
+    pub counters_reply: Option<Counters>,
+    pub start: Option<Timestamp>,
+    pub observed_start: Option<Timestamp>,
+    pub stop: Option<Timestamp>,
+    /// Names and labels, which few flows have.
+    pub details: Option<Box<Details>>,
+    /// The kernel sent no event of the end: the flow ended between these times.
+    pub ended_between: Option<(Timestamp, Timestamp)>,
+}
+
+/// What few flows have.
+#[derive(Clone, Debug, Default)]
+pub struct Details {
+    pub helper: Option<Vec<u8>>,
+    pub labels: Option<Vec<u8>>,
+}
+
+/// What is missing, and since when.
+#[derive(Clone, Debug)]
+pub struct LossBody {
+    pub reason: LossReason,
+    /// How many events, if that is known.
+    pub count: Option<u64>,
+    pub since: Timestamp,
+    pub until: Timestamp,
+}
+
+/// Why something is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossReason {
+    /// The kernel dropped datagrams because the receive buffer was full.
+    Kernel,
+    /// A datagram could not be read.
+    Unreadable,
+    /// nlringd did not run.
+    Stopped,
+}
+
+impl LossReason {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Unreadable => "unreadable",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl FlowBody {
+    pub fn new(flow: &Flow<'_>) -> Self {
+        let has_details = flow.helper.is_some() || flow.labels.is_some();
+        Self {
+            kind: flow.kind,
+            orig: flow.orig,
+            nat: flow.nat(),
+            zone: flow.zone,
+            id: flow.id,
+            status: flow.status,
+            state: flow.state,
+            timeout_seconds: flow.timeout_seconds,
+            mark: flow.mark,
+            counters_orig: flow.counters_orig,
+            counters_reply: flow.counters_reply,
+            start: flow.start,
+            observed_start: flow.observed_start,
+            stop: flow.stop,
+            details: has_details.then(|| {
+                Box::new(Details {
+                    helper: flow.helper.map(<[u8]>::to_vec),
+                    labels: flow.labels.map(<[u8]>::to_vec),
+                })
+            }),
+            ended_between: None,
+        }
+    }
+}
+
+impl LossBody {
+    pub fn of_kernel(loss: &Loss) -> Self {
+        Self {
+            reason: LossReason::Kernel,
+            count: Some(loss.count),
+            since: loss.since,
+            until: loss.until,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The columns of records: the one schema of the spool and of all outputs.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+/// The schema. Each column has a value where the record has one.
+pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    let word = || DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let instant = || DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        Field::new("record", word(), false),
+        Field::new("time_ns", instant(), false),
+        field("netns", word()),
+        field("event", word()),
+        field("proto", word()),
+        field("orig_src", word()),
+        field("orig_dst", word()),
+        field("orig_sport", DataType::UInt16),
+        field("orig_dport", DataType::UInt16),
+        field("orig_type", DataType::UInt8),
+        field("orig_code", DataType::UInt8),
+        field("orig_id", DataType::UInt16),
+        field("orig_packets", DataType::UInt64),
+        field("orig_bytes", DataType::UInt64),
+        field("reply_packets", DataType::UInt64),
+        field("reply_bytes", DataType::UInt64),
+        field("nat_src", word()),
+        field("nat_sport", DataType::UInt16),
+        field("nat_dst", word()),
+        field("nat_dport", DataType::UInt16),
+        field("state", word()),
+        field("status", DataType::UInt32),
+        field("timeout_s", DataType::UInt32),
+        field("mark", DataType::UInt32),
+        field("zone", DataType::UInt16),
+        field("zone_direction", word()),
+        field("id", DataType::UInt32),
+        field("start_ns", instant()),
+        field("observed_start_ns", instant()),
+        field("stop_ns", instant()),
+        field("helper", word()),
+        field("labels_hex", word()),
+        field("resynced", DataType::Boolean),
+        field("reason", word()),
+        field("count", DataType::UInt64),
+        field("since_ns", instant()),
+        field("until_ns", instant()),
+    ]))
+});

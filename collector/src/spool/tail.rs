@@ -1,0 +1,49 @@
+//! How far the spool is written, shared by its writer and its readers.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How far a spool is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The segment that is written.
+    pub segment: u64,
+    /// How many bytes of it are whole batches.
+    pub bytes: u64,
+    /// Nothing will be written any more.
+    pub is_closed: bool,
+}
+
+/// The writer's progress, for readers that wait for it.
+#[derive(Debug, Default)]
+pub struct Tail {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+impl Tail {
+    pub fn new(progress: Progress) -> Self {
+        Self {
+            progress: Mutex::new(progress),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub fn progress(&self) -> Progress {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the progress is another one, for at most this time.
+    pub fn wait(&self, known: Progress, timeout: Duration) -> Progress {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .changed
+            .wait_timeout_while(progress, timeout, |progress| *progress == known);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
