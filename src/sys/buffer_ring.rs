@@ -197,6 +197,10 @@ impl BufferRing {
         share.in_hand_count += 1;
         self.lent_count -= usize::from(share.is_lent && !is_lent);
         share.is_lent &= is_lent;
+        let buffer_bytes = self.shape.buffer_bytes;
+        let [start, end] = [offset, share.filled_bytes].map(|at| buffer_bytes.min(at as usize));
+        let buffer_start = usize::from(id) * buffer_bytes;
+        self.buffers.allow(buffer_start + start, end - start);
         Some(Place { buffer: id, offset })
     }
 
@@ -242,6 +246,7 @@ impl BufferRing {
         // Entry ends before the tail, which the kernel may read at any time, and the write makes no reference.
         unsafe { at.cast::<Entry>().write(entry) };
         self.tail = self.tail.wrapping_add(1);
+        self.buffers.forbid(index * buffer_bytes, buffer_bytes);
     }
 
     /// Publishes the lent buffers to the kernel.

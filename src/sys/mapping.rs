@@ -88,10 +88,37 @@ impl Mapping {
         // They are initialised, because the mapping starts zeroed. The caller guarantees that nothing writes to them.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), length) }
     }
+
+    /// The kernel may write to these bytes from now on. AddressSanitizer then reports each access of the program to
+    /// them; in other builds this does nothing.
+    pub(super) fn forbid(&self, offset: usize, length: usize) {
+        let start = self.start.as_ptr().wrapping_add(offset);
+        // SAFETY: the call changes only what is reported, and callers pass what `at` accepts.
+        unsafe { __asan_poison_memory_region(start, length) };
+    }
+
+    /// The opposite of [`forbid`](Self::forbid): the kernel has finished with these bytes.
+    pub(super) fn allow(&self, offset: usize, length: usize) {
+        let start = self.start.as_ptr().wrapping_add(offset);
+        // SAFETY: as in `forbid`.
+        unsafe { __asan_unpoison_memory_region(start, length) };
+    }
 }
+
+#[cfg(address_sanitizer)] // set by scripts/sanitize
+unsafe extern "C" {
+    fn __asan_poison_memory_region(start: *const u8, length: usize);
+    fn __asan_unpoison_memory_region(start: *const u8, length: usize);
+}
+
+#[cfg(not(address_sanitizer))]
+unsafe fn __asan_poison_memory_region(_: *const u8, _: usize) {}
+#[cfg(not(address_sanitizer))]
+unsafe fn __asan_unpoison_memory_region(_: *const u8, _: usize) {}
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        self.allow(0, self.length); // other memory may get these addresses
         // SAFETY: `start` and `length` are those of a mapping that this value owns. No slice of it is left, because
         // each borrows this value. The kernel no longer writes into it: `Ring` keeps lent memory until its receives
         // have ended.

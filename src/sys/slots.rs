@@ -4,6 +4,9 @@
 // The C libraries differ in the integer types of these structs.
 #![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
 
+#[cfg(all(test, feature = "io-uring"))]
+mod model;
+
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
@@ -69,6 +72,16 @@ impl Slots {
         start + index * self.payload_bytes
     }
 
+    /// Offset and length of each part of a slot.
+    #[cfg(feature = "io-uring")]
+    fn parts(&self, index: usize) -> [(usize, usize); 3] {
+        [
+            (index * HEADER_BYTES, HEADER_BYTES),
+            (self.side_offset(index), SIDE_BYTES),
+            (self.payload_offset(index), self.payload_bytes),
+        ]
+    }
+
     /// Initialises a slot's header, with pointers to the slot's name, iovec and control data.
     fn point(&mut self, index: usize) {
         let side = self.side_offset(index);
@@ -118,6 +131,9 @@ impl Slots {
         }
         self.prepare(index);
         self.ours[index] = false;
+        for (offset, length) in self.parts(index) {
+            self.memory.forbid(offset, length);
+        }
         Some(self.header(index).as_ptr().cast()) // msg_hdr is mmsghdr's first field
     }
 
@@ -131,6 +147,9 @@ impl Slots {
         debug_assert_eq!(self.ours.get(index), Some(&false), "a slot completes once");
         if let Some(ours) = self.ours.get_mut(index) {
             *ours = true;
+            for (offset, length) in self.parts(index) {
+                self.memory.allow(offset, length);
+            }
         }
     }
 

@@ -120,6 +120,7 @@ impl World {
         self.fill = self.fill.wrapping_add(1);
         let start = usize::from(buffer) * buffer_bytes + offset;
         let place = self.ring.buffers.at(start, length);
+        self.ring.buffers.allow(start, length); // to this kernel
         // SAFETY: `at` has checked that the bytes are inside the mapping. They are behind those of the buffer's earlier
         // datagrams, and no slice of them lives, because each borrows the ring.
         unsafe { place.as_ptr().write_bytes(self.fill, length) };
