@@ -61,6 +61,8 @@ impl Facts {
     /// ran out (io_uring/kbuf.c); otherwise the socket overran (net/netlink/af_netlink.c, `netlink_overrun`).
     pub(super) fn judge(self) -> Outcome {
         let end = match self.result {
+            // No kernel does this. The datagram is gone, and no counter has it.
+            1.. if !self.has_buffer => Some(ReceiveEnd::Failed(libc::EPROTO)),
             0.. if self.is_armed => None,
             0.. => Some(ReceiveEnd::Rearm),
             error if error == -libc::ENOBUFS && self.lent_count == 0 => Some(ReceiveEnd::Starved),
@@ -85,6 +87,10 @@ mod tests {
             ((200, true, false, 7), (true, Some(ReceiveEnd::Rearm))), // the queue was full, or a chain's last
             ((0, true, true, 7), (true, None)), // an empty datagram is a datagram
             ((0, false, false, 7), (false, Some(ReceiveEnd::Rearm))),
+            (
+                (200, false, true, 7),
+                (false, Some(ReceiveEnd::Failed(libc::EPROTO))),
+            ),
             (
                 (-libc::ENOBUFS, false, false, 0),
                 (false, Some(ReceiveEnd::Starved)),

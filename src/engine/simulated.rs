@@ -1,6 +1,9 @@
 //! An engine on a simulated kernel, which completes receives in any order and with any result. Checks that each buffer
 //! belongs to one side, and that each datagram is handed over once, in order, or counted.
 
+#[cfg(test)]
+mod failing;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
@@ -28,6 +31,9 @@ use crate::sys::place::Place;
 use crate::sys::socket::Received;
 #[cfg(test)]
 use nlring_testing::Random;
+
+#[cfg(test)]
+use self::failing::{Scripted, follow};
 
 /// Buffers of each socket.
 const BUFFER_COUNT: u16 = 4;
@@ -83,10 +89,32 @@ struct Kernel {
     /// The number of the next message.
     sequence: u32,
     is_ending: bool,
+    /// Some calls that arm a receive fail.
+    refuses_some: bool,
+    /// How the next receives complete. `None`: in any way.
+    #[cfg(test)]
+    script: Option<VecDeque<Scripted>>,
 }
 
 impl Kernel {
+    fn new(random: Random) -> Self {
+        Self {
+            random,
+            members: BTreeMap::new(),
+            left: BTreeMap::new(),
+            sequence: 0,
+            is_ending: false,
+            refuses_some: true,
+            #[cfg(test)]
+            script: None,
+        }
+    }
+
     fn act(&mut self) {
+        #[cfg(test)]
+        if let Some(script) = &mut self.script {
+            return follow(script, &mut self.members, &mut self.sequence);
+        }
         let slots: Vec<u16> = self.members.keys().copied().collect();
         for slot in slots {
             for _ in 0..self.random.below(7) {
@@ -262,12 +290,12 @@ impl Receive for Simulated {
         };
         let earlier = lock(&self.kernel).members.insert(slot, member);
         assert!(earlier.is_none(), "a slot is attached once");
-        Ok(options.buffer_count.into())
+        Ok(usize::from(options.buffer_count) + 1)
     }
 
     fn arm(&mut self, slot: u16, _: BorrowedFd<'_>) -> Result<()> {
         let mut kernel = lock(&self.kernel);
-        if kernel.random.one_in(100) {
+        if kernel.refuses_some && kernel.random.one_in(100) {
             let error = io::Error::from_raw_os_error(libc::EAGAIN);
             return Err(Error::failed_call("arm a receive", error));
         }
@@ -415,25 +443,8 @@ impl Seen {
 
 /// Runs an engine for some turns, with a callback that breaks off, adds, removes and stops.
 pub(crate) fn run(random: Random) {
-    let kernel = Arc::new(Mutex::new(Kernel {
-        random,
-        members: BTreeMap::new(),
-        left: BTreeMap::new(),
-        sequence: 0,
-        is_ending: false,
-    }));
-    let choice = Choice {
-        receive: Box::new(Simulated {
-            kernel: Arc::clone(&kernel),
-            in_hand: BTreeMap::new(),
-        }),
-        backend: Backend::Recvmmsg,
-        reason: "simulated".into(),
-    };
-    let mut sockets = Sockets::new();
-    sockets.insert(socket(), options()).expect("a socket");
-    let stop = StopHandle::new().expect("a handle");
-    let mut running = Running::start(choice, sockets, stop, Wait::Prompt).expect("it starts");
+    let kernel = Arc::new(Mutex::new(Kernel::new(random)));
+    let mut running = start(&kernel);
     let mut seen = Seen::default();
     while lock(&kernel).random.given_count() > 0 {
         if lock(&kernel).members.is_empty() {
@@ -453,6 +464,22 @@ pub(crate) fn run(random: Random) {
         }
     }
     end(running, &kernel, &mut seen);
+}
+
+/// An engine with one socket.
+fn start(kernel: &Arc<Mutex<Kernel>>) -> Running {
+    let choice = Choice {
+        receive: Box::new(Simulated {
+            kernel: Arc::clone(kernel),
+            in_hand: BTreeMap::new(),
+        }),
+        backend: Backend::Recvmmsg,
+        reason: "simulated".into(),
+    };
+    let mut sockets = Sockets::new();
+    sockets.insert(socket(), options()).expect("a socket");
+    let stop = StopHandle::new().expect("a handle");
+    Running::start(choice, sockets, stop, Wait::Prompt).expect("it starts")
 }
 
 fn end(running: Running, kernel: &Arc<Mutex<Kernel>>, seen: &mut Seen) {
