@@ -65,115 +65,110 @@ impl Assembler {
     /// The instructions. All labels that jumps lead to are placed behind them.
     pub fn instructions(mut self) -> Vec<Instruction> {
         self.remove_idle_jumps();
-        let mut far = vec![[false; 2]; self.lines.len()];
-        let mut starts = starts_of(&far);
-        while self.note_far(&starts, &mut far) {
-            starts = starts_of(&far);
-        }
-        let mut instructions = Vec::with_capacity(starts.last().copied().unwrap_or_default());
+        let (left, are_far) = self.measure();
+        let mut instructions = Vec::with_capacity(left[0]);
         for (index, line) in self.lines.iter().enumerate() {
             match *line {
                 Line::Plain(instruction) => instructions.push(instruction),
                 Line::Jump(label) => {
-                    instructions.push(self.jump_from(starts[index], label, &starts));
+                    let skipped = left[index + 1] - left[self.labels[label.0]];
+                    instructions.push(jump_over(skipped));
                 }
                 Line::Branch {
                     instruction,
                     yes,
                     no,
-                } => self.push_branch(
-                    &mut instructions,
-                    &starts,
-                    far[index],
-                    instruction,
-                    [yes, no],
-                ),
+                } => {
+                    let distances =
+                        [yes, no].map(|label| left[index + 1] - left[self.labels[label.0]]);
+                    push_branch(&mut instructions, instruction, distances, are_far[index]);
+                }
             }
         }
         instructions
     }
 
-    /// Removes jumps to the line behind them.
+    /// Removes jumps that lead to the next line that is kept.
     fn remove_idle_jumps(&mut self) {
+        let line_count = self.lines.len();
+        // How many lines are kept from each line on. Jumps lead forward, so this is known of their targets.
+        let mut kept = vec![0; line_count + 1];
+        for (index, line) in self.lines.iter().enumerate().rev() {
+            let behind = kept[index + 1];
+            let is_idle = matches!(line, Line::Jump(label) if kept[self.labels[label.0]] == behind);
+            kept[index] = behind + usize::from(!is_idle);
+        }
+        let kept_count = kept[0];
+        for place in self.labels.iter_mut().filter(|place| **place <= line_count) {
+            *place = kept_count - kept[*place];
+        }
         let mut index = 0;
-        while index < self.lines.len() {
-            match self.lines[index] {
-                Line::Jump(label) if self.labels[label.0] == index + 1 => {
-                    self.lines.remove(index);
-                    for place in &mut self.labels {
-                        *place -= usize::from(*place != usize::MAX && *place > index);
-                    }
-                }
-                _ => index += 1,
-            }
-        }
-    }
-
-    /// Notes which targets are too far away. Returns whether there is a new one.
-    fn note_far(&self, starts: &[usize], far: &mut [[bool; 2]]) -> bool {
-        let mut is_new = false;
-        for (index, line) in self.lines.iter().enumerate() {
-            let Line::Branch { yes, no, .. } = line else {
-                continue;
-            };
-            for (label, is_far) in [yes, no].into_iter().zip(&mut far[index]) {
-                let skipped = starts[self.labels[label.0]] - starts[index] - 1;
-                if !*is_far && skipped > usize::from(u8::MAX) {
-                    (*is_far, is_new) = (true, true);
-                }
-            }
-        }
-        is_new
-    }
-
-    fn push_branch(
-        &self,
-        instructions: &mut Vec<Instruction>,
-        starts: &[usize],
-        far: [bool; 2],
-        instruction: Instruction,
-        labels: [Label; 2],
-    ) {
-        let start = instructions.len();
-        let mut behind = Vec::new();
-        let mut skips = [0; 2];
-        for ((label, is_far), skip) in labels.into_iter().zip(far).zip(&mut skips) {
-            let skipped = if is_far {
-                behind.push(self.jump_from(start + 1 + behind.len(), label, starts));
-                behind.len() - 1
-            } else {
-                starts[self.labels[label.0]] - start - 1
-            };
-            *skip = u8::try_from(skipped).unwrap_or(u8::MAX);
-        }
-        let [jt, jf] = skips;
-        instructions.push(Instruction {
-            jt,
-            jf,
-            ..instruction
+        self.lines.retain(|_| {
+            index += 1;
+            kept[index - 1] > kept[index]
         });
-        instructions.append(&mut behind);
     }
 
-    fn jump_from(&self, start: usize, label: Label, starts: &[usize]) -> Instruction {
-        let skipped = starts[self.labels[label.0]] - start - 1;
-        Instruction::plain(
-            code::JMP | code::JA,
-            u32::try_from(skipped).unwrap_or(u32::MAX),
-        )
+    /// How many instructions there are from each line on, and which targets of each branch are too far away. Jumps lead
+    /// forward, so one look at each line, from the last to the first, is enough.
+    fn measure(&self) -> (Vec<usize>, Vec<[bool; 2]>) {
+        let mut left = vec![0; self.lines.len() + 1];
+        let mut are_far = vec![[false; 2]; self.lines.len()];
+        for (index, line) in self.lines.iter().enumerate().rev() {
+            let behind = left[index + 1];
+            let mut count = 1;
+            if let Line::Branch { yes, no, .. } = line {
+                let distances = [yes, no].map(|label| behind - left[self.labels[label.0]]);
+                are_far[index] = far(distances);
+                count += are_far[index].into_iter().filter(|is_far| *is_far).count();
+            }
+            left[index] = behind + count;
+        }
+        (left, are_far)
     }
 }
 
-/// The number of the first instruction of each line, and of the end.
-fn starts_of(far: &[[bool; 2]]) -> Vec<usize> {
-    let mut next = 0;
-    let mut starts = Vec::with_capacity(far.len() + 1);
-    for far in far {
-        starts.push(next);
-        next += 1 + far.iter().filter(|&&is_far| is_far).count();
+/// Which of the two targets of a branch are too far away, by the instructions between its line and each target. The
+/// jumps that lead farther are in the way of the near target.
+fn far(distances: [usize; 2]) -> [bool; 2] {
+    let is_far =
+        |jump_count| distances.map(|distance| distance + jump_count > usize::from(u8::MAX));
+    match is_far(0) {
+        [false, false] => [false, false],
+        _ => is_far(1),
     }
-    starts.push(next);
-    starts
+}
+
+/// Appends a branch, and a jump behind it for each target that is too far away.
+fn push_branch(
+    instructions: &mut Vec<Instruction>,
+    instruction: Instruction,
+    distances: [usize; 2],
+    are_far: [bool; 2],
+) {
+    let mut jumps = Vec::new();
+    let far_count = are_far.into_iter().filter(|is_far| *is_far).count();
+    let skips = [0, 1].map(|target| {
+        if are_far[target] {
+            let others = far_count - jumps.len() - 1;
+            jumps.push(jump_over(others + distances[target]));
+            jumps.len() - 1
+        } else {
+            far_count + distances[target]
+        }
+    });
+    let [jt, jf] = skips.map(|skipped| u8::try_from(skipped).unwrap_or(u8::MAX));
+    instructions.push(Instruction {
+        jt,
+        jf,
+        ..instruction
+    });
+    instructions.append(&mut jumps);
+}
+
+fn jump_over(count: usize) -> Instruction {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    Instruction::plain(code::JMP | code::JA, count)
 }
 
 #[cfg(test)]
@@ -215,6 +210,25 @@ mod tests {
                 assert_eq!(run(&code.instructions()), expected, "over {between}");
             }
         }
+    }
+
+    #[test]
+    fn a_near_target_becomes_far_if_the_jump_to_the_other_one_is_in_the_way() {
+        assert_eq!(far([255, 255]), [false, false]);
+        assert_eq!(far([254, 300]), [false, true]);
+        assert_eq!(far([300, 255]), [true, true]);
+    }
+
+    #[test]
+    fn jumps_that_are_idle_without_others_are_left_out() {
+        let mut code = Assembler::default();
+        let (near, end) = (code.label(), code.label());
+        code.jump(end);
+        code.jump(near);
+        code.place(near);
+        code.place(end);
+        code.plain(code::RET, 3);
+        assert_eq!(code.instructions(), [Instruction::plain(code::RET, 3)]);
     }
 
     #[test]

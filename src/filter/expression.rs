@@ -49,6 +49,7 @@ impl<T> Expression<T> {
         let mut all = Vec::new();
         for part in parts {
             match part {
+                Self::And(parts) if all.is_empty() => all = parts, // not copied for each part that is added
                 Self::And(parts) => all.extend(parts),
                 part if part.is_never() => return Self::NEVER,
                 part => all.push(part),
@@ -62,6 +63,7 @@ impl<T> Expression<T> {
         let mut any = Vec::new();
         for part in parts {
             match part {
+                Self::Or(parts) if any.is_empty() => any = parts,
                 Self::Or(parts) => any.extend(parts),
                 part if part.is_always() => return Self::ALWAYS,
                 part => any.push(part),

@@ -2,7 +2,9 @@
 
 use nlring_testing::datagrams::conntrack::{ICMPV6_NEW, TCP_DESTROY, TCP_NEW, UDP_NEW};
 
-use std::net::Ipv6Addr;
+use nlring_testing::cpu_time;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use super::Filter;
 use crate::MessageList;
@@ -251,4 +253,37 @@ fn shares_that_do_not_exist_are_left_out() {
     assert_eq!(text(4..5, Split::new(4)), "share 0..0/4");
     assert_eq!(text(3..4, Split::new(4).seed(0xff)), "share 3/4@0xff");
     assert_eq!(text(0..1, Split::new(0)), "share 0/1");
+}
+
+/// The CPU time for reading a text and making the program, the least of three.
+fn time_to_compile(text: &str) -> Duration {
+    let times = [(); 3].map(|()| {
+        let before = cpu_time();
+        let filter: Filter = text.parse().unwrap_or_else(|error| panic!("{error}"));
+        let program = filter.program();
+        let spent = cpu_time().saturating_sub(before);
+        let refused = program.err().map(|error| error.to_string());
+        let remedy = "use prefixes and ranges instead of many addresses and numbers";
+        assert!(refused.is_none_or(|refused| refused.ends_with(remedy)));
+        spent
+    });
+    times.into_iter().min().unwrap_or_default()
+}
+
+#[test]
+fn twenty_times_the_terms_take_no_more_than_about_twenty_times_the_time() {
+    type Term = fn(u32) -> String;
+    let (address, prefix, pair, nested): (Term, Term, Term, Term) = (
+        |number| format!("src {}", Ipv4Addr::from(7 * number)),
+        |number| format!("src 2001:db8:{number:x}::/48"),
+        |number| format!("src {} and dport {number}", Ipv4Addr::from(7 * number)),
+        |number| format!("(mark {number} or not nat and id {number})"),
+    );
+    for (term, count) in [(address, 200), (prefix, 200), (pair, 200), (nested, 20)] {
+        let [few, many] = [count, 20 * count].map(|count| {
+            let terms: Vec<_> = (1..=count).map(term).collect();
+            time_to_compile(&terms.join(" or "))
+        });
+        assert!(many < few * 100, "{}: {few:?} {many:?}", term(1)); // the square would be 400 times the time
+    }
 }
