@@ -14,12 +14,18 @@ use crate::host::known_namespaces::NAMES;
 /// The least time between two looks for an id without a name, because ids are given without a notice.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// After a look, no other begins for this many times as long as it took, so that thousands of namespaces that come and go
+/// do not hold up the events.
+const REST: u32 = 3;
+
 /// Looks up the names of namespaces by the ids that a namespace has given them.
 #[derive(Default)]
 pub struct NamespaceNames {
     /// Asks in the namespace whose devices these are. None: nothing was asked yet, or that failed.
     requests: Option<Requests>,
     looked_at: Option<Instant>,
+    /// The earliest time of the next look.
+    rest_until: Option<Instant>,
     /// When /run/netns had last changed before the last look.
     changed_at: Option<SystemTime>,
 }
@@ -41,15 +47,27 @@ impl NamespaceNames {
     }
 
     fn is_look_due(&mut self, is_known: bool) -> bool {
+        let now = Instant::now();
+        if self.rest_until.is_some_and(|until| now < until) {
+            return false;
+        }
         let changed_at = fs::metadata(NAMES).and_then(|names| names.modified()).ok();
         let has_changed = std::mem::replace(&mut self.changed_at, changed_at) != changed_at;
         let looked_at = self.looked_at;
-        has_changed || !is_known && looked_at.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL)
+        has_changed || !is_known && looked_at.is_none_or(|at| now >= at + LOOK_INTERVAL)
+    }
+
+    /// Looks for all names, and rests.
+    fn look(&mut self, namespace: Option<&Namespace>) -> Vec<(i32, Box<[u8]>)> {
+        let start = Instant::now();
+        let names = self.names(namespace);
+        self.looked_at = Some(start);
+        self.rest_until = Some(Instant::now() + start.elapsed() * REST);
+        names
     }
 
     /// All names whose namespaces have an id. If something fails, the ids stay without names.
-    fn look(&mut self, namespace: Option<&Namespace>) -> Vec<(i32, Box<[u8]>)> {
-        self.looked_at = Some(Instant::now());
+    fn names(&mut self, namespace: Option<&Namespace>) -> Vec<(i32, Box<[u8]>)> {
         let mut names = Vec::new();
         if self.requests.is_none() {
             self.requests = match namespace {

@@ -1,5 +1,6 @@
 //! The names of network devices, and the little else that lines show of them. Link messages report it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use nlring::route::{Link, link_flags};
@@ -24,8 +25,9 @@ const MOST_DELETED: usize = 16 << 10;
 #[derive(Debug, Default)]
 pub struct DeviceNames {
     devices: HashMap<u32, Device>,
-    /// The indices of deleted devices, in the order of their deletion.
-    deleted: VecDeque<u32>,
+    /// The last deletions, in their order. An index may be in use again since.
+    deletions: VecDeque<Deletion>,
+    deletion_count: u64,
     namespaces: HashMap<i32, Box<[u8]>>,
 }
 
@@ -34,7 +36,20 @@ struct Device {
     name: Box<[u8]>,
     link_type: u16,
     flags: u32,
-    is_deleted: bool,
+    /// The number of its deletion. `None`: it is there.
+    deletion: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Deletion {
+    number: u64,
+    index: u32,
+}
+
+impl Device {
+    fn is_there(&self) -> bool {
+        self.deletion.is_none()
+    }
 }
 
 impl DeviceNames {
@@ -51,7 +66,7 @@ impl DeviceNames {
     /// Applies a dump of all devices, for example after messages were lost. Devices that it lacks count as deleted.
     pub fn apply_dump(&mut self, dump: &Self) {
         let is_missing = |(index, device): (&u32, &Device)| {
-            (!device.is_deleted && !dump.devices.contains_key(index)).then_some(*index)
+            (device.is_there() && !dump.devices.contains_key(index)).then_some(*index)
         };
         let missing: Vec<u32> = self.devices.iter().filter_map(is_missing).collect();
         for index in missing {
@@ -70,7 +85,7 @@ impl DeviceNames {
     /// The index of the device with this name that is not deleted.
     pub fn index(&self, name: &[u8]) -> Option<u32> {
         let mut devices = self.devices.iter();
-        let is_wanted = |device: &Device| !device.is_deleted && *device.name == *name;
+        let is_wanted = |device: &Device| device.is_there() && *device.name == *name;
         Some(*devices.find(|(_, device)| is_wanted(device))?.0)
     }
 
@@ -93,23 +108,21 @@ impl DeviceNames {
     /// Whether the device with this index is known to be switched off.
     pub(crate) fn is_down(&self, index: u32) -> bool {
         let device = self.devices.get(&index);
-        device.is_some_and(|device| !device.is_deleted && device.flags & link_flags::UP == 0)
+        device.is_some_and(|device| device.is_there() && device.flags & link_flags::UP == 0)
     }
 
     fn set(&mut self, index: u32, name: &[u8], link_type: u16, flags: u32) {
         match self.devices.get_mut(&index) {
-            Some(device) if !device.is_deleted && *device.name == *name => {
+            Some(device) if *device.name == *name => {
                 (device.link_type, device.flags) = (link_type, flags);
+                device.deletion = None;
             }
-            device => {
-                if device.is_some_and(|device| device.is_deleted) {
-                    self.deleted.retain(|&deleted| deleted != index); // its index is in use again
-                }
+            _ => {
                 let device = Device {
                     name: name.into(),
                     link_type,
                     flags,
-                    is_deleted: false,
+                    deletion: None,
                 };
                 self.devices.insert(index, device);
             }
@@ -120,12 +133,16 @@ impl DeviceNames {
         let Some(device) = self.devices.get_mut(&index) else {
             return;
         };
-        device.is_deleted = true;
-        self.deleted.push_back(index);
-        if self.deleted.len() > MOST_DELETED
-            && let Some(oldest) = self.deleted.pop_front()
+        self.deletion_count += 1;
+        let number = self.deletion_count;
+        device.deletion = Some(number);
+        self.deletions.push_back(Deletion { number, index });
+        if self.deletions.len() > MOST_DELETED
+            && let Some(Deletion { number, index }) = self.deletions.pop_front()
+            && let Entry::Occupied(device) = self.devices.entry(index)
+            && device.get().deletion == Some(number)
         {
-            self.devices.remove(&oldest);
+            device.remove();
         }
     }
 }
@@ -185,8 +202,34 @@ mod tests {
         assert_eq!(names.get(8), None);
         assert_eq!(names.get(7), Some(&b"eth1"[..]));
         assert_eq!(names.devices.len(), MOST_DELETED);
-        assert_eq!(names.deleted.len(), MOST_DELETED);
+        assert_eq!(names.deletions.len(), MOST_DELETED);
         assert_eq!(names.get(later.end - 1), Some(&b"veth"[..]));
+    }
+
+    #[test]
+    fn an_index_that_is_used_again_and_again_and_a_name_of_many_leave_nothing() {
+        let mut names = DeviceNames::default();
+        for number in 0..3 * MOST_DELETED {
+            apply_7(&mut names, NEW, &format!("eth{number}"));
+            apply_7(&mut names, DELETE, &format!("eth{number}"));
+            apply_7(&mut names, NEW, &format!("wan{number}"));
+        }
+        assert_eq!(
+            (names.devices.len(), names.deletions.len()),
+            (1, MOST_DELETED)
+        );
+        assert_eq!(
+            names.get(7),
+            Some(format!("wan{}", 3 * MOST_DELETED - 1).as_bytes())
+        );
+        for index in 8..10_000 {
+            apply(&mut names, NEW, Family::UNSPEC, index, "veth");
+            apply(&mut names, DELETE, Family::UNSPEC, index, "veth");
+        }
+        assert_eq!(
+            (names.devices.len(), names.deletions.len()),
+            (9993, MOST_DELETED)
+        );
     }
 
     #[test]
@@ -194,7 +237,7 @@ mod tests {
         let mut names = DeviceNames::default();
         apply(&mut names, NEW, Family::UNSPEC, 7, "eth0");
         apply(&mut names, DELETE, Family::BRIDGE, 7, "eth0");
-        assert!(names.deleted.is_empty());
+        assert!(names.deletions.is_empty());
     }
 
     #[test]
@@ -210,7 +253,8 @@ mod tests {
             names.apply_dump(&dump);
             let all = [1, 2, 3, 4].map(|index| names.get(index).unwrap());
             assert_eq!(all, [&b"lo"[..], b"wan", b"eth1", b"eth2"]);
-            assert_eq!(names.deleted, [3]);
+            let deleted: Vec<u32> = names.deletions.iter().map(|of| of.index).collect();
+            assert_eq!(deleted, [3]);
         }
     }
 }
