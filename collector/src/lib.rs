@@ -9,6 +9,7 @@
 mod args;
 mod config;
 mod failure;
+mod host;
 mod output;
 mod receive;
 mod record;

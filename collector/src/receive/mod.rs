@@ -11,6 +11,7 @@ use nlring::{Engine, Event, Running, StopHandle, Timestamp, Turn};
 use self::source::Source;
 use crate::config::Config;
 use crate::failure::Result;
+use crate::host::Heartbeat;
 use crate::record::{Body, Record};
 
 /// A batch that has so many records is handed over at once.
@@ -62,8 +63,10 @@ impl Receiver {
     }
 
     /// Receives until it is stopped. What is queued then is received too.
-    pub fn run(mut self) -> Result<()> {
-        while !self.take_turn()? {}
+    pub fn run(mut self, heartbeat: &Heartbeat) -> Result<()> {
+        while !self.take_turn()? {
+            heartbeat.beat();
+        }
         let Self {
             running,
             mut sources,
