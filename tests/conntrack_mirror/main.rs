@@ -5,6 +5,7 @@
 mod common;
 mod conntrack_list;
 mod maker;
+mod reused;
 mod setup;
 
 use std::sync::atomic::{AtomicBool, Ordering};

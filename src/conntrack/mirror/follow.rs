@@ -6,6 +6,7 @@
 
 use std::mem;
 
+use super::answers::Answer;
 use super::entry::Known;
 use super::held::Held;
 use super::merge::Pass;
@@ -47,7 +48,9 @@ pub(super) struct Follower {
     /// The last ends of flows, reported or made up.
     pub(super) ended: Repeats,
     /// Flows whose events contradict what is known. The next sweep asks the kernel about them.
-    pub contradicted: Vec<(Identity, Option<u32>)>,
+    pub contradicted: Vec<Identity>,
+    /// What the kernel said about flows. The events that were queued before may not have been read.
+    pub(super) answers: Vec<Answer>,
     /// Ends that were handed out before.
     pub repeated_count: u64,
     /// Events that came behind the end of their flow.
@@ -72,6 +75,7 @@ impl Follower {
             received_at: Timestamp::UNIX_EPOCH,
             ended: Repeats::default(),
             contradicted: Vec::new(),
+            answers: Vec::new(),
             repeated_count: 0,
             late_count: 0,
             dump: Dump::None,
@@ -124,9 +128,10 @@ impl Follower {
         self.budget.has_room(self.used_bytes())
     }
 
-    /// Events are missing: the held ones must not wait any longer.
+    /// Events are missing: the held ones must not wait any longer, and answers need a dump instead.
     pub(super) fn note_loss(&mut self) {
         self.held.end();
+        self.forget_answers();
     }
 
     /// If the held events must not wait any longer, hands them out for a slice. False: some are left, and nothing else
@@ -202,7 +207,7 @@ impl Follower {
                 if self.is_late(flow, identity, found, is_synced) =>
             {
                 self.late_count += 1;
-                self.note_contradiction(identity, flow.id);
+                self.note_contradiction(identity);
             }
             (EventKind::New, None) => self.begin_flow(flow, found, f),
             (EventKind::Update | EventKind::Entry, None) => {
@@ -247,11 +252,10 @@ impl Follower {
 
     /// Notes a flow whose event contradicts what is known, so that the kernel is asked about it. Either the flow has
     /// ended, or the event belongs to another flow that has the same memory, and therefore the same id, and whose NEW
-    /// was not received. Each lifetime is noted once, however often its events contradict.
-    pub(super) fn note_contradiction(&mut self, identity: &Identity, id: Option<u32>) {
-        let lifetime = (*identity, id);
-        if self.contradicted.len() < MOST_CONTRADICTED && !self.contradicted.contains(&lifetime) {
-            self.contradicted.push(lifetime);
+    /// was not received. Each is noted once, however often its events contradict.
+    pub(super) fn note_contradiction(&mut self, identity: &Identity) {
+        if self.contradicted.len() < MOST_CONTRADICTED && !self.contradicted.contains(identity) {
+            self.contradicted.push(*identity);
         }
     }
 
@@ -340,7 +344,7 @@ impl Follower {
         f: Out<'_>,
     ) {
         let is_dumped = self.is_dumped(identity, flow.id, found);
-        if self.dump != Dump::None {
+        if self.notes_ends() {
             // If the dump met this flow, the flow is over, or another one's NEW will come.
             self.flows.note_ended(identity, flow.id);
         }
@@ -380,7 +384,7 @@ impl Follower {
         let slot = self.keep(known, Kind::Live, bits);
         let (identity, id) = (&known.entry.identity(), known.entry.id);
         if self.ended.forget(identity, id) {
-            self.note_contradiction(identity, id); // the event may have been late
+            self.note_contradiction(identity); // the event may have been late
         }
         slot
     }
@@ -417,15 +421,20 @@ impl Follower {
         if details != old.details {
             self.flows.set_details(slot, &details);
         }
-        self.flows.clear(slot, bits::ABSENT);
+        self.flows.clear(slot, bits::ASKED);
         self.flows.set(slot, self.touch(flow));
         let entry = *self.flows.entry(slot);
         !old.is_same(&Known { entry, details })
     }
 
+    /// Whether a dump or an answer that is not merged yet may have met a flow that ends now.
+    fn notes_ends(&self) -> bool {
+        self.dump != Dump::None || !self.answers.is_empty()
+    }
+
     /// Removes a flow that has ended. A dump under way may have met it before.
     fn end(&mut self, slot: Slot) {
-        if self.dump != Dump::None {
+        if self.notes_ends() {
             let entry = self.flows.entry(slot);
             let (identity, id) = (entry.identity(), entry.id);
             self.flows.note_ended(&identity, id);
@@ -434,7 +443,7 @@ impl Follower {
     }
 
     /// Ends a live flow whose DESTROY was not received.
-    fn destroy(&mut self, slot: Slot, f: Out<'_>) {
+    pub(super) fn destroy(&mut self, slot: Slot, f: Out<'_>) {
         self.make_up_end(slot, f);
         self.end(slot);
     }
@@ -457,32 +466,8 @@ impl Follower {
         }
     }
 
-    /// Takes the kernel's answer about a live flow: the kernel has it.
-    pub(super) fn confirm(&mut self, slot: Slot, answer: &Known, f: Out<'_>) {
-        let counts = self.counts;
-        self.correct(slot, answer, f);
-        self.counts = counts; // no event was lost
-    }
-
-    /// Takes the kernel's answer about a live flow: the kernel no longer has it, but may have a successor with the same
-    /// identity.
-    pub(super) fn end_absent(&mut self, slot: Slot, successor: Option<&Known>, f: Out<'_>) {
-        let counts = self.counts;
-        self.destroy(slot, f);
-        if let Some(known) = successor {
-            self.begin_found(known, f);
-        }
-        self.counts = counts;
-    }
-
-    /// Takes the kernel's answer about a flow that had ended: the kernel has it.
-    pub(super) fn revive(&mut self, answer: &Known, f: Out<'_>) {
-        let counts = self.counts;
-        self.begin_found(answer, f);
-        self.counts = counts;
-    }
-
-    fn begin_found(&mut self, known: &Known, f: Out<'_>) {
+    /// Begins a flow that the kernel has.
+    pub(super) fn begin_found(&mut self, known: &Known, f: Out<'_>) {
         let flow = known.as_flow(EventKind::New, self.now_seconds);
         if !self.keeps(&flow) {
             return; // a successor may have the key of a flow that is kept, and another reply tuple

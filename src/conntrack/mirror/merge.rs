@@ -60,6 +60,7 @@ impl Table for Follower {
     fn begin_dump(&mut self) {
         // The flows of held events stay noted, because these events are handed out after the dump.
         self.clear(&mut Slice::endless());
+        self.forget_answers();
         self.budget.begin();
         self.dump = Dump::Reading;
     }
@@ -226,7 +227,7 @@ impl Follower {
             (Some(live), None) if identity.clash_reply.is_some() => {
                 // No dump has the loser of a NAT race: the kernel is asked about it by its reply tuple.
                 self.flows.set(live, bits::TOUCHED);
-                self.note_contradiction(identity, self.flows.entry(live).id);
+                self.note_contradiction(identity);
             }
             (Some(live), None) => self.end_settled(live, f),
             (None, Some(pending)) => self.begin_pending(pending, f),

@@ -2,6 +2,7 @@
 
 use crate::timestamp::Timestamp;
 
+mod answers;
 mod change;
 mod details;
 mod entry;
@@ -63,6 +64,7 @@ use crate::socket::Socket;
 /// - The kernel is asked about flows whose time has been over for 2 s, because no event reports that packets have
 ///   refreshed a timeout, and some flows end without an event. It is asked about up to 128 flows every 10 ms. Each is
 ///   found within about 10 s if they are fewer than 100,000; a million flows that are over at the same time take 80 s.
+///   An answer waits until the events that were queued before it have been read, and those count more.
 ///   A [`EventKind::Delete`] is never made from the clock alone.
 ///
 /// # With a filter
@@ -331,7 +333,7 @@ impl Mirror {
         let is_at_rest = self.rounds.is_synced() && !self.rounds.is_under_way();
         if is_at_rest && self.follower.is_cleared() {
             let follower = &mut self.follower;
-            self.sweep.advance(follower, events, now, &mut f)?;
+            self.sweep.advance(follower, events, now)?;
         }
         Ok(())
     }
@@ -362,6 +364,7 @@ impl Mirror {
         mut f: impl FnMut(Change<'_>),
     ) -> Result<()> {
         self.set_clock(Instant::now());
+        self.follower.settle_answers(&mut f); // all events have been fed
         if self.follower.held.is_ending() {
             // Events of before a loss, and therefore of before the dump.
             self.follower.end_holding(&mut Slice::endless(), &mut f);
@@ -387,7 +390,6 @@ impl Mirror {
         let is_merged = self.follower.merge(slice, f);
         self.rounds.note_time(start);
         if is_merged {
-            self.sweep.abandon();
             let merged = Merged {
                 entry_count: self.len(),
                 found_count: self.follower.finish(),

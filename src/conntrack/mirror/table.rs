@@ -23,8 +23,8 @@ pub(super) mod bits {
     pub const REPORTED_STATE: u8 = 1 << 1;
     /// The dump says the same.
     pub const SEEN: u8 = 1 << 2;
-    /// The kernel did not have the flow when it was asked. An event may still report its end.
-    pub const ABSENT: u8 = 1 << 3;
+    /// The kernel was asked about the flow, and no event has reported the flow since.
+    pub const ASKED: u8 = 1 << 3;
     /// The flow's own NEW event has come.
     pub const BEGUN: u8 = 1 << 4;
     /// An event reported the flow's labels since the dump began.

@@ -239,6 +239,7 @@ fn flows_that_can_never_match_are_not_kept() {
 fn a_successor_that_can_never_match_is_not_kept() {
     use super::super::entry::Known;
     use crate::conntrack::Flow;
+    use crate::conntrack::identity::Identity;
 
     let mut case = Case::new("id 7");
     case.feed(EventKind::New, &facts(0));
@@ -246,9 +247,10 @@ fn a_successor_that_can_never_match_is_not_kept() {
     let bytes = message_of(&key_of(0), EventKind::Update, &other, true);
     let flow = Flow::decode(&Messages::new(&bytes).next().unwrap()).unwrap();
     let (successor, shown) = (Known::of(&flow, 0), &mut case.shown);
-    let slot = case.follower.flows.live_from(0).next().unwrap();
     case.follower
-        .end_absent(slot, Some(&successor), &mut |change| record(shown, &change));
+        .note_answer(&Identity::from(key_of(0)), Some(successor));
+    case.follower
+        .settle_answers(&mut |change| record(shown, &change));
     assert_eq!(case.shown, [(EventKind::Delete, true, 0, None)]);
     assert_eq!(case.counts(), (0, 0));
 }

@@ -157,7 +157,8 @@ pub(crate) fn events(mut random: Random) {
                 (is_reading, is_synced) = (false, false);
             }
             14 => _ = follower.end_holding(&mut some_steps(&mut random), &mut f),
-            _ => answer(&mut follower, &mut random, &mut naive),
+            _ if random.one_in(2) => follower.settle_answers(&mut f),
+            _ => answer(&mut follower, &mut random, is_synced && !is_reading),
         }
     }
     follower.note_loss();
@@ -189,22 +190,17 @@ pub(crate) fn events(mut random: Random) {
     assert_eq!(follower.shown_count(), naive.0.len());
 }
 
-/// The kernel's answers about contradicted flows: it has them, another in their place, or none.
-fn answer(follower: &mut Follower, random: &mut Random, naive: &mut Naive) {
-    let mut f = |change: Change<'_>| naive.record(&change);
-    for (identity, id) in std::mem::take(&mut follower.contradicted) {
+/// Takes the kernel's answers about contradicted flows and others: it has them, another in their place, or none.
+fn answer(follower: &mut Follower, random: &mut Random, is_synced: bool) {
+    if !is_synced || follower.is_merging() || !follower.is_cleared() {
+        return;
+    }
+    let mut asked = std::mem::take(&mut follower.contradicted);
+    asked.push(key_of(random.index(FLOWS)).into());
+    for identity in asked {
         let bytes = message(random);
         let flow = Messages::new(&bytes).find_map(|message| Flow::decode(&message));
-        let answer = flow.map(|flow| Known::of(&flow, 0));
-        let answer = answer.filter(|answer| answer.entry.has_identity(&identity));
-        match (follower.flows.find(&identity).live, answer) {
-            (Some(slot), Some(answer)) if answer.entry.may_follow(follower.flows.entry(slot)) => {
-                follower.confirm(slot, &answer, &mut f);
-            }
-            (Some(slot), successor) => follower.end_absent(slot, successor.as_ref(), &mut f),
-            (None, Some(answer)) if answer.entry.is_id(id) => follower.revive(&answer, &mut f),
-            (None, _) => {}
-        }
+        follower.note_answer(&identity, flow.map(|flow| Known::of(&flow, 0)));
     }
 }
 

@@ -138,7 +138,8 @@ pub(super) struct KernelFlow {
     pub facts: Facts,
     /// Its NEW is queued. A dump shows the flow even before.
     pub is_reported: bool,
-    /// It lost a NAT race, and its first event is queued. For a listener the flow begins with this event.
+    /// It lost a NAT race, and its first event is queued. For a listener the flow begins with this event, or with an
+    /// answer about the flow.
     pub is_announced: bool,
     /// It began before anybody listened. If it is dying when the first dump meets it, and its DESTROY is not yet
     /// queued, it is never reported.
@@ -151,8 +152,10 @@ pub(super) struct KernelFlow {
 
 pub(super) enum Queued {
     Event(Vec<u8>),
-    /// The acknowledgement with this sequence number.
+    /// The acknowledgement with this sequence number, for a round.
     Barrier(u64),
+    /// The same behind the kernel's answers about single flows.
+    Answered(u64),
 }
 
 #[derive(Default)]

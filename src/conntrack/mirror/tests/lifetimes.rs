@@ -249,22 +249,21 @@ fn the_kernel_is_asked_about_what_comes_behind_an_end() {
     case.feed(DESTROY, 7, status::DYING);
     assert_eq!(case.follower.contradicted, []);
     case.feed(UPDATE, 7, 0);
-    assert_eq!(case.follower.contradicted, [(identity, Some(7))]);
+    assert_eq!(case.follower.contradicted, [identity]);
     case.feed(NEW, 7, 0);
     case.feed(DESTROY, 7, status::DYING);
     case.feed(NEW, 8, 0);
     case.feed(DESTROY, 8, status::DYING);
     case.feed(UPDATE, 8, 0);
-    // The mirror asks once about each lifetime, however many events contradict, and the list is bounded.
-    let both = [7, 8].map(|id| (identity, Some(id)));
-    assert_eq!(case.follower.contradicted, both);
+    // The mirror asks once about each flow, however many events contradict, and the list is bounded.
+    assert_eq!(case.follower.contradicted, [identity]);
     for number in 1..=2 * MOST_CONTRADICTED {
         let zone = Zone::new(u16::try_from(number).unwrap(), ZoneDirection::Both);
         let key = Key {
             zone: Some(zone),
             ..key_of(0)
         };
-        case.follower.note_contradiction(&key.into(), Some(7));
+        case.follower.note_contradiction(&key.into());
     }
     assert_eq!(case.follower.contradicted.len(), MOST_CONTRADICTED);
 }

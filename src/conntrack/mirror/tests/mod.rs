@@ -62,7 +62,7 @@ fn a_mirror_that_waits_for_a_dump_that_never_comes_has_nothing_to_do() {
         orig: Tuple::new([1; 4].into(), [2; 4].into(), 6, Layer4::None),
         zone: None,
     };
-    mirror.follower.contradicted.push((key.into(), None));
+    mirror.follower.contradicted.push(key.into());
     assert!(
         mirror.due(now).is_some(),
         "a question about the flow is due"

@@ -1,5 +1,5 @@
 //! Compares the table with a model of the kernel's. Events come in order, and some are lost. Dumps begin at any time,
-//! and some are abandoned.
+//! and some are abandoned. The kernel is asked about single flows at any time, and most answers are ahead of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 #[cfg(test)]
@@ -16,7 +16,7 @@ use super::super::follow::Follower;
 use super::super::shown::Selection;
 #[cfg(test)]
 use super::kernel::Resends;
-use super::kernel::{FLOWS, Facts, Kernel, Queued, Way, is_clash, key_of, message_of};
+use super::kernel::{CLASHES, FLOWS, Facts, Kernel, Queued, Way, is_clash, key_of, message_of};
 use super::no_resync;
 use crate::conntrack::Flow;
 use crate::conntrack::identity::Identity;
@@ -73,6 +73,12 @@ fn known_of(number: usize, facts: &Facts) -> Known {
     let bytes = message_of(&key_of(number), EventKind::Update, facts, true);
     let message = Messages::new(&bytes).next().unwrap();
     Known::of(&Flow::decode(&message).unwrap(), 0)
+}
+
+fn answer_of(kernel: &Kernel, identity: &Identity) -> Option<Known> {
+    let flows = kernel.flows.iter().enumerate();
+    let mut known = flows.filter_map(|(number, flow)| Some(known_of(number, &(*flow)?.facts)));
+    known.find(|known| known.entry.has_identity(identity))
 }
 
 impl Listener {
@@ -135,6 +141,8 @@ pub(super) struct Mirrored {
     is_synced: bool,
     drops_at_begin: u64,
     sequence: u64,
+    /// Awaited behind the kernel's answers.
+    awaited: Option<u64>,
     pub reported_drops: u64,
     /// How many NEW events were received.
     pub new_event_count: u64,
@@ -153,6 +161,7 @@ impl Mirrored {
             is_synced: false,
             drops_at_begin: 0,
             sequence: 0,
+            awaited: None,
             reported_drops: 0,
             new_event_count: 0,
             may_miss: false,
@@ -177,6 +186,14 @@ impl Mirrored {
                         Stage::Barrier => self.stage = Stage::Acknowledged,
                         _ => {}
                     }
+                }
+            }
+            Some(Queued::Answered(sequence)) => {
+                if self.awaited == Some(sequence) {
+                    self.awaited = None;
+                    let listener = &mut self.listener;
+                    let mut f = |change: Change<'_>| listener.record(&change);
+                    self.follower.settle_answers(&mut f);
                 }
             }
             Some(Queued::Event(bytes)) => {
@@ -276,30 +293,50 @@ impl Mirrored {
         }
     }
 
-    /// Feeds the kernel's answers about the flows whose events contradict the table. All events must have been read.
-    fn resolve(&mut self, kernel: &Kernel) {
-        assert!(kernel.queue.is_empty());
-        let listener = &mut self.listener;
-        let mut f = |change: Change<'_>| listener.record(&change);
-        for (identity, id) in std::mem::take(&mut self.follower.contradicted) {
-            let answer = (0..FLOWS).find_map(|number| {
-                let answer = known_of(number, &kernel.flows[number]?.facts);
-                answer.entry.has_identity(&identity).then_some(answer)
-            });
-            match (self.follower.flows.find(&identity).live, answer) {
-                (Some(slot), answer) => {
-                    let live = self.follower.flows.entry(slot);
-                    match answer {
-                        Some(answer) if answer.entry.may_follow(live) => {
-                            self.follower.confirm(slot, &answer, &mut f);
-                        }
-                        successor => self.follower.end_absent(slot, successor.as_ref(), &mut f),
-                    }
-                }
-                (None, Some(answer)) if answer.entry.is_id(id) => {
-                    self.follower.revive(&answer, &mut f);
-                }
-                (None, _) => {}
+    fn is_at_rest(&self) -> bool {
+        let is_idle = matches!(self.stage, Stage::Idle | Stage::Opening | Stage::Opened);
+        self.is_synced && is_idle && self.follower.is_cleared()
+    }
+
+    /// Asks about the flows whose events contradict the table, and about one that may be overdue.
+    fn ask(&mut self, kernel: &mut Kernel, random: &mut Random) {
+        if !self.is_at_rest() || self.awaited.is_some() && !random.one_in(8) {
+            return;
+        }
+        if self.awaited.is_none() {
+            let live = self.follower.flows.live().map(Entry::identity);
+            let live = live.skip(random.index(FLOWS)).take(1);
+            let contradicted = self.follower.contradicted.iter().copied();
+            for identity in contradicted.chain(live).collect::<Vec<_>>() {
+                self.follower
+                    .note_answer(&identity, answer_of(kernel, &identity));
+            }
+            self.follower.contradicted.clear();
+        }
+        self.sequence += 1;
+        self.awaited = Some(self.sequence);
+        kernel.queue(Queued::Answered(self.sequence), random);
+    }
+
+    /// Asks about the flows whose events contradict the table, until none is left.
+    fn resolve(&mut self, kernel: &mut Kernel, random: &mut Random) {
+        while self.awaited.is_some() || !self.follower.contradicted.is_empty() {
+            self.ask(kernel, random);
+            self.receive(kernel);
+        }
+    }
+
+    /// Notes the losers of NAT races that began with an answer.
+    fn announce(&self, kernel: &mut Kernel) {
+        for number in CLASHES..FLOWS {
+            let Some(flow) = &mut kernel.flows[number] else {
+                continue;
+            };
+            let known = known_of(number, &flow.facts).entry;
+            let live = self.follower.flows.find(&known.identity()).live;
+            if !flow.is_announced && live.is_some() {
+                flow.is_announced = true;
+                kernel.begun += 1;
             }
         }
     }
@@ -369,10 +406,11 @@ pub(super) fn run(mut random: Random, way: Way, wanted: &Wanted) -> (Kernel, Mir
     for _ in 0..4 {
         kernel.way = way;
         for _ in 0..40 + random.below(80) {
-            match random.below(16) {
+            match random.below(17) {
                 0..6 => kernel.act(&mut random),
                 6..11 => _ = mirrored.receive(&mut kernel),
                 11 => mirrored.note_loss(&kernel),
+                16 => mirrored.ask(&mut kernel, &mut random),
                 // If nothing is lost, nothing interrupts the first round.
                 12 if !is_whole && random.one_in(12) => mirrored.abandon(),
                 // Rarely, a round begins without a reason.
@@ -404,7 +442,8 @@ fn make_quiet(kernel: &mut Kernel, mirrored: &mut Mirrored, random: &mut Random)
         mirrored.receive(kernel);
     }
     while !mirrored.follower.clear(&mut some_steps(random)) {}
-    mirrored.resolve(kernel);
+    mirrored.resolve(kernel, random);
+    mirrored.announce(kernel);
 }
 
 /// Runs each seed, and prints the one that failed.
