@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::collector::{FollowArguments, collector_help};
-use super::filter::RouteTerms;
+use super::filter::{RouteTerms, parse_device};
 use super::route::RouteEvent;
 
 #[derive(Args, Debug)]
@@ -16,7 +16,7 @@ pub struct MonitorArguments {
 
     /// Only what concerns this device, which is followed by its index; objects that name no device are shown too; with
     /// --all-netns the device of this name in each namespace, also a later one
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_device)]
     pub dev: Option<String>,
 
     /// Which events to follow

@@ -80,7 +80,7 @@ impl Collector for FlowCollector<'_> {
         Kept::CONNTRACK
     }
 
-    fn look_around(&mut self, namespaces: &[(Label, Option<Namespace>)]) {
+    fn look_around(&mut self, namespaces: &[(Label, Option<Namespace>)], _console: &mut Console) {
         let shows_flows = |event: &ConntrackEvent| *event != ConntrackEvent::Expect;
         let table = &self.arguments.collector.table;
         let audits = table.has_mirror() && table.audit_interval != AuditInterval::Off;

@@ -29,7 +29,7 @@ pub trait Collector {
     }
 
     /// Looks at the namespaces before the first socket is opened. None is that of this process.
-    fn look_around(&mut self, _namespaces: &[(Label, Option<Namespace>)]) {}
+    fn look_around(&mut self, _namespaces: &[(Label, Option<Namespace>)], _console: &mut Console) {}
 
     /// Opens a socket for the events of a namespace. None is that of this process.
     fn socket(
@@ -72,7 +72,7 @@ pub fn run<C: Collector>(
             handler.collector().complete(session.summary);
             return end;
         }
-        collector.look_around(&[(Label::Own, None)]);
+        collector.look_around(&[(Label::Own, None)], session.console);
         let (socket, recv_buffer) = collector.socket(None, session.console)?;
         session.note_recv_buffer(recv_buffer);
         let socket = engine.add(socket)?;

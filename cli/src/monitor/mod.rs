@@ -10,6 +10,7 @@ use nlring::{Missing, Namespace, Protocol, RecvBuffer, Running, Socket, SocketId
 use nlring_print::Style;
 use nlring_print::monitor::MonitorFormat;
 use nlring_print::route::RouteFormat;
+use nlring_print::text::escaped;
 use rustix::io::Errno;
 
 use crate::args::{MonitorArguments, MonitorField, MonitorObject};
@@ -17,6 +18,7 @@ use crate::follow::collector::{self, Collector};
 use crate::follow::handler::{Handler, Incoming};
 use crate::follow::session;
 use crate::follow::summary::Summary;
+use crate::host::known_namespaces::Label;
 use crate::host::namespace;
 use crate::outcome::{Failure, Outcome};
 use crate::route::devices::{Devices, Lookup};
@@ -53,6 +55,27 @@ impl Collector for MonitorCollector<'_> {
             Style::Json
         } else {
             Style::Text
+        }
+    }
+
+    /// Says that --dev waits for its device, if no namespace has one of this name.
+    fn look_around(&mut self, namespaces: &[(Label, Option<Namespace>)], console: &mut Console) {
+        let Some(name) = self.arguments.dev.as_deref() else {
+            return;
+        };
+        let has_device = |namespace: &Namespace| {
+            Devices::load(Some(namespace)).is_ok_and(|devices| devices.index(name).is_ok())
+        };
+        // Without --all-netns a missing device is an error.
+        let mut all = namespaces
+            .iter()
+            .filter_map(|(_, namespace)| namespace.as_ref())
+            .peekable();
+        if all.peek().is_some() && !all.any(has_device) {
+            console.warn(format_args!(
+                "no network namespace has a device {} now; the first one in each is followed when it appears",
+                escaped(name.as_bytes())
+            ));
         }
     }
 

@@ -368,6 +368,9 @@ fn bad_objects_and_devices_are_refused_with_the_remedy() {
         ("monitor label", "-o label adds the labels"),
         ("monitor prefix", "ip monitor prefix does"),
         ("monitor --dev nosuch", "there is no device nosuch here"),
+        ("monitor --dev a/b", "has 1 to 15 bytes, without '/'"),
+        ("monitor --dev=", "has 1 to 15 bytes"),
+        ("route --dev=", "has 1 to 15 bytes"),
         ("monitor --json -o label", "cannot be used with"),
     ] {
         let ended = Run::new(arguments).run_to_end();

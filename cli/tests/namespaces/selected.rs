@@ -146,5 +146,26 @@ fn a_device_is_followed_by_its_name_in_each_namespace() {
         })
         .collect();
     assert!(others.is_empty(), "{others:?}");
-    follower.end().assert_good();
+    let ended = follower.end();
+    ended.assert_good();
+    assert!(
+        !ended.errors.contains("no network namespace"),
+        "{}",
+        ended.errors
+    );
+}
+
+#[test]
+fn a_device_that_no_namespace_has_is_awaited_and_that_is_said() {
+    if !prepare("a_device_that_no_namespace_has_is_awaited_and_that_is_said") {
+        return;
+    }
+    add_namespace("blue");
+    let follower = Follower::start("monitor --all-netns --dev later --json link");
+    must("ip -n blue link add later type veth peer name other");
+    follower.await_lines(1);
+    let ended = follower.end();
+    ended.assert_good();
+    let note = "no network namespace has a device later now; the first one in each is followed";
+    assert!(ended.errors.contains(note), "{}", ended.errors);
 }

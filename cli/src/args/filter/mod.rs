@@ -6,4 +6,4 @@ mod route;
 mod values;
 
 pub use flow::FlowFilterArguments;
-pub use route::{RouteFilterArguments, RouteTerms};
+pub use route::{RouteFilterArguments, RouteTerms, parse_device};

@@ -20,7 +20,7 @@ pub struct RouteFilterArguments {
     terms: RouteTerms,
 
     /// Only routes by this device, which is followed by its index
-    #[arg(long, value_name = "NAME", conflicts_with = "all_netns")]
+    #[arg(long, value_name = "NAME", value_parser = parse_device, conflicts_with = "all_netns")]
     dev: Option<String>,
 
     /// Print which part of the filter the kernel evaluates, which part user space does, and the kernel's program; then
@@ -122,7 +122,19 @@ impl RouteExpression {
 
 /// Whether the kernel allows the name for a device (Linux v6.18, net/core/dev.c, `dev_valid_name`).
 fn can_name_device(name: &str) -> bool {
-    name.len() <= MOST_NAME_BYTES && name != "." && name != ".." && !name.contains(['/', ':'])
+    let is_refused = |byte: u8| matches!(byte, b'/' | b':' | b' ' | b'\t'..=b'\r');
+    (1..=MOST_NAME_BYTES).contains(&name.len())
+        && ![".", ".."].contains(&name)
+        && !name.bytes().any(is_refused)
+}
+
+/// The value of --dev.
+pub fn parse_device(text: &str) -> Result<String, String> {
+    if can_name_device(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a device's name has 1 to 15 bytes, without '/', ':' and white space; ip link lists the devices".to_owned())
+    }
 }
 
 fn parse_table(text: &str) -> Result<u32, String> {

@@ -128,7 +128,8 @@ impl<C: Collector> Namespaces<C> {
         let places = opened.iter();
         let places =
             places.map(|(found, namespace)| (found.label.clone(), Some(namespace.clone())));
-        this.collector.look_around(&places.collect::<Vec<_>>());
+        let places: Vec<_> = places.collect();
+        this.collector.look_around(&places, session.console);
         let count = opened.len();
         for (found, namespace) in opened {
             let (socket, recv_buffer) = this.collector.socket(Some(&namespace), session.console)?;
