@@ -9,6 +9,7 @@
 mod args;
 mod config;
 mod failure;
+mod generate;
 mod host;
 mod output;
 mod receive;
@@ -26,6 +27,7 @@ use args::{Arguments, Command};
 pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Generate(arguments) => generate::generate(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -78,20 +78,41 @@ impl Flow<'_> {
     /// have chosen the same address.
     #[inline]
     pub fn nat(&self) -> Option<Nat> {
-        let reply = self.reply?;
+        Nat::between(&self.orig, &self.reply?)
+    }
+}
+
+impl Nat {
+    /// What a flow's addresses are translated to, by its original tuple and that of its answers. None if nothing is
+    /// translated.
+    ///
+    /// ```
+    /// use nlring::conntrack::{Layer4, Nat, Tuple};
+    ///
+    /// let (client, server) = ("10.0.0.1".parse()?, "192.0.2.1".parse()?);
+    /// let orig = Tuple::new(client, server, 6, Layer4::Ports { src: 40_000, dst: 443 });
+    /// let ports = Layer4::Ports { src: 443, dst: 1024 };
+    /// let reply = Tuple::new(server, "203.0.113.9".parse()?, 6, ports);
+    /// let nat = Nat::between(&orig, &reply).unwrap();
+    /// assert_eq!(nat.src.unwrap().to_string(), "203.0.113.9:1024");
+    /// assert_eq!(nat.dst, None);
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    #[inline]
+    pub fn between(orig: &Tuple, reply: &Tuple) -> Option<Self> {
         // The identifier of an ICMP query belongs to its sender.
         let sender_port = |tuple: &Tuple, ports: Option<u16>| match tuple.layer4 {
             Layer4::Icmp { id, .. } => Some(id),
             _ => ports,
         };
-        let (src_port, dst_port) = self.orig.ports().unzip();
+        let (src_port, dst_port) = orig.ports().unzip();
         let (reply_src_port, reply_dst_port) = reply.ports().unzip();
         let src = Endpoint::changed(
-            (self.orig.src, sender_port(&self.orig, src_port)),
-            (reply.dst, sender_port(&reply, reply_dst_port)),
+            (orig.src, sender_port(orig, src_port)),
+            (reply.dst, sender_port(reply, reply_dst_port)),
         );
-        let dst = Endpoint::changed((self.orig.dst, dst_port), (reply.src, reply_src_port));
-        (src.is_some() || dst.is_some()).then_some(Nat { src, dst })
+        let dst = Endpoint::changed((orig.dst, dst_port), (reply.src, reply_src_port));
+        (src.is_some() || dst.is_some()).then_some(Self { src, dst })
     }
 }
 
