@@ -4,17 +4,21 @@
 //! at its end on every way that leads there, so that nothing is looked up twice: what A and X hold, which attributes
 //! are there, and which of their offsets are stored.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod hash;
+mod known;
+mod lookup;
+
+use std::collections::HashMap;
 
 use super::assembler::{Assembler, Label};
 use super::expression::Expression;
-use super::hash::{Hash, Hasher, Layout};
 use super::part::Part;
 use super::program::{Instruction, code};
 use super::set::range_with_mask;
 use super::test::{Field, Path, Test};
 use crate::message::{HEADER_BYTES, align, flags};
+use known::{Content, Known};
+use lookup::words_for;
 
 /// Which messages of a protocol are the events that a filter is about.
 #[derive(Clone, Copy, Debug)]
@@ -39,10 +43,6 @@ pub enum Besides {
 
 /// The word for a value that is compared with another one: the last of `BPF_MEMWORDS`.
 const SCRATCH: u32 = 15;
-/// The word for a hash while it is calculated.
-const HASH: u32 = 14;
-/// Where the payload of an attribute begins.
-const PAYLOAD: u32 = 4;
 
 /// The types up to this one are netlink's own, such as an acknowledgement: one less than `NLMSG_MIN_TYPE`
 /// (include/uapi/linux/netlink.h).
@@ -83,49 +83,6 @@ pub(super) fn compile(
     compiler.place(accept);
     compiler.code.plain(code::RET, ACCEPT);
     compiler.code.instructions()
-}
-
-/// What a register holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Content {
-    Value(Field),
-    OffsetOf(Path),
-}
-
-/// What holds at a place of the program.
-#[derive(Clone, Default, PartialEq, Eq)]
-struct Known {
-    a: Option<Content>,
-    x: Option<Path>,
-    /// Whether attributes are there.
-    presence: BTreeMap<Path, bool>,
-    /// The attributes whose offsets are stored.
-    stored: Vec<Path>,
-}
-
-impl Known {
-    /// What holds in both.
-    fn common(mut self, other: &Self) -> Self {
-        self.a = self.a.filter(|_| self.a == other.a);
-        self.x = self.x.filter(|_| self.x == other.x);
-        self.presence
-            .retain(|path, is_present| other.presence.get(path) == Some(is_present));
-        self.stored.retain(|path| other.stored.contains(path));
-        self
-    }
-
-    fn is_present(&self, path: Path) -> Option<bool> {
-        let is_outer_missing = || {
-            let mut outer = path.and_outer();
-            outer.any(|outer| self.presence.get(&outer) == Some(&false))
-        };
-        let known = self.presence.get(&path).copied();
-        known.or_else(|| is_outer_missing().then_some(false))
-    }
-
-    fn note_presence(&mut self, path: Path, is_present: bool) {
-        self.presence.insert(path, is_present);
-    }
 }
 
 struct Compiler {
@@ -406,214 +363,15 @@ impl Compiler {
         self.jump(no);
     }
 
-    /// Loads a hash into A, as [`Hasher`] calculates it.
-    fn hash(&mut self, hash: Hash) {
-        let [unusual, end] = [(); 2].map(|()| self.label());
-        let seed = Hasher::new(hash.seed).sum();
-        self.set_a(code::LD | code::IMMEDIATE, seed, None);
-        self.plain(code::ST, HASH);
-        self.hash_usual(hash.usual, unusual);
-        self.jump(end);
-        self.place(unusual);
-        let containers: BTreeSet<_> = hash.paths().filter_map(|path| path.parent()).collect();
-        for container in containers {
-            self.store_offset(container);
-        }
-        for part in hash.parts {
-            self.hash_part(part);
-        }
-        self.place(end);
-        self.set_a(code::ALU | code::MUL, Hasher::END, None);
-    }
-
-    /// Adds the fields of a message with this layout. Goes to `unusual` if it has another one.
-    ///
-    /// That saves eight lookups of attributes, which cost about 0.2 µs (`benches/filter.rs`).
-    fn hash_usual(&mut self, layout: Layout, unusual: Label) {
-        let is_long = self.label();
-        self.set_a(code::LD | code::LENGTH, 0, None);
-        self.branch(code::JGE, layout.least_bytes, is_long, unusual);
-        self.place(is_long);
-        for &(place, header) in layout.headers {
-            let next = self.label();
-            self.load(Field::fixed(place, 4), unusual);
-            self.branch(code::JEQ, u32::from_be_bytes(header), next, unusual);
-            self.place(next);
-        }
-        for field in layout.fields {
-            self.load(*field, unusual);
-            self.add_to_hash();
-        }
-    }
-
-    /// Adds the fields of the first alternative that is there, or 0.
-    fn hash_part(&mut self, alternatives: &[&[Field]]) {
-        let end = self.label();
-        for fields in alternatives {
-            let missing = self.label();
-            for field in *fields {
-                self.load(*field, missing);
-                self.add_to_hash();
-            }
-            self.jump(end);
-            self.place(missing);
-        }
-        self.set_a(code::LD | code::IMMEDIATE, 0, None);
-        self.add_to_hash();
-        self.place(end);
-    }
-
-    /// Adds the number in A to the stored hash, and leaves the sum in A too.
-    fn add_to_hash(&mut self) {
-        self.set_x(code::LDX | code::MEMORY, HASH, None);
-        self.set_a(code::ALU | code::XOR | code::X, 0, None);
-        self.set_a(code::ALU | code::MUL, Hasher::STEP, None);
-        self.set_x(code::MISC | code::TAX, 0, None);
-        self.set_a(code::ALU | code::RSH, Hasher::SHIFT, None);
-        self.set_a(code::ALU | code::XOR | code::X, 0, None);
-        self.plain(code::ST, HASH);
-    }
-
     /// Appends an instruction that changes neither A nor X.
     fn plain(&mut self, instruction_code: u16, k: u32) {
         if self.here.is_some() {
             self.code.plain(instruction_code, k);
         }
     }
-
-    /// Loads a field into A; goes to `missing` if it is not there.
-    fn load(&mut self, field: Field, missing: Label) {
-        let content = Some(Content::Value(field));
-        if self.here.as_ref().is_none_or(|here| here.a == content) {
-            return;
-        }
-        let size = match field.size_bytes {
-            1 => code::BYTE,
-            2 => code::HALF,
-            _ => code::WORD,
-        };
-        let Some(path) = field.path else {
-            return self.set_a(code::LD | code::ABSOLUTE | size, field.offset, content);
-        };
-        if self.here.as_ref().is_some_and(|here| here.x != Some(path)) {
-            self.find(path, missing);
-            self.set_x(code::MISC | code::TAX, 0, Some(path));
-        }
-        let offset = PAYLOAD + field.offset;
-        self.set_a(code::LD | code::INDIRECT | size, offset, content);
-    }
-
-    /// Loads the offset of an attribute into A; goes to `missing` if it is not there.
-    fn find(&mut self, path: Path, missing: Label) {
-        let Some(here) = &self.here else { return };
-        let content = Content::OffsetOf(path);
-        let presence = here.is_present(path);
-        if presence == Some(false) {
-            return self.jump(missing);
-        }
-        if here.a == Some(content) && presence == Some(true) {
-            return;
-        }
-        if here.x == Some(path) {
-            return self.set_a(code::MISC | code::TXA, 0, Some(content));
-        }
-        let word = self.words.get(&path).copied();
-        match word {
-            Some(word) if here.stored.contains(&path) => {
-                self.set_a(code::LD | code::MEMORY, word, Some(content));
-            }
-            _ => self.look_up(path, word, missing),
-        }
-        if presence.is_none() {
-            self.skip_if_missing(path, missing);
-        }
-    }
-
-    /// Makes the kernel look for an attribute, and stores its offset or 0.
-    fn look_up(&mut self, path: Path, word: Option<u32>, missing: Label) {
-        let (place, lookup) = match path.parent() {
-            Some(outer) => {
-                self.find(outer, missing);
-                (None, code::NLATTR_NEST)
-            }
-            None => (Some(self.first_attribute), code::NLATTR),
-        };
-        if let Some(place) = place {
-            self.set_a(code::LD | code::IMMEDIATE, place, None);
-        }
-        let attribute_type = u32::from(path.last());
-        self.set_x(code::LDX | code::IMMEDIATE, attribute_type, None);
-        let content = Some(Content::OffsetOf(path));
-        self.set_a(code::LD | code::ABSOLUTE, lookup, content);
-        if let Some(word) = word {
-            self.store(path, word);
-        }
-    }
-
-    /// Stores the offset of an attribute, or 0 if it is missing, so that it need not be looked up again.
-    fn store_offset(&mut self, path: Path) {
-        let Some(word) = self.words.get(&path).copied() else {
-            return;
-        };
-        let (missing, end) = (self.label(), self.label());
-        self.find(path, missing);
-        self.jump(end);
-        self.place(missing);
-        self.set_a(code::LD | code::IMMEDIATE, 0, None);
-        self.store(path, word);
-        self.place(end);
-    }
-
-    /// Stores A, which is the offset of an attribute or 0.
-    fn store(&mut self, path: Path, word: u32) {
-        self.plain(code::ST, word);
-        if let Some(here) = &mut self.here {
-            here.stored.push(path);
-        }
-    }
-
-    /// Goes to `missing` if A is 0, where it has the offset of an attribute.
-    fn skip_if_missing(&mut self, path: Path, missing: Label) {
-        let Some(mut here) = self.here.take() else {
-            return;
-        };
-        let next = self.label();
-        let mut there = here.clone();
-        there.note_presence(path, false);
-        here.note_presence(path, true);
-        self.note_way(missing, &there);
-        self.note_way(next, &here);
-        self.code.branch(code::JEQ, 0, missing, next);
-        self.place(next);
-    }
 }
 
 /// The message is no part of a dump or an answer.
 fn is_no_part() -> Expression<Test> {
     Field::MESSAGE_FLAGS.has_bits(0, u32::from(flags::MULTI))
-}
-
-/// Gives a word to each attribute whose offset is needed more than once, as long as there are words.
-fn words_for(expression: &Expression<Test>) -> HashMap<Path, u32> {
-    let mut uses: BTreeMap<Path, Vec<Option<Path>>> = BTreeMap::new();
-    expression.for_each_term(&mut |test| {
-        for path in test.paths() {
-            uses.entry(path).or_default().push(None);
-            for inner in path.and_outer() {
-                if let Some(outer) = inner.parent() {
-                    let inside = uses.entry(outer).or_default();
-                    if !inside.contains(&Some(inner)) {
-                        inside.push(Some(inner));
-                    }
-                }
-            }
-        }
-    });
-    let mut often: Vec<_> = uses
-        .into_iter()
-        .filter(|(_, uses)| uses.len() > 1)
-        .collect();
-    often.sort_by_key(|(_, uses)| Reverse(uses.len()));
-    let words = 0..HASH;
-    often.into_iter().map(|(path, _)| path).zip(words).collect()
 }
