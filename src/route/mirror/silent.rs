@@ -10,6 +10,9 @@ use crate::route::kernel::{LINK_FIXED_BYTES, ifla, message_type};
 /// `IFF_UP`, `IFF_RUNNING`, `IFF_LOWER_UP`, `IFF_DORMANT` (include/uapi/linux/if.h): what hops depend on.
 const STATES: u32 = 1 | 1 << 6 | 1 << 16 | 1 << 17;
 
+/// How many devices are remembered. If the ends of more were lost, all are forgotten, and each counts as changed once.
+const MOST_DEVICES: usize = 64 << 10;
+
 /// What routes depend on in a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Device {
@@ -59,6 +62,35 @@ impl Devices {
             master: attribute(ifla::MASTER),
             mtu: attribute(ifla::MTU),
         };
+        if self.by_index.len() >= MOST_DEVICES && !self.by_index.contains_key(&link.index) {
+            self.by_index.clear();
+        }
         self.by_index.insert(link.index, device) != Some(device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MessageBuilder, MessageList};
+
+    #[test]
+    fn devices_whose_ends_were_lost_do_not_pile_up() {
+        let mut devices = Devices::default();
+        let mut is_change = |index: u32| {
+            let mut fixed = [0; 16];
+            fixed[4..8].copy_from_slice(&index.to_ne_bytes());
+            let mut bytes = Vec::new();
+            let builder = MessageBuilder::new(&mut bytes, message_type::NEW_LINK, 0);
+            builder.bytes(&fixed).finish().unwrap();
+            MessageList::new(&bytes)
+                .iter()
+                .any(|message| devices.is_silent_change(&message))
+        };
+        assert!(is_change(1) && !is_change(1));
+        let most = u32::try_from(MOST_DEVICES).unwrap();
+        assert!((2..=most).all(&mut is_change) && !is_change(1));
+        assert!(is_change(most + 1) && is_change(1), "all were forgotten");
+        assert_eq!(devices.by_index.len(), 2);
     }
 }
