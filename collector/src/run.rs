@@ -1,9 +1,11 @@
 //! `nlringd run`: from the configuration to the end.
 
-use std::sync::mpsc::{self, Receiver as Queue};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
-use nlring::Timestamp;
+use nlring::StopHandle;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
@@ -12,12 +14,10 @@ use crate::args::RunArguments;
 use crate::config::Config;
 use crate::failure::{Failure, Result};
 use crate::host::{Heartbeat, give_up_capabilities, service};
+use crate::output::Pump;
 use crate::output::files::Files;
-use crate::output::{Output as _, Pump};
 use crate::receive::Receiver;
-use crate::record::columns::Columns;
-use crate::record::{Body, LossBody, LossReason, Record};
-use crate::spool::{Cursor, Reader, Writer};
+use crate::spool::{Cursor, Keeper, Removal, Writer};
 
 /// How many batches wait between the receive thread and the spool.
 const QUEUE_BATCHES: usize = 8;
@@ -40,107 +40,87 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     if let Err(error) = give_up_capabilities() {
         warn!("this process keeps capabilities that it does not need: {error}");
     }
-    let writer = open_spool(&config)?;
-    let pump = open_files(&config, &writer)?;
+    let outputs = open_outputs(&config)?;
+    let (writer, found) = Writer::open(&config.spool, taken(&outputs))?;
+    let tail = writer.tail();
+    let cursors = outputs.iter().map(|(_, cursor)| cursor.segment());
+    let removal = Removal::new(&config.spool, cursors.collect());
     let heartbeat = Heartbeat::new();
-    let namespaces = config.namespaces.clone();
-    let stop = receiver.stop_handle();
-    let beats = heartbeat.clone();
-    let spooling = start("spool", move || keep(writer, &queue, &namespaces, &beats))?;
-    let pumping = start("files", move || pump.run())?;
-    let mut signals = Signals::new([SIGINT, SIGTERM])
-        .map_err(|error| Failure::Other(format!("handle signals: {error}")))?;
-    start("signals", move || {
-        if signals.forever().next().is_some() {
-            stop.stop();
-        }
-    })?;
+    let is_ending = Arc::new(AtomicBool::new(false));
+    end_with_signals(receiver.stop_handle(), is_ending.clone())?;
+    let mut keeper = Keeper {
+        writer,
+        removal,
+        namespaces: config.namespaces.clone(),
+        is_ending,
+        heartbeat: heartbeat.clone(),
+    };
+    keeper.begin(found.last_mark)?;
+    let mut threads = Vec::new();
+    for (files, cursor) in outputs {
+        let directory = config.spool.directory.clone();
+        let pump = Pump::new(files, cursor, directory, tail.clone());
+        threads.push(start("output", move || pump.run())?);
+    }
+    threads.push(start("spool", move || keeper.run(&queue))?);
     service::begin(&heartbeat)?;
     info!("recording {:?} of {}", config.records, config.node);
-    let outcome = receiver.run(&heartbeat);
+    let mut outcome = receiver.run(&heartbeat);
     info!("stopping");
     service::end();
-    let panicked = |name| Failure::Other(format!("the thread {name:?} has panicked"));
-    let spooled = spooling.join().map_err(|_| panicked("spool"));
-    let pumped = pumping.join().map_err(|_| panicked("files"));
-    outcome?;
-    spooled?;
-    pumped?
+    for thread in threads {
+        let panicked = |_| Err(Failure::Other("a thread has panicked".to_owned()));
+        outcome = outcome.and(thread.join().unwrap_or_else(panicked));
+    }
+    outcome
 }
 
-fn start<T: Send + 'static>(
+/// The outputs, each with its place in the spool.
+fn open_outputs(config: &Config) -> Result<Vec<(Files, Cursor)>> {
+    let mut outputs = Vec::new();
+    for config_of_files in &config.files {
+        let cursor = Cursor::open(&config.spool.directory, &config_of_files.name)?;
+        let files = Files::new(&config.node, config_of_files);
+        if cursor.saved().is_none() {
+            files.create_directory()?;
+        }
+        outputs.push((files, cursor));
+    }
+    Ok(outputs)
+}
+
+/// The last segment that an output has read.
+fn taken(outputs: &[(Files, Cursor)]) -> u64 {
+    let mut taken = 0;
+    for (files, cursor) in outputs {
+        let saved = cursor.saved().map(|saved| saved.position);
+        let newest = files.newest().unwrap_or_else(|failure| {
+            warn!("{failure}");
+            None
+        });
+        taken = taken.max(saved.max(newest).map_or(0, |position| position.segment));
+    }
+    taken
+}
+
+fn start(
     name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>> {
+    work: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Result<JoinHandle<Result<()>>> {
     let started = thread::Builder::new().name(name.to_owned()).spawn(work);
     started.map_err(|error| Failure::Other(format!("start a thread: {error}")))
 }
 
-/// Opens the spool, and says and records what happened to it meanwhile.
-fn open_spool(config: &Config) -> Result<Writer> {
-    let (mut writer, found) = Writer::open(&config.spool.directory, config.spool.segment.0)?;
-    if found.torn_bytes > 0 {
-        warn!(
-            "the spool ended in the middle of a batch: {} bytes are cut off",
-            found.torn_bytes
-        );
-    }
-    if let Some(last) = found.last {
-        note_stop(&mut writer, last, &config.namespaces)?;
-    }
-    Ok(writer)
-}
-
-/// Opens the output to files, where it ended.
-fn open_files(config: &Config, writer: &Writer) -> Result<Pump<Files>> {
-    let directory = &config.spool.directory;
-    let mut files = Files::open(&config.node, &config.files)?;
-    let cursor = Cursor::open(directory, files.name())?;
-    let begin = files.resume(cursor.position())?.unwrap_or_default();
-    Ok(Pump {
-        reader: Reader::new(directory.clone(), writer.tail(), begin),
-        output: files,
-        cursor,
-    })
-}
-
-/// Records that nlringd did not run since the last record.
-fn note_stop(writer: &mut Writer, last: Timestamp, namespaces: &[String]) -> Result<()> {
-    let now = Timestamp::now();
-    let body = Body::Loss(LossBody {
-        reason: LossReason::Stopped,
-        count: None,
-        since: last,
-        until: now,
-    });
-    let mut columns = Columns::default();
-    let record = Record {
-        time: now,
-        namespace: u16::MAX,
-        body,
-    };
-    columns.push(&record, namespaces);
-    writer.append(&columns.take())
-}
-
-/// Writes the queue's batches to the spool until the queue ends.
-fn keep(
-    mut writer: Writer,
-    queue: &Queue<Vec<Record>>,
-    namespaces: &[String],
-    heartbeat: &Heartbeat,
-) {
-    let mut columns = Columns::default();
-    for records in queue {
-        for record in &records {
-            columns.push(record, namespaces);
+/// SIGTERM and SIGINT end the receiver, and then everything behind it.
+fn end_with_signals(stop: StopHandle, is_ending: Arc<AtomicBool>) -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Failure::Other(format!("handle signals: {error}")))?;
+    start("signals", move || {
+        if signals.forever().next().is_some() {
+            is_ending.store(true, Ordering::Relaxed);
+            stop.stop();
         }
-        let batch = columns.take();
-        while let Err(failure) = writer.append(&batch) {
-            warn!("{failure}; events wait in the kernel meanwhile");
-            heartbeat.beat(); // the receive thread waits for this one
-            thread::sleep(std::time::Duration::from_millis(500));
-        }
-    }
-    writer.close();
+        Ok(())
+    })?;
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod units;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::failure::{Failure, Result};
+pub use units::Sync;
 use units::{Bytes, Span};
 
 /// The whole configuration. What the file leaves out has the default.
@@ -28,7 +30,8 @@ pub struct Config {
     /// The longest time for which a record is only in memory.
     pub flush_interval: Span,
     pub spool: Spool,
-    pub files: Files,
+    /// The outputs to files. None in the file: one.
+    pub files: Vec<Files>,
 }
 
 /// Which records are written.
@@ -59,15 +62,50 @@ pub struct Spool {
     pub directory: PathBuf,
     /// A segment that has grown to this size is followed by another one.
     pub segment: Bytes,
+    /// When what is written is synced to the disk. A killed nlringd loses nothing in any case; a power loss takes what
+    /// was not synced.
+    pub sync: Sync,
+    /// The most that is kept for outputs that have not read it. What is removed becomes a loss record for them.
+    pub max_bytes: Bytes,
+    pub max_age: Option<Span>,
 }
 
-/// The output to files.
+/// An output to files.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Files {
+    /// The name in the log, in metrics and of the cursor. Each output has another one.
+    pub name: String,
     pub directory: PathBuf,
+    pub format: Format,
+    /// The compression of JSON lines and CSV. Parquet is always compressed with zstd.
+    pub compression: Compression,
+    /// A file ends when the clock passes a multiple of this time.
     pub rotate_interval: Span,
+    /// A file that has grown to this size ends.
     pub rotate_bytes: Bytes,
+    /// Files whose records are all older are removed.
+    pub max_age: Option<Span>,
+    /// While all files together are larger, the oldest are removed.
+    pub max_bytes: Option<Bytes>,
+}
+
+/// The format of files.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Parquet,
+    /// A JSON object per line.
+    Json,
+    Csv,
+}
+
+/// The compression of files of text.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    None,
+    Zstd,
 }
 
 impl Default for Config {
@@ -83,7 +121,7 @@ impl Default for Config {
             recv_buffer: Bytes(8 << 20),
             flush_interval: Span(Duration::from_millis(500)),
             spool: Spool::default(),
-            files: Files::default(),
+            files: vec![Files::default()],
         }
     }
 }
@@ -93,6 +131,9 @@ impl Default for Spool {
         Self {
             directory: "nlringd/spool".into(),
             segment: Bytes(64 << 20),
+            sync: Sync::Every(Duration::from_secs(1)),
+            max_bytes: Bytes(8 << 30),
+            max_age: None,
         }
     }
 }
@@ -100,9 +141,14 @@ impl Default for Spool {
 impl Default for Files {
     fn default() -> Self {
         Self {
+            name: "files".to_owned(),
             directory: "nlringd/records".into(),
+            format: Format::Parquet,
+            compression: Compression::Zstd,
             rotate_interval: Span(Duration::from_secs(15 * 60)),
             rotate_bytes: Bytes(256 << 20),
+            max_age: None,
+            max_bytes: None,
         }
     }
 }
@@ -112,7 +158,47 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self> {
         let text =
             fs::read_to_string(path).map_err(|error| Failure::of_file("read", path, &error))?;
-        toml::from_str(&text)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+        let failed = |error: String| Failure::Usage(format!("{}: {error}", path.display()));
+        let config: Self = toml::from_str(&text).map_err(|error| failed(error.to_string()))?;
+        config.check_outputs().map_err(failed)?;
+        Ok(config)
+    }
+
+    /// Two outputs must not write the same files.
+    fn check_outputs(&self) -> Result<(), String> {
+        if self.node.is_empty() || self.node.contains('/') {
+            let node = &self.node;
+            return Err(format!(
+                "node = {node:?} is part of file names: use no / there"
+            ));
+        }
+        let mut names = HashSet::new();
+        let mut places = HashSet::new();
+        for output in &self.files {
+            let name = &output.name;
+            let is_letter = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+            if name.is_empty() || !name.chars().all(is_letter) {
+                return Err(format!("name = {name:?}: use letters, digits, - and _"));
+            }
+            if !names.insert(name) {
+                return Err(format!(
+                    "two outputs have the name {name:?}; give each its own"
+                ));
+            }
+            let is_text = output.format != Format::Parquet;
+            let compression = is_text.then_some(output.compression);
+            if !places.insert((&output.directory, output.format, compression)) {
+                let directory = output.directory.display();
+                return Err(format!(
+                    "two outputs write the same files in {directory}; give each a directory"
+                ));
+            }
+            if output.rotate_interval.0.is_zero() {
+                return Err(format!(
+                    "{name}: rotate_interval is 0; use a time such as 15m"
+                ));
+            }
+        }
+        Ok(())
     }
 }

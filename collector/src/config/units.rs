@@ -61,6 +61,37 @@ impl FromStr for Span {
     }
 }
 
+/// When the spool's data is synced to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// When the kernel does it: half a minute after it was written.
+    Never,
+    /// Each batch, before an output gets it.
+    Batch,
+    /// With the first batch after this time.
+    Every(Duration),
+}
+
+impl FromStr for Sync {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "never" => Ok(Self::Never),
+            "batch" => Ok(Self::Batch),
+            _ => text.parse().map(|Span(time)| Self::Every(time)).map_err(|_| {
+                format!("{text:?} does not say when to sync; use \"never\", \"batch\" or a time such as \"1s\"")
+            }),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Sync {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer)
+    }
+}
+
 /// The number and the unit behind it.
 fn split(text: &str) -> Result<(u64, &str), String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -44,8 +44,9 @@ pub fn generate(arguments: &GenerateArguments) -> Result<()> {
         directory: arguments.output.clone(),
         ..config::Files::default()
     };
-    let mut files = Files::open(&arguments.node, &config)?;
-    if files.resume(None)?.is_some() {
+    let files = Files::new(&arguments.node, &config);
+    files.create_directory()?;
+    if files.newest()?.is_some() {
         return Err(Failure::Usage(format!(
             "{} has files of the node {} already; give --output another directory",
             arguments.output.display(),

@@ -1,57 +1,131 @@
 //! Moves batches from the spool to an output, until the spool is closed and the output has all.
 
-use std::thread;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Output;
-use crate::failure::Result;
-use crate::spool::{Cursor, Read, Reader};
+use crate::failure::{Failure, Result};
+use crate::record::columns::Columns;
+use crate::record::{Body, LossBody, Record};
+use crate::spool::{Acknowledged, Cursor, Position, Read, Reader, Tail};
 
-/// How long to wait for a batch before the output is called anyway.
+/// How long to wait for a batch before the cursor is looked at anyway.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The longest pause after a failure.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The pause after the first failure, and the longest one.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
+/// How long an output that fails may delay the end.
+const DELAY_OF_END: Duration = Duration::from_secs(10);
 
 /// Moves batches from the spool to an output.
 pub struct Pump<O> {
-    pub reader: Reader,
-    pub output: O,
-    pub cursor: Cursor,
+    output: O,
+    cursor: Cursor,
+    directory: PathBuf,
+    tail: Arc<Tail>,
 }
 
 impl<O: Output> Pump<O> {
-    /// Runs until the spool is closed and the output has everything.
+    pub fn new(output: O, cursor: Cursor, directory: PathBuf, tail: Arc<Tail>) -> Self {
+        Self {
+            output,
+            cursor,
+            directory,
+            tail,
+        }
+    }
+
+    /// Runs until the spool is closed and the output has everything. After a failure it goes back to what the receiver
+    /// has for certain, and tries again after a pause. The pauses grow until the receiver has more.
+    ///
+    /// # Errors
+    ///
+    /// The spool is closed, and the output still fails after 10 s.
     pub fn run(mut self) -> Result<()> {
+        let mut pause = PAUSES[0];
+        let mut failing: Option<Acknowledged> = None;
+        let mut ending_since: Option<Instant> = None;
         loop {
-            match self.reader.next(PATIENCE)? {
-                Read::Batch(behind, batch) => {
-                    self.insist(|output| output.take(behind, &batch));
+            let before = self.cursor.saved();
+            let Err(failure) = self.attempt(&mut failing) else {
+                return Ok(());
+            };
+            if before != self.cursor.saved() {
+                pause = PAUSES[0];
+            }
+            if self.tail.progress().is_closed {
+                let since = *ending_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= DELAY_OF_END {
+                    return Err(self.given_up(&failure));
                 }
+                pause = pause.min(PATIENCE);
+            }
+            let name = self.output.name();
+            warn!(
+                output = name,
+                "{failure}; the spool keeps the records, and it is tried again in {pause:?}"
+            );
+            failing = Some(self.cursor.saved().unwrap_or_default());
+            self.rest(pause);
+            pause = (pause * 2).min(PAUSES[1]);
+        }
+    }
+
+    fn given_up(&self, failure: &Failure) -> Failure {
+        let name = self.output.name();
+        Failure::Other(format!(
+            "{failure}; the spool keeps what the output {name:?} has not got until the next start"
+        ))
+    }
+
+    /// Waits. The end of the spool ends the pause.
+    fn rest(&self, pause: Duration) {
+        if self.tail.progress().is_closed {
+            std::thread::sleep(pause);
+        } else {
+            self.tail.wait_for_end(pause);
+        }
+    }
+
+    /// Begins behind the cursor, and runs until the end or a failure.
+    fn attempt(&mut self, failing: &mut Option<Acknowledged>) -> Result<()> {
+        let saved = self.cursor.saved().unwrap_or_default();
+        self.output.resume(saved)?;
+        let mut reader = Reader::new(self.directory.clone(), self.tail.clone(), saved.position);
+        loop {
+            match reader.next(PATIENCE)? {
+                Read::Batch(behind, batch) => self.output.take(behind, &batch)?,
+                Read::Missing(behind, loss) => self.take_loss(behind, loss)?,
                 Read::Nothing => {}
                 Read::End => break,
             }
-            self.insist(|output| output.advance(Instant::now()));
-            self.save()?;
+            self.save(failing)?;
         }
-        self.insist(O::finish);
-        self.save()
+        self.output.finish()?;
+        self.save(failing)
     }
 
-    /// Tries until it succeeds, with growing pauses.
-    fn insist(&mut self, mut attempt: impl FnMut(&mut O) -> Result<()>) {
-        let mut pause = Duration::from_millis(100);
-        while let Err(failure) = attempt(&mut self.output) {
-            warn!(output = self.output.name(), "{failure}; it is tried again");
-            thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+    /// Hands over what the spool has lost for this output, as a record.
+    fn take_loss(&mut self, behind: Position, loss: LossBody) -> Result<()> {
+        let mut columns = Columns::default();
+        let record = Record {
+            time: loss.until,
+            namespace: u16::MAX,
+            body: Body::Loss(loss),
+        };
+        columns.push(&record, &[]);
+        self.output.take(behind, &columns.take())
     }
 
-    fn save(&mut self) -> Result<()> {
-        self.output
-            .acknowledged()
-            .map_or(Ok(()), |position| self.cursor.save(position))
+    fn save(&mut self, failing: &mut Option<Acknowledged>) -> Result<()> {
+        let place = self.output.acknowledged();
+        self.cursor.save(place)?;
+        if failing.is_some_and(|failed_at| failed_at != place) {
+            *failing = None;
+            info!(output = self.output.name(), "the output goes on");
+        }
+        Ok(())
     }
 }

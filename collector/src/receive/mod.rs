@@ -1,5 +1,6 @@
 //! The receive thread: takes events from the kernel, makes records of them, and hands the records over in batches.
 
+mod coverage;
 mod source;
 
 use std::ops::ControlFlow;
@@ -18,19 +19,27 @@ use crate::record::{Body, Record};
 pub const BATCH_RECORDS: usize = 4096;
 /// The longest wait for an event.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// A record that is older than the one before it by more than this shows that the clock was set back. Less comes from
+/// the order in which the sockets are read.
+const CLOCK_STEP: Duration = Duration::from_millis(100);
 
 /// Receives events and makes records of them.
 pub struct Receiver {
     running: Running,
     sources: Vec<Source>,
     batch: Batch,
+    flush_interval: Duration,
+    /// When the kernel is asked, so that a mark can be written and the records be handed over.
+    flush_at: Instant,
+    /// When the kernel was asked.
+    asked: Option<Timestamp>,
 }
 
 /// The records that are not handed over yet.
 struct Batch {
     records: Vec<Record>,
-    flush_interval: Duration,
-    flush_at: Instant,
+    /// The time of the last record.
+    last: Timestamp,
     queue: SyncSender<Vec<Record>>,
 }
 
@@ -50,10 +59,12 @@ impl Receiver {
             sources,
             batch: Batch {
                 records: Vec::with_capacity(BATCH_RECORDS),
-                flush_interval: config.flush_interval.0,
-                flush_at: Instant::now(),
+                last: Timestamp::from_ns(0),
                 queue,
             },
+            flush_interval: config.flush_interval.0,
+            flush_at: Instant::now(),
+            asked: None,
         })
     }
 
@@ -71,17 +82,15 @@ impl Receiver {
             running,
             mut sources,
             mut batch,
+            ..
         } = self;
+        // All that the kernel sends before it leaves the groups is received.
+        let end = Timestamp::now();
         let finished = running.finish(|event, _| feed(&mut sources, &mut batch, &event));
         for source in &mut sources {
             source.finish(|record| batch.push(record))?;
         }
-        batch.push(Record {
-            time: Timestamp::now(),
-            namespace: 0,
-            body: Body::Mark,
-        });
-        batch.hand_over();
+        batch.mark(end);
         finished.outcome?;
         Ok(())
     }
@@ -90,7 +99,11 @@ impl Receiver {
     fn take_turn(&mut self) -> Result<bool> {
         let now = Instant::now();
         let dues = self.sources.iter().filter_map(|source| source.due(now));
-        let next = dues.chain([self.batch.flush_at]).min();
+        let flush_at = match self.asked {
+            Some(_) => self.flush_at + self.flush_interval,
+            None => self.flush_at,
+        };
+        let next = dues.chain([flush_at]).min();
         let timeout = next.map_or(LONGEST_WAIT, |next| next.saturating_duration_since(now));
         let (sources, batch) = (&mut self.sources, &mut self.batch);
         let turn = self
@@ -101,8 +114,34 @@ impl Receiver {
         for source in &mut self.sources {
             source.advance(&self.running, |record| self.batch.push(record));
         }
-        self.batch.flush_if_due(Instant::now());
+        self.flush_if_due(Instant::now());
         Ok(turn == Turn::Stopped)
+    }
+
+    /// Asks the kernel once per interval. When all that it had sent then is recorded, a mark says so, and the records
+    /// are handed over. If the answer takes an interval, they are handed over without a mark.
+    fn flush_if_due(&mut self, now: Instant) {
+        let is_due = now >= self.flush_at;
+        match self.asked {
+            None if is_due => {
+                self.asked = Some(Timestamp::now());
+                for source in &mut self.sources {
+                    source.ask(&self.running);
+                }
+                self.flush_at = now;
+            }
+            Some(time) if self.sources.iter().all(Source::has_all) => {
+                self.batch.mark(time);
+                self.asked = None;
+                self.flush_at += self.flush_interval;
+            }
+            Some(_) if now >= self.flush_at + self.flush_interval => {
+                self.batch.hand_over();
+                self.asked = None;
+                self.flush_at = now;
+            }
+            _ => {}
+        }
     }
 }
 
@@ -115,21 +154,27 @@ fn feed(sources: &mut [Source], batch: &mut Batch, event: &Event<'_>) -> Control
 }
 
 impl Batch {
-    fn push(&mut self, record: Record) {
+    /// The times of a batch never decrease.
+    fn push(&mut self, mut record: Record) {
+        let is_earlier = record.time < self.last;
+        let step_ns = self.last.as_ns().saturating_sub(record.time.as_ns());
+        if u128::from(step_ns) > CLOCK_STEP.as_nanos() {
+            self.hand_over();
+        } else if is_earlier {
+            record.time = self.last;
+        }
+        self.last = record.time;
         self.records.push(record);
         if self.records.len() >= BATCH_RECORDS {
             self.hand_over();
         }
     }
 
-    /// Everything that was received before now is in the spool when this batch is.
-    fn flush_if_due(&mut self, now: Instant) {
-        if now < self.flush_at {
-            return;
-        }
-        self.push(Record {
-            time: Timestamp::now(),
-            namespace: 0,
+    /// All that was received before this time is in the spool when this batch is.
+    fn mark(&mut self, time: Timestamp) {
+        self.records.push(Record {
+            time,
+            namespace: u16::MAX,
             body: Body::Mark,
         });
         self.hand_over();
@@ -138,7 +183,9 @@ impl Batch {
     /// Hands the records over. While the spool cannot be written, this waits: the kernel then drops events, and counts
     /// them.
     fn hand_over(&mut self) {
-        self.flush_at = Instant::now() + self.flush_interval;
+        if self.records.is_empty() {
+            return;
+        }
         let records = std::mem::replace(&mut self.records, Vec::with_capacity(BATCH_RECORDS));
         // The queue ends only with the process.
         let _ = self.queue.send(records);

@@ -8,6 +8,7 @@ use nlring::{
     Socket, SocketId, Timestamp,
 };
 
+use super::coverage::Coverage;
 use crate::config::{Config, Records};
 use crate::failure::{Failure, Result};
 use crate::record::{Body, FlowBody, LossBody, LossReason, Record};
@@ -21,6 +22,7 @@ pub struct Source {
     mirror: Option<Mirror>,
     /// Since when the mirror may be wrong.
     wrong_since: Option<Timestamp>,
+    coverage: Coverage,
 }
 
 impl Source {
@@ -55,6 +57,7 @@ impl Source {
             records: config.records,
             mirror,
             wrong_since: None,
+            coverage: Coverage::default(),
         })
     }
 
@@ -70,7 +73,10 @@ impl Source {
             self.record_events(list, &mut f);
         }
         let time = match event {
-            Event::Messages(_, list) => list.received_at(),
+            Event::Messages(_, list) => {
+                self.coverage.look_at(list);
+                list.received_at()
+            }
             _ => None,
         };
         if let Some(mut mirror) = self.mirror.take() {
@@ -86,6 +92,21 @@ impl Source {
                 f(self.record(time, Body::Event(FlowBody::new(&flow))));
             }
         }
+    }
+
+    /// Asks the kernel for an answer behind all that it has sent so far.
+    pub fn ask(&mut self, running: &Running) {
+        if let Some(socket) = running.socket(self.socket) {
+            // Without an answer there is no mark, and the next question follows.
+            let _ = self.coverage.ask(socket);
+        }
+    }
+
+    /// Whether all is recorded that the kernel had sent when it was last asked.
+    pub fn has_all(&self) -> bool {
+        let mirror = self.mirror.as_ref();
+        // During its first dump a mirror holds events.
+        self.coverage.is_reached() && mirror.is_none_or(Mirror::is_complete)
     }
 
     /// Does what is due.

@@ -1,5 +1,6 @@
 //! Records: what nlringd writes. One is a flow at its end, an event, a loss, or a mark.
 
+pub mod batch;
 pub mod columns;
 pub mod schema;
 
@@ -78,6 +79,8 @@ pub enum LossReason {
     Unreadable,
     /// nlringd did not run.
     Stopped,
+    /// The spool had to remove records before this output has read them.
+    Spool,
 }
 
 impl LossReason {
@@ -86,6 +89,7 @@ impl LossReason {
             Self::Kernel => "kernel",
             Self::Unreadable => "unreadable",
             Self::Stopped => "stopped",
+            Self::Spool => "spool",
         }
     }
 }

@@ -1,24 +1,40 @@
 //! How far an output has got, kept in a file beside the segments.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nlring::Timestamp;
 
 use super::segment::Position;
 use crate::failure::{Failure, Result};
 
-/// The saved position of an output. Its receiver has everything before it.
+/// How far an output has got: its receiver has everything before the position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    pub position: Position,
+    /// The time of the last mark before the position.
+    pub covered: Option<Timestamp>,
+}
+
+/// The saved place of an output.
 #[derive(Debug)]
 pub struct Cursor {
     path: PathBuf,
-    saved: Option<Position>,
+    saved: Option<Acknowledged>,
+    /// The segment of the saved position: the spool keeps it and the ones behind it.
+    segment: Arc<AtomicU64>,
 }
 
 impl Cursor {
     /// Opens the cursor of an output.
     pub fn open(directory: &Path, output: &str) -> Result<Self> {
         let path = directory.join(format!("{output}.cursor"));
-        let saved = match fs::read_to_string(&path) {
+        let saved: Option<Acknowledged> = match fs::read_to_string(&path) {
             Ok(text) => Some(text.trim().parse().map_err(|()| {
                 Failure::Other(format!(
                     "{} has no position of the spool; remove it, and the output begins with all that the spool has",
@@ -28,23 +44,59 @@ impl Cursor {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(Failure::of_file("read", &path, &error)),
         };
-        Ok(Self { path, saved })
+        let segment = saved.map_or(0, |saved| saved.position.segment);
+        Ok(Self {
+            path,
+            saved,
+            segment: Arc::new(AtomicU64::new(segment)),
+        })
     }
 
-    pub fn position(&self) -> Option<Position> {
+    pub fn saved(&self) -> Option<Acknowledged> {
         self.saved
     }
 
-    /// Saves a position, so that it is there after a crash.
-    pub fn save(&mut self, position: Position) -> Result<()> {
-        if self.saved == Some(position) {
+    /// The segment of the saved position, as it changes.
+    pub fn segment(&self) -> Arc<AtomicU64> {
+        self.segment.clone()
+    }
+
+    /// Saves a place. After a SIGKILL the file has either this place or the one before.
+    pub fn save(&mut self, place: Acknowledged) -> Result<()> {
+        if self.saved == Some(place) {
             return Ok(());
         }
         let temporary = self.path.with_extension("cursor.new");
-        let written = fs::write(&temporary, format!("{position}\n"))
+        let written = fs::write(&temporary, format!("{place}\n"))
             .and_then(|()| fs::rename(&temporary, &self.path));
         written.map_err(|error| Failure::of_file("write", &self.path, &error))?;
-        self.saved = Some(position);
+        self.saved = Some(place);
+        self.segment
+            .store(place.position.segment, Ordering::Release);
         Ok(())
+    }
+}
+
+impl fmt::Display for Acknowledged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.position)?;
+        self.covered
+            .map_or(Ok(()), |covered| write!(f, " {}", covered.as_ns()))
+    }
+}
+
+impl FromStr for Acknowledged {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (position, covered) = match text.split_once(' ') {
+            Some((position, covered)) => (position, Some(covered)),
+            None => (text, None),
+        };
+        let covered = covered.map(|ns| ns.parse().map(Timestamp::from_ns));
+        Ok(Self {
+            position: position.parse()?,
+            covered: covered.transpose().map_err(drop)?,
+        })
     }
 }

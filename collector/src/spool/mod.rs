@@ -1,17 +1,28 @@
 //! The spool: records on disk, in the order in which they were made, until every output has read them.
 //!
-//! It is a directory of segments, `NUMBER.arrows`. Each is a stream of Arrow IPC with the columns of
-//! [`SCHEMA`](crate::record::schema::SCHEMA), compressed with zstd, which any Arrow reader opens. One writer appends
+//! It is a directory of segments, `NUMBER.arrows.zst`. A segment is a stream of Arrow IPC with the columns of
+//! [`SCHEMA`](crate::record::schema::SCHEMA). Each batch of it is compressed as one zstd frame with a checksum, so that
+//! a torn or damaged batch is noticed. Any Arrow reader opens a segment behind a zstd decoder. One writer appends
 //! batches. A reader has a [`Position`], and reads only what the [`Tail`] says is written.
+//!
+//! What survives: a batch that was appended survives the end of nlringd, also by SIGKILL. It survives the end of the
+//! machine once it is synced, see [`Sync`](crate::config::Sync).
 
 mod cursor;
+mod frame;
+mod keeper;
+mod mend;
 mod reader;
+mod removal;
 mod segment;
+mod summary;
 mod tail;
 mod writer;
 
-pub use cursor::Cursor;
+pub use cursor::{Acknowledged, Cursor};
+pub use keeper::Keeper;
 pub use reader::{Read, Reader};
+pub use removal::Removal;
 pub use segment::Position;
-
+pub use tail::Tail;
 pub use writer::Writer;

@@ -2,20 +2,25 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
+use nlring::Timestamp;
+use tracing::warn;
+use zstd::bulk::Decompressor;
 
 use super::segment::{self, Position};
 use super::tail::{Progress, Tail};
+use super::{frame, summary};
 use crate::failure::{Failure, Result};
+use crate::record::{LossBody, LossReason, batch};
 
 /// How many bytes are read at a time.
-const CHUNK_BYTES: u64 = 1 << 20;
+const CHUNK_BYTES: u64 = 256 << 10;
 
 /// Reads a spool from a position, while it is written.
 pub struct Reader {
@@ -23,12 +28,16 @@ pub struct Reader {
     tail: Arc<Tail>,
     position: Position,
     segment: Option<Segment>,
+    /// The time of the last record that was read.
+    last: Option<Timestamp>,
 }
 
 /// What a reader has found.
 pub enum Read {
     /// A batch, and the position behind it.
     Batch(Position, RecordBatch),
+    /// Records are missing here: they were removed, or cannot be read. The position is behind them.
+    Missing(Position, LossBody),
     /// Nothing was written meanwhile.
     Nothing,
     /// The spool is closed, and all is read.
@@ -43,15 +52,17 @@ impl Reader {
             tail,
             position,
             segment: None,
+            last: None,
         }
     }
 
-    /// Reads the next batch. Waits for it for at most this time.
+    /// Reads the next batch. Waits for it for at most this time. After an error, the same batch is read again.
     pub fn next(&mut self, timeout: Duration) -> Result<Read> {
         let mut progress = self.tail.progress();
         loop {
-            if let Some(batch) = self.read(progress)? {
-                return Ok(Read::Batch(self.position, batch));
+            let read = self.read(progress).inspect_err(|_| self.segment = None)?;
+            if let Some(read) = read {
+                return Ok(read);
             }
             if progress.is_closed {
                 return Ok(Read::End);
@@ -64,67 +75,123 @@ impl Reader {
         }
     }
 
-    /// The next batch that is written.
-    fn read(&mut self, progress: Progress) -> Result<Option<RecordBatch>> {
+    /// The next batch that is written, or what is missing before it.
+    fn read(&mut self, progress: Progress) -> Result<Option<Read>> {
         loop {
-            if self.segment.is_none() && !self.open(progress)? {
-                return Ok(None);
-            }
             let Some(segment) = &mut self.segment else {
-                return Ok(None);
+                match self.open(progress)? {
+                    Opened::Segment => continue,
+                    Opened::Missing(loss) => return Ok(Some(Read::Missing(self.position, loss))),
+                    Opened::Nothing => return Ok(None),
+                }
             };
             let number = self.position.segment;
-            let written = (number == progress.segment).then_some(progress.bytes);
-            let path = segment::path(&self.directory, number);
-            let read = segment.read(written);
-            if let Some(batch) = read.map_err(|error| Failure::of_file("read", &path, &error))? {
-                self.position.batch += 1;
-                return Ok(Some(batch));
+            let is_written = number >= progress.segment;
+            let written = is_written.then_some(progress.bytes);
+            match segment.read(written) {
+                Ok(Some(batch)) => {
+                    self.position.batch += 1;
+                    self.last = batch::times(&batch).map(|(_, last)| last).or(self.last);
+                    return Ok(Some(Read::Batch(self.position, batch)));
+                }
+                Ok(None) if is_written => return Ok(None),
+                Ok(None) if !segment.is_torn() => self.go_to(Position::begin(number + 1)),
+                Err(error) if is_written || error.kind() != io::ErrorKind::InvalidData => {
+                    let path = segment::path(&self.directory, number);
+                    return Err(Failure::of_file("read", &path, &error));
+                }
+                Ok(None) | Err(_) => return Ok(Some(self.pass_over_damage())),
             }
-            if number >= progress.segment {
-                return Ok(None);
-            }
-            self.segment = None;
-            self.position = Position {
-                segment: number + 1,
-                batch: 0,
-            };
         }
     }
 
-    /// Opens the segment of the position, or the first one behind it, and passes over the batches before the position.
-    fn open(&mut self, progress: Progress) -> Result<bool> {
-        let numbers = segment::numbers(&self.directory)?;
-        let wanted = self.position.segment;
-        let Some(&number) = numbers.iter().find(|&&number| number >= wanted) else {
-            return Ok(false);
+    fn go_to(&mut self, position: Position) {
+        self.segment = None;
+        self.position = position;
+    }
+
+    /// What follows in this segment cannot be read.
+    fn pass_over_damage(&mut self) -> Read {
+        let path = segment::path(&self.directory, self.position.segment);
+        warn!(
+            "{} is damaged behind batch {}: what follows in it is missing",
+            path.display(),
+            self.position.batch
+        );
+        let until = modified(&path).unwrap_or_else(Timestamp::now);
+        let since = self.last.unwrap_or(until).min(until);
+        self.go_to(Position::begin(self.position.segment + 1));
+        let loss = LossBody {
+            reason: LossReason::Spool,
+            count: None,
+            since,
+            until,
         };
-        if number != wanted {
-            self.position = Position {
-                segment: number,
-                batch: 0,
-            };
-        }
-        let path = segment::path(&self.directory, number);
+        Read::Missing(self.position, loss)
+    }
+
+    /// Opens the segment of the position, or the first one behind it, and passes over the batches before the position.
+    fn open(&mut self, progress: Progress) -> Result<Opened> {
+        let path = segment::path(&self.directory, self.position.segment);
         let failed = |error: io::Error| Failure::of_file("read", &path, &error);
-        let mut segment = Segment::open(File::open(&path).map_err(failed)?);
-        let written = (number == progress.segment).then_some(progress.bytes);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.pass_over(),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut segment = Segment::open(file);
+        let is_written = self.position.segment >= progress.segment;
+        let written = is_written.then_some(progress.bytes);
         for _ in 0..self.position.batch {
-            if segment.read(written).map_err(failed)?.is_none() {
-                break;
+            match segment.read(written) {
+                Ok(Some(_)) => {}
+                // The segment was cut off before this position, or is damaged: the next read says so.
+                Ok(None) => break,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => break,
+                Err(error) => return Err(failed(error)),
             }
         }
         self.segment = Some(segment);
-        Ok(true)
+        Ok(Opened::Segment)
     }
+
+    /// The position's segment is not there: goes to the next one that was there or is.
+    fn pass_over(&mut self) -> Result<Opened> {
+        let removed = summary::removed_behind(&self.directory, self.position)?;
+        let numbers = segment::numbers(&self.directory)?;
+        let summaries = summary::numbers(&self.directory)?;
+        let later = |number: &&u64| **number > self.position.segment;
+        let next = numbers.iter().chain(&summaries).filter(later).min();
+        let Some(&next) = next else {
+            return Ok(Opened::Nothing);
+        };
+        self.go_to(Position::begin(next));
+        match removed {
+            Some(loss) => Ok(Opened::Missing(loss)),
+            None => self.open(self.tail.progress()),
+        }
+    }
+}
+
+enum Opened {
+    Segment,
+    Missing(LossBody),
+    Nothing,
+}
+
+fn modified(path: &Path) -> Option<Timestamp> {
+    let modified = path.metadata().ok()?.modified().ok()?;
+    let since = modified.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_nanos()).ok().map(Timestamp::from_ns)
 }
 
 /// A segment that is read.
 pub struct Segment {
     file: File,
     decoder: StreamDecoder,
+    decompressor: Decompressor<'static>,
     /// What is read from the file and not decoded.
-    pending: Buffer,
+    pending: Vec<u8>,
     /// How many bytes are read from the file.
     read_bytes: u64,
     /// How many bytes whole batches have.
@@ -136,7 +203,8 @@ impl Segment {
         Self {
             file,
             decoder: StreamDecoder::new(),
-            pending: Buffer::from(&[]),
+            decompressor: Decompressor::new().expect("zstd has memory"),
+            pending: Vec::new(),
             read_bytes: 0,
             whole_bytes: 0,
         }
@@ -147,26 +215,38 @@ impl Segment {
         self.whole_bytes
     }
 
+    /// Whether a part of a batch was read.
+    pub fn is_torn(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// The next batch. None: the file ends here, or `written` bytes are read, behind which nothing is read.
     pub fn read(&mut self, written: Option<u64>) -> io::Result<Option<RecordBatch>> {
         loop {
-            let decoded = self.decoder.decode(&mut self.pending);
-            let decoded =
-                decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            if let Some(batch) = decoded {
-                self.whole_bytes = self.read_bytes - self.pending.len() as u64;
-                return Ok(Some(batch));
+            if let Some(length) = frame::length(&self.pending)? {
+                return self.decode(length).map(Some);
             }
             let most = written.map_or(CHUNK_BYTES, |written| {
                 written.saturating_sub(self.read_bytes).min(CHUNK_BYTES)
             });
-            let mut chunk = Vec::new();
-            (&mut self.file).take(most).read_to_end(&mut chunk)?;
-            if chunk.is_empty() {
+            let count = (&mut self.file).take(most).read_to_end(&mut self.pending)?;
+            if count == 0 {
                 return Ok(None);
             }
-            self.read_bytes += chunk.len() as u64;
-            self.pending = Buffer::from_vec(chunk);
+            self.read_bytes += count as u64;
         }
+    }
+
+    /// The batch in the frame that has this length.
+    fn decode(&mut self, length: usize) -> io::Result<RecordBatch> {
+        let content = frame::content(&mut self.decompressor, &self.pending[..length])?;
+        let mut content = Buffer::from_vec(content);
+        let decoded = self.decoder.decode(&mut content);
+        let damaged = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let batch = decoded.map_err(|error| damaged(error.to_string()))?;
+        let batch = batch.ok_or_else(|| damaged("a frame has no batch".to_owned()))?;
+        self.pending.drain(..length);
+        self.whole_bytes += length as u64;
+        Ok(batch)
     }
 }

@@ -7,11 +7,20 @@ use std::str::FromStr;
 
 use crate::failure::{Failure, Result};
 
+const SUFFIX: &str = ".arrows.zst";
+
 /// A place between two batches of a spool: behind `batch` batches of this segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub segment: u64,
     pub batch: u32,
+}
+
+impl Position {
+    /// The place before the first batch of a segment.
+    pub fn begin(segment: u64) -> Self {
+        Self { segment, batch: 0 }
+    }
 }
 
 impl fmt::Display for Position {
@@ -34,16 +43,21 @@ impl FromStr for Position {
 
 /// The file of a segment.
 pub fn path(directory: &Path, number: u64) -> PathBuf {
-    directory.join(format!("{number:012}.arrows"))
+    directory.join(format!("{number:012}{SUFFIX}"))
 }
 
 /// The numbers of the segments in a directory, lowest first. Other files are passed over.
 pub fn numbers(directory: &Path) -> Result<Vec<u64>> {
+    numbers_with(directory, SUFFIX)
+}
+
+/// The numbers of the files with this suffix, lowest first.
+pub fn numbers_with(directory: &Path, suffix: &str) -> Result<Vec<u64>> {
     let failed = |error| Failure::of_file("list", directory, &error);
     let mut numbers = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".arrows"));
+        let number = name.to_str().and_then(|name| name.strip_suffix(suffix));
         numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
     }
     numbers.sort_unstable();

@@ -46,4 +46,12 @@ impl Tail {
             .wait_timeout_while(progress, timeout, |progress| *progress == known);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
+
+    /// Waits until the spool is closed, for at most this time.
+    pub fn wait_for_end(&self, timeout: Duration) {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self
+            .changed
+            .wait_timeout_while(progress, timeout, |progress| !progress.is_closed);
+    }
 }

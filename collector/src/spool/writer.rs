@@ -1,23 +1,29 @@
 //! Appends batches to a spool.
 
-use std::fs::{self, File};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use arrow_array::{RecordBatch, cast::AsArray as _, types::TimestampNanosecondType};
-use arrow_ipc::CompressionType;
-use arrow_ipc::writer::{IpcWriteOptions, StreamEncoder};
-use arrow_schema::ArrowError;
-use nlring::Timestamp;
+use arrow_array::RecordBatch;
+use arrow_ipc::writer::StreamEncoder;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::CParameter;
 
-use super::reader::Segment;
+use super::mend::{Found, mend};
 use super::segment;
 use super::tail::{Progress, Tail};
+use crate::config::{self, Sync};
 use crate::failure::{Failure, Result};
+use crate::record::batch;
 use crate::record::schema::SCHEMA;
+
+/// The level of zstd.
+const LEVEL: i32 = 1;
 
 /// Appends batches to a spool. There is one in each directory.
 pub struct Writer {
@@ -25,32 +31,34 @@ pub struct Writer {
     /// Held as long as the writer lives, so that no second nlringd writes here.
     _lock: File,
     segment_bytes: u64,
+    sync: Sync,
+    synced_at: Instant,
     encoder: StreamEncoder,
+    compressor: Compressor<'static>,
+    content: Vec<u8>,
+    frame: Vec<u8>,
     file: File,
     /// The last batch could not be written.
     has_failed: bool,
+    /// The segment that is written has a mark.
+    has_mark: bool,
     progress: Progress,
     tail: Arc<Tail>,
 }
 
-/// What was in the spool before.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Found {
-    /// The time of the last record.
-    pub last: Option<Timestamp>,
-    /// How many bytes at the end were no whole batch, and are cut off.
-    pub torn_bytes: u64,
-}
-
 impl Writer {
-    /// Opens the spool in this directory, and begins a segment.
-    pub fn open(directory: &Path, segment_bytes: u64) -> Result<(Self, Found)> {
-        fs::create_dir_all(directory)
+    /// Opens the spool, and begins a segment. Its number is above those of all segments, and above `taken`: a power
+    /// loss may have removed segments that an output has read.
+    pub fn open(config: &config::Spool, taken: u64) -> Result<(Self, Found)> {
+        let directory = &config.directory;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(directory)
             .map_err(|error| Failure::of_file("create", directory, &error))?;
         let lock = lock(directory)?;
-        let found = mend_last(directory)?;
-        let last = segment::numbers(directory)?.last().copied();
-        let number = last.map_or(1, |last| last + 1);
+        let found = mend(directory)?;
+        let number = found.last_segment.unwrap_or(0).max(taken) + 1;
         let file = create(directory, number)?;
         let progress = Progress {
             segment: number,
@@ -60,10 +68,16 @@ impl Writer {
         let writer = Self {
             directory: directory.to_owned(),
             _lock: lock,
-            segment_bytes,
+            segment_bytes: config.segment.0,
+            sync: config.sync,
+            synced_at: Instant::now(),
             encoder: encoder(),
+            compressor: compressor(),
+            content: Vec::new(),
+            frame: Vec::new(),
             file,
             has_failed: false,
+            has_mark: false,
             progress,
             tail: Arc::new(Tail::new(progress)),
         };
@@ -75,46 +89,75 @@ impl Writer {
         self.tail.clone()
     }
 
+    /// The lowest segment that a start needs: it has the last mark.
+    pub fn needed(&self) -> u64 {
+        let number = self.progress.segment;
+        if self.has_mark { number } else { number - 1 }
+    }
+
     /// Appends a batch. If that fails, the spool is as before, and the batch can be appended again.
     pub fn append(&mut self, batch: &RecordBatch) -> Result<()> {
         let is_full = self.progress.bytes >= self.segment_bytes;
         if is_full || self.has_failed && self.progress.bytes > 0 {
             self.begin_segment()?;
         }
-        let number = self.progress.segment;
-        let failed = |error: io::Error| {
-            Failure::of_file("write", &segment::path(&self.directory, number), &error)
-        };
-        let encoded = self
-            .encoder
-            .encode(batch)
-            .map_err(|error| failed(io_error(error)))?;
-        let mut written = 0;
-        for part in &encoded {
-            if let Err(error) = self.file.write_all(part) {
-                let _ = self.file.set_len(self.progress.bytes);
-                // The encoder takes the dictionaries of this batch for written.
-                self.encoder = encoder();
-                self.has_failed = true;
-                return Err(failed(error));
-            }
-            written += part.len() as u64;
+        if let Err(error) = self.write(batch) {
+            let _ = self.file.set_len(self.progress.bytes);
+            // The encoder takes the schema and the dictionaries of this batch for written.
+            self.encoder = encoder();
+            self.has_failed = true;
+            let path = segment::path(&self.directory, self.progress.segment);
+            return Err(Failure::of_file("write", &path, &error));
         }
         self.has_failed = false;
-        self.progress.bytes += written;
+        self.has_mark |= batch::last_mark(batch).is_some();
+        self.progress.bytes += self.frame.len() as u64;
         self.tail.set(self.progress);
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> io::Result<()> {
+        let encoded = self.encoder.encode(batch).map_err(io::Error::other)?;
+        self.content.clear();
+        for part in &encoded {
+            self.content.extend_from_slice(part);
+        }
+        self.frame.clear();
+        self.frame
+            .reserve(zstd::zstd_safe::compress_bound(self.content.len()));
+        self.compressor
+            .compress_to_buffer(&self.content, &mut self.frame)?;
+        self.file.write_all(&self.frame)?;
+        let is_due = match self.sync {
+            Sync::Never => false,
+            Sync::Batch => true,
+            Sync::Every(interval) => self.synced_at.elapsed() >= interval,
+        };
+        if is_due {
+            self.file.sync_data()?;
+            self.synced_at = Instant::now();
+        }
         Ok(())
     }
 
     /// Ends the spool: its readers end when they have read all.
     pub fn close(mut self) {
+        if self.sync != Sync::Never {
+            let _ = self.file.sync_data();
+        }
         self.progress.is_closed = true;
         self.tail.set(self.progress);
     }
 
     fn begin_segment(&mut self) -> Result<()> {
+        if self.sync != Sync::Never {
+            let path = segment::path(&self.directory, self.progress.segment);
+            let synced = self.file.sync_data();
+            synced.map_err(|error| Failure::of_file("write", &path, &error))?;
+        }
         self.file = create(&self.directory, self.progress.segment + 1)?;
         self.encoder = encoder();
+        self.has_mark = false;
         self.progress.segment += 1;
         self.progress.bytes = 0;
         self.tail.set(self.progress);
@@ -123,14 +166,24 @@ impl Writer {
 }
 
 fn encoder() -> StreamEncoder {
-    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD));
-    let options = options.expect("the feature is on");
-    StreamEncoder::try_new_with_options(&SCHEMA, options).expect("the schema can be written")
+    StreamEncoder::try_new(&SCHEMA).expect("the schema can be written")
+}
+
+fn compressor() -> Compressor<'static> {
+    let mut compressor = Compressor::new(LEVEL).expect("zstd has memory");
+    compressor
+        .set_parameter(CParameter::ChecksumFlag(true))
+        .expect("zstd has checksums");
+    compressor
 }
 
 fn create(directory: &Path, number: u64) -> Result<File> {
     let path = segment::path(directory, number);
-    let file = File::options().append(true).create_new(true).open(&path);
+    let file = File::options()
+        .append(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path);
     file.map_err(|error| Failure::of_file("create", &path, &error))
 }
 
@@ -141,6 +194,7 @@ fn lock(directory: &Path) -> Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(&path)
         .map_err(|error| Failure::of_file("open", &path, &error))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -150,52 +204,5 @@ fn lock(directory: &Path) -> Result<File> {
             directory.display()
         ))),
         Err(error) => Err(Failure::of_file("lock", &path, &error.into())),
-    }
-}
-
-/// Cuts off what is no whole batch at the end of the last segment: a crash came while it was written. A segment without
-/// any whole batch is removed.
-fn mend_last(directory: &Path) -> Result<Found> {
-    let Some(&number) = segment::numbers(directory)?.last() else {
-        return Ok(Found::default());
-    };
-    let path = segment::path(directory, number);
-    let failed = |doing, error: io::Error| Failure::of_file(doing, &path, &error);
-    let file = File::options().read(true).write(true).open(&path);
-    let file = file.map_err(|error| failed("open", error))?;
-    let bytes = file
-        .metadata()
-        .map_err(|error| failed("read", error))?
-        .len();
-    let reading = file.try_clone().map_err(|error| failed("open", error))?;
-    let mut segment = Segment::open(reading);
-    let mut last = None;
-    // An error is the end of what is whole, too.
-    while let Ok(Some(batch)) = segment.read(None) {
-        last = last_time(&batch).or(last);
-    }
-    let torn_bytes = bytes - segment.whole_bytes();
-    if segment.whole_bytes() == 0 {
-        fs::remove_file(&path).map_err(|error| failed("remove", error))?;
-    } else if torn_bytes > 0 {
-        file.set_len(segment.whole_bytes())
-            .map_err(|error| failed("cut", error))?;
-    }
-    Ok(Found { last, torn_bytes })
-}
-
-fn last_time(batch: &RecordBatch) -> Option<Timestamp> {
-    let column = batch.column_by_name("time_ns")?;
-    let times = column.as_primitive_opt::<TimestampNanosecondType>()?;
-    let last = times.len().checked_sub(1)?;
-    u64::try_from(times.value(last))
-        .ok()
-        .map(Timestamp::from_ns)
-}
-
-fn io_error(error: ArrowError) -> io::Error {
-    match error {
-        ArrowError::IoError(_, error) => error,
-        error => io::Error::other(error),
     }
 }

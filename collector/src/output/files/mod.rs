@@ -1,66 +1,108 @@
 //! The output to files: complete ones have their final name, the one that is written has a temporary name.
 
+mod format;
 mod name;
 mod parquet;
+mod retention;
+mod text;
 
-use std::fs;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use nlring::Timestamp;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use self::format::{About, Encoder};
 use self::name::Name;
-use self::parquet::ParquetFile;
+use self::retention::Complete;
 use super::Output;
 use crate::config;
 use crate::failure::{Failure, Result};
-use crate::spool::Position;
+use crate::record::batch;
+use crate::spool::{Acknowledged, Position};
 
 /// Writes records to files.
 pub struct Files {
     node: String,
-    directory: PathBuf,
-    rotate_interval: Duration,
-    rotate_bytes: u64,
+    config: config::Files,
+    /// The complete files have everything before this position.
+    newest: Option<Position>,
     current: Option<Current>,
-    acknowledged: Option<Position>,
+    acknowledged: Acknowledged,
+    /// The position and the coverage behind what was taken last.
+    taken: Acknowledged,
 }
 
 /// The file that is written.
 struct Current {
-    file: ParquetFile,
-    temporary: PathBuf,
+    encoder: Encoder,
+    /// What was taken before the first batch, and what is taken so far.
+    before: Acknowledged,
+    behind: Acknowledged,
+    /// The time of the first record or mark, and of the last record.
     begun: Timestamp,
-    begun_at: Instant,
-    behind: Position,
+    last: Timestamp,
 }
 
 impl Files {
-    /// Opens the directory, and removes what an earlier run has left incomplete there.
-    pub fn open(node: &str, config: &config::Files) -> Result<Self> {
-        let directory = config.directory.clone();
-        fs::create_dir_all(&directory)
-            .map_err(|error| Failure::of_file("create", &directory, &error))?;
-        Ok(Self {
+    pub fn new(node: &str, config: &config::Files) -> Self {
+        Self {
             node: node.to_owned(),
-            directory,
-            rotate_interval: config.rotate_interval.0,
-            rotate_bytes: config.rotate_bytes.0,
+            config: config.clone(),
+            newest: None,
             current: None,
-            acknowledged: None,
-        })
+            acknowledged: Acknowledged::default(),
+            taken: Acknowledged::default(),
+        }
     }
 
-    fn begin(&self, behind: Position) -> Result<Current> {
-        let begun = Timestamp::now();
-        let temporary = self.directory.join(format!(".{}.part", self.node));
+    /// Creates the directory. Later it is not created again: it may be one that has to be mounted.
+    pub fn create_directory(&self) -> Result<()> {
+        let directory = &self.config.directory;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(directory)
+            .map_err(|error| Failure::of_file("create", directory, &error))
+    }
+
+    /// The position behind the newest complete file.
+    pub fn newest(&self) -> Result<Option<Position>> {
+        Ok(self.find()?.last().map(|file| file.name.behind))
+    }
+
+    fn find(&self) -> Result<Vec<Complete>> {
+        retention::find(&self.config.directory, &self.node, self.extension())
+    }
+
+    fn extension(&self) -> &'static str {
+        format::extension(self.config.format, self.config.compression)
+    }
+
+    fn temporary(&self) -> PathBuf {
+        let name = format!(".{}.{}.part", self.node, self.config.name);
+        self.config.directory.join(name)
+    }
+
+    fn begin(&self, time: Timestamp) -> Result<Current> {
+        let path = self.temporary();
+        let created = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o640)
+            .open(&path);
+        let file = created.map_err(|error| Failure::of_file("create", &path, &error))?;
+        let encoder = Encoder::new(file, self.config.format, self.config.compression);
         Ok(Current {
-            file: ParquetFile::create(&temporary)?,
-            temporary,
-            begun,
-            begun_at: Instant::now(),
-            behind,
+            encoder: encoder.map_err(|error| Failure::of_file("write", &path, &error))?,
+            before: self.taken,
+            behind: self.taken,
+            begun: time,
+            last: time,
         })
     }
 
@@ -69,62 +111,143 @@ impl Files {
         let Some(current) = self.current.take() else {
             return Ok(());
         };
-        current.file.finish()?;
+        let temporary = self.temporary();
+        let ns = |place: Acknowledged| place.covered.map(Timestamp::as_ns);
+        let until = ns(current.behind);
+        let about = About {
+            node: self.node.clone(),
+            positions: [current.before, current.behind].map(|place| place.position.to_string()),
+            // The clock may have been set back.
+            complete_ns: [ns(current.before).min(until), until],
+        };
+        let finished = current.encoder.finish(&about);
+        finished
+            .and_then(|file| file.sync_all())
+            .map_err(|error| Failure::of_file("write", &temporary, &error))?;
         let name = Name {
             node: self.node.clone(),
-            begun: current.begun,
-            behind: current.behind,
+            begun: Timestamp::from_ns(current.begun.as_ns() / 1_000_000_000 * 1_000_000_000),
+            behind: current.behind.position,
         };
-        let path = self.directory.join(name.to_string());
-        fs::rename(&current.temporary, &path)
-            .map_err(|error| Failure::of_file("rename a file to", &path, &error))?;
-        self.acknowledged = Some(current.behind);
+        let path = self.config.directory.join(name.with(self.extension()));
+        publish(&temporary, &path)?;
+        self.newest = Some(current.behind.position);
+        self.acknowledged = current.behind;
+        self.enforce_limits()
+    }
+
+    fn enforce_limits(&self) -> Result<()> {
+        let max_age = self.config.max_age.map(|age| age.0);
+        let max_bytes = self.config.max_bytes.map(|bytes| bytes.0);
+        if max_age.is_none() && max_bytes.is_none() {
+            return Ok(());
+        }
+        let files = self.find()?;
+        let count = retention::beyond(&files, Timestamp::now(), max_age, max_bytes);
+        retention::remove(&files[..count])
+    }
+
+    /// Writes the records of a batch to the current file.
+    fn write(&mut self, batch: &RecordBatch, mut current: Current) -> Result<()> {
+        for (begin, length) in batch::runs_of_records(batch) {
+            current
+                .encoder
+                .write(&batch.slice(begin, length))
+                .map_err(|error| Failure::of_file("write", &self.temporary(), &error))?;
+        }
+        current.behind = self.taken;
+        if let Some((_, last)) = batch::times(batch) {
+            current.last = last;
+        }
+        self.current = Some(current);
         Ok(())
     }
 }
 
+impl Current {
+    /// Whether the file ends before a batch with these times: its interval is over, or the clock was set back.
+    fn ends_before(
+        &self,
+        records: Option<(Timestamp, Timestamp)>,
+        time: Timestamp,
+        interval: Duration,
+    ) -> bool {
+        let interval_ns = u64::try_from(interval.as_nanos())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        let number = |time: Timestamp| time.as_ns() / interval_ns;
+        records.is_some_and(|(first, _)| first < self.last) || number(time) > number(self.begun)
+    }
+}
+
+/// Gives a complete file its name. It never replaces another file.
+fn publish(temporary: &Path, path: &Path) -> Result<()> {
+    let renamed = renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE);
+    let renamed = match renamed {
+        // Some file systems, such as NFS, do not have this flag.
+        Err(rustix::io::Errno::INVAL) => {
+            fs::hard_link(temporary, path).and_then(|()| fs::remove_file(temporary))
+        }
+        renamed => renamed.map_err(Into::into),
+    };
+    renamed.map_err(|error| Failure::of_file("rename a file to", path, &error))?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| Failure::of_file("sync", directory, &error))
+}
+
 impl Output for Files {
-    fn name(&self) -> &'static str {
-        "files"
+    fn name(&self) -> &str {
+        &self.config.name
     }
 
     /// The newest complete file says how far the files go.
-    fn resume(&mut self, saved: Option<Position>) -> Result<Option<Position>> {
-        let failed = |error| Failure::of_file("list", &self.directory, &error);
-        let mut newest = saved;
-        for entry in fs::read_dir(&self.directory).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let name = name.to_str().and_then(|name| name.parse::<Name>().ok());
-            let ours = name.filter(|name| name.node == self.node);
-            newest = newest.max(ours.map(|name| name.behind));
-        }
-        Ok(newest)
-    }
-
-    fn take(&mut self, behind: Position, batch: &RecordBatch) -> Result<()> {
-        let mut current = match self.current.take() {
-            Some(current) => current,
-            None => self.begin(behind)?,
-        };
-        current.file.write(batch)?;
-        current.behind = behind;
-        self.current = Some(current);
+    fn resume(&mut self, saved: Acknowledged) -> Result<()> {
+        self.current = None;
+        self.acknowledged = saved;
+        self.taken = saved;
+        self.newest = self.newest()?;
         Ok(())
     }
 
-    fn advance(&mut self, now: Instant) -> Result<()> {
-        let is_due = self.current.as_ref().is_some_and(|current| {
-            current.file.bytes() >= self.rotate_bytes
-                || now.duration_since(current.begun_at) >= self.rotate_interval
-        });
-        if is_due { self.complete() } else { Ok(()) }
+    fn take(&mut self, behind: Position, batch: &RecordBatch) -> Result<()> {
+        let mark = batch::last_mark(batch);
+        let records = batch::times(batch);
+        let is_in_files = self.newest.is_some_and(|newest| behind <= newest);
+        let begun = records.map(|(first, _)| first).or(mark);
+        let begun = begun.unwrap_or_else(Timestamp::now);
+        if let Some(current) = &self.current
+            && current.ends_before(records, begun, self.config.rotate_interval.0)
+        {
+            self.complete()?;
+        }
+        let taken = Acknowledged {
+            position: behind,
+            covered: mark.or(self.taken.covered),
+        };
+        if is_in_files {
+            self.taken = taken;
+            self.acknowledged = taken;
+            return Ok(());
+        }
+        let current = match self.current.take() {
+            Some(current) => current,
+            None => self.begin(begun)?,
+        };
+        self.taken = taken;
+        self.write(batch, current)?;
+        let current = self.current.as_ref();
+        if current.is_some_and(|current| current.encoder.bytes() >= self.config.rotate_bytes.0) {
+            self.complete()?;
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<()> {
         self.complete()
     }
 
-    fn acknowledged(&self) -> Option<Position> {
+    fn acknowledged(&self) -> Acknowledged {
         self.acknowledged
     }
 }

@@ -1,0 +1,45 @@
+//! Up to when everything of a socket has been received.
+
+use nlring::message::{self, flags};
+use nlring::{Content, MessageBuilder, MessageList, Socket};
+
+/// Set in the sequence numbers, so that none is one of the mirror's: those count up from 0, or have bit 31.
+const OURS: u32 = 1 << 30;
+
+/// Asks the kernel for an acknowledgement, which arrives behind all events that the kernel made before it was asked.
+#[derive(Debug, Default)]
+pub struct Coverage {
+    sequence: u32,
+    is_awaited: bool,
+}
+
+impl Coverage {
+    /// Sends a request that does nothing.
+    pub fn ask(&mut self, socket: &Socket) -> nlring::Result<()> {
+        self.sequence = (self.sequence + 1) % OURS;
+        self.is_awaited = true;
+        let mut request = Vec::new();
+        MessageBuilder::new(&mut request, message::NOOP, flags::REQUEST | flags::ACK)
+            .sequence(self.sequence | OURS)
+            .finish()?;
+        socket.send(&request)?;
+        Ok(())
+    }
+
+    /// Whether all is received that the kernel had sent when it was last asked.
+    pub fn is_reached(&self) -> bool {
+        !self.is_awaited
+    }
+
+    /// Looks for the acknowledgement among the messages of the socket.
+    pub fn look_at(&mut self, list: &MessageList<'_>) {
+        if !self.is_awaited {
+            return;
+        }
+        let wanted = self.sequence | OURS;
+        self.is_awaited = !list.iter().any(|message| {
+            message.sequence() == wanted
+                && matches!(message.content(), Content::Ack(_) | Content::Error(_))
+        });
+    }
+}

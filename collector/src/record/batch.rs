@@ -1,0 +1,67 @@
+//! What batches of records say about their records.
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Int32Type, TimestampNanosecondType};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use nlring::Timestamp;
+
+/// Which rows are marks.
+fn marks(batch: &RecordBatch) -> Option<BooleanArray> {
+    let kinds = batch
+        .column_by_name("record")?
+        .as_dictionary_opt::<Int32Type>()?;
+    let words: &StringArray = kinds.values().as_string_opt()?;
+    let is_mark = |key: Option<usize>| key.is_some_and(|key| words.value(key) == "mark");
+    Some(
+        (0..kinds.len())
+            .map(|row| Some(is_mark(kinds.key(row))))
+            .collect(),
+    )
+}
+
+fn time_column(batch: &RecordBatch) -> Option<&ArrayRef> {
+    batch.column_by_name("time_ns")
+}
+
+fn timestamp(ns: i64) -> Timestamp {
+    Timestamp::from_ns(u64::try_from(ns).unwrap_or(0))
+}
+
+/// How many records there are, without the marks.
+pub fn record_count(batch: &RecordBatch) -> u64 {
+    let mark_count = marks(batch).map_or(0, |marks| marks.true_count());
+    (batch.num_rows() - mark_count) as u64
+}
+
+/// The first and the last time of the records, without the marks.
+pub fn times(batch: &RecordBatch) -> Option<(Timestamp, Timestamp)> {
+    let marks = marks(batch)?;
+    let times = time_column(batch)?.as_primitive_opt::<TimestampNanosecondType>()?;
+    let is_record = |row: &usize| !marks.value(*row);
+    let first = (0..times.len()).find(is_record)?;
+    let last = (0..times.len()).rfind(is_record)?;
+    Some((timestamp(times.value(first)), timestamp(times.value(last))))
+}
+
+/// The time of the last mark.
+pub fn last_mark(batch: &RecordBatch) -> Option<Timestamp> {
+    let marks = marks(batch)?;
+    let times = time_column(batch)?.as_primitive_opt::<TimestampNanosecondType>()?;
+    let last = (0..times.len()).rfind(|row| marks.value(*row))?;
+    Some(timestamp(times.value(last)))
+}
+
+/// Runs of rows that are no marks, in order: where each begins, and how many rows it has.
+pub fn runs_of_records(batch: &RecordBatch) -> Vec<(usize, usize)> {
+    let Some(marks) = marks(batch) else {
+        return vec![(0, batch.num_rows())];
+    };
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for row in (0..batch.num_rows()).filter(|row| !marks.value(*row)) {
+        match runs.last_mut() {
+            Some((begin, length)) if *begin + *length == row => *length += 1,
+            _ => runs.push((row, 1)),
+        }
+    }
+    runs
+}

@@ -1,0 +1,121 @@
+//! The spool's thread: writes what it is handed, and removes what all outputs have read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver as Queue;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arrow_array::RecordBatch;
+use nlring::Timestamp;
+use tracing::{info, warn};
+
+use super::{Removal, Writer};
+use crate::failure::{Failure, Result};
+use crate::host::Heartbeat;
+use crate::record::columns::Columns;
+use crate::record::{Body, LossBody, LossReason, Record};
+
+/// The pause before a batch that could not be written is tried again.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long a spool that cannot be written may delay the end.
+const DELAY_OF_END: Duration = Duration::from_secs(10);
+/// How often segments are removed.
+const REMOVAL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Writes what it is handed to the spool.
+pub struct Keeper {
+    pub writer: Writer,
+    pub removal: Removal,
+    pub namespaces: Vec<String>,
+    /// Set when nlringd is to end.
+    pub is_ending: Arc<AtomicBool>,
+    pub heartbeat: Heartbeat,
+}
+
+impl Keeper {
+    /// Records that nlringd did not run since this time, and that it runs now.
+    pub fn begin(&mut self, stopped_since: Option<Timestamp>) -> Result<()> {
+        let now = Timestamp::now();
+        let mut columns = Columns::default();
+        let mut push = |body| {
+            let record = Record {
+                time: now,
+                namespace: u16::MAX,
+                body,
+            };
+            columns.push(&record, &self.namespaces);
+        };
+        if let Some(since) = stopped_since {
+            push(Body::Loss(LossBody {
+                reason: LossReason::Stopped,
+                count: None,
+                // The clock may have been set back.
+                since: since.min(now),
+                until: now.max(since),
+            }));
+        }
+        push(Body::Mark);
+        self.writer.append(&columns.take())
+    }
+
+    /// Writes the queue's batches to the spool until the queue ends.
+    ///
+    /// # Errors
+    ///
+    /// nlringd is to end, and the spool cannot be written for 10 s. The next start records that records are missing.
+    pub fn run(mut self, queue: &Queue<Vec<Record>>) -> Result<()> {
+        let mut columns = Columns::default();
+        let mut removed_at: Option<Instant> = None;
+        let mut outcome = Ok(());
+        for records in queue {
+            for record in &records {
+                columns.push(record, &self.namespaces);
+            }
+            outcome = self.insist(&columns.take());
+            if outcome.is_err() {
+                break;
+            }
+            if removed_at.is_none_or(|at| at.elapsed() >= REMOVAL_INTERVAL) {
+                self.remove();
+                removed_at = Some(Instant::now());
+            }
+        }
+        self.writer.close();
+        outcome
+    }
+
+    /// Appends a batch, and tries until it succeeds. Meanwhile the queue is full, and events wait in the kernel.
+    fn insist(&mut self, batch: &RecordBatch) -> Result<()> {
+        let begun = Instant::now();
+        let mut ending_since = None;
+        let mut report_after = Duration::ZERO;
+        while let Err(failure) = self.writer.append(batch) {
+            if begun.elapsed() >= report_after {
+                warn!("{failure}; it is tried again, and events wait in the kernel meanwhile");
+                report_after = (report_after * 2).max(Duration::from_secs(1));
+            }
+            if self.is_ending.load(Ordering::Relaxed) {
+                let since = *ending_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= DELAY_OF_END {
+                    return Err(Failure::Other(format!(
+                        "{failure}; what could not be written is missing, and the next start records that"
+                    )));
+                }
+            }
+            self.remove();
+            self.heartbeat.beat(); // the receive thread waits for this one
+            thread::sleep(PAUSE);
+        }
+        if !report_after.is_zero() {
+            info!("the spool is written again after {:.1?}", begun.elapsed());
+        }
+        Ok(())
+    }
+
+    fn remove(&self) {
+        if let Err(failure) = self.removal.run(self.writer.needed()) {
+            warn!("{failure}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What an earlier run has left in the spool.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use nlring::Timestamp;
+use tracing::warn;
+
+use super::reader::Segment;
+use super::segment;
+use crate::failure::{Failure, Result};
+use crate::record::batch;
+
+/// What was in the spool before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    /// The time of the last mark: from then on, records may be missing.
+    pub last_mark: Option<Timestamp>,
+    /// How many bytes at the end were no whole batch, and are cut off.
+    pub torn_bytes: u64,
+    /// The number of the last segment.
+    pub last_segment: Option<u64>,
+}
+
+/// Cuts off what is no whole batch at the end of the last segment: a crash came while it was written. A segment without
+/// any whole batch is removed.
+pub fn mend(directory: &Path) -> Result<Found> {
+    let numbers = segment::numbers(directory)?;
+    let mut found = Found {
+        last_segment: numbers.last().copied(),
+        ..Found::default()
+    };
+    for (place, &number) in numbers.iter().rev().enumerate() {
+        let path = segment::path(directory, number);
+        let failed = |doing, error: io::Error| Failure::of_file(doing, &path, &error);
+        let file = File::options().read(true).write(true).open(&path);
+        let file = file.map_err(|error| failed("open", error))?;
+        let reading = file.try_clone().map_err(|error| failed("open", error))?;
+        let mut segment = Segment::open(reading);
+        // An error is the end of what is whole, too.
+        while let Ok(Some(read)) = segment.read(None) {
+            found.last_mark = batch::last_mark(&read).or(found.last_mark);
+        }
+        if place == 0 {
+            let bytes = file
+                .metadata()
+                .map_err(|error| failed("read", error))?
+                .len();
+            found.torn_bytes = bytes - segment.whole_bytes();
+            if segment.whole_bytes() == 0 {
+                fs::remove_file(&path).map_err(|error| failed("remove", error))?;
+            } else if found.torn_bytes > 0 {
+                file.set_len(segment.whole_bytes())
+                    .map_err(|error| failed("cut", error))?;
+            }
+        }
+        if found.last_mark.is_some() {
+            break;
+        }
+    }
+    if found.torn_bytes > 0 {
+        let bytes = found.torn_bytes;
+        warn!("the spool ended in the middle of a batch: {bytes} bytes are cut off");
+    }
+    Ok(found)
+}

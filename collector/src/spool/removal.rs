@@ -1,0 +1,90 @@
+//! Removes segments: those that all outputs have read, and those that are beyond the limits.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tracing::warn;
+
+use super::{segment, summary};
+use crate::config;
+use crate::failure::{Failure, Result};
+
+/// Removes segments.
+#[derive(Debug)]
+pub struct Removal {
+    directory: PathBuf,
+    max_bytes: u64,
+    max_age: Option<Duration>,
+    /// The segment of each output's cursor.
+    cursors: Vec<Arc<AtomicU64>>,
+}
+
+impl Removal {
+    pub fn new(config: &config::Spool, cursors: Vec<Arc<AtomicU64>>) -> Self {
+        Self {
+            directory: config.directory.clone(),
+            max_bytes: config.max_bytes.0,
+            max_age: config.max_age.map(|age| age.0),
+            cursors,
+        }
+    }
+
+    /// Removes what can go of the segments before `current`, which a start needs.
+    pub fn run(&self, current: u64) -> Result<()> {
+        let cursors = self.cursors.iter();
+        let lowest = cursors.map(|cursor| cursor.load(Ordering::Acquire)).min();
+        let needed = lowest.unwrap_or(current).min(current);
+        for number in summary::numbers(&self.directory)? {
+            if number < needed {
+                summary::remove(&self.directory, number)?;
+            }
+        }
+        let numbers = segment::numbers(&self.directory)?;
+        let mut kept = Vec::new();
+        for number in numbers {
+            if number < needed {
+                self.remove(number)?;
+            } else {
+                kept.push((number, self.metadata(number)?));
+            }
+        }
+        self.enforce_limits(current, &kept)
+    }
+
+    fn enforce_limits(&self, current: u64, kept: &[(u64, fs::Metadata)]) -> Result<()> {
+        let mut bytes: u64 = kept.iter().map(|(_, metadata)| metadata.len()).sum();
+        let now = SystemTime::now();
+        for (number, metadata) in kept {
+            let written = metadata.modified().unwrap_or(now);
+            let age = now.duration_since(written).unwrap_or_default();
+            let is_too_old = self.max_age.is_some_and(|most| age > most);
+            let is_beyond = bytes > self.max_bytes || is_too_old;
+            if *number >= current || !is_beyond {
+                break;
+            }
+            warn!(
+                "the spool is beyond its limits: segment {number} is removed before all outputs have read it; \
+                 what they miss becomes a loss record"
+            );
+            // Removing makes room for the summary.
+            let text = summary::of_segment(&self.directory, *number)?;
+            self.remove(*number)?;
+            summary::write(&self.directory, *number, &text)?;
+            bytes -= metadata.len();
+        }
+        Ok(())
+    }
+
+    fn metadata(&self, number: u64) -> Result<fs::Metadata> {
+        let path = segment::path(&self.directory, number);
+        fs::metadata(&path).map_err(|error| Failure::of_file("read", &path, &error))
+    }
+
+    fn remove(&self, number: u64) -> Result<()> {
+        let path = segment::path(&self.directory, number);
+        fs::remove_file(&path).map_err(|error| Failure::of_file("remove", &path, &error))
+    }
+}
