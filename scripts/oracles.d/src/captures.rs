@@ -13,20 +13,70 @@ pub fn any(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// A conntrack event, damaged or not, whose length in the header fits.
-pub fn flow(random: &mut Random) -> Vec<u8> {
-    let mut bytes = event_of_a_flow(random);
-    let whole = bytes.len();
-    damage(random, &mut bytes);
-    bytes.truncate(whole);
-    bytes.resize(bytes.len().max(20), 0);
-    let length = u32::try_from(bytes.len()).expect("short");
-    bytes[..4].copy_from_slice(&length.to_ne_bytes());
-    bytes[4..8].copy_from_slice(&[[0, 1, 0, 6], [0, 1, 0, 0], [2, 1, 0, 0]][random.index(3)]);
+/// Answers to a request, and data among them. The lengths of most fit.
+pub fn replies(random: &mut Random) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 0..=random.below(3) {
+        let mut message = match random.below(16) {
+            0 => message(random),
+            1..4 => answer(random),
+            _ => data(random),
+        };
+        if random.one_in(20) {
+            let at = 4 + random.index(12); // anything in the header but the length
+            message[at] = random.byte();
+        }
+        bytes.extend(message);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    if random.one_in(20) {
+        damage(random, &mut bytes);
+    }
     bytes
 }
 
-fn event_of_a_flow(random: &mut Random) -> Vec<u8> {
+/// An event as a dump or an answer brings it.
+fn data(random: &mut Random) -> Vec<u8> {
+    let mut bytes = match random.below(3) {
+        0 => event_of_a_flow(random),
+        1 => events::route(u8::try_from(1 + random.below(4)).expect("few")),
+        _ => datagrams::route::ALL[random.index(12)].to_vec(),
+    };
+    address(random, &mut bytes);
+    let place = 16 + random.index(bytes.len() - 16);
+    bytes[place] = random.byte();
+    bytes
+}
+
+/// An end or an acknowledgement, as the kernel sends it.
+fn answer(random: &mut Random) -> Vec<u8> {
+    let (message_type, flags, payload) = match random.below(4) {
+        0 => (3_u16, 2_u16, 4), // NLMSG_DONE of a dump
+        1 => (1, 0, 0),         // NLMSG_NOOP
+        _ => (2, [0, 0x100][random.index(2)], 20),
+    };
+    let mut bytes = (16_u32 + payload).to_ne_bytes().to_vec();
+    bytes.extend(message_type.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.resize(bytes.len() + payload as usize, 0);
+    if message_type == 2 {
+        let errno = [0_i32, -1, -17, -100][random.index(4)];
+        bytes[16..20].copy_from_slice(&errno.to_ne_bytes());
+    }
+    address(random, &mut bytes);
+    bytes
+}
+
+/// Makes it a reply to the request, with few exceptions.
+fn address(random: &mut Random, bytes: &mut [u8]) {
+    let sequence = [5_u32, 6][usize::from(random.one_in(30))];
+    let port_id = [77_u32, 1][usize::from(random.one_in(30))];
+    bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&port_id.to_ne_bytes());
+}
+
+pub fn event_of_a_flow(random: &mut Random) -> Vec<u8> {
     match random.below(8) {
         0 => events::flow_begins(),
         1 => events::flow_ends(),
@@ -64,7 +114,7 @@ fn control(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
+pub fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
     for _ in 0..random.below(4) {
         if bytes.is_empty() {
             return;

@@ -7,6 +7,8 @@ use nlring::conntrack::{Counters, Flow, Layer4, ProtocolState, Tuple, ZoneDirect
 use nlring::{Attributes, MessageList};
 
 use crate::Comparison;
+use crate::kinds::Kind::{Any, Name, Nest, Size};
+use crate::kinds::{self, ROOT};
 use crate::mnl::aligned;
 
 #[link(name = "netfilter_conntrack")]
@@ -89,7 +91,7 @@ pub fn compare(bytes: &[u8]) -> Comparison {
     let Some(message) = list.iter().next() else {
         return Comparison::Intended("there is no message");
     };
-    if let Some(reason) = damage(message.attributes(4), ROOT) {
+    if let Some(reason) = damage(message.attributes(4), &ROOT) {
         return Comparison::Intended(reason);
     }
     let (ours, theirs) = (Flow::decode(&message), Theirs::parse(message.bytes()));
@@ -228,73 +230,18 @@ fn fields(ours: &Flow<'_>, theirs: &Theirs) -> Vec<Field> {
     fields
 }
 
-/// What an attribute holds.
-enum Kind {
-    /// This many bytes.
-    Size(usize),
-    Name,
-    Any,
-    Nest(&'static [(u16, Kind)]),
-}
-
-use Kind::{Any, Name, Nest, Size};
-
-const IP: &[(u16, Kind)] = &[(1, Size(4)), (2, Size(4)), (3, Size(16)), (4, Size(16))];
-const PROTOCOL: &[(u16, Kind)] = &[
-    (1, Size(1)),
-    (2, Size(2)),
-    (3, Size(2)),
-    (4, Size(2)),
-    (5, Size(1)),
-    (6, Size(1)),
-    (7, Size(2)),
-    (8, Size(1)),
-    (9, Size(1)),
-];
-const TUPLE: &[(u16, Kind)] = &[(1, Nest(IP)), (2, Nest(PROTOCOL)), (3, Size(2))];
-const TCP: &[(u16, Kind)] = &[
-    (1, Size(1)),
-    (2, Size(1)),
-    (3, Size(1)),
-    (4, Size(2)),
-    (5, Size(2)),
-];
-const SCTP: &[(u16, Kind)] = &[(1, Size(1)), (2, Size(4)), (3, Size(4))];
-const STATE: &[(u16, Kind)] = &[(1, Nest(TCP)), (3, Nest(SCTP))];
-const HELP: &[(u16, Kind)] = &[(1, Name)];
-const COUNTERS: &[(u16, Kind)] = &[(1, Size(8)), (2, Size(8))];
-const ROOT: &[(u16, Kind)] = &[
-    (1, Nest(TUPLE)),
-    (2, Nest(TUPLE)),
-    (3, Size(4)),
-    (4, Nest(STATE)),
-    (5, Nest(HELP)),
-    (7, Size(4)),
-    (8, Size(4)),
-    (9, Nest(COUNTERS)),
-    (10, Nest(COUNTERS)),
-    (11, Size(4)),
-    (12, Size(4)),
-    (17, Size(4)),
-    (18, Size(2)),
-    (20, Nest(COUNTERS)),
-    (22, Any),
-    (27, Any),
-];
-
 /// What no kernel sends, and what the two therefore read each in their own way. The library refuses a message with a
 /// number of a wrong size, or reads other bytes; here the number is absent, and the rest of the message counts.
-fn damage(mut attributes: Attributes<'_>, known: &[(u16, Kind)]) -> Option<&'static str> {
+fn damage(mut attributes: Attributes<'_>, known: &kinds::Attributes) -> Option<&'static str> {
     let mut seen = Vec::new();
     for attribute in attributes.by_ref() {
-        let attribute_type = attribute.attribute_type();
-        if seen.contains(&attribute_type) {
-            return Some("an attribute is there twice");
+        let (attribute_type, bytes) = (attribute.attribute_type(), attribute.bytes());
+        let is_other = |&(number, value)| number == attribute_type && value != bytes;
+        if seen.iter().any(is_other) {
+            return Some("an attribute is there twice, with different values");
         }
-        seen.push(attribute_type);
-        let bytes = attribute.bytes();
-        let kind = known.iter().find(|(number, _)| *number == attribute_type);
-        match kind.map(|(_, kind)| kind) {
+        seen.push((attribute_type, bytes));
+        match known.kind(attribute_type) {
             None => return Some("an attribute that no event has, or that is not compared"),
             Some(Size(size)) if bytes.len() != *size => {
                 return Some("a number has another size than its type");
@@ -313,21 +260,12 @@ fn damage(mut attributes: Attributes<'_>, known: &[(u16, Kind)]) -> Option<&'sta
             Some(Size(_) | Name | Any) => {}
         }
     }
-    let is_whole = |set: &[u16]| {
-        let count = set.iter().filter(|number| seen.contains(number)).count();
-        count == 0 || count == set.len()
-    };
     if attributes.is_malformed() {
         return Some("the length of an attribute is wrong");
     }
-    let is_pair = |of: &[(u16, Kind)], set: &[u16]| !std::ptr::eq(known, of) || is_whole(set);
-    let is_complete = is_pair(IP, &[1, 2])
-        && is_pair(IP, &[3, 4])
-        && is_pair(PROTOCOL, &[2, 3])
-        && is_pair(PROTOCOL, &[4, 5, 6])
-        && is_pair(PROTOCOL, &[7, 8, 9])
-        && (!std::ptr::eq(known, PROTOCOL) || seen.contains(&1))
-        && (!std::ptr::eq(known, TUPLE) || seen.contains(&1) && seen.contains(&2))
-        && (!std::ptr::eq(known, COUNTERS) || is_whole(&[1, 2]));
-    (!is_complete).then_some("a part of an address, of ports or of counters is missing")
+    let has = |number: &u16| seen.iter().any(|(other, _)| other == number);
+    let is_seen =
+        |set: &&[u16]| set.iter().all(has) && seen.iter().all(|(number, _)| set.contains(number));
+    (!known.sets.is_empty() && !known.sets.iter().any(is_seen))
+        .then_some("of addresses, ports, counters or states a part is missing, or there are two")
 }

@@ -4,7 +4,9 @@
 
 mod callbacks;
 mod captures;
+mod flow_captures;
 mod flows;
+mod kinds;
 mod mnl;
 mod splitting;
 
@@ -33,12 +35,12 @@ fn main() {
         (
             "replies, with mnl_cb_run",
             callbacks::compare,
-            captures::any,
+            captures::replies,
         ),
         (
             "flows, with libnetfilter_conntrack",
             flows::compare,
-            captures::flow,
+            flow_captures::any,
         ),
     ] {
         has_differences |= !run(name, count, compare, capture);
