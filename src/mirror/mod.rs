@@ -161,6 +161,9 @@ pub(crate) trait Table {
     /// Forgets what an abandoned dump brought.
     fn abandon_dump(&mut self);
 
+    /// Events are missing, so the kernel may have any entry that the table does not have.
+    fn note_missing_events(&mut self) {}
+
     /// Something changed that no event reports: the dump under way proves nothing about entries that it does not have.
     fn note_silent_change(&mut self) {}
 }

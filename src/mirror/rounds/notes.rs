@@ -73,6 +73,7 @@ impl Rounds {
             self.note_failure(None);
         }
         self.abandon(table);
+        table.note_missing_events();
         self.take_held_change(now);
         self.schedule.ask_after_loss(self.is_first(), now);
         self.plan(now);

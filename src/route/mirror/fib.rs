@@ -3,6 +3,7 @@
 use std::mem;
 
 use super::Change;
+use super::doubt::Doubt;
 use super::kept::{self, Key, Left, ReplaceKey};
 use super::replaceable::Replaced;
 use super::shown::Selection;
@@ -52,6 +53,7 @@ pub(super) struct Fib {
     pub(super) may_have_skipped_ipv6: bool,
     /// The dump under way may have skipped any route, because something changed that no event reports.
     pub(super) may_have_skipped_any: bool,
+    pub(super) doubt: Doubt,
     /// The merge leaves something open: another dump is needed.
     pub(super) is_open: bool,
     /// The slot that is merged next.
@@ -85,6 +87,7 @@ impl Fib {
             hands_out: false,
             may_have_skipped_ipv6: false,
             may_have_skipped_any: false,
+            doubt: Doubt::default(),
             is_open: false,
             cursor: 0,
             uncleared: None,
@@ -156,7 +159,11 @@ impl Fib {
                 EventKind::New | EventKind::Update | EventKind::Entry => fib.add(candidate, f),
                 EventKind::Delete => fib.delete(candidate, f),
             };
-            needs_dump || kept::is_unclear(&route)
+            let needs_dump = needs_dump || kept::is_unclear(&route);
+            if needs_dump {
+                fib.doubt.everywhere();
+            }
+            needs_dump
         })
     }
 

@@ -14,7 +14,8 @@
 //! - MPLS: the kernel continues at a label. None is skipped.
 //!
 //! So a dump may skip routes only if a route was deleted while it was read. Then a route's absence from the dump proves
-//! nothing: for any IPv6 route, and for an IPv4 route in the same place. Another dump is needed.
+//! nothing: for any IPv6 route, and for an IPv4 route in the same place. Another dump is needed. It is also needed if the
+//! dump may have skipped a route that the mirror does not know ([`Doubt`](super::doubt::Doubt)).
 //!
 //! # What an event does not say
 //!
@@ -91,6 +92,10 @@ impl Table for Fib {
         }
     }
 
+    fn note_missing_events(&mut self) {
+        self.doubt.everywhere();
+    }
+
     fn note_silent_change(&mut self) {
         self.may_have_skipped_any |= self.dump == Dump::Reading;
     }
@@ -123,6 +128,7 @@ impl Fib {
             return;
         }
         self.dump = Dump::Merging;
+        self.doubt.begin_merge();
         self.hands_out = true;
         // The dump may have skipped a route that the mirror does not know, and nothing else would show that.
         self.is_open |= self.may_have_skipped_ipv6;
@@ -150,6 +156,10 @@ impl Fib {
         self.dump = Dump::None;
         self.uncleared = Some(0);
         self.budget.finish();
+        self.doubt.finish_merge();
+        if self.budget.is_short() {
+            self.doubt.everywhere(); // routes were left out
+        }
         (mem::take(&mut self.found_count), self.is_open)
     }
 
@@ -198,14 +208,11 @@ impl Fib {
                 self.settle_pending(slot, &replaced, f);
             }
         }
-        // If one of several was deleted, the dump may have skipped another one that the mirror does not know. (The same
-        // is true if the only known one was deleted. But then the event of the other one was lost, and a piece of the
-        // dump ended just between the two.)
-        let is_any = |slot: &&Slot| matches!(self.slots.kind(**slot), Kind::Live | Kind::Dead);
+        // If one was deleted, the dump may have skipped another one.
         let is_any_deleted = place
             .iter()
             .any(|slot| self.slots.has(*slot, bits::DELETED_DURING_DUMP));
-        self.is_open |= is_any_deleted && place.iter().filter(is_any).count() > 1;
+        self.is_open |= is_any_deleted && self.doubt.note_maybe_skipped(place_hash);
         for &slot in &place {
             match self.slots.kind(slot) {
                 Kind::Live => self.settle_live(slot, is_any_deleted, f),

