@@ -103,12 +103,30 @@ impl Mapping {
         // SAFETY: as in `forbid`.
         unsafe { __asan_unpoison_memory_region(start, length) };
     }
+
+    /// Whether one of these bytes is forbidden. `None`: only AddressSanitizer knows.
+    #[cfg(all(test, feature = "io-uring"))]
+    pub(super) fn is_any_forbidden(&self, offset: usize, length: usize) -> Option<bool> {
+        #[cfg(address_sanitizer)]
+        {
+            let start = self.at(offset, length).as_ptr();
+            // SAFETY: `at` has checked that the bytes are inside the mapping, and the call does not access them.
+            Some(!unsafe { __asan_region_is_poisoned(start, length) }.is_null())
+        }
+        #[cfg(not(address_sanitizer))]
+        {
+            let _ = self.at(offset, length);
+            None
+        }
+    }
 }
 
 #[cfg(address_sanitizer)] // set by scripts/sanitize
 unsafe extern "C" {
     fn __asan_poison_memory_region(start: *const u8, length: usize);
     fn __asan_unpoison_memory_region(start: *const u8, length: usize);
+    #[cfg(test)]
+    fn __asan_region_is_poisoned(start: *const u8, length: usize) -> *const u8;
 }
 
 #[cfg(not(address_sanitizer))]

@@ -185,6 +185,14 @@ impl World {
             let is_being_filled = self.written_bytes > 0 && in_ring.first() == Some(&buffer);
             let owner_count = ring_count + usize::from(is_in_hand && !is_being_filled);
             assert_eq!(owner_count, 1, "buffer {buffer} has one owner");
+            #[cfg(test)]
+            if ring_count > 0 {
+                let Shape { buffer_bytes, .. } = self.ring.shape;
+                // The end of a buffer is written last.
+                let end = (usize::from(buffer) + 1) * buffer_bytes - 8;
+                let is_forbidden = self.ring.buffers.is_any_forbidden(end, 8);
+                assert_ne!(is_forbidden, Some(false), "the kernel may write into it");
+            }
         }
         for datagram in &self.in_hand {
             let index = usize::from(datagram.buffer) * self.ring.shape.buffer_bytes;

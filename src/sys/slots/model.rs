@@ -174,6 +174,10 @@ impl World {
         }
         for (index, owner) in owners.iter().enumerate() {
             let fill = self.fills[index];
+            for (offset, length) in self.slots().parts(index) {
+                let is_forbidden = self.slots().memory.is_any_forbidden(offset, length);
+                assert!(is_forbidden.is_none_or(|is| is == is_lent(owner)));
+            }
             if is_lent(owner) {
                 assert!(self.slots().lend(index).is_none(), "it is lent already");
                 assert!(self.slots().datagram(index, 1).is_none(), "it is not ours");
