@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::Output;
 use crate::failure::{Failure, Result};
 use crate::record::columns::Columns;
-use crate::record::{Body, LossBody, Record};
+use crate::record::{Body, LossBody, Record, batch};
 use crate::spool::{Acknowledged, Cursor, Position, Read, Reader, Tail};
 
 /// How long to wait for a batch before the cursor is looked at anyway.
@@ -93,11 +93,20 @@ impl<O: Output> Pump<O> {
     fn attempt(&mut self, failing: &mut Option<Acknowledged>) -> Result<()> {
         let saved = self.cursor.saved().unwrap_or_default();
         self.output.resume(saved)?;
+        let mut covered = saved.covered;
         let mut reader = Reader::new(self.directory.clone(), self.tail.clone(), saved.position);
         loop {
             match reader.next(PATIENCE)? {
-                Read::Batch(behind, batch) => self.output.take(behind, &batch)?,
-                Read::Missing(behind, loss) => self.take_loss(behind, loss)?,
+                Read::Batch(behind, batch) => {
+                    covered = batch::last_mark(&batch).or(covered);
+                    self.output.take(behind, &batch)?;
+                }
+                Read::Missing(behind, mut loss) => {
+                    // What was received first had happened since the last mark.
+                    loss.since = covered.map_or(loss.since, |covered| covered.min(loss.since));
+                    covered = Some(loss.until);
+                    self.take_loss(behind, loss)?;
+                }
                 Read::Nothing => {}
                 Read::End => break,
             }

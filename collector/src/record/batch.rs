@@ -43,6 +43,14 @@ pub fn times(batch: &RecordBatch) -> Option<(Timestamp, Timestamp)> {
     Some((timestamp(times.value(first)), timestamp(times.value(last))))
 }
 
+/// The earliest and the latest time of all records, with the marks.
+pub fn span(batch: &RecordBatch) -> Option<(Timestamp, Timestamp)> {
+    let times = time_column(batch)?.as_primitive_opt::<TimestampNanosecondType>()?;
+    let earliest = times.values().iter().min()?;
+    let latest = times.values().iter().max()?;
+    Some((timestamp(*earliest), timestamp(*latest)))
+}
+
 /// The time of the last mark.
 pub fn last_mark(batch: &RecordBatch) -> Option<Timestamp> {
     let marks = marks(batch)?;

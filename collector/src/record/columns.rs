@@ -78,6 +78,10 @@ impl Columns {
         self.record.push_word(Some(kind));
         self.push_tuples(flow);
         self.push_rest_of_flow(flow);
+        // The flow of a flow record is over. Nothing has its id any more, and it would take a sixth of the record.
+        let is_event = matches!(record.body, Body::Event(_));
+        self.id
+            .append_option(flow.filter(|_| is_event).and_then(|flow| flow.id));
         self.push_interval(flow, loss);
     }
 
@@ -154,7 +158,6 @@ impl Columns {
                 ZoneDirection::Orig => Some("orig"),
                 ZoneDirection::Reply => Some("reply"),
             }));
-        self.id.append_option(flow.and_then(|flow| flow.id));
         self.start.push(flow.and_then(|flow| flow.start));
         self.observed_start
             .push(flow.and_then(|flow| flow.observed_start));

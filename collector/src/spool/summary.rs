@@ -38,7 +38,7 @@ pub fn of_segment(directory: &Path, number: u64) -> Result<String> {
     let mut text = String::new();
     // What is damaged cannot be counted.
     while let Ok(Some(read)) = segment.read(None) {
-        let (first, last) = batch::times(&read).unzip();
+        let (first, last) = batch::span(&read).unzip();
         let ns = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_ns);
         let count = batch::record_count(&read);
         _ = writeln!(text, "{count} {} {}", ns(first), ns(last));
@@ -83,7 +83,7 @@ pub fn removed_behind(directory: &Path, position: Position) -> Result<Option<Los
         loss.since = loss.since.min(Timestamp::from_ns(first));
         loss.until = loss.until.max(Timestamp::from_ns(last));
     }
-    Ok(loss)
+    Ok(loss.filter(|loss| loss.count != Some(0)))
 }
 
 fn parse(line: &str) -> Option<Line> {
@@ -92,6 +92,6 @@ fn parse(line: &str) -> Option<Line> {
     let (record_count, first, last) = (next()?, next()?, next()?);
     Some(Line {
         record_count,
-        times: (record_count > 0).then_some((first, last)),
+        times: (last > 0).then_some((first, last)),
     })
 }

@@ -1,0 +1,113 @@
+//! Other programs read what nlringd writes: pyarrow and DuckDB, from PyPI.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use nlring_testing::{cannot_run, must, own_namespace, run, run_or_skip};
+
+use support::{Collector, make_flows, report_all_flows, scratch};
+
+/// Prints what the JSON lines, pyarrow and DuckDB count and sum, one line each, and what is in the spool.
+const SCRIPT: &str = r#"
+import glob, json, sys
+import duckdb, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
+directory = sys.argv[1]
+records = [json.loads(line) for path in glob.glob(directory + "/json/*.jsonl") for line in open(path)]
+flows = [record for record in records if record["record"] == "flow"]
+print(len(records), len(flows), sum(flow["orig_sport"] for flow in flows), sum(flow["time_ns"] for flow in flows))
+paths = sorted(glob.glob(directory + "/parquet/*.parquet"))
+table = pa.concat_tables(pq.read_table(path) for path in paths)
+flows = table.filter(pc.equal(table["record"], "flow"))
+times = pc.cast(flows["time_ns"], pa.int64()).to_pylist()
+print(table.num_rows, flows.num_rows, pc.sum(flows["orig_sport"]), sum(times))
+print(*duckdb.sql(f"""
+    select (select count(*) from '{directory}/parquet/*.parquet'), count(*), sum(orig_sport), sum(epoch_ns(time_ns))
+    from '{directory}/parquet/*.parquet' where record = 'flow'
+""").fetchall()[0])
+spooled = 0
+for path in sorted(glob.glob(directory + "/spool/*.arrows.zst")):
+    if reader := pa.ipc.open_stream(pa.input_stream(path)) if len(open(path, "rb").read(1)) else None:
+        spooled += sum(batch.num_rows for batch in reader)
+print(spooled > 0)
+metadata = pq.ParquetFile(paths[0]).metadata.metadata
+print(metadata[b"nlring.node"].decode(), int(metadata[b"nlring.complete_until_ns"]) > 0)
+"#;
+
+/// A Python with pyarrow and DuckDB, made once.
+fn python() -> PathBuf {
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readers-venv");
+    let python = venv.join("bin/python");
+    let place = venv.display().to_string();
+    let has_both = || {
+        let output = run(
+            &python.display().to_string(),
+            &["-c", "import duckdb, pyarrow"],
+        );
+        output.is_some_and(|output| output.status.success())
+    };
+    if !has_both() {
+        let made = run("python3", &["-m", "venv", &place]);
+        if !made.is_some_and(|output| output.status.success()) {
+            cannot_run("python3 cannot make a virtual environment".to_owned());
+        }
+        let pip = format!("{place}/bin/pip");
+        let packages = ["install", "--quiet", "--timeout", "10", "pyarrow", "duckdb"];
+        _ = run(&pip, &packages);
+    }
+    if !has_both() {
+        cannot_run("pyarrow and duckdb cannot be had from PyPI".to_owned());
+    }
+    python
+}
+
+#[test]
+fn pyarrow_and_duckdb_count_what_was_made() {
+    run_or_skip("pyarrow_and_duckdb_count_what_was_made", || {
+        let python = python();
+        own_namespace();
+        report_all_flows();
+        let directory = scratch("readers");
+        let place = directory.display();
+        let output = |format: &str, compression: &str| {
+            format!(
+                "[[files]]\nname = \"{format}\"\ndirectory = \"{place}/{format}\"\n\
+                 format = \"{format}\"\ncompression = \"{compression}\"\nrotate_interval = \"1s\"\n"
+            )
+        };
+        let config = format!(
+            "node = \"gw\"\nflush_interval = \"20ms\"\n[spool]\ndirectory = \"{place}/spool\"\n{}{}",
+            output("parquet", "zstd"),
+            output("json", "none")
+        );
+        let collector = Collector::start(&directory, &config);
+        collector.await_log("recording");
+        let made = make_flows(0, |number| number < 5000);
+        collector.end();
+        let script = directory.join("read.py");
+        std::fs::write(&script, SCRIPT).expect("a script");
+        must(&format!(
+            "{} -m py_compile {}",
+            python.display(),
+            script.display()
+        ));
+        let arguments = [script.display().to_string(), place.to_string()];
+        let arguments = arguments.each_ref().map(String::as_str);
+        let output = run(&python.display().to_string(), &arguments).expect("python");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        let [json, pyarrow, duckdb, spool, metadata] = lines[..] else {
+            panic!("five lines: {text}");
+        };
+        assert_eq!(
+            json.split(' ').nth(1),
+            Some(made.len().to_string().as_str())
+        );
+        assert_eq!(pyarrow, json);
+        assert_eq!(duckdb, json);
+        assert_eq!(spool, "True", "pyarrow reads the spool");
+        assert_eq!(metadata, "gw True");
+    });
+}
