@@ -20,7 +20,7 @@ use crate::receive::Receiver;
 use crate::spool::{Cursor, Keeper, Removal, Writer};
 
 /// How many batches wait between the receive thread and the spool.
-const QUEUE_BATCHES: usize = 8;
+const QUEUE_BATCHES: usize = 4;
 
 /// Runs the collector until a signal ends it.
 pub fn run(arguments: &RunArguments) -> Result<()> {

@@ -183,3 +183,6 @@ fn record(time: Timestamp, body: Body) -> Record {
         body,
     }
 }
+
+#[cfg(test)]
+mod tests;
