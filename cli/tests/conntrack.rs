@@ -5,11 +5,11 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::{
-    Events, Follower, Groups, Peer, Run, assert_same_lines, await_that, is_installed, lines_until,
-    make_flows, mark_flows, must, own_namespace, remove_flows, skip, unshare,
+    Events, Follower, Groups, Peer, Run, add_rules, assert_same_lines, await_that, is_installed,
+    lines_until, make_flows, mark_flows, must, own_namespace, remove_flows, skip, unshare,
 };
 use rustix::thread::UnshareFlags;
 
@@ -60,19 +60,6 @@ fn track_all() {
             }
         }",
     );
-}
-
-fn add_rules(rules: &str) {
-    let mut nft = Command::new("nft");
-    let mut nft = nft
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("nft");
-    let mut stdin = nft.stdin.take().expect("its input");
-    stdin.write_all(rules.as_bytes()).expect("rules");
-    drop(stdin);
-    assert!(nft.wait().expect("nft").success());
 }
 
 /// Makes a connection, from its first packet to its last.

@@ -12,28 +12,14 @@ use serde_json::Value;
 
 use common::{
     Directory, Events, Follower, PATIENCE, Peer, Run, add_device, assert_same_lines, await_that,
-    is_installed, lines_until, make_routes, must, own_namespace, remove_routes, run, skip,
+    lines_until, make_routes, must, namespace_with_devices, own_namespace, remove_routes, run,
+    skip,
 };
 
 /// The first route, added once both programs listen, because the kernel needs a moment for new devices. And the last
 /// route: once it is printed, everything before it was printed too.
 const FIRST: &str = "203.0.113.0";
 const LAST: &str = "203.0.113.255";
-
-/// Makes a namespace with the devices d0 and d1. False, after a skip: this kernel has no such devices.
-fn namespace_with_devices(name: &str) -> bool {
-    if !is_installed("ip") {
-        skip(name, "no ip");
-        return false;
-    }
-    own_namespace();
-    let has_both = add_device("d0", &["10.1.0.1/16", "fd01::1/64"])
-        && add_device("d1", &["10.2.0.1/16", "fd02::1/64"]);
-    if !has_both {
-        skip(name, "neither dummy nor veth devices in this kernel");
-    }
-    has_both
-}
 
 /// Runs many commands of ip, and ignores those that this kernel does not support.
 fn ip_batch(commands: &str) {

@@ -5,8 +5,9 @@ mod common;
 use std::fs;
 
 use common::{
-    Directory, Ended, Events, Follower, NLRING, Peer, Run, add_device, assert_same_lines,
-    await_that, is_installed, lines_until, must, own_namespace, run, skip,
+    Directory, Ended, Events, Follower, NLRING, Peer, Run, assert_refused_at, assert_same_lines,
+    await_that, is_installed, lines_until, must, namespace_with_devices, own_namespace, run, say,
+    skip,
 };
 use nlring_testing::own_names;
 use serde_json::Value;
@@ -47,21 +48,6 @@ const MALFORMED: &[(&str, &str)] = &[
     ("not", ""),
     ("table main \u{e9} dev d0", "\u{e9}"),
 ];
-
-/// Makes a namespace with the devices d0 and d1. False, after a skip: this kernel has no such devices.
-fn namespace_with_devices(name: &str) -> bool {
-    if !is_installed("ip") {
-        skip(name, "no ip");
-        return false;
-    }
-    own_namespace();
-    let has_both = add_device("d0", &["10.1.0.1/16", "fd01::1/64"])
-        && add_device("d1", &["10.2.0.1/16", "fd02::1/64"]);
-    if !has_both {
-        skip(name, "neither dummy nor veth devices in this kernel");
-    }
-    has_both
-}
 
 /// Changes routes of all kinds, and fails if the kernel refuses one.
 fn change_routes() {
@@ -356,33 +342,10 @@ fn lists_of_a_table_are_those_of_ip_route() {
     assert_eq!(list(NLRING, &[&once[..], &["oif 999"]].concat()), [""; 0]);
 }
 
-/// What the command says to these arguments: its exit code, output and errors.
-fn say(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = run(NLRING, arguments).expect("nlring runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
-}
-
 #[test]
 fn a_malformed_text_is_refused_with_its_place() {
     for (text, found) in MALFORMED {
-        let (code, output, errors) = say(&["route", "--filter", text]);
-        assert_eq!((code, output.as_str()), (Some(2), ""), "{text}: {errors}");
-        assert!(errors.contains("expected "), "{text}: {errors}");
-        let lines: Vec<&str> = errors.lines().collect();
-        let caret = lines.iter().position(|line| line.trim() == "^");
-        let caret = caret.unwrap_or_else(|| panic!("{text}: a caret in {errors}"));
-        let column = lines[caret].chars().count() - 1;
-        let at: String = lines[caret - 1].chars().skip(column).collect();
-        assert!(
-            at.starts_with(found),
-            "{text}: {found} at the caret in {errors}"
-        );
-        assert_eq!(found.is_empty(), at.is_empty(), "{text}: {errors}");
+        assert_refused_at("route", text, found);
     }
 }
 

@@ -9,10 +9,10 @@ mod expressions;
 mod malformed;
 mod sockets;
 
+use nlring::MessageList;
 use nlring::conntrack::{Filter, Flow};
 use nlring::filter::Program;
-use nlring::{MessageList, Protocol, RecvFlags, Socket};
-use nlring_testing::Random;
+use nlring_testing::{Filtered, Random};
 
 use decoded::Decoded;
 
@@ -25,49 +25,8 @@ fn wanted_count() -> u32 {
 }
 
 const EVENTS_PER_FILTER: u32 = 2_000;
-/// Few enough for the default receive buffer, which holds about 160 datagrams of this size.
-const EVENTS_PER_BATCH: usize = 100;
 /// While a program is replaced, the kernel keeps two. So many instructions of each are sure to find memory.
 const MOST_INSTRUCTIONS: usize = 2_000;
-
-/// Sends events to a socket with a program, and says which came.
-struct Kernel {
-    sender: Socket,
-    receiver: Socket,
-    port_id: u32,
-    buffer: Vec<u8>,
-}
-
-impl Kernel {
-    fn new() -> Self {
-        common::own_namespace();
-        let open = || Socket::builder(Protocol::USERSOCK).nonblocking(true);
-        let receiver = open().open().expect("a receiver");
-        Self {
-            sender: open().open().expect("a sender"),
-            port_id: receiver.port_id().expect("its port ID"),
-            receiver,
-            buffer: vec![0; 4096],
-        }
-    }
-
-    /// The datagrams that the program lets pass. They come whole.
-    fn passed(&mut self, datagrams: &[Vec<u8>]) -> Vec<bool> {
-        for datagram in datagrams {
-            let sent = self.sender.send_to(datagram, self.port_id, 0);
-            assert_eq!(sent.expect("sent"), datagram.len());
-        }
-        let mut passed = vec![false; datagrams.len()];
-        while let Ok(list) = self.receiver.recv(&mut self.buffer, RecvFlags::NONE) {
-            let bytes = list.datagrams()[0].bytes();
-            let index = list.iter().next().expect("a message").sequence() as usize;
-            assert_eq!(bytes, datagrams[index]);
-            passed[index] = true;
-        }
-        assert_eq!(self.receiver.drops().expect("a count"), 0);
-        passed
-    }
-}
 
 fn is_small(program: &Program) -> bool {
     program.instructions().len() <= MOST_INSTRUCTIONS
@@ -75,7 +34,8 @@ fn is_small(program: &Program) -> bool {
 
 #[test]
 fn kernel_and_user_space_agree_on_a_million_events() {
-    let mut kernel = Kernel::new();
+    common::own_namespace();
+    let mut kernel = Filtered::new();
     let mut random = Random::new(14);
     let (mut match_count, mut event_count) = (0, 0);
     let mut filter_count = 0;
@@ -89,13 +49,10 @@ fn kernel_and_user_space_agree_on_a_million_events() {
         let Some(program) = filter.program().ok().filter(is_small) else {
             continue;
         };
-        kernel
-            .receiver
-            .set_filter(&program)
-            .expect("a good program");
+        kernel.set(&program);
         let mut left = EVENTS_PER_FILTER as usize;
         while left > 0 {
-            let count = left.min(EVENTS_PER_BATCH);
+            let count = left.min(Filtered::MAX_COUNT);
             left -= count;
             let events: Vec<_> = (0..count)
                 .map(|number| events::any(&mut random, number))
@@ -131,18 +88,16 @@ fn kernel_and_user_space_agree_on_a_million_events() {
 /// A mirror's program may let more pass, and never less. What can change while a flow lives does not matter to it.
 #[test]
 fn a_mirrors_program_rejects_only_what_never_matches() {
-    let mut kernel = Kernel::new();
+    common::own_namespace();
+    let mut kernel = Filtered::new();
     let mut random = Random::new(15);
     let mut rejected_count = 0;
     for _ in 0..200 {
         let expression = expressions::of_an_entry(&mut random, 3);
         let filter: Filter = expression.to_string().parse().expect("a filter");
         let program = filter.program_for_mirror().expect("a program");
-        kernel
-            .receiver
-            .set_filter(&program)
-            .expect("a good program");
-        let events: Vec<_> = (0..EVENTS_PER_BATCH)
+        kernel.set(&program);
+        let events: Vec<_> = (0..Filtered::MAX_COUNT)
             .map(|number| events::any(&mut random, number))
             .collect();
         for (event, passed) in events.iter().zip(kernel.passed(&events)) {
@@ -157,15 +112,13 @@ fn a_mirrors_program_rejects_only_what_never_matches() {
 /// Messages that are no events: every program lets them pass.
 #[test]
 fn answers_and_datagrams_of_several_messages_pass() {
-    let mut kernel = Kernel::new();
+    common::own_namespace();
+    let mut kernel = Filtered::new();
     let mut random = Random::new(16);
     let filter: Filter = "not all".parse().expect("a filter");
     let program = filter.program().expect("a program");
-    kernel
-        .receiver
-        .set_filter(&program)
-        .expect("a good program");
-    for number in 0..EVENTS_PER_BATCH {
+    kernel.set(&program);
+    for number in 0..Filtered::MAX_COUNT {
         let event = events::any(&mut random, 0);
         let mut others = [event.clone(), event.clone(), event.clone(), event.clone()];
         let multi = u16::from_ne_bytes([event[6], event[7]]) | 2;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Directory, Groups, await_that, text_of, whole_lines};
+use super::{Directory, Groups, await_that, run, text_of, whole_lines};
 
 pub const NLRING: &str = env!("CARGO_BIN_EXE_nlring");
 
@@ -349,4 +349,15 @@ impl Lost {
             until: time(until),
         }
     }
+}
+
+/// What the command says to these arguments: its exit code, output and errors.
+pub fn say(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = run(NLRING, arguments).expect("nlring runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
 }

@@ -5,12 +5,15 @@ mod command;
 mod events;
 mod groups;
 pub mod json;
+mod malformed;
 mod peer;
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -19,11 +22,12 @@ pub use nlring_testing::{PATIENCE, await_that, best_of_3, leave_out, must, run, 
 use rustix::thread::UnshareFlags;
 use serde_json::Value;
 
-pub use self::command::{Ended, Follower, Lost, NLRING, Run};
+pub use self::command::{Ended, Follower, Lost, NLRING, Run, say};
 pub use self::events::{
     Load, Requests, flush_flows, make_flows, make_routes, mark_flows, remove_flows, remove_routes,
 };
 pub use self::groups::{Events, Groups};
+pub use self::malformed::assert_refused_at;
 pub use self::peer::{Peer, assert_same_lines, lines_until};
 
 /// The command ends within this time, whatever the cause.
@@ -129,6 +133,35 @@ pub fn add_device(name: &str, addresses: &[&str]) -> bool {
         awaited.iter().all(|route| shown.contains(route))
     });
     true
+}
+
+/// Makes a namespace with the devices d0 and d1. False, after a skip: this kernel has no such devices.
+pub fn namespace_with_devices(name: &str) -> bool {
+    if !is_installed("ip") {
+        skip(name, "no ip");
+        return false;
+    }
+    own_namespace();
+    let has_both = add_device("d0", &["10.1.0.1/16", "fd01::1/64"])
+        && add_device("d1", &["10.2.0.1/16", "fd02::1/64"]);
+    if !has_both {
+        skip(name, "neither dummy nor veth devices in this kernel");
+    }
+    has_both
+}
+
+/// Adds firewall rules by nft.
+pub fn add_rules(rules: &str) {
+    let mut nft = Command::new("nft");
+    let mut nft = nft
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("nft");
+    let mut stdin = nft.stdin.take().expect("its input");
+    stdin.write_all(rules.as_bytes()).expect("rules");
+    drop(stdin);
+    assert!(nft.wait().expect("nft").success());
 }
 
 /// The names of a JSON object's fields.

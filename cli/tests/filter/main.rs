@@ -10,12 +10,10 @@ mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Stdio};
 
 use common::{
-    Directory, Events, Follower, Groups, NLRING, Peer, await_that, is_installed, lines_until, must,
-    own_namespace, run, skip, unshare,
+    Directory, Events, Follower, Groups, NLRING, Peer, add_rules, assert_refused_at, await_that,
+    is_installed, lines_until, must, own_namespace, run, say, skip, unshare,
 };
 use malformed::MALFORMED;
 use rows::{DIFFERENT, Difference, SAME, SAME_LISTED};
@@ -66,19 +64,6 @@ fn prepare() {
             }
         }",
     );
-}
-
-fn add_rules(rules: &str) {
-    let mut nft = Command::new("nft");
-    let mut nft = nft
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("nft");
-    let mut stdin = nft.stdin.take().expect("its input");
-    stdin.write_all(rules.as_bytes()).expect("rules");
-    drop(stdin);
-    assert!(nft.wait().expect("nft").success());
 }
 
 /// Flows of all kinds, and changes of some.
@@ -346,33 +331,10 @@ fn list(program: &str, arguments: &str) -> Vec<String> {
     lines
 }
 
-/// What the command says to these arguments: its exit code, output and errors.
-fn say(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = run(NLRING, arguments).expect("nlring runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
-}
-
 #[test]
 fn a_malformed_text_is_refused_with_its_place() {
     for (text, found) in MALFORMED {
-        let (code, output, errors) = say(&["conntrack", "--filter", text]);
-        assert_eq!((code, output.as_str()), (Some(2), ""), "{text}: {errors}");
-        assert!(errors.contains("expected "), "{text}: {errors}");
-        let lines: Vec<&str> = errors.lines().collect();
-        let caret = lines.iter().position(|line| line.trim() == "^");
-        let caret = caret.unwrap_or_else(|| panic!("{text}: a caret in {errors}"));
-        let column = lines[caret].chars().count() - 1;
-        let at: String = lines[caret - 1].chars().skip(column).collect();
-        assert!(
-            at.starts_with(found),
-            "{text}: {found} at the caret in {errors}"
-        );
-        assert_eq!(found.is_empty(), at.is_empty(), "{text}: {errors}");
+        assert_refused_at("conntrack", text, found);
     }
     assert!(MALFORMED.len() >= 50);
 }

@@ -7,9 +7,7 @@ mod conntrack_xml;
 mod traffic;
 
 use std::fs;
-use std::io::Write;
 use std::num::NonZeroU32;
-use std::process::{Command, Stdio};
 
 use rustix::net::{Protocol, ipproto};
 use serde_json::{Value, json};
@@ -17,8 +15,8 @@ use serde_json::{Value, json};
 use agreement::{assert_expectations_agree, assert_flows_agree};
 use common::json::{assert_some, objects};
 use common::{
-    Directory, Events, Groups, Peer, Run, is_installed, lines_until, make_flows, mark_flows, must,
-    own_namespace, remove_flows, skip,
+    Directory, Events, Groups, Peer, Run, add_rules, is_installed, lines_until, make_flows,
+    mark_flows, must, own_namespace, remove_flows, skip,
 };
 use traffic::{announce_ftp_port, ping, send_raw, talk_ftp, talk_tcp, talk_udp};
 
@@ -86,16 +84,7 @@ fn track_all(chains: &str) {
             {chains}
         }}"
     );
-    let mut nft = Command::new("nft");
-    let mut nft = nft
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("nft");
-    let mut stdin = nft.stdin.take().expect("its input");
-    stdin.write_all(rules.as_bytes()).expect("rules");
-    drop(stdin);
-    assert!(nft.wait().expect("nft").success(), "{rules}");
+    add_rules(&rules);
     for setting in ["nf_conntrack_acct", "nf_conntrack_timestamp"] {
         fs::write(format!("/proc/sys/net/netfilter/{setting}"), "1").expect("a setting");
     }
