@@ -12,17 +12,18 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{CAP_SYS_ADMIN, PATIENCE, own_namespace, set_loopback, start};
+use common::{CAP_SYS_ADMIN, PATIENCE, Tally, own_namespace, set_loopback, start, turn_until};
 use nlring::conntrack::{DumpFilter, Layer4, NewFlow, Tuple};
 use nlring::{
-    AddOptions, Backend, Engine, Error, ErrorKind, Event, MirrorOptions, Namespace, Protocol,
-    RecvFlags, Requester, Socket, conntrack, generic, route,
+    AddOptions, Backend, Engine, Error, ErrorKind, Event, Message, MirrorOptions, Namespace,
+    Protocol, RecvFlags, Requester, Running, Socket, conntrack, generic, route,
 };
 use nlring_testing::{await_that, bind_name, own_names, unbind_name};
 
 on_each_backend!(
     an_engine_receives_what_happens_inside_and_nothing_of_outside,
-    one_engine_receives_from_many_namespaces
+    one_engine_receives_from_many_namespaces,
+    a_deleted_namespace_lives_until_the_engine_gives_its_socket_back
 );
 
 /// The namespace that system calls of this thread see.
@@ -103,6 +104,110 @@ fn one_engine_receives_from_many_namespaces(backend: Backend) {
     assert_eq!(counts, (1..=others.len()).collect::<Vec<_>>());
     assert_eq!(here(), before);
 }
+
+/// The end of a namespace takes its devices with it, and so this one, whose peer is inside.
+const DEVICE: &str = "outside";
+
+/// A namespace with this name, a pair of devices between it and this one, and a socket in it that makes events.
+fn add_namespace(name: &str) -> (Namespace, Socket) {
+    common::ip(&format!("netns add {name}"));
+    common::ip(&format!(
+        "link add {DEVICE} type veth peer name inside netns {name}"
+    ));
+    let namespace = Namespace::from_name(name).unwrap();
+    let builder = Socket::builder(Protocol::ROUTE).namespace(&namespace);
+    let maker = builder.open().unwrap();
+    (namespace, maker)
+}
+
+/// An engine keeps a socket in a namespace whose name is deleted. The kernel ends that namespace only with its last
+/// socket, so events go on, and each is received or counted. Nothing is reported about the name.
+fn a_deleted_namespace_lives_until_the_engine_gives_its_socket_back(backend: Backend) {
+    const NAME: &str = "a_deleted_namespace_lives_until_the_engine_gives_its_socket_back";
+    if common::run("ip", &["-V"]).is_none() {
+        return common::skip(NAME, "ip is not installed");
+    }
+    own_namespace();
+    own_names();
+    let outside = links(&Namespace::current().unwrap());
+    let outside_maker = Socket::builder(Protocol::ROUTE).open().unwrap();
+    let (namespace, maker) = add_namespace("blue");
+    let inside = links(&namespace);
+    let _ = inside.set_recv_buffer_bytes(16 << 10).unwrap(); // few events, so that it overruns
+    let (mut running, inside) = start(
+        &Engine::builder().backend(backend),
+        inside,
+        AddOptions::new(),
+    );
+    let outside = running.add(outside).unwrap();
+    drop(namespace);
+    common::ip("netns delete blue");
+
+    let mut tally = Tally::default();
+    let received = |running: &Running, id| running.statistics(id).unwrap().received;
+    let mut made_count = 0;
+    let mut make = |count: u64| {
+        (made_count..made_count + count).for_each(|number| set_loopback(&maker, number % 2 == 0));
+        made_count += count;
+        made_count
+    };
+    let before = received(&running, outside);
+    let first_count = make(2);
+    set_loopback(&outside_maker, true);
+    turn_until(&mut running, &mut tally, |running, _| {
+        received(running, inside) == first_count && received(running, outside) > before
+    });
+    let made_count = make(200); // while nobody receives
+    set_loopback(&outside_maker, false);
+    turn_until(&mut running, &mut tally, |running, tally| {
+        received(running, inside) + tally.lost_count() == made_count
+    });
+    assert!(tally.lost.iter().all(|(id, _)| *id == inside), "{tally:?}");
+    assert!(
+        tally.lost_count() > 0 && tally.failed.is_empty(),
+        "{tally:?}"
+    );
+
+    drop(maker);
+    common::device_index(DEVICE); // still there: the engine's socket keeps the namespace
+    running.remove(inside).unwrap();
+    turn_until(&mut running, &mut tally, |_, tally| {
+        !tally.removed.is_empty()
+    });
+    let ended = running.reclaim(inside).unwrap();
+    let counted = ended.statistics.received + ended.statistics.dropped;
+    assert_eq!(counted, made_count, "{:?}", ended.statistics);
+    drop(ended);
+    common::turn_until_event(&mut running, |event, _| match event {
+        Event::Messages(id, list) => {
+            assert_eq!(id, outside);
+            let is_deleted = |message: Message<'_>| message.message_type() == DELETE_LINK;
+            list.iter().any(is_deleted) // the device, because the namespace has ended
+        }
+        event => panic!("{event:?}"),
+    });
+
+    // Another namespace with the same name.
+    let (namespace, maker) = add_namespace("blue");
+    let inside = running.add(links(&namespace)).unwrap();
+    set_loopback(&maker, true);
+    turn_until(&mut running, &mut tally, |running, _| {
+        received(running, inside) == 1
+    });
+    let finished = running.finish(|_, _| ControlFlow::<()>::Continue(()));
+    assert!(
+        finished.failure.is_none() && finished.outcome.is_ok(),
+        "{finished:?}"
+    );
+    let statistics = finished.statistics();
+    assert_eq!(
+        (statistics.dropped, statistics.unread),
+        (0, 0),
+        "{statistics:?}"
+    );
+}
+
+const DELETE_LINK: u16 = 17;
 
 #[test]
 fn a_namespace_is_the_same_however_it_was_found() {
