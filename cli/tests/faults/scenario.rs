@@ -146,7 +146,7 @@ impl Scenario {
 
     /// Makes events until there are enough, or the command has ended.
     fn make_events(&self, follower: &mut Follower, event_count: u32) -> Result<u64, String> {
-        let before = follower.lines().len();
+        let before = event_line_count(follower);
         let mut offered = 0;
         for number in KEPT..KEPT + event_count / 2 {
             for change in [Self::make, Self::remove] {
@@ -154,7 +154,7 @@ impl Scenario {
                 offered += 1;
                 let wanted = before + usize::try_from(offered).expect("few");
                 let what = format!("event {offered} has a line");
-                let has_line = |follower: &Follower| follower.lines().len() >= wanted;
+                let has_line = |follower: &Follower| event_line_count(follower) >= wanted;
                 if !await_or_end(follower, &what, has_line)? {
                     return Ok(offered);
                 }
@@ -166,6 +166,19 @@ impl Scenario {
         }
         Ok(offered)
     }
+}
+
+/// How many lines are those of events. The others report what is missing, or what the mirror has done.
+fn event_line_count(follower: &Follower) -> usize {
+    const OTHERS: [&str; 5] = [
+        " [RESYNCED]",
+        " [UNREAD]",
+        " [MISSING]",
+        r#"{"event":"unread""#,
+        r#"{"event":"missing""#,
+    ];
+    let is_event = |line: &&String| !OTHERS.iter().any(|other| line.starts_with(other));
+    follower.lines().iter().filter(is_event).count()
 }
 
 fn is_running(follower: &mut Follower) -> bool {
