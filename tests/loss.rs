@@ -146,7 +146,7 @@ fn losses_before_the_engine_and_between_two_are_reported_once(backend: Backend) 
             turn_until(&mut running, &mut tally, |_, tally| {
                 !tally.messages.is_empty()
             });
-            source.send_many(200, None); // these drops are not read when it is removed
+            source.send_many(200, None); // these drops are read when it is removed
             running.remove(id).unwrap();
             turn_until(&mut running, &mut tally, |_, tally| tally.removed == [id]);
             running.reclaim(id).unwrap()
@@ -163,6 +163,11 @@ fn losses_before_the_engine_and_between_two_are_reported_once(backend: Backend) 
         received += ended.statistics.received + ended.statistics.unread;
         reported += ended.statistics.dropped;
         socket = ended.socket;
+        assert_eq!(
+            reported,
+            u64::from(socket.drops().unwrap()),
+            "the engine's last look at the counter is at the socket's end"
+        );
     }
     received += common::sequences_left(&socket).len() as u64;
     dropped += u64::from(socket.drops().unwrap());
