@@ -81,6 +81,16 @@ fn a_filtered_dump_lacks_no_flow_that_matches() {
         }
         assert_eq!(replies_count == found.len(), is_picked, "{text}");
     }
+    // Flows have zones of one direction too, and each flow is in zone 0 of the other one.
+    let sides = ["", "orig ", "reply "].into_iter();
+    let zones = sides.flat_map(|side| [0, 3, 5].map(|id| format!("{side}zone {id}")));
+    // Of two bits that are not both set, one may be.
+    for text in zones.chain(["not status 0x6".to_owned()]) {
+        let filter: Filter = text.parse().expect("a filter");
+        let found = dump(&filter, &filter.dump_filter()).0;
+        assert_eq!(found, dump(&filter, &DumpFilter::new()).0, "{text}");
+        assert!(!found.is_empty(), "{text}");
+    }
     let mut left_out_count = 0;
     for _ in 0..100 {
         let expression = expressions::any(&mut random, 2);
