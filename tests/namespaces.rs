@@ -12,6 +12,7 @@ use nlring::{
 
 on_each_backend!(
     the_namespace_and_group_of_each_datagram_are_reported,
+    each_datagram_of_several_namespaces_is_reported_with_its_own,
     datagrams_of_other_namespaces_arrive_only_if_asked_for,
     a_list_is_of_one_namespace_also_when_flows_of_several_come_together
 );
@@ -98,6 +99,35 @@ fn the_namespace_and_group_of_each_datagram_are_reported(backend: Backend) {
         let peers = (Some(NSID), group, NEW_LINK);
         let own = (None, group, NEW_LINK);
         assert_eq!(datagrams(socket, backend, 4), [peers, own, peers, own]);
+    }
+}
+
+/// One by one, so that each is received into the memory of an earlier one, with or without a namespace's id.
+fn each_datagram_of_several_namespaces_is_reported_with_its_own(backend: Backend) {
+    own_namespace();
+    let own = Socket::builder(Protocol::ROUTE).open().unwrap();
+    let peer = Peer::new();
+    let socket = Socket::builder(Protocol::ROUTE)
+        .group(route::Group::Link)
+        .listen_all_nsid(true)
+        .open()
+        .unwrap();
+    let options = AddOptions::new().buffer_count(2);
+    let (mut running, _) = start(&Engine::builder().backend(backend), socket, options);
+    for up in [true, false, true] {
+        for nsid in [None, Some(NSID)] {
+            match nsid {
+                None => set_loopback(&own, up),
+                Some(_) => peer.set_loopback(up),
+            }
+            common::turn_until_event(&mut running, |event, _| {
+                let Event::Messages(_, list) = event else {
+                    panic!("{event:?}");
+                };
+                assert_eq!((list.nsid(), list.message_count()), (nsid, 1));
+                true
+            });
+        }
     }
 }
 
