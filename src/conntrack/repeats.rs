@@ -215,7 +215,7 @@ impl Default for Repeats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conntrack::{Key, Layer4, Tuple};
+    use crate::conntrack::{Key, Layer4, Tuple, Zone, ZoneDirection};
     use crate::message::flags;
     use crate::mirror::step_count;
     use crate::{MessageBuilder, MessageList};
@@ -325,6 +325,23 @@ mod tests {
         }
         for sample in others.into_iter().chain([first]) {
             assert!(is_repeated(&mut repeats, DESTROY, sample));
+        }
+    }
+
+    #[test]
+    fn the_direction_of_its_zone_makes_it_another_flow() {
+        let orig = Tuple::new([10, 0, 0, 1].into(), [9; 4].into(), 6, Layer4::None);
+        let directions = [
+            ZoneDirection::Both,
+            ZoneDirection::Orig,
+            ZoneDirection::Reply,
+        ];
+        let zones = directions.map(|direction| Some(Zone::new(7, direction)));
+        let mut repeats = Repeats::default();
+        for zone in zones.into_iter().chain([None]) {
+            let flow = Identity::from(Key { orig, zone });
+            assert!(repeats.note_end(&flow, Some(1), None), "{zone:?}");
+            assert!(!repeats.note_end(&flow, Some(1), None), "{zone:?}");
         }
     }
 

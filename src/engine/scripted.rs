@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ use super::sockets::Sockets;
 use super::stop::StopHandle;
 use super::wait::{Plan, Wait};
 use crate::error::{Error, Result};
+use crate::message::{MessageBuilder, NOOP, flags};
 use crate::socket::{Protocol, Socket};
-use crate::sys::socket::Received;
+use crate::sys::socket::{Received, discard};
 
 /// The errors that successive calls return. When none is left, the calls succeed.
 #[derive(Default)]
@@ -25,6 +26,9 @@ struct Script {
     arm: Vec<i32>,
     /// How often a receive was armed.
     armed_count: usize,
+    wait_count: usize,
+    /// After this many waits what is queued is received.
+    receives_at: usize,
 }
 
 struct Scripted(Arc<Mutex<Script>>);
@@ -68,10 +72,19 @@ impl Receive for Scripted {
     }
 
     fn wait(&mut self, _plan: Plan) -> Result<()> {
-        next(&mut self.0.lock().unwrap().wait, "wait")
+        let mut script = self.0.lock().unwrap();
+        script.wait_count += 1;
+        next(&mut script.wait, "wait")
     }
 
-    fn drain(&mut self, _sockets: &mut Sockets, _taken: &mut Vec<Taken>, _room: usize) {}
+    fn drain(&mut self, sockets: &mut Sockets, _taken: &mut Vec<Taken>, _room: usize) {
+        let script = self.0.lock().unwrap();
+        if script.wait_count == script.receives_at {
+            for entry in sockets.iter() {
+                let _ = discard(entry.socket.as_fd()); // most of them have nothing
+            }
+        }
+    }
 
     fn datagram(&self, _taken: Taken) -> Option<(Received, &[u8])> {
         None
@@ -189,6 +202,22 @@ fn an_arm_that_cannot_work_is_the_failure_of_its_socket() {
 }
 
 /// Neither the backend's failure nor the callback's hides the other.
+#[test]
+fn an_end_goes_on_while_something_is_queued_although_a_turn_receives_nothing() {
+    let (running, script) = engine(Script {
+        receives_at: 4,
+        ..Script::default()
+    });
+    let socket = &running.sockets.iter().next().unwrap().socket;
+    let mut request = Vec::new();
+    let builder = MessageBuilder::new(&mut request, NOOP, flags::REQUEST | flags::ACK);
+    builder.finish().unwrap();
+    socket.send(&request).unwrap(); // its answer is queued
+    let finished = running.finish(|event, _| ControlFlow::Break(format!("{event:?}")));
+    assert_eq!(finished.outcome.unwrap(), None);
+    assert_eq!(script.lock().unwrap().wait_count, 4);
+}
+
 #[test]
 fn an_end_reports_two_failures() {
     let (running, _) = engine(Script {

@@ -341,3 +341,43 @@ impl Receive for Uring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nlring_testing::skip;
+
+    use super::*;
+
+    /// A receive can fail after it took a buffer.
+    #[test]
+    fn the_buffer_of_a_failed_receive_is_recycled() {
+        let options = AddOptions::new().buffer_count(2).buffer_bytes(512);
+        let mut sockets = Sockets::new();
+        let socket = Socket::open(Protocol::ROUTE).unwrap();
+        socket.bind(Socket::AUTOPID, 0).unwrap();
+        let id = sockets.insert(socket, options).unwrap();
+        let is_there = Uring::trial(Mode::Multishot).is_ok();
+        if !is_there {
+            return skip("the_buffer_of_a_failed_receive_is_recycled", "no io_uring");
+        }
+        let mut uring = Uring::new(Mode::Multishot, 16, false).unwrap();
+        uring.ring.enable().unwrap();
+        uring.attach(id.slot, options).unwrap();
+        let socket = &sockets.get(id).unwrap().socket;
+        uring.arm(id.slot, socket.as_fd()).unwrap();
+        let mut request = Vec::new();
+        let flags = flags::REQUEST | flags::ACK;
+        let builder = MessageBuilder::new(&mut request, crate::message::NOOP, flags);
+        builder.finish().unwrap();
+        socket.send(&request).unwrap();
+        let completion = uring.ring.first_completion(TRIAL_PATIENCE).unwrap();
+        assert_eq!(uring.ring.lent_count(id.slot), 1);
+        let failed = Completion {
+            result: -libc::EFAULT,
+            ..completion
+        };
+        let mut taken = Vec::new();
+        uring.note(failed, &mut sockets, &mut taken);
+        assert_eq!((uring.ring.lent_count(id.slot), taken.len()), (2, 0));
+    }
+}

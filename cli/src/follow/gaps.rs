@@ -212,13 +212,18 @@ mod tests {
     fn gaps_without_a_line_are_left_for_the_end() {
         let mut statistics = Statistics::default();
         let mut gaps = Gaps::new(false);
-        gaps.note(socket(), &lost(2));
+        let noted = Loss::new(2, Timestamp::UNIX_EPOCH, Timestamp::now());
+        gaps.note(socket(), &Gap::Lost(noted));
         (statistics.dropped, statistics.unread) = (5, 7);
         let left: Vec<_> = gaps.left(socket(), &statistics).collect();
         let [Gap::Lost(loss), Gap::Unread { count: 7, .. }] = left[..] else {
             panic!("{left:?}");
         };
         assert_eq!(loss.count, 3);
+        assert_eq!(
+            loss.since, noted.until,
+            "it begins where the last one ended"
+        );
         assert!(loss.since <= loss.until);
         gaps.note(socket(), &lost(2));
         (statistics.dropped, statistics.unread) = (2, 0);

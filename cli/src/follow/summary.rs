@@ -293,14 +293,72 @@ mod tests {
         );
     }
 
+    /// Each count is at its place in the sum, and none is left out.
+    #[test]
+    fn the_counts_of_ended_namespaces_and_of_all_mirrors_are_added() {
+        let ended = Summary {
+            received: 1,
+            dropped: 2,
+            delivery_failures: 3,
+            truncated: 4,
+            malformed: 5,
+            short: 6,
+            foreign: 7,
+            starved: 8,
+            retried: 9,
+            unread: 10,
+            unread_is_incomplete: true,
+            repeated: 11,
+            requests: 12,
+            other_events: 13,
+            audits: 14,
+            audit_differences: 15,
+            failed_dumps: 16,
+            not_kept: 17,
+            missed_namespaces: 18,
+            bytes: 19,
+            ..Summary::default()
+        };
+        let mut sum = Summary::default();
+        for times in 1..=2 {
+            sum.add_ended(&ended);
+            let (sum, ended) = (to_value(&sum).unwrap(), to_value(&ended).unwrap());
+            let names = sum.as_object().unwrap().keys();
+            let counts = names.filter(|name| ended[*name].is_u64());
+            for name in counts {
+                let wanted = times * ended[name].as_u64().unwrap();
+                assert_eq!(sum[name].as_u64(), Some(wanted), "{name}");
+            }
+            assert_eq!(sum["unread_is_incomplete"], true);
+        }
+
+        let mut health = MirrorHealth::default();
+        (health.audit_count, health.audit_difference_count) = (1, 2);
+        (health.failed_total_count, health.left_out_count) = (3, 4);
+        let mut sum = Summary::default();
+        sum.add_health(&health);
+        sum.add_health(&health);
+        let counts = (
+            sum.audits,
+            sum.audit_differences,
+            sum.failed_dumps,
+            sum.not_kept,
+        );
+        assert_eq!(counts, (2, 4, 6, 8));
+    }
+
     #[test]
     fn cpu_is_by_received_and_null_at_none() {
         let mut summary = Summary::default();
         summary.set_cpu(Duration::from_micros(10));
         assert_eq!(to_value(&summary).unwrap()["cpu_ns_per_event"], Value::Null);
-        summary.received = 4;
+        (summary.received, summary.requests) = (7, 3);
         summary.set_cpu(Duration::from_micros(10));
-        assert_eq!(summary.cpu_ns_per_event, Some(2500));
+        assert_eq!(
+            summary.cpu_ns_per_event,
+            Some(2500),
+            "answers are no events"
+        );
     }
 
     #[test]

@@ -422,6 +422,37 @@ mod tests {
     }
 
     #[test]
+    fn names_are_escaped_in_every_field() {
+        let steering = b"\x1b[2J\xff\"\\\xe2\x80\xae\xc2\x9b\n\0";
+        let escaped = concat!(r#"\u001b[2J\\xff\"\\"#, r"\u202e\u009b\u000a");
+        let mut flow = Vec::new();
+        let message = MessageBuilder::new(&mut flow, 0x102, 0).bytes(&[2, 0, 0, 0]);
+        tuple(message, 1, 6, [1, 2])
+            .nested(5, |help| help.attribute(1, steering))
+            .nested(19, |context| context.attribute(1, steering))
+            .finish()
+            .unwrap();
+        let mut expectation = Vec::new();
+        let message = MessageBuilder::new(&mut expectation, 0x200, 0).bytes(&[2, 0, 0, 0]);
+        tuple(message, 2, 6, [1, 2])
+            .attribute(6, steering)
+            .attribute(11, steering)
+            .finish()
+            .unwrap();
+        for (bytes, fields) in [
+            (flow, ["helper", "secctx"]),
+            (expectation, ["helper", "function"]),
+        ] {
+            let line = line(&bytes, "");
+            for field in fields {
+                let wanted = format!("\"{field}\":\"{escaped}\"");
+                assert!(line.contains(&wanted), "{wanted}: {line}");
+            }
+            serde_json::from_str::<Value>(&line).unwrap();
+        }
+    }
+
+    #[test]
     fn an_expectation_has_every_field() {
         let mut bytes = Vec::new();
         let message = MessageBuilder::new(&mut bytes, 0x200, flags::EXCL).bytes(&[2, 0, 0, 0]);

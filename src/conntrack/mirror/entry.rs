@@ -287,6 +287,34 @@ fn expiry(timeout_seconds: Option<u32>, now_seconds: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conntrack::Layer4;
+
+    /// An event without the reply tuple cannot make its flow the loser of a NAT race, nor end that.
+    #[test]
+    fn no_update_changes_an_identity() {
+        let orig = Tuple::new([10, 0, 0, 1].into(), [9; 4].into(), 6, Layer4::None);
+        let mut entry = Entry {
+            orig,
+            reply: orig.reversed(),
+            zone: None,
+            id: Some(7),
+            mark: 0,
+            status: status::CONFIRMED,
+            state: None,
+            expires_seconds: 600,
+            start: Start::UNKNOWN,
+        };
+        for status in [status::CONFIRMED, status::CONFIRMED | status::NAT_CLASH] {
+            entry.status = status;
+            let identity = entry.identity();
+            let mut event = entry.to_flow(EventKind::Update, 0);
+            event.reply = None;
+            event.status = Some(status ^ status::NAT_CLASH | status::ASSURED);
+            entry.update(&event, 0);
+            assert_eq!(entry.identity(), identity);
+            assert_eq!(entry.status, status | status::ASSURED);
+        }
+    }
 
     #[test]
     fn an_entry_is_small() {

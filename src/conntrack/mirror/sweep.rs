@@ -236,4 +236,21 @@ mod tests {
         sweep.advance(&mut follower, &events, now).unwrap_err();
         assert_eq!(sweep.due(&follower), Some(now + INTERVAL));
     }
+
+    #[test]
+    fn all_questions_are_asked_through_one_socket() {
+        let (mut follower, mut now) = (table(), Instant::now());
+        let events = Socket::open(Protocol::NETFILTER).unwrap();
+        let mut sweep = Sweep::new(now);
+        let mut port_ids = Vec::new();
+        for _ in 0..3 {
+            follower.now_seconds += 1000; // past its timeout
+            sweep.advance(&mut follower, &events, now).unwrap();
+            let requests = sweep.requests.as_mut().expect("it is kept");
+            port_ids.push(requests.requester().socket().port_id().unwrap());
+            sweep.abandon();
+            now += STEP;
+        }
+        assert_eq!(port_ids, [port_ids[0]; 3]);
+    }
 }

@@ -145,7 +145,43 @@ fn check_directory(directory: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use nlring_print::Origin;
+
     use super::*;
+
+    #[test]
+    fn a_namespace_that_leaves_while_its_table_is_written_shortens_no_other() {
+        let name = format!("nlring-table-leaves-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).expect("a directory");
+        let path = directory.join("table");
+        let place = Rc::new(Place::find(&path).expect("a place"));
+        let mut engine = nlring::Engine::builder().build().expect("an engine");
+        let mut socket = || {
+            let socket = nlring::Socket::open(nlring::Protocol::ROUTE).expect("a socket");
+            engine.add(socket).expect("added")
+        };
+        let mut writing = Writing::begin(&place).expect("a file");
+        for (name, until, is_all) in [
+            ("leaves", Some(Instant::now()), false),
+            ("stays", None, true),
+        ] {
+            let origin = Rc::new(Origin::new(Some(name.as_bytes()), None));
+            assert!(writing.select(socket(), &origin));
+            writing.until = until;
+            let entries = |first| (first..SLOT_COUNT).map(|slot| (slot + 1, slot));
+            let format = |line: &mut Vec<u8>, slot| {
+                line.extend_from_slice(format!("{{\"slot\":{slot}}}\n").as_bytes());
+            };
+            let written = writing.write(Worth::Right, entries, format);
+            assert_eq!(written.expect("room on the disk"), is_all);
+        }
+        writing.put_in_place().expect("room on the disk");
+        let text = fs::read_to_string(&path).expect("the file");
+        let of_one = text.lines().filter(|line| line.contains("stays"));
+        assert_eq!(of_one.count(), SLOT_COUNT);
+        fs::remove_dir_all(&directory).expect("it is ours");
+    }
 
     #[test]
     fn a_table_that_changes_while_it_is_written_has_each_lasting_entry_once() {

@@ -321,6 +321,32 @@ fn an_abandoned_dump_is_cleared_in_slices() {
     assert_eq!(fib.len(), 0);
 }
 
+/// An event ended a route while a dump was read, and that dump was abandoned. The next dump has the route again.
+#[test]
+fn what_ended_during_an_abandoned_dump_may_be_in_the_next_one() {
+    let mut fib = synced();
+    let bytes = crowd(Family::INET, 1).next().unwrap();
+    let delete = with_flags(bytes.clone(), 25, 0);
+    for is_known in [false, true] {
+        if is_known {
+            fib.feed(&one(&bytes), &mut |_| {});
+        }
+        fib.begin_dump();
+        fib.feed(&one(&delete), &mut |_| {});
+        fib.abandon_dump(); // an event was lost: that of the route's return
+        assert_eq!(fib.len(), 0);
+        fib.begin_dump();
+        fib.feed_dumped(&one(&bytes));
+        fib.begin_merge();
+        let mut change_count = 0;
+        fib.merge(&mut Slice::endless(), &mut |_| change_count += 1);
+        let (_, is_open) = fib.finish();
+        assert_eq!((fib.len(), change_count, is_open), (1, 1, false));
+        fib.feed(&one(&delete), &mut |_| {});
+        assert_eq!(fib.len(), 0);
+    }
+}
+
 #[test]
 fn the_hash_depends_on_what_identifies_a_route() {
     let kernel = Kernel::default();
