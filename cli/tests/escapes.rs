@@ -5,10 +5,13 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 
 use common::{
-    Directory, Follower, NLRING, Run, add_device, lines_until, must, own_namespace, run, skip,
+    Directory, Follower, NLRING, Run, add_device, is_installed, lines_until, must, own_namespace,
+    run, skip,
 };
+use nlring_testing::{bind_name, own_names};
 use serde_json::Value;
 
 /// Characters that erase a display, begin a control sequence, and reverse the direction of text.
@@ -118,4 +121,48 @@ fn names_of_devices_are_escaped() {
     assert_eq!(value["dev"], name, "it comes back from a parser");
     text.end().assert_good();
     json.end().assert_good();
+}
+
+/// The name of a namespace can have any character but a slash: in lines, and in messages, of which it begins none.
+#[test]
+fn names_of_namespaces_are_escaped() {
+    const NAME: &str = "names_of_namespaces_are_escaped";
+    if !is_installed("ip") || !is_installed("conntrack") {
+        return skip(NAME, "ip or conntrack is not installed");
+    }
+    own_namespace();
+    own_names();
+    let name = "a\u{202e}\u{9b}1\u{1b}\nlost: 9";
+    let escaped = r"a\xe2\x80\xae\xc2\x9b1\x1b\x0alost: 9";
+    let bind = || {
+        own_namespace();
+        bind_name(name);
+    };
+    thread::spawn(bind).join().expect("a namespace");
+    let inside = |command: &str| {
+        let words = ["netns", "exec", name].into_iter();
+        let words: Vec<&str> = words.chain(command.split(' ')).collect();
+        let output = run("ip", &words).expect("ip");
+        assert!(output.status.success(), "{command}: {output:?}");
+    };
+    inside("conntrack -I -p udp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 2 -t 100");
+    let text = Follower::start("conntrack --all-netns");
+    let json = Follower::start("conntrack --all-netns --json");
+    inside("conntrack -I -p udp -s 10.0.0.3 -d 10.0.0.4 --sport 1 --dport 2 -t 100");
+    let line = lines_until("10.0.0.3", || text.lines())
+        .pop()
+        .expect("a line");
+    assert!(line.starts_with(&format!("[netns {escaped}]")), "{line}");
+    let line = lines_until("10.0.0.3", || json.lines())
+        .pop()
+        .expect("a line");
+    assert_harmless(&line);
+    let value: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(value["netns"], name, "it comes back from a parser");
+    json.end().assert_good();
+    let ended = text.end();
+    ended.assert_good();
+    assert_harmless(&ended.errors);
+    let words = format!(" exist already in the network namespace {escaped}: ");
+    assert!(ended.errors.contains(&words), "{}", ended.errors);
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use nlring::Protocol;
+use nlring_print::text::escaped;
 
 use super::socket_flags::reliable_by_inode;
 
@@ -124,10 +125,14 @@ impl NetlinkSocket {
         })
     }
 
-    /// The program and its process, or the port ID if the program is not known.
+    /// The program and its process, or the port ID if the program is not known. A program chooses its name, so that is
+    /// escaped.
     pub fn name(&self) -> String {
         match &self.owner {
-            Some(owner) => format!("{} (process {})", owner.program, owner.process_id),
+            Some(owner) => {
+                let program = escaped(owner.program.as_bytes());
+                format!("{program} (process {})", owner.process_id)
+            }
             None => format!("port ID {}", self.port_id),
         }
     }
@@ -222,6 +227,16 @@ a line of another kernel
         assert_eq!(names(&mut sockets.route_listeners()), ["port ID 623"]);
         assert_eq!(names(&mut sockets.with_drops()), ["port ID 4294963200"]);
         assert!(sockets.error().is_none());
+    }
+
+    #[test]
+    fn a_program_cannot_begin_a_line_with_its_name() {
+        let mut sockets = parse(SOCKETS);
+        sockets[0].owner = Some(Owner {
+            process_id: 7,
+            program: "a\u{1b}[2J\nlost: 9".to_owned(),
+        });
+        assert_eq!(sockets[0].name(), r"a\x1b[2J\x0alost: 9 (process 7)");
     }
 
     #[test]
