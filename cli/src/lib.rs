@@ -55,6 +55,11 @@ pub fn run() -> ExitCode {
 }
 
 fn run_command(command: &Command, console: &mut Console) -> Outcome {
+    if let Err(error) = host::signals::ignore_file_size_signal() {
+        console.warn(format_args!(
+            "a file at its size limit ends this process: {error}"
+        ));
+    }
     match command {
         Command::Conntrack(arguments) => conntrack::run(arguments, console),
         Command::Route(arguments) => route::run(arguments, console),

@@ -6,8 +6,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use common::{
-    Ended, Events, Follower, Groups, Run, await_that, is_installed, is_real_root, make_routes,
-    own_namespace, remove_routes, skip,
+    Ended, Events, Follower, Groups, NLRING, Run, await_that, is_installed, is_real_root,
+    make_routes, own_namespace, remove_routes, run, skip,
 };
 use rustix::process::Signal;
 
@@ -90,6 +90,52 @@ fn too_few_descriptors_are_reported_at_the_start() {
         }
         assert!(good_count >= 3, "{backend}: enough descriptors are enough");
     }
+}
+
+/// A list has no statistics, so its message has the counts.
+#[test]
+fn a_file_at_its_size_limit_ends_a_list_with_a_message() {
+    const NAME: &str = "a_file_at_its_size_limit_ends_a_list_with_a_message";
+    if !is_installed("prlimit") {
+        return skip(NAME, "prlimit is not installed");
+    }
+    own_namespace();
+    make_routes(0..100);
+    let launcher = "prlimit --fsize=1000"; // the file with the message stays below it
+    let ended = Run::under(launcher, "route --snapshot --once").run_to_end();
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    let [failure] = ended.failures()[..] else {
+        panic!("{ended:#?}");
+    };
+    let words = ["write the events to ", "File too large", "not written: "];
+    assert!(words.iter().all(|word| failure.contains(word)), "{failure}");
+}
+
+/// What needs /proc says so.
+#[test]
+fn without_proc_the_message_names_it() {
+    const NAME: &str = "without_proc_the_message_names_it";
+    let hide = "mount -t tmpfs tmpfs /proc && exec \"$@\"";
+    let run_hidden = |arguments: &str| {
+        let words = ["--mount", "sh", "-c", hide, "sh", NLRING].into_iter();
+        let words: Vec<&str> = words.chain(arguments.split(' ')).collect();
+        run("unshare", &words)
+    };
+    own_namespace();
+    if !run_hidden("--version").is_some_and(|output| output.status.success()) {
+        return skip(NAME, "no mount namespace");
+    }
+    for arguments in ["route --all-netns --duration 1ms", "latency --duration 1ms"] {
+        let output = run_hidden(arguments).expect("nlring");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {errors}");
+        assert!(
+            errors.contains("mount -t proc proc /proc"),
+            "{arguments}: {errors}"
+        );
+    }
+    let output = run_hidden("route --duration 1ms").expect("nlring");
+    assert!(output.status.success(), "events need no /proc: {output:?}");
 }
 
 /// Without `CAP_IPC_LOCK` the memory of rings is limited. `auto` then works without them.

@@ -116,7 +116,10 @@ pub struct Known {
 impl Known {
     /// Looks for the namespaces, with those that only processes are in if that is asked for. It opens none.
     pub fn find(with_processes: bool) -> io::Result<Self> {
-        let own = key(Path::new(OWN))?;
+        let own = key(Path::new(OWN)).map_err(|error| {
+            let remedy = "this needs /proc: mount -t proc proc /proc";
+            io::Error::new(error.kind(), format!("{OWN}: {error}; {remedy}"))
+        })?;
         let mut known = Self::default();
         let mut labels = Vec::new();
         for entry in fs::read_dir(NAMES).into_iter().flatten().flatten() {
@@ -175,6 +178,17 @@ mod tests {
             [name("a"), name("b"), Label::Own, Label::Process(3)]
         );
         assert_eq!(Label::Process(3).name().as_deref(), Some(&b"pid:3"[..]));
+    }
+
+    /// A name can belong to another namespace by the time it is opened.
+    #[test]
+    fn a_namespace_with_another_key_than_the_one_found_is_not_opened() {
+        let Key(device, inode) = key(Path::new(OWN)).unwrap();
+        for (key, is_it) in [(Key(device, inode), true), (Key(device, inode + 1), false)] {
+            let label = Label::Own;
+            let opened = Found { label, key }.open().unwrap();
+            assert_eq!(opened.is_some(), is_it);
+        }
     }
 
     #[test]

@@ -38,6 +38,11 @@ pub fn enter(command: &str) -> Result<(), Failure> {
 
 /// The failure where private namespaces are forbidden, as the error `what` showed.
 pub fn forbidden(command: &str, what: &str) -> Failure {
+    if !Path::new("/proc/self").exists() {
+        return Failure::Other(format!(
+            "a private network namespace cannot be made here ({what}): this needs /proc: mount -t proc proc /proc"
+        ));
+    }
     let privilege = Privilege::read();
     let remedy = match privilege.how_to_get(Capability::SysAdmin) {
         HowToGet::FromOutside if !privilege.is_nested() => {

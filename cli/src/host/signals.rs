@@ -90,6 +90,12 @@ impl FileRequests {
     }
 }
 
+/// Makes a write beyond the file size limit an error. Without a handler its signal would end the process.
+pub fn ignore_file_size_signal() -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?; // the flag is not read
+    Ok(())
+}
+
 impl Signals {
     /// Installs the handlers. Starts no thread.
     pub fn install(requests: StopRequests, can_reopen: bool) -> io::Result<Self> {
@@ -101,8 +107,6 @@ impl Signals {
         }
         let incoming = Incoming::new(ends)?;
         signal_hook::flag::register(SIGUSR1, Arc::clone(&files.report))?;
-        // The flag is not read: without a handler the signal would end the process.
-        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         Ok(Self {
             incoming,
             requests,
