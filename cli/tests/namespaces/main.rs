@@ -8,13 +8,18 @@ mod selected;
 mod tables;
 
 use std::fs;
-use std::time::Instant;
+use std::io::Read as _;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{
-    Events, Follower, Groups, Peer, Run, await_that, is_installed, json, must, own_namespace, run,
-    skip,
+    Events, Follower, Groups, Peer, Run, await_that, is_installed, json, make_routes, must,
+    own_namespace, run, skip,
 };
-use nlring_testing::own_names;
+use nlring_testing::{bind_name, own_names, unbind_name};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// A namespace of the test's own, with names of its own. False: a program is missing.
@@ -251,6 +256,55 @@ fn namespaces_that_appear_and_disappear_are_followed_and_reported() {
     await_that("the next blue", || has(&|object| is_route(object, 200)));
     let ended = follower.end();
     ended.assert_good();
+}
+
+/// The reader of the output is slow, so most events of a namespace are still queued a second after its end.
+#[test]
+fn a_namespace_that_disappears_is_received_to_its_end_however_slow_the_reader_is() {
+    const ROUTES: u32 = 12_000;
+    if !prepare("a_namespace_that_disappears_is_received_to_its_end_however_slow_the_reader_is") {
+        return;
+    }
+    let (order, orders) = mpsc::channel();
+    let inside = thread::spawn(move || {
+        own_namespace();
+        bind_name("blue");
+        orders.recv().expect("an order");
+        make_routes(0..ROUTES);
+    });
+    let mut run = Run::new("route --all-netns --output -");
+    run.command.stdout(Stdio::piped());
+    let mut follower = run.spawn();
+    await_that("nlring listens inside", || is_heard("blue"));
+    order.send(()).expect("an order");
+    inside.join().expect("the routes");
+    unbind_name("blue");
+    let mut output = follower.child.stdout.take().expect("the output");
+    let (mut text, mut buffer) = (Vec::new(), vec![0; 16 << 10]);
+    let has_ended = |text: &[u8]| text.windows(14).any(|part| part == b"[DISAPPEARED] ");
+    for slow_count in 0.. {
+        let count = output.read(&mut buffer).expect("lines");
+        text.extend_from_slice(&buffer[..count]);
+        if has_ended(&text[text.len().saturating_sub(buffer.len())..]) {
+            break;
+        }
+        if slow_count < 10 {
+            thread::sleep(Duration::from_millis(300)); // this is what a slow reader does
+        }
+    }
+    follower.signal(Signal::INT);
+    output.read_to_end(&mut text).expect("the rest");
+    let ended = follower.wait();
+    ended.assert_good();
+    let text = String::from_utf8(text).expect("text");
+    let is_route = |line: &&str| line.starts_with("[netns blue]10.");
+    let line_count = text.lines().filter(is_route).count();
+    assert_eq!(line_count, ROUTES as usize, "{}", ended.errors);
+    assert_eq!(
+        ended.stat("received") - ended.stat("other_events"),
+        u64::from(ROUTES)
+    );
+    assert_eq!((ended.stat("dropped"), ended.stat("unread")), (0, 0));
 }
 
 #[test]

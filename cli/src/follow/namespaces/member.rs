@@ -1,7 +1,7 @@
 //! One namespace among those that are followed, from its appearance to its end.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nlring::{Namespace, Reclaimed, Running, Socket, SocketId};
 use nlring_print::Origin;
@@ -10,9 +10,7 @@ use super::schedule::Schedule;
 use crate::follow::handler::Handler;
 use crate::host::known_namespaces::{Found, Label};
 
-/// How long the end of a namespace waits until its queued events are received.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// The pause before another look whether they are.
+/// The pause before another look whether the queued events of a namespace that ends are received.
 pub const PAUSE: Duration = Duration::from_millis(5);
 
 /// A namespace with its socket and handler.
@@ -32,9 +30,9 @@ pub struct Member<H> {
 #[derive(Clone, Copy, Debug)]
 pub enum Stage {
     Followed,
-    /// The namespace cannot be found any more. The socket has left its groups, and what is queued is received until
-    /// this time at the latest.
-    Leaving(Instant),
+    /// The namespace cannot be found any more. The socket has left its groups, and what is queued is still received,
+    /// however long a slow reader of the output makes that.
+    Leaving,
     /// The engine is asked to return the socket.
     Removed,
     /// The socket is closed.
@@ -46,20 +44,19 @@ impl<H: Handler> Member<H> {
     pub fn leave(&mut self, running: &Running) {
         if let Some(socket) = running.socket(self.socket) {
             for group in socket.groups().unwrap_or_default() {
-                let _ = socket.drop_membership(group); // the socket is closed soon in any case
+                let _ = socket.drop_membership(group); // if it fails, events go on until the queue is empty once
             }
         }
-        self.stage = Stage::Leaving(Instant::now() + PATIENCE);
+        self.stage = Stage::Leaving;
     }
 
     /// Brings the end a step further. Returns the socket when the engine has returned it.
     pub fn advance_end(&mut self, running: &mut Running) -> Option<Reclaimed> {
-        if let Stage::Leaving(until) = self.stage {
-            let is_drained = running.socket(self.socket).is_none_or(is_drained);
-            if is_drained || Instant::now() >= until {
-                let _ = running.remove(self.socket);
-                self.stage = Stage::Removed;
-            }
+        if matches!(self.stage, Stage::Leaving)
+            && running.socket(self.socket).is_none_or(is_drained)
+        {
+            let _ = running.remove(self.socket);
+            self.stage = Stage::Removed;
         }
         if matches!(self.stage, Stage::Removed)
             && let Ok(ended) = running.reclaim(self.socket)
@@ -90,5 +87,5 @@ fn is_drained(socket: &Socket) -> bool {
     const SO_MEMINFO: i32 = 55;
     let mut queued_bytes = [0; 4];
     let read = socket.option(SOL_SOCKET, SO_MEMINFO, &mut queued_bytes);
-    read.is_err() || queued_bytes == [0; 4]
+    read.is_ok() && queued_bytes == [0; 4]
 }
