@@ -176,6 +176,34 @@ impl<T: Copy> Column<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conntrack::Layer4;
+    use crate::message::Messages;
+
+    #[test]
+    fn all_details_of_a_slot_come_back() {
+        let ports = Layer4::Ports { src: 1, dst: 2 };
+        let master = Tuple::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 6, ports);
+        let counters = |packets| Counters {
+            packets,
+            bytes: 100 * packets,
+        };
+        let details = Details {
+            counters: Some((counters(5), counters(6))),
+            labels: padded(&[1, 2]),
+            helper: padded(b"ftp"),
+            master: Some(master),
+        };
+        let mut beside = Beside::default();
+        beside.set(3, &details);
+        assert_eq!(beside.get(3), details);
+        let bytes = nlring_testing::events::flow_begins();
+        let message = Messages::new(&bytes).next().unwrap();
+        let mut flow = Flow::decode(&message).unwrap();
+        beside.add_to(3, &mut flow);
+        assert_eq!(Details::of(&flow), details);
+        beside.add_to(2, &mut flow);
+        assert_eq!(Details::of(&flow), Details::default());
+    }
 
     #[test]
     fn memory_is_taken_where_there_is_a_value() {
