@@ -22,6 +22,12 @@ pub enum Command {
     Run(RunArguments),
     /// Write records of made-up traffic, for tests and measurements
     Generate(GenerateArguments),
+    /// Write the man pages into a directory
+    #[cfg(feature = "generate")]
+    Man { directory: PathBuf },
+    /// Print the completions of a shell
+    #[cfg(feature = "generate")]
+    Completions { shell: clap_complete::Shell },
 }
 
 #[derive(Debug, Args)]

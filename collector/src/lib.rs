@@ -11,6 +11,8 @@ mod config;
 mod failure;
 mod generate;
 mod host;
+#[cfg(feature = "generate")]
+mod manual;
 mod output;
 mod receive;
 mod record;
@@ -28,6 +30,10 @@ pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Generate(arguments) => generate::generate(&arguments),
+        #[cfg(feature = "generate")]
+        Command::Man { directory } => manual::write_pages(&directory),
+        #[cfg(feature = "generate")]
+        Command::Completions { shell } => manual::print_completions(shell),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
