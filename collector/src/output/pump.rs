@@ -25,6 +25,8 @@ pub struct Pump<O> {
     cursor: Cursor,
     directory: PathBuf,
     tail: Arc<Tail>,
+    /// It was reported that the cursor cannot be saved.
+    has_reported_cursor: bool,
 }
 
 impl<O: Output> Pump<O> {
@@ -34,6 +36,7 @@ impl<O: Output> Pump<O> {
             cursor,
             directory,
             tail,
+            has_reported_cursor: false,
         }
     }
 
@@ -110,10 +113,11 @@ impl<O: Output> Pump<O> {
                 Read::Nothing => {}
                 Read::End => break,
             }
-            self.save(failing)?;
+            self.save(failing);
         }
         self.output.finish()?;
-        self.save(failing)
+        self.save(failing);
+        Ok(())
     }
 
     /// Hands over what the spool has lost for this output, as a record.
@@ -128,13 +132,19 @@ impl<O: Output> Pump<O> {
         self.output.take(behind, &columns.take())
     }
 
-    fn save(&mut self, failing: &mut Option<Acknowledged>) -> Result<()> {
+    fn save(&mut self, failing: &mut Option<Acknowledged>) {
         let place = self.output.acknowledged();
-        self.cursor.save(place)?;
+        match self.cursor.save(place) {
+            Ok(()) => self.has_reported_cursor = false,
+            Err(failure) if !self.has_reported_cursor => {
+                warn!("{failure}; after a crash, the output gets records again");
+                self.has_reported_cursor = true;
+            }
+            Err(_) => {}
+        }
         if failing.is_some_and(|failed_at| failed_at != place) {
             *failing = None;
             info!(output = self.output.name(), "the output goes on");
         }
-        Ok(())
     }
 }

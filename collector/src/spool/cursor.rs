@@ -26,6 +26,8 @@ pub struct Acknowledged {
 pub struct Cursor {
     path: PathBuf,
     saved: Option<Acknowledged>,
+    /// The file has the saved place.
+    is_written: bool,
     /// The segment of the saved position: the spool keeps it and the ones behind it.
     segment: Arc<AtomicU64>,
 }
@@ -48,6 +50,7 @@ impl Cursor {
         Ok(Self {
             path,
             saved,
+            is_written: true,
             segment: Arc::new(AtomicU64::new(segment)),
         })
     }
@@ -62,10 +65,17 @@ impl Cursor {
     }
 
     /// Saves a place. After a SIGKILL the file has either this place or the one before.
+    ///
+    /// If the file cannot be written, the place is saved in memory: the spool may then remove segments, which makes room
+    /// for the file.
     pub fn save(&mut self, place: Acknowledged) -> Result<()> {
-        if self.saved == Some(place) {
+        if self.saved == Some(place) && self.is_written {
             return Ok(());
         }
+        self.saved = Some(place);
+        self.segment
+            .store(place.position.segment, Ordering::Release);
+        self.is_written = false;
         let temporary = self.path.with_extension("cursor.new");
         let written = fs::write(&temporary, format!("{place}\n"))
             .and_then(|()| fs::rename(&temporary, &self.path));

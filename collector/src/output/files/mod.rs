@@ -251,3 +251,6 @@ impl Output for Files {
         self.acknowledged
     }
 }
+
+#[cfg(test)]
+mod tests;
