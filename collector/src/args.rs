@@ -20,6 +20,8 @@ pub struct Arguments {
 pub enum Command {
     /// Follow conntrack and write records
     Run(RunArguments),
+    /// Look for flows in files of records
+    Query(QueryArguments),
     /// Write records of made-up traffic, for tests and measurements
     Generate(GenerateArguments),
     /// Write the man pages into a directory
@@ -38,6 +40,49 @@ pub struct RunArguments {
     /// Check the configuration and end
     #[arg(long)]
     pub check_config: bool,
+}
+
+/// Exit codes: 0, something was found; 1, nothing, and the records are complete; 2, wrong usage; 3, nothing, but the records
+/// are not complete, or could not all be read
+#[derive(Debug, Args)]
+pub struct QueryArguments {
+    /// Parquet files of records, and directories of them
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// The address and port that a flow was translated to: 203.0.113.7:40123, an address alone or :40123
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub nat: Option<String>,
+    /// The source of a flow's first packet, before any translation
+    #[arg(long, visible_alias = "orig", value_name = "ADDRESS[:PORT]")]
+    pub src: Option<String>,
+    /// The destination of a flow's first packet
+    #[arg(long, visible_alias = "remote", value_name = "ADDRESS[:PORT]")]
+    pub dst: Option<String>,
+    /// tcp, udp, icmp, another protocol or its number
+    #[arg(long, value_name = "PROTOCOL")]
+    pub proto: Option<String>,
+    /// The network namespace, by its name in the configuration
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// Flows that existed at this time: 2026-11-28T14:03:07Z is that whole second, without Z or an offset the time is local;
+    /// -2h is 2 hours ago
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["from", "to"], allow_hyphen_values = true)]
+    pub at: Option<String>,
+    /// Flows that existed at this time or later
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// Flows that existed at this time or earlier
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub to: Option<String>,
+    /// Look at records of events in place of flows
+    #[arg(long)]
+    pub events: bool,
+    /// Look also at the records in this spool that no file has yet
+    #[arg(long, value_name = "DIR")]
+    pub follow_spool: Option<PathBuf>,
+    /// Write a line of JSON for each record, and for each interval in which records are missing
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

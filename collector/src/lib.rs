@@ -14,6 +14,7 @@ mod host;
 #[cfg(feature = "generate")]
 mod manual;
 mod output;
+mod query;
 mod receive;
 mod record;
 mod run;
@@ -23,12 +24,13 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, QueryArguments};
 
 /// Runs the command that the process's arguments ask for, and prints its failure.
 pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Query(arguments) => return query_exit_code(&arguments),
         Command::Generate(arguments) => generate::generate(&arguments),
         #[cfg(feature = "generate")]
         Command::Man { directory } => manual::write_pages(&directory),
@@ -42,4 +44,12 @@ pub fn run() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// 2 for every failure, because 1 says that nothing was found.
+fn query_exit_code(arguments: &QueryArguments) -> ExitCode {
+    query::query(arguments).unwrap_or_else(|failure| {
+        eprintln!("nlringd: {failure}");
+        ExitCode::from(2)
+    })
 }

@@ -11,7 +11,7 @@ use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
 use crate::args::RunArguments;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::failure::{Failure, Result};
 use crate::host::{Heartbeat, give_up_capabilities, service};
 use crate::output::Pump;
@@ -29,7 +29,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         None => Config::default(),
     };
     if arguments.check_config {
-        return Ok(());
+        return check(&config);
     }
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -64,7 +64,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     }
     threads.push(start("spool", move || keeper.run(&queue))?);
     service::begin(&heartbeat)?;
-    info!("recording {:?} of {}", config.records, config.node);
+    info!("recording as {}", config.summary());
     let mut outcome = receiver.run(&heartbeat);
     info!("stopping");
     service::end();
@@ -73,6 +73,16 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         outcome = outcome.and(thread.join().unwrap_or_else(panicked));
     }
     outcome
+}
+
+/// Says what is wrong with the configuration, or else what nlringd would do.
+fn check(config: &Config) -> Result<()> {
+    let problems = config::problems(config);
+    if !problems.is_empty() {
+        return Err(Failure::Usage(problems.join("\nnlringd: ")));
+    }
+    println!("{}", config.summary());
+    Ok(())
 }
 
 /// The outputs, each with its place in the spool.

@@ -1,8 +1,11 @@
 //! The configuration.
 
+mod check;
+mod place;
 mod units;
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,11 +13,12 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::failure::{Failure, Result};
+pub use check::problems;
 pub use units::Sync;
 use units::{Bytes, Span};
 
 /// The whole configuration. What the file leaves out has the default.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The name of this host in the records. The default is the host's name.
@@ -56,7 +60,7 @@ impl Records {
 }
 
 /// Where records wait for the outputs.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Spool {
     pub directory: PathBuf,
@@ -71,7 +75,7 @@ pub struct Spool {
 }
 
 /// An output to files.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Files {
     /// The name in the log, in metrics and of the cursor. Each output has another one.
@@ -156,12 +160,49 @@ impl Default for Files {
 impl Config {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            fs::read_to_string(path).map_err(|error| Failure::of_file("read", path, &error))?;
-        let failed = |error: String| Failure::Usage(format!("{}: {error}", path.display()));
-        let config: Self = toml::from_str(&text).map_err(|error| failed(error.to_string()))?;
+        let text = fs::read_to_string(path).map_err(|error| {
+            Failure::Usage(format!(
+                "read {}: {error}; name another file with --config, or leave it out to use the defaults",
+                path.display()
+            ))
+        })?;
+        Self::parse(&path.display().to_string(), &text)
+    }
+
+    /// Reads the text of a configuration file of this name.
+    fn parse(name: &str, text: &str) -> Result<Self> {
+        let failed = |error: String| Failure::Usage(format!("{name}: {error}"));
+        let config: Self = toml::from_str(text)
+            .map_err(|error| Failure::Usage(place::explain(name, text, &error)))?;
         config.check_outputs().map_err(failed)?;
         Ok(config)
+    }
+
+    /// What nlringd will do.
+    pub fn summary(&self) -> String {
+        let records = match self.records {
+            Records::Flows => "flows",
+            Records::Events => "events",
+            Records::Both => "flows and events",
+        };
+        let mut text = format!("node {}: records of {records}", self.node);
+        match self.namespaces.as_slice() {
+            [] => text += " of this network namespace",
+            names => _ = write!(text, " of the network namespaces {}", names.join(", ")),
+        }
+        if !self.filter.trim().is_empty() {
+            _ = write!(text, " that match {:?}", self.filter);
+        }
+        _ = write!(
+            text,
+            ", through the spool {}",
+            self.spool.directory.display()
+        );
+        for files in &self.files {
+            let directory = files.directory.display();
+            _ = write!(text, ", to {:?} files in {directory}", files.format);
+        }
+        text
     }
 
     /// Two outputs must not write the same files.
@@ -200,5 +241,97 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../nlringd.toml");
+
+    fn error(text: &str) -> String {
+        let error = Config::parse("gw.toml", text).expect_err(text);
+        error.to_string()
+    }
+
+    #[test]
+    fn the_sample_has_the_defaults() {
+        let sample = Config::parse("nlringd.toml", SAMPLE).expect("it can be read");
+        assert_eq!(sample, Config::default());
+    }
+
+    #[test]
+    fn the_sample_has_every_key() {
+        let keys_with_values = SAMPLE.lines().map(|line| {
+            let is_key = line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
+            if is_key { &line[1..] } else { line }
+        });
+        let text = keys_with_values.collect::<Vec<_>>().join("\n");
+        Config::parse("nlringd.toml", &text).expect("its examples are right");
+        for table in ["", "[spool]\n", "[[files]]\n"] {
+            let message = error(&format!("{table}zzzzzzzzzzzz = 1"));
+            let keys = message.split('`').skip(3).step_by(2);
+            for key in keys {
+                let is_there = text.lines().any(|line| {
+                    line.split(" = ").next() == Some(key) || line.trim_matches(['[', ']']) == key
+                });
+                assert!(is_there, "{key} is not in the sample");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_place_and_the_remedy() {
+        for (text, place, remedy) in [
+            ("fitler = \"\"", "gw.toml:1:", "did you mean `filter`?"),
+            (
+                "\n[spool]\nsegmnt = \"1MiB\"",
+                "gw.toml:3:",
+                "did you mean `segment`?",
+            ),
+            (
+                "[[files]]\nformat = \"parket\"",
+                "gw.toml:2:",
+                "did you mean `parquet`?",
+            ),
+            ("recv_buffer = \"8Mb\"", "gw.toml:1:", "use MiB or GiB"),
+            ("recv_buffer = 8", "gw.toml:1:", "in quotes"),
+            (
+                "flush_interval = \"1y\"",
+                "gw.toml:1:",
+                "use ms, s, m, h or d",
+            ),
+            ("node = \"a/b\"", "gw.toml:", "use no /"),
+            ("node = ", "gw.toml:1:", ""),
+        ] {
+            let message = error(text);
+            assert!(
+                message.starts_with(place) && message.contains(remedy),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_filter_a_namespace_and_a_directory_are_checked() {
+        let text = "filter = \"dport\"\nnamespaces = [\"nlring-none\"]\n[spool]\ndirectory = \"/dev/null/spool\"";
+        let config = Config::parse("gw.toml", text).expect("it reads well");
+        let problems = problems(&config).join("\n");
+        for wanted in [
+            "filter: ",
+            "nlring-none",
+            "spool.directory: /dev/null is no directory",
+        ] {
+            assert!(problems.contains(wanted), "{wanted} in {problems}");
+        }
+    }
+
+    #[test]
+    fn the_summary_says_what_is_recorded_and_where() {
+        let summary = Config::parse("gw.toml", "node = \"gw1\"").map(|config| config.summary());
+        let wanted = "node gw1: records of flows of this network namespace, through the spool nlringd/spool, \
+                      to Parquet files in nlringd/records";
+        assert_eq!(summary.ok().as_deref(), Some(wanted));
     }
 }

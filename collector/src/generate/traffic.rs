@@ -22,6 +22,7 @@ const ICMPV6: u8 = 58;
 /// Records of flows, without end.
 pub struct Traffic {
     random: Random,
+    begin: Timestamp,
     now: f64,
     mean_distance: f64,
 }
@@ -41,6 +42,7 @@ impl Traffic {
     pub fn new(seed: u64, begin: Timestamp, per_second: f64) -> Self {
         Self {
             random: Random::new(mix(seed)),
+            begin,
             now: begin.as_ns() as f64,
             mean_distance: SECOND / per_second,
         }
@@ -58,9 +60,9 @@ impl Traffic {
         let stop = received - self.random.exponential(30_000.0) as u64;
         let start = Timestamp::from_ns(stop - duration);
         let (sent, answered) = self.counters(&service);
-        // What a host without nf_conntrack_timestamp has, and flows that were there before nlringd.
+        // What a host without nf_conntrack_timestamp has. It does not know when earlier flows began.
         let is_observed = self.random.one_in(50);
-        let is_unknown = self.random.one_in(1000);
+        let observed_start = (start >= self.begin).then_some(start);
         let is_resynced = self.random.one_in(2000);
         let since = received - u64::from(self.random.below(5_000_000));
         let body = FlowBody {
@@ -75,8 +77,8 @@ impl Traffic {
             mark: None,
             counters_orig: Some(sent),
             counters_reply: Some(answered),
-            start: (!is_observed && !is_unknown).then_some(start),
-            observed_start: (is_observed && !is_unknown).then_some(start),
+            start: (!is_observed).then_some(start),
+            observed_start: observed_start.filter(|_| is_observed),
             stop: (!is_observed && !is_resynced).then_some(Timestamp::from_ns(stop)),
             details: None,
             ended_between: is_resynced

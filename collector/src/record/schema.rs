@@ -52,3 +52,18 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("until_ns", instant()),
     ]))
 });
+
+#[cfg(test)]
+mod tests {
+    use super::SCHEMA;
+
+    #[test]
+    fn the_documentation_has_every_column() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/records.md");
+        let text = std::fs::read_to_string(path).expect("the page is there");
+        for field in SCHEMA.fields() {
+            let name = format!("`{}`", field.name());
+            assert!(text.contains(&name), "{name} is not in docs/records.md");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What can be wrong with a configuration that reads well: a filter, a namespace, a directory.
+
+use std::path::Path;
+
+use nlring::Namespace;
+use nlring::conntrack::Filter;
+use rustix::fs::{Access, access};
+
+use super::Config;
+
+/// What is wrong, each with the key. None: nothing was found.
+pub fn problems(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    if !config.filter.trim().is_empty()
+        && let Err(error) = config.filter.parse::<Filter>()
+    {
+        problems.push(format!("filter: {error}"));
+    }
+    for name in &config.namespaces {
+        if let Err(error) = Namespace::from_name(name) {
+            problems.push(format!("namespaces: {error}"));
+        }
+    }
+    problems.extend(directory_problem(
+        "spool.directory",
+        &config.spool.directory,
+    ));
+    for files in &config.files {
+        problems.extend(directory_problem("files.directory", &files.directory));
+    }
+    problems
+}
+
+/// Whether files can be made in this directory, or in the one in which it will be made.
+fn directory_problem(key: &str, directory: &Path) -> Option<String> {
+    let path = std::path::absolute(directory).ok()?;
+    let existing = path.ancestors().find(|path| path.exists())?;
+    let shown = existing.display();
+    if !existing.is_dir() {
+        return Some(format!("{key}: {shown} is no directory; name another one"));
+    }
+    let error = access(existing, Access::WRITE_OK | Access::EXEC_OK).err()?;
+    Some(format!(
+        "{key}: {shown} cannot be written: {error}; change its owner or mode, or name another directory"
+    ))
+}

@@ -1,0 +1,156 @@
+//! Values of columns.
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{
+    Int32Type, TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow_buffer::BooleanBuffer;
+
+use super::question::{Condition, Interval, Term, Value};
+
+/// What a row has in a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell<'a> {
+    Text(&'a str),
+    Number(u64),
+    Flag(bool),
+}
+
+/// What a row has in the column of this name.
+pub fn cell<'a>(batch: &'a RecordBatch, name: &str, row: usize) -> Option<Cell<'a>> {
+    cell_of(batch.column_by_name(name)?, row)
+}
+
+/// What a row has in a column. Columns of types that the schema does not have are empty.
+pub fn cell_of(array: &ArrayRef, row: usize) -> Option<Cell<'_>> {
+    if array.is_null(row) {
+        return None;
+    }
+    if let Some((words, texts)) = words(array) {
+        return Some(Cell::Text(texts.value(words.key(row)?)));
+    }
+    if let Some(texts) = array.as_string_opt::<i32>() {
+        return Some(Cell::Text(texts.value(row)));
+    }
+    if let Some(flags) = array.as_boolean_opt() {
+        return Some(Cell::Flag(flags.value(row)));
+    }
+    number(array, row).map(Cell::Number)
+}
+
+fn number(array: &ArrayRef, row: usize) -> Option<u64> {
+    if let Some(instants) = array.as_primitive_opt::<TimestampNanosecondType>() {
+        return u64::try_from(instants.value(row)).ok();
+    }
+    let small = array
+        .as_primitive_opt::<UInt8Type>()
+        .map(|array| array.value(row).into());
+    let small = small.or_else(|| Some(array.as_primitive_opt::<UInt16Type>()?.value(row).into()));
+    let small = small.or_else(|| Some(array.as_primitive_opt::<UInt32Type>()?.value(row).into()));
+    small.or_else(|| Some(array.as_primitive_opt::<UInt64Type>()?.value(row)))
+}
+
+fn words(array: &ArrayRef) -> Option<(&arrow_array::DictionaryArray<Int32Type>, &StringArray)> {
+    let words = array.as_dictionary_opt::<Int32Type>()?;
+    Some((words, words.values().as_string_opt::<i32>()?))
+}
+
+/// The instant that a row has in a column.
+pub fn instant(batch: &RecordBatch, name: &str, row: usize) -> Option<i64> {
+    let array = batch
+        .column_by_name(name)?
+        .as_primitive_opt::<TimestampNanosecondType>()?;
+    array.is_valid(row).then(|| array.value(row))
+}
+
+/// Which rows have this value.
+pub fn rows_with(batch: &RecordBatch, condition: &Condition) -> BooleanBuffer {
+    let none = || BooleanBuffer::new_unset(batch.num_rows());
+    let Some(array) = batch.column_by_name(condition.column) else {
+        return none();
+    };
+    let rows = match &condition.value {
+        Value::Number(wanted) => array.as_primitive_opt::<UInt16Type>().map(|array| {
+            let numbers = array.values();
+            BooleanBuffer::collect_bool(array.len(), |row| numbers[row] == *wanted)
+        }),
+        Value::Text(wanted) => words(array).map(|(words, texts)| {
+            // A dictionary may have a text twice.
+            let is_wanted: Vec<bool> = texts.iter().map(|text| text == Some(wanted)).collect();
+            let keys = words.keys().values();
+            let has = |row: usize| {
+                usize::try_from(keys[row]).is_ok_and(|key| is_wanted.get(key) == Some(&true))
+            };
+            BooleanBuffer::collect_bool(words.len(), has)
+        }),
+    };
+    let Some(rows) = rows else { return none() };
+    match array.nulls() {
+        Some(nulls) => &rows & nulls.inner(),
+        None => rows,
+    }
+}
+
+/// The rows for which one of the alternatives holds.
+pub fn rows_of_term(batch: &RecordBatch, term: &Term) -> BooleanBuffer {
+    let mut rows = BooleanBuffer::new_unset(batch.num_rows());
+    for conditions in &term.alternatives {
+        let all = BooleanBuffer::new_set(batch.num_rows());
+        let alternative = conditions
+            .iter()
+            .fold(all, |rows, condition| &rows & &rows_with(batch, condition));
+        rows = &rows | &alternative;
+    }
+    rows
+}
+
+/// The columns that [`rows_within`] reads.
+pub const TIME_COLUMNS: [&str; 5] = [
+    "record",
+    "time_ns",
+    "start_ns",
+    "observed_start_ns",
+    "stop_ns",
+];
+
+/// The rows of this kind of record that lasted into the interval. An event has only its time. A flow whose start is not
+/// known may have begun at any time.
+pub fn rows_within(batch: &RecordBatch, record: &'static str, interval: Interval) -> BooleanBuffer {
+    let kinds = rows_with(
+        batch,
+        &Condition {
+            column: "record",
+            value: Value::Text(record.to_owned()),
+        },
+    );
+    let is_event = record == "event";
+    BooleanBuffer::collect_bool(batch.num_rows(), |row| {
+        kinds.value(row) && lifetime(batch, row, is_event).overlaps(interval)
+    })
+}
+
+fn lifetime(batch: &RecordBatch, row: usize, is_event: bool) -> Interval {
+    let time = instant(batch, "time_ns", row).unwrap_or(i64::MAX);
+    if is_event {
+        return Interval {
+            from: time,
+            until: time,
+        };
+    }
+    let start =
+        instant(batch, "start_ns", row).or_else(|| instant(batch, "observed_start_ns", row));
+    Interval {
+        from: start.unwrap_or(i64::MIN),
+        until: instant(batch, "stop_ns", row).unwrap_or(time),
+    }
+}
+
+/// The rows that answer the question.
+pub fn answers(batch: &RecordBatch, question: &super::question::Question) -> BooleanBuffer {
+    let within = rows_within(batch, question.record, question.interval);
+    question
+        .terms
+        .iter()
+        .fold(within, |rows, term| &rows & &rows_of_term(batch, term))
+}

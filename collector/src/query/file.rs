@@ -1,0 +1,233 @@
+//! A Parquet file of records that is read.
+
+use std::fs::{self, File};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_buffer::BooleanBuffer;
+use arrow_schema::ArrowError;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowPredicate, ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions,
+    ParquetRecordBatchReaderBuilder, RowFilter,
+};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
+
+use super::column::{TIME_COLUMNS, rows_of_term, rows_with, rows_within};
+use super::prune::{range, terms_that_may_hold, value_count};
+use super::question::{Condition, Interval, Question, Term, Value};
+use crate::failure::{Failure, Result};
+use crate::spool::Position;
+
+/// A file of records whose metadata is read.
+pub struct RecordFile {
+    pub path: PathBuf,
+    file: File,
+    metadata: ArrowReaderMetadata,
+}
+
+/// A part of a file that must be read.
+pub struct Part {
+    group: usize,
+    what: What,
+}
+
+enum What {
+    /// Records that answer the question. These terms may hold.
+    Answers(Vec<Term>),
+    /// Losses.
+    Losses,
+}
+
+/// What was found.
+pub struct Found {
+    pub is_loss: bool,
+    pub batch: RecordBatch,
+}
+
+/// The files below these paths: a file itself, and in directories all whose names end in `.parquet`. Hidden ones are not
+/// complete yet.
+pub fn find(paths: &[PathBuf], mut failed: impl FnMut(Failure)) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut pending: Vec<PathBuf> = paths.iter().rev().cloned().collect();
+    while let Some(path) = pending.pop() {
+        if !path.is_dir() {
+            files.push(path);
+            continue;
+        }
+        match list(&path) {
+            Ok(mut entries) => {
+                entries.sort_unstable_by(|a, b| b.cmp(a));
+                pending.extend(entries);
+            }
+            Err(failure) => failed(failure),
+        }
+    }
+    files
+}
+
+fn list(directory: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error| Failure::of_file("list", directory, &error);
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
+        let path = entry.path();
+        if !is_hidden && (path.is_dir() || path.extension().is_some_and(|end| end == "parquet")) {
+            entries.push(path);
+        }
+    }
+    Ok(entries)
+}
+
+impl RecordFile {
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| Failure::of_file("open", path, &error))?;
+        // Where the pages are, which lets a reader pass over those without an answer.
+        let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
+        let metadata = unless_damaged(path, || ArrowReaderMetadata::load(&file, options))?;
+        let names = ["record", "time_ns"];
+        if names
+            .iter()
+            .any(|name| metadata.schema().column_with_name(name).is_none())
+        {
+            return Err(Failure::Other(format!(
+                "{} is a Parquet file of something else than records; leave it out of the paths",
+                path.display()
+            )));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            metadata,
+        })
+    }
+
+    pub fn metadata(&self) -> &ParquetMetaData {
+        self.metadata.metadata()
+    }
+
+    /// The position in the spool behind the last record, which is part of the name.
+    pub fn position(&self) -> Option<Position> {
+        let name = self.path.file_stem()?.to_str()?;
+        name.rsplit('.').next()?.parse().ok()
+    }
+
+    /// The parts that may have an answer, or a loss in the question's time.
+    pub fn parts(&self, question: &Question) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for (number, group) in self.metadata().row_groups().iter().enumerate() {
+            let mut add = |what| {
+                parts.push(Part {
+                    group: number,
+                    what,
+                });
+            };
+            if may_have_loss(group, question.interval) {
+                add(What::Losses);
+            }
+            if let Some(terms) = terms_that_may_hold(&self.file, group, question) {
+                add(What::Answers(terms));
+            }
+        }
+        parts
+    }
+
+    /// Reads what a part has.
+    pub fn read(&self, part: &Part, question: &Question) -> Result<Vec<Found>> {
+        // A file of its own, because its offset moves.
+        let file = File::open(&self.path);
+        let file = file.map_err(|error| Failure::of_file("open", &self.path, &error))?;
+        let filter = match &part.what {
+            What::Answers(terms) => self.answers(terms, question),
+            What::Losses => self.losses(question.interval),
+        };
+        let is_loss = matches!(part.what, What::Losses);
+        unless_damaged(&self.path, || {
+            let reader =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                    .with_row_groups(vec![part.group])
+                    .with_row_filter(RowFilter::new(filter))
+                    .with_batch_size(32 << 10)
+                    .build()?;
+            let batches = reader.map(|batch| batch.map(|batch| Found { is_loss, batch }));
+            let found: Result<Vec<Found>, ArrowError> = batches.collect();
+            Ok(found?)
+        })
+    }
+
+    /// What leaves only answers. Columns that are read fast, and leave little, come first.
+    fn answers(&self, terms: &[Term], question: &Question) -> Vec<Box<dyn ArrowPredicate>> {
+        let mut filter = Vec::new();
+        let (single, several): (Vec<_>, Vec<_>) =
+            terms.iter().partition(|term| term.alternatives.len() == 1);
+        let mut conditions: Vec<&Condition> = single
+            .iter()
+            .flat_map(|term| &term.alternatives[0])
+            .collect();
+        conditions.sort_by_key(|condition| matches!(condition.value, Value::Text(_)));
+        for condition in conditions {
+            let condition = condition.clone();
+            filter.push(self.predicate([condition.column], move |batch| {
+                rows_with(batch, &condition)
+            }));
+        }
+        for term in several {
+            let conditions = term.alternatives.iter().flatten();
+            let columns: Vec<_> = conditions.map(|condition| condition.column).collect();
+            let term = term.clone();
+            filter.push(self.predicate(columns, move |batch| rows_of_term(batch, &term)));
+        }
+        let (record, interval) = (question.record, question.interval);
+        filter.push(self.predicate(TIME_COLUMNS, move |batch| {
+            rows_within(batch, record, interval)
+        }));
+        filter
+    }
+
+    fn losses(&self, interval: Interval) -> Vec<Box<dyn ArrowPredicate>> {
+        let columns = ["record", "since_ns", "until_ns"];
+        vec![self.predicate(columns, move |batch| super::losses::rows(batch, interval))]
+    }
+
+    fn predicate(
+        &self,
+        columns: impl IntoIterator<Item = &'static str>,
+        mut rows: impl FnMut(&RecordBatch) -> BooleanBuffer + Send + 'static,
+    ) -> Box<dyn ArrowPredicate> {
+        let mask = ProjectionMask::columns(self.metadata.parquet_schema(), columns);
+        Box::new(ArrowPredicateFn::new(mask, move |batch| {
+            Ok(BooleanArray::new(rows(&batch), None))
+        }))
+    }
+}
+
+fn may_have_loss(group: &RowGroupMetaData, interval: Interval) -> bool {
+    if value_count(group, "reason") == Some(0) {
+        return false;
+    }
+    match (range(group, "since_ns"), range(group, "until_ns")) {
+        (Some(since), Some(until)) => Interval {
+            from: since.from,
+            until: until.until,
+        }
+        .overlaps(interval),
+        _ => true,
+    }
+}
+
+/// Reads. A failure, also one by which the reader of Parquet panics, says that the file is damaged.
+fn unless_damaged<T>(path: &Path, read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
+    let damaged = |error: String| {
+        Failure::Other(format!(
+            "{} is no Parquet file, or is damaged ({error}); remove it, or restore it from a copy",
+            path.display()
+        ))
+    };
+    match panic::catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|error| damaged(error.to_string())),
+        Err(_) => Err(damaged("its parts do not fit together".to_owned())),
+    }
+}

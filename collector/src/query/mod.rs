@@ -1,0 +1,89 @@
+//! `nlringd query`: who it was. It looks for flows in Parquet files and in the spool, and says whether the records of that
+//! time are complete.
+
+mod column;
+mod file;
+mod losses;
+mod prune;
+mod question;
+mod rows;
+mod search;
+mod spool;
+mod time;
+
+use std::io::{self, BufWriter, Write as _};
+use std::process::ExitCode;
+
+use self::question::Question;
+use self::rows::write_missing_json;
+use self::search::{Findings, search};
+use crate::args::QueryArguments;
+use crate::failure::{Failure, Result};
+
+/// Something was found.
+const FOUND: u8 = 0;
+/// Nothing was found, and the records are complete.
+const NOTHING: u8 = 1;
+/// Nothing was found, but the records are not complete, or could not all be read.
+const UNCERTAIN: u8 = 3;
+
+/// Answers a question. Failures are wrong usage, and paths of which none can be read.
+pub fn query(arguments: &QueryArguments) -> Result<ExitCode> {
+    let question = Question::parse(arguments)?;
+    let mut failures = Vec::new();
+    let paths = file::find(&arguments.paths, |failure| failures.push(failure));
+    let mut findings = search(&paths, &question);
+    findings.failures.splice(0..0, failures);
+    if let Some(directory) = &arguments.follow_spool
+        && let Err(failure) = spool::search(directory, &question, &mut findings)
+    {
+        findings.failures.push(failure);
+    }
+    let coverage = std::mem::take(&mut findings.coverage);
+    findings.missing.extend(coverage.missing(question.interval));
+    findings.missing.sort();
+    findings.missing.dedup();
+    print(&findings, arguments.json).or_else(|error| {
+        // A reader that has read enough is no failure.
+        let is_closed = error.kind() == io::ErrorKind::BrokenPipe;
+        let failure = Failure::Other(format!("write the answer: {error}"));
+        if is_closed { Ok(()) } else { Err(failure) }
+    })?;
+    let is_certain = findings.missing.is_empty() && findings.failures.is_empty();
+    Ok(ExitCode::from(match findings.rows.is_empty() {
+        false => FOUND,
+        true if is_certain && findings.file_count > 0 => NOTHING,
+        true => UNCERTAIN,
+    }))
+}
+
+fn print(findings: &Findings, is_json: bool) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    if is_json {
+        findings.rows.write_json(&mut out)?;
+        for missing in &findings.missing {
+            write_missing_json(missing, &mut out)?;
+        }
+    } else {
+        findings.rows.write_table(&mut out)?;
+    }
+    out.flush()?;
+    for failure in &findings.failures {
+        eprintln!("nlringd: {failure}");
+    }
+    if is_json {
+        return Ok(());
+    }
+    for missing in &findings.missing {
+        eprintln!("incomplete: {}", missing.sentence());
+    }
+    if findings.rows.is_empty() {
+        let answer = if findings.file_count == 0 {
+            "no file of records was read"
+        } else {
+            "nothing found"
+        };
+        eprintln!("{answer}; a flow that has not ended yet has no record");
+    }
+    Ok(())
+}

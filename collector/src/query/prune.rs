@@ -1,0 +1,243 @@
+//! Which row groups of a file may have an answer, by their statistics and bloom filters.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use parquet::bloom_filter::Sbbf;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use parquet::file::statistics::Statistics;
+use twox_hash::XxHash64;
+
+use super::question::{Condition, Interval, Question, Term, Value};
+
+/// A block of a bloom filter. A value is in one block only.
+const BLOCK_BYTES: u64 = 32;
+
+/// The terms that may hold in this row group, without the alternatives that cannot. None: it has no answer.
+pub fn terms_that_may_hold(
+    file: &File,
+    group: &RowGroupMetaData,
+    question: &Question,
+) -> Option<Vec<Term>> {
+    if !may_last_into(group, question) {
+        return None;
+    }
+    let terms = question.terms.iter().map(|term| {
+        let alternatives = term.alternatives.iter().filter(|conditions| {
+            conditions
+                .iter()
+                .all(|condition| is_in_range(group, condition))
+                && conditions
+                    .iter()
+                    .all(|condition| may_be_in_bloom_filter(file, group, condition))
+        });
+        let alternatives: Vec<_> = alternatives.cloned().collect();
+        (!alternatives.is_empty()).then_some(Term { alternatives })
+    });
+    terms.collect()
+}
+
+/// The column of this name.
+pub fn column<'a>(group: &'a RowGroupMetaData, name: &str) -> Option<&'a ColumnChunkMetaData> {
+    let mut columns = group.columns().iter();
+    columns.find(|column| {
+        column
+            .column_path()
+            .parts()
+            .first()
+            .is_some_and(|part| part == name)
+    })
+}
+
+/// From the least to the greatest value of a column of times. None: it has no value, or no statistics.
+pub fn range(group: &RowGroupMetaData, name: &str) -> Option<Interval> {
+    match column(group, name)?.statistics()? {
+        Statistics::Int64(values) => Some(Interval {
+            from: *values.min_opt()?,
+            until: *values.max_opt()?,
+        }),
+        _ => None,
+    }
+}
+
+/// How many rows have a value in the column.
+pub fn value_count(group: &RowGroupMetaData, name: &str) -> Option<u64> {
+    let nulls = column(group, name)?.statistics()?.null_count_opt()?;
+    u64::try_from(group.num_rows()).ok()?.checked_sub(nulls)
+}
+
+fn may_last_into(group: &RowGroupMetaData, question: &Question) -> bool {
+    let interval = question.interval;
+    let Some(times) = range(group, "time_ns") else {
+        return true;
+    };
+    if question.record == "event" {
+        return times.overlaps(interval);
+    }
+    let last_stop =
+        range(group, "stop_ns").map_or(times.until, |stops| stops.until.max(times.until));
+    last_stop >= interval.from && first_start(group).is_none_or(|start| start <= interval.until)
+}
+
+/// When the first flow began. None: of some rows, that is not known.
+fn first_start(group: &RowGroupMetaData) -> Option<i64> {
+    let columns = ["start_ns", "observed_start_ns"];
+    let known: Option<u64> = columns.iter().map(|name| value_count(group, name)).sum();
+    if known? < u64::try_from(group.num_rows()).ok()? {
+        return None;
+    }
+    columns
+        .iter()
+        .filter_map(|name| range(group, name))
+        .map(|starts| starts.from)
+        .min()
+}
+
+/// Whether the value lies between the least and the greatest one of the column.
+fn is_in_range(group: &RowGroupMetaData, condition: &Condition) -> bool {
+    let Some(column) = column(group, condition.column) else {
+        return false;
+    };
+    let Some(statistics) = column.statistics() else {
+        return true;
+    };
+    if value_count(group, condition.column) == Some(0) {
+        return false;
+    }
+    match (statistics, &condition.value) {
+        (Statistics::Int32(values), Value::Number(wanted)) => {
+            let wanted = i32::from(*wanted);
+            values.min_opt().is_none_or(|&min| min <= wanted)
+                && values.max_opt().is_none_or(|&max| wanted <= max)
+        }
+        (Statistics::ByteArray(values), Value::Text(wanted)) => {
+            let wanted = wanted.as_bytes();
+            values.min_opt().is_none_or(|min| min.data() <= wanted)
+                && values.max_opt().is_none_or(|max| wanted <= max.data())
+        }
+        _ => true,
+    }
+}
+
+/// Whether the value may be in the column's bloom filter. Only the block of the value is read. Without a filter, or if it
+/// cannot be read, it may.
+fn may_be_in_bloom_filter(file: &File, group: &RowGroupMetaData, condition: &Condition) -> bool {
+    let block = column(group, condition.column).and_then(|column| {
+        let offset = u64::try_from(column.bloom_filter_offset()?).ok()?;
+        let length = u64::try_from(column.bloom_filter_length()?).ok()?;
+        // The header is shorter than a block, and the filter is as long as a number of blocks.
+        let blocks = length / BLOCK_BYTES;
+        let first = offset + length % BLOCK_BYTES;
+        let number = ((hash(&condition.value) >> 32) * blocks) >> 32;
+        let mut block = [0; 32];
+        (blocks > 0).then_some(())?;
+        file.read_exact_at(&mut block, first + number * BLOCK_BYTES)
+            .ok()?;
+        Some(block)
+    });
+    // A filter of one block looks for each value in that block.
+    block.is_none_or(|block| match &condition.value {
+        Value::Text(text) => Sbbf::new(&block).check(text.as_str()),
+        Value::Number(number) => Sbbf::new(&block).check(&i32::from(*number)),
+    })
+}
+
+/// The hash that Parquet's bloom filters have (Parquet format, BloomFilter.md: xxHash 64 with seed 0).
+fn hash(value: &Value) -> u64 {
+    match value {
+        Value::Text(text) => XxHash64::oneshot(0, text.as_bytes()),
+        Value::Number(number) => XxHash64::oneshot(0, &i32::from(*number).to_le_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, DictionaryArray, RecordBatch, UInt16Array, types::Int32Type};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::ParquetMetaDataReader;
+    use parquet::file::properties::WriterProperties;
+
+    use super::*;
+
+    const ROWS: u16 = 5000;
+
+    /// The row group of a file that has the even ports below 10,000, each with the address of the same number.
+    fn row_group() -> (File, RowGroupMetaData) {
+        let ports = UInt16Array::from_iter_values((0..ROWS).map(|row| row * 2));
+        let texts: Vec<String> = (0..ROWS).map(|row| address(row * 2)).collect();
+        let addresses: DictionaryArray<Int32Type> = texts.iter().map(String::as_str).collect();
+        let columns: [(&str, ArrayRef); 2] = [
+            ("nat_sport", Arc::new(ports)),
+            ("nat_src", Arc::new(addresses)),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+        let properties = WriterProperties::builder()
+            .set_bloom_filter_enabled(true)
+            .build();
+        let path = std::env::temp_dir().join(format!(
+            "nlringd-prune-{}-{:?}.parquet",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        let file = File::create_new(&path).expect("a new file");
+        let mut writer =
+            ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("a writer");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+        let file = File::open(&path).expect("it is there");
+        std::fs::remove_file(&path).expect("it is there");
+        let metadata = ParquetMetaDataReader::new()
+            .parse_and_finish(&file)
+            .expect("a footer");
+        let group = metadata.row_group(0).clone();
+        (file, group)
+    }
+
+    fn address(number: u16) -> String {
+        format!("10.0.{}.{}", number >> 8, number & 255)
+    }
+
+    #[test]
+    fn a_bloom_filter_has_each_value_and_few_others() {
+        let (file, group) = row_group();
+        let column = column(&group, "nat_sport").expect("it is there");
+        assert!(
+            column
+                .bloom_filter_length()
+                .is_some_and(|length| length > 64),
+            "several blocks"
+        );
+        let may_be =
+            |column, value| may_be_in_bloom_filter(&file, &group, &Condition { column, value });
+        let mut wrong = 0;
+        for number in 0..2 * ROWS {
+            let port = may_be("nat_sport", Value::Number(number));
+            let text = may_be("nat_src", Value::Text(address(number)));
+            if number % 2 == 0 {
+                assert!(port && text, "{number} is there");
+            } else {
+                wrong += u32::from(port) + u32::from(text);
+            }
+        }
+        assert!(
+            wrong < u32::from(ROWS) / 5,
+            "{wrong} of {} are taken for values",
+            2 * ROWS
+        );
+    }
+
+    #[test]
+    fn statistics_tell_which_values_cannot_be_there() {
+        let (_, group) = row_group();
+        let is_in = |column, value| is_in_range(&group, &Condition { column, value });
+        assert!(is_in("nat_sport", Value::Number(0)) && is_in("nat_sport", Value::Number(9998)));
+        assert!(!is_in("nat_sport", Value::Number(9999)));
+        assert!(!is_in("nat_src", Value::Text("192.0.2.1".to_owned())));
+        assert!(
+            !is_in("netns", Value::Text("blue".to_owned())),
+            "there is no such column"
+        );
+    }
+}

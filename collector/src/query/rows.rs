@@ -1,0 +1,221 @@
+//! The answers, and how they are printed.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use arrow_array::RecordBatch;
+use nlring::Timestamp;
+use nlring_print::json;
+use nlring_print::text::escaped;
+use serde_json::{Map, Value};
+
+use super::column::{Cell, cell, cell_of, instant};
+use super::losses::Missing;
+
+/// Records that answer the question.
+#[derive(Default)]
+pub struct Rows {
+    batches: Vec<(String, RecordBatch)>,
+}
+
+/// A record.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    node: &'a str,
+    batch: &'a RecordBatch,
+    number: usize,
+}
+
+const HEAD: [&str; 8] = [
+    "FROM",
+    "UNTIL",
+    "PROTO",
+    "SOURCE",
+    "DESTINATION",
+    "TRANSLATED",
+    "PACKETS",
+    "BYTES",
+];
+
+impl Rows {
+    pub fn add(&mut self, node: &str, batch: RecordBatch) {
+        if batch.num_rows() > 0 {
+            self.batches.push((node.to_owned(), batch));
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// All records, in the order of their times.
+    fn in_order(&self) -> Vec<Row<'_>> {
+        let rows = self.batches.iter().flat_map(|(node, batch)| {
+            (0..batch.num_rows()).map(move |number| Row {
+                node,
+                batch,
+                number,
+            })
+        });
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_by_key(|row| row.instant("time_ns"));
+        rows
+    }
+
+    /// Writes a line of JSON for each record.
+    pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
+        for row in self.in_order() {
+            writeln!(out, "{}", json::to_string(&row.object())?)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a table.
+    pub fn write_table(&self, out: &mut impl Write) -> io::Result<()> {
+        let rows = self.in_order();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let head = HEAD.map(str::to_owned);
+        let lines: Vec<_> = [head]
+            .into_iter()
+            .chain(rows.iter().map(Row::cells))
+            .collect();
+        let mut widths = [0; HEAD.len()];
+        for line in &lines {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        for line in &lines {
+            let mut text = String::new();
+            for (cell, width) in line.iter().zip(widths) {
+                _ = write!(text, "{cell:width$}  ");
+            }
+            writeln!(out, "{}", text.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes what is missing as a line of JSON.
+pub fn write_missing_json(missing: &Missing, out: &mut impl Write) -> io::Result<()> {
+    let is_loss = !["begin", "end", "gap"].contains(&missing.reason.as_str());
+    let mut object = Map::new();
+    let mut add = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    add("record", if is_loss { "loss" } else { "gap" }.into());
+    add("reason", missing.reason.as_str().into());
+    if let Some(count) = missing.count {
+        add("count", count.into());
+    }
+    if missing.since != i64::MIN {
+        add("since_ns", missing.since.into());
+    }
+    if missing.until != i64::MAX {
+        add("until_ns", missing.until.into());
+    }
+    if !missing.node.is_empty() {
+        add("node", missing.node.as_str().into());
+    }
+    writeln!(out, "{}", json::to_string(&object)?)
+}
+
+impl<'a> Row<'a> {
+    fn cell(&self, name: &str) -> Option<Cell<'a>> {
+        cell(self.batch, name, self.number)
+    }
+
+    fn instant(&self, name: &str) -> Option<i64> {
+        instant(self.batch, name, self.number)
+    }
+
+    /// All that the record has, with the names of the columns.
+    fn object(&self) -> Map<String, Value> {
+        let mut object = Map::new();
+        for (field, array) in self
+            .batch
+            .schema_ref()
+            .fields()
+            .iter()
+            .zip(self.batch.columns())
+        {
+            let value = match cell_of(array, self.number) {
+                None => continue,
+                Some(Cell::Text(text)) => text.into(),
+                Some(Cell::Number(number)) => number.into(),
+                Some(Cell::Flag(flag)) => flag.into(),
+            };
+            object.insert(field.name().clone(), value);
+        }
+        if !self.node.is_empty() {
+            object.insert("node".to_owned(), self.node.into());
+        }
+        object
+    }
+
+    fn cells(&self) -> [String; HEAD.len()] {
+        let start = self
+            .instant("start_ns")
+            .or_else(|| self.instant("observed_start_ns"));
+        let stop = self.instant("stop_ns").or_else(|| self.instant("time_ns"));
+        let is_event = self.cell("record") == Some(Cell::Text("event"));
+        [
+            if is_event {
+                self.text("event")
+            } else {
+                start.map_or("unknown".to_owned(), time)
+            },
+            stop.map_or(String::new(), time),
+            self.text("proto"),
+            self.endpoint("orig_src", &["orig_sport", "orig_id"]),
+            self.endpoint("orig_dst", &["orig_dport"]),
+            self.translated(),
+            self.both("packets"),
+            self.both("bytes"),
+        ]
+    }
+
+    fn text(&self, name: &str) -> String {
+        match self.cell(name) {
+            Some(Cell::Text(text)) => escaped(text.as_bytes()),
+            Some(Cell::Number(number)) => number.to_string(),
+            _ => String::new(),
+        }
+    }
+
+    fn endpoint(&self, address: &str, ports: &[&str]) -> String {
+        let address = self.text(address);
+        let port = ports
+            .iter()
+            .map(|port| self.text(port))
+            .find(|port| !port.is_empty());
+        match port {
+            Some(port) if address.contains(':') => format!("[{address}]:{port}"),
+            Some(port) => format!("{address}:{port}"),
+            None => address,
+        }
+    }
+
+    fn translated(&self) -> String {
+        let src = self.endpoint("nat_src", &["nat_sport"]);
+        let dst = self.endpoint("nat_dst", &["nat_dport"]);
+        match (src.as_str(), dst.as_str()) {
+            ("", "") => "-".to_owned(),
+            (src, "") => src.to_owned(),
+            (src, dst) => format!("{src}→{dst}"),
+        }
+    }
+
+    /// What both directions have carried.
+    fn both(&self, what: &str) -> String {
+        let count = |direction| match self.text(&format!("{direction}_{what}")) {
+            text if text.is_empty() => "-".to_owned(),
+            text => text,
+        };
+        format!("{}/{}", count("orig"), count("reply"))
+    }
+}
+
+fn time(ns: i64) -> String {
+    format!("{:.3}", Timestamp::from_ns(u64::try_from(ns).unwrap_or(0)))
+}

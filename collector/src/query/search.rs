@@ -1,0 +1,112 @@
+//! Looks into all files at once, as many as there are processors.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::file::{Found, Part, RecordFile};
+use super::losses::{Coverage, Missing, covered_by, loss, node_of};
+use super::question::Question;
+use super::rows::Rows;
+use crate::failure::Failure;
+use crate::spool::Position;
+
+/// What all files have.
+#[derive(Default)]
+pub struct Findings {
+    pub rows: Rows,
+    pub coverage: Coverage,
+    pub missing: Vec<Missing>,
+    pub failures: Vec<Failure>,
+    /// How many files could be read.
+    pub file_count: usize,
+    /// How far in the spool the newest file goes, and its node.
+    pub newest: Option<(Position, String)>,
+}
+
+/// Looks for answers in the files.
+pub fn search(paths: &[PathBuf], question: &Question) -> Findings {
+    let mut findings = Findings::default();
+    let opened = in_parallel(paths, |path| {
+        let file = RecordFile::open(path)?;
+        let parts = file.parts(question);
+        Ok((file, parts))
+    });
+    let mut files = Vec::new();
+    for opened in opened {
+        match opened {
+            Ok(opened) => files.push(opened),
+            Err(failure) => findings.failures.push(failure),
+        }
+    }
+    findings.file_count = files.len();
+    for (file, _) in &files {
+        if let Some(covered) = covered_by(file.metadata()) {
+            findings.coverage.add(&node_of(file.metadata()), covered);
+        }
+        let position = file.position();
+        let position = position.map(|position| (position, node_of(file.metadata())));
+        findings.newest = findings.newest.take().max(position);
+    }
+    let tasks: Vec<(&RecordFile, &Part)> = files
+        .iter()
+        .flat_map(|(file, parts)| parts.iter().map(move |part| (file, part)))
+        .collect();
+    let read = in_parallel(&tasks, |(file, part)| file.read(part, question));
+    for ((file, _), found) in tasks.iter().zip(read) {
+        match found {
+            Ok(found) => findings.take(&node_of(file.metadata()), found),
+            Err(failure) => findings.fail(failure),
+        }
+    }
+    findings
+}
+
+impl Findings {
+    fn take(&mut self, node: &str, found: Vec<Found>) {
+        for Found { is_loss, batch } in found {
+            if is_loss {
+                let losses = (0..batch.num_rows()).map(|row| loss(node, &batch, row));
+                self.missing.extend(losses);
+            } else {
+                self.rows.add(node, batch);
+            }
+        }
+    }
+
+    /// Notes a failure. Several parts of a file may fail for the same reason.
+    fn fail(&mut self, failure: Failure) {
+        let text = failure.to_string();
+        if self.failures.iter().all(|known| known.to_string() != text) {
+            self.failures.push(failure);
+        }
+    }
+}
+
+/// Calls a function for each item, on as many threads as there are processors. The results are in the items' order.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let mut results = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(number) else {
+                return results;
+            };
+            results.push((number, work(item)));
+        }
+    };
+    let threads = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(items.len());
+    let mut results = thread::scope(|scope| {
+        let threads: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
+        let mut results = run();
+        for thread in threads {
+            results.extend(thread.join().expect("the work does not panic"));
+        }
+        results
+    });
+    results.sort_unstable_by_key(|(number, _)| *number);
+    results.into_iter().map(|(_, result)| result).collect()
+}
