@@ -1,6 +1,7 @@
 //! Which row groups of a file may have an answer, by their statistics and bloom filters.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt as _;
 
 use parquet::bloom_filter::Sbbf;
@@ -12,6 +13,8 @@ use super::question::{Condition, Interval, Question, Term, Value};
 
 /// A block of a bloom filter. A value is in one block only.
 const BLOCK_BYTES: u64 = 32;
+/// The column of files that has both address and port.
+pub const NAT_KEY: &str = "nat_key";
 
 /// The terms that may hold in this row group, without the alternatives that cannot. None: it has no answer.
 pub fn terms_that_may_hold(
@@ -27,9 +30,7 @@ pub fn terms_that_may_hold(
             conditions
                 .iter()
                 .all(|condition| is_in_range(group, condition))
-                && conditions
-                    .iter()
-                    .all(|condition| may_be_in_bloom_filter(file, group, condition))
+                && may_hold_together(file, group, conditions)
         });
         let alternatives: Vec<_> = alternatives.cloned().collect();
         (!alternatives.is_empty()).then_some(Term { alternatives })
@@ -119,35 +120,53 @@ fn is_in_range(group: &RowGroupMetaData, condition: &Condition) -> bool {
     }
 }
 
-/// Whether the value may be in the column's bloom filter. Only the block of the value is read. Without a filter, or if it
-/// cannot be read, it may.
-fn may_be_in_bloom_filter(file: &File, group: &RowGroupMetaData, condition: &Condition) -> bool {
-    let block = column(group, condition.column).and_then(|column| {
+/// The address and port of the translated source as one number, if the conditions have both. Files have it in a column of
+/// its own, whose bloom filter tells more than one for each of the two.
+fn nat_key(conditions: &[Condition]) -> Option<u64> {
+    let value = |name| {
+        let mut conditions = conditions.iter();
+        conditions.find(|condition| condition.column == name)
+    };
+    match (&value("nat_src")?.value, &value("nat_sport")?.value) {
+        (Value::Text(address), Value::Number(port)) => {
+            let address: Ipv4Addr = address.parse().ok()?;
+            Some(u64::from(address.to_bits()) << 16 | u64::from(*port))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the bloom filters allow that these conditions hold for one row.
+fn may_hold_together(file: &File, group: &RowGroupMetaData, conditions: &[Condition]) -> bool {
+    let may_be = |column: &str, bytes: &[u8]| may_be_in_bloom_filter(file, group, column, bytes);
+    let key = nat_key(conditions);
+    key.is_none_or(|key| may_be(NAT_KEY, &key.to_le_bytes()))
+        && conditions.iter().all(|condition| match &condition.value {
+            Value::Text(text) => may_be(condition.column, text.as_bytes()),
+            // Parquet has small numbers in 4 bytes.
+            Value::Number(number) => may_be(condition.column, &u32::from(*number).to_le_bytes()),
+        })
+}
+
+/// Whether the value of these bytes may be in the column's bloom filter. Only the block of the value is read. Without a
+/// filter, or if it cannot be read, it may.
+fn may_be_in_bloom_filter(file: &File, group: &RowGroupMetaData, name: &str, bytes: &[u8]) -> bool {
+    let block = column(group, name).and_then(|column| {
         let offset = u64::try_from(column.bloom_filter_offset()?).ok()?;
         let length = u64::try_from(column.bloom_filter_length()?).ok()?;
         // The header is shorter than a block, and the filter is as long as a number of blocks.
         let blocks = length / BLOCK_BYTES;
-        let first = offset + length % BLOCK_BYTES;
-        let number = ((hash(&condition.value) >> 32) * blocks) >> 32;
+        let first = offset.checked_add(length % BLOCK_BYTES)?;
+        // Parquet format, BloomFilter.md: xxHash 64 with seed 0, of which the upper half says the block.
+        let number = ((XxHash64::oneshot(0, bytes) >> 32) * blocks) >> 32;
         let mut block = [0; 32];
         (blocks > 0).then_some(())?;
-        file.read_exact_at(&mut block, first + number * BLOCK_BYTES)
+        file.read_exact_at(&mut block, first.checked_add(number * BLOCK_BYTES)?)
             .ok()?;
         Some(block)
     });
     // A filter of one block looks for each value in that block.
-    block.is_none_or(|block| match &condition.value {
-        Value::Text(text) => Sbbf::new(&block).check(text.as_str()),
-        Value::Number(number) => Sbbf::new(&block).check(&i32::from(*number)),
-    })
-}
-
-/// The hash that Parquet's bloom filters have (Parquet format, BloomFilter.md: xxHash 64 with seed 0).
-fn hash(value: &Value) -> u64 {
-    match value {
-        Value::Text(text) => XxHash64::oneshot(0, text.as_bytes()),
-        Value::Number(number) => XxHash64::oneshot(0, &i32::from(*number).to_le_bytes()),
-    }
+    block.is_none_or(|block| Sbbf::new(&block).check(bytes))
 }
 
 #[cfg(test)]
@@ -210,7 +229,7 @@ mod tests {
             "several blocks"
         );
         let may_be =
-            |column, value| may_be_in_bloom_filter(&file, &group, &Condition { column, value });
+            |column, value| may_hold_together(&file, &group, &[Condition { column, value }]);
         let mut wrong = 0;
         for number in 0..2 * ROWS {
             let port = may_be("nat_sport", Value::Number(number));
@@ -226,6 +245,18 @@ mod tests {
             "{wrong} of {} are taken for values",
             2 * ROWS
         );
+    }
+
+    #[test]
+    fn the_key_is_the_address_and_the_port() {
+        let condition = |column, value| Condition { column, value };
+        let port = condition("nat_sport", Value::Number(40123));
+        let address = condition("nat_src", Value::Text("203.0.113.7".to_owned()));
+        assert_eq!(
+            nat_key(&[port.clone(), address]),
+            Some(0xcb00_7107 * 65_536 + 40_123)
+        );
+        assert_eq!(nat_key(&[port]), None);
     }
 
     #[test]

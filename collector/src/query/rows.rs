@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::column::{Cell, cell, cell_of, instant};
 use super::losses::Missing;
+use super::prune::NAT_KEY;
 
 /// Records that answer the question.
 #[derive(Default)]
@@ -139,6 +140,9 @@ impl<'a> Row<'a> {
             .iter()
             .zip(self.batch.columns())
         {
+            if field.name() == NAT_KEY {
+                continue;
+            }
             let value = match cell_of(array, self.number) {
                 None => continue,
                 Some(Cell::Text(text)) => text.into(),
