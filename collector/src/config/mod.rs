@@ -262,6 +262,13 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_of_the_package_is_right() {
+        let text = include_str!("../../packaging/nlringd.toml");
+        let config = Config::parse("nlringd.toml", text).expect("it can be read");
+        assert_eq!(config.files.len(), 1);
+    }
+
+    #[test]
     fn the_sample_has_every_key() {
         let keys_with_values = SAMPLE.lines().map(|line| {
             let is_key = line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
