@@ -19,6 +19,7 @@ mod marks;
 mod options;
 mod rounds;
 mod schedule;
+mod shown;
 mod slice;
 
 use std::fmt;
@@ -35,6 +36,7 @@ pub(crate) use self::marks::{Kind, Marks};
 pub use self::options::MirrorOptions;
 pub(crate) use self::rounds::{Merged, Progress, Rounds};
 pub(crate) use self::schedule::INTERVAL;
+pub(crate) use self::shown::kind_if_shown;
 pub(crate) use self::slice::Slice;
 use crate::error::Result;
 #[cfg(all(fuzzing, not(test)))]

@@ -11,7 +11,7 @@ use super::follow::Follower;
 use crate::conntrack::{DumpFilter, Filter, Flow, status};
 use crate::error::Result;
 use crate::event_kind::EventKind;
-use crate::mirror::{Resync, Slot};
+use crate::mirror::{Resync, Slot, kind_if_shown};
 
 /// The callback that takes the changes.
 pub(super) type Out<'a> = &'a mut dyn FnMut(Change<'_>);
@@ -116,12 +116,7 @@ impl Follower {
             selection.shown.matches(&flow)
         };
         self.flows.set_shown(slot, is_shown);
-        match (was_shown, is_shown) {
-            (false, false) => None,
-            (false, true) => Some(EventKind::New),
-            (true, true) => Some(kind),
-            (true, false) => Some(EventKind::Delete),
-        }
+        kind_if_shown(kind, was_shown, is_shown)
     }
 
     /// Hands out what is kept of a flow, in place of an event that was lost or never sent.

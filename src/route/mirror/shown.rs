@@ -12,7 +12,7 @@ use crate::Family;
 use crate::error::Result;
 use crate::event_kind::EventKind;
 use crate::message::Message;
-use crate::mirror::Slot;
+use crate::mirror::{Slot, kind_if_shown};
 use crate::route::{DumpFilter, Filter, Route};
 
 /// Which routes a mirror keeps, and which of them it shows.
@@ -96,12 +96,7 @@ impl Fib {
             && kept::route(self.slots.bytes(slot), kind)
                 .is_some_and(|route| selection.shown.matches(&route));
         self.slots.set_shown(slot, is_shown);
-        match (was_shown, is_shown) {
-            (false, false) => None,
-            (false, true) => Some(EventKind::New),
-            (true, true) => Some(kind),
-            (true, false) => Some(EventKind::Delete),
-        }
+        kind_if_shown(kind, was_shown, is_shown)
     }
 
     /// Hands out the event of a route that found no room, if it matches by itself.
