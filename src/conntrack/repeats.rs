@@ -1,6 +1,8 @@
 //! Recognises ends of flows that were reported before.
 
+use std::array;
 use std::hash::RandomState;
+use std::hint::black_box;
 
 use super::identity::Identity;
 use super::{Flow, status};
@@ -169,6 +171,24 @@ impl Repeats {
             self.places.remove(fold(identity), place);
         }
         known.is_some()
+    }
+
+    /// Loads what the beginnings and ends of these flows will need into the cache.
+    pub(super) fn load<const N: usize>(&self, flows: &[Option<(Identity, Option<u32>)>; N]) {
+        if self.ring.is_empty() {
+            return;
+        }
+        let hash = |flow: Option<(Identity, Option<u32>)>| {
+            flow.map(|(identity, id)| identity.hash_with_id(&self.hasher, id))
+        };
+        let hashes = flows.map(hash);
+        // As many of the oldest ends may be forgotten.
+        let oldest: [_; N] = array::from_fn(|index| self.ring.get(self.oldest + index));
+        let places = hashes.map(|hash| Some(self.places.with_hash(fold(hash?))));
+        let oldest = oldest.map(|end| Some(self.places.with_hash(fold(end?.identity))));
+        for place in places.into_iter().chain(oldest).flatten() {
+            black_box(place.take(1).next());
+        }
     }
 
     /// The place of an identity's last end.

@@ -44,6 +44,11 @@ impl Start {
         (self != Self::UNKNOWN && self.0 & Self::OBSERVED == 0).then_some(self.0)
     }
 
+    /// 0: it is not known.
+    pub(super) fn ns(self) -> u64 {
+        self.0 & !Self::OBSERVED
+    }
+
     pub(super) fn observed(self) -> Option<Timestamp> {
         (self.0 & Self::OBSERVED != 0).then_some(Timestamp::from_ns(self.0 & !Self::OBSERVED))
     }

@@ -87,12 +87,23 @@ impl Follower {
         }
     }
 
-    /// Takes an event. `is_synced`: nothing is known to be missing.
+    /// Takes a message. `is_synced`: nothing is known to be missing.
+    #[cfg(any(test, fuzzing))]
     pub(super) fn feed(&mut self, message: &Message<'_>, is_synced: bool, f: Out<'_>) {
-        let Some(mut flow) = Flow::decode(message) else {
-            return;
-        };
-        if !self.keeps(&flow) {
+        if let Some(mut flow) = Flow::decode(message) {
+            self.feed_flow(message, &mut flow, is_synced, f);
+        }
+    }
+
+    /// Takes an event, and the flow in it.
+    pub(super) fn feed_flow(
+        &mut self,
+        message: &Message<'_>,
+        flow: &mut Flow<'_>,
+        is_synced: bool,
+        f: Out<'_>,
+    ) {
+        if !self.keeps(flow) {
             return;
         }
         let has_room = || self.held.has_room_for(message) && self.has_room();
@@ -101,13 +112,13 @@ impl Follower {
         }
         if self.held.is_holding() {
             self.held.push(message, self.received_at);
-            self.flows.note_touched(&Identity::of(&flow));
+            self.flows.note_touched(&Identity::of(flow));
         } else if self.held.is_ending() {
             self.held.push(message, self.received_at);
             let hands_out = |_| self.end_holding_step(f);
             let _ = (0..HELD_PER_EVENT).all(hands_out);
         } else {
-            self.apply(&mut flow, is_synced, f);
+            self.apply(flow, is_synced, f);
         }
     }
 

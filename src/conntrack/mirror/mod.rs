@@ -2,6 +2,7 @@
 
 use crate::timestamp::Timestamp;
 
+mod ahead;
 mod answers;
 mod change;
 mod details;
@@ -20,18 +21,17 @@ mod tombs;
 use std::fmt;
 use std::time::Instant;
 
+use self::ahead::Ahead;
 pub use self::change::Change;
 use self::follow::Follower;
 use self::shown::{Out, Selection};
 use self::sweep::Sweep;
-#[cfg(doc)]
-use super::Flow;
-use super::{Filter, Group};
+use super::{Filter, Flow, Group};
 use crate::engine::{Event, Loss, Missing, StopHandle};
 use crate::error::Result;
 #[cfg(doc)]
 use crate::event_kind::EventKind;
-use crate::message::Message;
+use crate::message::{Message, MessageList};
 #[cfg(doc)]
 use crate::mirror::ResyncReason;
 use crate::mirror::{Budget, Merged, MirrorHealth, MirrorOptions, Progress, Rounds, Slice};
@@ -101,8 +101,10 @@ use crate::socket::Socket;
 ///   remaining time, start, labels, helper, master and counters. The counters are those of the last dump that had the
 ///   flow, because events report counters only at a flow's end. A made-up end has none. If the kernel does not report a
 ///   flow's start, [`observed_start`](Flow::observed_start) is when the mirror received its NEW event.
-/// - A flow takes about 180 bytes, and 40 more if `net.netfilter.nf_conntrack_acct` is on. A label, a helper or a
-///   master takes 17, 17 and 44 bytes for each of the 1024 flows that are allocated together with one that has it.
+/// - A flow takes about 145 bytes, and 40 more if `net.netfilter.nf_conntrack_acct` is on. Once
+///   [`get_by_reply`](Self::get_by_reply) or [`find_by_id`](Self::find_by_id) was called, it takes 20 more for each of
+///   the two; [`MirrorOptions::memory_bytes`] counts these from the start. A label, a helper or a master takes 17, 17 and
+///   44 bytes for each of the 1024 flows that are allocated together with one that has it.
 /// - The cost of an event does not depend on how often its tuple was used before. A flow that ends while a dump is read
 ///   takes 10 to 20 bytes until the dump is merged. A tuple that is used again and again takes them once for each id.
 /// - Two flows have the same original tuple and zone after a NAT race ([`Flow::is_nat_clash`]). Both are kept and
@@ -237,14 +239,29 @@ impl Mirror {
         match event {
             Event::Messages(_, list) => {
                 self.set_clock(Instant::now());
+                if list.message_count() > 1 && self.follower.is_large() {
+                    return self.feed_ahead(list, &mut f);
+                }
                 for message in list {
-                    self.feed_one(&message, &mut f);
+                    let mut flow = Flow::decode(&message);
+                    self.feed_one(&message, flow.as_mut(), &mut f);
                 }
             }
             Event::Lost(..) | Event::Notice(..) => {
                 if let Some(missing) = event.missing() {
                     self.note_missing(&missing);
                 }
+            }
+        }
+    }
+
+    /// Feeds the messages a few at a time.
+    fn feed_ahead(&mut self, list: &MessageList<'_>, f: Out<'_>) {
+        let (mut messages, mut ahead) = (list.iter(), Ahead::NONE);
+        while ahead.decode(&mut messages) {
+            self.follower.load(&ahead);
+            for (message, flow) in ahead.iter_mut() {
+                self.feed_one(message, flow.as_mut(), f);
             }
         }
     }
@@ -264,14 +281,18 @@ impl Mirror {
     /// handed to `f`.
     pub fn feed_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
         self.set_clock(Instant::now());
-        self.feed_one(message, &mut f);
+        let mut flow = Flow::decode(message);
+        self.feed_one(message, flow.as_mut(), &mut f);
     }
 
-    fn feed_one(&mut self, message: &Message<'_>, f: Out<'_>) {
+    fn feed_one(&mut self, message: &Message<'_>, flow: Option<&mut Flow<'_>>, f: Out<'_>) {
         let is_barrier = self.rounds.feed_barrier(message)
             || self.sweep.feed_barrier(message, &mut self.follower, f);
-        if !is_barrier {
-            self.follower.feed(message, self.rounds.is_synced(), f);
+        if let Some(flow) = flow
+            && !is_barrier
+        {
+            let is_synced = self.rounds.is_synced();
+            self.follower.feed_flow(message, flow, is_synced, f);
         }
     }
 

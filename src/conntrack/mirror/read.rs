@@ -33,12 +33,16 @@ impl Mirror {
     }
 
     /// The flow with this reply tuple in this zone.
+    ///
+    /// The first call makes an index, in about half a second for a million flows. From then on each flow that begins or
+    /// ends takes a little longer.
     pub fn get_by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Flow<'_>> {
         let slot = self.follower.flows.find_by_reply(reply, zone)?;
         self.shown_flow(slot, Instant::now())
     }
 
-    /// The flows with this id: nearly always at most one.
+    /// The flows with this id: nearly always at most one. The first call makes an index, as that of
+    /// [`get_by_reply`](Self::get_by_reply) does.
     pub fn find_by_id(&self, id: u32) -> impl Iterator<Item = Flow<'_>> {
         let (slots, now) = (self.follower.flows.find_by_id(id), Instant::now());
         slots.filter_map(move |slot| self.shown_flow(slot, now))

@@ -1,6 +1,8 @@
 //! Entries in slots that do not move, found by identity, by reply tuple and by id.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::hint::black_box;
+use std::sync::OnceLock;
 
 use super::details::{Beside, Details};
 use super::entry::{Entry, Known};
@@ -12,7 +14,7 @@ use crate::mirror::{Index, Kind, Marks, Slot, fold};
 
 /// This many entries are allocated together. None is ever moved, because that would hold up the events.
 const CHUNK: usize = 1024;
-/// What a flow takes: its entry, its mark, and its slot in three indexes.
+/// What a flow takes at most: its entry, its mark, and its slot in three indexes.
 pub(super) const FLOW_BYTES: usize = size_of::<Entry>() + Marks::SLOT_BYTES + 3 * Index::SLOT_BYTES;
 
 /// The bits of a flow's mark. All but those of `LASTING` are about the dump under way.
@@ -56,10 +58,11 @@ pub(super) struct Flows {
     hasher: RandomState,
     by_identity: Index,
     /// Live flows. No two flows of the kernel have the same reply tuple. If the table has several, only the last to
-    /// begin still exists, and only that one is here.
-    by_reply: Index,
-    /// Live flows. Several may have the same id.
-    by_id: Index,
+    /// begin still exists, and only that one is here. The index is made when it is first needed, because it makes each
+    /// beginning and end of a flow take longer.
+    by_reply: OnceLock<Index>,
+    /// Live flows. Several may have the same id. Made when it is first needed, too.
+    by_id: OnceLock<Index>,
     /// What events did since the dump under way began: the identities that they touched, and the identities with the
     /// ids that they ended.
     tombs: Tombs,
@@ -75,8 +78,8 @@ impl Flows {
             shown_count: 0,
             hasher: RandomState::new(),
             by_identity: Index::new(),
-            by_reply: Index::new(),
-            by_id: Index::new(),
+            by_reply: OnceLock::new(),
+            by_id: OnceLock::new(),
             tombs: Tombs::new(),
         }
     }
@@ -191,6 +194,18 @@ impl Flows {
         found
     }
 
+    /// Loads what is kept of these flows into the cache: the places in the index of all, then the entries of all.
+    pub(super) fn load<const N: usize>(&self, identities: &[Option<Identity>; N]) {
+        let hashes = identities.map(|identity| Some(fold(identity?.hash(&self.hasher))));
+        let places = hashes.map(|hash| Some(self.by_identity.with_hash(hash?)));
+        let slots = places.map(|place| place?.next());
+        for slot in slots.into_iter().flatten() {
+            let entry = self.entry(slot);
+            black_box((entry.orig.src, entry.reply, entry.start, entry.status));
+            black_box(self.kind(slot));
+        }
+    }
+
     /// Notes that an event of such a flow is held.
     pub(super) fn note_touched(&mut self, identity: &Identity) {
         self.tombs.insert(identity.hash(&self.hasher));
@@ -225,14 +240,32 @@ impl Flows {
 
     pub(super) fn find_by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Slot> {
         let hash = fold(hash_tuple(&self.hasher, reply, zone));
-        self.by_reply.with_hash(hash).find(|slot| {
+        let by_reply = self.by_reply.get_or_init(|| {
+            let mut by_reply = Index::new();
+            let mut slots: Vec<Slot> = self.live_from(0).collect();
+            slots.sort_by_cached_key(|slot| self.entry(*slot).start.ns()); // the last to begin counts
+            for slot in slots {
+                index_reply(&mut by_reply, &self.chunks, &self.hasher, slot);
+            }
+            by_reply
+        });
+        by_reply.with_hash(hash).find(|slot| {
             let entry = self.entry(*slot);
             entry.reply == Some(*reply) && entry.zone == zone
         })
     }
 
     pub(super) fn find_by_id(&self, id: u32) -> impl Iterator<Item = Slot> {
-        let slots = self.by_id.with_hash(hash_of_id(&self.hasher, id));
+        let by_id = self.by_id.get_or_init(|| {
+            let mut by_id = Index::new();
+            for slot in self.live_from(0) {
+                if let Some(id) = self.entry(slot).id {
+                    by_id.insert(hash_of_id(&self.hasher, id), slot);
+                }
+            }
+            by_id
+        });
+        let slots = by_id.with_hash(hash_of_id(&self.hasher, id));
         slots.filter(move |slot| self.entry(*slot).id == Some(id))
     }
 
@@ -325,38 +358,49 @@ impl Flows {
     }
 
     fn index_details(&mut self, slot: Slot) {
-        let Entry {
-            reply, zone, id, ..
-        } = *entry(&self.chunks, slot);
-        if let Some(reply) = reply {
-            let hash = fold(hash_tuple(&self.hasher, &reply, zone));
-            let is_same = |other: &Slot| {
-                let other = entry(&self.chunks, *other);
-                other.reply == Some(reply) && other.zone == zone
-            };
-            let earlier = self.by_reply.with_hash(hash).find(is_same);
-            if let Some(earlier) = earlier {
-                self.by_reply.remove(hash, earlier);
-            }
-            self.by_reply.insert(hash, slot);
+        if let Some(by_reply) = self.by_reply.get_mut() {
+            index_reply(by_reply, &self.chunks, &self.hasher, slot);
         }
-        if let Some(id) = id {
-            self.by_id.insert(hash_of_id(&self.hasher, id), slot);
+        if let Some(by_id) = self.by_id.get_mut()
+            && let Some(id) = entry(&self.chunks, slot).id
+        {
+            by_id.insert(hash_of_id(&self.hasher, id), slot);
         }
     }
 
     fn unindex_details(&mut self, slot: Slot) {
         let Entry {
             reply, zone, id, ..
-        } = *entry(&self.chunks, slot);
-        if let Some(reply) = reply {
-            let hash = fold(hash_tuple(&self.hasher, &reply, zone));
-            self.by_reply.remove(hash, slot);
+        } = entry(&self.chunks, slot);
+        if let Some(by_reply) = self.by_reply.get_mut()
+            && let Some(reply) = reply
+        {
+            by_reply.remove(fold(hash_tuple(&self.hasher, reply, *zone)), slot);
         }
-        if let Some(id) = id {
-            self.by_id.remove(hash_of_id(&self.hasher, id), slot);
+        if let Some(by_id) = self.by_id.get_mut()
+            && let Some(id) = id
+        {
+            by_id.remove(hash_of_id(&self.hasher, *id), slot);
         }
     }
+}
+
+/// Puts a live flow into the index by reply tuple, in place of an earlier one with the same.
+fn index_reply(by_reply: &mut Index, chunks: &[Vec<Entry>], hasher: &RandomState, slot: Slot) {
+    let Entry { reply, zone, .. } = *entry(chunks, slot);
+    let Some(reply) = reply else {
+        return;
+    };
+    let hash = fold(hash_tuple(hasher, &reply, zone));
+    let is_same = |other: &Slot| {
+        let other = entry(chunks, *other);
+        other.reply == Some(reply) && other.zone == zone
+    };
+    let earlier = by_reply.with_hash(hash).find(is_same);
+    if let Some(earlier) = earlier {
+        by_reply.remove(hash, earlier);
+    }
+    by_reply.insert(hash, slot);
 }
 
 fn entry(chunks: &[Vec<Entry>], slot: Slot) -> &Entry {

@@ -400,28 +400,32 @@ fn a_tuple_that_is_used_often_costs_no_more_than_many_tuples() {
 
 #[test]
 fn flows_whose_ends_were_lost_do_not_pile_up_under_one_reply_tuple() {
-    let mut case = Case::new();
-    let mut begin = |number: u16| {
-        let zone = Zone::new(5, ZoneDirection::Both);
-        let orig = Tuple {
-            src: [10, 1, number.to_be_bytes()[0], number.to_be_bytes()[1]].into(),
-            ..key_of(0).orig
-        };
-        let zone = Some(zone);
-        let bytes = message_of(&Key { orig, zone }, NEW, &facts(u32::from(number), 0), true);
-        let message = Messages::new(&bytes).next().unwrap();
-        case.follower
-            .feed(&message, true, &mut record(&mut case.reported));
-    };
-    (0..3000).for_each(&mut begin);
-    let before = step_count();
-    (3000..3100).for_each(begin);
-    assert!(step_count() - before < 100 * 8);
     let reply = &facts(0, 0).reply;
     let zone = Some(Zone::new(5, ZoneDirection::Both));
-    let found = case.follower.flows.find_by_reply(reply, zone);
-    let found = case.follower.flows.entry(found.unwrap());
-    assert_eq!(found.id, Some(3099), "the last that began");
+    for is_indexed in [true, false] {
+        let mut case = Case::new();
+        if is_indexed {
+            assert_eq!(case.follower.flows.find_by_reply(reply, zone), None);
+        }
+        let mut begin = |number: u16| {
+            let [a, b] = number.to_be_bytes();
+            let orig = Tuple {
+                src: [10, 1, a, b].into(),
+                ..key_of(0).orig
+            };
+            let bytes = message_of(&Key { orig, zone }, NEW, &facts(u32::from(number), 0), true);
+            let message = Messages::new(&bytes).next().unwrap();
+            case.follower
+                .feed(&message, true, &mut record(&mut case.reported));
+        };
+        (0..3000).for_each(&mut begin);
+        let before = step_count();
+        (3000..3100).for_each(begin);
+        assert!(step_count() - before < 100 * 8);
+        let found = case.follower.flows.find_by_reply(reply, zone);
+        let found = case.follower.flows.entry(found.unwrap());
+        assert_eq!(found.id, Some(3099), "the last that began");
+    }
 }
 
 #[test]
