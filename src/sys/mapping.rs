@@ -91,6 +91,7 @@ impl Mapping {
 
     /// The kernel may write to these bytes from now on. AddressSanitizer then reports each access of the program to
     /// them; in other builds this does nothing.
+    #[cfg(feature = "io-uring")] // recvmmsg lends nothing beyond a call
     pub(super) fn forbid(&self, offset: usize, length: usize) {
         let start = self.start.as_ptr().wrapping_add(offset);
         // SAFETY: the call changes only what is reported, and callers pass what `at` accepts.
