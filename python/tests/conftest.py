@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,9 @@ import pytest
 # Where no network namespace can be made, the tests do not change the machine's own one.
 HAS_NAMESPACE = "NLRING_NO_NAMESPACE" not in os.environ
 CHANGE_LINKS = ("test_pymnl.py", "test_readme.py")
+
+# A shell starts a job in the background with SIGINT ignored, and the programs of the tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
