@@ -11,8 +11,10 @@ mod config;
 mod failure;
 mod generate;
 mod host;
+mod http;
 #[cfg(feature = "generate")]
 mod manual;
+mod metrics;
 mod output;
 mod query;
 mod receive;

@@ -11,9 +11,11 @@ use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
 use crate::args::RunArguments;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Listen};
 use crate::failure::{Failure, Result};
 use crate::host::{Heartbeat, give_up_capabilities, service};
+use crate::http::Server;
+use crate::metrics::Metrics;
 use crate::output::Pump;
 use crate::output::files::Files;
 use crate::receive::Receiver;
@@ -34,8 +36,11 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .init();
+    let heartbeat = Heartbeat::new();
+    let metrics = Metrics::new(heartbeat.clone());
     let (sender, queue) = mpsc::sync_channel(QUEUE_BATCHES);
-    let receiver = Receiver::open(&config, sender)?;
+    let receiver = Receiver::open(&config, sender, metrics.clone())?;
+    let server = listen(&config.http)?;
     // Before the directories are opened: what cannot be written without capabilities fails now, and not at night.
     if let Err(error) = give_up_capabilities() {
         warn!("this process keeps capabilities that it does not need: {error}");
@@ -45,7 +50,6 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let tail = writer.tail();
     let cursors = outputs.iter().map(|(_, cursor)| cursor.segment());
     let removal = Removal::new(&config.spool, cursors.collect());
-    let heartbeat = Heartbeat::new();
     let is_ending = Arc::new(AtomicBool::new(false));
     end_with_signals(receiver.stop_handle(), is_ending.clone())?;
     let mut keeper = Keeper {
@@ -54,15 +58,19 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         namespaces: config.namespaces.clone(),
         is_ending,
         heartbeat: heartbeat.clone(),
+        metrics: metrics.clone(),
     };
     keeper.begin(found.last_mark)?;
     let mut threads = Vec::new();
     for (files, cursor) in outputs {
         let directory = config.spool.directory.clone();
-        let pump = Pump::new(files, cursor, directory, tail.clone());
+        let pump = Pump::new(files, cursor, directory, tail.clone(), metrics.clone());
         threads.push(start("output", move || pump.run())?);
     }
     threads.push(start("spool", move || keeper.run(&queue))?);
+    if let Some(server) = server {
+        start("http", move || server.run(metrics))?;
+    }
     service::begin(&heartbeat)?;
     info!("recording as {}", config.summary());
     let mut outcome = receiver.run(&heartbeat);
@@ -83,6 +91,21 @@ fn check(config: &Config) -> Result<()> {
     }
     println!("{}", config.summary());
     Ok(())
+}
+
+/// Listens for questions about metrics. Only if the configuration names an address must that succeed.
+fn listen(http: &config::Http) -> Result<Option<Server>> {
+    let server = match http.address {
+        Some(Listen::Off) => return Ok(None),
+        Some(Listen::At(address)) => Some(Server::listen(address)?),
+        None => Server::listen(Listen::DEFAULT)
+            .inspect_err(|failure| warn!("{failure}; nlringd records without /metrics"))
+            .ok(),
+    };
+    if let Some(address) = server.as_ref().and_then(|server| server.address().ok()) {
+        info!("/metrics and /health are at http://{address}");
+    }
+    Ok(server)
 }
 
 /// The outputs, each with its place in the spool.

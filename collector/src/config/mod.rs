@@ -14,8 +14,8 @@ use serde::Deserialize;
 
 use crate::failure::{Failure, Result};
 pub use check::problems;
-pub use units::Sync;
 use units::{Bytes, Span};
+pub use units::{Listen, Sync};
 
 /// The whole configuration. What the file leaves out has the default.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub struct Config {
     pub recv_buffer: Bytes,
     /// The longest time for which a record is only in memory.
     pub flush_interval: Span,
+    pub http: Http,
     pub spool: Spool,
     /// The outputs to files. None in the file: one.
     pub files: Vec<Files>,
@@ -57,6 +58,14 @@ impl Records {
     pub fn has_events(self) -> bool {
         self != Self::Flows
     }
+}
+
+/// Where `/metrics` and `/health` are answered.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// None in the file: [`Listen::DEFAULT`], and nlringd runs without them if it cannot listen there.
+    pub address: Option<Listen>,
 }
 
 /// Where records wait for the outputs.
@@ -124,6 +133,7 @@ impl Default for Config {
             filter: String::new(),
             recv_buffer: Bytes(8 << 20),
             flush_interval: Span(Duration::from_millis(500)),
+            http: Http::default(),
             spool: Spool::default(),
             files: vec![Files::default()],
         }

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::Output;
 use crate::failure::{Failure, Result};
+use crate::metrics::Metrics;
 use crate::record::columns::Columns;
 use crate::record::{Body, LossBody, Record, batch};
 use crate::spool::{Acknowledged, Cursor, Position, Read, Reader, Tail};
@@ -27,16 +28,25 @@ pub struct Pump<O> {
     tail: Arc<Tail>,
     /// It was reported that the cursor cannot be saved.
     has_reported_cursor: bool,
+    metrics: Metrics,
 }
 
 impl<O: Output> Pump<O> {
-    pub fn new(output: O, cursor: Cursor, directory: PathBuf, tail: Arc<Tail>) -> Self {
+    pub fn new(
+        output: O,
+        cursor: Cursor,
+        directory: PathBuf,
+        tail: Arc<Tail>,
+        metrics: Metrics,
+    ) -> Self {
+        metrics.add_output(output.name());
         Self {
             output,
             cursor,
             directory,
             tail,
             has_reported_cursor: false,
+            metrics,
         }
     }
 
@@ -70,6 +80,9 @@ impl<O: Output> Pump<O> {
                 output = name,
                 "{failure}; the spool keeps the records, and it is tried again in {pause:?}"
             );
+            self.metrics.count_output_error(name);
+            self.metrics
+                .note_health(&format!("output {name}"), Some(failure.to_string()));
             failing = Some(self.cursor.saved().unwrap_or_default());
             self.rest(pause);
             pause = (pause * 2).min(PAUSES[1]);
@@ -134,6 +147,9 @@ impl<O: Output> Pump<O> {
 
     fn save(&mut self, failing: &mut Option<Acknowledged>) {
         let place = self.output.acknowledged();
+        if let Some(covered) = place.covered {
+            self.metrics.note_output(self.output.name(), covered);
+        }
         match self.cursor.save(place) {
             Ok(()) => self.has_reported_cursor = false,
             Err(failure) if !self.has_reported_cursor => {
@@ -144,7 +160,9 @@ impl<O: Output> Pump<O> {
         }
         if failing.is_some_and(|failed_at| failed_at != place) {
             *failing = None;
-            info!(output = self.output.name(), "the output goes on");
+            let name = self.output.name();
+            info!(output = name, "the output goes on");
+            self.metrics.note_health(&format!("output {name}"), None);
         }
     }
 }

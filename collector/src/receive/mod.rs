@@ -13,6 +13,7 @@ use self::source::Source;
 use crate::config::Config;
 use crate::failure::Result;
 use crate::host::Heartbeat;
+use crate::metrics::Metrics;
 use crate::record::{Body, Record};
 
 /// A batch that has this many records is handed over at once. Half as many take 6 % more bytes in the spool.
@@ -41,18 +42,20 @@ struct Batch {
     /// The time of the last record.
     last: Timestamp,
     queue: SyncSender<Vec<Record>>,
+    metrics: Metrics,
 }
 
 impl Receiver {
     /// Opens the sockets of all namespaces. Records go to `queue`, which is full while the spool cannot be written.
-    pub fn open(config: &Config, queue: SyncSender<Vec<Record>>) -> Result<Self> {
+    pub fn open(config: &Config, queue: SyncSender<Vec<Record>>, metrics: Metrics) -> Result<Self> {
         let mut engine = Engine::builder().build()?;
         let names = &config.namespaces;
         let own = [String::new()];
         let names = if names.is_empty() { &own[..] } else { names };
         let mut sources = Vec::new();
         for (name, place) in names.iter().zip(0..) {
-            sources.push(Source::open(name, place, config, &mut engine)?);
+            let metrics = metrics.clone();
+            sources.push(Source::open(name, place, config, metrics, &mut engine)?);
         }
         Ok(Self {
             running: engine.start()?,
@@ -61,6 +64,7 @@ impl Receiver {
                 records: Vec::with_capacity(BATCH_RECORDS),
                 last: Timestamp::from_ns(0),
                 queue,
+                metrics,
             },
             flush_interval: config.flush_interval.0,
             flush_at: Instant::now(),
@@ -129,6 +133,9 @@ impl Receiver {
                     source.ask(&self.running);
                 }
                 self.flush_at = now;
+                for source in &self.sources {
+                    source.note(&self.running);
+                }
             }
             Some(time) if self.sources.iter().all(Source::has_all) => {
                 self.batch.mark(time);
@@ -164,6 +171,7 @@ impl Batch {
             record.time = self.last;
         }
         self.last = record.time;
+        self.metrics.count_record(&record.body);
         self.records.push(record);
         if self.records.len() >= BATCH_RECORDS {
             self.hand_over();

@@ -11,23 +11,32 @@ use nlring::{
 use super::coverage::Coverage;
 use crate::config::{Config, Records};
 use crate::failure::{Failure, Result};
+use crate::metrics::Metrics;
 use crate::record::{Body, FlowBody, LossBody, LossReason, Record};
 
 /// One network namespace.
 pub struct Source {
     pub socket: SocketId,
     namespace: u16,
+    name: String,
     records: Records,
     /// Follows the flows, if their records are written.
     mirror: Option<Mirror>,
     /// Since when the mirror may be wrong.
     wrong_since: Option<Timestamp>,
     coverage: Coverage,
+    metrics: Metrics,
 }
 
 impl Source {
     /// Opens the namespace of this name. The empty name is that of this process.
-    pub fn open(name: &str, place: u16, config: &Config, engine: &mut Engine) -> Result<Self> {
+    pub fn open(
+        name: &str,
+        place: u16,
+        config: &Config,
+        metrics: Metrics,
+        engine: &mut Engine,
+    ) -> Result<Self> {
         let filter = parse_filter(&config.filter)?;
         let mut builder = Socket::builder(Protocol::NETFILTER)
             .recv_buffer_bytes(usize::try_from(config.recv_buffer.0).unwrap_or(usize::MAX));
@@ -54,10 +63,12 @@ impl Source {
         Ok(Self {
             socket,
             namespace: place,
+            name: name.to_owned(),
             records: config.records,
             mirror,
             wrong_since: None,
             coverage: Coverage::default(),
+            metrics,
         })
     }
 
@@ -94,6 +105,16 @@ impl Source {
         }
     }
 
+    /// Notes the counts so far.
+    pub fn note(&self, running: &Running) {
+        if let Some(statistics) = running.statistics(self.socket) {
+            self.metrics.note_statistics(&self.name, &statistics);
+        }
+        if let Some(mirror) = &self.mirror {
+            self.metrics.note_mirror(&self.name, mirror);
+        }
+    }
+
     /// Asks the kernel for an answer behind all that it has sent so far.
     pub fn ask(&mut self, running: &Running) {
         if let Some(socket) = running.socket(self.socket) {
@@ -117,10 +138,9 @@ impl Source {
         let Some(mut mirror) = self.mirror.take() else {
             return;
         };
-        let advanced = mirror.advance(socket, |change| self.take_change(&change, None, &mut f));
+        // The mirror asks again after an error, which its health keeps.
+        let _ = mirror.advance(socket, |change| self.take_change(&change, None, &mut f));
         self.mirror = Some(mirror);
-        // The mirror asks again, and health says since when it cannot.
-        let _ = advanced;
     }
 
     /// When [`advance`](Self::advance) is due.
@@ -144,12 +164,19 @@ impl Source {
     ) {
         match change {
             Change::Flow { flow, is_resynced } if flow.kind == EventKind::Delete => {
+                if let (Some(received), Some(stop)) = (time, flow.stop) {
+                    self.metrics.note_latency(stop, received);
+                }
                 let time = time.unwrap_or_else(Timestamp::now);
                 let mut body = FlowBody::new(flow);
                 body.ended_between = is_resynced.then(|| (self.wrong_since.unwrap_or(time), time));
                 f(self.record(time, Body::Flow(body)));
             }
-            Change::Resynced(_) => self.wrong_since = None,
+            Change::Resynced(resync) => {
+                self.wrong_since = None;
+                self.metrics
+                    .count_resync(&self.name, &resync.reason.to_string());
+            }
             _ => {}
         }
     }

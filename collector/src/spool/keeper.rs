@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::{Removal, Writer};
 use crate::failure::{Failure, Result};
 use crate::host::Heartbeat;
+use crate::metrics::Metrics;
 use crate::record::columns::Columns;
 use crate::record::{Body, LossBody, LossReason, Record};
 
@@ -31,6 +32,7 @@ pub struct Keeper {
     /// Set when nlringd is to end.
     pub is_ending: Arc<AtomicBool>,
     pub heartbeat: Heartbeat,
+    pub metrics: Metrics,
 }
 
 impl Keeper {
@@ -91,6 +93,8 @@ impl Keeper {
         let mut ending_since = None;
         let mut report_after = Duration::ZERO;
         while let Err(failure) = self.writer.append(batch) {
+            self.metrics.count_spool_error();
+            self.metrics.note_health("spool", Some(failure.to_string()));
             if begun.elapsed() >= report_after {
                 warn!("{failure}; it is tried again, and events wait in the kernel meanwhile");
                 report_after = (report_after * 2).max(Duration::from_secs(1));
@@ -109,13 +113,15 @@ impl Keeper {
         }
         if !report_after.is_zero() {
             info!("the spool is written again after {:.1?}", begun.elapsed());
+            self.metrics.note_health("spool", None);
         }
         Ok(())
     }
 
     fn remove(&self) {
-        if let Err(failure) = self.removal.run(self.writer.needed()) {
-            warn!("{failure}");
+        match self.removal.run(self.writer.needed()) {
+            Ok(bytes) => self.metrics.note_spool(bytes),
+            Err(failure) => warn!("{failure}"),
         }
     }
 }

@@ -32,8 +32,8 @@ impl Removal {
         }
     }
 
-    /// Removes what can go of the segments before `current`, which a start needs.
-    pub fn run(&self, current: u64) -> Result<()> {
+    /// Removes what can go of the segments before `current`, which a start needs. Returns how many bytes are left.
+    pub fn run(&self, current: u64) -> Result<u64> {
         let cursors = self.cursors.iter();
         let lowest = cursors.map(|cursor| cursor.load(Ordering::Acquire)).min();
         let needed = lowest.unwrap_or(current).min(current);
@@ -54,7 +54,7 @@ impl Removal {
         self.enforce_limits(current, &kept)
     }
 
-    fn enforce_limits(&self, current: u64, kept: &[(u64, fs::Metadata)]) -> Result<()> {
+    fn enforce_limits(&self, current: u64, kept: &[(u64, fs::Metadata)]) -> Result<u64> {
         let mut bytes: u64 = kept.iter().map(|(_, metadata)| metadata.len()).sum();
         let now = SystemTime::now();
         for (number, metadata) in kept {
@@ -75,7 +75,7 @@ impl Removal {
             summary::write(&self.directory, *number, &text)?;
             bytes -= metadata.len();
         }
-        Ok(())
+        Ok(bytes)
     }
 
     fn metadata(&self, number: u64) -> Result<fs::Metadata> {

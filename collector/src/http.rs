@@ -1,0 +1,71 @@
+//! `/metrics` and `/health`, over HTTP.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
+use tokio::runtime;
+
+use crate::failure::{Failure, Result};
+use crate::metrics::Metrics;
+
+/// A server that listens and does not answer yet.
+#[derive(Debug)]
+pub struct Server(TcpListener);
+
+impl Server {
+    /// Listens.
+    pub fn listen(address: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address).map_err(|error| {
+            Failure::Other(format!(
+                "listen on {address}: {error}; [http] address names another one, or is \"off\""
+            ))
+        })?;
+        Ok(Self(listener))
+    }
+
+    /// The address, with the port that the kernel has chosen for port 0.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Answers, for as long as the process lives.
+    pub fn run(self, metrics: Metrics) -> Result<()> {
+        let failed = |error: io::Error| Failure::Other(format!("answer over HTTP: {error}"));
+        self.0.set_nonblocking(true).map_err(failed)?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(failed)?.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(self.0).map_err(failed)?;
+            axum::serve(listener, router(metrics)).await.map_err(failed)
+        })
+    }
+}
+
+fn router(metrics: Metrics) -> Router {
+    Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/health", get(show_health))
+        .with_state(metrics)
+}
+
+async fn show_metrics(State(metrics): State<Metrics>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.text())
+}
+
+/// 200 and `{"status":"ok"}`, or 503 and what does not work, each with its reason.
+async fn show_health(State(metrics): State<Metrics>) -> impl IntoResponse {
+    let problems = metrics.problems();
+    let (code, body) = if problems.is_empty() {
+        (StatusCode::OK, serde_json::json!({"status": "ok"}))
+    } else {
+        let body = serde_json::json!({"status": "failing", "problems": problems});
+        (StatusCode::SERVICE_UNAVAILABLE, body)
+    };
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (code, json, format!("{body}\n"))
+}

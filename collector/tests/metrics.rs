@@ -1,0 +1,139 @@
+//! `/metrics` and `/health`, asked over HTTP while nlringd works and while it does not.
+
+mod support;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+
+use nlring_testing::{await_that, must, own_namespace};
+
+use support::{Collector, make_flows, report_all_flows, scratch};
+
+fn config(directory: &Path, address: &str) -> String {
+    let place = directory.display();
+    format!(
+        "node = \"gw\"\nflush_interval = \"20ms\"\n[http]\naddress = \"{address}\"\n\
+         [spool]\ndirectory = \"{place}/spool\"\n\
+         [[files]]\nname = \"long\"\ndirectory = \"{place}/records\"\nrotate_interval = \"100ms\"\n"
+    )
+}
+
+/// A namespace in which nlringd can be asked, and flows are reported.
+fn prepare() {
+    own_namespace();
+    must("ip link set lo up");
+    report_all_flows();
+}
+
+/// The address at which nlringd says that it answers.
+fn address(collector: &Collector) -> String {
+    collector.await_log("recording");
+    let log = collector.log();
+    let (_, rest) = log.split_once("are at http://").expect("the address");
+    rest.lines().next().expect("the address").trim().to_owned()
+}
+
+/// Asks for a path. The result is the status, the head and the body.
+fn ask(address: &str, path: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let question = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
+    stream.write_all(question.as_bytes()).expect("a question");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (status.expect("a status"), head.to_owned(), body.to_owned())
+}
+
+/// The value of a series, as it is written in the answer.
+fn value(metrics: &str, series: &str) -> Option<f64> {
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok())
+}
+
+#[test]
+fn metrics_count_what_happens() {
+    prepare();
+    must("sysctl -qw net.netfilter.nf_conntrack_timestamp=1");
+    let directory = scratch("metrics");
+    let collector = Collector::start(&directory, &config(&directory, "127.0.0.1:0"));
+    let address = address(&collector);
+    let metrics = || ask(&address, "/metrics").2;
+    await_that("the first dump is read, so no event is held for it", || {
+        let snapshots = "nlringd_resyncs_total{netns=\"\",reason=\"snapshot\"}";
+        value(&metrics(), snapshots) == Some(1.0)
+    });
+    make_flows(0, |number| number < 500);
+    await_that("all flows are recorded", || {
+        value(&metrics(), "nlringd_records_total{record=\"flow\"}") == Some(500.0)
+    });
+    await_that("all datagrams are counted", || {
+        let received = value(&metrics(), "nlringd_received_datagrams_total{netns=\"\"}");
+        received.is_some_and(|received| received >= 1000.0)
+    });
+    await_that("the output has them", || {
+        let complete = "nlringd_output_complete_timestamp_seconds{output=\"long\"}";
+        value(&metrics(), complete).is_some_and(|seconds| seconds > 1.7e9)
+    });
+    let (status, head, text) = ask(&address, "/metrics");
+    assert_eq!(status, 200);
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    for (series, wanted) in [
+        ("nlringd_records_total{record=\"event\"}", 0.0),
+        ("nlringd_lost_datagrams_total{netns=\"\"}", 0.0),
+        ("nlringd_unreadable_datagrams_total{netns=\"\"}", 0.0),
+        ("nlringd_event_latency_seconds_count", 500.0),
+        ("nlringd_flows{netns=\"\"}", 0.0),
+        ("nlringd_output_errors_total{output=\"long\"}", 0.0),
+        ("nlringd_spool_errors_total", 0.0),
+    ] {
+        assert_eq!(value(&text, series), Some(wanted), "{series} in {text}");
+    }
+    assert!(value(&text, "nlringd_spool_bytes").is_some_and(|bytes| bytes > 0.0));
+    let (status, _, body) = ask(&address, "/health");
+    assert_eq!((status, body.as_str()), (200, "{\"status\":\"ok\"}\n"));
+    assert_eq!(ask(&address, "/other").0, 404);
+    collector.end();
+}
+
+#[test]
+fn health_names_an_output_that_fails_until_it_works_again() {
+    prepare();
+    let directory = scratch("health");
+    let collector = Collector::start(&directory, &config(&directory, "127.0.0.1:0"));
+    let address = address(&collector);
+    let (records, away) = (directory.join("records"), directory.join("away"));
+    await_that("the directory is there", || records.exists());
+    fs::rename(&records, &away).expect("it is moved away");
+    await_that("it fails", || ask(&address, "/health").0 == 503);
+    let (_, _, body) = ask(&address, "/health");
+    assert!(body.contains("output long"), "{body}");
+    assert!(body.contains(&records.display().to_string()), "{body}");
+    let metrics = ask(&address, "/metrics").2;
+    let errors = value(&metrics, "nlringd_output_errors_total{output=\"long\"}");
+    assert!(errors >= Some(1.0), "{metrics}");
+    fs::rename(&away, &records).expect("it is back");
+    await_that("it works again", || ask(&address, "/health").0 == 200);
+    collector.end();
+}
+
+#[test]
+fn an_address_that_is_configured_must_be_free_and_the_default_need_not() {
+    prepare();
+    let directory = scratch("address");
+    let first = Collector::start(&directory, &config(&directory, "127.0.0.1:9847"));
+    first.await_log("are at http://127.0.0.1:9847");
+    let other = scratch("address-other");
+    let mut second = Collector::start(&other, &config(&other, "127.0.0.1:9847"));
+    await_that("it has failed", || second.log().contains("[http] address"));
+    assert!(!second.stop(), "it has ended with a failure");
+    let without = config(&other, "x").replace("[http]\naddress = \"x\"\n", "");
+    let third = Collector::start(&other, &without);
+    third.await_log("nlringd records without /metrics");
+    third.await_log("recording");
+    third.end();
+    first.end();
+}
