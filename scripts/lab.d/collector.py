@@ -1,6 +1,7 @@
 """`nlring`, running with its output, statistics and table in files."""
 
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -111,6 +112,9 @@ class Collector:
     def resident_kib(self):
         status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0])
+
+    def descriptor_count(self):
+        return len(os.listdir(f"/proc/{self.child.pid}/fd"))
 
     def end(self):
         """Ends it by SIGINT, and returns its statistics."""
