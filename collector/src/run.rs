@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::args::RunArguments;
 use crate::config::{self, Config, Listen};
 use crate::failure::{Failure, Result};
-use crate::host::{Heartbeat, give_up_capabilities, service};
+use crate::host::{Pulses, give_up_capabilities, service};
 use crate::http::Server;
 use crate::metrics::Metrics;
 use crate::output::Pump;
@@ -36,10 +36,10 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .init();
-    let heartbeat = Heartbeat::new();
-    let metrics = Metrics::new(heartbeat.clone());
+    let pulses = Pulses::default();
+    let metrics = Metrics::new(pulses.clone());
     let (sender, queue) = mpsc::sync_channel(QUEUE_BATCHES);
-    let receiver = Receiver::open(&config, sender, metrics.clone())?;
+    let receiver = Receiver::open(&config, sender, pulses.receive.clone(), metrics.clone())?;
     let server = listen(&config.http)?;
     // Before the directories are opened: what cannot be written without capabilities fails now, and not at night.
     if let Err(error) = give_up_capabilities() {
@@ -52,12 +52,13 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let removal = Removal::new(&config.spool, cursors.collect());
     let is_ending = Arc::new(AtomicBool::new(false));
     end_with_signals(receiver.stop_handle(), is_ending.clone())?;
+    metrics.note_spool_limit(config.spool.max_bytes.0);
     let mut keeper = Keeper {
         writer,
         removal,
         namespaces: config.namespaces.clone(),
         is_ending,
-        heartbeat: heartbeat.clone(),
+        pulse: pulses.spool.clone(),
         metrics: metrics.clone(),
     };
     keeper.begin(found.last_mark)?;
@@ -71,9 +72,9 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     if let Some(server) = server {
         start("http", move || server.run(metrics))?;
     }
-    service::begin(&heartbeat)?;
+    service::begin(&pulses)?;
     info!("recording as {}", config.summary());
-    let mut outcome = receiver.run(&heartbeat);
+    let mut outcome = receiver.run();
     info!("stopping");
     service::end();
     for thread in threads {

@@ -84,7 +84,14 @@ fn metrics_count_what_happens() {
     for (series, wanted) in [
         ("nlringd_records_total{record=\"event\"}", 0.0),
         ("nlringd_lost_datagrams_total{netns=\"\"}", 0.0),
-        ("nlringd_unreadable_datagrams_total{netns=\"\"}", 0.0),
+        (
+            "nlringd_unreadable_datagrams_total{netns=\"\",reason=\"truncated\"}",
+            0.0,
+        ),
+        ("nlringd_failing{part=\"spool\"}", 0.0),
+        ("nlringd_failing{part=\"output\",output=\"long\"}", 0.0),
+        ("nlringd_output_losses_total{output=\"long\"}", 0.0),
+        ("nlringd_spool_limit_bytes", 8_589_934_592.0),
         ("nlringd_event_latency_seconds_count", 500.0),
         ("nlringd_flows{netns=\"\"}", 0.0),
         ("nlringd_output_errors_total{output=\"long\"}", 0.0),
@@ -115,6 +122,8 @@ fn health_names_an_output_that_fails_until_it_works_again() {
     let metrics = ask(&address, "/metrics").2;
     let errors = value(&metrics, "nlringd_output_errors_total{output=\"long\"}");
     assert!(errors >= Some(1.0), "{metrics}");
+    let failing = value(&metrics, "nlringd_failing{part=\"output\",output=\"long\"}");
+    assert_eq!(failing, Some(1.0), "{metrics}");
     fs::rename(&away, &records).expect("it is back");
     await_that("it works again", || ask(&address, "/health").0 == 200);
     collector.end();

@@ -1,7 +1,10 @@
-//! What this process is to the host: its capabilities, and a service of systemd.
+//! What this process is to the host: its capabilities, its threads, and a service of systemd.
 
 mod privilege;
+mod process;
+mod pulse;
 pub mod service;
 
 pub use privilege::give_up_capabilities;
-pub use service::Heartbeat;
+pub use process::{cpu_time, resident_bytes};
+pub use pulse::{Pulse, Pulses};

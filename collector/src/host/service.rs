@@ -1,92 +1,65 @@
 //! What systemd is told: that records are written, that the collector works, and that it ends (sd_notify(3)).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tracing::warn;
+use tracing::{error, warn};
 
+use super::Pulses;
 use crate::failure::{Failure, Result};
 
-/// Shows that the collector works. Those that could hang beat it at least once a second.
-#[derive(Clone, Debug)]
-pub struct Heartbeat {
-    start: Instant,
-    /// When it was last beaten: milliseconds after the start.
-    beaten_ms: Arc<AtomicU64>,
-}
+/// How often the pulses are looked at. Under a watchdog, at least three times in its interval.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-impl Heartbeat {
-    pub fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            beaten_ms: Arc::new(AtomicU64::new(0)),
-        }
-    }
-
-    pub fn beat(&self) {
-        self.beaten_ms.store(self.now_ms(), Ordering::Relaxed);
-    }
-
-    /// How long ago it was last beaten.
-    pub fn age(&self) -> Duration {
-        let beaten_ms = self.beaten_ms.load(Ordering::Relaxed);
-        Duration::from_millis(self.now_ms().saturating_sub(beaten_ms))
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-/// Reports that records are written, to the service manager that has started this process, if one has. If it has a
-/// watchdog, a thread reports from now on that the heart beats.
-pub fn begin(heartbeat: &Heartbeat) -> Result<()> {
-    notify(NotifyState::Ready);
-    if let Some(interval) = sd_notify::watchdog_enabled() {
-        let heartbeat = heartbeat.clone();
-        thread::Builder::new()
-            .name("watchdog".to_owned())
-            .spawn(move || watch(&heartbeat, interval))
-            .map_err(|error| Failure::Other(format!("start a thread: {error}")))?;
-    }
+/// Reports that records are written, to the service manager that has started this process, if one has. From now on a
+/// thread looks at the pulses, and reports to the manager's watchdog that nothing hangs.
+///
+/// A disk that does not answer is no reason to be killed: what is received is not lost before the kernel's buffer is full,
+/// and is counted then. It is reported in the log and in the status.
+pub fn begin(pulses: &Pulses) -> Result<()> {
+    notify(&[NotifyState::Ready]);
+    let pulses = pulses.clone();
+    thread::Builder::new()
+        .name("watchdog".to_owned())
+        .spawn(move || watch(&pulses, sd_notify::watchdog_enabled()))
+        .map_err(|error| Failure::Other(format!("start a thread: {error}")))?;
     Ok(())
 }
 
 /// Reports that it ends, which may take as long as the outputs need.
 pub fn end() {
-    notify(NotifyState::Stopping);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// Reports three times in the watchdog's interval, while the heart beats.
-fn watch(heartbeat: &Heartbeat, interval: Duration) {
+fn watch(pulses: &Pulses, watchdog: Option<Duration>) {
+    let interval = watchdog.map_or(LOOK_INTERVAL, |limit| LOOK_INTERVAL.min(limit / 3));
+    let mut is_silent = false;
     loop {
-        if heartbeat.age() < interval {
-            notify(NotifyState::Watchdog);
+        if watchdog.is_some_and(|limit| pulses.hanging_for() < limit) {
+            notify(&[NotifyState::Watchdog]);
         }
-        thread::sleep(interval / 3);
+        let was_silent = is_silent;
+        let silent = pulses.disk_silent_for();
+        is_silent = silent.is_some();
+        match silent {
+            Some(silent) if !was_silent => {
+                let text = format!(
+                    "the disk of the spool has not answered for {} s; events wait in the kernel meanwhile",
+                    silent.as_secs()
+                );
+                error!("{text}");
+                notify(&[NotifyState::Status(&text)]);
+            }
+            None if was_silent => notify(&[NotifyState::Status("")]),
+            _ => {}
+        }
+        thread::sleep(interval);
     }
 }
 
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         warn!("the service manager cannot be notified: {error}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_heartbeat_is_as_old_as_its_last_beat() {
-        let heartbeat = Heartbeat::new();
-        let elsewhere = heartbeat.clone();
-        thread::sleep(Duration::from_millis(20));
-        assert!(heartbeat.age() >= Duration::from_millis(20));
-        elsewhere.beat();
-        assert!(heartbeat.age() < Duration::from_millis(20));
     }
 }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nlring::Timestamp;
 use tracing::{info, warn};
 
 use super::Output;
 use crate::failure::{Failure, Result};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Part};
 use crate::record::columns::Columns;
 use crate::record::{Body, LossBody, Record, batch};
 use crate::spool::{Acknowledged, Cursor, Position, Read, Reader, Tail};
@@ -39,7 +40,8 @@ impl<O: Output> Pump<O> {
         tail: Arc<Tail>,
         metrics: Metrics,
     ) -> Self {
-        metrics.add_output(output.name());
+        let saved = cursor.saved().and_then(|saved| saved.covered);
+        metrics.add_output(output.name(), saved.unwrap_or_else(Timestamp::now));
         Self {
             output,
             cursor,
@@ -81,8 +83,8 @@ impl<O: Output> Pump<O> {
                 "{failure}; the spool keeps the records, and it is tried again in {pause:?}"
             );
             self.metrics.count_output_error(name);
-            self.metrics
-                .note_health(&format!("output {name}"), Some(failure.to_string()));
+            let part = Part::Output(name.to_owned());
+            self.metrics.note_health(&part, Some(failure.to_string()));
             failing = Some(self.cursor.saved().unwrap_or_default());
             self.rest(pause);
             pause = (pause * 2).min(PAUSES[1]);
@@ -110,6 +112,9 @@ impl<O: Output> Pump<O> {
         let saved = self.cursor.saved().unwrap_or_default();
         self.output.resume(saved)?;
         let mut covered = saved.covered;
+        if let Some(covered) = covered {
+            self.metrics.note_taken(self.output.name(), covered);
+        }
         let mut reader = Reader::new(self.directory.clone(), self.tail.clone(), saved.position);
         loop {
             match reader.next(PATIENCE)? {
@@ -121,10 +126,14 @@ impl<O: Output> Pump<O> {
                     // What was received first had happened since the last mark.
                     loss.since = covered.map_or(loss.since, |covered| covered.min(loss.since));
                     covered = Some(loss.until);
+                    self.metrics.count_output_loss(self.output.name(), &loss);
                     self.take_loss(behind, loss)?;
                 }
                 Read::Nothing => {}
                 Read::End => break,
+            }
+            if let Some(covered) = covered {
+                self.metrics.note_taken(self.output.name(), covered);
             }
             self.save(failing);
         }
@@ -148,7 +157,7 @@ impl<O: Output> Pump<O> {
     fn save(&mut self, failing: &mut Option<Acknowledged>) {
         let place = self.output.acknowledged();
         if let Some(covered) = place.covered {
-            self.metrics.note_output(self.output.name(), covered);
+            self.metrics.note_complete(self.output.name(), covered);
         }
         match self.cursor.save(place) {
             Ok(()) => self.has_reported_cursor = false,
@@ -162,7 +171,8 @@ impl<O: Output> Pump<O> {
             *failing = None;
             let name = self.output.name();
             info!(output = name, "the output goes on");
-            self.metrics.note_health(&format!("output {name}"), None);
+            let part = Part::Output(name.to_owned());
+            self.metrics.note_health(&part, None);
         }
     }
 }

@@ -12,7 +12,7 @@ use nlring::{Engine, Event, Running, StopHandle, Timestamp, Turn};
 use self::source::Source;
 use crate::config::Config;
 use crate::failure::Result;
-use crate::host::Heartbeat;
+use crate::host::Pulse;
 use crate::metrics::Metrics;
 use crate::record::{Body, Record};
 
@@ -42,12 +42,18 @@ struct Batch {
     /// The time of the last record.
     last: Timestamp,
     queue: SyncSender<Vec<Record>>,
+    pulse: Pulse,
     metrics: Metrics,
 }
 
 impl Receiver {
     /// Opens the sockets of all namespaces. Records go to `queue`, which is full while the spool cannot be written.
-    pub fn open(config: &Config, queue: SyncSender<Vec<Record>>, metrics: Metrics) -> Result<Self> {
+    pub fn open(
+        config: &Config,
+        queue: SyncSender<Vec<Record>>,
+        pulse: Pulse,
+        metrics: Metrics,
+    ) -> Result<Self> {
         let mut engine = Engine::builder().build()?;
         let names = &config.namespaces;
         let own = [String::new()];
@@ -64,6 +70,7 @@ impl Receiver {
                 records: Vec::with_capacity(BATCH_RECORDS),
                 last: Timestamp::from_ns(0),
                 queue,
+                pulse,
                 metrics,
             },
             flush_interval: config.flush_interval.0,
@@ -78,9 +85,9 @@ impl Receiver {
     }
 
     /// Receives until it is stopped. What is queued then is received too.
-    pub fn run(mut self, heartbeat: &Heartbeat) -> Result<()> {
+    pub fn run(mut self) -> Result<()> {
         while !self.take_turn()? {
-            heartbeat.beat();
+            self.batch.pulse.beat();
         }
         let Self {
             running,
@@ -196,6 +203,6 @@ impl Batch {
         }
         let records = std::mem::replace(&mut self.records, Vec::with_capacity(BATCH_RECORDS));
         // The queue ends only with the process.
-        let _ = self.queue.send(records);
+        let _ = self.pulse.wait_for(|| self.queue.send(records));
     }
 }

@@ -12,15 +12,17 @@ use tracing::{info, warn};
 
 use super::{Removal, Writer};
 use crate::failure::{Failure, Result};
-use crate::host::Heartbeat;
-use crate::metrics::Metrics;
+use crate::host::Pulse;
+use crate::metrics::{Metrics, Part};
 use crate::record::columns::Columns;
-use crate::record::{Body, LossBody, LossReason, Record};
+use crate::record::{Body, LossBody, LossReason, Record, batch};
 
 /// The pause before a batch that could not be written is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a spool that cannot be written may delay the end.
 const DELAY_OF_END: Duration = Duration::from_secs(10);
+/// A write that has taken so long is reported.
+const REPORTED_WRITE: Duration = Duration::from_secs(5);
 /// How often segments are removed.
 const REMOVAL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -31,7 +33,7 @@ pub struct Keeper {
     pub namespaces: Vec<String>,
     /// Set when nlringd is to end.
     pub is_ending: Arc<AtomicBool>,
-    pub heartbeat: Heartbeat,
+    pub pulse: Pulse,
     pub metrics: Metrics,
 }
 
@@ -58,7 +60,7 @@ impl Keeper {
             }));
         }
         push(Body::Mark);
-        self.writer.append(&columns.take())
+        self.append(&columns.take())
     }
 
     /// Writes the queue's batches to the spool until the queue ends.
@@ -92,9 +94,10 @@ impl Keeper {
         let begun = Instant::now();
         let mut ending_since = None;
         let mut report_after = Duration::ZERO;
-        while let Err(failure) = self.writer.append(batch) {
+        while let Err(failure) = self.append(batch) {
             self.metrics.count_spool_error();
-            self.metrics.note_health("spool", Some(failure.to_string()));
+            self.metrics
+                .note_health(&Part::Spool, Some(failure.to_string()));
             if begun.elapsed() >= report_after {
                 warn!("{failure}; it is tried again, and events wait in the kernel meanwhile");
                 report_after = (report_after * 2).max(Duration::from_secs(1));
@@ -108,19 +111,36 @@ impl Keeper {
                 }
             }
             self.remove();
-            self.heartbeat.beat(); // the receive thread waits for this one
             thread::sleep(PAUSE);
         }
         if !report_after.is_zero() {
             info!("the spool is written again after {:.1?}", begun.elapsed());
-            self.metrics.note_health("spool", None);
+            self.metrics.note_health(&Part::Spool, None);
         }
         Ok(())
     }
 
+    /// Appends a batch, and notes how long that took.
+    fn append(&mut self, batch: &RecordBatch) -> Result<()> {
+        let begun = Instant::now();
+        let appended = self.pulse.wait_for(|| self.writer.append(batch));
+        let took = begun.elapsed();
+        if took >= REPORTED_WRITE {
+            warn!("a write to the spool has taken {took:.1?}: its disk is too slow");
+        }
+        if appended.is_ok() {
+            let mark = batch::last_mark(batch);
+            self.metrics.note_spool_write(took, mark);
+        }
+        appended
+    }
+
     fn remove(&self) {
-        match self.removal.run(self.writer.needed()) {
-            Ok(bytes) => self.metrics.note_spool(bytes),
+        let removed = self
+            .pulse
+            .wait_for(|| self.removal.run(self.writer.needed()));
+        match removed {
+            Ok(kept) => self.metrics.note_spool(kept.bytes, kept.oldest),
             Err(failure) => warn!("{failure}"),
         }
     }

@@ -12,6 +12,14 @@ use super::{segment, summary};
 use crate::config;
 use crate::failure::{Failure, Result};
 
+/// What is left in a spool.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    pub bytes: u64,
+    /// When the oldest segment was written last. Without segments it is now.
+    pub oldest: SystemTime,
+}
+
 /// Removes segments.
 #[derive(Debug)]
 pub struct Removal {
@@ -32,8 +40,8 @@ impl Removal {
         }
     }
 
-    /// Removes what can go of the segments before `current`, which a start needs. Returns how many bytes are left.
-    pub fn run(&self, current: u64) -> Result<u64> {
+    /// Removes what can go of the segments before `current`, which a start needs.
+    pub fn run(&self, current: u64) -> Result<Kept> {
         let cursors = self.cursors.iter();
         let lowest = cursors.map(|cursor| cursor.load(Ordering::Acquire)).min();
         let needed = lowest.unwrap_or(current).min(current);
@@ -54,15 +62,17 @@ impl Removal {
         self.enforce_limits(current, &kept)
     }
 
-    fn enforce_limits(&self, current: u64, kept: &[(u64, fs::Metadata)]) -> Result<u64> {
+    fn enforce_limits(&self, current: u64, kept: &[(u64, fs::Metadata)]) -> Result<Kept> {
         let mut bytes: u64 = kept.iter().map(|(_, metadata)| metadata.len()).sum();
         let now = SystemTime::now();
+        let mut oldest = now;
         for (number, metadata) in kept {
             let written = metadata.modified().unwrap_or(now);
             let age = now.duration_since(written).unwrap_or_default();
             let is_too_old = self.max_age.is_some_and(|most| age > most);
             let is_beyond = bytes > self.max_bytes || is_too_old;
             if *number >= current || !is_beyond {
+                oldest = written;
                 break;
             }
             warn!(
@@ -75,7 +85,7 @@ impl Removal {
             summary::write(&self.directory, *number, &text)?;
             bytes -= metadata.len();
         }
-        Ok(bytes)
+        Ok(Kept { bytes, oldest })
     }
 
     fn metadata(&self, number: u64) -> Result<fs::Metadata> {

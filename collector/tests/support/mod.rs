@@ -25,6 +25,9 @@ pub fn scratch(name: &str) -> PathBuf {
     directory
 }
 
+/// The program.
+pub const NLRINGD: &str = env!("CARGO_BIN_EXE_nlringd");
+
 /// nlringd, as a program.
 pub struct Collector {
     child: Child,
@@ -34,11 +37,16 @@ pub struct Collector {
 impl Collector {
     /// Starts nlringd with this configuration, in this thread's namespaces.
     pub fn start(directory: &Path, config: &str) -> Self {
+        Self::start_by(&mut Command::new(NLRINGD), directory, config)
+    }
+
+    /// Starts nlringd by a command that ends with its program.
+    pub fn start_by(command: &mut Command, directory: &Path, config: &str) -> Self {
         let path = directory.join("nlringd.toml");
         fs::write(&path, config).expect("a configuration");
         let log = directory.join("log");
         let to_log = File::options().append(true).create(true).open(&log);
-        let child = Command::new(env!("CARGO_BIN_EXE_nlringd"))
+        let child = command
             .args(["run", "--config"])
             .arg(&path)
             .stdin(Stdio::null())

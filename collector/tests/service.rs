@@ -1,0 +1,97 @@
+//! nlringd as a service of systemd: what it tells the manager.
+
+mod support;
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nlring_testing::{own_namespace, skip};
+
+use support::{Collector, Contents, NLRINGD, make_flows, report_all_flows, scratch};
+
+/// The socket of a service manager.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn listen(directory: &Path) -> Self {
+        let socket = UnixDatagram::bind(directory.join("notify")).expect("a socket");
+        let timeout = Some(Duration::from_secs(60));
+        socket.set_read_timeout(timeout).expect("a timeout");
+        Self(socket)
+    }
+
+    /// The next message.
+    fn next(&self) -> String {
+        let mut buffer = [0; 4096];
+        let length = self.0.recv(&mut buffer).expect("a message");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    /// Waits for a message that has this. Until then, the watchdog is told in time.
+    #[track_caller]
+    fn await_that(&self, wanted: &str, watchdog: Duration) -> String {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut told = Instant::now();
+        loop {
+            let message = self.next();
+            if message.contains("WATCHDOG=1") {
+                told = Instant::now();
+            }
+            assert!(told.elapsed() < watchdog, "the watchdog is told in time");
+            if message.contains(wanted) {
+                return message;
+            }
+            assert!(Instant::now() < deadline, "{wanted}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_reported_and_no_reason_to_be_killed() {
+    own_namespace();
+    report_all_flows();
+    let traced = Command::new("strace").args(["-D", "-f", "true"]).output();
+    if !traced.is_ok_and(|output| output.status.success()) {
+        return skip("silent disk", "no strace, or it may not trace here");
+    }
+    let directory = scratch("silent-disk");
+    let manager = Manager::listen(&directory);
+    let place = directory.display();
+    let config = format!(
+        "node = \"gw\"\nflush_interval = \"20ms\"\n\
+         [spool]\ndirectory = \"{place}/spool\"\nsync = \"500ms\"\n\
+         [[files]]\ndirectory = \"{place}/files\"\nrotate_interval = \"1s\"\n"
+    );
+    let watchdog = Duration::from_secs(5);
+    // One sync takes 14 s.
+    let inject = "inject=fdatasync:delay_enter=14000000:when=3";
+    let mut command = Command::new("strace");
+    command
+        .args([
+            "-D",
+            "-f",
+            "-qq",
+            "-e",
+            "trace=fdatasync",
+            "-e",
+            inject,
+            "-o",
+        ])
+        .args(["/dev/null", NLRINGD])
+        .env("NOTIFY_SOCKET", directory.join("notify"))
+        .env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+    let collector = Collector::start_by(&mut command, &directory, &config);
+    manager.await_that("READY=1", Duration::from_secs(60));
+    let mut made = make_flows(0, |number| number < 500);
+    let status = manager.await_that("STATUS=", watchdog);
+    assert!(status.contains("has not answered for 1"), "{status}");
+    collector.await_log("has not answered for 1");
+    manager.await_that("STATUS=\n", watchdog);
+    collector.await_log("its disk is too slow");
+    made.extend(make_flows(500, |number| number < 1000));
+    collector.end();
+    let contents = Contents::read(&directory.join("files"));
+    assert_eq!(contents.assert_accounts_for(&made), 0);
+}
