@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
-use nlring::StopHandle;
+use nlring::{StopHandle, Timestamp};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
@@ -61,7 +61,9 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         pulse: pulses.spool.clone(),
         metrics: metrics.clone(),
     };
-    keeper.begin(found.last_mark)?;
+    let records_flows = config.records.has_flows();
+    let longest_silence = records_flows.then(|| config.open_interval.0.saturating_mul(2));
+    keeper.begin(found.missing(longest_silence, Timestamp::now()))?;
     let mut threads = Vec::new();
     for (files, cursor) in outputs {
         let directory = config.spool.directory.clone();

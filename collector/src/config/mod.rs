@@ -33,6 +33,8 @@ pub struct Config {
     pub recv_buffer: Bytes,
     /// The longest time for which a record is only in memory.
     pub flush_interval: Span,
+    /// A flow that lasts longer than this has a record of an open flow, about once in this time.
+    pub open_interval: Span,
     pub http: Http,
     pub spool: Spool,
     /// The outputs to files. None in the file: one.
@@ -133,6 +135,7 @@ impl Default for Config {
             filter: String::new(),
             recv_buffer: Bytes(8 << 20),
             flush_interval: Span(Duration::from_millis(500)),
+            open_interval: Span(Duration::from_secs(15 * 60)),
             http: Http::default(),
             spool: Spool::default(),
             files: vec![Files::default()],

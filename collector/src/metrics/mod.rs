@@ -28,7 +28,7 @@ struct Inner {
     series: Series,
     registry: Registry,
     /// Of `series`: flows, events and losses.
-    records: [Counter; 3],
+    records: [Counter; 4],
     pulses: Pulses,
     /// What does not work now, and why.
     failing: Mutex<BTreeMap<Part, String>>,
@@ -74,7 +74,7 @@ impl Metrics {
             let labels = vec![("record", kind.to_owned())];
             series.records.get_or_create(&labels).clone()
         };
-        let records = [of_kind("flow"), of_kind("event"), of_kind("loss")];
+        let records = ["flow", "open", "event", "loss"].map(of_kind);
         let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         series.build.get_or_create(&build).set(1);
         series.start.set(seconds(Timestamp::now()));
@@ -155,12 +155,13 @@ impl Metrics {
     }
 
     pub fn count_record(&self, body: &Body) {
-        let [flows, events, losses] = &self.0.records;
+        let [flows, opens, events, losses] = &self.0.records;
         match body {
             Body::Flow(_) => flows.inc(),
             Body::Event(_) => events.inc(),
             Body::Loss(_) => losses.inc(),
-            Body::Mark => return,
+            Body::Open(_) => opens.inc(),
+            Body::Mark | Body::End => return,
         };
     }
 

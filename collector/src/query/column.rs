@@ -10,7 +10,7 @@ use arrow_buffer::BooleanBuffer;
 use super::question::{Condition, Interval, Term, Value};
 
 /// What a row has in a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cell<'a> {
     Text(&'a str),
     Number(u64),
@@ -114,17 +114,25 @@ pub const TIME_COLUMNS: [&str; 5] = [
     "stop_ns",
 ];
 
-/// The rows of this kind of record that lasted into the interval. An event has only its time. A flow whose start is not
-/// known may have begun at any time.
+/// The rows of this kind of record that lasted into the interval; open flows are flows. An event has only its time. A
+/// flow whose start is not known may have begun at any time.
 pub fn rows_within(batch: &RecordBatch, record: &'static str, interval: Interval) -> BooleanBuffer {
-    let kinds = rows_with(
-        batch,
-        &Condition {
-            column: "record",
-            value: Value::Text(record.to_owned()),
-        },
-    );
+    let kind = |name: &str| {
+        let value = Value::Text(name.to_owned());
+        rows_with(
+            batch,
+            &Condition {
+                column: "record",
+                value,
+            },
+        )
+    };
     let is_event = record == "event";
+    let kinds = if is_event {
+        kind("event")
+    } else {
+        &kind("flow") | &kind("open")
+    };
     BooleanBuffer::collect_bool(batch.num_rows(), |row| {
         kinds.value(row) && lifetime(batch, row, is_event).overlaps(interval)
     })

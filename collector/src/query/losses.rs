@@ -188,6 +188,9 @@ impl Missing {
             ),
             "gap" => format!("no records from {since} to {until}: a file is missing"),
             "stopped" => format!("nlringd did not run from {since} to {until}"),
+            "killed" => format!(
+                "nlringd was killed: flows that were there from {since} on have no record if they ended before {until}"
+            ),
             "kernel" => format!(
                 "{events} were lost from {since} to {until}, because the receive buffer was full"
             ),

@@ -1,5 +1,6 @@
 //! The answers, and how they are printed.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -49,7 +50,7 @@ impl Rows {
         self.batches.is_empty()
     }
 
-    /// All records, in the order of their times.
+    /// All records, in the order of their times. Of a flow only the last one.
     fn in_order(&self) -> Vec<Row<'_>> {
         let rows = self.batches.iter().flat_map(|(node, batch)| {
             (0..batch.num_rows()).map(move |number| Row {
@@ -60,7 +61,7 @@ impl Rows {
         });
         let mut rows: Vec<_> = rows.collect();
         rows.sort_by_key(|row| row.instant("time_ns"));
-        rows
+        without_repeats(rows)
     }
 
     /// Writes a line of JSON for each record.
@@ -99,6 +100,47 @@ impl Rows {
     }
 }
 
+/// What tells flows apart that lasted at the same time.
+const IDENTITY: [&str; 16] = [
+    "netns",
+    "proto",
+    "orig_src",
+    "orig_dst",
+    "orig_sport",
+    "orig_dport",
+    "orig_type",
+    "orig_code",
+    "orig_id",
+    "nat_src",
+    "nat_sport",
+    "nat_dst",
+    "nat_dport",
+    "zone",
+    "zone_direction",
+    "node",
+];
+
+/// Leaves out records of open flows that have a later record.
+fn without_repeats(rows: Vec<Row<'_>>) -> Vec<Row<'_>> {
+    if !rows.iter().any(Row::is_open) {
+        return rows;
+    }
+    // When the flow of the next later record began.
+    let mut began: HashMap<[Option<Cell<'_>>; IDENTITY.len()], i64> = HashMap::new();
+    let mut kept: Vec<_> = rows
+        .into_iter()
+        .rev()
+        .filter(|row| {
+            let start = row.start().unwrap_or(i64::MIN);
+            let later = began.insert(row.identity(), start);
+            let is_repeated = later.is_some_and(|start| Some(start) <= row.instant("time_ns"));
+            !(row.is_open() && is_repeated)
+        })
+        .collect();
+    kept.reverse();
+    kept
+}
+
 /// Writes what is missing as a line of JSON.
 pub fn write_missing_json(missing: &Missing, out: &mut impl Write) -> io::Result<()> {
     let is_loss = !["begin", "end", "gap"].contains(&missing.reason.as_str());
@@ -130,6 +172,23 @@ impl<'a> Row<'a> {
         instant(self.batch, name, self.number)
     }
 
+    fn is_open(&self) -> bool {
+        self.cell("record") == Some(Cell::Text("open"))
+    }
+
+    /// When the flow began, if that is known.
+    fn start(&self) -> Option<i64> {
+        let start = self.instant("start_ns");
+        start.or_else(|| self.instant("observed_start_ns"))
+    }
+
+    fn identity(&self) -> [Option<Cell<'a>>; IDENTITY.len()] {
+        IDENTITY.map(|name| match name {
+            "node" => Some(Cell::Text(self.node)),
+            name => self.cell(name),
+        })
+    }
+
     /// All that the record has, with the names of the columns.
     fn object(&self) -> Map<String, Value> {
         let mut object = Map::new();
@@ -158,18 +217,18 @@ impl<'a> Row<'a> {
     }
 
     fn cells(&self) -> [String; HEAD.len()] {
-        let start = self
-            .instant("start_ns")
-            .or_else(|| self.instant("observed_start_ns"));
         let stop = self.instant("stop_ns").or_else(|| self.instant("time_ns"));
         let is_event = self.cell("record") == Some(Cell::Text("event"));
         [
             if is_event {
                 self.text("event")
             } else {
-                start.map_or("unknown".to_owned(), time)
+                self.start().map_or("unknown".to_owned(), time)
             },
-            stop.map_or(String::new(), time),
+            match stop.map_or(String::new(), time) {
+                last if self.is_open() => format!("{last} (open)"),
+                end => end,
+            },
             self.text("proto"),
             self.endpoint("orig_src", &["orig_sport", "orig_id"]),
             self.endpoint("orig_dst", &["orig_dport"]),

@@ -1,6 +1,7 @@
 //! The receive thread: takes events from the kernel, makes records of them, and hands the records over in batches.
 
 mod coverage;
+mod opens;
 mod source;
 
 use std::ops::ControlFlow;
@@ -101,8 +102,16 @@ impl Receiver {
         for source in &mut sources {
             source.finish(|record| batch.push(record))?;
         }
-        batch.mark(end);
         finished.outcome?;
+        // Without the first dump nobody knows which flows are there.
+        if sources.iter().all(Source::is_complete) {
+            for source in &sources {
+                source.record_open_flows(|record| batch.push(record));
+            }
+            batch.mark(Body::End, end);
+        } else {
+            batch.mark(Body::Mark, end);
+        }
         Ok(())
     }
 
@@ -138,6 +147,7 @@ impl Receiver {
                 self.asked = Some(Timestamp::now());
                 for source in &mut self.sources {
                     source.ask(&self.running);
+                    source.record_lasting_flows(now, |record| self.batch.push(record));
                 }
                 self.flush_at = now;
                 for source in &self.sources {
@@ -145,7 +155,7 @@ impl Receiver {
                 }
             }
             Some(time) if self.sources.iter().all(Source::has_all) => {
-                self.batch.mark(time);
+                self.batch.mark(Body::Mark, time);
                 self.asked = None;
                 self.flush_at += self.flush_interval;
             }
@@ -186,11 +196,11 @@ impl Batch {
     }
 
     /// All that was received before this time is in the spool when this batch is.
-    fn mark(&mut self, time: Timestamp) {
+    fn mark(&mut self, body: Body, time: Timestamp) {
         self.records.push(Record {
             time,
             namespace: u16::MAX,
-            body: Body::Mark,
+            body,
         });
         self.hand_over();
     }

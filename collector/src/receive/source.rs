@@ -9,6 +9,7 @@ use nlring::{
 };
 
 use super::coverage::Coverage;
+use super::opens::Opens;
 use crate::config::{Config, Records};
 use crate::failure::{Failure, Result};
 use crate::metrics::Metrics;
@@ -24,6 +25,7 @@ pub struct Source {
     mirror: Option<Mirror>,
     /// Since when the mirror may be wrong.
     wrong_since: Option<Timestamp>,
+    opens: Opens,
     coverage: Coverage,
     metrics: Metrics,
 }
@@ -67,6 +69,7 @@ impl Source {
             records: config.records,
             mirror,
             wrong_since: None,
+            opens: Opens::new(config.open_interval.0, Instant::now()),
             coverage: Coverage::default(),
             metrics,
         })
@@ -125,9 +128,29 @@ impl Source {
 
     /// Whether all is recorded that the kernel had sent when it was last asked.
     pub fn has_all(&self) -> bool {
-        let mirror = self.mirror.as_ref();
-        // During its first dump a mirror holds events.
-        self.coverage.is_reached() && mirror.is_none_or(Mirror::is_complete)
+        self.coverage.is_reached() && self.is_complete()
+    }
+
+    /// Whether nothing is held. During its first dump a mirror holds events.
+    pub fn is_complete(&self) -> bool {
+        self.mirror.as_ref().is_none_or(Mirror::is_complete)
+    }
+
+    /// Records the flows that are there, of which a few at a time: each about once in `open_interval`.
+    pub fn record_lasting_flows(&mut self, now: Instant, mut f: impl FnMut(Record)) {
+        if let Some(mirror) = &self.mirror {
+            let (time, namespace) = (Timestamp::now(), self.namespace);
+            self.opens
+                .advance(mirror, now, |flow| f(open(flow, time, namespace)));
+        }
+    }
+
+    /// Records all flows that are there.
+    pub fn record_open_flows(&self, mut f: impl FnMut(Record)) {
+        let time = Timestamp::now();
+        for flow in self.mirror.iter().flat_map(Mirror::iter) {
+            f(open(&flow, time, self.namespace));
+        }
     }
 
     /// Does what is due.
@@ -150,10 +173,12 @@ impl Source {
 
     /// Hands out what the mirror still holds.
     pub fn finish(&mut self, mut f: impl FnMut(Record)) -> Result<()> {
-        if let Some(mut mirror) = self.mirror.take() {
-            mirror.finish(|change| self.take_change(&change, None, &mut f))?;
-        }
-        Ok(())
+        let Some(mut mirror) = self.mirror.take() else {
+            return Ok(());
+        };
+        let outcome = mirror.finish(|change| self.take_change(&change, None, &mut f));
+        self.mirror = Some(mirror);
+        outcome.map_err(Failure::from)
     }
 
     fn take_change(
@@ -169,7 +194,7 @@ impl Source {
                 }
                 let time = time.unwrap_or_else(Timestamp::now);
                 let mut body = FlowBody::new(flow);
-                body.ended_between = is_resynced.then(|| (self.wrong_since.unwrap_or(time), time));
+                body.ended_between = is_resynced.then(|| (self.missed_since(flow).min(time), time));
                 f(self.record(time, Body::Flow(body)));
             }
             Change::Resynced(resync) => {
@@ -181,12 +206,28 @@ impl Source {
         }
     }
 
+    /// From when on the end of this flow may have been missed.
+    fn missed_since(&self, flow: &Flow<'_>) -> Timestamp {
+        let start = flow.start.or(flow.observed_start);
+        self.wrong_since
+            .max(start)
+            .unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
     fn record(&self, time: Timestamp, body: Body) -> Record {
         Record {
             time,
             namespace: self.namespace,
             body,
         }
+    }
+}
+
+fn open(flow: &Flow<'_>, time: Timestamp, namespace: u16) -> Record {
+    Record {
+        time,
+        namespace,
+        body: Body::Open(FlowBody::new(flow)),
     }
 }
 

@@ -5,16 +5,23 @@ use arrow_array::types::{Int32Type, TimestampNanosecondType};
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use nlring::Timestamp;
 
+use super::columns::END;
+
 /// Which rows are marks.
 fn marks(batch: &RecordBatch) -> Option<BooleanArray> {
-    let kinds = batch
-        .column_by_name("record")?
+    rows_with(batch, "record", "mark")
+}
+
+/// Which rows have this word.
+fn rows_with(batch: &RecordBatch, column: &str, wanted: &str) -> Option<BooleanArray> {
+    let column = batch
+        .column_by_name(column)?
         .as_dictionary_opt::<Int32Type>()?;
-    let words: &StringArray = kinds.values().as_string_opt()?;
-    let is_mark = |key: Option<usize>| key.is_some_and(|key| words.value(key) == "mark");
+    let words: &StringArray = column.values().as_string_opt()?;
+    let is_wanted = |key: Option<usize>| key.is_some_and(|key| words.value(key) == wanted);
     Some(
-        (0..kinds.len())
-            .map(|row| Some(is_mark(kinds.key(row))))
+        (0..column.len())
+            .map(|row| Some(is_wanted(column.key(row))))
             .collect(),
     )
 }
@@ -57,6 +64,12 @@ pub fn last_mark(batch: &RecordBatch) -> Option<Timestamp> {
     let times = time_column(batch)?.as_primitive_opt::<TimestampNanosecondType>()?;
     let last = (0..times.len()).rfind(|row| marks.value(*row))?;
     Some(timestamp(times.value(last)))
+}
+
+/// Whether the last record is the mark at the end of a run.
+pub fn is_end(batch: &RecordBatch) -> bool {
+    let rows = rows_with(batch, "event", END);
+    rows.is_some_and(|rows| rows.iter().next_back() == Some(Some(true)))
 }
 
 /// Runs of rows that are no marks, in order: where each begins, and how many rows it has.

@@ -59,6 +59,9 @@ pub struct Columns {
     until: Instants,
 }
 
+/// What a mark has in the column `event` if it is at the end of a run.
+pub const END: &str = "end";
+
 impl Columns {
     /// Appends a record. `namespaces` has the names of the namespaces; that of nlringd's own is empty.
     pub fn push(&mut self, record: &Record, namespaces: &[String]) {
@@ -71,12 +74,17 @@ impl Columns {
             });
         let (kind, flow, loss) = match &record.body {
             Body::Flow(flow) => ("flow", Some(flow), None),
+            Body::Open(flow) => ("open", Some(flow), None),
             Body::Event(flow) => ("event", Some(flow), None),
             Body::Loss(loss) => ("loss", None, Some(loss)),
-            Body::Mark => ("mark", None, None),
+            Body::Mark | Body::End => ("mark", None, None),
         };
         self.record.push_word(Some(kind));
         self.push_tuples(flow);
+        self.event.push_word(match record.body {
+            Body::End => Some(END),
+            _ => flow.map(|flow| event_name(flow.kind)),
+        });
         self.push_rest_of_flow(flow);
         // The flow of a flow record is over. Nothing has its id any more, and it would take a sixth of the record.
         let is_event = matches!(record.body, Body::Event(_));
@@ -122,12 +130,6 @@ impl Columns {
     }
 
     fn push_rest_of_flow(&mut self, flow: Option<&FlowBody>) {
-        self.event.push_word(flow.map(|flow| match flow.kind {
-            EventKind::New => "new",
-            EventKind::Update => "update",
-            EventKind::Delete => "destroy",
-            EventKind::Entry => "entry",
-        }));
         let (orig, reply) = (
             flow.and_then(|flow| flow.counters_orig),
             flow.and_then(|flow| flow.counters_reply),
@@ -254,6 +256,15 @@ impl Instants {
 
     fn finish(&mut self) -> ArrayRef {
         Arc::new(self.0.finish())
+    }
+}
+
+fn event_name(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::New => "new",
+        EventKind::Update => "update",
+        EventKind::Delete => "destroy",
+        EventKind::Entry => "entry",
     }
 }
 

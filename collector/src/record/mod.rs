@@ -1,4 +1,4 @@
-//! Records: what nlringd writes. One is a flow at its end, an event, a loss, or a mark.
+//! Records: what nlringd writes. One is a flow at its end, a flow that is open, an event, a loss, or a mark.
 
 pub mod batch;
 pub mod columns;
@@ -22,12 +22,16 @@ pub struct Record {
 pub enum Body {
     /// A flow has ended.
     Flow(FlowBody),
+    /// A flow is there, and has not ended.
+    Open(FlowBody),
     /// The kernel has sent an event of a flow.
     Event(FlowBody),
     /// Something is missing among the records.
     Loss(LossBody),
     /// All that was received before this record's time is among the records before it, or counted by them as lost.
     Mark,
+    /// A mark at the end of a run: all flows that were there then are among the records before it, as open ones.
+    End,
 }
 
 /// What is recorded of a flow.
@@ -79,6 +83,9 @@ pub enum LossReason {
     Unreadable,
     /// nlringd did not run.
     Stopped,
+    /// nlringd ended without recording the flows that were there. Those that ended before the next start have no record,
+    /// except what earlier records of open flows say.
+    Killed,
     /// The spool had to remove records before this output has read them.
     Spool,
 }
@@ -89,6 +96,7 @@ impl LossReason {
             Self::Kernel => "kernel",
             Self::Unreadable => "unreadable",
             Self::Stopped => "stopped",
+            Self::Killed => "killed",
             Self::Spool => "spool",
         }
     }

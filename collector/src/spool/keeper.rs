@@ -15,7 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::host::Pulse;
 use crate::metrics::{Metrics, Part};
 use crate::record::columns::Columns;
-use crate::record::{Body, LossBody, LossReason, Record, batch};
+use crate::record::{Body, LossBody, Record, batch};
 
 /// The pause before a batch that could not be written is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -38,8 +38,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Records that nlringd did not run since this time, and that it runs now.
-    pub fn begin(&mut self, stopped_since: Option<Timestamp>) -> Result<()> {
+    /// Records what is missing since the run before, and that nlringd runs now.
+    pub fn begin(&mut self, missing: impl IntoIterator<Item = LossBody>) -> Result<()> {
         let now = Timestamp::now();
         let mut columns = Columns::default();
         let mut push = |body| {
@@ -50,14 +50,8 @@ impl Keeper {
             };
             columns.push(&record, &self.namespaces);
         };
-        if let Some(since) = stopped_since {
-            push(Body::Loss(LossBody {
-                reason: LossReason::Stopped,
-                count: None,
-                // The clock may have been set back.
-                since: since.min(now),
-                until: now.max(since),
-            }));
+        for loss in missing {
+            push(Body::Loss(loss));
         }
         push(Body::Mark);
         self.append(&columns.take())

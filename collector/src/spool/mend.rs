@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use nlring::Timestamp;
 use tracing::warn;
@@ -10,17 +11,43 @@ use tracing::warn;
 use super::reader::Segment;
 use super::segment;
 use crate::failure::{Failure, Result};
-use crate::record::batch;
+use crate::record::{LossBody, LossReason, batch};
 
 /// What was in the spool before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
     /// The time of the last mark: from then on, records may be missing.
     pub last_mark: Option<Timestamp>,
+    /// The run before has recorded the flows that were there at its end.
+    pub has_end: bool,
     /// How many bytes at the end were no whole batch, and are cut off.
     pub torn_bytes: u64,
     /// The number of the last segment.
     pub last_segment: Option<u64>,
+}
+
+impl Found {
+    /// What is missing between the run before and now. A flow that was there has a record at least once in
+    /// `longest_silence` while nlringd runs; None: flows are not recorded.
+    pub fn missing(&self, longest_silence: Option<Duration>, now: Timestamp) -> Vec<LossBody> {
+        let Some(last_mark) = self.last_mark else {
+            return Vec::new();
+        };
+        let loss = |reason, since: Timestamp| LossBody {
+            reason,
+            count: None,
+            // The clock may have been set back.
+            since: since.min(now),
+            until: now.max(since),
+        };
+        let mut losses = vec![loss(LossReason::Stopped, last_mark)];
+        if let Some(silence) = longest_silence.filter(|_| !self.has_end) {
+            let silence_ns = u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX);
+            let since = Timestamp::from_ns(last_mark.as_ns().saturating_sub(silence_ns));
+            losses.push(loss(LossReason::Killed, since));
+        }
+        losses
+    }
 }
 
 /// Cuts off what is no whole batch at the end of the last segment: a crash came while it was written. A segment without
@@ -41,6 +68,9 @@ pub fn mend(directory: &Path) -> Result<Found> {
         // An error is the end of what is whole, too.
         while let Ok(Some(read)) = segment.read(None) {
             found.last_mark = batch::last_mark(&read).or(found.last_mark);
+            if place == 0 {
+                found.has_end = batch::is_end(&read);
+            }
         }
         if place == 0 {
             let bytes = file

@@ -229,6 +229,9 @@ impl Contents {
                     let src = src.parse().expect("an address");
                     self.flows.push(number(src, ports.value(row)));
                 }
+                "open" => {}
+                // What is said about flows that were there does not excuse a flow that was short.
+                "loss" if text("reason", row).as_deref() == Some("killed") => {}
                 "loss" => self.losses.push(Loss {
                     reason: text("reason", row).expect("a reason"),
                     count: arrow_array::Array::is_valid(counts, row).then(|| counts.value(row)),
