@@ -43,7 +43,9 @@ pub fn query(arguments: &QueryArguments) -> Result<ExitCode> {
     findings.missing.extend(coverage.missing(question.interval));
     if question.record == "event" {
         // It is about flows whose end is not known. Their events are recorded.
-        findings.missing.retain(|missing| missing.reason != "killed");
+        findings
+            .missing
+            .retain(|missing| missing.reason != "killed");
     }
     findings.missing.sort();
     findings.missing.dedup();
@@ -87,7 +89,9 @@ fn print(findings: &Findings, is_json: bool) -> io::Result<()> {
         } else {
             "nothing found"
         };
-        eprintln!("{answer}; a flow has a record when it ends, and before that about once in nlringd's open_interval");
+        eprintln!(
+            "{answer}; a flow has a record when it ends, and before that about once in nlringd's open_interval"
+        );
     }
     Ok(())
 }

@@ -209,9 +209,7 @@ impl Source {
     /// From when on the end of this flow may have been missed.
     fn missed_since(&self, flow: &Flow<'_>) -> Timestamp {
         let start = flow.start.or(flow.observed_start);
-        self.wrong_since
-            .max(start)
-            .unwrap_or(Timestamp::UNIX_EPOCH)
+        self.wrong_since.max(start).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     fn record(&self, time: Timestamp, body: Body) -> Record {
