@@ -76,6 +76,8 @@ def make_many_kinds_of_flows():
     run(*make, *tcp, "--dport", "445", "-u", "SEEN_REPLY,ASSURED")
     run(*make, "-p", "icmp", "--icmp-type", "8", "--icmp-code", "0", "--icmp-id", "99")
     run(*make, "-p", "gre", "--srckey", "1", "--dstkey", "2")
+    sctp = ["-p", "sctp", "--state", "ESTABLISHED", "--orig-vtag", "1", "--reply-vtag", "2"]
+    run(*make, *sctp, "--sport", "1", "--dport", "2")
     run("conntrack", "-I", "-s", "fd00::1", "-d", "fd00::2", "-t", "60", *tcp, "--dport", "443")
     run("conntrack", "-F")
 

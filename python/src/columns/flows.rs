@@ -214,8 +214,8 @@ impl FlowTable {
             self.reply.set(row, reply, flow.counters_reply);
             self.set_nat(row, flow);
         }
-        if let Some(state) = flow.state {
-            self.state.set(row, state_index(state));
+        if let Some(index) = flow.state.and_then(state_index) {
+            self.state.set(row, index);
         }
         self.timeout.set_some(row, flow.timeout_seconds);
         self.status.set_some(row, flow.status);
@@ -338,22 +338,25 @@ pub fn protocol_word(protocol: u8) -> String {
 
 /// How many states of each protocol have a word.
 const STATE_COUNT: u8 = 12;
+/// The protocols with states, in the order of the words.
+const STATEFUL: [fn(u8) -> ProtocolState; 3] =
+    [ProtocolState::Tcp, ProtocolState::Sctp, ProtocolState::Dccp];
 
-/// The words for states: those of TCP, of SCTP, and of DCCP.
+/// The words for the states.
 fn states() -> Vec<&'static str> {
-    let protocols = [ProtocolState::Tcp, ProtocolState::Sctp, ProtocolState::Dccp];
-    let numbers = || 0..STATE_COUNT;
-    let states = protocols.iter().flat_map(|state| numbers().map(state));
+    let states = STATEFUL
+        .iter()
+        .flat_map(|of_protocol| (0..STATE_COUNT).map(of_protocol));
     states
         .map(|state| state.name().unwrap_or_default())
         .collect()
 }
 
-fn state_index(state: ProtocolState) -> usize {
-    let first = match state {
-        ProtocolState::Tcp(_) => 0,
-        ProtocolState::Sctp(_) => STATE_COUNT,
-        _ => 2 * STATE_COUNT,
-    };
-    usize::from(first) + usize::from(state.number().min(STATE_COUNT - 1))
+/// The place of a state's word. `None`: its protocol has no words.
+fn state_index(state: ProtocolState) -> Option<usize> {
+    let number = state.number();
+    let protocol = STATEFUL
+        .iter()
+        .position(|of_protocol| of_protocol(number) == state)?;
+    Some(protocol * usize::from(STATE_COUNT) + usize::from(number.min(STATE_COUNT - 1)))
 }
