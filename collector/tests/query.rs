@@ -81,8 +81,9 @@ fn start(flow: &Value) -> Option<i64> {
     ns(flow, &["start_ns", "observed_start_ns"])
 }
 
+/// The last nanosecond of the millisecond in which it ended.
 fn end(flow: &Value) -> i64 {
-    ns(flow, &["stop_ns", "time_ns"]).expect("each flow has a time")
+    ns(flow, &["stop_ns", "time_ns"]).expect("each flow has a time") + 999_999
 }
 
 /// An option of a question, and whether a flow fits it.

@@ -15,14 +15,14 @@ import duckdb, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
 directory = sys.argv[1]
 records = [json.loads(line) for path in glob.glob(directory + "/json/*.jsonl") for line in open(path)]
 flows = [record for record in records if record["record"] == "flow"]
-print(len(records), len(flows), sum(flow["orig_sport"] for flow in flows), sum(flow["time_ns"] for flow in flows))
+print(len(records), len(flows), sum(flow["orig_sport"] for flow in flows), sum(flow["time_ns"] // 10**6 for flow in flows))
 paths = sorted(glob.glob(directory + "/parquet/*.parquet"))
 table = pa.concat_tables(pq.read_table(path) for path in paths)
 flows = table.filter(pc.equal(table["record"], "flow"))
-times = pc.cast(flows["time_ns"], pa.int64()).to_pylist()
+times = pc.cast(flows["time"], pa.int64()).to_pylist()
 print(table.num_rows, flows.num_rows, pc.sum(flows["orig_sport"]), sum(times))
 print(*duckdb.sql(f"""
-    select (select count(*) from '{directory}/parquet/*.parquet'), count(*), sum(orig_sport), sum(epoch_ns(time_ns))
+    select (select count(*) from '{directory}/parquet/*.parquet'), count(*), sum(orig_sport), sum(epoch_ms(time))
     from '{directory}/parquet/*.parquet' where record = 'flow'
 """).fetchall()[0])
 spooled = 0

@@ -2,18 +2,21 @@
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
-    Int32Type, TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Int32Type, TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_buffer::BooleanBuffer;
 
 use super::question::{Condition, Interval, Term, Value};
+use crate::record::stored::UNIT_NS;
 
 /// What a row has in a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cell<'a> {
     Text(&'a str),
     Number(u64),
+    /// The nanosecond since 1970.
+    Instant(i64),
     Flag(bool),
 }
 
@@ -36,13 +39,13 @@ pub fn cell_of(array: &ArrayRef, row: usize) -> Option<Cell<'_>> {
     if let Some(flags) = array.as_boolean_opt() {
         return Some(Cell::Flag(flags.value(row)));
     }
+    if let Some(instants) = array.as_primitive_opt::<TimestampMillisecondType>() {
+        return Some(Cell::Instant(first_ns(instants.value(row))));
+    }
     number(array, row).map(Cell::Number)
 }
 
 fn number(array: &ArrayRef, row: usize) -> Option<u64> {
-    if let Some(instants) = array.as_primitive_opt::<TimestampNanosecondType>() {
-        return u64::try_from(instants.value(row)).ok();
-    }
     let small = array
         .as_primitive_opt::<UInt8Type>()
         .map(|array| array.value(row).into());
@@ -56,12 +59,23 @@ fn words(array: &ArrayRef) -> Option<(&arrow_array::DictionaryArray<Int32Type>, 
     Some((words, words.values().as_string_opt::<i32>()?))
 }
 
-/// The instant that a row has in a column.
+/// The first nanosecond of the millisecond that a row has in a column.
 pub fn instant(batch: &RecordBatch, name: &str, row: usize) -> Option<i64> {
-    let array = batch
-        .column_by_name(name)?
-        .as_primitive_opt::<TimestampNanosecondType>()?;
-    array.is_valid(row).then(|| array.value(row))
+    match cell(batch, name, row)? {
+        Cell::Instant(ns) => Some(ns),
+        _ => None,
+    }
+}
+
+/// The first nanosecond of an instant in a file.
+pub fn first_ns(instant: i64) -> i64 {
+    instant.saturating_mul(UNIT_NS)
+}
+
+/// The last nanosecond of the unit that begins with this one. What a file says to have been until an instant may have been
+/// until then.
+pub fn last_ns(first_ns: i64) -> i64 {
+    first_ns.saturating_add(UNIT_NS - 1)
 }
 
 /// Which rows have this value.
@@ -106,13 +120,7 @@ pub fn rows_of_term(batch: &RecordBatch, term: &Term) -> BooleanBuffer {
 }
 
 /// The columns that [`rows_within`] reads.
-pub const TIME_COLUMNS: [&str; 5] = [
-    "record",
-    "time_ns",
-    "start_ns",
-    "observed_start_ns",
-    "stop_ns",
-];
+pub const TIME_COLUMNS: [&str; 5] = ["record", "time", "start", "observed_start", "stop"];
 
 /// The rows of this kind of record that lasted into the interval; open flows are flows. An event has only its time. A
 /// flow whose start is not known may have begun at any time.
@@ -139,18 +147,17 @@ pub fn rows_within(batch: &RecordBatch, record: &'static str, interval: Interval
 }
 
 fn lifetime(batch: &RecordBatch, row: usize, is_event: bool) -> Interval {
-    let time = instant(batch, "time_ns", row).unwrap_or(i64::MAX);
+    let time = instant(batch, "time", row).unwrap_or(i64::MAX);
     if is_event {
         return Interval {
             from: time,
-            until: time,
+            until: last_ns(time),
         };
     }
-    let start =
-        instant(batch, "start_ns", row).or_else(|| instant(batch, "observed_start_ns", row));
+    let start = instant(batch, "start", row).or_else(|| instant(batch, "observed_start", row));
     Interval {
         from: start.unwrap_or(i64::MIN),
-        until: instant(batch, "stop_ns", row).unwrap_or(time),
+        until: last_ns(instant(batch, "stop", row).unwrap_or(time)),
     }
 }
 

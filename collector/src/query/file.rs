@@ -15,9 +15,11 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 
 use super::column::{TIME_COLUMNS, rows_of_term, rows_with, rows_within};
-use super::prune::{range, terms_that_may_hold, value_count};
+use super::losses::entry;
+use super::prune::{Group, range, terms_that_may_hold, value_count};
 use super::question::{Condition, Interval, Question, Term, Value};
 use crate::failure::{Failure, Result};
+use crate::record::nat_filter::{PLACES, Place};
 use crate::spool::Position;
 
 /// A file of records whose metadata is read.
@@ -25,6 +27,8 @@ pub struct RecordFile {
     pub path: PathBuf,
     file: File,
     metadata: ArrowReaderMetadata,
+    /// Of each row group, where the filter of its translated sources is.
+    nat_filters: Vec<Place>,
 }
 
 /// A part of a file that must be read.
@@ -88,7 +92,7 @@ impl RecordFile {
         // Where the pages are, which lets a reader pass over those without an answer.
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
         let metadata = unless_damaged(path, || ArrowReaderMetadata::load(&file, options))?;
-        let names = ["record", "time_ns"];
+        let names = ["record", "time"];
         if names
             .iter()
             .any(|name| metadata.schema().column_with_name(name).is_none())
@@ -101,6 +105,7 @@ impl RecordFile {
         Ok(Self {
             path: path.to_owned(),
             file,
+            nat_filters: nat_filters(metadata.metadata()),
             metadata,
         })
     }
@@ -128,11 +133,19 @@ impl RecordFile {
             if may_have_loss(group, question.interval) {
                 add(What::Losses);
             }
-            if let Some(terms) = terms_that_may_hold(&self.file, group, question) {
+            if let Some(terms) = terms_that_may_hold(self.group(number), question) {
                 add(What::Answers(terms));
             }
         }
         parts
+    }
+
+    fn group(&self, number: usize) -> Group<'_> {
+        Group {
+            file: &self.file,
+            metadata: self.metadata().row_group(number),
+            nat_filter: self.nat_filters.get(number).copied(),
+        }
     }
 
     /// Reads what a part has.
@@ -188,7 +201,7 @@ impl RecordFile {
     }
 
     fn losses(&self, interval: Interval) -> Vec<Box<dyn ArrowPredicate>> {
-        let columns = ["record", "since_ns", "until_ns"];
+        let columns = ["record", "since", "until"];
         vec![self.predicate(columns, move |batch| super::losses::rows(batch, interval))]
     }
 
@@ -204,11 +217,18 @@ impl RecordFile {
     }
 }
 
+/// Where the filters of translated sources are. None, if that cannot be read.
+fn nat_filters(metadata: &ParquetMetaData) -> Vec<Place> {
+    let text = entry(metadata, PLACES).unwrap_or_default();
+    let places: Result<Vec<Place>, _> = text.split_whitespace().map(str::parse).collect();
+    places.unwrap_or_default()
+}
+
 fn may_have_loss(group: &RowGroupMetaData, interval: Interval) -> bool {
     if value_count(group, "reason") == Some(0) {
         return false;
     }
-    match (range(group, "since_ns"), range(group, "until_ns")) {
+    match (range(group, "since"), range(group, "until")) {
         (Some(since), Some(until)) => Interval {
             from: since.from,
             until: until.until,

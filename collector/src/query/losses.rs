@@ -7,7 +7,7 @@ use arrow_buffer::BooleanBuffer;
 use nlring::Timestamp;
 use parquet::file::metadata::ParquetMetaData;
 
-use super::column::{Cell, cell, instant, rows_with};
+use super::column::{Cell, cell, instant, last_ns, rows_with};
 use super::prune::range;
 use super::question::{Condition, Interval, Value};
 
@@ -43,8 +43,8 @@ pub fn rows(batch: &RecordBatch, interval: Interval) -> BooleanBuffer {
 
 fn lasts(batch: &RecordBatch, row: usize) -> Interval {
     Interval {
-        from: instant(batch, "since_ns", row).unwrap_or(i64::MIN),
-        until: instant(batch, "until_ns", row).unwrap_or(i64::MAX),
+        from: instant(batch, "since", row).unwrap_or(i64::MIN),
+        until: instant(batch, "until", row).map_or(i64::MAX, last_ns),
     }
 }
 
@@ -90,7 +90,7 @@ pub fn covered_by(metadata: &ParquetMetaData) -> Option<Interval> {
     let times = metadata
         .row_groups()
         .iter()
-        .filter_map(|group| range(group, "time_ns"));
+        .filter_map(|group| range(group, "time"));
     let whole = times.reduce(|whole, next| Interval {
         from: whole.from.min(next.from),
         until: whole.until.max(next.until),
@@ -101,7 +101,8 @@ pub fn covered_by(metadata: &ParquetMetaData) -> Option<Interval> {
     })
 }
 
-fn entry<'a>(metadata: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
+/// What the metadata of a file say under this key.
+pub fn entry<'a>(metadata: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
     let entries = metadata.file_metadata().key_value_metadata()?;
     entries
         .iter()

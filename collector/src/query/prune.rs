@@ -1,7 +1,6 @@
 //! Which row groups of a file may have an answer, by their statistics and bloom filters.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt as _;
 
 use parquet::bloom_filter::Sbbf;
@@ -9,28 +8,33 @@ use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
 use twox_hash::XxHash64;
 
+use super::column::{first_ns, last_ns};
 use super::question::{Condition, Interval, Question, Term, Value};
+use crate::record::nat_filter::{self, Place};
 
 /// A block of a bloom filter. A value is in one block only.
 const BLOCK_BYTES: u64 = 32;
-/// The column of files that has both address and port.
-pub const NAT_KEY: &str = "nat_key";
+
+/// A row group of a file.
+#[derive(Clone, Copy)]
+pub struct Group<'a> {
+    pub file: &'a File,
+    pub metadata: &'a RowGroupMetaData,
+    /// The filter of its translated sources.
+    pub nat_filter: Option<Place>,
+}
 
 /// The terms that may hold in this row group, without the alternatives that cannot. None: it has no answer.
-pub fn terms_that_may_hold(
-    file: &File,
-    group: &RowGroupMetaData,
-    question: &Question,
-) -> Option<Vec<Term>> {
-    if !may_last_into(group, question) {
+pub fn terms_that_may_hold(group: Group<'_>, question: &Question) -> Option<Vec<Term>> {
+    if !may_last_into(group.metadata, question) {
         return None;
     }
     let terms = question.terms.iter().map(|term| {
         let alternatives = term.alternatives.iter().filter(|conditions| {
             conditions
                 .iter()
-                .all(|condition| is_in_range(group, condition))
-                && may_hold_together(file, group, conditions)
+                .all(|condition| is_in_range(group.metadata, condition))
+                && may_hold_together(group, conditions)
         });
         let alternatives: Vec<_> = alternatives.cloned().collect();
         (!alternatives.is_empty()).then_some(Term { alternatives })
@@ -54,8 +58,8 @@ pub fn column<'a>(group: &'a RowGroupMetaData, name: &str) -> Option<&'a ColumnC
 pub fn range(group: &RowGroupMetaData, name: &str) -> Option<Interval> {
     match column(group, name)?.statistics()? {
         Statistics::Int64(values) => Some(Interval {
-            from: *values.min_opt()?,
-            until: *values.max_opt()?,
+            from: first_ns(*values.min_opt()?),
+            until: last_ns(first_ns(*values.max_opt()?)),
         }),
         _ => None,
     }
@@ -69,20 +73,19 @@ pub fn value_count(group: &RowGroupMetaData, name: &str) -> Option<u64> {
 
 fn may_last_into(group: &RowGroupMetaData, question: &Question) -> bool {
     let interval = question.interval;
-    let Some(times) = range(group, "time_ns") else {
+    let Some(times) = range(group, "time") else {
         return true;
     };
     if question.record == "event" {
         return times.overlaps(interval);
     }
-    let last_stop =
-        range(group, "stop_ns").map_or(times.until, |stops| stops.until.max(times.until));
+    let last_stop = range(group, "stop").map_or(times.until, |stops| stops.until.max(times.until));
     last_stop >= interval.from && first_start(group).is_none_or(|start| start <= interval.until)
 }
 
 /// When the first flow began. None: of some rows, that is not known.
 fn first_start(group: &RowGroupMetaData) -> Option<i64> {
-    let columns = ["start_ns", "observed_start_ns"];
+    let columns = ["start", "observed_start"];
     let known: Option<u64> = columns.iter().map(|name| value_count(group, name)).sum();
     if known? < u64::try_from(group.num_rows()).ok()? {
         return None;
@@ -120,8 +123,7 @@ fn is_in_range(group: &RowGroupMetaData, condition: &Condition) -> bool {
     }
 }
 
-/// The address and port of the translated source as one number, if the conditions have both. Files have it in a column of
-/// its own, whose bloom filter tells more than one for each of the two.
+/// The address and port of the translated source, if the conditions have both, as files have them in their filters.
 fn nat_key(conditions: &[Condition]) -> Option<u64> {
     let value = |name| {
         let mut conditions = conditions.iter();
@@ -129,44 +131,57 @@ fn nat_key(conditions: &[Condition]) -> Option<u64> {
     };
     match (&value("nat_src")?.value, &value("nat_sport")?.value) {
         (Value::Text(address), Value::Number(port)) => {
-            let address: Ipv4Addr = address.parse().ok()?;
-            Some(u64::from(address.to_bits()) << 16 | u64::from(*port))
+            Some(nat_filter::key(address.parse().ok()?, *port))
         }
         _ => None,
     }
 }
 
 /// Whether the bloom filters allow that these conditions hold for one row.
-fn may_hold_together(file: &File, group: &RowGroupMetaData, conditions: &[Condition]) -> bool {
-    let may_be = |column: &str, bytes: &[u8]| may_be_in_bloom_filter(file, group, column, bytes);
-    let key = nat_key(conditions);
-    key.is_none_or(|key| may_be(NAT_KEY, &key.to_le_bytes()))
-        && conditions.iter().all(|condition| match &condition.value {
-            Value::Text(text) => may_be(condition.column, text.as_bytes()),
-            // Parquet has small numbers in 4 bytes.
-            Value::Number(number) => may_be(condition.column, &u32::from(*number).to_le_bytes()),
+fn may_hold_together(group: Group<'_>, conditions: &[Condition]) -> bool {
+    let key = nat_key(conditions).zip(group.nat_filter);
+    key.is_none_or(|(key, place)| may_be_in(group.file, place, &key.to_le_bytes()))
+        && conditions.iter().all(|condition| {
+            let place = column(group.metadata, condition.column).and_then(filter_of);
+            place.is_none_or(|place| match &condition.value {
+                Value::Text(text) => may_be_in(group.file, place, text.as_bytes()),
+                // Parquet has small numbers in 4 bytes.
+                Value::Number(number) => {
+                    may_be_in(group.file, place, &u32::from(*number).to_le_bytes())
+                }
+            })
         })
 }
 
-/// Whether the value of these bytes may be in the column's bloom filter. Only the block of the value is read. Without a
-/// filter, or if it cannot be read, it may.
-fn may_be_in_bloom_filter(file: &File, group: &RowGroupMetaData, name: &str, bytes: &[u8]) -> bool {
-    let block = column(group, name).and_then(|column| {
-        let offset = u64::try_from(column.bloom_filter_offset()?).ok()?;
-        let length = u64::try_from(column.bloom_filter_length()?).ok()?;
-        // The header is shorter than a block, and the filter is as long as a number of blocks.
-        let blocks = length / BLOCK_BYTES;
-        let first = offset.checked_add(length % BLOCK_BYTES)?;
-        // Parquet format, BloomFilter.md: xxHash 64 with seed 0, of which the upper half says the block.
-        let number = ((XxHash64::oneshot(0, bytes) >> 32) * blocks) >> 32;
-        let mut block = [0; 32];
-        (blocks > 0).then_some(())?;
-        file.read_exact_at(&mut block, first.checked_add(number * BLOCK_BYTES)?)
-            .ok()?;
-        Some(block)
-    });
+/// Where the blocks of a column's bloom filter are.
+fn filter_of(column: &ColumnChunkMetaData) -> Option<Place> {
+    let offset = u64::try_from(column.bloom_filter_offset()?).ok()?;
+    let length = u64::try_from(column.bloom_filter_length()?).ok()?;
+    // The header is shorter than a block, and the filter is as long as a number of blocks.
+    let header = length % BLOCK_BYTES;
+    Some(Place {
+        offset: offset.checked_add(header)?,
+        length: length - header,
+    })
+}
+
+/// Whether the value of these bytes may be in a bloom filter. Only the block of the value is read. If it cannot be read,
+/// the value may be there.
+fn may_be_in(file: &File, filter: Place, bytes: &[u8]) -> bool {
+    let blocks = filter.length / BLOCK_BYTES;
+    if blocks == 0 {
+        return false;
+    }
+    // Parquet format, BloomFilter.md: xxHash 64 with seed 0, of which the upper half says the block.
+    let hash = u128::from(XxHash64::oneshot(0, bytes) >> 32);
+    let number = u64::try_from((hash * u128::from(blocks)) >> 32).unwrap_or(u64::MAX);
+    let offset = number
+        .checked_mul(BLOCK_BYTES)
+        .and_then(|offset| offset.checked_add(filter.offset));
+    let mut block = [0; 32];
+    let read = offset.and_then(|offset| file.read_exact_at(&mut block, offset).ok());
     // A filter of one block looks for each value in that block.
-    block.is_none_or(|block| Sbbf::new(&block).check(bytes))
+    read.is_none_or(|()| Sbbf::new(&block).check(bytes))
 }
 
 #[cfg(test)]
@@ -179,6 +194,7 @@ mod tests {
     use parquet::file::properties::WriterProperties;
 
     use super::*;
+    use crate::record::nat_filter::NatFilter;
 
     const ROWS: u16 = 5000;
 
@@ -205,7 +221,8 @@ mod tests {
             ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("a writer");
         writer.write(&batch).expect("written");
         writer.close().expect("closed");
-        let file = File::open(&path).expect("it is there");
+        let file = File::options().read(true).write(true).open(&path);
+        let file = file.expect("it is there");
         std::fs::remove_file(&path).expect("it is there");
         let metadata = ParquetMetaDataReader::new()
             .parse_and_finish(&file)
@@ -228,8 +245,12 @@ mod tests {
                 .is_some_and(|length| length > 64),
             "several blocks"
         );
-        let may_be =
-            |column, value| may_hold_together(&file, &group, &[Condition { column, value }]);
+        let group = Group {
+            file: &file,
+            metadata: &group,
+            nat_filter: None,
+        };
+        let may_be = |column, value| may_hold_together(group, &[Condition { column, value }]);
         let mut wrong = 0;
         for number in 0..2 * ROWS {
             let port = may_be("nat_sport", Value::Number(number));
@@ -248,15 +269,54 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_address_and_the_port() {
-        let condition = |column, value| Condition { column, value };
-        let port = condition("nat_sport", Value::Number(40123));
-        let address = condition("nat_src", Value::Text("203.0.113.7".to_owned()));
-        assert_eq!(
-            nat_key(&[port.clone(), address]),
-            Some(0xcb00_7107 * 65_536 + 40_123)
-        );
-        assert_eq!(nat_key(&[port]), None);
+    fn an_address_and_a_port_are_found_together() {
+        let port = |row: u16| 1024 + row;
+        let texts: Vec<String> = (0..ROWS)
+            .map(|row| {
+                if row % 2 == 0 {
+                    "192.0.2.1".to_owned()
+                } else {
+                    "2001:db8::1".to_owned()
+                }
+            })
+            .collect();
+        let addresses: DictionaryArray<Int32Type> = texts.iter().map(String::as_str).collect();
+        let ports = UInt16Array::from_iter_values((0..ROWS).map(port));
+        let columns: [(&str, ArrayRef); 2] = [
+            ("nat_sport", Arc::new(ports)),
+            ("nat_src", Arc::new(addresses)),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+        let mut filter = NatFilter::default();
+        filter.add(&batch);
+        let bytes = filter.take().expect("in memory");
+        let (file, _) = row_group();
+        let end = file.metadata().expect("a file").len();
+        file.write_all_at(&bytes, end).expect("written");
+        let place = Place {
+            offset: end,
+            length: bytes.len() as u64,
+        };
+        let may_be = |address: &str, port: u16| {
+            let condition = |column, value| Condition { column, value };
+            let conditions = [
+                condition("nat_sport", Value::Number(port)),
+                condition("nat_src", Value::Text(address.to_owned())),
+            ];
+            let key = nat_key(&conditions).expect("both are there");
+            assert_eq!(nat_key(&conditions[..1]), None);
+            may_be_in(&file, place, &key.to_le_bytes())
+        };
+        let mut wrong = 0;
+        for row in 0..ROWS {
+            let [used, other] = match row % 2 {
+                0 => ["192.0.2.1", "2001:db8::1"],
+                _ => ["2001:db8::1", "192.0.2.1"],
+            };
+            assert!(may_be(used, port(row)));
+            wrong += u32::from(may_be(other, port(row)));
+        }
+        assert!(wrong < u32::from(ROWS) / 20, "{wrong} of {ROWS} are wrong");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::column::{Cell, cell, cell_of, instant};
 use super::losses::Missing;
-use super::prune::NAT_KEY;
+use crate::record::stored::NS;
 
 /// Records that answer the question.
 #[derive(Default)]
@@ -60,7 +60,7 @@ impl Rows {
             })
         });
         let mut rows: Vec<_> = rows.collect();
-        rows.sort_by_key(|row| row.instant("time_ns"));
+        rows.sort_by_key(|row| row.instant("time"));
         without_repeats(rows)
     }
 
@@ -133,7 +133,7 @@ fn without_repeats(rows: Vec<Row<'_>>) -> Vec<Row<'_>> {
         .filter(|row| {
             let start = row.start().unwrap_or(i64::MIN);
             let later = began.insert(row.identity(), start);
-            let is_repeated = later.is_some_and(|start| Some(start) <= row.instant("time_ns"));
+            let is_repeated = later.is_some_and(|start| Some(start) <= row.instant("time"));
             !(row.is_open() && is_repeated)
         })
         .collect();
@@ -178,8 +178,8 @@ impl<'a> Row<'a> {
 
     /// When the flow began, if that is known.
     fn start(&self) -> Option<i64> {
-        let start = self.instant("start_ns");
-        start.or_else(|| self.instant("observed_start_ns"))
+        let start = self.instant("start");
+        start.or_else(|| self.instant("observed_start"))
     }
 
     fn identity(&self) -> [Option<Cell<'a>>; IDENTITY.len()] {
@@ -199,16 +199,18 @@ impl<'a> Row<'a> {
             .iter()
             .zip(self.batch.columns())
         {
-            if field.name() == NAT_KEY {
-                continue;
-            }
+            let mut name = field.name().clone();
             let value = match cell_of(array, self.number) {
                 None => continue,
                 Some(Cell::Text(text)) => text.into(),
                 Some(Cell::Number(number)) => number.into(),
+                Some(Cell::Instant(ns)) => {
+                    name.push_str(NS);
+                    ns.into()
+                }
                 Some(Cell::Flag(flag)) => flag.into(),
             };
-            object.insert(field.name().clone(), value);
+            object.insert(name, value);
         }
         if !self.node.is_empty() {
             object.insert("node".to_owned(), self.node.into());
@@ -217,7 +219,7 @@ impl<'a> Row<'a> {
     }
 
     fn cells(&self) -> [String; HEAD.len()] {
-        let stop = self.instant("stop_ns").or_else(|| self.instant("time_ns"));
+        let stop = self.instant("stop").or_else(|| self.instant("time"));
         let is_event = self.cell("record") == Some(Cell::Text("event"));
         [
             if is_event {

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
+use nlring::Timestamp;
 
-use super::column::{answers, instant};
+use super::column::answers;
 use super::losses::{loss, rows};
 use super::question::{Interval, Question};
 use super::search::Findings;
 use crate::failure::{Failure, Result};
+use crate::record::batch;
+use crate::record::stored::stored;
 use crate::spool::read_behind;
 
 /// Looks for answers in the spool in this directory, behind the newest of the files that were read.
@@ -20,9 +23,8 @@ pub fn search(directory: &Path, question: &Question, findings: &mut Findings) ->
     let is_next_there = read_behind(directory, position, |batch| {
         let taken = take(&batch, &node, question, findings);
         outcome = std::mem::replace(&mut outcome, Ok(())).and(taken);
-        let time = |row| instant(&batch, "time_ns", row);
-        if let (Some(from), Some(until)) = (time(0), batch.num_rows().checked_sub(1).and_then(time))
-        {
+        let span = batch::span(&batch);
+        if let Some((from, until)) = span.map(|(from, until)| (ns(from), ns(until))) {
             let first = covered.map_or(from, |covered| covered.from);
             covered = Some(Interval { from: first, until });
         }
@@ -44,12 +46,17 @@ fn take(
     question: &Question,
     findings: &mut Findings,
 ) -> Result<()> {
+    let unreadable = |error| Failure::Other(format!("read the spool: {error}"));
+    let batch = &stored(batch).map_err(unreadable)?;
     let losses = rows(batch, question.interval);
     let losses = losses.set_indices().map(|row| loss(node, batch, row));
     findings.missing.extend(losses);
     let is_answer = BooleanArray::new(answers(batch, question), None);
     let answers = filter_record_batch(batch, &is_answer);
-    let answers = answers.map_err(|error| Failure::Other(format!("read the spool: {error}")))?;
-    findings.rows.add(node, answers);
+    findings.rows.add(node, answers.map_err(unreadable)?);
     Ok(())
+}
+
+fn ns(time: Timestamp) -> i64 {
+    i64::try_from(time.as_ns()).unwrap_or(i64::MAX)
 }

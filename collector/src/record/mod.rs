@@ -2,7 +2,9 @@
 
 pub mod batch;
 pub mod columns;
+pub mod nat_filter;
 pub mod schema;
+pub mod stored;
 
 use nlring::conntrack::{Counters, Flow, Nat, ProtocolState, Tuple, Zone};
 use nlring::{EventKind, Loss, Timestamp};

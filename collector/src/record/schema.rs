@@ -1,4 +1,5 @@
-//! The columns of records: the one schema of the spool and of all outputs.
+//! The columns of records: the one schema of the spool and of all outputs. Parquet files have it in the form of
+//! [`stored`](super::stored).
 
 use std::sync::{Arc, LazyLock};
 
@@ -6,7 +7,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 /// The schema. Each column has a value where the record has one.
 ///
-/// Addresses are texts in a dictionary: as 16 bytes they would take 1 byte per record less in Parquet (of 33), and most
+/// Addresses are texts in a dictionary: as 16 bytes they would take 1 byte per record less in Parquet (of 23), and most
 /// readers would not show them as addresses.
 pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let field = |name: &str, data_type| Field::new(name, data_type, true);

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{TimestampNanosecondType, UInt16Type, UInt64Type};
+use arrow_array::types::{TimestampMillisecondType, UInt16Type, UInt64Type};
 use nlring::Timestamp;
 use nlring::conntrack::{Layer4, NewFlow, Requests, Tuple};
 use nlring_testing::{PATIENCE, await_that};
@@ -213,11 +213,9 @@ impl Contents {
         let text = |name: &str, row| text(batch, name, row);
         let ports = batch["orig_sport"].as_primitive::<UInt16Type>();
         let counts = batch["count"].as_primitive::<UInt64Type>();
-        let time = |name: &str, row| {
-            let times = batch[name].as_primitive::<TimestampNanosecondType>();
-            Timestamp::from_ns(u64::try_from(times.value(row)).expect("a time"))
-        };
-        let times = batch["time_ns"].as_primitive::<TimestampNanosecondType>();
+        // The last nanosecond of the millisecond that a file has.
+        let until = |row| time_ns(batch, "until", row) + 999_999;
+        let times = batch["time"].as_primitive::<TimestampMillisecondType>();
         assert!(
             times.values().is_sorted(),
             "the times of a file never decrease"
@@ -235,8 +233,8 @@ impl Contents {
                 "loss" => self.losses.push(Loss {
                     reason: text("reason", row).expect("a reason"),
                     count: arrow_array::Array::is_valid(counts, row).then(|| counts.value(row)),
-                    since: time("since_ns", row),
-                    until: time("until_ns", row),
+                    since: Timestamp::from_ns(time_ns(batch, "since", row)),
+                    until: Timestamp::from_ns(until(row)),
                 }),
                 other => panic!("a record of another kind: {other}"),
             }
@@ -318,4 +316,10 @@ pub fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
         stem.rsplit('.').next().unwrap_or("").to_owned()
     });
     paths
+}
+
+/// The first nanosecond of the millisecond in this row.
+fn time_ns(batch: &RecordBatch, name: &str, row: usize) -> u64 {
+    let times = batch[name].as_primitive::<TimestampMillisecondType>();
+    u64::try_from(times.value(row)).expect("a time") * 1_000_000
 }

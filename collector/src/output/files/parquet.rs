@@ -1,18 +1,12 @@
 //! A Parquet file that is written.
 //!
-//! It has the columns of [`SCHEMA`], and `nat_key`: the address and the port of the source after translation as one
-//! number, the IPv4 address times 65,536 plus the port. Its bloom filter tells whether a row group can have a flow that
-//! used both. The encodings are those that took the least bytes for the records of `nlringd generate`.
+//! It has the columns of [`STORED`], and behind each row group its [`NatFilter`]. The encodings are those that took the
+//! least bytes for the records of `nlringd generate`.
 
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
-use std::sync::{Arc, LazyLock};
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Int32Type, UInt16Type};
-use arrow_array::{Array as _, RecordBatch, UInt64Array};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -21,7 +15,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::format::About;
-use crate::record::schema::SCHEMA;
+use crate::record::nat_filter::{self, NatFilter, Place};
+use crate::record::stored::{STORED, stored};
 
 /// More rows take more memory while they are written; half as many take 2 % more bytes per row.
 const ROW_GROUP_ROWS: usize = 256 << 10;
@@ -31,19 +26,11 @@ const LEVEL: i32 = 1;
 const FALSE_POSITIVES: f64 = 0.03;
 /// A dictionary of addresses that is larger than this ends.
 const DICTIONARY_BYTES: usize = 8 << 20;
-const KEY: &str = "nat_key";
 
 /// Instants, of which neighbours are near to each other.
-const INSTANTS: [&str; 6] = [
-    "time_ns",
-    "start_ns",
-    "observed_start_ns",
-    "stop_ns",
-    "since_ns",
-    "until_ns",
-];
+const INSTANTS: [&str; 4] = ["time", "stop", "since", "until"];
 /// Numbers that are hardly ever the same twice.
-const NUMBERS: [&str; 10] = [
+const NUMBERS: [&str; 11] = [
     "orig_sport",
     "orig_id",
     "orig_packets",
@@ -53,35 +40,55 @@ const NUMBERS: [&str; 10] = [
     "nat_sport",
     "nat_dport",
     "id",
-    KEY,
+    "start",
+    "observed_start",
 ];
 /// What people look for.
-const WITH_BLOOM_FILTER: [&str; 5] = ["orig_src", "orig_dst", "nat_src", "nat_dst", KEY];
-
-static FILE_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let key = Field::new(KEY, DataType::UInt64, true);
-    let fields = SCHEMA.fields().iter().cloned().chain([Arc::new(key)]);
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-});
+const WITH_BLOOM_FILTER: [&str; 4] = ["orig_src", "orig_dst", "nat_src", "nat_dst"];
 
 /// A Parquet file that is written.
 pub struct ParquetFile {
     writer: ArrowWriter<File>,
+    nat_filter: NatFilter,
+    /// Where the filters of the row groups so far are.
+    places: Vec<Place>,
 }
 
 impl ParquetFile {
     pub fn new(file: File) -> io::Result<Self> {
-        let writer = ArrowWriter::try_new(file, FILE_SCHEMA.clone(), Some(properties()));
+        let writer = ArrowWriter::try_new(file, STORED.clone(), Some(properties()));
         Ok(Self {
             writer: writer.map_err(io_error)?,
+            nat_filter: NatFilter::default(),
+            places: Vec::new(),
         })
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> io::Result<()> {
-        let mut columns = batch.columns().to_vec();
-        columns.push(Arc::new(nat_keys(batch)));
-        let batch = RecordBatch::try_new(FILE_SCHEMA.clone(), columns).map_err(io::Error::other)?;
-        self.writer.write(&batch).map_err(io_error)
+        let mut rest = stored(batch).map_err(io::Error::other)?;
+        while rest.num_rows() > 0 {
+            let room = ROW_GROUP_ROWS - self.writer.in_progress_rows();
+            let count = rest.num_rows().min(room);
+            let part = rest.slice(0, count);
+            rest = rest.slice(count, rest.num_rows() - count);
+            self.nat_filter.add(&part);
+            self.writer.write(&part).map_err(io_error)?;
+            if count == room {
+                self.end_row_group()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rows so far as a row group, and its filter.
+    fn end_row_group(&mut self) -> io::Result<()> {
+        self.writer.flush().map_err(io_error)?;
+        let filter = self.nat_filter.take().map_err(io_error)?;
+        self.places.push(Place {
+            offset: self.writer.bytes_written() as u64,
+            length: filter.len() as u64,
+        });
+        self.writer.write_all(&filter)
     }
 
     /// About how many bytes it will have.
@@ -91,6 +98,10 @@ impl ParquetFile {
 
     /// Writes what is left, and the footer.
     pub fn finish(mut self, about: &About) -> io::Result<File> {
+        if self.writer.in_progress_rows() > 0 {
+            self.end_row_group()?;
+        }
+        let places: Vec<String> = self.places.iter().map(Place::to_string).collect();
         let [first, last] = &about.positions;
         let [from, until] = about.complete_ns.map(|ns| ns.map(|ns| ns.to_string()));
         let entries = [
@@ -100,6 +111,7 @@ impl ParquetFile {
             ("nlring.last_position", Some(last.clone())),
             ("nlring.complete_from_ns", from),
             ("nlring.complete_until_ns", until),
+            (nat_filter::PLACES, Some(places.join(" "))),
         ];
         for (key, value) in entries {
             if let Some(value) = value {
@@ -115,7 +127,8 @@ fn properties() -> WriterProperties {
     let level = ZstdLevel::try_new(LEVEL).expect("zstd has this level");
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        // Row groups end in `write`.
+        .set_max_row_group_row_count(None)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_statistics_enabled(EnabledStatistics::Chunk);
     let instants = INSTANTS.map(|name| (name, Encoding::DELTA_BINARY_PACKED));
@@ -132,24 +145,6 @@ fn properties() -> WriterProperties {
             .set_column_bloom_filter_max_ndv(ColumnPath::from(name), ROW_GROUP_ROWS as u64);
     }
     builder.build()
-}
-
-/// The address and the port of each flow's source after translation, where both are there.
-fn nat_keys(batch: &RecordBatch) -> UInt64Array {
-    let sources = batch["nat_src"].as_dictionary::<Int32Type>();
-    let texts = sources.values().as_string::<i32>();
-    let addresses: Vec<Option<u64>> = texts
-        .iter()
-        .map(|text| text?.parse::<Ipv4Addr>().ok())
-        .map(|address| address.map(|address| u64::from(address.to_bits())))
-        .collect();
-    let ports = batch["nat_sport"].as_primitive::<UInt16Type>();
-    let key = |row| {
-        let address = addresses[sources.key(row)?]?;
-        let port = ports.is_valid(row).then(|| ports.value(row))?;
-        Some(address << 16 | u64::from(port))
-    };
-    (0..batch.num_rows()).map(key).collect()
 }
 
 /// The error of the file below, if it is one.
