@@ -164,11 +164,10 @@ class Day:
     def fill_disk(self):
         """There is no room for the records for a while."""
         filler = self.disk / "filler"
-        with filler.open("wb") as file:
+        with filler.open("wb", buffering=0) as file:
             try:
                 while True:
                     file.write(bytes(1 << 16))
-                    file.flush()
             except OSError:
                 pass
             time.sleep(2)

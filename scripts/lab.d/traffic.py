@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-WORKERS = 5
+WORKERS = 2
 BURST = 400
 
 
