@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -272,6 +273,14 @@ impl Contents {
             "only flows that were made are recorded"
         );
         missing_count
+    }
+
+    /// How many of the flows that were made are not in the files.
+    pub fn missing_count(&self, made: &[Made]) -> usize {
+        let flows: HashSet<u32> = self.flows.iter().copied().collect();
+        made.iter()
+            .filter(|made| !flows.contains(&made.number))
+            .count()
     }
 
     /// The files join without a gap: each is complete from where the one before ends.
