@@ -12,6 +12,7 @@ mod failure;
 mod generate;
 mod host;
 mod http;
+mod log;
 #[cfg(feature = "generate")]
 mod manual;
 mod metrics;
@@ -19,6 +20,7 @@ mod output;
 mod query;
 mod receive;
 mod record;
+mod reload;
 mod run;
 mod spool;
 

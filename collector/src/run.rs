@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use nlring::{StopHandle, Timestamp};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
@@ -15,10 +15,12 @@ use crate::config::{self, Config, Listen};
 use crate::failure::{Failure, Result};
 use crate::host::{Pulses, give_up_capabilities, service};
 use crate::http::Server;
+use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::output::Pump;
 use crate::output::files::Files;
 use crate::receive::Receiver;
+use crate::reload::{LiveParts, Reload};
 use crate::spool::{Cursor, Keeper, Removal, Writer};
 
 /// How many batches wait between the receive thread and the spool.
@@ -33,25 +35,37 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     if arguments.check_config {
         return check(&config);
     }
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .init();
+    let log = Log::begin(&config.log);
+    let parts = LiveParts::new(&config);
     let pulses = Pulses::default();
     let metrics = Metrics::new(pulses.clone());
     let (sender, queue) = mpsc::sync_channel(QUEUE_BATCHES);
-    let receiver = Receiver::open(&config, sender, pulses.receive.clone(), metrics.clone())?;
+    let receiver = Receiver::open(
+        &config,
+        parts.flush_interval.clone(),
+        sender,
+        pulses.receive.clone(),
+        metrics.clone(),
+    )?;
     let server = listen(&config.http)?;
     // Before the directories are opened: what cannot be written without capabilities fails now, and not at night.
     if let Err(error) = give_up_capabilities() {
         warn!("this process keeps capabilities that it does not need: {error}");
     }
-    let outputs = open_outputs(&config)?;
-    let (writer, found) = Writer::open(&config.spool, taken(&outputs))?;
+    let outputs = open_outputs(&config, &parts)?;
+    let (writer, found) = Writer::open(parts.spool.clone(), taken(&outputs))?;
     let tail = writer.tail();
     let cursors = outputs.iter().map(|(_, cursor)| cursor.segment());
-    let removal = Removal::new(&config.spool, cursors.collect());
+    let removal = Removal::new(parts.spool.clone(), cursors.collect());
     let is_ending = Arc::new(AtomicBool::new(false));
-    end_with_signals(receiver.stop_handle(), is_ending.clone())?;
+    let reload = Reload {
+        path: arguments.config.clone(),
+        config: config.clone(),
+        parts,
+        log,
+        metrics: metrics.clone(),
+    };
+    handle_signals(reload, receiver.stop_handle(), is_ending.clone())?;
     metrics.note_spool_limit(config.spool.max_bytes.0);
     let mut keeper = Keeper {
         writer,
@@ -112,11 +126,11 @@ fn listen(http: &config::Http) -> Result<Option<Server>> {
 }
 
 /// The outputs, each with its place in the spool.
-fn open_outputs(config: &Config) -> Result<Vec<(Files, Cursor)>> {
+fn open_outputs(config: &Config, parts: &LiveParts) -> Result<Vec<(Files, Cursor)>> {
     let mut outputs = Vec::new();
-    for config_of_files in &config.files {
-        let cursor = Cursor::open(&config.spool.directory, &config_of_files.name)?;
-        let files = Files::new(&config.node, config_of_files);
+    for live in &parts.files {
+        let cursor = Cursor::open(&config.spool.directory, &live.get().name)?;
+        let files = Files::new(&config.node, live.clone());
         if cursor.saved().is_none() {
             files.create_directory()?;
         }
@@ -147,14 +161,19 @@ fn start(
     started.map_err(|error| Failure::Other(format!("start a thread: {error}")))
 }
 
-/// SIGTERM and SIGINT end the receiver, and then everything behind it.
-fn end_with_signals(stop: StopHandle, is_ending: Arc<AtomicBool>) -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])
+/// SIGTERM and SIGINT end the receiver, and then everything behind it. SIGHUP reloads the configuration.
+fn handle_signals(mut reload: Reload, stop: StopHandle, is_ending: Arc<AtomicBool>) -> Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])
         .map_err(|error| Failure::Other(format!("handle signals: {error}")))?;
     start("signals", move || {
-        if signals.forever().next().is_some() {
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                reload.run();
+                continue;
+            }
             is_ending.store(true, Ordering::Relaxed);
             stop.stop();
+            break;
         }
         Ok(())
     })?;

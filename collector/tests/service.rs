@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use nlring_testing::{own_namespace, skip};
 
+use rustix::process::Signal;
+
 use support::{Collector, Contents, NLRINGD, make_flows, report_all_flows, scratch};
 
 /// The socket of a service manager.
@@ -46,6 +48,28 @@ impl Manager {
             assert!(Instant::now() < deadline, "{wanted}");
         }
     }
+}
+
+#[test]
+fn a_reload_is_reported_with_its_begin_and_its_end() {
+    own_namespace();
+    let directory = scratch("reload-service");
+    let manager = Manager::listen(&directory);
+    let place = directory.display();
+    let config = format!(
+        "[spool]\ndirectory = \"{place}/spool\"\n[[files]]\ndirectory = \"{place}/files\"\n"
+    );
+    let mut command = Command::new(NLRINGD);
+    command.env("NOTIFY_SOCKET", directory.join("notify"));
+    let collector = Collector::start_by(&mut command, &directory, &config);
+    assert_eq!(manager.next(), "READY=1\n");
+    collector.signal(Signal::HUP);
+    let message = manager.next();
+    let time = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+    let time = time.and_then(|time| time.trim().parse::<u64>().ok());
+    assert!(time.is_some_and(|time| time > 0), "{message}");
+    assert_eq!(manager.next(), "READY=1\n");
+    collector.end();
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The configuration.
 
 mod check;
+mod live;
 mod place;
 mod units;
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,8 +16,12 @@ use serde::Deserialize;
 
 use crate::failure::{Failure, Result};
 pub use check::problems;
-use units::{Bytes, Span};
-pub use units::{Listen, Sync};
+pub use live::Live;
+pub use units::{Bytes, Listen, Span, Sync};
+
+/// What `flush_interval` may be.
+const FLUSH_INTERVALS: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(30);
 
 /// The whole configuration. What the file leaves out has the default.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -35,6 +41,7 @@ pub struct Config {
     pub flush_interval: Span,
     /// A flow that lasts longer than this has a record of an open flow, about once in this time.
     pub open_interval: Span,
+    pub log: Log,
     pub http: Http,
     pub spool: Spool,
     /// The outputs to files. None in the file: one.
@@ -59,6 +66,44 @@ impl Records {
 
     pub fn has_events(self) -> bool {
         self != Self::Flows
+    }
+}
+
+/// The log, on standard error.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub format: LogFormat,
+    /// Lines below this level are left out.
+    pub level: LogLevel,
+}
+
+/// The format of the log.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line of text; in the journal without the time, which the journal has.
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: LogLevel::Info,
+        }
     }
 }
 
@@ -136,6 +181,7 @@ impl Default for Config {
             recv_buffer: Bytes(8 << 20),
             flush_interval: Span(Duration::from_millis(500)),
             open_interval: Span(Duration::from_secs(15 * 60)),
+            log: Log::default(),
             http: Http::default(),
             spool: Spool::default(),
             files: vec![Files::default()],
@@ -187,7 +233,8 @@ impl Config {
         let failed = |error: String| Failure::Usage(format!("{name}: {error}"));
         let config: Self = toml::from_str(text)
             .map_err(|error| Failure::Usage(place::explain(name, text, &error)))?;
-        config.check_outputs().map_err(failed)?;
+        config.check_values().map_err(&failed)?;
+        config.check_outputs().map_err(&failed)?;
         Ok(config)
     }
 
@@ -216,6 +263,17 @@ impl Config {
             _ = write!(text, ", to {:?} files in {directory}", files.format);
         }
         text
+    }
+
+    /// Values that can be read, and make no sense.
+    fn check_values(&self) -> Result<(), String> {
+        let interval = self.flush_interval.0;
+        if !FLUSH_INTERVALS.contains(&interval) {
+            return Err(format!(
+                "flush_interval = {interval:?}: use a time from 1ms to 30s"
+            ));
+        }
+        Ok(())
     }
 
     /// Two outputs must not write the same files.

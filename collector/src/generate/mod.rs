@@ -19,7 +19,7 @@ use nlring::Timestamp;
 
 use self::traffic::Traffic;
 use crate::args::GenerateArguments;
-use crate::config;
+use crate::config::{self, Live};
 use crate::failure::{Failure, Result};
 use crate::output::Output as _;
 use crate::output::files::Files;
@@ -44,7 +44,7 @@ pub fn generate(arguments: &GenerateArguments) -> Result<()> {
         directory: arguments.output.clone(),
         ..config::Files::default()
     };
-    let files = Files::new(&arguments.node, &config);
+    let files = Files::new(&arguments.node, Live::new(config));
     files.create_directory()?;
     if files.newest()?.is_some() {
         return Err(Failure::Usage(format!(

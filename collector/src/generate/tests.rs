@@ -8,7 +8,7 @@ use std::path::Path;
 use nlring::Timestamp;
 
 use super::traffic::Traffic;
-use crate::config;
+use crate::config::{self, Live};
 use crate::receive::BATCH_RECORDS;
 use crate::record::columns::Columns;
 use crate::spool::Writer;
@@ -23,7 +23,7 @@ fn spool_bytes(batch_records: usize) -> f64 {
         directory: directory.clone(),
         ..config::Spool::default()
     };
-    let (mut writer, _) = Writer::open(&config, 0).expect("a spool");
+    let (mut writer, _) = Writer::open(Live::new(config), 0).expect("a spool");
     let begin = Timestamp::from_ns(1_700_000_000_000_000_000);
     let mut traffic = Traffic::new(1, begin, 5000.0);
     let mut columns = Columns::default();

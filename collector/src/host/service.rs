@@ -18,13 +18,26 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A disk that does not answer is no reason to be killed: what is received is not lost before the kernel's buffer is full,
 /// and is counted then. It is reported in the log and in the status.
 pub fn begin(pulses: &Pulses) -> Result<()> {
-    notify(&[NotifyState::Ready]);
+    ready();
     let pulses = pulses.clone();
     thread::Builder::new()
         .name("watchdog".to_owned())
         .spawn(move || watch(&pulses, sd_notify::watchdog_enabled()))
         .map_err(|error| Failure::Other(format!("start a thread: {error}")))?;
     Ok(())
+}
+
+/// Reports that records are written.
+pub fn ready() {
+    notify(&[NotifyState::Ready]);
+}
+
+/// Reports that the configuration is read again. [`ready`] reports the end of that.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => warn!("the clock cannot be read: {error}"),
+    }
 }
 
 /// Reports that it ends, which may take as long as the outputs need.

@@ -271,6 +271,11 @@ impl Metrics {
         let gauge = complete.get_or_create(&of_output(output));
         gauge.set(seconds(before));
     }
+
+    /// Notes whether the configuration could be read again.
+    pub fn note_reload(&self, is_success: bool) {
+        self.0.series.reload_succeeded.set(i64::from(is_success));
+    }
 }
 
 fn set(counters: &Counters, labels: &Labels, count: u64) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nlring::{Engine, Event, Running, StopHandle, Timestamp, Turn};
 
 use self::source::Source;
-use crate::config::Config;
+use crate::config::{Config, Live, Span};
 use crate::failure::Result;
 use crate::host::Pulse;
 use crate::metrics::Metrics;
@@ -30,6 +30,7 @@ pub struct Receiver {
     running: Running,
     sources: Vec<Source>,
     batch: Batch,
+    live_interval: Live<Span>,
     flush_interval: Duration,
     /// When the kernel is asked, so that a mark can be written and the records be handed over.
     flush_at: Instant,
@@ -51,6 +52,7 @@ impl Receiver {
     /// Opens the sockets of all namespaces. Records go to `queue`, which is full while the spool cannot be written.
     pub fn open(
         config: &Config,
+        live_interval: Live<Span>,
         queue: SyncSender<Vec<Record>>,
         pulse: Pulse,
         metrics: Metrics,
@@ -74,7 +76,8 @@ impl Receiver {
                 pulse,
                 metrics,
             },
-            flush_interval: config.flush_interval.0,
+            flush_interval: live_interval.get().0,
+            live_interval,
             flush_at: Instant::now(),
             asked: None,
         })
@@ -141,6 +144,11 @@ impl Receiver {
     /// Asks the kernel once per interval. When all that it had sent then is recorded, a mark says so, and the records
     /// are handed over. If the answer takes an interval, they are handed over without a mark.
     fn flush_if_due(&mut self, now: Instant) {
+        let interval = self.live_interval.get().0;
+        if interval != self.flush_interval {
+            self.flush_interval = interval;
+            self.flush_at = self.flush_at.min(now + interval);
+        }
         let is_due = now >= self.flush_at;
         match self.asked {
             None if is_due => {

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tracing::warn;
 
 use super::{segment, summary};
-use crate::config;
+use crate::config::{self, Live};
 use crate::failure::{Failure, Result};
 
 /// What is left in a spool.
@@ -24,18 +24,16 @@ pub struct Kept {
 #[derive(Debug)]
 pub struct Removal {
     directory: PathBuf,
-    max_bytes: u64,
-    max_age: Option<Duration>,
+    config: Live<config::Spool>,
     /// The segment of each output's cursor.
     cursors: Vec<Arc<AtomicU64>>,
 }
 
 impl Removal {
-    pub fn new(config: &config::Spool, cursors: Vec<Arc<AtomicU64>>) -> Self {
+    pub fn new(config: Live<config::Spool>, cursors: Vec<Arc<AtomicU64>>) -> Self {
         Self {
-            directory: config.directory.clone(),
-            max_bytes: config.max_bytes.0,
-            max_age: config.max_age.map(|age| age.0),
+            directory: config.get().directory.clone(),
+            config,
             cursors,
         }
     }
@@ -63,14 +61,15 @@ impl Removal {
     }
 
     fn enforce_limits(&self, current: u64, kept: &[(u64, fs::Metadata)]) -> Result<Kept> {
+        let config = self.config.get();
         let mut bytes: u64 = kept.iter().map(|(_, metadata)| metadata.len()).sum();
         let now = SystemTime::now();
         let mut oldest = now;
         for (number, metadata) in kept {
             let written = metadata.modified().unwrap_or(now);
             let age = now.duration_since(written).unwrap_or_default();
-            let is_too_old = self.max_age.is_some_and(|most| age > most);
-            let is_beyond = bytes > self.max_bytes || is_too_old;
+            let is_too_old = config.max_age.is_some_and(|most| age > most.0);
+            let is_beyond = bytes > config.max_bytes.0 || is_too_old;
             if *number >= current || !is_beyond {
                 oldest = written;
                 break;

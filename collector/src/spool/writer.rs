@@ -17,7 +17,7 @@ use zstd::zstd_safe::CParameter;
 use super::mend::{Found, mend};
 use super::segment;
 use super::tail::{Progress, Tail};
-use crate::config::{self, Sync};
+use crate::config::{self, Live, Sync};
 use crate::failure::{Failure, Result};
 use crate::record::batch;
 use crate::record::schema::SCHEMA;
@@ -30,8 +30,7 @@ pub struct Writer {
     directory: PathBuf,
     /// Held as long as the writer lives, so that no second nlringd writes here.
     _lock: File,
-    segment_bytes: u64,
-    sync: Sync,
+    config: Live<config::Spool>,
     synced_at: Instant,
     encoder: StreamEncoder,
     compressor: Compressor<'static>,
@@ -49,8 +48,8 @@ pub struct Writer {
 impl Writer {
     /// Opens the spool, and begins a segment. Its number is above those of all segments, and above `taken`: a power
     /// loss may have removed segments that an output has read.
-    pub fn open(config: &config::Spool, taken: u64) -> Result<(Self, Found)> {
-        let directory = &config.directory;
+    pub fn open(config: Live<config::Spool>, taken: u64) -> Result<(Self, Found)> {
+        let directory = &config.get().directory;
         DirBuilder::new()
             .recursive(true)
             .mode(0o750)
@@ -68,8 +67,7 @@ impl Writer {
         let writer = Self {
             directory: directory.to_owned(),
             _lock: lock,
-            segment_bytes: config.segment.0,
-            sync: config.sync,
+            config,
             synced_at: Instant::now(),
             encoder: encoder(),
             compressor: compressor(),
@@ -97,7 +95,7 @@ impl Writer {
 
     /// Appends a batch. If that fails, the spool is as before, and the batch can be appended again.
     pub fn append(&mut self, batch: &RecordBatch) -> Result<()> {
-        let is_full = self.progress.bytes >= self.segment_bytes;
+        let is_full = self.progress.bytes >= self.config.get().segment.0;
         if is_full || self.has_failed && self.progress.bytes > 0 {
             self.begin_segment()?;
         }
@@ -128,7 +126,7 @@ impl Writer {
         self.compressor
             .compress_to_buffer(&self.content, &mut self.frame)?;
         self.file.write_all(&self.frame)?;
-        let is_due = match self.sync {
+        let is_due = match self.config.get().sync {
             Sync::Never => false,
             Sync::Batch => true,
             Sync::Every(interval) => self.synced_at.elapsed() >= interval,
@@ -142,7 +140,7 @@ impl Writer {
 
     /// Ends the spool: its readers end when they have read all.
     pub fn close(mut self) {
-        if self.sync != Sync::Never {
+        if self.config.get().sync != Sync::Never {
             let _ = self.file.sync_data();
         }
         self.progress.is_closed = true;
@@ -150,7 +148,7 @@ impl Writer {
     }
 
     fn begin_segment(&mut self) -> Result<()> {
-        if self.sync != Sync::Never {
+        if self.config.get().sync != Sync::Never {
             let path = segment::path(&self.directory, self.progress.segment);
             let synced = self.file.sync_data();
             synced.map_err(|error| Failure::of_file("write", &path, &error))?;

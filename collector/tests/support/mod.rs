@@ -73,6 +73,10 @@ impl Collector {
         self.child.id()
     }
 
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a signal");
+    }
+
     /// Kills nlringd by SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("it is killed");
@@ -89,8 +93,7 @@ impl Collector {
     /// Ends nlringd by SIGTERM. Whether it succeeded.
     #[track_caller]
     pub fn stop(&mut self) -> bool {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("a signal");
+        self.signal(Signal::TERM);
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("a status") {

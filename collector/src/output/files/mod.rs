@@ -9,6 +9,7 @@ mod text;
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -19,7 +20,7 @@ use self::format::{About, Encoder};
 use self::name::Name;
 use self::retention::Complete;
 use super::Output;
-use crate::config;
+use crate::config::{self, Live};
 use crate::failure::{Failure, Result};
 use crate::record::batch;
 use crate::spool::{Acknowledged, Position};
@@ -27,7 +28,9 @@ use crate::spool::{Acknowledged, Position};
 /// Writes records to files.
 pub struct Files {
     node: String,
-    config: config::Files,
+    live: Live<config::Files>,
+    /// What holds for the batch that is taken.
+    config: Arc<config::Files>,
     /// The complete files have everything before this position.
     newest: Option<Position>,
     current: Option<Current>,
@@ -48,10 +51,11 @@ struct Current {
 }
 
 impl Files {
-    pub fn new(node: &str, config: &config::Files) -> Self {
+    pub fn new(node: &str, live: Live<config::Files>) -> Self {
         Self {
             node: node.to_owned(),
-            config: config.clone(),
+            config: live.get(),
+            live,
             newest: None,
             current: None,
             acknowledged: Acknowledged::default(),
@@ -211,6 +215,7 @@ impl Output for Files {
     }
 
     fn take(&mut self, behind: Position, batch: &RecordBatch) -> Result<()> {
+        self.config = self.live.get();
         let mark = batch::last_mark(batch);
         let records = batch::times(batch);
         let is_in_files = self.newest.is_some_and(|newest| behind <= newest);

@@ -20,14 +20,14 @@ fn open() -> Files {
         compression: Compression::None,
         ..config::Files::default()
     };
-    let files = Files::new("gw", &config);
+    let files = Files::new("gw", Live::new(config));
     files.create_directory().expect("a directory");
     files
 }
 
 /// Opens the output again, as a restart does.
 fn reopen(files: &Files, saved: Acknowledged) -> Files {
-    let mut files = Files::new("gw", &files.config);
+    let mut files = Files::new("gw", files.live.clone());
     files.resume(saved).expect("a directory");
     files
 }
