@@ -80,6 +80,9 @@ pub struct QueryArguments {
     /// Look also at the records in this spool that no file has yet
     #[arg(long, value_name = "DIR")]
     pub follow_spool: Option<PathBuf>,
+    /// Show the first N records by time
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
     /// Write a line of JSON for each record, and for each interval in which records are missing
     #[arg(long)]
     pub json: bool,

@@ -395,3 +395,17 @@ fn a_seed_makes_the_same_records_each_time() {
     );
     assert_ne!(first.flows, other.flows);
 }
+
+#[test]
+fn a_limit_shows_the_first_records_and_says_how_many_are_left() {
+    let directory = generated("query-limit", 500, &["--rate", "10"]);
+    let all = query(&[&directory], &[]);
+    let first = query(&[&directory], &["--limit", "7"]);
+    assert_eq!((first.code, &first.flows[..]), (0, &all.flows[..7]));
+    assert!(
+        first.errors.contains("493 later records"),
+        "{}",
+        first.errors
+    );
+    assert_eq!(query(&[&directory], &["--limit", "500"]).errors, "");
+}

@@ -1,11 +1,15 @@
 //! Values of columns.
 
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
     Int32Type, TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_buffer::BooleanBuffer;
+use arrow_schema::ArrowError;
+use arrow_select::dictionary::garbage_collect_dictionary;
 
 use super::question::{Condition, Interval, Term, Value};
 use crate::record::stored::UNIT_NS;
@@ -76,6 +80,18 @@ pub fn first_ns(instant: i64) -> i64 {
 /// until then.
 pub fn last_ns(first_ns: i64) -> i64 {
     first_ns.saturating_add(UNIT_NS - 1)
+}
+
+/// The records with those texts only that they have. A file has texts for all records of a row group, which take 2 MB.
+pub fn without_unused_words(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().map(|column| {
+        let Some(words) = column.as_dictionary_opt::<Int32Type>() else {
+            return Ok(column.clone());
+        };
+        Ok(Arc::new(garbage_collect_dictionary(words)?) as ArrayRef)
+    });
+    let columns = columns.collect::<Result<_, ArrowError>>()?;
+    RecordBatch::try_new(batch.schema(), columns)
 }
 
 /// Which rows have this value.

@@ -14,7 +14,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 
-use super::column::{TIME_COLUMNS, rows_of_term, rows_with, rows_within};
+use super::column::{TIME_COLUMNS, rows_of_term, rows_with, rows_within, without_unused_words};
 use super::losses::entry;
 use super::prune::{Group, range, terms_that_may_hold, value_count};
 use super::question::{Condition, Interval, Question, Term, Value};
@@ -165,7 +165,10 @@ impl RecordFile {
                     .with_row_filter(RowFilter::new(filter))
                     .with_batch_size(32 << 10)
                     .build()?;
-            let batches = reader.map(|batch| batch.map(|batch| Found { is_loss, batch }));
+            let batches = reader.map(|batch| {
+                let batch = without_unused_words(&batch?)?;
+                Ok(Found { is_loss, batch })
+            });
             let found: Result<Vec<Found>, ArrowError> = batches.collect();
             Ok(found?)
         })

@@ -15,7 +15,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
 use self::question::Question;
-use self::rows::write_missing_json;
+use self::rows::{Rest, write_missing_json};
 use self::search::{Findings, search};
 use crate::args::QueryArguments;
 use crate::failure::{Failure, Result};
@@ -49,7 +49,7 @@ pub fn query(arguments: &QueryArguments) -> Result<ExitCode> {
     }
     findings.missing.sort();
     findings.missing.dedup();
-    print(&findings, arguments.json).or_else(|error| {
+    print(&findings, arguments).or_else(|error| {
         // A reader that has read enough is no failure.
         let is_closed = error.kind() == io::ErrorKind::BrokenPipe;
         let failure = Failure::Other(format!("write the answer: {error}"));
@@ -63,17 +63,23 @@ pub fn query(arguments: &QueryArguments) -> Result<ExitCode> {
     }))
 }
 
-fn print(findings: &Findings, is_json: bool) -> io::Result<()> {
+fn print(findings: &Findings, arguments: &QueryArguments) -> io::Result<()> {
+    let is_json = arguments.json;
+    let limit = arguments.limit.unwrap_or(usize::MAX);
     let mut out = BufWriter::new(io::stdout().lock());
-    if is_json {
-        findings.rows.write_json(&mut out)?;
+    let Rest(rest) = if is_json {
+        let rest = findings.rows.write_json(limit, &mut out)?;
         for missing in &findings.missing {
             write_missing_json(missing, &mut out)?;
         }
+        rest
     } else {
-        findings.rows.write_table(&mut out)?;
-    }
+        findings.rows.write_table(limit, &mut out)?
+    };
     out.flush()?;
+    if rest > 0 {
+        eprintln!("{rest} later records are not shown; a larger --limit, or none, shows them");
+    }
     for failure in &findings.failures {
         eprintln!("nlringd: {failure}");
     }

@@ -20,6 +20,10 @@ pub struct Rows {
     batches: Vec<(String, RecordBatch)>,
 }
 
+/// How many records were not written.
+#[must_use]
+pub struct Rest(pub usize);
+
 /// A record.
 #[derive(Clone, Copy)]
 struct Row<'a> {
@@ -50,8 +54,8 @@ impl Rows {
         self.batches.is_empty()
     }
 
-    /// All records, in the order of their times. Of a flow only the last one.
-    fn in_order(&self) -> Vec<Row<'_>> {
+    /// The first records by their times, as many as asked for. Of a flow only the last one.
+    fn in_order(&self, limit: usize) -> (Vec<Row<'_>>, Rest) {
         let rows = self.batches.iter().flat_map(|(node, batch)| {
             (0..batch.num_rows()).map(move |number| Row {
                 node,
@@ -61,22 +65,26 @@ impl Rows {
         });
         let mut rows: Vec<_> = rows.collect();
         rows.sort_by_key(|row| row.instant("time"));
-        without_repeats(rows)
+        let mut rows = without_repeats(rows);
+        let rest = Rest(rows.len().saturating_sub(limit));
+        rows.truncate(limit);
+        (rows, rest)
     }
 
-    /// Writes a line of JSON for each record.
-    pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
-        for row in self.in_order() {
+    /// Writes a line of JSON for each of the first records.
+    pub fn write_json(&self, limit: usize, out: &mut impl Write) -> io::Result<Rest> {
+        let (rows, rest) = self.in_order(limit);
+        for row in rows {
             writeln!(out, "{}", json::to_string(&row.object())?)?;
         }
-        Ok(())
+        Ok(rest)
     }
 
-    /// Writes a table.
-    pub fn write_table(&self, out: &mut impl Write) -> io::Result<()> {
-        let rows = self.in_order();
+    /// Writes a table of the first records.
+    pub fn write_table(&self, limit: usize, out: &mut impl Write) -> io::Result<Rest> {
+        let (rows, rest) = self.in_order(limit);
         if rows.is_empty() {
-            return Ok(());
+            return Ok(rest);
         }
         let head = HEAD.map(str::to_owned);
         let lines: Vec<_> = [head]
@@ -96,7 +104,7 @@ impl Rows {
             }
             writeln!(out, "{}", text.trim_end())?;
         }
-        Ok(())
+        Ok(rest)
     }
 }
 
