@@ -23,6 +23,11 @@ pub use units::{Bytes, Listen, Span, Sync};
 const FLUSH_INTERVALS: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(30);
 
+/// What `recv_buffer` may be.
+const RECV_BUFFERS: RangeInclusive<u64> = 4 << 10..=1 << 30;
+/// The least `spool.segment`.
+const LEAST_SEGMENT: u64 = 4 << 10;
+
 /// The whole configuration. What the file leaves out has the default.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
@@ -267,22 +272,43 @@ impl Config {
 
     /// Values that can be read, and make no sense.
     fn check_values(&self) -> Result<(), String> {
-        let interval = self.flush_interval.0;
-        if !FLUSH_INTERVALS.contains(&interval) {
-            return Err(format!(
-                "flush_interval = {interval:?}: use a time from 1ms to 30s"
-            ));
-        }
-        Ok(())
+        let node = &self.node;
+        let spool = &self.spool;
+        let names: HashSet<_> = self.namespaces.iter().collect();
+        let (most, segment) = (spool.max_bytes.0, spool.segment.0);
+        let wrong = if node.is_empty() || node.starts_with('.') || node.contains('/') {
+            format!(
+                "node = {node:?} is part of file names: use a name without / and without a point at its begin"
+            )
+        } else if !FLUSH_INTERVALS.contains(&self.flush_interval.0) {
+            let interval = self.flush_interval.0;
+            format!("flush_interval is {interval:?}: use a time from 1ms to 30s")
+        } else if self.open_interval.0.is_zero() {
+            "open_interval is 0: use a time such as 15m".to_owned()
+        } else if !RECV_BUFFERS.contains(&self.recv_buffer.0) {
+            "recv_buffer: use a size from 4KiB to 1GiB".to_owned()
+        } else if names.len() < self.namespaces.len() {
+            "namespaces has a name twice: name each once".to_owned()
+        } else if segment < LEAST_SEGMENT {
+            "spool.segment: use a size of at least 4KiB, such as 64MiB".to_owned()
+        } else if most < segment {
+            "spool.max_bytes is less than spool.segment: the segment that is written stays, so raise the one or \
+             lower the other"
+                .to_owned()
+        } else if spool.directory.as_os_str().is_empty() {
+            "spool.directory is empty: name a directory".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(wrong)
     }
 
     /// Two outputs must not write the same files.
     fn check_outputs(&self) -> Result<(), String> {
-        if self.node.is_empty() || self.node.contains('/') {
-            let node = &self.node;
-            return Err(format!(
-                "node = {node:?} is part of file names: use no / there"
-            ));
+        if self.files.is_empty() {
+            return Err(
+                "files is empty, so no record would be kept: add an output, [[files]]".to_owned(),
+            );
         }
         let mut names = HashSet::new();
         let mut places = HashSet::new();
@@ -303,6 +329,16 @@ impl Config {
                 let directory = output.directory.display();
                 return Err(format!(
                     "two outputs write the same files in {directory}; give each a directory"
+                ));
+            }
+            if output.directory.as_os_str().is_empty() || output.directory == self.spool.directory {
+                return Err(format!(
+                    "{name}: the directory is empty, or that of the spool; name another one"
+                ));
+            }
+            if output.rotate_bytes.0 == 0 || output.max_age.is_some_and(|age| age.0.is_zero()) {
+                return Err(format!(
+                    "{name}: rotate_bytes or max_age is 0; use a size such as 256MiB, a time such as 365d"
                 ));
             }
             if output.rotate_interval.0.is_zero() {
@@ -380,7 +416,35 @@ mod tests {
                 "gw.toml:1:",
                 "use ms, s, m, h or d",
             ),
-            ("node = \"a/b\"", "gw.toml:", "use no /"),
+            ("node = \"a/b\"", "gw.toml:", "without /"),
+            ("node = \".a\"", "gw.toml:", "without a point"),
+            ("files = []", "gw.toml:", "add an output, [[files]]"),
+            ("[files]", "gw.toml:1:", "such as [[files]]"),
+            ("namespaces = \"gw\"", "gw.toml:1:", "such as [\"gw\"]"),
+            ("namespaces = [\"a\", \"a\"]", "gw.toml:", "name each once"),
+            ("recv_buffer = \"0\"", "gw.toml:", "from 4KiB to 1GiB"),
+            ("flush_interval = \"1h\"", "gw.toml:", "from 1ms to 30s"),
+            (
+                "[spool]\nmax_bytes = \"1.5GiB\"",
+                "gw.toml:2:",
+                "a smaller unit, such as 1536MiB",
+            ),
+            (
+                "[spool]\nmax_bytes = \"1MiB\"",
+                "gw.toml:",
+                "raise the one or lower the other",
+            ),
+            ("[spool]\nsegment = \"0\"", "gw.toml:", "at least 4KiB"),
+            (
+                "[[files]]\ndirectory = \"nlringd/spool\"",
+                "gw.toml:",
+                "name another one",
+            ),
+            (
+                "[[files]]\nmax_age = \"0s\"",
+                "gw.toml:",
+                "a time such as 365d",
+            ),
             ("node = ", "gw.toml:1:", ""),
         ] {
             let message = error(text);

@@ -18,6 +18,12 @@ fn remedy(message: &str) -> Option<String> {
     if message.contains("expected a string") {
         return Some("write the value in quotes".to_owned());
     }
+    if message.contains("map, expected a sequence") {
+        return Some("write its name in double brackets, such as [[files]]".to_owned());
+    }
+    if message.contains("expected a sequence") {
+        return Some("write a list in brackets, such as [\"gw\"]".to_owned());
+    }
     let mut words = message.split('`').skip(1).step_by(2);
     let is_unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
     let wrong = words.next().filter(|_| is_unknown)?;

@@ -132,6 +132,11 @@ fn split(text: &str) -> Result<(u64, &str), String> {
     let number = number
         .parse()
         .map_err(|_| format!("{text:?} does not begin with a whole number"))?;
+    if unit.starts_with(['.', ',']) {
+        return Err(format!(
+            "{text:?} is no whole number; use a smaller unit, such as 1536MiB or 90m"
+        ));
+    }
     Ok((number, unit.trim()))
 }
 
