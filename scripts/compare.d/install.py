@@ -13,10 +13,13 @@ RECEIVERS_TARGET = os.path.join(TARGET, "compare")
 VENV = os.path.join(RECEIVERS_TARGET, "venv")
 
 NLRING = os.path.join(TARGET, "release/nlring")
+NLRINGD = os.path.join(TARGET, "release/nlringd")
 RECEIVERS = os.path.join(RECEIVERS_TARGET, "release/receivers")
 UDP_FLOWS = os.path.join(RECEIVERS_TARGET, "release/udp_flows")
 LIBMNL = os.path.join(RECEIVERS_TARGET, "libmnl")
 VENV_PYTHON = os.path.join(VENV, "bin/python")
+# Debian's packages that are unpacked, and not installed.
+UNPACKED = os.path.join(RECEIVERS_TARGET, "debian")
 
 
 class CannotHave(Exception):
@@ -54,6 +57,18 @@ def packages(*names):
     run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *names], env=environment)
 
 
+def unpack(*names):
+    """Unpacks Debian's packages into UNPACKED."""
+    if all(glob.glob(os.path.join(UNPACKED, f"{name}_*.deb")) for name in names):
+        return
+    say(f"unpacking {' '.join(names)}")
+    os.makedirs(UNPACKED, exist_ok=True)
+    run(["apt-get", "update", "-qq"])
+    run(["apt-get", "download", "-qq", *names], cwd=UNPACKED)
+    for package in glob.glob(os.path.join(UNPACKED, "*.deb")):
+        run(["dpkg", "-x", package, UNPACKED])
+
+
 def cargo(directory, target, *arguments):
     say(f"building in {os.path.relpath(directory, ROOT)}")
     run(
@@ -77,6 +92,12 @@ def python_module(name):
         run([VENV_PYTHON, "-m", "pip", "install", "-q", name])
 
 
+def nlringd():
+    """Builds nlringd, and what counts its records."""
+    python_module("pyarrow")
+    cargo(ROOT, TARGET, "--package", "nlring-collector")
+
+
 def our_python():
     """Builds our Python package as pip does, and what takes its columns."""
     python_module("pyarrow")
@@ -92,10 +113,14 @@ STEPS = {
     "ip": lambda: packages("iproute2"),
     "libmnl": libmnl,
     "nlring-python": our_python,
+    "nlringd": nlringd,
     "pymnl": lambda: python_module("pymnl"),
     "pyroute2": lambda: python_module("pyroute2"),
     "receivers": lambda: cargo(HERE, RECEIVERS_TARGET),
-    "ulogd": lambda: packages("ulogd2", "ulogd2-json"),
+    # Installed, it would be a service with a user of its own.
+    "ulogd": lambda: unpack(
+        "ulogd2", "ulogd2-json", "libnetfilter-log1", "libnetfilter-acct1", "libjansson4"
+    ),
 }
 
 

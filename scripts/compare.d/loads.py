@@ -22,6 +22,12 @@ class Load:
     receivers: str  # a key of RECEIVERS_OF
     count: int
     flood: Optional[str] = None  # a source of nlring flood; without it, packets
+    rate: Optional[int] = None  # events per second; without it, as many as one core can make
+    is_extra: bool = False  # runs only if it is chosen
+
+    @property
+    def ends_flows(self):
+        return self.receivers == CONNTRACK and self.flood is not None
 
     @property
     def is_asked_for(self):
@@ -47,6 +53,22 @@ LOADS = {
             300_000,
             "conntrack-flush",
         ),
+        Load(
+            "connections",
+            "UDP flows begun by packets over loopback, each removed by a request",
+            CONNTRACK,
+            300_000,
+            "conntrack-flows",
+        ),
+        Load(
+            "steady",
+            "the same at 150,000 events per second",
+            CONNTRACK,
+            3_000_000,
+            "conntrack-flows",
+            rate=150_000,
+            is_extra=True,
+        ),
         Load("route", "routes added and deleted", ROUTE, 200_000, "route"),
     ]
 }
@@ -63,7 +85,7 @@ class Made:
 
 def make(load, count):
     """Makes the events, as fast as one core can."""
-    return flood(load.flood, count) if load.flood else begin_flows(count)
+    return flood(load, count) if load.flood else begin_flows(count)
 
 
 def begin_flows(count):
@@ -72,18 +94,20 @@ def begin_flows(count):
     return Made(count, time.monotonic() - began, 1e6 * cpu_seconds / count)
 
 
-def flood(source, count):
+def flood(load, count):
+    pace = ["--rate", str(load.rate)] if load.rate else []
     text, _ = finish(
         [
             NLRING,
             "flood",
-            source,
+            load.flood,
             "--here",
             "--count",
             str(count),
             "--cpu",
             str(GENERATOR_CORE),
             "--json",
+            *pace,
         ]
     )
     report = json.loads(text)

@@ -1,13 +1,17 @@
 """Runs one receiver through one load."""
 
 import dataclasses
+import glob
+import json
 import os
+import subprocess
 from typing import Optional
 
 import loads
 import namespace
 from processes import Failure, Process
-from receivers import CONNTRACK, ROUTE
+from install import HERE, VENV_PYTHON
+from receivers import CONNTRACK, ROUTE, parquet_directory
 
 # Protocol, and the mask of groups: NEW, UPDATE and DESTROY; routes of IPv4 and IPv6.
 SOCKETS_OF = {CONNTRACK: ("12", 0b111), ROUTE: ("0", 1 << 6 | 1 << 10)}
@@ -24,9 +28,10 @@ class Run:
     repetition: int
     failure: Optional[str] = None  # if there is one, the numbers mean nothing
     made: int = 0
-    received: int = 0
+    received: int = 0  # events: those of the flows that were written
     lost: int = 0
     cpu_us: float = 0  # per event received
+    first_thread_us: float = 0  # of cpu_us: of the thread that receives, while events were made
     user_share: float = 0  # of cpu_us; the rest is system time. From 100 samples per second
     generator_us: float = 0  # CPU per event made
     written_bytes: float = 0  # per event received
@@ -65,30 +70,61 @@ def follow(run, receiver, load, options, directory):
         process.await_that("the receiver listens", sockets)
         process.await_idle("the receiver is ready", READY_SECONDS)
         start_up_seconds = process.cpu_seconds()
+        first_thread_start_up = process.first_thread_seconds()
         made = loads.make(load, options.count or load.count)
         process.await_idle("the receiver has read all", QUIET_SECONDS, is_read)
         run.lost = sum(dropped for _, dropped in sockets())
+        first_thread_seconds = process.first_thread_seconds() - first_thread_start_up
         usage = process.end()
     run.made, run.seconds, run.generator_us = made.events, made.seconds, made.cpu_us_per_event
-    run.received = count(receiver, output)
+    written = count(receiver, output, directory)
+    run.received = written.records * receiver.events_per_record
     if run.received == 0:
         raise Failure("it received nothing")
     run.cpu_us = 1e6 * (usage.ru_utime + usage.ru_stime - start_up_seconds) / run.received
+    run.first_thread_us = 1e6 * first_thread_seconds / run.received
     run.user_share = usage.ru_utime / (usage.ru_utime + usage.ru_stime)
-    run.written_bytes = os.path.getsize(output) / run.received if receiver.counts_lines else 0
-    if run.received + run.lost != run.made:
+    run.written_bytes = written.bytes / run.received
+    if receiver.writes_parquet and written.lost != run.lost:
+        run.failure = f"the kernel dropped {run.lost} events, and {written.lost} are recorded"
+    elif receiver.is_of_flows and run.lost > 0:
+        pass  # of an event that is lost, the flow's other event may still make a record
+    elif run.received + run.lost != run.made:
         run.failure = f"of {run.made} events {run.received} received and {run.lost} lost"
 
 
-def count(receiver, output):
-    """The events that a receiver has reported."""
+@dataclasses.dataclass
+class Written:
+    """What a receiver has reported."""
+
+    records: int
+    lost: int = 0
+    bytes: int = 0
+
+
+def count(receiver, output, directory):
+    if receiver.writes_parquet:
+        return count_parquet(parquet_directory(directory))
     with open(output, "rb") as lines:
         if receiver.counts_lines:
-            return sum(not is_about_loss(line) for line in lines)
+            records = sum(not is_about_loss(line) for line in lines)
+            return Written(records, bytes=os.path.getsize(output))
         try:
-            return int(lines.read())
+            return Written(int(lines.read()))
         except ValueError:
             raise Failure("it has not said how many events it received") from None
+
+
+def count_parquet(directory):
+    """Counts the records in complete files, with a reader that is not ours."""
+    files = glob.glob(os.path.join(directory, "*.parquet"))
+    done = subprocess.run(
+        [VENV_PYTHON, "-B", os.path.join(HERE, "count_records.py"), *files],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Written(bytes=sum(map(os.path.getsize, files)), **json.loads(done.stdout))
 
 
 def is_about_loss(line):

@@ -62,6 +62,12 @@ class Process:
             raise OSError(error, os.strerror(error))
         return time.clock_gettime(clock.value)
 
+    def first_thread_seconds(self):
+        """CPU of the thread that has begun the process until now."""
+        self.check()
+        with open(f"/proc/{self.child.pid}/task/{self.child.pid}/schedstat") as times:
+            return int(times.read().split()[0]) / 1e9
+
     def has_ended(self):
         """Does not reap it, because end() reaps it to get its CPU."""
         return os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

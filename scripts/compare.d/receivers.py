@@ -1,11 +1,12 @@
 """The receivers: nlring and its rivals."""
 
 import dataclasses
-import glob
 import os
+import platform
+import shutil
 from typing import Callable
 
-from install import HERE, LIBMNL, NLRING, RECEIVERS, VENV_PYTHON
+from install import HERE, LIBMNL, NLRING, NLRINGD, RECEIVERS, UNPACKED, VENV_PYTHON
 
 CONNTRACK, ROUTE = "conntrack", "route"
 
@@ -15,7 +16,9 @@ class Receiver:
     name: str
     need: str  # a step of install.py
     command: Callable  # takes the bytes of the receive buffer, and a directory for its files
-    counts_lines: bool = False  # one line per event; the others print their count at the end
+    counts_lines: bool = False  # one line per record; the others print their count at the end
+    writes_parquet: bool = False  # its records are in the directory of `parquet_directory`
+    events_per_record: int = 1  # 2: it writes one record for each flow, which begins and ends
     is_slow: bool = False
     is_extra: bool = False  # runs only if it is chosen by name
 
@@ -23,14 +26,23 @@ class Receiver:
     def is_ours(self):
         return self.name.startswith("nlring")
 
+    @property
+    def is_of_flows(self):
+        """Whether it writes something only when flows end."""
+        return self.events_per_record == 2
 
-def write_ulogd_config(buffer_bytes, directory):
+
+ULOGD_LIBRARIES = f"{UNPACKED}/usr/lib/{platform.machine()}-linux-gnu"
+ULOGD_COMMAND = ["env", f"LD_LIBRARY_PATH={ULOGD_LIBRARIES}", f"{UNPACKED}/usr/sbin/ulogd"]
+
+
+def write_ulogd_config(buffer_bytes, directory, keeps_flows):
     """Writes the configuration, and returns its path."""
-    plugins = glob.glob("/usr/lib/*/ulogd")
     with open(os.path.join(HERE, "ulogd.conf")) as template:
         text = template.read()
     values = {
-        "@PLUGINS@": plugins[0],
+        "@PLUGINS@": os.path.join(ULOGD_LIBRARIES, "ulogd"),
+        "@KEEPS_FLOWS@": str(int(keeps_flows)),
         "@BUFFER@": str(buffer_bytes),
         "@BUFFER_AND_ONE@": str(buffer_bytes + 1),
     }
@@ -86,9 +98,50 @@ def ours_in_python(kind):
     )
 
 
-ULOGD = Receiver(
-    "ulogd2", "ulogd", lambda *where: ["ulogd", "-c", write_ulogd_config(*where)], counts_lines=True
-)
+def ulogd(name, keeps_flows, **options):
+    def command(buffer_bytes, directory):
+        return [*ULOGD_COMMAND, "-c", write_ulogd_config(buffer_bytes, directory, keeps_flows)]
+
+    return Receiver(name, "ulogd", command, counts_lines=True, **options)
+
+
+def parquet_directory(directory):
+    return os.path.join(directory, "nlringd/records")
+
+
+def nlringd(records, rotate_interval="15m", **options):
+    """nlringd with an empty spool and no files yet."""
+
+    def command(buffer_bytes, directory):
+        own = os.path.join(directory, "nlringd")
+        shutil.rmtree(own, ignore_errors=True)
+        os.mkdir(own)
+        config = os.path.join(own, "config.toml")
+        with open(config, "w") as file:
+            file.write(
+                f"""\
+records = "{records}"
+recv_buffer = "{buffer_bytes}"
+[http]
+address = "off"
+[spool]
+directory = "{own}/spool"
+[[files]]
+directory = "{parquet_directory(directory)}"
+rotate_interval = "{rotate_interval}"
+"""
+            )
+        return [NLRINGD, "run", "--config", config]
+
+    name = f"nlringd, {records}"
+    if options.get("is_extra"):
+        name += f", files of {rotate_interval}"
+    per_record = 2 if records == "flows" else 1
+    return Receiver(
+        name, "nlringd", command, writes_parquet=True, events_per_record=per_record, **options
+    )
+
+
 LIBMNL_CALLBACK = Receiver(
     "libmnl callback", "libmnl", lambda buffer_bytes, _: [LIBMNL, str(buffer_bytes)]
 )
@@ -99,7 +152,8 @@ WAITS = ["prompt", "batch"]
 RECEIVERS_OF = {
     CONNTRACK: [
         program("conntrack -E", "conntrack", "-E", "-b", "BUFFER"),
-        ULOGD,
+        ulogd("ulogd2", keeps_flows=False),
+        ulogd("ulogd2, flows", keeps_flows=True, events_per_record=2),
         LIBMNL_CALLBACK,
         way("recv loop", "recv", CONNTRACK),
         way("recvmmsg loop", "recvmmsg", CONNTRACK),
@@ -119,6 +173,10 @@ RECEIVERS_OF = {
         *map(ours_in_python, ["messages", "flows", "flows-read", "columns"]),
         nlring(CONNTRACK),
         nlring(CONNTRACK, "--json"),
+        nlringd("events"),
+        nlringd("flows"),
+        nlringd("events", "1s", is_extra=True),
+        nlringd("flows", "1s", is_extra=True),
     ],
     ROUTE: [
         program("ip monitor route", "ip", "-rcvbuf", "BUFFER", "monitor", "route"),

@@ -11,6 +11,8 @@ from receivers import CONNTRACK, RECEIVERS_OF, ROUTE
 
 CONNTRACK_E = "conntrack -E"
 MULTISHOT = "bare multishot, 1 ms"
+ULOGD, ULOGD_FLOWS = "ulogd2", "ulogd2, flows"
+NLRINGD_EVENTS, NLRINGD_FLOWS = "nlringd, events", "nlringd, flows"
 # What each row of a table is compared with, by CPU per event.
 REFERENCES = {CONNTRACK: [CONNTRACK_E, MULTISHOT], ROUTE: ["ip monitor route", MULTISHOT]}
 # Our CPU divided by a rival's.
@@ -24,24 +26,37 @@ QUOTIENTS = {
         ("nlring in Python, flows", "pymnl"),
         ("nlring in Python, flows-read", "pymnl"),
         ("nlring in Python, columns", MULTISHOT),
+        (NLRINGD_EVENTS, CONNTRACK_E),
+        (NLRINGD_EVENTS, ULOGD),
+        (NLRINGD_FLOWS, ULOGD),
+        (NLRINGD_FLOWS, ULOGD_FLOWS),
     ],
     ROUTE: [("nlring route --json", "ip monitor route")],
+}
+# The CPU of our thread that receives divided by a rival's.
+RECEIVING_QUOTIENTS = {
+    CONNTRACK: [(NLRINGD_EVENTS, MULTISHOT), (NLRINGD_FLOWS, MULTISHOT)],
+    ROUTE: [],
 }
 # Our CPU minus a rival's.
 DIFFERENCES = {
     CONNTRACK: [("nlring conntrack --json", MULTISHOT)],
     ROUTE: [("nlring route --json", MULTISHOT)],
 }
-COLUMNS = "{:26}{:>9}{:>9}{:>8}{:>8}{:>8}{:>11}{:>7}"
+COLUMNS = "{:29}{:>9}{:>9}{:>8}{:>8}{:>8}{:>8}{:>11}{:>7}"
 RATIO_COLUMN = "{:>28}"
 EXPLANATION = """\
-CPU (and its parts user and system) is the receiver's, in µs per received event. generator is the CPU of the program that
-makes the events, in µs per event. bytes are written per event. Figures are medians. The last columns are the medians of
-a run's CPU divided by that of another receiver in the same repetition."""
+CPU (and its parts user and system) is the receiver's, in µs per received event; first is that of its first thread, which
+receives. generator is the CPU of the program that makes the events, in µs per event. bytes are written per event. Figures
+are medians. The last columns are the medians of a run's CPU divided by that of another receiver in the same repetition."""
 
 
 def cpu(run):
     return run.cpu_us
+
+
+def first_thread(run):
+    return run.first_thread_us
 
 
 def generator(run):
@@ -100,7 +115,7 @@ def table(load, of_load):
         )
     print(
         COLUMNS.format(
-            "receiver", "received", "lost", "CPU", "user", "system", "generator", "bytes"
+            "receiver", "received", "lost", "CPU", "first", "user", "system", "generator", "bytes"
         ),
         *(RATIO_COLUMN.format("over " + name) for name in references),
         sep="",
@@ -118,6 +133,7 @@ def row(name, runs, references):
                 "received",
                 "lost",
                 "cpu_us",
+                "first_thread_us",
                 "user_us",
                 "system_us",
                 "generator_us",
@@ -131,6 +147,7 @@ def row(name, runs, references):
                 f"{middle['received']:.0f}",
                 f"{middle['lost']:.0f}",
                 f"{middle['cpu_us']:.2f}",
+                f"{middle['first_thread_us']:.2f}",
                 f"{middle['user_us']:.2f}",
                 f"{middle['system_us']:.2f}",
                 f"{middle['generator_us']:.2f}",
@@ -141,7 +158,7 @@ def row(name, runs, references):
         )
     failures = [run.failure for run in runs if run.failure]
     if failures:
-        print(f"{name:26} failed in {len(failures)} of {len(runs)} runs: {failures[0]}")
+        print(f"{name:29} failed in {len(failures)} of {len(runs)} runs: {failures[0]}")
 
 
 def summary(runs, options):
@@ -159,6 +176,15 @@ def summary(runs, options):
             if load.is_asked_for and other == CONNTRACK_E:
                 continue  # on a router no program requests the events, and it would not be slow
             line(f"{load.name:8} {ours} over {other}", of_load, ours, other, cpu, ratios.quotient)
+        for ours, other in RECEIVING_QUOTIENTS[load.receivers]:
+            line(
+                f"{load.name:8} first thread of {ours} over {other}",
+                of_load,
+                ours,
+                other,
+                first_thread,
+                ratios.quotient,
+            )
         for ours, other in DIFFERENCES[load.receivers]:
             line(
                 f"{load.name:8} {ours} less {other}, in µs",

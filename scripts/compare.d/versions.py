@@ -4,13 +4,15 @@ import os
 import re
 import subprocess
 
-from install import HERE, NLRING, VENV_PYTHON
+from install import HERE, NLRING, NLRINGD, VENV_PYTHON
+from receivers import ULOGD_COMMAND
 
 COMMANDS = {
     "conntrack": ["conntrack", "--version"],
     "ip": ["ip", "-V"],
     "nlring": [NLRING, "--version"],
-    "ulogd": ["ulogd", "--version"],
+    "nlringd": [NLRINGD, "--version"],
+    "ulogd": [*ULOGD_COMMAND, "--version"],
 }
 CRATES = ["io-uring", "neli", "netlink-sys", "nlink"]
 
