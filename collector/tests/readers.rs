@@ -3,6 +3,7 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nlring_testing::{cannot_run, must, own_namespace, run, run_or_skip};
 
@@ -34,8 +35,51 @@ metadata = pq.ParquetFile(paths[0]).metadata.metadata
 print(metadata[b"nlring.node"].decode(), int(metadata[b"nlring.complete_until_ns"]) > 0)
 "#;
 
+/// Asks nlringd and DuckDB 40 random questions about generated files, and prints how many answers had records.
+const QUESTIONS: &str = r#"
+import datetime, json, random, subprocess, sys
+import duckdb
+nlringd, directory = sys.argv[1:]
+subprocess.run([nlringd, "generate", "--records", "50000", "--rate", "20", "--output", directory], check=True)
+files = f"'{directory}/*.parquet'"
+duckdb.sql(f"create table flows as select * from {files}")
+columns = "orig_src, orig_sport, orig_dst, epoch_ms(time)"
+rows = duckdb.sql("select orig_src, orig_sport, orig_dst, orig_dport, nat_src, nat_sport, epoch_ms(time), proto "
+                  "from flows where nat_sport is not null and orig_sport is not null order by time").fetchall()
+random.seed(1)
+answered = 0
+for _ in range(40):
+    src, sport, dst, dport, nat, nat_port, time, proto = random.choice(rows)
+    options, terms = random.choice([
+        (["--nat", f"{nat}:{nat_port}"], f"nat_src = '{nat}' and nat_sport = {nat_port}"),
+        (["--nat", f":{nat_port}"], f"(nat_sport = {nat_port} or nat_dport = {nat_port})"),
+        (["--src", src], f"orig_src = '{src}'"),
+        (["--src", src, "--proto", proto], f"orig_src = '{src}' and proto = '{proto}'"),
+        (["--dst", f"{dst}:{dport}"], f"orig_dst = '{dst}' and orig_dport = {dport}"),
+    ])
+    if random.random() < 0.7:
+        time += random.randint(-2000, 2000)
+        at = datetime.datetime.fromtimestamp(time / 1000, datetime.timezone.utc)
+        options += ["--at", at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time % 1000:03}Z"]
+        terms += f" and epoch_ms(coalesce(stop, time)) >= {time}"
+        terms += f" and coalesce(epoch_ms(coalesce(start, observed_start)), 0) <= {time}"
+    wanted = sorted(map(str, duckdb.sql(f"select {columns} from flows where {terms}").fetchall()))
+    output = subprocess.run([nlringd, "query", directory, "--json", *options], capture_output=True, text=True)
+    found = [json.loads(line) for line in output.stdout.splitlines()]
+    found = [flow for flow in found if flow["record"] == "flow"]
+    found = sorted(str((flow["orig_src"], flow.get("orig_sport"), flow["orig_dst"], flow["time_ns"] // 10**6)) for flow in found)
+    assert found == wanted, (options, found[:3], wanted[:3], output.stderr)
+    answered += bool(wanted)
+print(answered)
+"#;
+
 /// A Python with pyarrow and DuckDB, made once.
 fn python() -> PathBuf {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(make_python).clone()
+}
+
+fn make_python() -> PathBuf {
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readers-venv");
     let python = venv.join("bin/python");
     let place = venv.display().to_string();
@@ -109,5 +153,28 @@ fn pyarrow_and_duckdb_count_what_was_made() {
         assert_eq!(duckdb, json);
         assert_eq!(spool, "True", "pyarrow reads the spool");
         assert_eq!(metadata, "gw True");
+    });
+}
+
+#[test]
+fn duckdb_answers_as_query_does() {
+    run_or_skip("duckdb_answers_as_query_does", || {
+        let python = python();
+        let directory = scratch("readers-questions");
+        let script = directory.join("ask.py");
+        std::fs::write(&script, QUESTIONS).expect("a script");
+        let records = directory.join("records").display().to_string();
+        let script = script.display().to_string();
+        let arguments = [&script[..], env!("CARGO_BIN_EXE_nlringd"), &records];
+        let output = run(&python.display().to_string(), &arguments).expect("python");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        let answered = String::from_utf8_lossy(&output.stdout)
+            .trim()
+            .parse::<u32>();
+        assert!(
+            answered.expect("a number") > 20,
+            "most questions have an answer"
+        );
     });
 }
