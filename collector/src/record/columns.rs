@@ -1,16 +1,16 @@
 //! Records as columns.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use arrow_array::builder::{BooleanBuilder, PrimitiveBuilder, StringBuilder};
 use arrow_array::types::{
     Int32Type, TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{ArrayRef, DictionaryArray, RecordBatch};
+use arrow_array::{ArrayRef, ArrowPrimitiveType, DictionaryArray, PrimitiveArray, RecordBatch};
 use nlring::conntrack::{Endpoint, Layer4, ProtocolState, Tuple, ZoneDirection, protocol_name};
 use nlring::{EventKind, Timestamp};
 
@@ -236,16 +236,48 @@ impl Columns {
     }
 }
 
-type Numbers<T> = PrimitiveBuilder<T>;
+/// A column of numbers. Neighbours without a number are appended together, because most columns are mostly empty.
+struct Numbers<T: ArrowPrimitiveType> {
+    numbers: PrimitiveBuilder<T>,
+    nulls: usize,
+}
 
-/// A column of instants.
-struct Instants(PrimitiveBuilder<TimestampNanosecondType>);
-
-impl Default for Instants {
+impl<T: ArrowPrimitiveType> Default for Numbers<T> {
     fn default() -> Self {
-        Self(PrimitiveBuilder::new().with_timezone("UTC"))
+        Self {
+            numbers: PrimitiveBuilder::new(),
+            nulls: 0,
+        }
     }
 }
+
+impl<T: ArrowPrimitiveType> Numbers<T> {
+    fn append_option(&mut self, number: Option<T::Native>) {
+        match number {
+            Some(number) => {
+                self.append_nulls();
+                self.numbers.append_value(number);
+            }
+            None => self.nulls += 1,
+        }
+    }
+
+    fn append_nulls(&mut self) {
+        if self.nulls > 0 {
+            self.numbers.append_nulls(self.nulls);
+            self.nulls = 0;
+        }
+    }
+
+    fn finish(&mut self) -> PrimitiveArray<T> {
+        self.append_nulls();
+        self.numbers.finish()
+    }
+}
+
+/// A column of instants.
+#[derive(Default)]
+struct Instants(Numbers<TimestampNanosecondType>);
 
 impl Instants {
     fn push(&mut self, instant: Option<Timestamp>) {
@@ -255,7 +287,7 @@ impl Instants {
     }
 
     fn finish(&mut self) -> ArrayRef {
-        Arc::new(self.0.finish())
+        Arc::new(self.0.finish().with_timezone("UTC"))
     }
 }
 
@@ -284,18 +316,21 @@ impl Flags {
 
 /// A column of texts, each of which is written once. `K` is what a text is written from.
 struct Words<K> {
-    places: PrimitiveBuilder<Int32Type>,
+    places: Numbers<Int32Type>,
     texts: StringBuilder,
-    known: HashMap<K, i32>,
+    known: AHashMap<K, i32>,
+    /// What was pushed last, and its place: often the next one is the same.
+    last: Option<(K, i32)>,
     text: String,
 }
 
 impl<K> Default for Words<K> {
     fn default() -> Self {
         Self {
-            places: PrimitiveBuilder::new(),
+            places: Numbers::default(),
             texts: StringBuilder::new(),
-            known: HashMap::new(),
+            known: AHashMap::new(),
+            last: None,
             text: String::new(),
         }
     }
@@ -303,23 +338,32 @@ impl<K> Default for Words<K> {
 
 impl<K: Clone + Eq + Hash> Words<K> {
     fn push_as(&mut self, key: Option<K>, write: impl FnOnce(K, &mut String)) {
-        let Some(key) = key else {
-            self.places.append_null();
-            return;
-        };
-        let place = self.known.get(&key).copied().unwrap_or_else(|| {
-            self.text.clear();
-            write(key.clone(), &mut self.text);
-            self.texts.append_value(&self.text);
-            let place = i32::try_from(self.known.len()).expect("a batch has few records");
-            self.known.insert(key, place);
-            place
+        let place = key.map(|key| match &self.last {
+            Some((last, place)) if *last == key => *place,
+            _ => {
+                let place = self.place(&key, write);
+                self.last = Some((key, place));
+                place
+            }
         });
-        self.places.append_value(place);
+        self.places.append_option(place);
+    }
+
+    fn place(&mut self, key: &K, write: impl FnOnce(K, &mut String)) -> i32 {
+        if let Some(place) = self.known.get(key) {
+            return *place;
+        }
+        self.text.clear();
+        write(key.clone(), &mut self.text);
+        self.texts.append_value(&self.text);
+        let place = i32::try_from(self.known.len()).expect("a batch has few records");
+        self.known.insert(key.clone(), place);
+        place
     }
 
     fn finish(&mut self) -> ArrayRef {
         self.known.clear();
+        self.last = None;
         let texts = Arc::new(self.texts.finish());
         let column = DictionaryArray::try_new(self.places.finish(), texts);
         Arc::new(column.expect("each place has a text"))
