@@ -18,15 +18,20 @@ use crate::record::{Body, FlowBody, LossBody, LossReason, Record};
 /// One network namespace.
 pub struct Source {
     pub socket: SocketId,
-    namespace: u16,
-    name: String,
     records: Records,
     /// Follows the flows, if their records are written.
     mirror: Option<Mirror>,
-    /// Since when the mirror may be wrong.
-    wrong_since: Option<Timestamp>,
     opens: Opens,
     coverage: Coverage,
+    recorder: Recorder,
+}
+
+/// Makes the records of one network namespace.
+struct Recorder {
+    namespace: u16,
+    name: String,
+    /// Since when the mirror may be wrong.
+    wrong_since: Option<Timestamp>,
     metrics: Metrics,
 }
 
@@ -64,27 +69,30 @@ impl Source {
         let socket = engine.add(builder.open()?).map_err(nlring::Error::from)?;
         Ok(Self {
             socket,
-            namespace: place,
-            name: name.to_owned(),
             records: config.records,
             mirror,
-            wrong_since: None,
             opens: Opens::new(config.open_interval.0, Instant::now()),
             coverage: Coverage::default(),
-            metrics,
+            recorder: Recorder {
+                namespace: place,
+                name: name.to_owned(),
+                wrong_since: None,
+                metrics,
+            },
         })
     }
 
     /// Takes an event of the socket.
     pub fn feed(&mut self, event: &Event<'_>, mut f: impl FnMut(Record)) {
+        let recorder = &mut self.recorder;
         if let Some(missing) = event.missing() {
-            f(self.record(Timestamp::now(), Body::Loss(loss(&missing))));
-            self.wrong_since.get_or_insert_with(Timestamp::now);
+            f(recorder.record(Timestamp::now(), Body::Loss(loss(&missing))));
+            recorder.wrong_since.get_or_insert_with(Timestamp::now);
         }
         if let Event::Messages(_, list) = event
             && self.records.has_events()
         {
-            self.record_events(list, &mut f);
+            recorder.record_events(list, &mut f);
         }
         let time = match event {
             Event::Messages(_, list) => {
@@ -93,28 +101,19 @@ impl Source {
             }
             _ => None,
         };
-        if let Some(mut mirror) = self.mirror.take() {
-            mirror.feed(event, |change| self.take_change(&change, time, &mut f));
-            self.mirror = Some(mirror);
-        }
-    }
-
-    fn record_events(&self, list: &MessageList<'_>, f: &mut impl FnMut(Record)) {
-        let time = list.received_at().unwrap_or_else(Timestamp::now);
-        for message in list {
-            if let Some(flow) = Flow::decode(&message) {
-                f(self.record(time, Body::Event(FlowBody::new(&flow))));
-            }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.feed(event, |change| recorder.take_change(&change, time, &mut f));
         }
     }
 
     /// Notes the counts so far.
     pub fn note(&self, running: &Running) {
+        let Recorder { name, metrics, .. } = &self.recorder;
         if let Some(statistics) = running.statistics(self.socket) {
-            self.metrics.note_statistics(&self.name, &statistics);
+            metrics.note_statistics(name, &statistics);
         }
         if let Some(mirror) = &self.mirror {
-            self.metrics.note_mirror(&self.name, mirror);
+            metrics.note_mirror(name, mirror);
         }
     }
 
@@ -139,7 +138,7 @@ impl Source {
     /// Records the flows that are there, of which a few at a time: each about once in `open_interval`.
     pub fn record_lasting_flows(&mut self, now: Instant, mut f: impl FnMut(Record)) {
         if let Some(mirror) = &self.mirror {
-            let (time, namespace) = (Timestamp::now(), self.namespace);
+            let (time, namespace) = (Timestamp::now(), self.recorder.namespace);
             self.opens
                 .advance(mirror, now, |flow| f(open(flow, time, namespace)));
         }
@@ -149,7 +148,7 @@ impl Source {
     pub fn record_open_flows(&self, mut f: impl FnMut(Record)) {
         let time = Timestamp::now();
         for flow in self.mirror.iter().flat_map(Mirror::iter) {
-            f(open(&flow, time, self.namespace));
+            f(open(&flow, time, self.recorder.namespace));
         }
     }
 
@@ -158,12 +157,12 @@ impl Source {
         let Some(socket) = running.socket(self.socket) else {
             return;
         };
-        let Some(mut mirror) = self.mirror.take() else {
+        let Some(mirror) = &mut self.mirror else {
             return;
         };
+        let recorder = &mut self.recorder;
         // The mirror asks again after an error, which its health keeps.
-        let _ = mirror.advance(socket, |change| self.take_change(&change, None, &mut f));
-        self.mirror = Some(mirror);
+        let _ = mirror.advance(socket, |change| recorder.take_change(&change, None, &mut f));
     }
 
     /// When [`advance`](Self::advance) is due.
@@ -173,12 +172,23 @@ impl Source {
 
     /// Hands out what the mirror still holds.
     pub fn finish(&mut self, mut f: impl FnMut(Record)) -> Result<()> {
-        let Some(mut mirror) = self.mirror.take() else {
+        let Some(mirror) = &mut self.mirror else {
             return Ok(());
         };
-        let outcome = mirror.finish(|change| self.take_change(&change, None, &mut f));
-        self.mirror = Some(mirror);
+        let recorder = &mut self.recorder;
+        let outcome = mirror.finish(|change| recorder.take_change(&change, None, &mut f));
         outcome.map_err(Failure::from)
+    }
+}
+
+impl Recorder {
+    fn record_events(&self, list: &MessageList<'_>, f: &mut impl FnMut(Record)) {
+        let time = list.received_at().unwrap_or_else(Timestamp::now);
+        for message in list {
+            if let Some(flow) = Flow::decode(&message) {
+                f(self.record(time, Body::Event(FlowBody::new(&flow))));
+            }
+        }
     }
 
     fn take_change(
