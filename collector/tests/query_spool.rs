@@ -2,11 +2,9 @@
 
 mod support;
 
-use std::process::Command;
-
 use nlring_testing::{await_that, own_namespace};
 
-use support::{Collector, make_flows, report_all_flows, scratch};
+use support::{Collector, found_count, make_flows, report_all_flows, scratch};
 
 #[test]
 fn flows_are_found_in_the_spool_before_a_file_has_them_and_once_afterwards() {
@@ -18,16 +16,7 @@ fn flows_are_found_in_the_spool_before_a_file_has_them_and_once_afterwards() {
         "node = \"gw\"\nflush_interval = \"50ms\"\n[spool]\ndirectory = \"{place}/spool\"\n\
          [[files]]\ndirectory = \"{place}/records\"\nrotate_interval = \"1d\"\n"
     );
-    let count = |source: &str| {
-        let output = Command::new(env!("CARGO_BIN_EXE_nlringd"))
-            .args(["query", "--json", "--src", source, "--follow-spool"])
-            .arg(directory.join("spool"))
-            .arg(directory.join("records"))
-            .output()
-            .expect("nlringd starts");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.matches("\"record\":\"flow\"").count()
-    };
+    let count = |source: &str| found_count(&directory, source);
     let collector = Collector::start(&directory, &config);
     collector.await_log("recording");
     make_flows(0, |number| number < 20);

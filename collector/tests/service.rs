@@ -31,7 +31,7 @@ impl Manager {
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     }
 
-    /// Waits for a message that has this. Until then, the watchdog is told in time.
+    /// Waits for a message that has this, and checks that until then the watchdog hears from nlringd in time.
     #[track_caller]
     fn await_that(&self, wanted: &str, watchdog: Duration) -> String {
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -41,7 +41,10 @@ impl Manager {
             if message.contains("WATCHDOG=1") {
                 told = Instant::now();
             }
-            assert!(told.elapsed() < watchdog, "the watchdog is told in time");
+            assert!(
+                told.elapsed() < watchdog,
+                "the watchdog hears from nlringd in time"
+            );
             if message.contains(wanted) {
                 return message;
             }

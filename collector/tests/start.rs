@@ -4,14 +4,13 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nlring::conntrack::Requests;
 use nlring_testing::{await_that, own_namespace};
 
-use support::{Collector, Contents, flow, make_flows, report_all_flows, scratch};
+use support::{Collector, Contents, flow, found_count, make_flows, report_all_flows, scratch};
 
 fn config(directory: &Path) -> String {
     let place = directory.display();
@@ -19,17 +18,6 @@ fn config(directory: &Path) -> String {
         "node = \"gw\"\n[http]\naddress = \"off\"\n[spool]\ndirectory = \"{place}/spool\"\n\
          [[files]]\ndirectory = \"{place}/records\"\nrotate_interval = \"1d\"\n"
     )
-}
-
-/// Whether a question finds the flow with this source.
-fn is_found(directory: &Path, source: &str) -> bool {
-    let output = Command::new(env!("CARGO_BIN_EXE_nlringd"))
-        .args(["query", "--json", "--src", source, "--follow-spool"])
-        .arg(directory.join("spool"))
-        .arg(directory.join("records"))
-        .output()
-        .expect("nlringd starts");
-    String::from_utf8_lossy(&output.stdout).contains("\"record\":\"flow\"")
 }
 
 /// A figure of /proc/PID/status, in KiB.
@@ -67,7 +55,7 @@ fn start_with(flow_count: u32, made_count: u32) -> u64 {
     };
     let mut made = paced(0, made_count / 10);
     await_that("the first flow is found", || {
-        is_found(&directory, "10.0.0.0:1024")
+        found_count(&directory, "10.0.0.0:1024") > 0
     });
     let found_after = begun.elapsed();
     made.extend(paced(made_count / 10, made_count));
@@ -80,7 +68,7 @@ fn start_with(flow_count: u32, made_count: u32) -> u64 {
     if flow_count > 0 {
         requests.delete(&last.key(), None).expect("an end");
         await_that("a flow from before is found", || {
-            is_found(&directory, &format!("{}:1025", last.key().orig.src))
+            found_count(&directory, &format!("{}:1025", last.key().orig.src)) > 0
         });
     }
     let most_kib = memory_kib(collector.pid(), "VmHWM");

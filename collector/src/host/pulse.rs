@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A disk that has not answered for so long is reported.
+/// A disk that does not answer within this time is reported.
 const PATIENCE_WITH_DISK: Duration = Duration::from_secs(10);
 
 /// What the receive thread and the spool's thread are doing.

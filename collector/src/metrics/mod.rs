@@ -17,7 +17,7 @@ use self::series::{Counters, Labels, Series};
 use crate::host::{self, Pulses};
 use crate::record::{Body, LossBody};
 
-/// A receive thread that has done nothing for so long hangs.
+/// After this time without a turn, the receive thread counts as hanging.
 const LONGEST_TURN: Duration = Duration::from_secs(10);
 
 /// All numbers. Clones share them.

@@ -21,7 +21,7 @@ use crate::record::{Body, LossBody, Record, batch};
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a spool that cannot be written may delay the end.
 const DELAY_OF_END: Duration = Duration::from_secs(10);
-/// A write that has taken so long is reported.
+/// A write that takes longer than this is reported.
 const REPORTED_WRITE: Duration = Duration::from_secs(5);
 /// How often segments are removed.
 const REMOVAL_INTERVAL: Duration = Duration::from_secs(1);

@@ -147,6 +147,18 @@ pub struct Made {
     pub ended: [Timestamp; 2],
 }
 
+/// How many flows from this source `nlringd query` finds in the files and the spool of a directory.
+pub fn found_count(directory: &Path, source: &str) -> usize {
+    let output = Command::new(env!("CARGO_BIN_EXE_nlringd"))
+        .args(["query", "--json", "--src", source, "--follow-spool"])
+        .arg(directory.join("spool"))
+        .arg(directory.join("records"))
+        .output()
+        .expect("nlringd starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.matches("\"record\":\"flow\"").count()
+}
+
 /// Makes flows and ends them, one after the other, with the numbers from `first` until `goes_on` says no.
 pub fn make_flows(first: u32, mut goes_on: impl FnMut(u32) -> bool) -> Vec<Made> {
     let mut requests = Requests::open().expect("requests");
