@@ -171,22 +171,44 @@ fn changes(old: &Config, new: &Config) -> Vec<Change> {
             ("spool.max_age", *max_age != new.spool.max_age, true),
         ],
     );
-    let is_in = |name: &str, files: &[config::Files]| files.iter().any(|files| files.name == name);
-    for output in files {
-        match new.files.iter().find(|new| new.name == output.name) {
-            Some(new) => changes.extend(changes_of_files(output, new)),
-            None => changes.extend(differing("", [(&of_output(&output.name), true, false)])),
-        }
-    }
-    for output in new.files.iter().filter(|new| !is_in(&new.name, files)) {
-        changes.extend(differing("", [(&of_output(&output.name), true, false)]));
-    }
+    changes.extend(changes_of_outputs(
+        "files",
+        files,
+        &new.files,
+        changes_of_files,
+    ));
     changes
 }
 
-fn changes_of_files(old: &config::Files, new: &config::Files) -> Vec<Change> {
+/// What differs between the outputs of one kind: `changes_of_one` compares two of the same name.
+fn changes_of_outputs<T: config::Output>(
+    table: &str,
+    old: &[T],
+    new: &[T],
+    changes_of_one: impl Fn(&str, &T, &T) -> Vec<Change>,
+) -> Vec<Change> {
+    let of_output = |output: &T| format!("[[{table}]] {:?}", output.name());
+    let other = |of: String| Change {
+        key: of,
+        is_live: false,
+    };
+    let find = |name: &str, outputs: &'_ [T]| outputs.iter().position(|it| it.name() == name);
+    let mut changes = Vec::new();
+    for output in old {
+        let of = of_output(output);
+        match find(output.name(), new) {
+            Some(place) => changes.extend(changes_of_one(&of, output, &new[place])),
+            None => changes.push(other(of)),
+        }
+    }
+    let added = new.iter().filter(|it| find(it.name(), old).is_none());
+    changes.extend(added.map(|output| other(of_output(output))));
+    changes
+}
+
+fn changes_of_files(of: &str, old: &config::Files, new: &config::Files) -> Vec<Change> {
     let config::Files {
-        name,
+        name: _,
         directory,
         format,
         compression,
@@ -196,7 +218,7 @@ fn changes_of_files(old: &config::Files, new: &config::Files) -> Vec<Change> {
         max_bytes,
     } = old;
     differing(
-        &format!("{} ", of_output(name)),
+        &format!("{of} "),
         [
             ("directory", *directory != new.directory, false),
             ("format", *format != new.format, false),
@@ -211,10 +233,6 @@ fn changes_of_files(old: &config::Files, new: &config::Files) -> Vec<Change> {
             ("max_bytes", *max_bytes != new.max_bytes, true),
         ],
     )
-}
-
-fn of_output(name: &str) -> String {
-    format!("[[files]] {name:?}")
 }
 
 /// The keys that differ, of (key, whether it differs, whether it can be changed).

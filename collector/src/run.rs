@@ -17,8 +17,8 @@ use crate::host::{Pulses, give_up_capabilities, service};
 use crate::http::Server;
 use crate::log::Log;
 use crate::metrics::Metrics;
-use crate::output::Pump;
 use crate::output::files::Files;
+use crate::output::{Output, Pump};
 use crate::receive::Receiver;
 use crate::reload::{LiveParts, Reload};
 use crate::spool::{Cursor, Keeper, Removal, Writer};
@@ -79,9 +79,9 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let longest_silence = records_flows.then(|| config.open_interval.0.saturating_mul(2));
     keeper.begin(found.missing(longest_silence, Timestamp::now()))?;
     let mut threads = Vec::new();
-    for (files, cursor) in outputs {
+    for (output, cursor) in outputs {
         let directory = config.spool.directory.clone();
-        let pump = Pump::new(files, cursor, directory, tail.clone(), metrics.clone());
+        let pump = Pump::new(output, cursor, directory, tail.clone(), metrics.clone());
         threads.push(start("output", move || pump.run())?);
     }
     threads.push(start("spool", move || keeper.run(&queue))?);
@@ -126,25 +126,26 @@ fn listen(http: &config::Http) -> Result<Option<Server>> {
 }
 
 /// The outputs, each with its place in the spool.
-fn open_outputs(config: &Config, parts: &LiveParts) -> Result<Vec<(Files, Cursor)>> {
-    let mut outputs = Vec::new();
+fn open_outputs(config: &Config, parts: &LiveParts) -> Result<Vec<(Box<dyn Output>, Cursor)>> {
+    let open_cursor = |name: &str| Cursor::open(&config.spool.directory, name);
+    let mut outputs: Vec<(Box<dyn Output>, Cursor)> = Vec::new();
     for live in &parts.files {
-        let cursor = Cursor::open(&config.spool.directory, &live.get().name)?;
+        let cursor = open_cursor(&live.get().name)?;
         let files = Files::new(&config.node, live.clone());
         if cursor.saved().is_none() {
             files.create_directory()?;
         }
-        outputs.push((files, cursor));
+        outputs.push((Box::new(files), cursor));
     }
     Ok(outputs)
 }
 
 /// The last segment that an output has read.
-fn taken(outputs: &[(Files, Cursor)]) -> u64 {
+fn taken(outputs: &[(Box<dyn Output>, Cursor)]) -> u64 {
     let mut taken = 0;
-    for (files, cursor) in outputs {
+    for (output, cursor) in outputs {
         let saved = cursor.saved().map(|saved| saved.position);
-        let newest = files.newest().unwrap_or_else(|failure| {
+        let newest = output.newest().unwrap_or_else(|failure| {
             warn!("{failure}");
             None
         });

@@ -2,6 +2,7 @@
 
 mod check;
 mod live;
+mod output;
 mod place;
 mod units;
 
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use crate::failure::{Failure, Result};
 pub use check::problems;
 pub use live::Live;
+pub use output::{Compression, Files, Format, Output};
 pub use units::{Bytes, Listen, Span, Sync};
 
 /// What `flush_interval` may be.
@@ -49,7 +51,8 @@ pub struct Config {
     pub log: Log,
     pub http: Http,
     pub spool: Spool,
-    /// The outputs to files. None in the file: one.
+    /// The outputs to files. No output of any kind in the file: one of these.
+    #[serde(default, deserialize_with = "output::outputs")]
     pub files: Vec<Files>,
 }
 
@@ -135,44 +138,6 @@ pub struct Spool {
     pub max_age: Option<Span>,
 }
 
-/// An output to files.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields, default)]
-pub struct Files {
-    /// The name in the log, in metrics and of the cursor. Each output has another one.
-    pub name: String,
-    pub directory: PathBuf,
-    pub format: Format,
-    /// The compression of JSON lines and CSV. Parquet is always compressed with zstd.
-    pub compression: Compression,
-    /// A file ends when the clock passes a multiple of this time.
-    pub rotate_interval: Span,
-    /// A file that has grown to this size ends.
-    pub rotate_bytes: Bytes,
-    /// Files whose records are all older are removed.
-    pub max_age: Option<Span>,
-    /// While all files together are larger, the oldest are removed.
-    pub max_bytes: Option<Bytes>,
-}
-
-/// The format of files.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    Parquet,
-    /// A JSON object per line.
-    Json,
-    Csv,
-}
-
-/// The compression of files of text.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    None,
-    Zstd,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -206,21 +171,6 @@ impl Default for Spool {
     }
 }
 
-impl Default for Files {
-    fn default() -> Self {
-        Self {
-            name: "files".to_owned(),
-            directory: "nlringd/records".into(),
-            format: Format::Parquet,
-            compression: Compression::Zstd,
-            rotate_interval: Span(Duration::from_secs(15 * 60)),
-            rotate_bytes: Bytes(256 << 20),
-            max_age: None,
-            max_bytes: None,
-        }
-    }
-}
-
 impl Config {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self> {
@@ -236,10 +186,13 @@ impl Config {
     /// Reads the text of a configuration file of this name.
     fn parse(name: &str, text: &str) -> Result<Self> {
         let failed = |error: String| Failure::Usage(format!("{name}: {error}"));
-        let config: Self = toml::from_str(text)
+        let mut config: Self = toml::from_str(text)
             .map_err(|error| Failure::Usage(place::explain(name, text, &error)))?;
+        if config.outputs().next().is_none() {
+            config.files = Self::default().files;
+        }
         config.check_values().map_err(&failed)?;
-        config.check_outputs().map_err(&failed)?;
+        output::check(&config).map_err(&failed)?;
         Ok(config)
     }
 
@@ -263,11 +216,15 @@ impl Config {
             ", through the spool {}",
             self.spool.directory.display()
         );
-        for files in &self.files {
-            let directory = files.directory.display();
-            _ = write!(text, ", to {:?} files in {directory}", files.format);
+        for output in self.outputs() {
+            _ = write!(text, ", to {}", output.receiver());
         }
         text
+    }
+
+    /// The outputs of all kinds.
+    pub fn outputs(&self) -> impl Iterator<Item = &dyn Output> {
+        self.files.iter().map(|files| files as &dyn Output)
     }
 
     /// Values that can be read, and make no sense.
@@ -301,53 +258,6 @@ impl Config {
             return Ok(());
         };
         Err(wrong)
-    }
-
-    /// Two outputs must not write the same files.
-    fn check_outputs(&self) -> Result<(), String> {
-        if self.files.is_empty() {
-            return Err(
-                "files is empty, so no record would be kept: add an output, [[files]]".to_owned(),
-            );
-        }
-        let mut names = HashSet::new();
-        let mut places = HashSet::new();
-        for output in &self.files {
-            let name = &output.name;
-            let is_letter = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
-            if name.is_empty() || !name.chars().all(is_letter) {
-                return Err(format!("name = {name:?}: use letters, digits, - and _"));
-            }
-            if !names.insert(name) {
-                return Err(format!(
-                    "two outputs have the name {name:?}; give each its own"
-                ));
-            }
-            let is_text = output.format != Format::Parquet;
-            let compression = is_text.then_some(output.compression);
-            if !places.insert((&output.directory, output.format, compression)) {
-                let directory = output.directory.display();
-                return Err(format!(
-                    "two outputs write the same files in {directory}; give each a directory"
-                ));
-            }
-            if output.directory.as_os_str().is_empty() || output.directory == self.spool.directory {
-                return Err(format!(
-                    "{name}: the directory is empty, or that of the spool; name another one"
-                ));
-            }
-            if output.rotate_bytes.0 == 0 || output.max_age.is_some_and(|age| age.0.is_zero()) {
-                return Err(format!(
-                    "{name}: rotate_bytes or max_age is 0; use a size such as 256MiB, a time such as 365d"
-                ));
-            }
-            if output.rotate_interval.0.is_zero() {
-                return Err(format!(
-                    "{name}: rotate_interval is 0; use a time such as 15m"
-                ));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -418,7 +328,11 @@ mod tests {
             ),
             ("node = \"a/b\"", "gw.toml:", "without /"),
             ("node = \".a\"", "gw.toml:", "without a point"),
-            ("files = []", "gw.toml:", "add an output, [[files]]"),
+            (
+                "files = []",
+                "gw.toml:1:",
+                "add an output, such as [[files]]",
+            ),
             ("[files]", "gw.toml:1:", "such as [[files]]"),
             ("namespaces = \"gw\"", "gw.toml:1:", "such as [\"gw\"]"),
             ("namespaces = [\"a\", \"a\"]", "gw.toml:", "name each once"),

@@ -15,6 +15,11 @@ pub trait Output: Send {
     /// The name in the log, in metrics and of the cursor.
     fn name(&self) -> &str;
 
+    /// The position before which the receiver has everything, if that can be asked before the spool is opened.
+    fn newest(&self) -> Result<Option<Position>> {
+        Ok(None)
+    }
+
     /// Prepares for the batches behind the saved place. Some of them may have been taken before: an output whose
     /// receiver knows how far it got passes over them.
     fn resume(&mut self, saved: Acknowledged) -> Result<()>;

@@ -22,8 +22,8 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(6
 const DELAY_OF_END: Duration = Duration::from_secs(10);
 
 /// Moves batches from the spool to an output.
-pub struct Pump<O> {
-    output: O,
+pub struct Pump {
+    output: Box<dyn Output>,
     cursor: Cursor,
     directory: PathBuf,
     tail: Arc<Tail>,
@@ -32,9 +32,9 @@ pub struct Pump<O> {
     metrics: Metrics,
 }
 
-impl<O: Output> Pump<O> {
+impl Pump {
     pub fn new(
-        output: O,
+        output: Box<dyn Output>,
         cursor: Cursor,
         directory: PathBuf,
         tail: Arc<Tail>,

@@ -73,11 +73,6 @@ impl Files {
             .map_err(|error| Failure::of_file("create", directory, &error))
     }
 
-    /// The position behind the newest complete file.
-    pub fn newest(&self) -> Result<Option<Position>> {
-        Ok(self.find()?.last().map(|file| file.name.behind))
-    }
-
     fn find(&self) -> Result<Vec<Complete>> {
         retention::find(&self.config.directory, &self.node, self.extension())
     }
@@ -203,6 +198,11 @@ fn publish(temporary: &Path, path: &Path) -> Result<()> {
 impl Output for Files {
     fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// The position behind the newest complete file.
+    fn newest(&self) -> Result<Option<Position>> {
+        Ok(self.find()?.last().map(|file| file.name.behind))
     }
 
     /// The newest complete file says how far the files go.
