@@ -129,6 +129,7 @@ fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let Config {
         node,
         records,
+        routes,
         namespaces,
         filter,
         recv_buffer,
@@ -152,6 +153,7 @@ fn changes(old: &Config, new: &Config) -> Vec<Change> {
         [
             ("node", *node != new.node, false),
             ("records", *records != new.records, false),
+            ("routes", *routes != new.routes, false),
             ("namespaces", *namespaces != new.namespaces, false),
             ("filter", *filter != new.filter, false),
             ("recv_buffer", *recv_buffer != new.recv_buffer, false),

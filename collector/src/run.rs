@@ -49,7 +49,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     )?;
     let server = listen(&config.http)?;
     // Before the directories are opened: what cannot be written without capabilities fails now, and not at night.
-    if let Err(error) = give_up_capabilities() {
+    if let Err(error) = give_up_capabilities(!config.namespaces.is_empty()) {
         warn!("this process keeps capabilities that it does not need: {error}");
     }
     let outputs = open_outputs(&config, &parts)?;

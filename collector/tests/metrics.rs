@@ -63,7 +63,7 @@ fn metrics_count_what_happens() {
     let address = address(&collector);
     let metrics = || ask(&address, "/metrics").2;
     await_that("the first dump is read, so no event is held for it", || {
-        let snapshots = "nlringd_resyncs_total{netns=\"\",reason=\"snapshot\"}";
+        let snapshots = "nlringd_resyncs_total{netns=\"\",subject=\"flows\",reason=\"snapshot\"}";
         value(&metrics(), snapshots) == Some(1.0)
     });
     make_flows(0, |number| number < 500);
@@ -71,7 +71,10 @@ fn metrics_count_what_happens() {
         value(&metrics(), "nlringd_records_total{record=\"flow\"}") == Some(500.0)
     });
     await_that("all datagrams are counted", || {
-        let received = value(&metrics(), "nlringd_received_datagrams_total{netns=\"\"}");
+        let received = value(
+            &metrics(),
+            "nlringd_received_datagrams_total{netns=\"\",subject=\"flows\"}",
+        );
         received.is_some_and(|received| received >= 1000.0)
     });
     await_that("the output has them", || {
@@ -83,9 +86,12 @@ fn metrics_count_what_happens() {
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");
     for (series, wanted) in [
         ("nlringd_records_total{record=\"event\"}", 0.0),
-        ("nlringd_lost_datagrams_total{netns=\"\"}", 0.0),
         (
-            "nlringd_unreadable_datagrams_total{netns=\"\",reason=\"truncated\"}",
+            "nlringd_lost_datagrams_total{netns=\"\",subject=\"flows\"}",
+            0.0,
+        ),
+        (
+            "nlringd_unreadable_datagrams_total{netns=\"\",subject=\"flows\",reason=\"truncated\"}",
             0.0,
         ),
         ("nlringd_failing{part=\"spool\"}", 0.0),

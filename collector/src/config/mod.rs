@@ -38,6 +38,8 @@ pub struct Config {
     pub node: String,
     /// Which records are written.
     pub records: Records,
+    /// Events of routes are recorded too.
+    pub routes: bool,
     /// The network namespaces that are followed, by their names in /run/netns. None: that of nlringd.
     pub namespaces: Vec<String>,
     /// Which flows are followed, as an expression. All, if it is empty.
@@ -146,6 +148,7 @@ impl Default for Config {
                 .to_string_lossy()
                 .into_owned(),
             records: Records::Flows,
+            routes: false,
             namespaces: Vec::new(),
             filter: String::new(),
             recv_buffer: Bytes(8 << 20),
@@ -204,6 +207,9 @@ impl Config {
             Records::Both => "flows and events",
         };
         let mut text = format!("node {}: records of {records}", self.node);
+        if self.routes {
+            text += ", and of routes,";
+        }
         match self.namespaces.as_slice() {
             [] => text += " of this network namespace",
             names => _ = write!(text, " of the network namespaces {}", names.join(", ")),

@@ -24,7 +24,7 @@ use crate::failure::{Failure, Result};
 use crate::output::Output as _;
 use crate::output::files::Files;
 use crate::record::columns::Columns;
-use crate::record::{Body, LossBody, LossReason, Record};
+use crate::record::{Body, LossBody, LossReason, Record, Subject};
 use crate::spool::Position;
 
 const BATCH_RECORDS: usize = 4096;
@@ -168,6 +168,7 @@ impl Generator {
 /// A loss between two records.
 fn loss(since: Timestamp, until: Timestamp) -> Record {
     let body = LossBody {
+        subject: Some(Subject::Flows),
         reason: LossReason::Kernel,
         count: Some(1 + until.as_ns() % 1000),
         since,

@@ -49,7 +49,9 @@ fn bytes_below(directory: &Path) -> u64 {
 #[test]
 fn the_spool_takes_at_most_40_bytes_per_record() {
     let bytes = spool_bytes(BATCH_RECORDS);
+    println!("{bytes:.2} bytes per record");
     assert!(bytes <= 40.0, "{bytes} bytes per record in full batches");
     let bytes = spool_bytes(100);
+    println!("{bytes:.2} bytes per record in batches of 100");
     assert!(bytes <= 62.0, "{bytes} bytes per record in batches of 100");
 }

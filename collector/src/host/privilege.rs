@@ -6,23 +6,26 @@ use rustix::thread::{
     set_capabilities, set_no_new_privs,
 };
 
-/// What is needed until the end: the kernel demands it for requests to conntrack, and to leave its groups.
-const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN;
-
-/// Gives up all capabilities but `CAP_NET_ADMIN` for ever. It affects this thread and those that it starts later. So root
-/// without capabilities reads and writes only the files that root may: the configured directories are opened before.
-pub fn give_up_capabilities() -> Result<()> {
+/// Gives up all capabilities for ever that are not needed until the end. It affects this thread and those that it starts
+/// later. So root without capabilities reads and writes only the files that root may: the configured directories are
+/// opened before.
+///
+/// The kernel demands `CAP_NET_ADMIN` for requests to conntrack, and to leave its groups; and `CAP_SYS_ADMIN` to ask in
+/// another network namespace.
+pub fn give_up_capabilities(asks_in_namespaces: bool) -> Result<()> {
+    let mut needed = CapabilitySet::NET_ADMIN;
+    needed.set(CapabilitySet::SYS_ADMIN, asks_in_namespaces);
     set_no_new_privs(true)?;
     let before = capabilities(None)?;
     if before.effective.contains(CapabilitySet::SETPCAP) {
-        for (_, capability) in CapabilitySet::all().difference(KEPT).iter_names() {
+        for (_, capability) in CapabilitySet::all().difference(needed).iter_names() {
             match remove_capability_from_bounding_set(capability) {
                 Err(Errno::INVAL) => {} // this kernel does not have it
                 removed => removed?,
             }
         }
     }
-    let kept = before.effective & KEPT;
+    let kept = before.effective & needed;
     set_capabilities(
         None,
         CapabilitySets {

@@ -7,18 +7,20 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nlring::conntrack::Mirror;
-use nlring::{Statistics, Timestamp};
+use nlring::{MirrorHealth, Statistics, Timestamp};
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use self::series::{Counters, Labels, Series};
 use crate::host::{self, Pulses};
-use crate::record::{Body, LossBody};
+use crate::record::{Body, LossBody, Subject};
 
 /// After this time without a turn, the receive thread counts as hanging.
 const LONGEST_TURN: Duration = Duration::from_secs(10);
+
+/// The kinds of records that are counted.
+const KINDS: [&str; 5] = ["flow", "open", "event", "route", "loss"];
 
 /// All numbers. Clones share them.
 #[derive(Clone)]
@@ -27,8 +29,8 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     series: Series,
     registry: Registry,
-    /// Of `series`: flows, events and losses.
-    records: [Counter; 4],
+    /// Of `series`, by the kinds of [`KINDS`].
+    records: [Counter; KINDS.len()],
     pulses: Pulses,
     /// What does not work now, and why.
     failing: Mutex<BTreeMap<Part, String>>,
@@ -42,22 +44,20 @@ pub enum Part {
     Spool,
     /// The output of this name.
     Output(String),
-    /// The mirror of this namespace.
-    Mirror(String),
+    /// The mirror of what this namespace has.
+    Mirror(Subject, String),
 }
 
 impl Part {
     /// Its labels: the kind, and the name if there are several of that kind.
     fn labels(&self) -> Labels {
-        let (part, name) = match self {
-            Self::Receive => ("receive", None),
-            Self::Spool => ("spool", None),
-            Self::Output(name) => ("output", Some(("output", name.clone()))),
-            Self::Mirror(name) => ("mirror", Some(("netns", name.clone()))),
-        };
-        let mut labels = vec![("part", part.to_owned())];
-        labels.extend(name);
-        labels
+        let part = |part: &str| vec![("part", part.to_owned())];
+        match self {
+            Self::Receive => part("receive"),
+            Self::Spool => part("spool"),
+            Self::Output(name) => [part("output"), of_output(name)].concat(),
+            Self::Mirror(subject, name) => [part("mirror"), of_socket(*subject, name)].concat(),
+        }
     }
 
     /// Its name in `/health`.
@@ -74,7 +74,7 @@ impl Metrics {
             let labels = vec![("record", kind.to_owned())];
             series.records.get_or_create(&labels).clone()
         };
-        let records = ["flow", "open", "event", "loss"].map(of_kind);
+        let records = KINDS.map(of_kind);
         let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         series.build.get_or_create(&build).set(1);
         series.start.set(seconds(Timestamp::now()));
@@ -155,12 +155,13 @@ impl Metrics {
     }
 
     pub fn count_record(&self, body: &Body) {
-        let [flows, opens, events, losses] = &self.0.records;
+        let [flows, opens, events, routes, losses] = &self.0.records;
         match body {
             Body::Flow(_) => flows.inc(),
             Body::Event(_) => events.inc(),
             Body::Loss(_) => losses.inc(),
             Body::Open(_) => opens.inc(),
+            Body::Route(_) => routes.inc(),
             Body::Mark | Body::End => return,
         };
     }
@@ -171,9 +172,10 @@ impl Metrics {
         self.0.series.latency.observe(latency.as_secs_f64());
     }
 
-    pub fn note_statistics(&self, namespace: &str, statistics: &Statistics) {
+    /// Notes the counts of a namespace's socket.
+    pub fn note_statistics(&self, subject: Subject, namespace: &str, statistics: &Statistics) {
         let series = &self.0.series;
-        let labels = of_namespace(namespace);
+        let labels = of_socket(subject, namespace);
         set(&series.received, &labels, statistics.received);
         set(&series.lost, &labels, statistics.dropped);
         let malformed = statistics.malformed + statistics.short;
@@ -181,29 +183,43 @@ impl Metrics {
             ("truncated", statistics.truncated),
             ("malformed", malformed),
         ] {
-            let labels = with_reason(namespace, reason);
+            let labels = with_reason(subject, namespace, reason);
             set(&series.unreadable, &labels, count);
         }
     }
 
-    pub fn note_mirror(&self, namespace: &str, mirror: &Mirror) {
+    /// Notes how many entries a mirror has, and how it is.
+    pub fn note_mirror(
+        &self,
+        subject: Subject,
+        namespace: &str,
+        entry_count: usize,
+        health: &MirrorHealth<'_>,
+    ) {
         let series = &self.0.series;
-        let labels = of_namespace(namespace);
-        let count = i64::try_from(mirror.len()).unwrap_or(i64::MAX);
-        series.flows.get_or_create(&labels).set(count);
-        let health = mirror.health();
+        let entries = match subject {
+            Subject::Flows => &series.flows,
+            Subject::Routes => &series.routes,
+        };
+        let count = i64::try_from(entry_count).unwrap_or(i64::MAX);
+        entries.get_or_create(&of_namespace(namespace)).set(count);
+        let labels = of_socket(subject, namespace);
         set(&series.audits, &labels, health.audit_count);
         set(&series.failed_resyncs, &labels, health.failed_total_count);
         let differences = health.audit_difference_count;
         set(&series.audit_differences, &labels, differences);
         let problem = health.error.map(|error| {
-            format!("the kernel's table cannot be read: {error}; flows without events have no end")
+            let effect = match subject {
+                Subject::Flows => "flows without events have no end",
+                Subject::Routes => "changes without events are not recorded",
+            };
+            format!("the kernel's table cannot be read: {error}; {effect}")
         });
-        self.note_health(&Part::Mirror(namespace.to_owned()), problem);
+        self.note_health(&Part::Mirror(subject, namespace.to_owned()), problem);
     }
 
-    pub fn count_resync(&self, namespace: &str, reason: &str) {
-        let labels = with_reason(namespace, reason);
+    pub fn count_resync(&self, subject: Subject, namespace: &str, reason: &str) {
+        let labels = with_reason(subject, namespace, reason);
         self.0.series.resyncs.get_or_create(&labels).inc();
     }
 
@@ -287,8 +303,14 @@ fn of_namespace(namespace: &str) -> Labels {
     vec![("netns", namespace.to_owned())]
 }
 
-fn with_reason(namespace: &str, reason: &str) -> Labels {
+fn of_socket(subject: Subject, namespace: &str) -> Labels {
     let mut labels = of_namespace(namespace);
+    labels.push(("subject", subject.name().to_owned()));
+    labels
+}
+
+fn with_reason(subject: Subject, namespace: &str, reason: &str) -> Labels {
+    let mut labels = of_socket(subject, namespace);
     labels.push(("reason", reason.to_owned()));
     labels
 }

@@ -33,6 +33,7 @@ pub struct Series {
     pub latency: Histogram,
     pub receive_turn: Seconds,
     pub flows: Gauges,
+    pub routes: Gauges,
     pub resyncs: Counters,
     pub failed_resyncs: Counters,
     pub audits: Counters,
@@ -105,6 +106,7 @@ impl Series {
                 Seconds::default(),
             ),
             flows: add.count("flows", "Flows in the table that nlringd keeps"),
+            routes: add.count("routes", "Routes in the tables that nlringd keeps"),
             resyncs: add.count(
                 "resyncs",
                 "How often the table was brought together with the kernel's, by the reason",

@@ -1,7 +1,9 @@
 //! The receive thread: takes events from the kernel, makes records of them, and hands the records over in batches.
 
 mod coverage;
+mod devices;
 mod opens;
+mod routes;
 mod source;
 
 use std::ops::ControlFlow;
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nlring::{Engine, Event, Running, StopHandle, Timestamp, Turn};
 
+use self::routes::Routes;
 use self::source::Source;
 use crate::config::{Config, Live, Span};
 use crate::failure::Result;
@@ -29,6 +32,7 @@ const CLOCK_STEP: Duration = Duration::from_millis(100);
 pub struct Receiver {
     running: Running,
     sources: Vec<Source>,
+    routes: Vec<Routes>,
     batch: Batch,
     live_interval: Live<Span>,
     flush_interval: Duration,
@@ -62,13 +66,19 @@ impl Receiver {
         let own = [String::new()];
         let names = if names.is_empty() { &own[..] } else { names };
         let mut sources = Vec::new();
+        let mut routes = Vec::new();
         for (name, place) in names.iter().zip(0..) {
-            let metrics = metrics.clone();
-            sources.push(Source::open(name, place, config, metrics, &mut engine)?);
+            let source = Source::open(name, place, config, metrics.clone(), &mut engine)?;
+            sources.push(source);
+            if config.routes {
+                let source = Routes::open(name, place, config, metrics.clone(), &mut engine)?;
+                routes.push(source);
+            }
         }
         Ok(Self {
             running: engine.start()?,
             sources,
+            routes,
             batch: Batch {
                 records: Vec::with_capacity(BATCH_RECORDS),
                 last: Timestamp::from_ns(0),
@@ -96,13 +106,18 @@ impl Receiver {
         let Self {
             running,
             mut sources,
+            mut routes,
             mut batch,
             ..
         } = self;
         // All that the kernel sends before it leaves the groups is received.
         let end = Timestamp::now();
-        let finished = running.finish(|event, _| feed(&mut sources, &mut batch, &event));
+        let finished =
+            running.finish(|event, _| feed(&mut sources, &mut routes, &mut batch, &event));
         for source in &mut sources {
+            source.finish(|record| batch.push(record))?;
+        }
+        for source in &mut routes {
             source.finish(|record| batch.push(record))?;
         }
         finished.outcome?;
@@ -122,23 +137,32 @@ impl Receiver {
     fn take_turn(&mut self) -> Result<bool> {
         let now = Instant::now();
         let dues = self.sources.iter().filter_map(|source| source.due(now));
+        let dues = dues.chain(self.routes.iter().filter_map(|source| source.due(now)));
         let flush_at = match self.asked {
             Some(_) => self.flush_at + self.flush_interval,
             None => self.flush_at,
         };
         let next = dues.chain([flush_at]).min();
         let timeout = next.map_or(LONGEST_WAIT, |next| next.saturating_duration_since(now));
-        let (sources, batch) = (&mut self.sources, &mut self.batch);
+        let (sources, routes, batch) = (&mut self.sources, &mut self.routes, &mut self.batch);
         let turn = self
             .running
             .poll(Some(timeout.min(LONGEST_WAIT)), |event, _| {
-                feed(sources, batch, &event)
+                feed(sources, routes, batch, &event)
             })?;
         for source in &mut self.sources {
             source.advance(&self.running, |record| self.batch.push(record));
         }
+        for source in &mut self.routes {
+            source.advance(&self.running, |record| self.batch.push(record));
+        }
         self.flush_if_due(Instant::now());
         Ok(turn == Turn::Stopped)
+    }
+
+    /// Whether all is recorded that the kernel had sent when it was last asked.
+    fn has_all(&self) -> bool {
+        self.sources.iter().all(Source::has_all) && self.routes.iter().all(Routes::has_all)
     }
 
     /// Asks the kernel once per interval. When all that it had sent then is recorded, a mark says so, and the records
@@ -161,8 +185,12 @@ impl Receiver {
                 for source in &self.sources {
                     source.note(&self.running);
                 }
+                for source in &mut self.routes {
+                    source.ask(&self.running);
+                    source.note(&self.running);
+                }
             }
-            Some(time) if self.sources.iter().all(Source::has_all) => {
+            Some(time) if self.has_all() => {
                 self.batch.mark(Body::Mark, time);
                 self.asked = None;
                 self.flush_at += self.flush_interval;
@@ -177,9 +205,16 @@ impl Receiver {
     }
 }
 
-fn feed(sources: &mut [Source], batch: &mut Batch, event: &Event<'_>) -> ControlFlow<()> {
+fn feed(
+    sources: &mut [Source],
+    routes: &mut [Routes],
+    batch: &mut Batch,
+    event: &Event<'_>,
+) -> ControlFlow<()> {
     let (Event::Messages(socket, _) | Event::Lost(socket, _) | Event::Notice(socket, _)) = event;
     if let Some(source) = sources.iter_mut().find(|source| source.socket == *socket) {
+        source.feed(event, |record| batch.push(record));
+    } else if let Some(source) = routes.iter_mut().find(|source| source.socket == *socket) {
         source.feed(event, |record| batch.push(record));
     }
     ControlFlow::Continue(())

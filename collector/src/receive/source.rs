@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use nlring::conntrack::{Change, Filter, Flow, Group, Mirror};
 use nlring::{
-    Engine, Event, EventKind, MessageList, MirrorOptions, Missing, Namespace, Protocol, Running,
-    Socket, SocketId, Timestamp,
+    Engine, Event, EventKind, MessageList, MirrorOptions, Namespace, Protocol, Running, Socket,
+    SocketId, Timestamp,
 };
 
 use super::coverage::Coverage;
@@ -13,7 +13,7 @@ use super::opens::Opens;
 use crate::config::{Config, Records};
 use crate::failure::{Failure, Result};
 use crate::metrics::Metrics;
-use crate::record::{Body, FlowBody, LossBody, LossReason, Record};
+use crate::record::{Body, FlowBody, LossBody, Record, Subject};
 
 /// One network namespace.
 pub struct Source {
@@ -86,7 +86,10 @@ impl Source {
     pub fn feed(&mut self, event: &Event<'_>, mut f: impl FnMut(Record)) {
         let recorder = &mut self.recorder;
         if let Some(missing) = event.missing() {
-            f(recorder.record(Timestamp::now(), Body::Loss(loss(&missing))));
+            f(recorder.record(
+                Timestamp::now(),
+                Body::Loss(LossBody::new(Subject::Flows, &missing)),
+            ));
             recorder.wrong_since.get_or_insert_with(Timestamp::now);
         }
         if let Event::Messages(_, list) = event
@@ -110,10 +113,11 @@ impl Source {
     pub fn note(&self, running: &Running) {
         let Recorder { name, metrics, .. } = &self.recorder;
         if let Some(statistics) = running.statistics(self.socket) {
-            metrics.note_statistics(name, &statistics);
+            metrics.note_statistics(Subject::Flows, name, &statistics);
         }
         if let Some(mirror) = &self.mirror {
-            metrics.note_mirror(name, mirror);
+            let (count, health) = (mirror.len(), mirror.health());
+            metrics.note_mirror(Subject::Flows, name, count, &health);
         }
     }
 
@@ -210,7 +214,7 @@ impl Recorder {
             Change::Resynced(resync) => {
                 self.wrong_since = None;
                 self.metrics
-                    .count_resync(&self.name, &resync.reason.to_string());
+                    .count_resync(Subject::Flows, &self.name, &resync.reason.to_string());
             }
             _ => {}
         }
@@ -247,17 +251,4 @@ fn parse_filter(text: &str) -> Result<Option<Filter>> {
     filter
         .map(Some)
         .map_err(|error| Failure::Usage(format!("filter: {error}")))
-}
-
-fn loss(missing: &Missing) -> LossBody {
-    let now = Timestamp::now();
-    match missing {
-        Missing::Lost(loss) | Missing::Delayed(loss) => LossBody::of_kernel(loss),
-        _ => LossBody {
-            reason: LossReason::Unreadable,
-            count: None,
-            since: now,
-            until: now,
-        },
-    }
 }

@@ -12,10 +12,11 @@ use arrow_array::types::{
 };
 use arrow_array::{ArrayRef, ArrowPrimitiveType, DictionaryArray, PrimitiveArray, RecordBatch};
 use nlring::conntrack::{Endpoint, Layer4, ProtocolState, Tuple, ZoneDirection, protocol_name};
+use nlring::route::protocol_name as route_protocol_name;
 use nlring::{EventKind, Timestamp};
 
 use super::schema::SCHEMA;
-use super::{Body, FlowBody, LossBody, Record};
+use super::{Body, FlowBody, LossBody, Record, RouteBody, Subject};
 
 /// Collects records, column by column.
 #[derive(Default)]
@@ -57,6 +58,14 @@ pub struct Columns {
     count: Numbers<UInt64Type>,
     since: Instants,
     until: Instants,
+    subject: Words<&'static str>,
+    route_dst: Words<String>,
+    route_gateway: Words<IpAddr>,
+    route_dev: Words<String>,
+    route_table: Numbers<UInt32Type>,
+    route_protocol: Words<u8>,
+    route_priority: Numbers<UInt32Type>,
+    route: Texts,
 }
 
 /// What a mark has in the column `event` if it is at the end of a run.
@@ -72,25 +81,27 @@ impl Columns {
             .push_as(name.map(|_| record.namespace), |_, text| {
                 text.push_str(name.map_or("", String::as_str));
             });
-        let (kind, flow, loss) = match &record.body {
-            Body::Flow(flow) => ("flow", Some(flow), None),
-            Body::Open(flow) => ("open", Some(flow), None),
-            Body::Event(flow) => ("event", Some(flow), None),
-            Body::Loss(loss) => ("loss", None, Some(loss)),
-            Body::Mark | Body::End => ("mark", None, None),
+        let (flow, route, loss) = match &record.body {
+            Body::Flow(flow) | Body::Open(flow) | Body::Event(flow) => (Some(flow), None, None),
+            Body::Route(route) => (None, Some(&**route), None),
+            Body::Loss(loss) => (None, None, Some(loss)),
+            Body::Mark | Body::End => (None, None, None),
         };
-        self.record.push_word(Some(kind));
+        self.record.push_word(Some(record.body.kind()));
         self.push_tuples(flow);
         self.event.push_word(match record.body {
             Body::End => Some(END),
-            _ => flow.map(|flow| event_name(flow.kind)),
+            _ => flow
+                .map(|flow| event_name(flow.kind))
+                .or(route.map(|route| route.kind.name())),
         });
         self.push_rest_of_flow(flow);
         // The flow of a flow record is over. Nothing has its id any more, and it would take a sixth of the record.
         let is_event = matches!(record.body, Body::Event(_));
         self.id
             .append_option(flow.filter(|_| is_event).and_then(|flow| flow.id));
-        self.push_interval(flow, loss);
+        self.push_interval(record.time, flow, route, loss);
+        self.push_route(route);
     }
 
     fn push_tuples(&mut self, flow: Option<&FlowBody>) {
@@ -178,17 +189,50 @@ impl Columns {
         });
     }
 
-    fn push_interval(&mut self, flow: Option<&FlowBody>, loss: Option<&LossBody>) {
+    fn push_interval(
+        &mut self,
+        time: Timestamp,
+        flow: Option<&FlowBody>,
+        route: Option<&RouteBody>,
+        loss: Option<&LossBody>,
+    ) {
         let ended_between = flow.and_then(|flow| flow.ended_between);
-        self.resynced.push(flow.map(|_| ended_between.is_some()));
+        let is_resynced = flow.map(|_| ended_between.is_some());
+        let found = route.filter(|route| route.is_resynced);
+        self.resynced
+            .push(is_resynced.or(route.map(|route| route.is_resynced)));
         self.reason.push_word(loss.map(|loss| loss.reason.name()));
         self.count.append_option(loss.and_then(|loss| loss.count));
         let (since, until) = loss
             .map(|loss| (loss.since, loss.until))
             .or(ended_between)
             .unzip();
-        self.since.push(since);
-        self.until.push(until);
+        self.since
+            .push(since.or(found.and_then(|route| route.since)));
+        self.until.push(until.or(found.map(|_| time)));
+        let subject = loss.and_then(|loss| loss.subject);
+        self.subject.push_word(subject.map(Subject::name));
+    }
+
+    fn push_route(&mut self, route: Option<&RouteBody>) {
+        self.route_dst.push_text(route.map(|route| &route.dst));
+        self.route_gateway
+            .push_address(route.and_then(|route| route.gateway));
+        self.route_dev
+            .push_text(route.and_then(|route| route.dev.as_ref()));
+        self.route_table
+            .append_option(route.map(|route| route.table));
+        self.route_protocol
+            .push_as(
+                route.map(|route| route.protocol),
+                |protocol, text| match route_protocol_name(protocol) {
+                    Some(name) => text.push_str(name),
+                    None => _ = write!(text, "{protocol}"),
+                },
+            );
+        self.route_priority
+            .append_option(route.and_then(|route| route.priority));
+        self.route.push(route.map(|route| route.json.as_str()));
     }
 
     /// The records so far. Afterwards there are none.
@@ -231,6 +275,14 @@ impl Columns {
             Arc::new(self.count.finish()),
             self.since.finish(),
             self.until.finish(),
+            self.subject.finish(),
+            self.route_dst.finish(),
+            self.route_gateway.finish(),
+            self.route_dev.finish(),
+            Arc::new(self.route_table.finish()),
+            self.route_protocol.finish(),
+            Arc::new(self.route_priority.finish()),
+            self.route.finish(),
         ];
         RecordBatch::try_new(SCHEMA.clone(), columns).expect("each column has each record")
     }
@@ -314,6 +366,34 @@ impl Flags {
     }
 }
 
+/// A column of texts that hardly ever are the same twice.
+#[derive(Default)]
+struct Texts {
+    texts: StringBuilder,
+    nulls: usize,
+}
+
+impl Texts {
+    fn push(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => {
+                self.append_nulls();
+                self.texts.append_value(text);
+            }
+            None => self.nulls += 1,
+        }
+    }
+
+    fn append_nulls(&mut self) {
+        self.texts.append_nulls(std::mem::take(&mut self.nulls));
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        self.append_nulls();
+        Arc::new(self.texts.finish())
+    }
+}
+
 /// A column of texts, each of which is written once. `K` is what a text is written from.
 struct Words<K> {
     places: Numbers<Int32Type>,
@@ -373,6 +453,12 @@ impl<K: Clone + Eq + Hash> Words<K> {
 impl Words<&'static str> {
     fn push_word(&mut self, word: Option<&'static str>) {
         self.push_as(word, |word, text| text.push_str(word));
+    }
+}
+
+impl Words<String> {
+    fn push_text(&mut self, text: Option<&String>) {
+        self.push_as(text.cloned(), |word, text| text.push_str(&word));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Records: what nlringd writes. One is a flow at its end, a flow that is open, an event, a loss, or a mark.
+//! Records: what nlringd writes. One is a flow at its end, a flow that is open, an event, a route, a loss, or a mark.
 
 pub mod batch;
 pub mod columns;
@@ -6,8 +6,10 @@ pub mod nat_filter;
 pub mod schema;
 pub mod stored;
 
+use std::net::IpAddr;
+
 use nlring::conntrack::{Counters, Flow, Nat, ProtocolState, Tuple, Zone};
-use nlring::{EventKind, Loss, Timestamp};
+use nlring::{EventKind, Loss, Missing, Timestamp};
 
 /// A record, as the receive thread makes it.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub enum Body {
     Open(FlowBody),
     /// The kernel has sent an event of a flow.
     Event(FlowBody),
+    /// A route is new, has changed, is gone, or is there at the start.
+    Route(Box<RouteBody>),
     /// Something is missing among the records.
     Loss(LossBody),
     /// All that was received before this record's time is among the records before it, or counted by them as lost.
@@ -66,9 +70,46 @@ pub struct Details {
     pub labels: Option<Vec<u8>>,
 }
 
+/// What is recorded of an event of a route.
+#[derive(Clone, Debug)]
+pub struct RouteBody {
+    pub kind: EventKind,
+    /// The prefix, such as `10.0.0.0/8`; with MPLS the label.
+    pub dst: String,
+    pub gateway: Option<IpAddr>,
+    pub dev: Option<String>,
+    pub table: u32,
+    pub protocol: u8,
+    pub priority: Option<u32>,
+    /// The kernel sent no such event: the change was found when the mirror was compared with the kernel's tables.
+    pub is_resynced: bool,
+    /// Since when the change may have happened, if it was found.
+    pub since: Option<Timestamp>,
+    /// All of the event, as `nlring route --json` prints it.
+    pub json: String,
+}
+
+/// What records are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    Flows,
+    Routes,
+}
+
+impl Subject {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flows => "flows",
+            Self::Routes => "routes",
+        }
+    }
+}
+
 /// What is missing, and since when.
 #[derive(Clone, Debug)]
 pub struct LossBody {
+    /// Records of what are missing. None: of everything.
+    pub subject: Option<Subject>,
     pub reason: LossReason,
     /// How many events, if that is known.
     pub count: Option<u64>,
@@ -90,6 +131,20 @@ pub enum LossReason {
     Killed,
     /// The spool had to remove records before this output has read them.
     Spool,
+}
+
+impl Body {
+    /// The kind, as it is in the column `record`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Flow(_) => "flow",
+            Self::Open(_) => "open",
+            Self::Event(_) => "event",
+            Self::Route(_) => "route",
+            Self::Loss(_) => "loss",
+            Self::Mark | Self::End => "mark",
+        }
+    }
 }
 
 impl LossReason {
@@ -134,8 +189,26 @@ impl FlowBody {
 }
 
 impl LossBody {
-    pub fn of_kernel(loss: &Loss) -> Self {
+    /// What an event says is missing, which was received just now.
+    pub fn new(subject: Subject, missing: &Missing) -> Self {
+        match missing {
+            Missing::Lost(loss) | Missing::Delayed(loss) => Self::of_kernel(subject, loss),
+            _ => {
+                let now = Timestamp::now();
+                Self {
+                    subject: Some(subject),
+                    reason: LossReason::Unreadable,
+                    count: None,
+                    since: now,
+                    until: now,
+                }
+            }
+        }
+    }
+
+    fn of_kernel(subject: Subject, loss: &Loss) -> Self {
         Self {
+            subject: Some(subject),
             reason: LossReason::Kernel,
             count: Some(loss.count),
             since: loss.since,

@@ -51,6 +51,14 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("count", DataType::UInt64),
         field("since_ns", instant()),
         field("until_ns", instant()),
+        field("subject", word()),
+        field("route_dst", word()),
+        field("route_gateway", word()),
+        field("route_dev", word()),
+        field("route_table", DataType::UInt32),
+        field("route_protocol", word()),
+        field("route_priority", DataType::UInt32),
+        field("route", DataType::Utf8),
     ]))
 });
 

@@ -11,7 +11,7 @@ use tracing::warn;
 use super::reader::Segment;
 use super::segment;
 use crate::failure::{Failure, Result};
-use crate::record::{LossBody, LossReason, batch};
+use crate::record::{LossBody, LossReason, Subject, batch};
 
 /// What was in the spool before.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,18 +33,19 @@ impl Found {
         let Some(last_mark) = self.last_mark else {
             return Vec::new();
         };
-        let loss = |reason, since: Timestamp| LossBody {
+        let loss = |subject, reason, since: Timestamp| LossBody {
+            subject,
             reason,
             count: None,
             // The clock may have been set back.
             since: since.min(now),
             until: now.max(since),
         };
-        let mut losses = vec![loss(LossReason::Stopped, last_mark)];
+        let mut losses = vec![loss(None, LossReason::Stopped, last_mark)];
         if let Some(silence) = longest_silence.filter(|_| !self.has_end) {
             let silence_ns = u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX);
             let since = Timestamp::from_ns(last_mark.as_ns().saturating_sub(silence_ns));
-            losses.push(loss(LossReason::Killed, since));
+            losses.push(loss(Some(Subject::Flows), LossReason::Killed, since));
         }
         losses
     }

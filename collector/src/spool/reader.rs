@@ -122,6 +122,7 @@ impl Reader {
         let since = self.last.unwrap_or(until).min(until);
         self.go_to(Position::begin(self.position.segment + 1));
         let loss = LossBody {
+            subject: None,
             reason: LossReason::Spool,
             count: None,
             since,

@@ -74,6 +74,7 @@ pub fn removed_behind(directory: &Path, position: Position) -> Result<Option<Los
             continue;
         };
         let loss = loss.get_or_insert(LossBody {
+            subject: None,
             reason: LossReason::Spool,
             count: Some(0),
             since: Timestamp::from_ns(first),

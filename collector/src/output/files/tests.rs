@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 use crate::config::{Compression, Format};
 use crate::record::columns::Columns;
-use crate::record::{Body, LossBody, LossReason, Record};
+use crate::record::{Body, LossBody, LossReason, Record, Subject};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -46,6 +46,7 @@ fn batch(seconds: &[u64], mark: u64) -> RecordBatch {
     };
     for &seconds in seconds {
         let body = Body::Loss(LossBody {
+            subject: Some(Subject::Flows),
             reason: LossReason::Kernel,
             count: Some(1),
             since: at(seconds),

@@ -10,6 +10,7 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 use serde::ser::{Serialize, SerializeMap as _, Serializer as _};
+use serde_json::value::RawValue;
 
 use crate::config::{Compression, Format};
 use crate::record::schema::SCHEMA;
@@ -145,13 +146,15 @@ enum Cell<'a> {
     Text(&'a str),
     Number(u64),
     Flag(bool),
+    /// A text that is JSON.
+    Json(&'a str),
 }
 
 impl Cell<'_> {
     fn to_text(&self) -> String {
         match self {
             Self::Null => String::new(),
-            Self::Text(text) => (*text).to_owned(),
+            Self::Text(text) | Self::Json(text) => (*text).to_owned(),
             Self::Number(number) => number.to_string(),
             Self::Flag(flag) => flag.to_string(),
         }
@@ -165,6 +168,10 @@ impl Serialize for Cell<'_> {
             Self::Text(text) => serializer.serialize_str(text),
             Self::Number(number) => serializer.serialize_u64(*number),
             Self::Flag(flag) => serializer.serialize_bool(*flag),
+            Self::Json(text) => match serde_json::from_str::<&RawValue>(text) {
+                Ok(value) => value.serialize(serializer),
+                Err(_) => serializer.serialize_str(text),
+            },
         }
     }
 }
@@ -185,7 +192,8 @@ impl<'a> Column<'a> {
                     .key(row)
                     .map_or(Cell::Null, |key| Cell::Text(texts.value(key)))
             },
-            DataType::Utf8 => |array, row| Cell::Text(array.as_string::<i32>().value(row)),
+            // Of the schema's columns, only `route` is of this type.
+            DataType::Utf8 => |array, row| Cell::Json(array.as_string::<i32>().value(row)),
             DataType::Boolean => |array, row| Cell::Flag(array.as_boolean().value(row)),
             DataType::Timestamp(..) => |array, row| {
                 let ns = array.as_primitive::<TimestampNanosecondType>().value(row);

@@ -1,0 +1,251 @@
+//! The routes of one network namespace.
+
+use std::time::Instant;
+
+use nlring::route::{Address, Change, Mirror, Route};
+use nlring::{
+    Engine, Event, EventKind, Family, MessageList, MirrorOptions, Namespace, Protocol, Running,
+    Socket, SocketId, Timestamp,
+};
+use nlring_print::route::RouteFormat;
+
+use super::coverage::Coverage;
+use super::devices::Devices;
+use crate::config::Config;
+use crate::failure::{Failure, Result};
+use crate::metrics::Metrics;
+use crate::record::{Body, LossBody, Record, RouteBody, Subject};
+
+/// The routes of one network namespace: a record for each event of the kernel, for each route that is there at the start,
+/// and for each change that the kernel did not report.
+pub struct Routes {
+    pub socket: SocketId,
+    mirror: Mirror,
+    coverage: Coverage,
+    recorder: Recorder,
+}
+
+/// Makes the records.
+struct Recorder {
+    namespace: u16,
+    name: String,
+    devices: Devices,
+    format: RouteFormat,
+    metrics: Metrics,
+}
+
+impl Routes {
+    /// Opens the namespace of this name. The empty name is that of this process.
+    pub fn open(
+        name: &str,
+        place: u16,
+        config: &Config,
+        metrics: Metrics,
+        engine: &mut Engine,
+    ) -> Result<Self> {
+        let mut builder = Socket::builder(Protocol::ROUTE)
+            .recv_buffer_bytes(usize::try_from(config.recv_buffer.0).unwrap_or(usize::MAX))
+            .groups(Mirror::GROUPS);
+        let namespace = match name {
+            "" => None,
+            name => Some(Namespace::from_name(name)?),
+        };
+        if let Some(namespace) = &namespace {
+            builder = builder.namespace(namespace);
+        }
+        let socket = engine.add(builder.open()?).map_err(nlring::Error::from)?;
+        Ok(Self {
+            socket,
+            mirror: Mirror::new(MirrorOptions::new()),
+            coverage: Coverage::default(),
+            recorder: Recorder {
+                namespace: place,
+                name: name.to_owned(),
+                devices: Devices::load(namespace.as_ref())?,
+                format: RouteFormat::json(),
+                metrics,
+            },
+        })
+    }
+
+    /// Takes an event of the socket.
+    pub fn feed(&mut self, event: &Event<'_>, mut f: impl FnMut(Record)) {
+        let recorder = &mut self.recorder;
+        if let Some(missing) = event.missing() {
+            let loss = LossBody::new(Subject::Routes, &missing);
+            f(recorder.record(Timestamp::now(), Body::Loss(loss)));
+            recorder.devices.note_missing();
+        }
+        let mut time = None;
+        if let Event::Messages(_, list) = event {
+            self.coverage.look_at(list);
+            time = list.received_at();
+            recorder.record_events(list, time.unwrap_or_else(Timestamp::now), &mut f);
+        }
+        let mut found = found_now(&self.mirror);
+        found.time = time.unwrap_or(found.time);
+        // What the mirror concludes from an event has happened with it.
+        found.since = found.since.or(Some(found.time));
+        let recorder = &self.recorder;
+        self.mirror.feed(event, |change| {
+            recorder.take_change(&change, found, &mut f);
+        });
+    }
+
+    /// Notes the counts so far.
+    pub fn note(&self, running: &Running) {
+        let Recorder { name, metrics, .. } = &self.recorder;
+        if let Some(statistics) = running.statistics(self.socket) {
+            metrics.note_statistics(Subject::Routes, name, &statistics);
+        }
+        let (count, health) = (self.mirror.len(), self.mirror.health());
+        metrics.note_mirror(Subject::Routes, name, count, &health);
+    }
+
+    /// Asks the kernel for an answer behind all that it has sent so far.
+    pub fn ask(&mut self, running: &Running) {
+        if let Some(socket) = running.socket(self.socket) {
+            // Without an answer there is no mark, and the next question follows.
+            let _ = self.coverage.ask(socket);
+        }
+    }
+
+    /// Whether all is recorded that the kernel had sent when it was last asked.
+    pub fn has_all(&self) -> bool {
+        self.coverage.is_reached() && self.mirror.is_complete()
+    }
+
+    /// Does what is due.
+    pub fn advance(&mut self, running: &Running, mut f: impl FnMut(Record)) {
+        self.recorder.devices.catch_up(Instant::now());
+        let Some(socket) = running.socket(self.socket) else {
+            return;
+        };
+        let (found, recorder) = (found_now(&self.mirror), &self.recorder);
+        // The mirror asks again after an error, which its health keeps.
+        let _ = self.mirror.advance(socket, |change| {
+            recorder.take_change(&change, found, &mut f);
+        });
+    }
+
+    /// When [`advance`](Self::advance) is due.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let dues = [self.mirror.due(now), self.recorder.devices.due()];
+        dues.into_iter().flatten().min()
+    }
+
+    /// Hands out what the mirror still holds.
+    pub fn finish(&mut self, mut f: impl FnMut(Record)) -> Result<()> {
+        let (found, recorder) = (found_now(&self.mirror), &self.recorder);
+        let outcome = self.mirror.finish(|change| {
+            recorder.take_change(&change, found, &mut f);
+        });
+        outcome.map_err(Failure::from)
+    }
+}
+
+/// When a change was found that the kernel did not report.
+#[derive(Clone, Copy)]
+struct Found {
+    time: Timestamp,
+    /// Since when it may have happened, if that is known.
+    since: Option<Timestamp>,
+    /// The mirror compares itself with the kernel's tables for the first time.
+    is_first: bool,
+}
+
+/// What is to be said of a change that is found now.
+fn found_now(mirror: &Mirror) -> Found {
+    Found {
+        time: Timestamp::now(),
+        since: mirror.health().wrong_since,
+        is_first: !mirror.is_complete(),
+    }
+}
+
+impl Recorder {
+    fn record_events(
+        &mut self,
+        list: &MessageList<'_>,
+        time: Timestamp,
+        f: &mut impl FnMut(Record),
+    ) {
+        for message in list {
+            self.devices.feed(&message);
+            if let Some(route) = Route::decode(&message)
+                && !route.is_cloned()
+            {
+                let body = self.body(&route, time, false);
+                f(self.record(time, Body::Route(Box::new(body))));
+            }
+        }
+    }
+
+    /// Takes a change of the mirror. What an event has reported is recorded already.
+    fn take_change(&self, change: &Change<'_>, found: Found, f: &mut impl FnMut(Record)) {
+        match change {
+            Change::Route {
+                route, is_resynced, ..
+            } if *is_resynced => f(self.record_found(route, found)),
+            Change::Resynced(resync) => {
+                let reason = resync.reason.to_string();
+                self.metrics
+                    .count_resync(Subject::Routes, &self.name, &reason);
+            }
+            _ => {}
+        }
+    }
+
+    fn record_found(&self, route: &Route<'_>, found: Found) -> Record {
+        let mut route = *route;
+        if found.is_first {
+            route.kind = EventKind::Entry;
+        }
+        let mut body = self.body(&route, found.time, !found.is_first);
+        body.since = found.since;
+        self.record(found.time, Body::Route(Box::new(body)))
+    }
+
+    fn body(&self, route: &Route<'_>, time: Timestamp, is_resynced: bool) -> RouteBody {
+        let names = self.devices.names();
+        let dev = route.oif.and_then(|index| names.get(index));
+        let via = route.hop.via.and_then(|via| via.address.ip());
+        let mut json = Vec::new();
+        self.format.write_event(&mut json, route, names, time);
+        if is_resynced {
+            self.format.style().mark_resynced(&mut json);
+        }
+        let json = String::from_utf8_lossy(json.trim_ascii_end());
+        RouteBody {
+            kind: route.kind,
+            dst: prefix(route),
+            gateway: route.hop.gateway.or(via),
+            dev: dev.map(|name| String::from_utf8_lossy(name).into_owned()),
+            table: route.table,
+            protocol: route.protocol,
+            priority: route.priority,
+            is_resynced,
+            since: None,
+            json: json.into_owned(),
+        }
+    }
+
+    fn record(&self, time: Timestamp, body: Body) -> Record {
+        Record {
+            time,
+            namespace: self.namespace,
+            body,
+        }
+    }
+}
+
+/// The destination with its length, as in the JSON.
+fn prefix(route: &Route<'_>) -> String {
+    let length = route.dst_prefix_len;
+    match route.dst {
+        Some(labels @ Address::Mpls(_)) => labels.to_string(),
+        Some(address) => format!("{address}/{length}"),
+        None if route.family == Family::INET6 => format!("::/{length}"),
+        None => format!("0.0.0.0/{length}"),
+    }
+}
