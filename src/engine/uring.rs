@@ -33,7 +33,11 @@ const _: () = assert!(
 /// more, the rest comes in the next turn.
 const PACKED_ROOM: usize = 4096;
 
-/// How many completions a gathering wait asks for: one call brings up to 33 datagrams for each.
+/// How many datagrams of a multishot receive one call brings at most, for each completion that it asks for
+/// (io_uring/poll.c, `io_poll_check_events`; io_uring/net.c, `MULTISHOT_MAX_RETRY`).
+const MOST_PER_CALL: usize = 33;
+
+/// How many completions a gathering wait asks for.
 const GATHER_WANT: usize = 32;
 
 /// The longest sleep that the stop handle need not be able to end.
@@ -160,7 +164,7 @@ impl Uring {
             return self.spin(plan.timeout_or_alarm());
         }
         if plan.is_near {
-            // Polling can empty the socket's queue; a wait for one completion takes at most 33 datagrams.
+            // Polling can empty the socket's queue without a sleep.
             self.spin(Some(WAKE_COST))?;
             if self.ring.has_completions() {
                 return Ok(());
@@ -200,13 +204,17 @@ impl Uring {
         Ok(())
     }
 
-    /// Whether another call may bring completions without a wait. Those that did not fit the queue wait in the kernel,
-    /// and do not end a wait. And one call brings one datagram of a chain, because the next receive is deferred task
-    /// work, which a call runs only until it has the completions that it asks for (io_uring/io_uring.c,
-    /// `io_run_local_work_continue`).
-    fn may_bring_more(&mut self) -> bool {
-        let is_chain = matches!(self.mode, Mode::Oneshot(_));
-        self.ring.has_overflowed() || is_chain && self.ring.may_have_task_work()
+    /// Whether another call may bring completions without a wait, after one that brought this many. Those that did not
+    /// fit the queue wait in the kernel, and do not end a wait. And deferred task work runs only until a call has the
+    /// completions that it asks for (io_uring/io_uring.c, `io_run_local_work_continue`): of a chain that is one
+    /// datagram, because the next receive is task work of its own. A multishot receive that brought fewer than
+    /// [`MOST_PER_CALL`] has emptied its socket's queue.
+    fn may_bring_more(&mut self, brought_count: usize) -> bool {
+        let most_count = match self.mode {
+            Mode::Multishot => MOST_PER_CALL,
+            Mode::Oneshot(_) => 0,
+        };
+        self.ring.has_overflowed() || brought_count >= most_count && self.ring.may_have_task_work()
     }
 
     fn is_stopped(&self) -> bool {
@@ -227,7 +235,7 @@ impl Uring {
             thread::sleep(delay.min(UNSTOPPABLE));
         }
         match self.mode {
-            Mode::Multishot => self.ring.poll()?, // up to 660 datagrams, without a timer
+            Mode::Multishot => self.ring.poll()?, // without a timer
             Mode::Oneshot(depth) => {
                 self.ring
                     .wait(depth.into(), Duration::ZERO, Some(Duration::ZERO))?;
@@ -302,16 +310,19 @@ impl Receive for Uring {
 
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>, room: usize) {
         loop {
+            let mut brought_count = 0;
             while taken.len() < room {
                 let Some(completion) = self.ring.next_completion() else {
                     break;
                 };
                 self.note(completion, sockets, taken);
+                brought_count += 1;
             }
             if taken.len() >= room {
                 return; // the rest comes in the next turn
             }
-            if !self.may_bring_more() || self.ring.poll().is_err() || !self.ring.has_completions() {
+            let may_bring_more = self.may_bring_more(brought_count);
+            if !may_bring_more || self.ring.poll().is_err() || !self.ring.has_completions() {
                 return;
             }
         }
