@@ -66,7 +66,10 @@ impl Setup {
             pause,
         } = self;
         let mut note = |change: Change<'_>| {
-            if let Change::Flow { flow, is_resynced } = change {
+            if let Change::Flow {
+                flow, is_resynced, ..
+            } = change
+            {
                 let reported = reported.entry((flow.key(), flow.id)).or_default();
                 let (event, made_up) = match flow.kind {
                     EventKind::New => (&mut reported.new.0, &mut reported.new.1),

@@ -113,6 +113,20 @@ impl Load {
     }
 }
 
+/// From the end of a flow to the time of its record: the median of the first thousand, most of which end during the first
+/// dump.
+fn delay(contents: &Contents, made: &[Made]) -> Duration {
+    let first = &made[..made.len().min(1000)];
+    let times = contents.flows.iter().zip(&contents.times);
+    let delays = times.filter_map(|(number, time)| {
+        let made = first.get(usize::try_from(*number).ok()?)?; // they are numbered from 0
+        Some(time.as_ns().saturating_sub(made.ended[0].as_ns()))
+    });
+    let mut delays: Vec<u64> = delays.collect();
+    delays.sort_unstable();
+    Duration::from_nanos(delays[delays.len() / 2])
+}
+
 /// What a start was like.
 struct Start {
     /// From the start until a query found a flow that had ended.
@@ -166,6 +180,9 @@ fn start_with(flow_count: u32, rate: u32) -> Start {
     let contents = Contents::read(&directory.join("records"));
     assert!(contents.losses.is_empty(), "{:?}", contents.losses);
     assert_eq!(contents.missing_count(&made), 0, "no event is missed");
+    let delay = delay(&contents, &made);
+    eprintln!("{flow_count} flows: a record's time is {delay:.2?} behind the end of its flow");
+    assert!(delay < Duration::from_millis(500), "{delay:.2?}");
     fs::remove_dir_all(&directory).expect("it is removed");
     Start {
         found_after,

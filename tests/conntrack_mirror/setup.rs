@@ -52,7 +52,9 @@ pub struct Listener {
 impl Listener {
     pub fn note(&mut self, change: &Change<'_>) {
         match change {
-            Change::Flow { flow, is_resynced } => self.note_flow(flow, *is_resynced),
+            Change::Flow {
+                flow, is_resynced, ..
+            } => self.note_flow(flow, *is_resynced),
             Change::Resynced(resync) => self.resyncs.push((*resync, Instant::now())),
             other => panic!("{other:?}"),
         }

@@ -86,16 +86,10 @@ impl FlowMirror {
     }
 
     /// Feeds the mirror a message of the socket, whatever its type.
-    pub fn feed(
-        &mut self,
-        message: &Message<'_>,
-        received_at: Timestamp,
-        format: &FlowFormat,
-        output: &mut Output,
-    ) {
+    pub fn feed(&mut self, message: &Message<'_>, format: &FlowFormat, output: &mut Output) {
         let shown = &mut self.shown;
         self.mirror.feed_message(message, |change| {
-            show(&change, received_at, format, shown, output);
+            show(&change, format, shown, output);
         });
     }
 
@@ -118,9 +112,9 @@ impl FlowMirror {
     ) {
         let mirror = &mut self.mirror;
         if let Some(socket) = running.socket(self.socket) {
-            let (shown, received_at) = (&mut self.shown, Timestamp::now());
+            let shown = &mut self.shown;
             let advanced = mirror.advance(socket, |change| {
-                show(&change, received_at, format, shown, output);
+                show(&change, format, shown, output);
             });
             drop(advanced); // the mirror's health has the error
         }
@@ -136,9 +130,9 @@ impl FlowMirror {
         output: &mut Output,
         console: &mut Console,
     ) {
-        let (shown, received_at) = (&mut self.shown, Timestamp::now());
+        let shown = &mut self.shown;
         let finished = self.mirror.finish_until(stop, |change| {
-            show(&change, received_at, format, shown, output);
+            show(&change, format, shown, output);
         });
         warn_of_last_round(finished, console);
     }
@@ -168,18 +162,14 @@ impl FlowMirror {
     }
 }
 
-fn show(
-    change: &Change<'_>,
-    received_at: Timestamp,
-    format: &FlowFormat,
-    shown: &mut Shown,
-    output: &mut Output,
-) {
+fn show(change: &Change<'_>, format: &FlowFormat, shown: &mut Shown, output: &mut Output) {
     match change {
         Change::Flow {
-            flow, is_resynced, ..
+            flow,
+            is_resynced,
+            received_at,
         } if shown.shows(flow, *is_resynced) => output.event(|out| {
-            format.write_event(out, flow, received_at);
+            format.write_event(out, flow, *received_at);
             if *is_resynced {
                 format.style().mark_resynced(out);
             }

@@ -239,7 +239,7 @@ impl Handler for FlowHandler {
             sampling.feed(&incoming.message, output);
         }
         if let Some(mirror) = &mut self.mirror {
-            mirror.feed(&incoming.message, received_at, &self.format, output);
+            mirror.feed(&incoming.message, &self.format, output);
         } else if let Some(flow) = &Flow::decode(&incoming.message)
             && self
                 .filter

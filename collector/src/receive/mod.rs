@@ -24,8 +24,8 @@ use crate::record::{Body, Record};
 pub const BATCH_RECORDS: usize = 8192;
 /// The longest wait for an event.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// A record that is older than the one before it by more than this shows that the clock was set back. Less comes from
-/// the order in which the sockets are read.
+/// A time that is before that of the last record by more than this shows that the clock was set back. Less comes from the
+/// order in which the sockets are read.
 const CLOCK_STEP: Duration = Duration::from_millis(100);
 
 /// Receives events and makes records of them.
@@ -221,14 +221,13 @@ fn feed(
 }
 
 impl Batch {
-    /// The times of a batch never decrease.
+    /// The times of a batch never decrease. An event that a mirror has held keeps its time, unless the record of another
+    /// socket or of a loss was made meanwhile.
     fn push(&mut self, mut record: Record) {
-        let is_earlier = record.time < self.last;
-        let step_ns = self.last.as_ns().saturating_sub(record.time.as_ns());
-        if u128::from(step_ns) > CLOCK_STEP.as_nanos() {
-            self.hand_over();
-        } else if is_earlier {
-            record.time = self.last;
+        if self.is_before_last(record.time) && self.is_before_last(Timestamp::now()) {
+            self.hand_over(); // the clock was set back
+        } else {
+            record.time = record.time.max(self.last);
         }
         self.last = record.time;
         self.metrics.count_record(&record.body);
@@ -236,6 +235,12 @@ impl Batch {
         if self.records.len() >= BATCH_RECORDS {
             self.hand_over();
         }
+    }
+
+    /// Whether a time is before that of the last record, and not only because of the order of the sockets.
+    fn is_before_last(&self, time: Timestamp) -> bool {
+        let step_ns = self.last.as_ns().saturating_sub(time.as_ns());
+        u128::from(step_ns) > CLOCK_STEP.as_nanos()
     }
 
     /// All that was received before this time is in the spool when this batch is.

@@ -97,15 +97,11 @@ impl Source {
         {
             recorder.record_events(list, &mut f);
         }
-        let time = match event {
-            Event::Messages(_, list) => {
-                self.coverage.look_at(list);
-                list.received_at()
-            }
-            _ => None,
-        };
+        if let Event::Messages(_, list) = event {
+            self.coverage.look_at(list);
+        }
         if let Some(mirror) = &mut self.mirror {
-            mirror.feed(event, |change| recorder.take_change(&change, time, &mut f));
+            mirror.feed(event, |change| recorder.take_change(&change, &mut f));
         }
     }
 
@@ -166,7 +162,7 @@ impl Source {
         };
         let recorder = &mut self.recorder;
         // The mirror asks again after an error, which its health keeps.
-        let _ = mirror.advance(socket, |change| recorder.take_change(&change, None, &mut f));
+        let _ = mirror.advance(socket, |change| recorder.take_change(&change, &mut f));
     }
 
     /// When [`advance`](Self::advance) is due.
@@ -180,7 +176,7 @@ impl Source {
             return Ok(());
         };
         let recorder = &mut self.recorder;
-        let outcome = mirror.finish(|change| recorder.take_change(&change, None, &mut f));
+        let outcome = mirror.finish(|change| recorder.take_change(&change, &mut f));
         outcome.map_err(Failure::from)
     }
 }
@@ -195,18 +191,17 @@ impl Recorder {
         }
     }
 
-    fn take_change(
-        &mut self,
-        change: &Change<'_>,
-        time: Option<Timestamp>,
-        f: &mut impl FnMut(Record),
-    ) {
+    fn take_change(&mut self, change: &Change<'_>, f: &mut impl FnMut(Record)) {
         match change {
-            Change::Flow { flow, is_resynced } if flow.kind == EventKind::Delete => {
-                if let (Some(received), Some(stop)) = (time, flow.stop) {
-                    self.metrics.note_latency(stop, received);
+            &Change::Flow {
+                ref flow,
+                is_resynced,
+                received_at: time,
+                ..
+            } if flow.kind == EventKind::Delete => {
+                if let Some(stop) = flow.stop {
+                    self.metrics.note_latency(stop, time);
                 }
-                let time = time.unwrap_or_else(Timestamp::now);
                 let mut body = FlowBody::new(flow);
                 body.ended_between = is_resynced.then(|| (self.missed_since(flow).min(time), time));
                 f(self.record(time, Body::Flow(body)));

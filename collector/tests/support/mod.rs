@@ -193,6 +193,8 @@ pub struct Loss {
 #[derive(Debug, Default)]
 pub struct Contents {
     pub flows: Vec<u32>,
+    /// When the flow of each of these was received to have ended.
+    pub times: Vec<Timestamp>,
     pub losses: Vec<Loss>,
     /// From when to when each file is complete, in the order of their names.
     pub complete: Vec<[Option<u64>; 2]>,
@@ -242,6 +244,8 @@ impl Contents {
                     let src = text("orig_src", row).expect("an address");
                     let src = src.parse().expect("an address");
                     self.flows.push(number(src, ports.value(row)));
+                    self.times
+                        .push(Timestamp::from_ns(time_ns(batch, "time", row)));
                 }
                 "open" => {}
                 // What is said about flows that were there does not excuse a flow that was short.

@@ -195,7 +195,9 @@ mod tests {
 
     fn report_of(change: &Change<'_>) -> Option<(EventKind, u32, bool)> {
         match change {
-            Change::Flow { flow, is_resynced } => Some((flow.kind, flow.id?, *is_resynced)),
+            Change::Flow {
+                flow, is_resynced, ..
+            } => Some((flow.kind, flow.id?, *is_resynced)),
             Change::Resynced(_) => None,
         }
     }

@@ -4,6 +4,7 @@
 use super::Mirror;
 use crate::conntrack::Flow;
 use crate::mirror::Resync;
+use crate::timestamp::Timestamp;
 
 /// What a [`Mirror`] hands out.
 ///
@@ -37,6 +38,9 @@ pub enum Change<'a> {
         /// The change stands for an event that was lost or that the kernel never sent. The flow has what the mirror
         /// keeps.
         is_resynced: bool,
+        /// When the event was received, also if the mirror held it for its first dump. If no event was received: when
+        /// the mirror hands the change out.
+        received_at: Timestamp,
     },
     /// The table equals the kernel's, again or for the first time.
     Resynced(Resync),

@@ -151,7 +151,7 @@ use crate::socket::Socket;
 ///
 /// let mut mirror = Mirror::new(MirrorOptions::new());
 /// let print = |change: Change<'_>| match change {
-///     Change::Flow { flow, is_resynced } => {
+///     Change::Flow { flow, is_resynced, .. } => {
 ///         println!("{:?} {} -> {}, resynced: {is_resynced}", flow.kind, flow.orig.src, flow.orig.dst);
 ///     }
 ///     Change::Resynced(resync) => println!("{} flows, {} lost", resync.entry_count, resync.lost_count),
@@ -239,6 +239,9 @@ impl Mirror {
         match event {
             Event::Messages(_, list) => {
                 self.set_clock(Instant::now());
+                if let Some(received_at) = list.received_at() {
+                    self.follower.received_at = received_at;
+                }
                 if list.message_count() > 1 && self.follower.is_large() {
                     return self.feed_ahead(list, &mut f);
                 }

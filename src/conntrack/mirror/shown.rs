@@ -12,6 +12,7 @@ use crate::conntrack::{DumpFilter, Filter, Flow, status};
 use crate::error::Result;
 use crate::event_kind::EventKind;
 use crate::mirror::{Resync, Slot, kind_if_shown};
+use crate::timestamp::Timestamp;
 
 /// The callback that takes the changes.
 pub(super) type Out<'a> = &'a mut dyn FnMut(Change<'_>);
@@ -56,7 +57,7 @@ impl Counts {
         resync.destroy_count = self.destroy;
     }
 
-    fn hand_out(&mut self, flow: &Flow<'_>, is_resynced: bool, f: Out<'_>) {
+    fn hand_out(&mut self, flow: &Flow<'_>, is_resynced: bool, received_at: Timestamp, f: Out<'_>) {
         if is_resynced {
             let count = match flow.kind {
                 EventKind::New => &mut self.new,
@@ -66,7 +67,11 @@ impl Counts {
             *count += 1;
         }
         let flow = *flow;
-        f(Change::Flow { flow, is_resynced });
+        f(Change::Flow {
+            flow,
+            is_resynced,
+            received_at,
+        });
     }
 }
 
@@ -123,7 +128,7 @@ impl Follower {
     pub(super) fn hand_out(&mut self, slot: Slot, kind: EventKind, f: Out<'_>) {
         if let Some(kind) = self.note_shown(slot, kind) {
             let flow = self.flows.flow(slot, kind, self.now_seconds);
-            self.counts.hand_out(&flow, true, f);
+            self.counts.hand_out(&flow, true, self.received_at, f);
         }
     }
 
@@ -140,7 +145,7 @@ impl Follower {
             None => self.shows(flow),
         };
         if is_shown {
-            self.counts.hand_out(flow, is_resynced, f);
+            self.counts.hand_out(flow, is_resynced, self.received_at, f);
         }
     }
 
@@ -151,7 +156,7 @@ impl Follower {
             Some(EventKind::New) => {
                 let known = self.flows.known(slot);
                 let begun = known.begun_with(flow, self.now_seconds);
-                self.counts.hand_out(&begun, false, f);
+                self.counts.hand_out(&begun, false, self.received_at, f);
             }
             Some(EventKind::Delete) => {
                 let ended = Flow {
@@ -159,16 +164,16 @@ impl Follower {
                     observed_start: self.flows.entry(slot).start.observed(),
                     ..*flow
                 };
-                self.counts.hand_out(&ended, false, f);
+                self.counts.hand_out(&ended, false, self.received_at, f);
             }
-            Some(_) => self.counts.hand_out(flow, false, f),
+            Some(_) => self.counts.hand_out(flow, false, self.received_at, f),
         }
     }
 
     /// Hands out the event with which a kept flow ends. A flow that matches only now begins right before.
     pub(super) fn hand_out_ended(&mut self, slot: Slot, flow: &Flow<'_>, f: Out<'_>) {
         if self.note_shown(slot, EventKind::Delete).is_some() {
-            return self.counts.hand_out(flow, false, f);
+            return self.counts.hand_out(flow, false, self.received_at, f);
         }
         let mut last = self.flows.known(slot);
         last.entry.update(flow, self.now_seconds);
@@ -181,8 +186,8 @@ impl Follower {
     pub(super) fn hand_out_whole_life(&mut self, last: &Known, end: &Flow<'_>, f: Out<'_>) {
         let begun = last.as_flow(EventKind::New, self.now_seconds);
         if self.shows(&begun) {
-            self.counts.hand_out(&begun, true, f);
-            self.counts.hand_out(end, false, f);
+            self.counts.hand_out(&begun, true, self.received_at, f);
+            self.counts.hand_out(end, false, self.received_at, f);
         }
     }
 }

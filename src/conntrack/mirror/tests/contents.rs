@@ -188,7 +188,10 @@ impl Case {
 }
 
 fn record(all: &mut Vec<Report>, change: &Change<'_>) {
-    if let Change::Flow { flow, is_resynced } = change {
+    if let Change::Flow {
+        flow, is_resynced, ..
+    } = change
+    {
         all.push(report_of(flow, *is_resynced));
     }
 }
@@ -398,6 +401,32 @@ fn a_held_event_keeps_its_time_of_receipt() {
         .collect();
     let both = [(EventKind::New, None), (EventKind::Delete, Some(50))];
     assert_eq!(reported, both);
+}
+
+#[test]
+fn a_held_event_is_handed_out_with_its_time_of_receipt() {
+    let mut follower = Follower::new();
+    follower.begin_dump();
+    let ended = Fields {
+        status: PLAIN.status | status::DYING,
+        ..PLAIN
+    };
+    for (time, kind, fields) in [(50, EventKind::New, PLAIN), (70, EventKind::Delete, ended)] {
+        follower.received_at = Timestamp::from_ns(time);
+        let bytes = message(kind, fields);
+        let message = Messages::new(&bytes).next().unwrap();
+        follower.feed(&message, true, &mut |_| panic!("it is held"));
+    }
+    follower.received_at = Timestamp::from_ns(90);
+    follower.begin_merge();
+    let mut times = Vec::new();
+    let mut note = |change: Change<'_>| {
+        if let Change::Flow { received_at, .. } = change {
+            times.push(received_at.as_ns());
+        }
+    };
+    while !follower.merge(&mut Slice::endless(), &mut note) {}
+    assert_eq!(times, [50, 70]);
 }
 
 #[test]

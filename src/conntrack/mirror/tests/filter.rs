@@ -92,7 +92,10 @@ impl Case {
 }
 
 fn record(shown: &mut Vec<Shown>, change: &Change<'_>) {
-    if let Change::Flow { flow, is_resynced } = change {
+    if let Change::Flow {
+        flow, is_resynced, ..
+    } = change
+    {
         let state = match flow.state {
             Some(ProtocolState::Tcp(state)) => Some(state),
             _ => None,

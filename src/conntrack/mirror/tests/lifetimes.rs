@@ -94,7 +94,10 @@ impl Case {
 
 fn record(reported: &mut Vec<(EventKind, u32, bool)>) -> impl FnMut(Change<'_>) {
     |change| {
-        if let Change::Flow { flow, is_resynced } = change {
+        if let Change::Flow {
+            flow, is_resynced, ..
+        } = change
+        {
             reported.push((flow.kind, flow.id.unwrap(), is_resynced));
         }
     }

@@ -84,7 +84,9 @@ fn answer_of(kernel: &Kernel, identity: &Identity) -> Option<Known> {
 impl Listener {
     fn record(&mut self, change: &Change<'_>) {
         let (flow, is_resynced) = match change {
-            Change::Flow { flow, is_resynced } => (flow, *is_resynced),
+            Change::Flow {
+                flow, is_resynced, ..
+            } => (flow, *is_resynced),
             Change::Resynced(resync) => return self.resyncs.push(*resync),
         };
         self.reports.push(Report {
