@@ -61,6 +61,9 @@ pub struct QueryArguments {
     /// tcp, udp, icmp, another protocol or its number
     #[arg(long, value_name = "PROTOCOL")]
     pub proto: Option<String>,
+    /// In place of flows, what happened to routes to this prefix or address: to all that contain it, and all in it
+    #[arg(long, value_name = "PREFIX", conflicts_with_all = ["nat", "src", "dst", "proto", "events"])]
+    pub route: Option<String>,
     /// The network namespace, by its name in the configuration
     #[arg(long, value_name = "NAME")]
     pub netns: Option<String>,

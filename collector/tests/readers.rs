@@ -31,6 +31,10 @@ for path in sorted(glob.glob(directory + "/spool/*.arrows.zst")):
     if reader := pa.ipc.open_stream(pa.input_stream(path)) if len(open(path, "rb").read(1)) else None:
         spooled += sum(batch.num_rows for batch in reader)
 print(spooled > 0)
+print(*duckdb.sql(f"""
+    select count(*), sum(route_table), list(route->>'$.dst' order by time)[-1]
+    from '{directory}/parquet/*.parquet' where record = 'route' and event = 'new' and route_dst like '10.%'
+""").fetchall()[0])
 metadata = pq.ParquetFile(paths[0]).metadata.metadata
 print(metadata[b"nlring.node"].decode(), int(metadata[b"nlring.complete_until_ns"]) > 0)
 "#;
@@ -120,13 +124,15 @@ fn pyarrow_and_duckdb_count_what_was_made() {
             )
         };
         let config = format!(
-            "node = \"gw\"\nflush_interval = \"20ms\"\n[spool]\ndirectory = \"{place}/spool\"\n{}{}",
+            "node = \"gw\"\nroutes = true\nflush_interval = \"20ms\"\n[spool]\ndirectory = \"{place}/spool\"\n{}{}",
             output("parquet", "zstd"),
             output("json", "none")
         );
         let collector = Collector::start(&directory, &config);
         collector.await_log("recording");
         let made = make_flows(0, |number| number < 5000);
+        must("ip route add unreachable 10.1.0.0/16 table 100");
+        must("ip route add unreachable 10.2.0.0/16");
         collector.end();
         let script = directory.join("read.py");
         std::fs::write(&script, SCRIPT).expect("a script");
@@ -142,8 +148,8 @@ fn pyarrow_and_duckdb_count_what_was_made() {
         assert!(output.status.success(), "{errors}");
         let text = String::from_utf8(output.stdout).expect("text");
         let lines: Vec<&str> = text.lines().collect();
-        let [json, pyarrow, duckdb, spool, metadata] = lines[..] else {
-            panic!("five lines: {text}");
+        let [json, pyarrow, duckdb, spool, routes, metadata] = lines[..] else {
+            panic!("six lines: {text}");
         };
         assert_eq!(
             json.split(' ').nth(1),
@@ -152,6 +158,7 @@ fn pyarrow_and_duckdb_count_what_was_made() {
         assert_eq!(pyarrow, json);
         assert_eq!(duckdb, json);
         assert_eq!(spool, "True", "pyarrow reads the spool");
+        assert_eq!(routes, "2 354 10.2.0.0/16");
         assert_eq!(metadata, "gw True");
     });
 }

@@ -13,7 +13,7 @@ use nlring_testing::{await_that, bind_name, must, own_names, own_namespace, rais
 use rustix::process::Signal;
 use serde_json::Value;
 
-use support::{Collector, files, report_all_flows, scratch};
+use support::{Collector, NLRINGD, files, report_all_flows, scratch};
 
 /// A namespace with a device, and a configuration of nlringd that records routes there.
 struct Place {
@@ -66,6 +66,19 @@ impl Place {
         lines
             .map(|line| serde_json::from_str(line).expect("JSON"))
             .collect()
+    }
+
+    /// What `nlringd query` prints with these options, on both outputs, and its exit code.
+    fn ask(&self, options: &[&str]) -> (String, String, Option<i32>) {
+        let output = Command::new(NLRINGD)
+            .arg("query")
+            .arg(self.directory.join("records"))
+            .args(options)
+            .output()
+            .expect("nlringd starts");
+        let [out, errors] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("text"));
+        (out, errors, output.status.code())
     }
 
     /// Runs commands of ip.
@@ -236,6 +249,72 @@ fn a_loss_is_a_record_and_the_routes_heal() {
         let [since, until] = ["since_ns", "until_ns"].map(|name| record[name].as_u64());
         assert!(since.is_some() && since <= until, "{record}");
     }
+    let (_, errors, _) = place.ask(&["--route", "0.0.0.0/0"]);
+    assert!(errors.contains("events were lost"), "{errors}");
+    let (_, errors, code) = place.ask(&["--src", "10.0.0.1"]);
+    assert!(
+        !errors.contains("events were lost"),
+        "no flow is missing: {errors}"
+    );
+    assert_eq!(code, Some(1), "{errors}");
+}
+
+#[test]
+fn query_shows_what_happened_to_a_route() {
+    let place = Place::new("routes-query", "");
+    must("ip route add 10.1.0.0/16 dev v0");
+    let collector = place.start();
+    place.ip(
+        "route add 10.1.2.0/24 via 192.0.2.2 proto static metric 7\n\
+         route change 10.1.2.0/24 via 192.0.2.3 proto static metric 7\n\
+         route del 10.1.2.0/24 via 192.0.2.3\n\
+         route add 10.2.0.0/16 proto bgp nexthop via 192.0.2.2 weight 2 nexthop via 192.0.2.3\n\
+         route add blackhole 10.1.9.0/24 table 100\n",
+    );
+    collector.end();
+    let events = |prefix: &str| -> Vec<String> {
+        let (out, errors, code) = place.ask(&["--route", prefix]);
+        assert_eq!(code, Some(0), "{errors}");
+        let lines = out.lines().skip(1).map(|line| {
+            let (_time, rest) = line.split_once("  ").expect("columns");
+            let rest: Vec<_> = rest.split("  ").filter(|cell| !cell.is_empty()).collect();
+            rest.join(": ").trim_start().replace(":  ", ": ")
+        });
+        lines.collect()
+    };
+    let at_start = "entry: 10.1.0.0/16 dev v0 proto boot scope link";
+    let static_7 = "proto static metric 7";
+    assert_eq!(
+        events("10.1.2.3"),
+        [
+            at_start.to_owned(),
+            format!("new: 10.1.2.0/24 via 192.0.2.2 dev v0 {static_7}"),
+            format!("replaced: 10.1.2.0/24 via 192.0.2.3 dev v0 {static_7}"),
+            format!("deleted (found): 10.1.2.0/24 via 192.0.2.2 dev v0 {static_7}"),
+            format!("deleted: 10.1.2.0/24 via 192.0.2.3 dev v0 {static_7}"),
+        ]
+    );
+    assert_eq!(
+        events("10.2.0.0/16"),
+        [
+            "new: 10.2.0.0/16 proto bgp nexthop via 192.0.2.2 dev v0 weight 2 nexthop via 192.0.2.3 dev v0 weight 1"
+        ]
+    );
+    assert_eq!(
+        events("10.1.9.0/24"),
+        [at_start, "new: blackhole 10.1.9.0/24 table 100 proto boot"]
+    );
+    assert_eq!(events("10.0.0.0/8").len(), 7);
+    let (out, errors, code) = place.ask(&["--route", "2001:db8::/32", "--at", "-1s"]);
+    assert_eq!(out, "");
+    assert!(errors.contains("nothing found"), "{errors}");
+    assert_ne!(code, Some(0));
+    let (out, ..) = place.ask(&["--route", "10.2.0.1", "--json"]);
+    let record: Value = serde_json::from_str(out.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(record["route"]["nexthops"][0]["weight"], 2);
+    let (_, errors, code) = place.ask(&["--route", "10.0.0.0/33"]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("203.0.113.0/24"), "{errors}");
 }
 
 #[test]

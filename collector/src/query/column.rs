@@ -11,6 +11,7 @@ use arrow_buffer::BooleanBuffer;
 use arrow_schema::ArrowError;
 use arrow_select::dictionary::garbage_collect_dictionary;
 
+use super::prefix::Prefix;
 use super::question::{Condition, Interval, Term, Value};
 use crate::record::stored::UNIT_NS;
 
@@ -105,14 +106,10 @@ pub fn rows_with(batch: &RecordBatch, condition: &Condition) -> BooleanBuffer {
             let numbers = array.values();
             BooleanBuffer::collect_bool(array.len(), |row| numbers[row] == *wanted)
         }),
-        Value::Text(wanted) => words(array).map(|(words, texts)| {
-            // A dictionary may have a text twice.
-            let is_wanted: Vec<bool> = texts.iter().map(|text| text == Some(wanted)).collect();
-            let keys = words.keys().values();
-            let has = |row: usize| {
-                usize::try_from(keys[row]).is_ok_and(|key| is_wanted.get(key) == Some(&true))
-            };
-            BooleanBuffer::collect_bool(words.len(), has)
+        Value::Text(wanted) => rows_with_word(array, |text| text == wanted),
+        Value::Prefix(wanted) => rows_with_word(array, |text| {
+            text.parse::<Prefix>()
+                .is_ok_and(|prefix| prefix.overlaps(*wanted))
         }),
     };
     let Some(rows) = rows else { return none() };
@@ -120,6 +117,20 @@ pub fn rows_with(batch: &RecordBatch, condition: &Condition) -> BooleanBuffer {
         Some(nulls) => &rows & nulls.inner(),
         None => rows,
     }
+}
+
+/// Which rows have a word that is wanted. None: it is no column of words.
+fn rows_with_word(array: &ArrayRef, is_wanted: impl Fn(&str) -> bool) -> Option<BooleanBuffer> {
+    let (words, texts) = words(array)?;
+    // A dictionary may have a text twice.
+    let is_wanted: Vec<bool> = texts
+        .iter()
+        .map(|text| text.is_some_and(&is_wanted))
+        .collect();
+    let keys = words.keys().values();
+    let has =
+        |row: usize| usize::try_from(keys[row]).is_ok_and(|key| is_wanted.get(key) == Some(&true));
+    Some(BooleanBuffer::collect_bool(words.len(), has))
 }
 
 /// The rows for which one of the alternatives holds.
@@ -135,11 +146,17 @@ pub fn rows_of_term(batch: &RecordBatch, term: &Term) -> BooleanBuffer {
     rows
 }
 
-/// The columns that [`rows_within`] reads.
-pub const TIME_COLUMNS: [&str; 5] = ["record", "time", "start", "observed_start", "stop"];
+/// The columns that [`rows_within`] reads for this kind of record.
+pub fn time_columns(record: &str) -> &'static [&'static str] {
+    match record {
+        "event" => &["record", "time"],
+        "route" => &["record", "time", "since"],
+        _ => &["record", "time", "start", "observed_start", "stop"],
+    }
+}
 
-/// The rows of this kind of record that lasted into the interval; open flows are flows. An event has only its time. A
-/// flow whose start is not known may have begun at any time.
+/// The rows of this kind of record that lasted into the interval; open flows are flows. An event has only its time, and a
+/// change of a route that was found may have happened before. A flow whose start is not known may have begun at any time.
 pub fn rows_within(batch: &RecordBatch, record: &'static str, interval: Interval) -> BooleanBuffer {
     let kind = |name: &str| {
         let value = Value::Text(name.to_owned());
@@ -151,22 +168,21 @@ pub fn rows_within(batch: &RecordBatch, record: &'static str, interval: Interval
             },
         )
     };
-    let is_event = record == "event";
-    let kinds = if is_event {
-        kind("event")
-    } else {
-        &kind("flow") | &kind("open")
+    let kinds = match record {
+        "flow" => &kind("flow") | &kind("open"),
+        record => kind(record),
     };
     BooleanBuffer::collect_bool(batch.num_rows(), |row| {
-        kinds.value(row) && lifetime(batch, row, is_event).overlaps(interval)
+        kinds.value(row) && lifetime(batch, row, record).overlaps(interval)
     })
 }
 
-fn lifetime(batch: &RecordBatch, row: usize, is_event: bool) -> Interval {
+fn lifetime(batch: &RecordBatch, row: usize, record: &str) -> Interval {
     let time = instant(batch, "time", row).unwrap_or(i64::MAX);
-    if is_event {
+    if record != "flow" {
+        let since = instant(batch, "since", row).filter(|_| record == "route");
         return Interval {
-            from: time,
+            from: since.unwrap_or(time),
             until: last_ns(time),
         };
     }

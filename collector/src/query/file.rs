@@ -14,11 +14,12 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 
-use super::column::{TIME_COLUMNS, rows_of_term, rows_with, rows_within, without_unused_words};
-use super::losses::entry;
+use super::column::{rows_of_term, rows_with, rows_within, time_columns, without_unused_words};
+use super::losses::{self, entry};
 use super::prune::{Group, range, terms_that_may_hold, value_count};
 use super::question::{Condition, Interval, Question, Term, Value};
 use crate::failure::{Failure, Result};
+use crate::record::Subject;
 use crate::record::nat_filter::{PLACES, Place};
 use crate::spool::Position;
 
@@ -155,7 +156,7 @@ impl RecordFile {
         let file = file.map_err(|error| Failure::of_file("open", &self.path, &error))?;
         let filter = match &part.what {
             What::Answers(terms) => self.answers(terms, question),
-            What::Losses => self.losses(question.interval),
+            What::Losses => self.losses(question.subject(), question.interval),
         };
         let is_loss = matches!(part.what, What::Losses);
         unless_damaged(&self.path, || {
@@ -197,15 +198,15 @@ impl RecordFile {
             filter.push(self.predicate(columns, move |batch| rows_of_term(batch, &term)));
         }
         let (record, interval) = (question.record, question.interval);
-        filter.push(self.predicate(TIME_COLUMNS, move |batch| {
-            rows_within(batch, record, interval)
-        }));
+        let columns = time_columns(record).iter().copied();
+        filter.push(self.predicate(columns, move |batch| rows_within(batch, record, interval)));
         filter
     }
 
-    fn losses(&self, interval: Interval) -> Vec<Box<dyn ArrowPredicate>> {
-        let columns = ["record", "since", "until"];
-        vec![self.predicate(columns, move |batch| super::losses::rows(batch, interval))]
+    fn losses(&self, subject: Subject, interval: Interval) -> Vec<Box<dyn ArrowPredicate>> {
+        vec![self.predicate(losses::COLUMNS, move |batch| {
+            losses::rows(batch, subject, interval)
+        })]
     }
 
     fn predicate(

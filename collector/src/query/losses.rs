@@ -10,6 +10,7 @@ use parquet::file::metadata::ParquetMetaData;
 use super::column::{Cell, cell, instant, last_ns, rows_with};
 use super::prune::range;
 use super::question::{Condition, Interval, Value};
+use crate::record::Subject;
 
 /// Something is missing in the time of the question.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,17 +28,19 @@ pub struct Missing {
 #[derive(Default)]
 pub struct Coverage(BTreeMap<String, Vec<Interval>>);
 
-/// The rows that are losses in the interval.
-pub fn rows(batch: &RecordBatch, interval: Interval) -> BooleanBuffer {
-    let losses = rows_with(
-        batch,
-        &Condition {
-            column: "record",
-            value: Value::Text("loss".to_owned()),
-        },
-    );
+/// The columns that [`rows`] reads.
+pub const COLUMNS: [&str; 4] = ["record", "since", "until", "subject"];
+
+/// The rows that are losses of this subject, or of all, in the interval.
+pub fn rows(batch: &RecordBatch, subject: Subject, interval: Interval) -> BooleanBuffer {
+    let rows_with = |column, text: &str| {
+        let value = Value::Text(text.to_owned());
+        rows_with(batch, &Condition { column, value })
+    };
+    let losses = rows_with("record", "loss");
+    let others = rows_with("subject", subject.other().name());
     BooleanBuffer::collect_bool(batch.num_rows(), |row| {
-        losses.value(row) && lasts(batch, row).overlaps(interval)
+        losses.value(row) && !others.value(row) && lasts(batch, row).overlaps(interval)
     })
 }
 

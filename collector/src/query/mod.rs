@@ -4,8 +4,10 @@
 mod column;
 mod file;
 mod losses;
+mod prefix;
 mod prune;
 mod question;
+mod route;
 mod rows;
 mod search;
 mod spool;
@@ -19,6 +21,7 @@ use self::rows::{Rest, write_missing_json};
 use self::search::{Findings, search};
 use crate::args::QueryArguments;
 use crate::failure::{Failure, Result};
+use crate::record::Subject;
 
 /// Something was found.
 const FOUND: u8 = 0;
@@ -49,7 +52,7 @@ pub fn query(arguments: &QueryArguments) -> Result<ExitCode> {
     }
     findings.missing.sort();
     findings.missing.dedup();
-    print(&findings, arguments).or_else(|error| {
+    print(&findings, &question, arguments).or_else(|error| {
         // A reader that has read enough is no failure.
         let is_closed = error.kind() == io::ErrorKind::BrokenPipe;
         let failure = Failure::Other(format!("write the answer: {error}"));
@@ -63,7 +66,7 @@ pub fn query(arguments: &QueryArguments) -> Result<ExitCode> {
     }))
 }
 
-fn print(findings: &Findings, arguments: &QueryArguments) -> io::Result<()> {
+fn print(findings: &Findings, question: &Question, arguments: &QueryArguments) -> io::Result<()> {
     let is_json = arguments.json;
     let limit = arguments.limit.unwrap_or(usize::MAX);
     let mut out = BufWriter::new(io::stdout().lock());
@@ -95,9 +98,15 @@ fn print(findings: &Findings, arguments: &QueryArguments) -> io::Result<()> {
         } else {
             "nothing found"
         };
-        eprintln!(
-            "{answer}; a flow has a record when it ends, and before that about once in nlringd's open_interval"
-        );
+        let hint = match question.subject() {
+            Subject::Flows => {
+                "a flow has a record when it ends, and before that about once in nlringd's open_interval"
+            }
+            Subject::Routes => {
+                "a route has a record when it changes, and when nlringd begins; --from earlier shows more"
+            }
+        };
+        eprintln!("{answer}; {hint}");
     }
     Ok(())
 }

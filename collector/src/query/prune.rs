@@ -76,7 +76,12 @@ fn may_last_into(group: &RowGroupMetaData, question: &Question) -> bool {
     let Some(times) = range(group, "time") else {
         return true;
     };
-    if question.record == "event" {
+    if question.record != "flow" {
+        let since = range(group, "since").map_or(times.from, |since| since.from.min(times.from));
+        let times = Interval {
+            from: since,
+            ..times
+        };
         return times.overlaps(interval);
     }
     let last_stop = range(group, "stop").map_or(times.until, |stops| stops.until.max(times.until));
@@ -149,6 +154,7 @@ fn may_hold_together(group: Group<'_>, conditions: &[Condition]) -> bool {
                 Value::Number(number) => {
                     may_be_in(group.file, place, &u32::from(*number).to_le_bytes())
                 }
+                Value::Prefix(_) => true,
             })
         })
 }

@@ -4,14 +4,16 @@ use std::net::IpAddr;
 
 use nlring::conntrack::protocol_name;
 
+use super::prefix::Prefix;
 use super::time::Moment;
 use crate::args::QueryArguments;
 use crate::failure::{Failure, Result};
+use crate::record::Subject;
 
 /// What is looked for.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// `flow` or `event`.
+    /// `flow`, `event` or `route`.
     pub record: &'static str,
     pub terms: Vec<Term>,
     pub interval: Interval,
@@ -35,6 +37,8 @@ pub struct Condition {
 pub enum Value {
     Text(String),
     Number(u16),
+    /// A prefix that has an address in common with this one.
+    Prefix(Prefix),
 }
 
 /// From the first to the last nanosecond since 1970, both included.
@@ -79,12 +83,26 @@ impl Question {
         terms.extend(proto.map(|name| Term::text("proto", name)));
         let netns = arguments.netns.clone();
         terms.extend(netns.map(|name| Term::text("netns", name)));
-        let record = if arguments.events { "event" } else { "flow" };
+        let route = arguments.route.as_deref().map(prefix).transpose()?;
+        terms.extend(route.map(|prefix| Term::of("route_dst", Value::Prefix(prefix))));
+        let record = match (arguments.events, route) {
+            (true, _) => "event",
+            (false, Some(_)) => "route",
+            (false, None) => "flow",
+        };
         Ok(Self {
             record,
             terms,
             interval: interval(arguments)?,
         })
+    }
+
+    /// What the answers are about. Losses of something else do not matter.
+    pub fn subject(&self) -> Subject {
+        match self.record {
+            "route" => Subject::Routes,
+            _ => Subject::Flows,
+        }
     }
 }
 
@@ -108,7 +126,10 @@ fn interval(arguments: &QueryArguments) -> Result<Interval> {
 
 impl Term {
     fn text(column: &'static str, text: String) -> Self {
-        let value = Value::Text(text);
+        Self::of(column, Value::Text(text))
+    }
+
+    fn of(column: &'static str, value: Value) -> Self {
         Self {
             alternatives: vec![vec![Condition { column, value }]],
         }
@@ -152,6 +173,15 @@ impl Endpoint {
         });
         number.into_iter().chain(text).collect()
     }
+}
+
+/// The destination of a route.
+fn prefix(text: &str) -> Result<Prefix> {
+    text.parse().map_err(|()| {
+        Failure::Usage(format!(
+            "--route {text:?} is no prefix; use 203.0.113.0/24, 2001:db8::/32, 0.0.0.0/0 (all) or an address"
+        ))
+    })
 }
 
 /// The name that records have for a protocol.

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::column::{Cell, cell, cell_of, instant};
 use super::losses::Missing;
+use super::route;
 use crate::record::stored::NS;
 
 /// Records that answer the question.
@@ -42,6 +43,7 @@ const HEAD: [&str; 8] = [
     "PACKETS",
     "BYTES",
 ];
+const HEAD_OF_ROUTES: [&str; 3] = ["TIME", "EVENT", "ROUTE"];
 
 impl Rows {
     pub fn add(&mut self, node: &str, batch: RecordBatch) {
@@ -86,12 +88,17 @@ impl Rows {
         if rows.is_empty() {
             return Ok(rest);
         }
-        let head = HEAD.map(str::to_owned);
+        let head = if rows[0].is_route() {
+            &HEAD_OF_ROUTES[..]
+        } else {
+            &HEAD
+        };
+        let head: Vec<_> = head.iter().map(|&word| word.to_owned()).collect();
+        let mut widths = vec![0; head.len()];
         let lines: Vec<_> = [head]
             .into_iter()
             .chain(rows.iter().map(Row::cells))
             .collect();
-        let mut widths = [0; HEAD.len()];
         for line in &lines {
             for (width, cell) in widths.iter_mut().zip(line) {
                 *width = cell.chars().count().max(*width);
@@ -99,7 +106,7 @@ impl Rows {
         }
         for line in &lines {
             let mut text = String::new();
-            for (cell, width) in line.iter().zip(widths) {
+            for (cell, &width) in line.iter().zip(&widths) {
                 _ = write!(text, "{cell:width$}  ");
             }
             writeln!(out, "{}", text.trim_end())?;
@@ -180,6 +187,10 @@ impl<'a> Row<'a> {
         instant(self.batch, name, self.number)
     }
 
+    fn is_route(&self) -> bool {
+        self.cell("record") == Some(Cell::Text("route"))
+    }
+
     fn is_open(&self) -> bool {
         self.cell("record") == Some(Cell::Text("open"))
     }
@@ -210,6 +221,7 @@ impl<'a> Row<'a> {
             let mut name = field.name().clone();
             let value = match cell_of(array, self.number) {
                 None => continue,
+                Some(Cell::Text(text)) if name == "route" => json_or_text(text),
                 Some(Cell::Text(text)) => text.into(),
                 Some(Cell::Number(number)) => number.into(),
                 Some(Cell::Instant(ns)) => {
@@ -226,10 +238,13 @@ impl<'a> Row<'a> {
         object
     }
 
-    fn cells(&self) -> [String; HEAD.len()] {
+    fn cells(&self) -> Vec<String> {
+        if self.is_route() {
+            return self.cells_of_route();
+        }
         let stop = self.instant("stop").or_else(|| self.instant("time"));
         let is_event = self.cell("record") == Some(Cell::Text("event"));
-        [
+        vec![
             if is_event {
                 self.text("event")
             } else {
@@ -246,6 +261,31 @@ impl<'a> Row<'a> {
             self.both("packets"),
             self.both("bytes"),
         ]
+    }
+
+    fn cells_of_route(&self) -> Vec<String> {
+        let route = match self.cell("route") {
+            Some(Cell::Text(text)) => json_or_text(text),
+            _ => Value::Null,
+        };
+        let replaces = route["message_flags"]
+            .as_array()
+            .is_some_and(|flags| flags.iter().any(|flag| flag == "replace"));
+        let mut event = match self.text("event").as_str() {
+            "new" if replaces => "replaced".to_owned(),
+            "delete" => "deleted".to_owned(),
+            event => event.to_owned(),
+        };
+        if self.cell("resynced") == Some(Cell::Flag(true)) {
+            let since = self.instant("since");
+            let since = since.filter(|since| Some(*since) != self.instant("time"));
+            let found = since.map_or(" (found)".to_owned(), |since| {
+                format!(" (since {})", time(since))
+            });
+            event += &found;
+        }
+        let at = self.instant("time").map_or(String::new(), time);
+        vec![at, event, route::line(&route)]
     }
 
     fn text(&self, name: &str) -> String {
@@ -287,6 +327,11 @@ impl<'a> Row<'a> {
         };
         format!("{}/{}", count("orig"), count("reply"))
     }
+}
+
+/// The value of a text that is JSON.
+fn json_or_text(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
 
 fn time(ns: i64) -> String {

@@ -48,7 +48,7 @@ fn take(
 ) -> Result<()> {
     let unreadable = |error| Failure::Other(format!("read the spool: {error}"));
     let batch = &stored(batch).map_err(unreadable)?;
-    let losses = rows(batch, question.interval);
+    let losses = rows(batch, question.subject(), question.interval);
     let losses = losses.set_indices().map(|row| loss(node, batch, row));
     findings.missing.extend(losses);
     let is_answer = BooleanArray::new(answers(batch, question), None);

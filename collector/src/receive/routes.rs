@@ -70,26 +70,39 @@ impl Routes {
 
     /// Takes an event of the socket.
     pub fn feed(&mut self, event: &Event<'_>, mut f: impl FnMut(Record)) {
-        let recorder = &mut self.recorder;
-        if let Some(missing) = event.missing() {
-            let loss = LossBody::new(Subject::Routes, &missing);
-            f(recorder.record(Timestamp::now(), Body::Loss(loss)));
-            recorder.devices.note_missing();
-        }
-        let mut time = None;
         if let Event::Messages(_, list) = event {
             self.coverage.look_at(list);
-            time = list.received_at();
-            recorder.record_events(list, time.unwrap_or_else(Timestamp::now), &mut f);
+            self.feed_messages(list, f);
+        } else if let Some(missing) = event.missing() {
+            let loss = LossBody::new(Subject::Routes, &missing);
+            f(self.recorder.record(Timestamp::now(), Body::Loss(loss)));
+            self.recorder.devices.note_missing();
+            self.mirror.note_missing(&missing);
         }
-        let mut found = found_now(&self.mirror);
-        found.time = time.unwrap_or(found.time);
-        // What the mirror concludes from an event has happened with it.
-        found.since = found.since.or(Some(found.time));
-        let recorder = &self.recorder;
-        self.mirror.feed(event, |change| {
-            recorder.take_change(&change, found, &mut f);
-        });
+    }
+
+    /// Records each event, and behind it what the mirror concludes from it.
+    fn feed_messages(&mut self, list: &MessageList<'_>, mut f: impl FnMut(Record)) {
+        let time = list.received_at().unwrap_or_else(Timestamp::now);
+        let since = self.mirror.health().wrong_since;
+        let concluded = Found {
+            time,
+            since: Some(since.map_or(time, |since| since.min(time))),
+            is_first: !self.mirror.is_complete(),
+        };
+        let recorder = &mut self.recorder;
+        for message in list {
+            recorder.devices.feed(&message);
+            if let Some(route) = Route::decode(&message)
+                && !route.is_cloned()
+            {
+                let body = recorder.body(&route, time, false);
+                f(recorder.record(time, Body::Route(Box::new(body))));
+            }
+            self.mirror.feed_message(&message, |change| {
+                recorder.take_change(&change, concluded, &mut f);
+            });
+        }
     }
 
     /// Notes the counts so far.
@@ -164,23 +177,6 @@ fn found_now(mirror: &Mirror) -> Found {
 }
 
 impl Recorder {
-    fn record_events(
-        &mut self,
-        list: &MessageList<'_>,
-        time: Timestamp,
-        f: &mut impl FnMut(Record),
-    ) {
-        for message in list {
-            self.devices.feed(&message);
-            if let Some(route) = Route::decode(&message)
-                && !route.is_cloned()
-            {
-                let body = self.body(&route, time, false);
-                f(self.record(time, Body::Route(Box::new(body))));
-            }
-        }
-    }
-
     /// Takes a change of the mirror. What an event has reported is recorded already.
     fn take_change(&self, change: &Change<'_>, found: Found, f: &mut impl FnMut(Record)) {
         match change {

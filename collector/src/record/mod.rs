@@ -103,6 +103,13 @@ impl Subject {
             Self::Routes => "routes",
         }
     }
+
+    pub fn other(self) -> Self {
+        match self {
+            Self::Flows => Self::Routes,
+            Self::Routes => Self::Flows,
+        }
+    }
 }
 
 /// What is missing, and since when.
