@@ -11,10 +11,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failed operation: what was being done, and what the system answered.
 ///
-/// The text ([`Display`](fmt::Display)) is complete: it names the operation, the system's answer, the kernel's own
-/// explanation if it gave one, and the remedy if there is a usual one. So there is no
-/// [`source`](std::error::Error::source), and a program that prints the whole chain of an error prints each part once.
-/// For programs there are [`kind`](Self::kind) and [`raw_os_error`](Self::raw_os_error).
+/// The text ([`Display`](fmt::Display)) is complete: it names the operation, the system's answer, the kernel's
+/// explanation if it gave one, and the usual remedy if there is one. So there is no
+/// [`source`](std::error::Error::source), and a program that prints an error's whole chain prints each part once.
+/// Programs use [`kind`](Self::kind) and [`raw_os_error`](Self::raw_os_error).
 ///
 /// ```
 /// use nlring::{ErrorKind, Protocol, Socket};
@@ -55,7 +55,7 @@ pub enum ErrorKind {
     Overrun,
     /// There is nothing to receive on a non-blocking socket, or the receive time-out has passed (`EAGAIN`).
     WouldBlock,
-    /// The datagram was larger than the buffer, and the rest of it is gone.
+    /// The datagram was larger than the buffer, and its rest was discarded.
     Truncated {
         /// The full length of the datagram in bytes. A buffer of this size would have held it.
         real_bytes: usize,
@@ -71,17 +71,17 @@ pub enum ErrorKind {
     NoSuchSocket,
     /// The kernel did not reply in time.
     TimedOut,
-    /// A message is not a reply to the request, or the kernel left out an answer.
+    /// A message is not a reply to the request, or an answer from the kernel is missing.
     UnexpectedReply,
-    /// The engine was built before this process was forked (fork(2), daemon(3)). It keeps running in the parent only;
-    /// build another engine in the child.
+    /// The engine was built before this process was forked (fork(2), daemon(3)). It keeps running in the parent; build
+    /// another engine in the child.
     Forked,
     /// One entry of a dump is larger than the buffer that the kernel dumps into (32 KiB), so the dump cannot continue.
-    /// When the kernel is short of memory it uses a buffer of 4 KiB, and the same dump works later.
+    /// If the kernel is short of memory, it uses a buffer of 4 KiB; the same dump may then succeed later.
     EntryTooLarge,
     /// A [`StopHandle`](crate::StopHandle) ended the wait.
     Stopped,
-    /// The kernel has nothing of this name, such as a family of generic netlink.
+    /// The kernel knows nothing by this name, such as a family of generic netlink.
     NotFound,
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a message says about a flow, an expectation, a route, a device or an address of one.
+/// What a message says about a flow, an expectation, a route, a device or a device's address.
 ///
 /// The kernel sends events to multicast groups, and entries in answer to requests. Each decoded message has a kind,
 /// so one callback can read both.
@@ -14,16 +14,16 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
-    /// It was added. Events of routes, devices and addresses have this kind for a change too: the kernel sends the same
-    /// message for both.
+    /// It was added. For routes, devices and addresses it may also have changed: the kernel sends the same message for
+    /// both.
     New,
     /// A flow changed.
     Update,
-    /// It is gone.
+    /// It was deleted.
     Delete,
     /// Nothing happened to it: this is an entry of a dump, the answer to a request, or an entry of a mirror. In the
     /// kernel's messages the flag [`MULTI`](crate::message::flags::MULTI) marks entries. The answer to a request for
-    /// one route lacks it, so only [`route::Requests::get`](crate::route::Requests::get) knows it as an entry.
+    /// one route lacks it, so only [`route::Requests::get`](crate::route::Requests::get) recognises it as an entry.
     Entry,
 }
 

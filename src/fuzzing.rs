@@ -1,5 +1,5 @@
-//! What the fuzz targets in `fuzz/` reach that is private. It is compiled with `--cfg fuzzing` only, and is no part of the
-//! API. Each function panics if something does not hold.
+//! Private functions for the fuzz targets in `fuzz/`. This module is compiled only with `--cfg fuzzing`, and is not
+//! part of the API. Each function panics if a property does not hold.
 #![allow(missing_docs, unreachable_pub)]
 
 #[path = "../testing/src/random.rs"]

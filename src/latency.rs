@@ -7,14 +7,15 @@ use hdrhistogram::Histogram;
 
 /// The number of significant digits that the histogram keeps.
 const DIGITS: u8 = 3;
-/// The number of steps in each half of the distance to 100 %, as HdrHistogram's own tools have it.
+/// The number of steps in each half of the distance to 100 %, as in HdrHistogram's own tools.
 const STEPS_PER_HALF_DISTANCE: u32 = 5;
 
-/// Records latencies in nanoseconds, to 0.1 % and up to an hour. It takes about 300 KiB, however many it records.
+/// Records latencies of up to an hour in nanoseconds, accurate to 0.1 %. It takes about 300 KiB, however many it
+/// records.
 ///
 /// Recording allocates nothing and never fails. A latency of more than an hour counts as an hour. A negative latency,
-/// for example because the clock was set, is counted and not recorded. With several threads, give each a recorder of
-/// its own and [`merge`](Self::merge) them.
+/// for example because the clock was set, is counted but not recorded. With several threads, give each its own recorder
+/// and [`merge`](Self::merge) them.
 ///
 /// # Example
 ///
@@ -42,7 +43,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// The longest latency that is recorded as it is: one hour.
+    /// The longest latency that is recorded unchanged: one hour.
     pub const MAX_NS: u64 = 3_600_000_000_000;
 
     /// An empty recorder. It allocates all its memory here.
@@ -65,7 +66,7 @@ impl Recorder {
             .saturating_record(latency_ns.min(Self::MAX_NS));
     }
 
-    /// Records the time between two readings of one clock. A negative time is counted and not recorded.
+    /// Records the time between two readings of one clock. A negative time is counted but not recorded.
     #[inline]
     pub fn record_between(&mut self, from_ns: u64, until_ns: u64) {
         match until_ns.checked_sub(from_ns) {
@@ -106,7 +107,7 @@ impl Recorder {
         self.histogram.max()
     }
 
-    /// The arithmetic mean. Percentiles say more. 0 if nothing was recorded.
+    /// The arithmetic mean, which says less than percentiles. 0 if nothing was recorded.
     pub fn mean_ns(&self) -> f64 {
         self.histogram.mean()
     }

@@ -45,7 +45,7 @@
 //! | follow a family of generic netlink | [`generic`] |
 //! | send other requests | [`Requester`], [`Batch`] |
 //! | use a socket without an engine | [`Socket`], [`MessageBuilder`] |
-//! | receive and ask in another network namespace | [`Namespace`], [`SocketBuilder::namespace`] |
+//! | receive and send requests in another network namespace | [`Namespace`], [`SocketBuilder::namespace`] |
 //!
 //! # The path of a datagram
 //!
@@ -53,11 +53,11 @@
 //!    group. If a queue is full, it raises the drop counter of that socket instead.
 //! 2. **Wait.** The engine sleeps according to its [`Wait`] policy. Waking up costs more than anything else, so under
 //!    load it gathers events, but never for longer than the receive buffers can hold them.
-//! 3. **Drain.** A multishot receive of the ring has put each datagram into a buffer, with its sender, group and
+//! 3. **Drain.** The ring's multishot receive has put each datagram into a buffer, with its sender, group and
 //!    namespace. The engine takes the completions off the ring and reads the drop counters.
 //! 4. **Deliver.** The engine checks every length once. Up to 64 datagrams of a socket become a [`MessageList`], which
-//!    the callback borrows. The engine counts and reports truncated, malformed and foreign datagrams, and does not
-//!    parse them.
+//!    the callback borrows. The engine counts and reports truncated, malformed and foreign datagrams instead of parsing
+//!    them.
 //! 5. **Recycle.** The buffers go back to the kernel.
 //!
 //! A message cannot outlive its callback:
@@ -84,7 +84,8 @@
 //! # }
 //! ```
 //!
-//! An engine belongs to its process too. After a fork each call in the child is an error, see [`Engine`](Engine#fork).
+//! An engine also belongs to its process. After a fork every call in the child is an error, see
+//! [`Engine`](Engine#fork).
 //!
 //! # Losses
 //!
@@ -92,19 +93,19 @@
 //! `received + dropped + unread` is the number that the kernel tried to deliver.
 //!
 //! - `received` includes those that were `truncated`, `malformed`, `short` or `foreign`.
-//! - `dropped` is the kernel's own counter (`SK_MEMINFO_DROPS`). Each time it moves, an [`Event::Lost`] has the two
+//! - `dropped` is the kernel's own counter (`SK_MEMINFO_DROPS`). Whenever it rises, an [`Event::Lost`] has the two
 //!   moments between which the loss happened.
 //! - `unread` is what was still in the queue when the engine ended without delivering it. If it could not be counted
 //!   completely, `unread_is_incomplete` is set.
 //!
-//! Two more counters are no losses: `starved` counts how often the engine ran out of buffers, and `retried` counts
-//! system calls that failed for a moment and were repeated.
+//! Two other counters do not mean losses: `starved` counts how often the engine ran out of buffers, and `retried`
+//! counts system calls that failed temporarily and were repeated.
 //!
 //! # Tables
 //!
-//! Events report changes. A dump reports what is there. A [`conntrack::Mirror`] or [`route::Mirror`] combines both:
-//! whenever the kernel's table stops changing, the mirror equals it, also after a loss. It then reports the changes
-//! that the lost events would have reported.
+//! Events report changes. A dump reports the current table. A [`conntrack::Mirror`] or [`route::Mirror`] combines both:
+//! whenever the kernel's table stops changing, the mirror equals it, even after a loss. After a loss it reports the
+//! changes that the lost events would have reported.
 //!
 //! # Kernels
 //!
@@ -115,18 +116,18 @@
 //! | 6.0 | [`Backend::Multishot`] |
 //! | 6.1 | deferred task work: fewer wake-ups |
 //! | 6.12 | gathering in one system call (`min_wait_usec`) |
-//! | 6.12 and 6.18 from 2026-04 on | datagrams packed one after the other (`min_left`): less memory, fewer starved turns |
+//! | 6.12 and 6.18 since 2026-04 | datagrams packed back to back (`min_left`): less memory, fewer starved turns |
 //!
-//! [`Backend::Auto`] tries what works. It does not look at the version of the kernel.
+//! [`Backend::Auto`] tries what works, whatever the kernel's version.
 //!
 //! # Features
 //!
 //! - `io-uring`, on by default: the backends of io_uring. Without it the engine receives with recvmmsg(2) only.
-//! - `latency`: a module of that name that records latencies, with the crate `hdrhistogram`.
-//! - `serde`: `Serialize` for what is decoded. The names are those of the Rust fields, except that instants are numbers
+//! - `latency`: the module `latency`, which records latencies with the crate `hdrhistogram`.
+//! - `serde`: `Serialize` for decoded values. The names are those of the Rust fields, except that instants are numbers
 //!   of nanoseconds since 1970 whose names end in `_ns` (`start_ns`, `stop_ns`, `observed_start_ns`, `event_ns`). Kinds
 //!   and families are words (`"new"`, `"ipv4"`), addresses and the kernel's names are text, labels, hops and metrics
-//!   are lists, and what is absent is null.
+//!   are lists, and absent values are null.
 //! - `tokio`: the module `stream`, a stream of owned items for async programs.
 
 #[cfg(not(target_os = "linux"))]

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 /// An instant by `CLOCK_REALTIME` (clock_gettime(2)): the number of nanoseconds since 1970-01-01 00:00 UTC, without
 /// leap seconds.
 ///
-/// It is the `u64` in which the kernel sends instants, and the number that serde writes. The last instant,
+/// The number is the `u64` in which the kernel sends instants and which serde writes. The last instant,
 /// [`MAX`](Self::MAX), is in the year 2554. It converts from and into [`SystemTime`].
 ///
-/// Its `Display` is RFC 3339 in UTC with six decimals, or with as many as the precision says, at most nine. The
-/// decimals that are left out are cut off, not rounded.
+/// Its `Display` is RFC 3339 in UTC with six decimals, or with as many as the precision says, at most nine. Further
+/// decimals are truncated, not rounded.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -36,7 +36,7 @@ impl Timestamp {
     /// The last instant: `u64::MAX` nanoseconds after 1970, in July 2554.
     pub const MAX: Self = Self(u64::MAX);
 
-    /// What the clock shows now.
+    /// The current time.
     pub fn now() -> Self {
         SystemTime::now().into()
     }
@@ -53,7 +53,7 @@ impl Timestamp {
         self.0
     }
 
-    /// How long after `earlier` this is. Zero if `earlier` is later, which happens when somebody sets the clock back.
+    /// How long after `earlier` this is. Zero if `earlier` is later, which happens if the clock is set back.
     #[inline]
     pub const fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -9,7 +9,7 @@ pub(super) struct Label(usize);
 /// A line of a program whose jumps lead to labels.
 enum Line {
     Plain(Instruction),
-    /// Goes to the first label if the comparison is true, else to the second.
+    /// Goes to the first label if the comparison is true, otherwise to the second.
     Branch {
         instruction: Instruction,
         yes: Label,
@@ -20,10 +20,9 @@ enum Line {
 
 /// Instructions whose jumps lead forward to labels.
 ///
-/// A conditional jump of classic BPF skips at most 255 instructions. A target that is farther away is reached over a
-/// `ja` behind the jump. A copy of the target would not do where that is a `ret`: the kernel, which checks that words
-/// of memory are written before they are read, goes on behind a `ret` as if control did (Linux v6.18,
-/// net/core/filter.c,
+/// A conditional jump of classic BPF skips at most 255 instructions. A more distant target is reached through a `ja`
+/// after the jump. Copying a `ret` there instead would not work: the kernel's check that words of memory are written
+/// before they are read continues past a `ret` as if execution did (Linux v6.18, net/core/filter.c,
 /// `check_load_and_stores`).
 #[derive(Default)]
 pub(super) struct Assembler {
@@ -62,7 +61,7 @@ impl Assembler {
         self.lines.push(Line::Jump(label));
     }
 
-    /// The instructions. All labels that jumps lead to are placed behind them.
+    /// The instructions. All labels that jumps lead to must be placed after the jumps.
     pub fn instructions(mut self) -> Vec<Instruction> {
         self.remove_idle_jumps();
         let (left, are_far) = self.measure();

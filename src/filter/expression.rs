@@ -5,11 +5,11 @@
 pub enum Expression<T> {
     /// A single term.
     Term(T),
-    /// What the expression in it is not.
+    /// The negation of an expression.
     Not(Box<Self>),
-    /// All of them. An empty list is always true.
+    /// True if all of them are. An empty list is always true.
     And(Vec<Self>),
-    /// One or more of them. An empty list is never true.
+    /// True if one or more of them are. An empty list is never true.
     Or(Vec<Self>),
 }
 
@@ -27,13 +27,13 @@ impl<T> Expression<T> {
         matches!(self, Self::Or(parts) if parts.is_empty())
     }
 
-    /// Both of two expressions, without a conjunction inside a conjunction.
+    /// The conjunction of two expressions, without a conjunction inside a conjunction.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self::all_of([self, other])
     }
 
-    /// One or both of two expressions, without a disjunction inside a disjunction.
+    /// The disjunction of two expressions, without a disjunction inside a disjunction.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self::any_of([self, other])
@@ -72,7 +72,7 @@ impl<T> Expression<T> {
         single_or(any, Self::Or)
     }
 
-    /// Whether the expression is true, if `is_true` says it of each term.
+    /// Whether the expression is true, with `is_true` evaluating each term.
     #[inline]
     pub fn is_true(&self, is_true: &impl Fn(&T) -> bool) -> bool {
         match self {

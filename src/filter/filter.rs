@@ -15,15 +15,14 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Which events of a family a socket receives, a dump returns or a mirror holds.
 ///
-/// A filter combines terms: [`conntrack::Term`](crate::conntrack::Term) for flows,
-/// [`route::Term`](crate::route::Term) for routes. It is made of terms
-/// ([`From`], [`and`](Self::and), [`or`](Self::or), `!`) or of text ([`FromStr`]). [`Display`](fmt::Display) writes
-/// text that reads back as the same filter, unless it is nested deeper than the 64 levels that a text may have. The
-/// [module](crate::filter) describes the text.
+/// A filter combines terms: [`conntrack::Term`](crate::conntrack::Term) for flows, [`route::Term`](crate::route::Term)
+/// for routes. It is built from terms ([`From`], [`and`](Self::and), [`or`](Self::or), `!`) or from text ([`FromStr`]).
+/// [`Display`](fmt::Display) writes text that reads back as the same filter, unless it is nested deeper than the 64
+/// levels that a text may have. The [module](crate::filter) describes the text.
 ///
 /// The kernel evaluates the [`program`](Self::program), user space evaluates [`matches`](Self::matches). Both agree on
-/// every event that the kernel sends, unless [`needs_user_space`](Self::needs_user_space) is true: then the program
-/// also accepts some events that do not match.
+/// every event that the kernel sends, unless [`needs_user_space`](Self::needs_user_space) is true. In that case the
+/// program also accepts some events that do not match.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Filter<T> {
     expression: Expression<T>,
@@ -48,7 +47,7 @@ impl<T: Term> From<T> for Filter<T> {
 }
 
 impl<T: Term> Filter<T> {
-    /// What matches this filter and another one.
+    /// The filter that matches what both this filter and another one match.
     #[must_use]
     pub fn and(self, other: impl Into<Self>) -> Self {
         Self {
@@ -56,7 +55,7 @@ impl<T: Term> Filter<T> {
         }
     }
 
-    /// What matches this filter or another one.
+    /// The filter that matches what this filter or another one matches.
     #[must_use]
     pub fn or(self, other: impl Into<Self>) -> Self {
         Self {
@@ -64,12 +63,12 @@ impl<T: Term> Filter<T> {
         }
     }
 
-    /// Reads a text that may have names that only the caller knows. `names` returns the number of a name; its first
-    /// argument is the word that the name stands behind, such as `"label"`.
+    /// Parses a text that may contain names that only the caller knows. `names` returns the number of a name; its first
+    /// argument is the word before the name, such as `"label"`.
     ///
     /// # Errors
     ///
-    /// The text is no filter: [`ParseError`] says where and why.
+    /// The text is not a filter: [`ParseError`] says where and why.
     pub fn parse_with(
         text: &str,
         names: impl Fn(&str, &str) -> Option<u32>,
@@ -90,7 +89,7 @@ impl<T: Term> Filter<T> {
     }
 
     /// The program that rejects events that do not match. It accepts everything else: events that match, and all
-    /// messages that are no events of the family, such as answers and acknowledgements.
+    /// messages that are not events of the family, such as answers and acknowledgements.
     ///
     /// # Errors
     ///
@@ -100,7 +99,7 @@ impl<T: Term> Filter<T> {
         self.program_with(Besides::All)
     }
 
-    /// The program that rejects events that do not match, and accepts these messages besides.
+    /// The program that rejects events that do not match, and also accepts these messages.
     ///
     /// # Errors
     ///
@@ -123,8 +122,9 @@ impl<T: Term> Filter<T> {
         assemble::<T>(Besides::All, &tests)
     }
 
-    /// The filter with each term that can change while an entry lives replaced by one that everything matches. All that
-    /// may match the filter now or later matches this one, and whether an entry does stays the same while it lives.
+    /// The filter with each term that can change while an entry lives replaced by one that everything matches. Every
+    /// entry that may match the filter now or later matches this one, and an entry's answer stays the same while it
+    /// lives.
     ///
     /// # Errors
     ///
@@ -187,7 +187,7 @@ impl<T: Term> Filter<T> {
         ))
     }
 
-    /// The same of a mirror: what the kernel evaluates of its events, what is left for the mirror, and the
+    /// Explains a mirror's filter: what the kernel evaluates of its events, what is left for the mirror, and the
     /// [`program_for_mirror`](Self::program_for_mirror), as lines of text.
     ///
     /// ```
@@ -212,7 +212,7 @@ impl<T: Term> Filter<T> {
         ))
     }
 
-    /// Says that all is evaluated except some terms.
+    /// Says that everything is evaluated except some terms.
     fn all_except(&self, is_excepted: impl Fn(&T) -> bool) -> String {
         let mut terms = Vec::new();
         self.expression.for_each_term(&mut |term| {

@@ -4,19 +4,19 @@ use super::test::{Field, Path};
 
 /// A hash of some fields of a message.
 ///
-/// Each part has alternatives, and adds the fields of the first one that is there, or the number 0 if none is. Of an
-/// alternative that is there only in part, which the kernel does not send, the fields before the missing one are added
-/// too.
+/// Each part has alternatives, and adds the fields of the first one that is present, or the number 0 if none is. If an
+/// alternative is only partly present, which the kernel never sends, the fields before the missing one are added as
+/// well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Hash {
     pub seed: u32,
-    /// For each part its alternatives, and of each alternative the fields.
+    /// The fields of each alternative of each part.
     pub parts: &'static [&'static [&'static [Field]]],
-    /// How most messages have the same fields.
+    /// The layout of these fields in most messages.
     pub usual: Layout,
 }
 
-/// Where a message has its fields, if it has all of these headers of attributes at these places.
+/// Where a message has its fields, if it has all these attribute headers at these places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     /// The place of each header in the message, and its bytes.
@@ -38,17 +38,17 @@ impl Hash {
 
 /// Calculates a hash in user space.
 ///
-/// The steps are those that BPF does in few instructions: xor, multiply and shift, all in 32 bits. The upper bits of
-/// the result are the best ones.
+/// It uses steps that take few BPF instructions: xor, multiply and shift, all in 32 bits. The upper bits of the result
+/// are the best mixed.
 #[derive(Clone, Copy, Debug)]
 pub struct Hasher(u32);
 
 impl Hasher {
-    /// By what a sum is multiplied after each number: the first constant of `murmur3`'s finalizer.
+    /// The factor for the sum after each number: the first constant of `murmur3`'s finalizer.
     pub(super) const STEP: u32 = 0x85eb_ca6b;
     /// How far the upper bits are shifted down after each number.
     pub(super) const SHIFT: u32 = 15;
-    /// By what the sum is multiplied at the end: the second constant of that finalizer.
+    /// The factor for the sum at the end: the second constant of that finalizer.
     pub(super) const END: u32 = 0xc2b2_ae35;
 
     pub fn new(seed: u32) -> Self {

@@ -3,12 +3,13 @@
 use super::program::{Instruction, Program, code};
 use crate::message::Attributes;
 
-/// What a program returns for a datagram. None if the kernel would refuse the program where it got.
+/// What a program returns for a datagram. None if the kernel would refuse the program for an instruction that was
+/// reached.
 pub(crate) fn run(program: &Program, datagram: &[u8]) -> Option<u32> {
     run_counting(program, datagram).map(|(returned, _)| returned)
 }
 
-/// The same, and how many instructions were run.
+/// The same, with the number of instructions that were run.
 pub(crate) fn run_counting(program: &Program, datagram: &[u8]) -> Option<(u32, usize)> {
     let instructions = program.instructions();
     let mut machine = Machine {

@@ -1,7 +1,7 @@
 //! Filters: which events a socket receives, evaluated in the kernel.
 //!
-//! An event that the kernel rejects costs no wake-up and no copy. A [`Filter`] is made of a family's terms
-//! ([`conntrack::Term`](crate::conntrack::Term), [`route::Term`](crate::route::Term)), or of text:
+//! An event that the kernel rejects costs no wake-up and no copy. A [`Filter`] is built from a family's terms
+//! ([`conntrack::Term`](crate::conntrack::Term), [`route::Term`](crate::route::Term)), or from text:
 //!
 //! ```no_run
 //! use nlring::conntrack::{Filter, Group};
@@ -15,7 +15,7 @@
 //! # Ok::<(), nlring::Error>(())
 //! ```
 //!
-//! A filtered event is not a lost event: no counter has it.
+//! A filtered event is not a loss, and no counter includes it.
 //!
 //! # Text
 //!

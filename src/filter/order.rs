@@ -3,8 +3,9 @@
 use super::expression::Expression;
 use super::test::{Path, Test};
 
-/// The tests in the order in which they cost least: cheap ones first, of these the ones that more likely decide the list,
-/// and those of one field side by side. What is excluded is rare: `not src 10.0.0.1` seldom makes a conjunction false.
+/// The tests in the order in which they cost least: cheap ones first, among these the ones that are more likely to
+/// decide the list, and those of one field together. What is excluded is rare: `not src 10.0.0.1` seldom makes a
+/// conjunction false.
 pub(super) fn order(expression: Expression<Test>) -> Expression<Test> {
     let ordered = |parts: Vec<Expression<Test>>, is_conjunction: bool| {
         let mut parts: Vec<_> = parts.into_iter().map(order).collect();

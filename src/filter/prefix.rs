@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::expression::Expression;
 use super::test::{Path, Test};
 
-/// The addresses that begin with the same bits, such as `10.0.0.0/8`. An address alone is a prefix of all its bits.
+/// The addresses that share their first bits, such as `10.0.0.0/8`. An address alone is a prefix of all its bits.
 ///
 /// ```
 /// use nlring::filter::Prefix;
@@ -24,8 +24,8 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// The prefix of `length` bits that the address has. Its other bits become 0. None if an address of the family has
-    /// fewer bits: 32 or 128.
+    /// The first `length` bits of the address. The other bits become 0. None if an address of the family has fewer
+    /// bits: 32 or 128.
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
         let address = match address {
             IpAddr::V4(address) if length <= 32 => IpAddr::V4(Ipv4Addr::from_bits(
@@ -55,7 +55,7 @@ impl Prefix {
         self.length
     }
 
-    /// Whether it has all bits of one address.
+    /// Whether it covers a single address.
     pub(crate) fn is_one_address(&self) -> bool {
         *self == Self::from(self.address)
     }
@@ -118,7 +118,7 @@ impl From<IpAddr> for Prefix {
     }
 }
 
-/// Why a text is no prefix.
+/// Why a text is not a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefixError;
 

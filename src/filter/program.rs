@@ -26,14 +26,14 @@ pub struct Instruction {
 
 /// A program that the kernel runs for each datagram of a socket: 1 to 4,096 instructions of classic BPF.
 ///
-/// [`Filter::program`](super::Filter::program) makes one of a filter. [`new`](Self::new) takes instructions of your
-/// own. [`Socket::set_filter`](crate::Socket::set_filter) and
-/// [`SocketBuilder::filter`](crate::SocketBuilder::filter) attach one.
+/// [`Filter::program`](super::Filter::program) compiles a filter. [`new`](Self::new) takes instructions of your own.
+/// [`Socket::set_filter`](crate::Socket::set_filter) and [`SocketBuilder::filter`](crate::SocketBuilder::filter) attach
+/// one.
 ///
 /// The kernel runs it in the sender's context. If it returns 0, the socket does not receive the datagram, and no
-/// counter moves. Any other number is how many bytes of the datagram the socket receives, so a program accepts with
-/// 0xffffffff. The program sees every datagram of the socket: events, answers to requests, and the kernel's
-/// acknowledgements.
+/// counter changes. Any other return value is the number of bytes of the datagram that the socket receives, so a
+/// program accepts with 0xffffffff. The program sees every datagram of the socket: events, answers to requests, and the
+/// kernel's acknowledgements.
 ///
 /// [`Display`](fmt::Display) writes it as `tcpdump -d` does.
 ///
@@ -53,7 +53,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// The most instructions that the kernel takes: `BPF_MAXINSNS` (include/uapi/linux/bpf_common.h).
+    /// The most instructions that the kernel accepts: `BPF_MAXINSNS` (include/uapi/linux/bpf_common.h).
     pub const MAX_INSTRUCTIONS: usize = 4096;
 
     /// A program of these instructions. The kernel checks them when the program is attached to a socket.

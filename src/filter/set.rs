@@ -6,7 +6,7 @@ use super::test::{Field, Test};
 /// The smallest number of tests of one field for which a set is cheaper.
 const LEAST_TESTS: usize = 3;
 
-/// A field, and the numbers that are looked for in it.
+/// A field, and the numbers that are searched for in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Set {
     pub field: Field,
@@ -15,8 +15,8 @@ pub(super) struct Set {
 }
 
 impl Set {
-    /// The set that the first parts of a list make, if the list is decided when a part is `deciding`; and how many parts
-    /// these are. They test the same field.
+    /// The set formed by the first parts of a list, which test the same field, if the list is decided when a part is
+    /// `deciding`; and the number of these parts.
     pub(super) fn first_of(parts: &[Expression<Test>], deciding: bool) -> Option<(Self, usize)> {
         let mut tested = parts.iter().map_while(|part| range(part, deciding));
         let (field, first) = tested.next()?;
@@ -54,8 +54,8 @@ fn range(expression: &Expression<Test>, deciding: bool) -> Option<(Field, [u32; 
     }
 }
 
-/// The numbers whose bits of `mask` are within a range, if they are a range too: the mask has all bits, or it has the
-/// upper bits and these are given, as in a prefix.
+/// The numbers whose bits of `mask` are within a range, if these numbers form a range as well: the mask has all bits,
+/// or it has the upper bits and these are given, as in a prefix.
 pub(super) fn range_with_mask(field: Field, mask: u32, [low, high]: [u32; 2]) -> Option<[u32; 2]> {
     let lower_bits = field.max() & !mask;
     let is_prefix = lower_bits & lower_bits.wrapping_add(1) == 0;

@@ -9,7 +9,7 @@ use super::text::{ParseError, Words};
 
 /// A condition on an event of a family. This crate implements it for each family's terms; other crates cannot.
 pub trait Term: Implementation + Clone + fmt::Debug + fmt::Display + PartialEq {
-    /// What the terms are about, such as [`Flow`](crate::conntrack::Flow).
+    /// The kind of event that the terms test, such as [`Flow`](crate::conntrack::Flow).
     type Event<'a>;
 
     /// Whether an event matches the term.
@@ -18,25 +18,25 @@ pub trait Term: Implementation + Clone + fmt::Debug + fmt::Display + PartialEq {
 
 /// What a family says about its terms. The name cannot be used outside this crate, so [`Term`] is sealed.
 pub trait Implementation: Sized {
-    /// The messages that the terms are about.
+    /// The messages that the terms test.
     const EVENTS: Events;
 
-    /// Reads a term. What it reads must be what `Display` writes.
+    /// Parses a term, in the form that `Display` writes.
     ///
     /// # Errors
     ///
-    /// The next word begins no term, or the words behind it do not fit.
+    /// The next word does not begin a term, or the words after it do not fit.
     fn parse(words: &mut Words<'_>) -> Result<Expression<Self>, ParseError>;
 
-    /// What the kernel can find out about the term.
+    /// What the kernel can tell about the term.
     fn in_kernel(&self) -> Kernel;
 
     /// Whether the answer can change while an entry lives.
     fn change(&self) -> Change;
 
-    /// What the program for a mirror's socket tests in place of the term, or of its negation. True for each event that
-    /// the mirror must see, as far as the term shows it: of an entry that can match the term (or its negation) now or
-    /// later, and of whatever else the mirror must know about.
+    /// What the program for a mirror's socket tests instead of the term or its negation. True for each event that the
+    /// mirror must see, as far as the term can tell: the events of entries that can match the term (or its negation)
+    /// now or later, and of other entries that the mirror must know about.
     fn in_kernel_for_mirror(&self, is_negated: bool) -> Expression<Test> {
         match self.change() {
             Change::Never => self.in_kernel().can_be(is_negated),

@@ -1,27 +1,27 @@
-//! What a program of BPF can ask about a message.
+//! What a BPF program can test in a message.
 
 use super::expression::Expression;
 use super::hash::Hash;
 
-/// A question about a message that classic BPF can answer.
+/// A test of a message that classic BPF can evaluate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Test {
-    /// The attribute is there.
+    /// The attribute is present.
     Present(Path),
-    /// The field is there, and its bits of `mask` are from `low` to `high`.
+    /// The field is present, and its bits of `mask` are from `low` to `high`.
     Within {
         field: Field,
         mask: u32,
         low: u32,
         high: u32,
     },
-    /// One of two fields is missing, or both are there and their values differ.
+    /// One of two fields is missing, or both are present and their values differ.
     Differ(Field, Field),
     /// The hash is from `low` to `high`.
     HashWithin { hash: Hash, low: u32, high: u32 },
 }
 
-/// What BPF can ask about a term. In between are the messages for which the kernel cannot tell.
+/// What BPF can tell about a term. For messages between `must` and `may` the kernel cannot tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// True for each message that matches the term, and perhaps for others.
@@ -61,7 +61,7 @@ impl Kernel {
     }
 }
 
-/// The types of an attribute and of the attributes that it is in, outermost first.
+/// The types of an attribute and of the attributes that enclose it, outermost first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path {
     types: [u16; Self::MAX_DEPTH],
@@ -94,7 +94,7 @@ impl Path {
         self.types().last().copied().unwrap_or_default()
     }
 
-    /// The path of the attribute that this one is in.
+    /// The path of the attribute that encloses this one.
     pub(super) fn parent(&self) -> Option<Self> {
         match self.types() {
             [] | [_] => None,
@@ -102,12 +102,12 @@ impl Path {
         }
     }
 
-    /// This path and those of the attributes that it is in, innermost first.
+    /// This path and those of the enclosing attributes, innermost first.
     pub(super) fn and_outer(self) -> impl Iterator<Item = Self> {
         std::iter::successors(Some(self), Self::parent)
     }
 
-    /// Whether the attribute is there.
+    /// Whether the attribute is present.
     pub fn is_present(self) -> Expression<Test> {
         Expression::Term(Test::Present(self))
     }
@@ -133,7 +133,7 @@ impl std::fmt::Debug for Path {
 /// A number of 1, 2 or 4 bytes in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Field {
-    /// The attribute that the number is in; None if it is at a fixed place of the message.
+    /// The attribute that contains the number; None if it is at a fixed place in the message.
     pub(super) path: Option<Path>,
     /// From the start of the message or of the attribute's payload.
     pub(super) offset: u32,
@@ -200,7 +200,7 @@ impl Field {
         }
     }
 
-    /// Both fields are there and have the same value, or both are missing; negated.
+    /// One field is missing, or both are present and their values differ.
     pub fn differs_from(self, other: Self) -> Expression<Test> {
         Expression::Term(Test::Differ(self, other))
     }
@@ -223,7 +223,7 @@ impl Field {
         u32::MAX >> (32 - 8 * self.size_bytes.clamp(1, 4))
     }
 
-    /// BPF loads numbers in network order; one in host order has its bytes exchanged on a little-endian machine.
+    /// BPF loads numbers in network order; a number in host order is byte-swapped on a little-endian machine.
     fn is_swapped(self) -> bool {
         self.is_host_order && self.size_bytes > 1 && cfg!(target_endian = "little")
     }
@@ -246,7 +246,7 @@ impl Field {
         }
     }
 
-    /// For exchanged bytes: the number is at least `low`, decided byte by byte from the highest on.
+    /// For swapped bytes: the number is at least `low`, decided byte by byte, the highest first.
     fn at_least(self, low: u32) -> Expression<Test> {
         (0..self.size_bytes).fold(Expression::ALWAYS, |rest, weight| {
             let (byte, limit) = (self.byte(weight), low >> (8 * weight) & 0xff);
@@ -255,7 +255,7 @@ impl Field {
         })
     }
 
-    /// For exchanged bytes: the number is at most `high`.
+    /// For swapped bytes: the number is at most `high`.
     fn at_most(self, high: u32) -> Expression<Test> {
         (0..self.size_bytes).fold(Expression::ALWAYS, |rest, weight| {
             let (byte, limit) = (self.byte(weight), high >> (8 * weight) & 0xff);
@@ -288,7 +288,7 @@ impl Test {
         }
     }
 
-    /// How much it costs to answer, in about nanoseconds.
+    /// The cost of evaluating it, in nanoseconds, approximately.
     pub(super) fn cost(&self) -> usize {
         let lookups: usize = self.paths().map(|path| path.types().len()).sum();
         1 + 8 * lookups

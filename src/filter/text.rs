@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 /// How deep parentheses and `not` may be nested.
 const MAX_DEPTH: usize = 64;
 
-/// Why a text is no filter: where, what was found there, and what was expected.
+/// Why a text is not a filter: where, what was found there, and what was expected.
 ///
 /// [`Display`](fmt::Display) shows the text with a caret below the place.
 ///
@@ -43,7 +43,7 @@ impl ParseError {
         &self.found
     }
 
-    /// What could have been there, as a phrase such as `"a state of TCP, SCTP or DCCP such as ESTABLISHED"`.
+    /// What would have been valid there, as a phrase such as `"a state of TCP, SCTP or DCCP such as ESTABLISHED"`.
     pub fn expected(&self) -> &str {
         &self.expected
     }
@@ -95,7 +95,7 @@ struct Token<'a> {
     text: &'a str,
 }
 
-/// The rest of a text, word by word. A family's terms are read from it.
+/// The rest of a text, word by word. A family's terms are parsed from it.
 pub struct Words<'a> {
     text: &'a str,
     tokens: Vec<Token<'a>>,
@@ -118,7 +118,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// The next word, if there is one and it is no operator.
+    /// The next word, unless it is an operator.
     pub fn peek(&self) -> Option<&'a str> {
         let token = self.token();
         (token.symbol == Symbol::Word).then_some(token.text)
@@ -131,18 +131,17 @@ impl<'a> Words<'a> {
         is_next
     }
 
-    /// Goes on to the word after the next one.
+    /// Skips the next word.
     pub fn skip(&mut self) {
         self.next += 1;
     }
 
-    /// What finds the number of a name that only the caller knows: by the word of its term, and the name.
+    /// The function that finds the number of a name that only the caller knows, by the word of its term and the name.
     pub fn names(&self) -> &'a dyn Fn(&str, &str) -> Option<u32> {
         self.names
     }
 
-    /// Takes the next word as a value: what `read` makes of it. If it makes nothing of it, the error says what was
-    /// expected.
+    /// Takes the next word as a value, which `read` parses. If it cannot, the error says what was expected.
     pub fn value<V>(
         &mut self,
         expected: &str,
@@ -176,7 +175,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// The error that something else was expected where the next word is.
+    /// The error that something else was expected at the next word.
     pub fn error(&self, expected: &str) -> ParseError {
         let token = self.token();
         ParseError {
@@ -293,7 +292,7 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// The symbol that a text without leading spaces begins with, and its length in bytes. None for an empty text.
+/// The symbol at the start of a text without leading spaces, and its length in bytes. None for an empty text.
 fn first_symbol(text: &str) -> Option<(Symbol, usize)> {
     const SYMBOLS: [(&str, Symbol); 8] = [
         ("(", Symbol::Open),
@@ -331,7 +330,7 @@ fn first_symbol(text: &str) -> Option<(Symbol, usize)> {
     Some((symbol, length))
 }
 
-/// Writes an expression so that it can be read again. Parentheses are where they are needed.
+/// Writes an expression so that it can be parsed again, with parentheses only where they are needed.
 pub(super) fn write<T: fmt::Display>(
     f: &mut fmt::Formatter<'_>,
     expression: &Expression<T>,

@@ -32,7 +32,7 @@ pub(crate) fn put_attribute(buffer: &mut Vec<u8>, attribute_type: u16, value: &[
 
 /// One attribute, borrowed from its message.
 ///
-/// A getter of a number returns None if the payload has another size than the number.
+/// The getters of numbers return None if the payload does not have the size of the number.
 ///
 /// ```
 /// use nlring::{MessageBuilder, Messages};
@@ -61,13 +61,13 @@ impl<'a> Attribute<'a> {
         self.raw_type & TYPE_MASK
     }
 
-    /// Whether `NLA_F_NESTED` is set. Many subsystems of the kernel nest attributes without it.
+    /// Whether `NLA_F_NESTED` is set. Many kernel subsystems nest attributes without it.
     #[inline]
     pub fn is_nested(&self) -> bool {
         self.raw_type & NESTED != 0
     }
 
-    /// Whether `NLA_F_NET_BYTEORDER` is set. The numbers of netfilter are in network order without it.
+    /// Whether `NLA_F_NET_BYTEORDER` is set. Netfilter's numbers are in network order without it.
     #[inline]
     pub fn is_net_byte_order(&self) -> bool {
         self.raw_type & NET_BYTE_ORDER != 0
@@ -85,7 +85,7 @@ impl<'a> Attribute<'a> {
         Attributes::new(self.payload)
     }
 
-    /// The payload as an array. None if it has another length.
+    /// The payload as an array. None if its length differs.
     #[inline]
     pub fn as_array<const N: usize>(&self) -> Option<[u8; N]> {
         self.payload.try_into().ok()
@@ -142,8 +142,8 @@ impl<'a> Attribute<'a> {
             .unwrap_or_default()
     }
 
-    /// A string up to the first NUL, or the whole payload if there is none. None if it is not UTF-8: the name of a
-    /// device, for example, can hold any bytes. [`as_str_bytes`](Self::as_str_bytes) returns those.
+    /// A string up to the first NUL, or the whole payload if there is none. None if it is not UTF-8: a device's name,
+    /// for example, can hold any bytes. [`as_str_bytes`](Self::as_str_bytes) returns these.
     #[inline]
     pub fn as_str(&self) -> Option<&'a str> {
         std::str::from_utf8(self.as_str_bytes()).ok()
@@ -152,7 +152,7 @@ impl<'a> Attribute<'a> {
 
 /// An iterator over attributes, in order.
 ///
-/// It ends at the first attribute whose length cannot be right: below 4, or beyond the end of the bytes
+/// It ends at the first attribute with an invalid length: below 4, or beyond the end of the bytes
 /// (include/net/netlink.h, `nla_ok`). [`is_malformed`](Self::is_malformed) then returns true.
 ///
 /// ```
@@ -172,19 +172,19 @@ pub struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    /// The attributes that `bytes` begin with. Any bytes are fine.
+    /// The attributes at the start of `bytes`. Any bytes are allowed.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { left: bytes }
     }
 
-    /// The bytes that are left.
+    /// The remaining bytes.
     #[inline]
     pub(crate) fn bytes(&self) -> &'a [u8] {
         self.left
     }
 
-    /// The first attribute of a type, among those that are left.
+    /// The first remaining attribute of a type.
     pub fn get(mut self, attribute_type: u16) -> Option<Attribute<'a>> {
         Iterator::find(&mut self, |attribute| {
             attribute.attribute_type() == attribute_type

@@ -42,7 +42,7 @@ pub struct MessageBuilder<'a> {
 enum Fault {
     /// An attribute or the message is too long for its length field.
     TooLong,
-    /// A callback returned another builder than the one that it was given.
+    /// A callback returned a different builder from the one it was given.
     OtherBuilder,
 }
 
@@ -58,7 +58,7 @@ struct Identity {
 ///
 /// # Errors
 ///
-/// Those of [`MessageBuilder::finish`]; or the callback returned another builder. The buffer is then as it was before.
+/// Those of [`MessageBuilder::finish`], or the callback returned a different builder. The buffer is then unchanged.
 pub(crate) fn build(
     buffer: &mut Vec<u8>,
     message_type: u16,
@@ -73,7 +73,7 @@ pub(crate) fn build(
     filled.check(identity);
     let built = filled.sequence(sequence).finish();
     if built.is_err() {
-        // If `fill` finished or forgot this builder and returned another, nobody else takes back what it wrote.
+        // If `fill` finished or forgot this builder and returned another, nobody else removes what it wrote.
         buffer.truncate(length_before);
     }
     built
@@ -105,14 +105,14 @@ impl<'a> MessageBuilder<'a> {
         }
     }
 
-    /// Notes a fault unless this is the builder with that identity.
+    /// Records a fault unless this is the builder with that identity.
     fn check(&mut self, identity: Identity) {
         if self.identity() != identity {
             self.fault = Some(Fault::OtherBuilder);
         }
     }
 
-    /// Sets the sequence number. The answers to the message have the same.
+    /// Sets the sequence number. Answers to the message have the same number.
     pub fn sequence(self, sequence: u32) -> Self {
         self.buffer[self.start + 8..self.start + 12].copy_from_slice(&sequence.to_ne_bytes());
         self
@@ -188,8 +188,8 @@ impl<'a> MessageBuilder<'a> {
         self.attribute(attribute_type, &with_nul)
     }
 
-    /// Appends an attribute that holds the attributes that `fill` appends, with the flag `NLA_F_NESTED`. `fill` must
-    /// return the builder that it is given; if it returns another one, [`finish`](Self::finish) fails.
+    /// Appends an attribute with the flag `NLA_F_NESTED` that holds the attributes that `fill` appends. `fill` must
+    /// return the builder that it is given; otherwise [`finish`](Self::finish) fails.
     pub fn nested(self, attribute_type: u16, fill: impl FnOnce(Self) -> Self) -> Self {
         let start = self.buffer.len();
         let identity = self.identity();
@@ -212,7 +212,7 @@ impl<'a> MessageBuilder<'a> {
     /// [`ErrorKind::InvalidInput`], and the buffer is left as it was before this message:
     ///
     /// - An attribute is longer than 65,535 bytes with its header, or the message is longer than 4 GiB.
-    /// - A callback of [`nested`](Self::nested) returned another builder than the one that it was given.
+    /// - A callback of [`nested`](Self::nested) returned a different builder from the one it was given.
     pub fn finish(mut self) -> Result<()> {
         const OPERATION: &str = "build a message";
         let length = u32::try_from(self.buffer.len() - self.start);

@@ -6,7 +6,7 @@ use super::{HEADER_BYTES, Header, Malformed, MalformedReason, Message, align};
 
 /// An iterator over the messages of some bytes, in order.
 ///
-/// It ends at the first message whose length cannot be right. [`malformed`](Self::malformed) then says where and why.
+/// It ends at the first message with an invalid length. [`malformed`](Self::malformed) then says where and why.
 ///
 /// ```
 /// use nlring::{MessageBuilder, Messages};
@@ -28,7 +28,7 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// The messages that `bytes` begin with. Any bytes are fine.
+    /// The messages at the start of `bytes`. Any bytes are allowed.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self {
@@ -60,8 +60,8 @@ impl<'a> Messages<'a> {
         Ok((Message { header, bytes }, rest))
     }
 
-    /// Why the iteration has ended before the end of the bytes. None while good messages are left, and when the last
-    /// message ended with the bytes.
+    /// Why the iteration ended before the end of the bytes. None while good messages are left, and if the last message
+    /// ended with the bytes.
     pub fn malformed(&self) -> Option<Malformed> {
         if self.left.is_empty() {
             return None;

@@ -7,10 +7,10 @@ use super::datagram::{Walk, walk};
 use super::{Datagram, Malformed, Message, Messages};
 use crate::timestamp::Timestamp;
 
-/// The messages of one or more datagrams of one socket, in the order in which the kernel sent them.
+/// The messages of one or more datagrams from one socket, in the order in which the kernel sent them.
 ///
 /// A list borrows the bytes. The list that an engine lends to a callback lies in a receive buffer, which the kernel
-/// fills again after the callback has returned.
+/// reuses after the callback has returned.
 ///
 /// ```
 /// use nlring::{MessageBuilder, MessageList};
@@ -40,8 +40,8 @@ enum Store<'a> {
 }
 
 impl<'a> MessageList<'a> {
-    /// The messages of the bytes of one datagram, from anywhere, such as a capture file. Messages that follow a bad
-    /// length are left out, and [`malformed`](Self::malformed) reports that.
+    /// The messages of the bytes of one datagram, from anywhere, such as a capture file. Messages after a bad length
+    /// are left out, and [`malformed`](Self::malformed) reports this.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self::from_datagram(Datagram {
             bytes,
@@ -72,7 +72,7 @@ impl<'a> MessageList<'a> {
         }
     }
 
-    /// A list of datagrams whose lengths were checked before.
+    /// A list of datagrams whose lengths have been checked.
     pub(crate) fn from_walked(
         datagrams: &'a [Datagram<'a>],
         message_count: usize,
@@ -112,7 +112,7 @@ impl<'a> MessageList<'a> {
     /// gave it (nsid). None if it is the namespace of the socket, and unless
     /// [`Socket::set_listen_all_nsid`](crate::Socket::set_listen_all_nsid) is on.
     ///
-    /// An engine on any backend begins another list where the namespace changes.
+    /// On every backend, an engine starts a new list where the namespace changes.
     /// [`route::Requests::namespace_id`](crate::route::Requests::namespace_id) finds the number of a namespace.
     #[inline]
     pub fn nsid(&self) -> Option<i32> {
@@ -131,7 +131,8 @@ impl<'a> MessageList<'a> {
         self.malformed
     }
 
-    /// When the engine took the datagrams from the kernel (`CLOCK_REALTIME`). None in a list that no engine delivered.
+    /// When the engine received the datagrams from the kernel (`CLOCK_REALTIME`). None in a list that no engine
+    /// delivered.
     #[inline]
     pub fn received_at(&self) -> Option<Timestamp> {
         self.received_at

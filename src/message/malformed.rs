@@ -27,7 +27,7 @@ pub struct Malformed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MalformedReason {
-    /// Fewer bytes are left than a header has (16).
+    /// Fewer bytes are left than the 16 of a header.
     ShortHeader {
         /// How many are left, 1 to 15.
         left_bytes: usize,

@@ -1,6 +1,6 @@
 //! Netlink messages: datagrams, messages and attributes, read without a copy, and a builder for messages to send.
 //!
-//! Reading makes no system call, allocates nothing, and does not panic, whatever the bytes are. So these types can read
+//! Reading makes no system calls, allocates nothing, and never panics, whatever the bytes are. So these types can read
 //! bytes from anywhere, such as a capture file. The module also has netlink's own constants: [control
 //! types](#constants) and [flags].
 
@@ -27,7 +27,7 @@ pub const NOOP: u16 = 1;
 /// `NLMSG_ERROR`: an error or an acknowledgement, see [`Content::Error`] and [`Content::Ack`]. It has this meaning in
 /// every protocol.
 pub const ERROR: u16 = 2;
-/// `NLMSG_DONE`: the last message of an answer of several messages, if it has [`flags::MULTI`] too.
+/// `NLMSG_DONE`: the last message of a multipart answer, if it also has [`flags::MULTI`].
 pub const DONE: u16 = 3;
 /// `NLMSG_OVERRUN`: data was lost. No kernel since 2.6 sends it.
 pub const OVERRUN: u16 = 4;
@@ -38,15 +38,15 @@ pub const MIN_TYPE: u16 = 16;
 pub mod flags {
     /// Every request has this flag.
     pub const REQUEST: u16 = 0x1;
-    /// The message is a part of an answer that ends with [`DONE`](super::DONE).
+    /// The message is part of an answer that ends with [`DONE`](super::DONE).
     pub const MULTI: u16 = 0x2;
     /// Asks for an acknowledgement.
     pub const ACK: u16 = 0x4;
     /// Asks the kernel to send the resulting event to the requester too.
     pub const ECHO: u16 = 0x8;
-    /// A change interrupted the dump, so entries may be missing or there twice. Available since Linux 3.1.
+    /// A change interrupted the dump, so entries may be missing or duplicated. Available since Linux 3.1.
     pub const DUMP_INTR: u16 = 0x10;
-    /// The dump was filtered as asked. Available since Linux 4.20.
+    /// The dump was filtered as requested. Available since Linux 4.20.
     pub const DUMP_FILTERED: u16 = 0x20;
     /// In a get request: return the whole table.
     pub const ROOT: u16 = 0x100;
@@ -56,13 +56,13 @@ pub mod flags {
     pub const ATOMIC: u16 = 0x400;
     /// In a get request: dump, which is `ROOT | MATCH`.
     pub const DUMP: u16 = ROOT | MATCH;
-    /// In a request or event that makes something: it replaces what is there.
+    /// In a request or event that creates something: it replaces what exists.
     pub const REPLACE: u16 = 0x100;
-    /// In a request or event that makes something: only if it is not there yet.
+    /// In a request or event that creates something: only if it does not exist yet.
     pub const EXCL: u16 = 0x200;
-    /// In a request or event that makes something: create it if it is not there.
+    /// In a request or event that creates something: create it if it does not exist.
     pub const CREATE: u16 = 0x400;
-    /// In a request or event that makes something: add it to the end of the list.
+    /// In a request or event that creates something: add it to the end of the list.
     pub const APPEND: u16 = 0x800;
     /// In an acknowledgement: it repeats only the header of the request. Available since Linux 4.3.
     pub const CAPPED: u16 = 0x100;
@@ -101,7 +101,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header that `bytes` begin with. None if there are fewer than 16 bytes.
+    /// Reads the header at the start of `bytes`. None if there are fewer than 16 bytes.
     #[inline]
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let (length, rest) = bytes.split_first_chunk()?;
@@ -257,25 +257,25 @@ impl<'a> Message<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Content<'a> {
-    /// A message without a meaning. Ignore it.
+    /// A message without meaning. Ignore it.
     Noop,
     /// The kernel has carried out a request that asked for an acknowledgement ([`flags::ACK`]): type [`ERROR`] with
     /// error number 0. [`ErrorMessage::request`] says which request, and [`ErrorMessage::text`] may hold a warning.
     Ack(ErrorMessage<'a>),
-    /// The kernel refused a request: type [`ERROR`] with another error number, or with none because the message is too
-    /// short.
+    /// The kernel refused a request: type [`ERROR`] with a nonzero error number, or with none because the message is
+    /// too short.
     Error(ErrorMessage<'a>),
-    /// The end of an answer of several messages, such as a dump: type [`DONE`] with [`flags::MULTI`].
+    /// The end of a multipart answer, such as a dump: type [`DONE`] with [`flags::MULTI`].
     Done {
-        /// The error number if the dump failed, 0 if not.
+        /// The error number if the dump failed, otherwise 0.
         errno: i32,
     },
     /// The sender lost data: type [`OVERRUN`].
     Overrun,
     /// A payload of the protocol.
     ///
-    /// Three kinds of messages with a type below [`MIN_TYPE`] are here too: type 0, the types that have no meaning yet,
-    /// and [`DONE`] without [`flags::MULTI`], because the connector sends its events with that type.
+    /// This includes three kinds of messages with a type below [`MIN_TYPE`]: type 0, the types that have no meaning
+    /// yet, and [`DONE`] without [`flags::MULTI`], because the connector sends its events with that type.
     Data(&'a [u8]),
 }
 

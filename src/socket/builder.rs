@@ -60,16 +60,16 @@ impl SocketBuilder {
     /// Opens the socket in another network namespace. Its events and answers are then those of that namespace, and an
     /// engine receives from it as from any other socket.
     ///
-    /// The calling thread never leaves its own namespace, also if something fails: a thread is started for the one
-    /// system call that opens the socket, and ends with it. If the caller is in that namespace already, no thread is
+    /// The calling thread never leaves its own namespace, even if something fails: a separate thread makes the one
+    /// system call that opens the socket, and then ends. If the caller is already in that namespace, no thread is
     /// started and no capability is needed.
     ///
     /// Entering a namespace needs `CAP_SYS_ADMIN`, in the process's user namespace and in the one that owns the network
-    /// namespace (setns(2)). It takes 43 µs, where opening a socket in the own namespace takes 3 µs (medians,
+    /// namespace (setns(2)). It takes 43 µs, whereas opening a socket in the caller's namespace takes 3 µs (medians,
     /// 2-core VM, Linux 6.18, November 2026).
     ///
-    /// A mirror of the socket's events asks the kernel in that namespace too. The socket keeps the namespace in
-    /// existence until it is closed, even if the namespace's name is deleted.
+    /// A mirror of the socket's events also sends its requests in that namespace. The socket keeps the namespace alive
+    /// until it is closed, even if the namespace's name is deleted.
     ///
     /// ```no_run
     /// use nlring::{Namespace, Protocol, Socket, conntrack};
@@ -104,14 +104,14 @@ impl SocketBuilder {
         self
     }
 
-    /// Requests a receive buffer of 1 to 2,147,483,647 bytes. The kernel may grant less, which is no error of
-    /// [`open`](Self::open): ask [`Socket::recv_buffer`]. See [`Socket::set_recv_buffer_bytes`] for the limits.
+    /// Requests a receive buffer of 1 to 2,147,483,647 bytes. The kernel may grant less without [`open`](Self::open)
+    /// failing: check [`Socket::recv_buffer`]. See [`Socket::set_recv_buffer_bytes`] for the limits.
     pub fn recv_buffer_bytes(mut self, requested_bytes: usize) -> Self {
         self.recv_buffer_bytes = Some(requested_bytes);
         self
     }
 
-    /// Makes receives return at once if there is nothing: [`Socket::set_nonblocking`].
+    /// Makes receives return at once if there is nothing to receive: [`Socket::set_nonblocking`].
     pub fn nonblocking(mut self, on: bool) -> Self {
         self.nonblocking = on;
         self
@@ -123,7 +123,7 @@ impl SocketBuilder {
         self
     }
 
-    /// Receives the events of other network namespaces too: [`Socket::set_listen_all_nsid`].
+    /// Also receives the events of other network namespaces: [`Socket::set_listen_all_nsid`].
     pub fn listen_all_nsid(mut self, on: bool) -> Self {
         self.listen_all_nsid = on;
         self
@@ -138,17 +138,17 @@ impl SocketBuilder {
     /// Makes conntrack keep each DESTROY event that did not fit into the receive buffer, and send it again until it
     /// fits. It sets [`Socket::set_broadcast_error`] and [`Socket::set_no_enobufs`]. Available since Linux 2.6.30.
     ///
-    /// - No DESTROY is lost while the socket is open, but one may come late: the kernel sends it again after about 1 s,
-    ///   and then every 10 ms.
+    /// - No DESTROY is lost while the socket is open, but it may arrive late: the kernel sends it again after about 1
+    ///   s, and then every 10 ms.
     /// - Until then the flow stays in the kernel's table and counts against `nf_conntrack_max`. If the reader stops,
     ///   the table can fill up.
-    /// - NEW and UPDATE events are not sent again, nor is any event of another protocol, such as routes. The next event
-    ///   of the flow has what a lost one would have said, unless that is its DESTROY.
+    /// - NEW and UPDATE events are not sent again, nor is any event of another protocol, such as routes. The flow's
+    ///   next event contains what a lost one would have said, unless it is its DESTROY.
     /// - The kernel sends a DESTROY again to the whole group, so other sockets of the group receive it more than once.
-    ///   [`Repeats`](crate::conntrack::Repeats) recognises these.
+    ///   [`Repeats`](crate::conntrack::Repeats) recognises the duplicates.
     /// - The drop counter counts failed deliveries, including each retry. So an engine counts them in
     ///   [`Statistics::delivery_failures`](crate::Statistics::delivery_failures), reports them as
-    ///   [`Notice::Delayed`](crate::Notice::Delayed), and reports no losses of this socket.
+    ///   [`Notice::Delayed`](crate::Notice::Delayed), and reports no losses for this socket.
     ///
     /// Source: Linux v6.18, net/netfilter/nf_conntrack_ecache.c, `ecache_work`, and net/netfilter/nf_conntrack_core.c,
     /// `nf_ct_delete`.

@@ -10,13 +10,13 @@ use crate::sys::socket as sys;
 /// Filters.
 impl Socket {
     /// Attaches a program that decides which datagrams the socket receives (`SO_ATTACH_FILTER`, socket(7)). It replaces
-    /// the program before in one step: each datagram is decided by one of the two. Datagrams that are already queued
+    /// the previous program atomically: exactly one of the two decides each datagram. Datagrams that are already queued
     /// stay.
     ///
-    /// A datagram that the program rejects is not received and not lost: no counter has it. The kernel runs the program
-    /// in the sender's context, once for each socket that the datagram is for.
+    /// A datagram that the program rejects is neither received nor lost, and no counter includes it. The kernel runs
+    /// the program in the sender's context, once for each socket that the datagram is for.
     ///
-    /// The program also sees answers to the socket's own requests, and acknowledgements. That of a
+    /// The program also sees answers to the socket's own requests, and acknowledgements. The program of a
     /// [`Filter`](crate::filter::Filter) accepts them.
     ///
     /// ```
@@ -38,9 +38,9 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: the kernel refuses an instruction, or the last one is no return. The program of a filter is never
-    ///   refused.
-    /// - `ENOMEM`: the program is too large for `net.core.optmem_max`. While a program is replaced, both count.
+    /// - `EINVAL`: the kernel refuses an instruction, or the last one is not a return. The kernel never refuses the
+    ///   program of a filter.
+    /// - `ENOMEM`: the program is too large for `net.core.optmem_max`. While a program is being replaced, both count.
     /// - [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied): another program has locked the socket's
     ///   filter (`SO_LOCK_FILTER`).
     pub fn set_filter(&self, program: &Program) -> Result<()> {

@@ -51,8 +51,8 @@ impl std::ops::BitOr for RecvFlags {
 
 /// A netlink socket. Dropping it closes it.
 ///
-/// A new socket has the kernel's defaults: a loss is reported once, as [`ErrorKind::Overrun`].
-/// [`Engine::add`](crate::Engine::add) turns `NETLINK_NO_ENOBUFS` on, so that the engine counts losses instead.
+/// A new socket has the kernel's defaults: it reports a loss once, as [`ErrorKind::Overrun`].
+/// [`Engine::add`](crate::Engine::add) turns on `NETLINK_NO_ENOBUFS`, and the engine counts losses instead.
 ///
 /// ```
 /// use nlring::{Content, MessageBuilder, Protocol, Socket};
@@ -76,7 +76,7 @@ pub struct Socket {
     fd: OwnedFd,
     /// The kernel's drop counter when the socket was opened or made from a descriptor.
     drops_baseline: u32,
-    /// How many of the drops after that an engine has reported.
+    /// How many of the later drops an engine has reported.
     reported_drops: u32,
     /// Up to when engines have reported drops; at first, when the socket was opened or made from a descriptor.
     reported_until: Timestamp,
@@ -92,16 +92,16 @@ const OPEN: &str = "open a netlink socket";
 const RECEIVE: &str = "receive a netlink datagram";
 
 impl Socket {
-    /// As the port ID for [`bind`](Self::bind): the kernel chooses one.
+    /// A port ID for [`bind`](Self::bind) that makes the kernel choose one.
     pub const AUTOPID: u32 = 0;
 
-    /// A size in bytes for a buffer that holds any answer except a dump: the smaller of 8 KiB and the page size, as
+    /// The size in bytes of a buffer that holds any answer except a dump: the smaller of 8 KiB and the page size, like
     /// libmnl's `MNL_SOCKET_BUFFER_SIZE`. It is a function because the page size is known only at run time.
     pub fn buffer_size() -> usize {
         sys::page_bytes().min(8192)
     }
 
-    /// Opens a socket of a protocol. It is unbound, and closed on exec(3).
+    /// Opens a socket of a protocol. It is unbound, and is closed on exec(3).
     ///
     /// # Errors
     ///
@@ -110,8 +110,8 @@ impl Socket {
         Self::of_opened(sys::open(protocol.number()))
     }
 
-    /// Opens a socket of a protocol in another network namespace, as [`open`](Self::open) does in that of the calling
-    /// thread. [`SocketBuilder::namespace`] has what it costs and needs.
+    /// Opens a socket of a protocol in another network namespace, as [`open`](Self::open) does in the calling thread's.
+    /// [`SocketBuilder::namespace`] describes the cost and the required capability.
     ///
     /// # Errors
     ///
@@ -162,8 +162,8 @@ impl Socket {
     }
 
     /// Binds the socket to a port ID, or to one that the kernel chooses ([`AUTOPID`](Self::AUTOPID)), and joins groups.
-    /// Bit 0 of `groups_mask` is group 1, bit 31 is group 32; [`add_membership`](Self::add_membership) joins groups
-    /// beyond.
+    /// Bit 0 of `groups_mask` is group 1, bit 31 is group 32; [`add_membership`](Self::add_membership) joins higher
+    /// groups.
     ///
     /// # Errors
     ///
@@ -178,8 +178,8 @@ impl Socket {
 
     /// The port ID of the socket, its netlink address. 0 until the socket is bound.
     ///
-    /// The first socket of a process often has the process ID as its port ID, but a program must not rely on that: no
-    /// two sockets of a process have the same.
+    /// The first socket of a process often has the process ID as its port ID, but a program must not rely on this: no
+    /// two sockets of one protocol and namespace have the same port ID.
     ///
     /// # Errors
     ///
@@ -190,10 +190,10 @@ impl Socket {
         Ok(port_id)
     }
 
-    /// Sends a datagram to the kernel. It may hold several messages. Returns the number of bytes, which is always all
-    /// of them.
+    /// Sends a datagram to the kernel. It may hold several messages. Returns the number of bytes sent, which is always
+    /// all of them.
     ///
-    /// The answer of the kernel to a request is a message to receive. It is not an error of this function.
+    /// The kernel answers a request with a message, which must be received. A refusal is not an error of this function.
     ///
     /// # Errors
     ///
@@ -204,14 +204,14 @@ impl Socket {
     }
 
     /// Sends a datagram to the socket with a port ID (0 is the kernel), and to the groups of `groups_mask`: bit 0 is
-    /// group 1, and no bit is no group.
+    /// group 1, and 0 means no group.
     ///
     /// # Errors
     ///
     /// - `EMSGSIZE`: the datagram is larger than the send buffer.
     /// - `ECONNREFUSED`: no socket has this port ID.
     /// - [`ErrorKind::PermissionDenied`]: on most protocols only a process with `CAP_NET_ADMIN` may send to other
-    ///   sockets. `USERSOCK` allows it to all.
+    ///   sockets. `USERSOCK` allows every process to.
     pub fn send_to(&self, datagram: &[u8], port_id: u32, groups_mask: u32) -> Result<usize> {
         sys::send_to(self.as_fd(), datagram, port_id, groups_mask).map_err(|error| {
             Error::system("send a netlink datagram", error).with_remedy_if_denied(NET_ADMIN)
@@ -232,10 +232,10 @@ impl Socket {
     ///
     /// - [`ErrorKind::Truncated`], with the full length: the datagram did not fit. It is gone, unless this was a
     ///   [peek](RecvFlags::PEEK).
-    /// - [`ErrorKind::WouldBlock`]: there is nothing, on a non-blocking socket or after the time-out.
+    /// - [`ErrorKind::WouldBlock`]: there is nothing to receive on a non-blocking socket, or the time-out has passed.
     /// - [`ErrorKind::Overrun`]: the kernel dropped datagrams before this call. The next call receives again.
-    /// - [`ErrorKind::System`] with `EINTR`: a signal came first, or the kernel was still cleaning up after an engine
-    ///   that this thread has dropped. Call again.
+    /// - [`ErrorKind::System`] with `EINTR`: a signal arrived first, or the kernel was still cleaning up after an
+    ///   engine that this thread dropped. Call again.
     /// - [`ErrorKind::InvalidInput`]: an engine has the socket and receives from it.
     pub fn recv<'a>(&self, buffer: &'a mut [u8], flags: RecvFlags) -> Result<MessageList<'a>> {
         if self.is_in_engine {
@@ -278,9 +278,9 @@ impl Socket {
     }
 }
 
-/// What an engine notes about a socket.
+/// What an engine records about a socket.
 impl Socket {
-    /// Notes how many of [`drops`](Self::drops) an engine has reported, and up to when. The next engine reports the
+    /// Records how many of [`drops`](Self::drops) an engine has reported, and up to when. The next engine reports the
     /// rest.
     pub(crate) fn set_reported_drops(&mut self, count: u32, until: Timestamp) {
         (self.reported_drops, self.reported_until) = (count, until);
@@ -291,7 +291,7 @@ impl Socket {
         (self.reported_drops, self.reported_until)
     }
 
-    /// Notes whether an engine receives from the socket.
+    /// Records whether an engine receives from the socket.
     pub(crate) fn set_in_engine(&mut self, is_in_engine: bool) {
         self.is_in_engine = is_in_engine;
     }
@@ -302,7 +302,7 @@ impl Socket {
     }
 }
 
-/// The datagram whose bytes a receive brought.
+/// The datagram with the bytes of a receive.
 #[inline]
 pub(crate) fn datagram<'a>(received: &Received, bytes: &'a [u8]) -> Datagram<'a> {
     Datagram {
@@ -319,7 +319,7 @@ pub(crate) fn truncated(received: &Received) -> Error {
     Error::with_kind(RECEIVE, ErrorKind::Truncated { real_bytes })
 }
 
-/// Makes a socket of the descriptor of a netlink socket. [`Socket::drops`] does not count what was dropped before.
+/// Converts the descriptor of a netlink socket. [`Socket::drops`] does not count earlier drops.
 ///
 /// # Errors
 ///
@@ -355,8 +355,8 @@ impl From<Socket> for OwnedFd {
 }
 
 /// Lends the descriptor, for polling, `ioctl(2)` and options that this crate does not name. While an engine has the
-/// socket, do not receive with this descriptor or a duplicate of it: the engine's events and counts lack what you
-/// receive.
+/// socket, do not receive with this descriptor or a duplicate: what you receive would be missing from the engine's
+/// events and counts.
 ///
 /// By Rust's rules of I/O safety ([`std::io#io-safety`]) the descriptor stays open, and stays this socket, while the
 /// `Socket` lives: only `unsafe` code can close it or put another file under its number. This crate relies on that.

@@ -24,7 +24,8 @@ const OPERATION: &str = "open a network namespace";
 /// own namespace.
 ///
 /// The namespace exists at least as long as this value, its clones and the sockets that were opened in it, even if its
-/// name is deleted and its processes end. Two values are equal if they are the same namespace, however they were found.
+/// name is deleted and its processes end. Two values are equal if they refer to the same namespace, however it was
+/// found.
 ///
 /// Its `Display` says how it was found: `blue`, `/var/run/netns/blue`, `process 1234`, `descriptor 7`.
 ///
@@ -67,9 +68,9 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::NotFound`]: no namespace has this name, or it was deleted meanwhile.
-    /// - [`ErrorKind::InvalidInput`]: the text cannot be a name, or there is a file of this name that is not bound to a
-    ///   namespace. The latter is so for a moment while `ip` adds or deletes the namespace.
+    /// - [`ErrorKind::NotFound`]: no namespace has this name, or it has just been deleted.
+    /// - [`ErrorKind::InvalidInput`]: the text cannot be a name, or the file of this name is not bound to a namespace.
+    ///   The latter happens briefly while `ip` adds or deletes the namespace.
     /// - [`ErrorKind::PermissionDenied`]: the file may not be opened.
     pub fn from_name(name: &str) -> Result<Self> {
         let origin = Origin::Name(name.to_owned());
@@ -81,19 +82,19 @@ impl Namespace {
         Self::open(&Path::new(NAMES).join(name), origin)
     }
 
-    /// The namespace that a file is of: `/proc/PID/ns/net`, or a file that one is bound to by mount(8).
+    /// The namespace of a file: `/proc/PID/ns/net`, or a file to which mount(8) has bound a namespace.
     ///
     /// # Errors
     ///
     /// - [`ErrorKind::NotFound`]: there is no such file.
-    /// - [`ErrorKind::InvalidInput`]: the file is of no namespace, or of one that is no network namespace.
+    /// - [`ErrorKind::InvalidInput`]: the file is not a namespace's, or the namespace is not a network namespace.
     /// - [`ErrorKind::PermissionDenied`]: the file may not be opened.
     pub fn from_path(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         Self::open(&path, Origin::Path(path.clone()))
     }
 
-    /// The namespace of a process, by its process ID. After this call the process may end.
+    /// The namespace of a process, by its process ID. The process may end after this call.
     ///
     /// # Errors
     ///
@@ -104,7 +105,7 @@ impl Namespace {
         Self::open(Path::new(&path), Origin::Process(process_id))
     }
 
-    /// The namespace that a descriptor is of. The descriptor is duplicated, so the caller keeps its own.
+    /// The namespace of a descriptor. The descriptor is duplicated, so the caller keeps its own.
     ///
     /// ```
     /// use std::fs::File;
@@ -119,7 +120,7 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::InvalidInput`]: the descriptor is of no namespace, or of one that is no network namespace.
+    /// - [`ErrorKind::InvalidInput`]: the descriptor is not a namespace's, or the namespace is not a network namespace.
     /// - `EMFILE`: the process has no room for another descriptor.
     pub fn from_fd(fd: impl AsFd) -> Result<Self> {
         use std::os::fd::AsRawFd as _;
@@ -165,12 +166,12 @@ impl Namespace {
     }
 
     /// The number that the kernel shows for the namespace, as in the target `net:[4026531833]` of `/proc/PID/ns/net`.
-    /// It may be that of another namespace after this one is gone.
+    /// After this namespace is gone, another one may have the same number.
     pub fn inode(&self) -> u64 {
         self.inode
     }
 
-    /// Calls `work` inside the namespace: directly if the calling thread is in it, else on a thread of its own.
+    /// Calls `work` inside the namespace: directly if the calling thread is in it, otherwise on a separate thread.
     pub(crate) fn run<T: Send>(
         &self,
         operation: &'static str,
@@ -196,7 +197,7 @@ impl Namespace {
     }
 }
 
-/// The error for a file that cannot be opened or asked.
+/// The error for a file that cannot be opened or examined.
 fn failed(origin: &Origin, error: &io::Error) -> Error {
     let kind = match error.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH | libc::ENOTDIR) => ErrorKind::NotFound,
@@ -219,7 +220,7 @@ fn failed(origin: &Origin, error: &io::Error) -> Error {
     Error::explained(OPERATION, kind, format!("{origin}: {error}")).with_remedy(remedy)
 }
 
-/// The error for a file that is of no network namespace.
+/// The error for a file that is not a network namespace's.
 fn no_network(origin: &Origin, kind: Option<libc::c_int>) -> Error {
     let text = match kind {
         None => format!("{origin} is not a namespace"),
@@ -255,7 +256,7 @@ impl AsFd for Namespace {
     }
 }
 
-/// As [`Namespace::from_fd`]. The descriptor that is given is closed.
+/// Like [`Namespace::from_fd`]. The given descriptor is closed.
 impl TryFrom<OwnedFd> for Namespace {
     type Error = Error;
 

@@ -39,7 +39,7 @@ pub mod sockopt {
 
 /// The size of a receive buffer, as requested and as granted.
 ///
-/// The kernel grants twice the requested size, because it also counts its own bookkeeping (socket(7)).
+/// The kernel grants twice the requested size, because it also counts its bookkeeping (socket(7)).
 ///
 /// ```
 /// use nlring::{Protocol, Socket};
@@ -136,7 +136,7 @@ impl Socket {
     }
 
     /// Limits how long [`recv`](Self::recv) waits (`SO_RCVTIMEO`). None and zero mean no limit. The kernel rounds up to
-    /// its clock ticks of 1 to 10 ms, and takes a time-out beyond the range of its ticks as no limit.
+    /// its clock ticks of 1 to 10 ms, and treats a time-out beyond the range of its ticks as no limit.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What holds at a place of a program, so that nothing is looked up twice.
+//! What is known at a place in a program, so that nothing is looked up twice.
 
 use std::collections::BTreeMap;
 

@@ -15,7 +15,7 @@ use crate::filter::test::{Field, Path, Test};
 const PAYLOAD: u32 = 4;
 
 impl Compiler {
-    /// Loads a field into A; goes to `missing` if it is not there.
+    /// Loads a field into A; goes to `missing` if the field is absent.
     pub(super) fn load(&mut self, field: Field, missing: Label) {
         let content = Some(Content::Value(field));
         if self.here.as_ref().is_none_or(|here| here.a == content) {
@@ -37,7 +37,7 @@ impl Compiler {
         self.set_a(code::LD | code::INDIRECT | size, offset, content);
     }
 
-    /// Loads the offset of an attribute into A; goes to `missing` if it is not there.
+    /// Loads the offset of an attribute into A; goes to `missing` if the attribute is absent.
     pub(super) fn find(&mut self, path: Path, missing: Label) {
         let Some(here) = &self.here else { return };
         let content = Content::OffsetOf(path);
@@ -63,7 +63,7 @@ impl Compiler {
         }
     }
 
-    /// Makes the kernel look for an attribute, and stores its offset or 0.
+    /// Makes the kernel search for an attribute, and stores its offset or 0.
     fn look_up(&mut self, path: Path, word: Option<u32>, missing: Label) {
         let (place, lookup) = match path.parent() {
             Some(outer) => {
@@ -106,7 +106,7 @@ impl Compiler {
         }
     }
 
-    /// Goes to `missing` if A is 0, where it has the offset of an attribute.
+    /// Goes to `missing` if A, which holds the offset of an attribute, is 0.
     fn skip_if_missing(&mut self, path: Path, missing: Label) {
         let Some(mut here) = self.here.take() else {
             return;
@@ -122,7 +122,7 @@ impl Compiler {
     }
 }
 
-/// Gives a word to each attribute whose offset is needed more than once, as long as there are words.
+/// Assigns a word to each attribute whose offset is needed more than once, while words are left.
 pub(super) fn words_for(expression: &Expression<Test>) -> HashMap<Path, u32> {
     let mut uses: BTreeMap<Path, Vec<Option<Path>>> = BTreeMap::new();
     expression.for_each_term(&mut |test| {

@@ -1,8 +1,8 @@
 //! Turns an expression of tests into a program.
 //!
-//! The code follows the expression: each test goes on to one of two labels. While it is made, [`Known`] says what holds
-//! at its end on every way that leads there, so that nothing is looked up twice: what A and X hold, which attributes
-//! are there, and which of their offsets are stored.
+//! The code follows the expression: each test continues at one of two labels. During compilation, [`Known`] says what
+//! holds on every path to the end of the code so far, so that nothing is looked up twice: the contents of A and X,
+//! which attributes are present, and which of their offsets are stored.
 
 mod hash;
 mod known;
@@ -25,16 +25,16 @@ use lookup::words_for;
 pub struct Events {
     /// Their types. The program accepts messages of all other types.
     pub message_types: &'static [u16],
-    /// The size of the fixed header behind `struct nlmsghdr`.
+    /// The size of the fixed header after `struct nlmsghdr`.
     pub fixed_bytes: usize,
 }
 
 /// The messages that a program accepts besides the events that match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Besides {
-    /// All that are no events, and every datagram with several messages, of which the program sees only the first.
+    /// All that are not events, and every datagram with several messages, of which the program sees only the first.
     All,
-    /// All that are no events. Of several messages the first one decides.
+    /// All that are not events. Of several messages the first one decides.
     AllButEvents,
     /// Replies only: acknowledgements, errors, and parts of dumps and answers. Of several messages the first one
     /// decides.
@@ -48,7 +48,7 @@ const SCRATCH: u32 = 15;
 /// (include/uapi/linux/netlink.h).
 const LAST_CONTROL_TYPE: u16 = 0xf;
 
-/// How many ranges are compared one after the other, because halving them again would save nothing.
+/// How many ranges are compared one by one, because bisecting them further would save nothing.
 const MOST_IN_A_ROW: usize = 4;
 
 /// What a program returns to accept a datagram as a whole.
@@ -56,7 +56,7 @@ const ACCEPT: u32 = u32::MAX;
 
 /// The program that rejects the events for which the expression is not true.
 ///
-/// An event has one of the family's types, and is no part of a dump or an answer, which have `NLM_F_MULTI`.
+/// An event has one of the family's types and is not part of a dump or an answer, which have `NLM_F_MULTI`.
 pub(super) fn compile(
     events: Events,
     besides: Besides,
@@ -87,9 +87,9 @@ pub(super) fn compile(
 
 struct Compiler {
     code: Assembler,
-    /// What holds on all ways to a label that were found so far.
+    /// What holds on all paths to a label found so far.
     at_label: HashMap<Label, Known>,
-    /// What holds here. None if no way leads here.
+    /// What holds here. None if no path leads here.
     here: Option<Known>,
     /// The words that keep the offsets that are used more than once.
     words: HashMap<Path, u32>,
@@ -122,7 +122,7 @@ impl Compiler {
         self.code.place(label);
     }
 
-    /// Notes a way to a label, on which this holds.
+    /// Records a path to a label, on which this holds.
     fn note_way(&mut self, label: Label, known: &Known) {
         let known = match self.at_label.remove(&label) {
             Some(others) => others.common(known),
@@ -162,13 +162,13 @@ impl Compiler {
         }
     }
 
-    /// Goes on to `begin` with an event, and to `accept` with any other message.
+    /// Continues at `begin` with an event, and at `accept` with any other message.
     fn accept_what_is_no_event(&mut self, begin: Label, accept: Label) {
         let is_event = self.has_a_type_of_events().and(is_no_part());
         self.expression(&is_event, begin, accept);
     }
 
-    /// Goes on to `begin` with an event, to `accept` with a reply, and to `reject` with any other message.
+    /// Continues at `begin` with an event, at `accept` with a reply, and at `reject` with any other message.
     fn reject_what_is_no_event(&mut self, begin: Label, accept: Label, reject: Label) {
         let [no_part, other] = [(); 2].map(|()| self.label());
         self.expression(&is_no_part(), no_part, accept);
@@ -184,10 +184,10 @@ impl Compiler {
         Expression::any_of(types.map(|&number| Field::MESSAGE_TYPE.is(u32::from(number))))
     }
 
-    /// Goes on to `accept` if the datagram is longer than its first message.
+    /// Continues at `accept` if the datagram is longer than its first message.
     ///
     /// The length in the header is in host order, and BPF loads in network order. Only the lower half is used, because
-    /// no event is so long.
+    /// no event is longer than that.
     fn accept_several_messages(&mut self, accept: Label, reject: Label) {
         let [high, low] = if cfg!(target_endian = "little") {
             [1, 0]
@@ -206,7 +206,7 @@ impl Compiler {
         self.branch(code::JGT | code::X, 0, accept, reject);
     }
 
-    /// Goes on to `yes` if the expression is true, else to `no`. It has no [`Expression::Not`] around lists.
+    /// Continues at `yes` if the expression is true, otherwise at `no`. It has no [`Expression::Not`] around lists.
     fn expression(&mut self, expression: &Expression<Test>, yes: Label, no: Label) {
         match expression {
             Expression::Term(test) => self.test(*test, yes, no, no),
@@ -216,8 +216,8 @@ impl Compiler {
         }
     }
 
-    /// Appends the parts of a list. A part that is `deciding` leaves the list for `exit`; else it goes on to the next
-    /// part, and the last one to `end`.
+    /// Appends the parts of a list. A part that is `deciding` leaves the list for `exit`; otherwise it continues at the
+    /// next part, and the last one at `end`.
     ///
     /// Where parts that test fields of one attribute follow each other, a missing attribute skips all of them.
     fn list(&mut self, parts: &[Expression<Test>], deciding: bool, exit: Label, end: Label) {
@@ -251,7 +251,7 @@ impl Compiler {
         self.jump(end);
     }
 
-    /// Looks for A, which is at most `max`, in ranges in ascending order, by halving them. It goes on to `yes` or `no`.
+    /// Searches ranges in ascending order for A, which is at most `max`, by bisection. It continues at `yes` or `no`.
     fn search(&mut self, ranges: &[[u32; 2]], max: u32, yes: Label, no: Label) {
         if ranges.len() > MOST_IN_A_ROW {
             let (lower, upper) = ranges.split_at(ranges.len() / 2);
@@ -264,7 +264,7 @@ impl Compiler {
             }
             return;
         }
-        // The targets may be far away, and a far jump is an instruction of its own.
+        // The targets may be far away, and a far jump is a separate instruction.
         let [found, missed] = [(); 2].map(|()| self.label());
         for (index, &[low, high]) in ranges.iter().enumerate() {
             let is_last = index + 1 == ranges.len();
@@ -287,7 +287,7 @@ impl Compiler {
         self.jump(yes);
     }
 
-    /// Goes on to `yes`, to `no`, or to `missing` if the attribute of the test's field is missing.
+    /// Continues at `yes`, at `no`, or at `missing` if the attribute of the test's field is missing.
     fn test(&mut self, test: Test, yes: Label, no: Label, missing: Label) {
         match test {
             Test::Present(path) => {
@@ -371,7 +371,7 @@ impl Compiler {
     }
 }
 
-/// The message is no part of a dump or an answer.
+/// The message is not part of a dump or an answer.
 fn is_no_part() -> Expression<Test> {
     Field::MESSAGE_FLAGS.has_bits(0, u32::from(flags::MULTI))
 }
