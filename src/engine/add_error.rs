@@ -7,8 +7,8 @@ use crate::socket::Socket;
 
 /// A socket that an engine refused, and the reason.
 ///
-/// The socket is as it was: its options, its memberships and its queue are unchanged. `?` turns this into an [`Error`],
-/// which closes the socket.
+/// The socket's options, memberships and queue are unchanged. `?` turns this into an [`Error`], which closes the
+/// socket.
 ///
 /// ```
 /// use nlring::{AddOptions, Engine, ErrorKind, Protocol, Socket};

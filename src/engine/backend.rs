@@ -25,17 +25,17 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
-    /// `Multishot` where it works, else `Recvmmsg`, which costs less than `Oneshot`.
+    /// `Multishot` where it works, otherwise `Recvmmsg`, which costs less than `Oneshot`.
     #[default]
     Auto,
-    /// io_uring: one multishot receive per socket, with a ring of registered buffers. Linux 6.0; best from 6.1.
+    /// io_uring: one multishot receive per socket, with a ring of registered buffers. Needs Linux 6.0; best since 6.1.
     Multishot,
-    /// io_uring: a chain of single receives per socket. Linux 5.6.
+    /// io_uring: a chain of single receives per socket. Needs Linux 5.6.
     Oneshot {
         /// How many receives are in a chain, from 1 to 128.
         depth: u16,
     },
-    /// recvmmsg(2): for hosts where io_uring is switched off, and for builds without the feature `io-uring`.
+    /// recvmmsg(2): for hosts where io_uring is unavailable, and for builds without the feature `io-uring`.
     Recvmmsg,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Choice {
     pub reason: String,
 }
 
-/// Sets up the backend that was asked for. [`Backend::Auto`]: the first that works.
+/// Sets up the requested backend. [`Backend::Auto`]: the first that works.
 pub(super) fn choose(asked: Backend, completion_entries: u32, pollable: bool) -> Result<Choice> {
     let refuse = |remedy| {
         Err(Error::with_kind("build an engine", ErrorKind::InvalidInput).with_remedy(remedy))
@@ -134,7 +134,7 @@ fn attempt_uring(
         Backend::Oneshot { depth } => (Mode::Oneshot(depth), Mode::Oneshot(2)),
         _ => (Mode::Multishot, Mode::Multishot),
     };
-    // Tried again after a signal or a moment without memory: the choice holds for the engine's whole life.
+    // Retried after a signal or a temporary lack of memory, because the choice holds for the engine's whole life.
     persist(|| Uring::trial(trial))?;
     Ok(Box::new(persist(|| {
         Uring::new(mode, completion_entries, pollable)
@@ -215,7 +215,7 @@ fn is_seccomp_filtered(root: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// A directory in place of `/`, because a test must not change the sysctl of the whole machine.
+    /// A directory instead of `/`, because a test must not change the sysctl of the whole machine.
     fn root(name: &str, disabled: Option<&str>, seccomp: &str) -> std::path::PathBuf {
         let root = std::env::temp_dir().join(format!("nlring-why-{}-{name}", std::process::id()));
         fs::create_dir_all(root.join("proc/sys/kernel")).unwrap();

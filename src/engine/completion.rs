@@ -61,7 +61,7 @@ impl Facts {
     /// ran out (io_uring/kbuf.c); otherwise the socket overran (net/netlink/af_netlink.c, `netlink_overrun`).
     pub(super) fn judge(self) -> Outcome {
         let end = match self.result {
-            // No kernel does this. The datagram is gone, and no counter has it.
+            // No kernel does this. The datagram is gone, and no counter includes it.
             1.. if !self.has_buffer => Some(ReceiveEnd::Failed(libc::EPROTO)),
             0.. if self.is_armed => None,
             0.. => Some(ReceiveEnd::Rearm),

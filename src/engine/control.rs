@@ -15,7 +15,7 @@ use super::{Engine, Notice, Running};
 
 /// A callback's handle to its engine: adds and removes sockets, reads their statistics, and stops the engine.
 ///
-/// The engine lends it to the callback with each [`Event`](crate::Event), and carries changes out after the turn.
+/// The engine lends it to the callback with each [`Event`](crate::Event), and makes the changes after the turn.
 ///
 /// ```
 /// use std::ops::ControlFlow;

@@ -20,7 +20,7 @@ const LIST_DATAGRAMS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub taken: Vec<Taken>,
-    /// The most datagrams that a turn takes.
+    /// The largest number of datagrams in a turn.
     pub room: usize,
     /// The next datagram in `taken`. Those before it were handed over, or skipped and counted.
     next: usize,
@@ -63,7 +63,7 @@ impl Delivery {
         self.next == self.taken.len() && self.notice.is_none()
     }
 
-    /// Gives back the buffers of the datagrams that were handed over.
+    /// Returns the buffers of the datagrams that were handed over.
     pub(super) fn recycle(&mut self, receive: &mut dyn Receive) {
         if self.next > 0 {
             receive.recycle(&self.taken[..self.next]);
@@ -72,7 +72,7 @@ impl Delivery {
         }
     }
 
-    /// Skips the datagrams that are left, and counts them as unread.
+    /// Skips the remaining datagrams, and counts them as unread.
     pub(super) fn discard(&mut self, sockets: &mut Sockets) {
         for taken in &self.taken[self.next..] {
             if let Some(entry) = sockets.in_slot(taken.slot) {
@@ -84,7 +84,7 @@ impl Delivery {
     }
 }
 
-/// Hands the datagrams of the turn to the callback, then the pending events, until the callback breaks off.
+/// Hands the datagrams of the turn to the callback, then the pending events, until the callback breaks.
 ///
 /// Each event is marked as handed over and counted before the callback runs. If the callback panics, the next turn
 /// continues with the event after it.
@@ -114,7 +114,7 @@ where
     }
 }
 
-/// The next event, in order. `None`: all are delivered.
+/// The next event, in order. `None`: all have been delivered.
 fn next_event<'a>(
     receive: &'a dyn Receive,
     sockets: &mut Sockets,
@@ -320,7 +320,7 @@ mod tests {
         Ok(())
     }
 
-    /// How many slots are looked at for each notice, if each of this many sockets has one.
+    /// How many slots are visited for each notice, if each of this many sockets has one.
     fn steps_per_notice(socket_count: usize) -> Result<usize> {
         let receive = Datagrams {
             message: Vec::new(),

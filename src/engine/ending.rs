@@ -1,4 +1,4 @@
-//! Ends an engine, with delivery or without. Either way every datagram is counted.
+//! Ends an engine, with or without delivery. Either way every datagram is counted.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -47,10 +47,10 @@ const COUNT_PAUSE: Duration = Duration::from_millis(1);
 #[non_exhaustive]
 #[must_use = "its outcome may be an error"]
 pub struct Finished<B> {
-    /// `Some`: the callback broke off with this value; datagrams left then are counted as unread. `None`: it did not.
-    /// An error: the backend failed.
+    /// `Some`: the callback broke with this value; the remaining datagrams are counted as unread. `None`: it did not
+    /// break. An error: the backend failed.
     pub outcome: Result<Option<B>>,
-    /// The backend's failure, if the callback broke off too. The outcome is then the callback's value.
+    /// The backend's failure, if the callback also broke. The outcome is then the callback's value.
     pub failure: Option<Error>,
     /// All sockets, which have left their groups.
     pub sockets: Vec<Reclaimed>,
@@ -65,8 +65,8 @@ impl<B> Finished<B> {
 }
 
 impl Running {
-    /// Ends the engine with delivery: leaves all groups, delivers what is queued, for at most a second, and reads the
-    /// drop counters last. Datagrams left after that, or after a break, are counted as unread. Returns the sockets.
+    /// Ends the engine with delivery: leaves all groups, delivers what is queued for at most a second, then reads the
+    /// drop counters. Datagrams that are left after that, or after a break, are counted as unread. Returns the sockets.
     ///
     /// In a fork of the process that built the engine the outcome is an error, and the sockets are returned as by
     /// [`discard`](Self::discard).
@@ -94,7 +94,7 @@ impl Running {
     /// Ends the engine without delivery: leaves all groups, and counts what is queued as unread. Returns the sockets.
     ///
     /// In a fork of the process that built the engine this only returns the sockets, still in their groups and with
-    /// their queues. Use them only if the parent no longer does, because its engine still receives from them.
+    /// their queues. Use them only if the parent no longer does, because the parent's engine still receives from them.
     pub fn discard(mut self) -> Vec<Reclaimed> {
         if self.stop.require_home("end the engine").is_ok() {
             self.leave_and_count();
@@ -162,14 +162,14 @@ impl Running {
     fn leave_groups(&mut self) {
         for entry in self.sockets.iter_mut() {
             if let Err(error) = leave_groups(&entry.socket) {
-                // Datagrams may come while the queue is counted, and after.
+                // Datagrams may arrive while the queue is being counted, and later.
                 entry.statistics.unread_is_incomplete = true;
                 entry.pending.failed.get_or_insert(error);
             }
         }
     }
 
-    /// Whether a socket with a receive has datagrams queued. Notes an error of the socket, because the kernel reports
+    /// Whether a socket with a receive has queued datagrams. Records an error of the socket, because the kernel reports
     /// it only once, here or to a receive.
     fn is_queued(&mut self) -> bool {
         let is_receiving =
@@ -188,7 +188,7 @@ impl Running {
         is_queued
     }
 
-    /// Ends all receives. Datagrams that they still bring are counted as unread.
+    /// Ends all receives. Datagrams that they still return are counted as unread.
     fn quiesce(&mut self) {
         const PLAN: Plan = Plan {
             gather: Duration::ZERO,
@@ -226,7 +226,7 @@ fn leave_groups(socket: &Socket) -> Result<()> {
 }
 
 /// Empties a socket's queue and counts the datagrams as unread. The queue is empty at `EAGAIN`; any other error may
-/// come before the end.
+/// occur earlier.
 fn count_unread(entry: &mut Entry, deadline: Instant) {
     loop {
         match sys::discard(entry.socket.as_fd()) {
@@ -244,8 +244,8 @@ fn count_unread(entry: &mut Entry, deadline: Instant) {
     }
 }
 
-/// Notes an error of a receive that only looked or counted. Ignores a signal, and an overrun, which is in the drop
-/// counter.
+/// Records an error of a receive that only looked or counted. Ignores a signal, and an overrun, which the drop counter
+/// includes.
 fn note_error(entry: &mut Entry, error: io::Error) {
     if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::ENOBUFS)) {
         entry.note_retried(Error::failed_call("receive from a netlink socket", error));

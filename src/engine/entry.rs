@@ -49,9 +49,9 @@ pub(super) struct Entry {
     pub state: State,
     pub statistics: Statistics,
     pub pending: Pending,
-    /// Its datagrams hold netlink messages. Those of uevents hold text.
+    /// Its datagrams hold netlink messages, not text as those of uevents do.
     pub is_framed: bool,
-    /// The drop counter must be read, because a datagram came or the socket overran after the last reading.
+    /// The drop counter must be read, because a datagram arrived or the socket overran after the last reading.
     pub drops_owed: bool,
     /// Receives, and attempts to arm them, that failed since the last datagram.
     pub failures: Failures,
@@ -63,7 +63,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Whether a datagram of this sender is wanted.
+    /// Whether datagrams from this sender are accepted.
     pub(super) fn accepts(&self, sender_port_id: u32) -> bool {
         sender_port_id == 0 || self.options.accept_any_sender
     }
@@ -90,7 +90,7 @@ impl Entry {
 
     /// Counts what the kernel dropped.
     pub(super) fn note_loss(&mut self, loss: Loss) {
-        // If the option cannot be read, the worse is reported: a loss.
+        // If the option cannot be read, the worse case is reported: a loss.
         let pending = if self.socket.broadcast_error() {
             self.statistics.delivery_failures += loss.count;
             &mut self.pending.delayed
@@ -108,14 +108,14 @@ impl Entry {
         self.socket.set_in_engine(false);
     }
 
-    /// Notes that a receive has failed and is tried again.
+    /// Records that a receive has failed and is being retried.
     pub(super) fn note_retried(&mut self, error: Error) {
         self.statistics.retried += 1;
         self.pending.retried = Some(error);
     }
 
-    /// Notes that the buffers could not be set up, or that the receive could not be armed. An error of arming that may
-    /// pass is tried again for 10 seconds; any other is the failure of the socket.
+    /// Records that the buffers could not be set up, or that the receive could not be armed. After a temporary error,
+    /// arming is retried for 10 seconds; any other error fails the socket.
     pub(super) fn note_not_armed(&mut self, error: Error, now: Instant) {
         if self.state == State::New || !may_pass(error.raw_os_error()) {
             return self.fail(error);
@@ -141,7 +141,7 @@ impl Entry {
         }
     }
 
-    /// Counts a datagram whose sender is not wanted.
+    /// Counts a datagram whose sender is not accepted.
     pub(super) fn note_foreign(&mut self, port_id: u32) {
         self.statistics.foreign += 1;
         let count = self.pending.foreign.map_or(0, |(count, _)| count);
@@ -159,7 +159,7 @@ impl Entry {
         self.state = State::Leaving;
     }
 
-    /// Notes how a receive has ended. True when the next wait must begin with a pause.
+    /// Records how a receive has ended. True when the next wait must begin with a pause.
     pub(super) fn note_end(&mut self, end: ReceiveEnd, is_armed: bool) -> bool {
         let mut must_pause = false;
         let error = |errno| {

@@ -6,7 +6,7 @@ use super::loss::Loss;
 use crate::error::Error;
 use crate::message::{Malformed, MessageList};
 
-/// Names a socket of an engine. An engine never uses an id again.
+/// Identifies a socket of an engine. An engine never reuses an id.
 ///
 /// ```
 /// use nlring::{Engine, Protocol, Socket};
@@ -30,7 +30,7 @@ impl fmt::Display for SocketId {
 
 /// What happened on a socket.
 ///
-/// The enum is exhaustive, so that a program ignores a loss only by decision.
+/// The enum is exhaustive, so that a program ignores losses only on purpose.
 ///
 /// ```
 /// use nlring::Event;
@@ -76,11 +76,10 @@ pub enum Event<'a> {
 pub enum Missing {
     /// The kernel dropped these datagrams.
     Lost(Loss),
-    /// These deliveries failed, on a socket with
-    /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). The kernel may try some of them again; the
-    /// others are lost, and no counter distinguishes them.
+    /// These deliveries failed, on a socket with [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error).
+    /// The kernel may retry some of them; the others are lost, and no counter tells them apart.
     Delayed(Loss),
-    /// A datagram, or its end, cannot be read, or the kernel may have lost something that no counter includes. The
+    /// A datagram or a part of it cannot be read, or the kernel may have lost something that no counter includes. The
     /// event says which.
     Unreadable,
 }
@@ -89,8 +88,8 @@ impl Event<'_> {
     /// What is missing from the socket's events, if this event reports that. `None` for messages, and for notices that
     /// report no loss.
     ///
-    /// A program that keeps a copy of the kernel's state from events must compare it with the kernel after each `Some`,
-    /// as the mirrors do.
+    /// A program that copies the kernel's state from events must compare it with the kernel after each `Some`, as the
+    /// mirrors do.
     pub fn missing(&self) -> Option<Missing> {
         match self {
             Self::Messages(..) => None,
@@ -101,7 +100,7 @@ impl Event<'_> {
 }
 
 impl Notice {
-    // Without a wildcard: the compiler then asks for a decision about each new notice.
+    // No wildcard, so that the compiler demands a decision about each new notice.
     fn missing(&self) -> Option<Missing> {
         match self {
             Self::Delayed(loss) => Some(Missing::Delayed(*loss)),
@@ -138,7 +137,7 @@ impl Notice {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A datagram was larger than the engine's buffers. It is not delivered, because its end is lost. Set
+    /// A datagram was larger than the engine's buffers. It is not delivered, because it is incomplete. Set
     /// [`AddOptions::buffer_bytes`](crate::AddOptions::buffer_bytes) to at least `real_bytes`.
     Truncated {
         /// The datagram's length.
@@ -146,7 +145,7 @@ pub enum Notice {
         /// The datagram's group, if [`Socket::set_pktinfo`](crate::Socket::set_pktinfo) is on.
         group: Option<u32>,
     },
-    /// A datagram had a bad length inside. The messages before it have just been delivered.
+    /// A length inside a datagram was wrong. The messages before it have just been delivered.
     Malformed(Malformed),
     /// A receive returned fewer bytes than the kernel writes before each datagram (`struct io_uring_recvmsg_out`,
     /// sender and control data). The datagram is lost. No kernel is known to do this.
@@ -165,27 +164,26 @@ pub enum Notice {
         /// The port ID of the last sender.
         port_id: u32,
     },
-    /// Deliveries failed that the kernel may try again, on a socket with
+    /// Deliveries failed that the kernel may retry, on a socket with
     /// [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error). NEW and UPDATE events of conntrack are not
-    /// tried again: their content comes with the flow's next event.
+    /// retried: their content comes with the flow's next event.
     Delayed(Loss),
-    /// A receive failed in a way that may pass, and is tried again. The kernel reports its own errors to a socket this
-    /// way, for instance that it could not build an event (net/netlink/af_netlink.c, `netlink_set_err`). An event may
-    /// then be missing that none of the kernel's counters includes. After 10 seconds without a success,
-    /// [`Failed`](Self::Failed) follows.
+    /// A receive failed temporarily and is being retried. The kernel also reports its own errors to a socket this way,
+    /// for example that it could not build an event (net/netlink/af_netlink.c, `netlink_set_err`). An event may then be
+    /// missing that no counter of the kernel includes. After 10 seconds without a success, [`Failed`](Self::Failed)
+    /// follows.
     Retried(Error),
-    /// A system call that waits for all sockets, or that arms receives, failed in a way that may pass (`EAGAIN`,
-    /// `ENOMEM`). It is tried again, with pauses of at most 10 ms. No datagram is lost while the sockets' receive
-    /// buffers have room.
+    /// A system call that waits for all sockets or arms receives failed temporarily (`EAGAIN`, `ENOMEM`). It is
+    /// retried, with pauses of at most 10 ms. No datagram is lost while the sockets' receive buffers have room.
     ///
-    /// Failures in succession are reported once, for one of the engine's sockets, and each is counted in
+    /// Consecutive failures are reported once, for one of the engine's sockets, and each is counted in
     /// [`Statistics::retried`](crate::Statistics::retried). After 10 seconds without a success
     /// [`Running::poll`](crate::Running::poll) returns the error of a wait, and [`Failed`](Self::Failed) reports a
     /// receive that cannot be armed.
     Stalled(Error),
     /// The socket was removed. This is its last event, and it may be reclaimed.
     Removed,
-    /// The engine cannot receive from the socket any more. The socket may be reclaimed.
+    /// The engine can no longer receive from the socket. The socket may be reclaimed.
     Failed(Error),
 }
 
@@ -251,14 +249,14 @@ impl fmt::Display for Notice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "it reports a break and a stop"]
 pub enum Turn<B> {
-    /// The callback was not called. Either nothing came before the time-out, or the wait ended early, by a signal or to
-    /// read drop counters. Take the next turn.
+    /// The callback was not called. Either nothing arrived before the time-out, or the wait ended early because of a
+    /// signal or to read drop counters. Take the next turn.
     Idle,
     /// The callback was called.
     Delivered,
     /// The stop handle was used. Call [`Running::finish`](crate::Running::finish) to deliver what is queued.
     Stopped,
-    /// The callback broke off with this value. The events that it has not seen come in the next turn.
+    /// The callback broke with this value. The next turn delivers the events that it has not seen.
     Break(B),
 }
 

@@ -32,27 +32,27 @@ pub struct Statistics {
     /// Datagrams that the kernel dropped because the receive queue was full.
     pub dropped: u64,
     /// Deliveries that failed on a socket with [`Socket::set_broadcast_error`](crate::Socket::set_broadcast_error).
-    /// They are not in `dropped`, because the kernel may try each of them again, even several times.
+    /// They are not in `dropped`, because the kernel may retry each of them, even several times.
     pub delivery_failures: u64,
-    /// Datagrams larger than the engine's buffers. They are reported and not delivered.
+    /// Datagrams larger than the engine's buffers. They are reported but not delivered.
     pub truncated: u64,
     /// Datagrams with a wrong length inside. The messages before it were delivered.
     pub malformed: u64,
     /// Receives that returned fewer bytes than the kernel writes before each datagram, so that not even the sender is
-    /// known. They are reported and not delivered. No kernel is known to do this.
+    /// known. They are reported but not delivered. No kernel is known to do this.
     pub short: u64,
     /// Datagrams that the engine dropped because their sender is not the kernel. None with
     /// [`AddOptions::accept_any_sender`](crate::AddOptions::accept_any_sender).
     pub foreign: u64,
-    /// How often the engine's buffers ran out. No datagram was lost, but more buffers would have cost less time.
+    /// How often the engine's buffers ran out. No datagram was lost, but more buffers would have saved time.
     pub starved: u64,
-    /// Calls that failed and were tried again: see [`Notice::Retried`](crate::Notice::Retried) and
+    /// Calls that failed and were retried: see [`Notice::Retried`](crate::Notice::Retried) and
     /// [`Notice::Stalled`](crate::Notice::Stalled). A wait for all sockets is counted for one of them.
     pub retried: u64,
-    /// Datagrams that were still queued when the engine ended. They were counted and not delivered.
+    /// Datagrams that were still queued when the engine ended. They were counted but not delivered.
     pub unread: u64,
-    /// `unread` may be too small: counting failed, or took longer than half a second, which is enough for some hundred
-    /// thousand datagrams.
+    /// `unread` may be too small: counting failed, or took longer than half a second, which is enough for several
+    /// hundred thousand datagrams.
     pub unread_is_incomplete: bool,
     /// Messages delivered.
     pub messages: u64,
@@ -63,7 +63,7 @@ pub struct Statistics {
 /// Adds each count to the same count of another socket.
 impl AddAssign for Statistics {
     fn add_assign(&mut self, other: Self) {
-        // Without `..`: the compiler then asks for a new field.
+        // No `..`, so that the compiler demands each new field.
         let Self {
             received,
             dropped,
@@ -95,7 +95,7 @@ impl AddAssign for Statistics {
     }
 }
 
-/// The counts of two sockets together.
+/// The sum of the counts of two sockets.
 impl Add for Statistics {
     type Output = Self;
 
@@ -105,7 +105,7 @@ impl Add for Statistics {
     }
 }
 
-/// The counts of several sockets together.
+/// The sum of the counts of several sockets.
 impl Sum for Statistics {
     fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
         counts.fold(Self::default(), Add::add)
@@ -123,7 +123,8 @@ impl Sum for Statistics {
 /// assert_eq!(loss.to_string(), "3 datagrams");
 /// ```
 ///
-/// Older datagrams may still be queued when a loss is noticed. So events that are delivered after it may be older.
+/// Older datagrams may still be queued when a loss is noticed, so events that are delivered after it may be older than
+/// the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loss {
@@ -157,7 +158,7 @@ impl DropCounter {
         (self.last, self.read_at)
     }
 
-    /// Notes a reading. `Some`: the counter has moved.
+    /// Records a reading. `Some`: the counter has changed.
     pub(super) fn update(&mut self, reading: u32, now: Timestamp) -> Option<Loss> {
         let count = reading.wrapping_sub(self.last);
         let since = self.read_at.min(now); // the clock may have been set back

@@ -47,19 +47,19 @@ use crate::socket::Socket;
 use backend::Choice;
 use sockets::Sockets;
 
-/// Receives from many sockets. It is built on any thread, and [`start`](Self::start)ed on the thread that runs it.
+/// Receives from many sockets. It can be built on any thread, and is [`start`](Self::start)ed on the thread that runs
+/// it.
 ///
 /// # Fork
 ///
 /// An engine belongs to the process that built it. After fork(2) or daemon(3) each call in the child is an error of
 /// kind [`ErrorKind::Forked`](crate::ErrorKind::Forked), and the parent's engine continues undisturbed. The child may
 /// drop its copy, which closes its descriptors, or take over the sockets with
-/// [`Running::discard`](crate::Running::discard). A program that goes to the background must build its engine after
-/// that.
+/// [`Running::discard`](crate::Running::discard). A program that daemonizes must build its engine afterwards.
 ///
-/// This holds for every backend. A child does not inherit the queues of a ring, whose receives write into the parent's
-/// memory. Two processes that receive from one socket would each get a part of its datagrams and count all of its
-/// drops.
+/// This holds for every backend. A child does not inherit a ring's queues, and the ring's receives write into the
+/// parent's memory. If two processes received from one socket, each would get some of its datagrams and count all of
+/// its drops.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -105,8 +105,8 @@ impl Engine {
     /// # Errors
     ///
     /// - The descriptor is not a netlink socket, or the kernel cannot count drops (before Linux 4.12).
-    /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the engine has this socket already, by another
-    ///   descriptor (`dup(2)`). Datagrams would be divided between the two, and lose their order.
+    /// - [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput): the engine already has this socket under another
+    ///   descriptor (`dup(2)`). Datagrams would be divided between the two and lose their order.
     /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine, see [Fork](Self#fork).
     ///
     /// The error returns the socket.
@@ -221,13 +221,13 @@ impl EngineBuilder {
     }
 
     /// How many completions the ring's queue holds, at least 1; 4096 by default. The kernel rounds this up to a power
-    /// of two, and limits it to 65,536. A full queue costs time, and no datagram is lost. `Recvmmsg` has no such queue.
+    /// of two, and limits it to 65,536. A full queue costs time but loses no datagram. `Recvmmsg` has no such queue.
     pub fn completion_entries(mut self, entries: u32) -> Self {
         self.completion_entries = entries;
         self
     }
 
-    /// Delivers this script in place of the kernel's datagrams, to test a callback. The engine then ignores the other
+    /// Delivers this script instead of the kernel's datagrams, to test a callback. The engine then ignores the other
     /// settings, and has no [`Running::pollable_fd`].
     pub fn replay(mut self, script: Replay) -> Self {
         self.replay = Some(script);

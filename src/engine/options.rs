@@ -43,10 +43,10 @@ impl AddOptions {
     /// How many datagrams the engine's buffers for this socket hold: a power of two from 1 to 32,768; 256 by default.
     /// `Oneshot` uses its depth instead, and `Recvmmsg` uses at most 1024.
     ///
-    /// `Multishot` packs datagrams back to back if the kernel can (`IOU_PBUF_RING_INC` with `min_left`, in the stable
+    /// `Multishot` packs datagrams back to back if the kernel can (`IOU_PBUF_RING_INC` with `min_left`, in stable
     /// kernels since 2026-04) and the buffers together are large enough. The socket then has up to 8 larger buffers, in
-    /// no more memory. Events fill 48 KiB of each: the buffers hold thousands of events and stay in the processor's
-    /// cache.
+    /// the same amount of memory. Events fill 48 KiB of each, so the buffers hold thousands of events and stay in the
+    /// processor's cache.
     #[must_use]
     pub fn buffer_count(mut self, count: u16) -> Self {
         self.buffer_count = count;
@@ -56,18 +56,18 @@ impl AddOptions {
     /// The longest datagram that fits, from 1 byte to 1 GiB; 128 KiB by default. A buffer uses only the memory that
     /// datagrams fill, and does not count against `RLIMIT_MEMLOCK`.
     ///
-    /// The default of 128 KiB fits all that the kernel sends about routes, connections and packets (nfnetlink_queue,
-    /// nflog), and dumps (32 KiB: net/netlink/af_netlink.c, `netlink_dump`). The longest events are about routes: 16
-    /// bytes for each IPv4 next hop, 28 for each IPv6 next hop, more with an encapsulation, in an attribute of at most
-    /// 64 KiB. An IPv6 route to which next hops are appended one by one can become longer; then the length of its
-    /// attribute is wrong (seen on Linux 6.18: 3,000 hops, 84,112 bytes).
+    /// The default of 128 KiB fits everything that the kernel sends about routes, connections and packets
+    /// (nfnetlink_queue, nflog), and dumps (32 KiB: net/netlink/af_netlink.c, `netlink_dump`). The longest events are
+    /// about routes: 16 bytes for each IPv4 next hop, 28 for each IPv6 next hop, more with an encapsulation, in an
+    /// attribute of at most 64 KiB. An IPv6 route to which next hops are appended one by one can become longer; then
+    /// the length of its attribute is wrong (seen on Linux 6.18: 3,000 hops, 84,112 bytes).
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.buffer_bytes = bytes;
         self
     }
 
-    /// Also delivers datagrams whose sender is not the kernel, such as multicasts of other programs. Check
+    /// Also delivers datagrams from senders other than the kernel, such as multicasts from other programs. Check
     /// [`Datagram::sender_port_id`](crate::Datagram::sender_port_id), because any process with `CAP_NET_ADMIN` may
     /// send.
     #[must_use]

@@ -23,12 +23,12 @@ pub(super) struct Taken {
 
 /// A way to receive from many sockets, each in a slot. Only [`wait`](Self::wait) may block.
 ///
-/// A call that failed may be made again. Errors after [`start`](Self::start) name the system call that failed.
+/// A failed call may be repeated. Errors after [`start`](Self::start) name the system call that failed.
 pub(super) trait Receive: Send {
     /// Binds the backend to this thread, and its waits to the stop handle.
     fn start(&mut self, stop: &StopHandle) -> io::Result<()>;
 
-    /// Sets up a slot's buffers. Returns for how many of its datagrams a turn must have room.
+    /// Sets up a slot's buffers. Returns the number of its datagrams for which a turn must have room.
     fn attach(&mut self, slot: u16, options: AddOptions) -> io::Result<usize>;
 
     /// Starts to receive. No receive of the slot may be in flight, and all its buffers must be recycled.
@@ -49,8 +49,8 @@ pub(super) trait Receive: Send {
     /// Waits for datagrams, the stop handle, the time-out or a signal.
     fn wait(&mut self, plan: Plan) -> Result<()>;
 
-    /// Appends received datagrams to `taken`, in order, and notes in `sockets` which receives have ended and why. Stops
-    /// when `taken` has `room` elements; the next call continues. `room` is at least the sum of what
+    /// Appends received datagrams to `taken`, in order, and records in `sockets` which receives have ended and why.
+    /// Stops when `taken` has `room` elements; the next call continues. `room` is at least the sum of what
     /// [`attach`](Self::attach) returned.
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>, room: usize);
 
@@ -61,7 +61,7 @@ pub(super) trait Receive: Send {
     /// Makes the buffers of delivered datagrams available for new ones.
     fn recycle(&mut self, delivered: &[Taken]);
 
-    /// A descriptor that is readable when there may be something to receive. `None`: the engine is not pollable.
+    /// A descriptor that becomes readable when there may be something to receive. `None`: the engine is not pollable.
     fn pollable_fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// `true` makes [`pollable_fd`](Self::pollable_fd) readable. `false` makes it unreadable, unless there is more to

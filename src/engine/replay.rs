@@ -1,4 +1,4 @@
-//! A script of datagrams, losses and failures in place of the kernel, to test a callback.
+//! A script of datagrams, losses and failures that replaces the kernel, to test a callback.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,17 +20,17 @@ use crate::sys::socket::Received;
 #[cfg(doc)]
 use super::{AddError, Control, Engine, EngineBuilder, Event, Notice, Running};
 
-/// A script that an engine delivers in place of the kernel, to test a callback without traffic and without privileges.
+/// A script that an engine delivers instead of the kernel's events, to test a callback without traffic or privileges.
 ///
-/// Pass it to [`EngineBuilder::replay`]. The engine delivers the steps in order, like datagrams of the kernel: it
-/// checks lengths, drops datagrams of foreign senders, and counts statistics, and [`Control`] works. After the last
-/// step the engine stops: [`Running::run`] returns `None`, and [`Running::poll`] returns
+/// Pass it to [`EngineBuilder::replay`]. The engine delivers the steps in order, like datagrams from the kernel: it
+/// checks lengths, drops datagrams from foreign senders, and counts statistics. [`Control`] works as usual. After the
+/// last step the engine stops: [`Running::run`] returns `None`, and [`Running::poll`] returns
 /// [`Turn::Stopped`](crate::Turn).
 ///
 /// The sockets are real; opening one needs no privilege. The engine does not receive what the kernel sends to them.
-/// Each step belongs to a socket by its number, which its [`SocketId`](crate::SocketId) displays: 1 is the first that
-/// was added to the engine. The engine skips the steps of a removed socket. A step of a socket that was never added is
-/// an error of [`Running::poll`], of kind [`ErrorKind::InvalidInput`].
+/// Each step belongs to the socket with a number, which its [`SocketId`](crate::SocketId) displays: 1 is the first that
+/// was added to the engine. The engine skips the steps of a removed socket. A step for a socket that was never added
+/// makes [`Running::poll`] fail with [`ErrorKind::InvalidInput`].
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -263,7 +263,7 @@ impl Receive for Player {
     }
 
     /// Takes the next datagrams, or one step of another kind. An engine delivers the datagrams of a turn first, so
-    /// steps of different kinds in one turn would change their order.
+    /// mixing kinds of steps in one turn would change their order.
     fn drain(&mut self, sockets: &mut Sockets, taken: &mut Vec<Taken>, _room: usize) {
         self.in_hand.clear(); // the engine drains only after it has delivered everything
         while self.in_hand.len() < TURN_DATAGRAMS {

@@ -1,4 +1,4 @@
-//! System calls that fail in a way that may pass. They are reported, and tried again with pauses for up to 10 seconds.
+//! System calls that fail temporarily. They are reported, and retried with pauses for up to 10 seconds.
 
 use std::io;
 use std::thread;
@@ -8,13 +8,13 @@ use crate::error::Error;
 
 /// A call is given up after this time without a success.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
-/// The pause before a call that failed at least twice is tried again.
+/// The pause before retrying a call that has failed at least twice.
 pub(super) const PAUSE: Duration = Duration::from_millis(10);
 /// Failures of a receive that are further apart than this are independent.
 const APART: Duration = Duration::from_secs(1);
 
-/// Whether an error of a system call may pass: a signal interrupted the call, or the kernel lacked memory or another
-/// resource.
+/// Whether a system call's error may be temporary: a signal interrupted the call, or the kernel lacked memory or
+/// another resource.
 pub(super) fn may_pass(errno: Option<i32>) -> bool {
     matches!(
         errno,
@@ -33,7 +33,7 @@ pub(super) fn given_up(error: Error) -> Error {
     })
 }
 
-/// Makes up to 10 attempts while they fail in a way that may pass. For calls that set something up.
+/// Makes up to 10 attempts while they fail temporarily. For calls that set something up.
 pub(super) fn persist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..10 {
         match attempt() {
@@ -65,7 +65,7 @@ impl Failures {
         self.first_and_last = None;
     }
 
-    /// Notes that a call has failed.
+    /// Records that a call has failed.
     pub(super) fn note(&mut self, now: Instant) -> Verdict {
         let first = self.first_and_last.map_or(now, |(first, _)| first);
         let is_first = self.first_and_last.is_none();
@@ -79,7 +79,7 @@ impl Failures {
         }
     }
 
-    /// Notes that a receive has failed. A receive without traffic shows no success, so a failure long after the last
+    /// Records that a receive has failed. Without traffic a receive shows no success, so a failure long after the last
     /// one counts as the first.
     pub(super) fn note_of_receive(&mut self, now: Instant) -> Verdict {
         let last = self.first_and_last.map(|(_, last)| last);

@@ -35,8 +35,8 @@ const RECEIVE: &str = "wait for netlink datagrams";
 
 /// A started [`Engine`](crate::Engine). It belongs to the thread and the process that started it.
 ///
-/// [`run`](Self::run) hands every event to a callback until it breaks off or the engine is stopped.
-/// [`poll`](Self::poll) takes one turn, for a program with its own loop.
+/// [`run`](Self::run) hands every event to a callback until it breaks or the engine is stopped. [`poll`](Self::poll)
+/// takes one turn, for a program with its own loop.
 ///
 /// Dropping it ends the receives and closes the sockets, without counting the queued datagrams.
 /// [`finish`](Self::finish) and [`discard`](Self::discard) count them.
@@ -84,7 +84,7 @@ pub struct Running {
     drops_owed: bool,
     /// Waits and submissions that failed since the last success.
     failures: Failures,
-    /// A failure of the backend that no call has returned: the callback broke off, or a socket was added.
+    /// A failure of the backend that no call has returned yet, because the callback broke or a socket was added.
     pub(super) late_failure: Option<Error>,
     /// The kernel accepts submissions from one thread only.
     _not_send: PhantomData<*const ()>,
@@ -127,13 +127,13 @@ impl Running {
     /// Takes one turn: waits for datagrams by the wait policy, and calls `f` with each event, in order.
     ///
     /// The wait takes no longer than `timeout`. `None` waits without limit, and zero does not wait. A turn without an
-    /// event returns [`Turn::Idle`]. This may happen before the time-out, because a signal ends a wait, and so does
-    /// deferred work, such as reading drop counters. Call `poll` again then.
+    /// event returns [`Turn::Idle`]. This may happen before the time-out, because a signal or deferred work, such as
+    /// reading drop counters, ends a wait. Then call `poll` again.
     ///
     /// # Errors
     ///
-    /// - The backend failed. The next call continues, and delivers what was received. A failure that may pass
-    ///   (`EAGAIN`, `ENOMEM`) is an error only after 10 seconds without a success; before that it is
+    /// - The backend failed. The next call continues, and delivers what was received. A temporary failure (`EAGAIN`,
+    ///   `ENOMEM`) is an error only after 10 seconds without a success; before that it is
     ///   [`Notice::Stalled`](crate::Notice::Stalled). The failure of a single socket is
     ///   [`Notice::Failed`](crate::Notice::Failed).
     /// - [`ErrorKind::Forked`](crate::ErrorKind::Forked): another process built the engine.
@@ -152,13 +152,13 @@ impl Running {
         }
     }
 
-    /// Takes turns until the callback breaks off or the engine is stopped.
+    /// Takes turns until the callback breaks or the engine is stopped.
     ///
     /// Returns `Some` with the value of the callback's [`ControlFlow::Break`]. The engine can be run again: the next
     /// call continues with the event after that.
     ///
     /// Returns `None` after [`StopHandle::stop`] or [`Control::stop`]. Before it returns, the engine leaves all groups,
-    /// and delivers what is queued, for at most a second.
+    /// and delivers what is queued for at most a second.
     ///
     /// # Errors
     ///
@@ -317,7 +317,7 @@ impl Running {
         }
     }
 
-    /// Notes a failed call, and pauses if it failed before. Returns the error if the call cannot work or is given up.
+    /// Records a failed call, and pauses if it failed before. Returns the error if the call cannot work or is given up.
     fn note_failed_call(&mut self, error: Error, timeout: Option<Duration>) -> Result<()> {
         self.receive.set_readable(true);
         if !may_pass(error.raw_os_error()) {
@@ -334,7 +334,7 @@ impl Running {
         Ok(())
     }
 
-    /// Takes the received datagrams, and reads the drop counters when it is time.
+    /// Takes the received datagrams, and reads the drop counters when they are due.
     fn drain(&mut self) {
         let Delivery { taken, room, .. } = &mut self.delivery;
         self.receive.drain(&mut self.sockets, taken, *room);
@@ -414,12 +414,12 @@ impl Running {
     }
 }
 
-/// Pauses before a failed call is tried again, for no longer than `timeout`.
+/// Pauses before a failed call is retried, for no longer than `timeout`.
 fn pause(timeout: Option<Duration>) {
     thread::sleep(timeout.map_or(retry::PAUSE, |timeout| timeout.min(retry::PAUSE)));
 }
 
-/// Makes the pollable descriptor readable if the callback panics, because events may be left.
+/// Makes the pollable descriptor readable if the callback panics, because events may remain.
 struct ReadableOnPanic<'a>(&'a dyn Receive);
 
 impl Drop for ReadableOnPanic<'_> {

@@ -27,7 +27,7 @@ struct Script {
     /// How often a receive was armed.
     armed_count: usize,
     wait_count: usize,
-    /// After this many waits what is queued is received.
+    /// After this many waits, queued datagrams are received.
     receives_at: usize,
 }
 

@@ -1,5 +1,5 @@
-//! An engine on a simulated kernel, which completes receives in any order and with any result. Checks that each buffer
-//! belongs to one side, and that each datagram is handed over once, in order, or counted.
+//! An engine on a simulated kernel, which completes receives in any order and with any result. It checks that each
+//! buffer belongs to one side, and that each datagram is handed over once, in order, or counted.
 
 #[cfg(test)]
 mod failing;
@@ -239,7 +239,7 @@ impl Simulated {
             result: completed.result,
             has_buffer: completed.buffer.is_some(),
             is_armed: completed.has_more,
-            // The buffers of completions behind this one were taken from the ring, too.
+            // The buffers of later completions were also taken from the ring.
             lent_count: lent.filter(|buffer| buffer.owner == Owner::Kernel).count(),
         };
         let outcome = facts.judge();
@@ -441,7 +441,7 @@ impl Seen {
     }
 }
 
-/// Runs an engine for some turns, with a callback that breaks off, adds, removes and stops.
+/// Runs an engine for some turns, with a callback that breaks, adds, removes and stops.
 pub(crate) fn run(random: Random) {
     let kernel = Arc::new(Mutex::new(Kernel::new(random)));
     let mut running = start(&kernel);

@@ -37,14 +37,14 @@ pub(super) struct Sockets {
     pub unsettled: bool,
     /// A socket may have pending events.
     pub has_pending: bool,
-    /// The slot of the socket that had the last pending event: the next one is looked for from here on.
+    /// The slot of the socket that had the last pending event. The search for the next one starts here.
     pending_slot: usize,
-    /// How many slots were looked at for pending events.
+    /// How many slots were visited for pending events.
     #[cfg(test)]
     pub looked_at_count: usize,
     /// The drop counters must be read soon, because a socket has reported an overrun, or a reading has failed.
     pub must_read_drops: bool,
-    /// The next wait must begin with a pause, because a receive fails again and again.
+    /// The next wait must begin with a pause, because a receive keeps failing.
     pub pause_owed: bool,
 }
 
@@ -228,8 +228,8 @@ impl Sockets {
             .min()
     }
 
-    /// Reads the drop counters of the `wanted` sockets. A counter moves only while its queue is full, and a full queue
-    /// is drained soon: sockets without traffic can be left out.
+    /// Reads the drop counters of the `wanted` sockets. A counter changes only while its queue is full, and a full
+    /// queue is drained soon, so sockets without traffic can be left out.
     pub(super) fn read_drops(&mut self, wanted: impl Fn(&Entry) -> bool) {
         let now = Timestamp::now();
         for (_, entry) in &mut self.slab {
@@ -238,7 +238,7 @@ impl Sockets {
         }
     }
 
-    /// Notes that a call for all sockets failed and is tried again. One of the sockets reports and counts it.
+    /// Records that a call for all sockets failed and is being retried. One of the sockets reports and counts it.
     pub(super) fn note_stalled(&mut self, error: Error, is_first: bool) {
         let is_there = |entry: &&mut Entry| entry.state != State::Gone;
         let Some(entry) = self.iter_mut().find(is_there) else {
@@ -251,12 +251,12 @@ impl Sockets {
         }
     }
 
-    /// Notes that there is something to report if a socket is gone.
+    /// Records that there is something to report if a socket is gone.
     pub(super) fn note_farewells(&mut self) {
         self.has_pending |= self.slab.iter().any(|(_, entry)| entry.has_farewell());
     }
 
-    /// Notes how the receive of a slot has ended.
+    /// Records how the receive of a slot has ended.
     pub(super) fn note_end(&mut self, slot: u16, end: ReceiveEnd, is_armed: bool) {
         self.must_read_drops |= end == ReceiveEnd::Overrun;
         self.has_pending |= matches!(end, ReceiveEnd::Starved | ReceiveEnd::Retry(_));

@@ -25,8 +25,8 @@ use crate::sys::event::EventFd;
 /// # Ok::<(), nlring::Error>(())
 /// ```
 ///
-/// A handle belongs to the process that created it. In a fork of that process [`stop`](Self::stop) wakes no wait,
-/// neither the parent's nor the fork's. Create a handle after fork(2) or daemon(3).
+/// A handle belongs to the process that created it. In a forked child, [`stop`](Self::stop) ends no wait, neither the
+/// parent's nor the child's. Create a new handle after fork(2) or daemon(3).
 #[derive(Clone, Debug)]
 pub struct StopHandle(Arc<Stop>);
 
@@ -52,8 +52,8 @@ impl StopHandle {
         })))
     }
 
-    /// Asks the engine or the requester to stop; its wait ends at once. This cannot be undone, and a second call has no
-    /// effect. Safe in a signal handler.
+    /// Tells the engine or the requester to stop; its wait ends at once. This cannot be undone, and a second call has
+    /// no effect. Safe in a signal handler.
     pub fn stop(&self) {
         self.0.requested.store(true, Ordering::Release);
         self.0.event.signal();

@@ -33,14 +33,14 @@ const _: () = assert!(
 /// more, the rest comes in the next turn.
 const PACKED_ROOM: usize = 4096;
 
-/// How many datagrams of a multishot receive one call brings at most, for each completion that it asks for
+/// How many datagrams of a multishot receive one call returns at most, for each completion that it requests
 /// (io_uring/poll.c, `io_poll_check_events`; io_uring/net.c, `MULTISHOT_MAX_RETRY`).
 const MOST_PER_CALL: usize = 33;
 
-/// How many completions a gathering wait asks for.
+/// How many completions a gathering wait requests.
 const GATHER_WANT: usize = 32;
 
-/// The longest sleep that the stop handle need not be able to end.
+/// The longest sleep that the stop handle does not need to interrupt.
 const UNSTOPPABLE: Duration = Duration::from_millis(20);
 
 /// How long a trial waits for its datagram, which the kernel sends at once.
@@ -204,11 +204,11 @@ impl Uring {
         Ok(())
     }
 
-    /// Whether another call may bring completions without a wait, after one that brought this many. Those that did not
-    /// fit the queue wait in the kernel, and do not end a wait. And deferred task work runs only until a call has the
-    /// completions that it asks for (io_uring/io_uring.c, `io_run_local_work_continue`): of a chain that is one
-    /// datagram, because the next receive is task work of its own. A multishot receive that brought fewer than
-    /// [`MOST_PER_CALL`] has emptied its socket's queue.
+    /// Whether another call may return completions without a wait, after one that returned this many. Completions that
+    /// did not fit into the queue wait in the kernel, and do not end a wait. Deferred task work runs only until a call
+    /// has the completions that it requested (io_uring/io_uring.c, `io_run_local_work_continue`). With a chain that is
+    /// one datagram, because the next receive is a separate item of task work. A multishot receive that returned fewer
+    /// than [`MOST_PER_CALL`] has emptied its socket's queue.
     fn may_bring_more(&mut self, brought_count: usize) -> bool {
         let most_count = match self.mode {
             Mode::Multishot => MOST_PER_CALL,
@@ -221,10 +221,10 @@ impl Uring {
         self.stop.as_ref().is_some_and(StopHandle::is_stopped)
     }
 
-    /// Sleeps for `delay`, then takes what has come, or waits for the first completion.
+    /// Sleeps for `delay`, then takes what has arrived, or waits for the first completion.
     ///
-    /// For waits that the kernel cannot gather for: before Linux 6.12, for longer than [`UNSTOPPABLE`], and for chains,
-    /// whose every completion ends a wait at once (io_uring/io_uring.c, `io_req_local_work_add`).
+    /// For waits in which the kernel cannot gather: before Linux 6.12, for longer than [`UNSTOPPABLE`], and for chains,
+    /// where every completion ends a wait at once (io_uring/io_uring.c, `io_req_local_work_add`).
     fn gather(&mut self, delay: Duration, timeout: Option<Duration>) -> io::Result<()> {
         self.ring.poll()?;
         let start = Instant::now();
@@ -265,7 +265,7 @@ impl Receive for Uring {
             Mode::Multishot => {
                 self.ring
                     .add_buffers(slot, options.buffer_count, options.buffer_bytes)?;
-                // One more, so that when the buffers run out, the turn that takes the last one sees it.
+                // One more, so that the turn that takes the last buffer notices that they have run out.
                 Ok(usize::from(options.buffer_count).max(PACKED_ROOM) + 1)
             }
             Mode::Oneshot(depth) => {

@@ -1,10 +1,9 @@
-//! When to wake up. A wake-up is the most expensive step, so under load a wait gathers datagrams for a while, but no
-//! longer than the sockets' receive buffers can absorb.
+//! When to wake up. A wake-up is the most expensive step, so under load a wait gathers datagrams, but no longer than
+//! the sockets' receive buffers can absorb.
 
 use std::time::{Duration, Instant};
 
-/// How an engine waits for datagrams. This is a choice between latency and CPU, because most of the cost is in waking
-/// up.
+/// How an engine waits for datagrams. This trades latency against CPU, because most of the cost is in waking up.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,29 +23,29 @@ pub enum Wait {
     /// Wakes for the first datagram when there are few. Gathers for up to 1 ms under load.
     #[default]
     Auto,
-    /// Wakes for the first datagram. Does not sleep while datagrams come fast enough to overrun the receive buffer
-    /// before a late wake-up.
+    /// Wakes for the first datagram. Does not sleep while datagrams arrive so fast that a late wake-up could overrun
+    /// the receive buffer.
     Prompt,
-    /// Sleeps for this long from the start of each wait, then takes what came, or waits for the first datagram. The
-    /// engine shortens the delay to what the receive buffers can hold
+    /// Sleeps for this long from the start of each wait, then takes what has arrived, or waits for the first datagram.
+    /// The engine shortens the delay to what the receive buffers can hold
     /// ([`Running::longest_delay`](crate::Running::longest_delay)), and does not sleep after a turn that brought more
     /// than an eighth of what the smallest one holds.
     Batch(Duration),
-    /// Never sleeps. Has the lowest latency, and uses one CPU core entirely.
+    /// Never sleeps. Has the lowest latency, and fully occupies one CPU core.
     Spin,
 }
 
 /// The parameters of one wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Sleep this long first, even if datagrams come.
+    /// Sleep this long first, even if datagrams arrive.
     pub gather: Duration,
     /// The longest time of the whole wait. `None`: no limit. Zero: do not wait.
     pub timeout: Option<Duration>,
     /// Wake up about this long after the first wait that set it, to do deferred work. `None`: no work is deferred.
     pub alarm: Option<Duration>,
     pub spin: bool,
-    /// The next datagram comes so soon that polling for it costs less than sleeping.
+    /// The next datagram is due so soon that polling for it costs less than sleeping.
     pub is_near: bool,
 }
 
@@ -72,7 +71,7 @@ const AUTO_DELAY: Duration = Duration::from_millis(1);
 const AUTO_WORTH: f64 = 4.0;
 /// After a turn that brought more than one part in this many of the smallest receive buffer, the next does not sleep.
 const FLOOD_PART: usize = 8;
-/// The most that the kernel charges to a receive buffer for an event (seen on Linux 6.18: 830 to 1280 bytes).
+/// The most that the kernel charges against a receive buffer for an event (seen on Linux 6.18: 830 to 1280 bytes).
 const EVENT_BYTES: usize = 1280;
 /// The time over which the rate is averaged.
 const RATE_WINDOW: Duration = Duration::from_millis(2);
@@ -106,7 +105,7 @@ impl Pacer {
     }
 
     /// Limits delays to what a receive buffer of this size can hold. The kernel makes at most about one event per
-    /// microsecond, and half of the buffer is a margin. `None`: there is no socket, so the limit is zero.
+    /// microsecond, and half of the buffer serves as a margin. `None`: there is no socket, so the limit is zero.
     pub(super) fn set_smallest_buffer(&mut self, granted_bytes: Option<usize>) {
         self.capacity = granted_bytes.unwrap_or(0) / EVENT_BYTES;
         self.limit = Duration::from_micros(self.capacity as u64 / 2);
@@ -169,7 +168,7 @@ mod tests {
 
     const SECOND: Option<Duration> = Some(Duration::from_secs(1));
 
-    /// Notes `turns` turns of `count` datagrams, one turn each `every`.
+    /// Records `turns` turns of `count` datagrams, one turn per `every`.
     fn run(pacer: &mut Pacer, start: &mut Instant, turns: usize, count: usize, every: Duration) {
         for _ in 0..turns {
             *start += every;

@@ -7,13 +7,13 @@ use crate::message::{Content, Message, NOOP};
 use crate::request::send_noop;
 use crate::socket::Socket;
 
-/// How long an acknowledgement may take before the kernel is asked for another one.
+/// How long an acknowledgement may take before another one is requested.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// Set in the sequence numbers of sweeps, and clear in those of rounds.
 const OF_SWEEPS: u32 = 1 << 31;
 
-/// A barrier. The events' own socket sends a request that does nothing. Its acknowledgement arrives behind all events
-/// that the kernel made before the request.
+/// A barrier. The events' own socket sends a no-op request. Its acknowledgement arrives after all events that the
+/// kernel made before the request.
 #[derive(Debug)]
 pub(crate) struct Barrier {
     owner: u32,
@@ -24,7 +24,7 @@ pub(crate) struct Barrier {
     pub request_count: u64,
 }
 
-/// The sequence numbers of requests that were sent one after the other. The acknowledgement of any of them is enough.
+/// The sequence numbers of consecutive requests. The acknowledgement of any of them is enough.
 #[derive(Clone, Copy, Debug)]
 struct Awaited {
     first: u32,
@@ -57,8 +57,8 @@ impl Barrier {
         }
     }
 
-    /// Asks for an acknowledgement, and awaits it even if the request cannot be sent now. If one is awaited already,
-    /// either is enough: when the reader is far behind the events, the earlier one comes first.
+    /// Requests an acknowledgement, and awaits it even if the request cannot be sent now. If one is already awaited,
+    /// either is enough: when the reader is far behind the events, the earlier one arrives first.
     pub(crate) fn ask(&mut self, events: &Socket, now: Instant) -> Result<()> {
         self.sequence = self.sequence.wrapping_add(1) & !OF_SWEEPS | self.owner;
         self.awaited = Some(Awaited {
@@ -71,12 +71,12 @@ impl Barrier {
         Ok(())
     }
 
-    /// Forgets the acknowledgement that is awaited.
+    /// Forgets the awaited acknowledgement.
     pub(crate) fn cancel(&mut self) {
         self.awaited = None;
     }
 
-    /// When to ask for another acknowledgement. `None`: none is awaited.
+    /// When to request another acknowledgement. `None`: none is awaited.
     pub(crate) fn ask_again_at(&self) -> Option<Instant> {
         self.awaited.map(|awaited| awaited.ask_again_at)
     }
@@ -86,7 +86,7 @@ impl Barrier {
         self.ask_again_at().is_some_and(|at| now >= at)
     }
 
-    /// Whether a message of the events' socket is the awaited acknowledgement. If so, none is awaited any longer.
+    /// Whether a message of the events' socket is the awaited acknowledgement. If so, none is awaited anymore.
     pub(crate) fn is_met_by(&mut self, message: &Message<'_>) -> bool {
         let is_met = self
             .awaited

@@ -2,7 +2,7 @@
 
 use crate::timestamp::Timestamp;
 
-/// The memory that a table may take, and what found no room in it.
+/// The memory that a table may take, and the entries that found no room in it.
 #[derive(Debug)]
 pub(crate) struct Budget {
     most_bytes: usize,
@@ -33,7 +33,7 @@ impl Budget {
         used_bytes < self.most_bytes
     }
 
-    /// Notes that an entry was left out.
+    /// Records that an entry was left out.
     pub(crate) fn note_left_out(&mut self) {
         self.left_out_count += 1;
         self.is_short_again = true;
@@ -50,12 +50,12 @@ impl Budget {
         self.is_short() && used_bytes <= self.most_bytes - self.most_bytes / 8
     }
 
-    /// A dump begins. It has everything that was left out until now.
+    /// A dump begins. It contains everything that was left out so far.
     pub(crate) fn begin(&mut self) {
         self.is_short_again = false;
     }
 
-    /// The dump is merged.
+    /// The dump has been merged.
     pub(crate) fn finish(&mut self) {
         if !self.is_short_again {
             self.short_since = None;

@@ -6,8 +6,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::socket::{Namespace, Socket};
 
 /// The socket that was found to be in all groups. Its cookie identifies it, because the kernel gives no other socket
-/// the same one, while the number of a descriptor is used again (socket(7), `SO_COOKIE`, Linux 4.6;
-/// net/core/sock_diag.c, `__sock_gen_cookie`).
+/// the same one, whereas the number of a descriptor is reused (socket(7), `SO_COOKIE`, Linux 4.6; net/core/sock_diag.c,
+/// `__sock_gen_cookie`).
 #[derive(Debug, Default)]
 pub(super) struct EventsSocket {
     cookie: Option<u64>,
@@ -20,8 +20,7 @@ impl EventsSocket {
         self.namespace.as_ref()
     }
 
-    /// Refuses a socket that is not in all of these groups. A socket that was accepted may leave them later, at its
-    /// end.
+    /// Refuses a socket that is not in all of these groups. An accepted socket may leave them later, at its end.
     pub(super) fn check<G>(&mut self, groups: &[G], events: &Socket) -> Result<()>
     where
         G: Copy + Debug + Into<u32>,

@@ -24,7 +24,7 @@ pub struct MirrorHealth<'a> {
     /// Since when the table may differ from the kernel's, `CLOCK_REALTIME`. `None`: nothing is known to be missing.
     pub wrong_since: Option<Timestamp>,
     /// How many rounds in a row have failed: the kernel could not be asked, its answer could not be read, or events
-    /// were lost during the round. 0: the last round was complete. The count stays at its largest number.
+    /// were lost during the round. 0: the last round was complete. The count saturates.
     pub failed_count: u32,
     /// When the first of these rounds failed, `CLOCK_REALTIME`. `None`: the last round was complete.
     pub failing_since: Option<Timestamp>,
@@ -37,11 +37,11 @@ pub struct MirrorHealth<'a> {
     pub audit_count: u64,
     /// In how many entries the audits found the table different from the kernel's.
     pub audit_difference_count: u64,
-    /// Entries are missing because the table's memory is bounded
+    /// Entries are missing because the table's memory is limited
     /// ([`MirrorOptions::memory_bytes`](super::MirrorOptions::memory_bytes)).
     pub is_full: bool,
-    /// How often an entry was left out because the memory is bounded: once by its event, and once by each dump that had
-    /// it.
+    /// How often an entry was left out because the memory is limited: once for its event, and once for each dump that
+    /// contained it.
     pub left_out_count: u64,
 }
 

@@ -5,7 +5,8 @@ use hashbrown::HashTable;
 /// The number of a place for an entry in a table.
 pub(crate) type Slot = u32;
 
-/// An index is this many tables, because a table that grows moves all that it holds, and would hold up the events.
+/// An index consists of this many tables, because a table that grows moves everything that it holds, which would delay
+/// the events.
 const SHARDS: usize = 64;
 
 /// Slots by the hash of what they hold.
@@ -22,8 +23,8 @@ struct Indexed {
 }
 
 impl Index {
-    /// The memory that a slot takes in an index, at most: the slot and one byte of the table, twice, because an index
-    /// may be half empty.
+    /// The most memory that a slot takes in an index: the slot and one byte of the table, twice, because an index may
+    /// be half empty.
     pub(crate) const SLOT_BYTES: usize = 2 * (size_of::<Indexed>() + 1);
 
     pub(crate) fn new() -> Self {
@@ -69,14 +70,14 @@ fn is_slot(indexed: Indexed, slot: Slot) -> bool {
     indexed.slot == slot
 }
 
-/// The half of a hash that an index finds by.
+/// The half of a hash by which an index finds slots.
 #[inline]
 pub(crate) fn fold(hash: u64) -> u32 {
     let [.., a, b, c, d] = hash.to_be_bytes();
     u32::from_be_bytes([a, b, c, d])
 }
 
-/// A hash as a table wants it: it uses the lowest and the highest bits.
+/// A hash in the form that a table needs: it uses the lowest and the highest bits.
 fn wide(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
@@ -91,14 +92,14 @@ thread_local! {
     static STEP_COUNT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// Counts a slot or an entry that is looked at. Tests measure work in these steps; other builds count nothing.
+/// Counts a slot or an entry that is visited. Tests measure work in these steps; other builds count nothing.
 #[inline]
 pub(crate) fn count_step() {
     #[cfg(any(test, fuzzing))]
     STEP_COUNT.set(STEP_COUNT.get() + 1);
 }
 
-/// How many slots and entries this thread has looked at, in all tables.
+/// How many slots and entries this thread has visited, in all tables.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn step_count() -> u64 {
     STEP_COUNT.get()

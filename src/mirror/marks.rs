@@ -11,7 +11,7 @@ pub(crate) enum Kind {
     Live,
     /// An entry of a dump that is not merged yet.
     Pending,
-    /// An entry that an event ended during a dump, so that the dump does not bring it back.
+    /// An entry that an event ended during a dump. It is kept so that the dump does not restore the entry.
     Dead,
 }
 

@@ -1,14 +1,14 @@
 //! What the mirrors of both families share: the rounds that keep a table right, and the parts of a table.
 //!
-//! A round has these steps. The events' own socket sends a request that does nothing. Its acknowledgement, a barrier,
-//! arrives behind all events that the kernel made before it, including those before the last loss. When it arrives, the
-//! table notes that a dump begins. The dump is read in slices of time, between the turns of the program that receives
-//! the events. No event is missing from now on, so an entry that an event touches follows the events. At the dump's end
-//! there is a second barrier: when it is met, the events are ahead of the dump. Then the two are merged, again in
-//! slices. If an event is lost during the round, the round is abandoned and another one begins.
+//! A round has these steps. The events' own socket sends a no-op request. Its acknowledgement, a barrier, arrives after
+//! all events that the kernel made before it, including those before the last loss. When it arrives, the table records
+//! that a dump begins. The dump is read in slices of time, between the turns of the program that receives the events.
+//! No event is missing from now on, so an entry that an event touches follows the events. At the dump's end there is a
+//! second barrier: when it is met, the events are ahead of the dump. Then the two are merged, again in slices. If an
+//! event is lost during the round, the round is abandoned and another one begins.
 //!
 //! Rounds repair what is known to be wrong: events were lost, or something happened that no event reports. When nothing
-//! is known to be wrong, rounds that are audits find what changed without any sign.
+//! is known to be wrong, audit rounds find changes that showed no sign.
 
 mod barrier;
 mod budget;
@@ -48,7 +48,7 @@ use crate::timestamp::Timestamp;
 #[cfg(test)]
 pub(crate) use nlring_testing::Random;
 
-/// Why a mirror's table was brought together with the kernel's.
+/// Why a mirror's table was compared with the kernel's.
 ///
 /// Its `Display` is a word or two: `snapshot`, `loss`, `change`, `audit`, `room`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +62,7 @@ pub enum ResyncReason {
     Change,
     /// An audit found a difference although nothing was known to be wrong.
     Audit,
-    /// Entries had been left out because the mirror's memory is bounded, and there is room again.
+    /// Entries had been left out because the mirror's memory is limited, and there is room again.
     Room,
 }
 
@@ -80,8 +80,8 @@ impl fmt::Display for ResyncReason {
 
 /// A mirror's table equals the kernel's again: what was wrong, and what the mirror handed out to repair it.
 ///
-/// The counts are from the [`Resync`] before to this one. They never wrap: 64 bits are enough for more events than a
-/// kernel can send, and `lost_count` stays at its largest number.
+/// The counts cover the time since the previous [`Resync`]. They never wrap: 64 bits are enough for more events than a
+/// kernel can send, and `lost_count` saturates.
 ///
 /// # Example
 ///
@@ -97,7 +97,7 @@ impl fmt::Display for ResyncReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resync {
-    /// Why the table was brought together with the kernel's.
+    /// Why the table was compared with the kernel's.
     pub reason: ResyncReason,
     /// How many datagrams were lost, as far as they were counted. Each datagram that could not be read counts as one.
     pub lost_count: u64,
@@ -140,7 +140,7 @@ impl fmt::Display for Resync {
     }
 }
 
-/// A table that rounds keep right.
+/// A table that rounds keep correct.
 pub(crate) trait Table {
     /// A multicast group of the events.
     type Group: Copy + fmt::Debug + Into<u32> + 'static;
@@ -151,7 +151,7 @@ pub(crate) trait Table {
     /// The groups that the events' socket must be in.
     const GROUPS: &'static [Self::Group];
 
-    /// Asks the kernel for a dump of the table.
+    /// Requests a dump of the table from the kernel.
     fn request_dump(&self, requester: &mut Requester) -> Result<Exchange>;
 
     /// A dump begins: no entry is touched by events or seen in the dump yet.
@@ -160,7 +160,7 @@ pub(crate) trait Table {
     /// Takes an entry of the dump.
     fn feed_dumped(&mut self, message: &Message<'_>);
 
-    /// Forgets what an abandoned dump brought.
+    /// Forgets the entries of an abandoned dump.
     fn abandon_dump(&mut self);
 
     /// Events are missing, so the kernel may have any entry that the table does not have.

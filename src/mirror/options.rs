@@ -52,7 +52,7 @@ impl MirrorOptions {
     /// events.
     ///
     /// While losses continue and rounds fail, the time doubles with each failure, up to 8 intervals. After the last
-    /// loss it is one interval again. Zero means as soon as losses pause for 50 ms. With [`Duration::MAX`] a loss is
+    /// loss it is one interval again. Zero means as soon as losses pause for 50 ms. With [`Duration::MAX`] losses are
     /// never repaired.
     #[must_use]
     pub fn resync_interval(mut self, interval: Duration) -> Self {
@@ -64,8 +64,8 @@ impl MirrorOptions {
     /// 1 s, or [`resync_interval`](Self::resync_interval) if that is shorter. Zero means as soon as changes pause for
     /// 50 ms. With [`Duration::MAX`] such changes are left to audits.
     ///
-    /// A [`conntrack::Mirror`](crate::conntrack::Mirror) leaves them to audits in any case, because nothing shows when
-    /// they happen.
+    /// A [`conntrack::Mirror`](crate::conntrack::Mirror) always leaves them to audits, because nothing shows when they
+    /// happen.
     #[must_use]
     pub fn change_interval(mut self, interval: Duration) -> Self {
         self.change_interval = Some(interval);
@@ -85,14 +85,14 @@ impl MirrorOptions {
 
     /// How much memory the entries may take: about 180 bytes per flow, and 150 per simple route.
     ///
-    /// The events that a [`conntrack::Mirror`](crate::conntrack::Mirror) holds for the first dump count too. Not
-    /// included are the ends of flows that it remembers (up to 9 MiB), and what ends while a dump is read: 18 bytes for
-    /// each flow, and the whole route, until the dump is merged.
+    /// This includes the events that a [`conntrack::Mirror`](crate::conntrack::Mirror) holds for the first dump. It
+    /// excludes the ends of flows that it remembers (up to 9 MiB), and entries that end while a dump is read: 18 bytes
+    /// for each flow, and the whole route, until the dump is merged.
     ///
-    /// By default the mirror has no bound of its own: the kernel bounds its tables (flows with
-    /// `net.netfilter.nf_conntrack_max`), and a smaller bound would leave entries out. With 0 no entry is kept.
+    /// By default the mirror has no limit of its own: the kernel limits its tables (flows with
+    /// `net.netfilter.nf_conntrack_max`), and a smaller limit would leave entries out. With 0 no entry is kept.
     ///
-    /// When the bound is reached, new entries are not kept. Their events are still handed out as the kernel sends them,
+    /// When the limit is reached, new entries are not kept. Their events are still handed out as the kernel sends them,
     /// and nothing is made up for them: a flow whose NEW was lost may begin with an update. The mirror is then not
     /// synced, and [`MirrorHealth::is_full`] says why. When an eighth of the memory is free again, a round makes the
     /// table complete ([`ResyncReason::Room`]).

@@ -1,4 +1,4 @@
-//! When a mirror's rounds begin. It reads no clock and asks no kernel.
+//! When a mirror's rounds begin. It neither reads a clock nor talks to the kernel.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::ResyncReason;
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 /// The least time between the beginnings of two rounds before the first one is complete: until then there is no table.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
-/// A failed round is tried again after the interval. Each further failure doubles the wait, up to this many intervals.
+/// A failed round is retried after the interval. Each further failure doubles the wait, up to this many intervals.
 const MOST_BACKOFF: u32 = 8;
 /// The least time between the beginnings of two audits, by default.
 const SHORTEST_AUDIT: Duration = Duration::from_secs(15);
@@ -16,7 +16,7 @@ const SHORTEST_AUDIT: Duration = Duration::from_secs(15);
 /// time at most.
 const AUDIT_SHARE: u32 = 100;
 
-/// The least time between the beginnings of two rounds, by their reason. An interval that the clock does not reach,
+/// The least time between the beginnings of two rounds, by their reason. An interval beyond the range of the clock,
 /// such as [`Duration::MAX`], means never.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Intervals {
@@ -43,7 +43,7 @@ impl Intervals {
 #[derive(Debug)]
 pub(super) struct Schedule {
     intervals: Intervals,
-    /// When the last round that was no audit began.
+    /// When the last round that was not an audit began.
     begun_at: Option<Instant>,
     /// When the last round of any kind began.
     dumped_at: Option<Instant>,
@@ -52,7 +52,7 @@ pub(super) struct Schedule {
     /// The earliest start of a round after a loss or a failure since the last dump began; the last of them counts.
     /// `None`: never.
     repair_at: Option<Instant>,
-    /// The earliest start of a round that was asked for, since the last dump began, for another reason. `None`: never.
+    /// The earliest start of a round that was requested, since the last dump began, for another reason. `None`: never.
     other_at: Option<Instant>,
     /// How many rounds in a row have failed.
     pub failed_count: u32,
@@ -74,7 +74,7 @@ impl Schedule {
         }
     }
 
-    /// Asks for a round after a loss. It begins an interval after the last round, or later if rounds have failed, but
+    /// Requests a round after a loss. It begins an interval after the last round, or later if rounds have failed, but
     /// no later than an interval after the last loss.
     pub(super) fn ask_after_loss(&mut self, is_first: bool, now: Instant) {
         let interval = self.repair_interval(is_first);
@@ -89,7 +89,7 @@ impl Schedule {
         });
     }
 
-    /// Asks for a round after one that failed by itself. Each further failure makes the wait longer.
+    /// Requests a round after one that failed by itself. Each further failure lengthens the wait.
     pub(super) fn ask_after_failure(&mut self, reason: Option<ResyncReason>, now: Instant) {
         let interval = match reason {
             Some(ResyncReason::Change) => self.intervals.change,
@@ -98,13 +98,13 @@ impl Schedule {
         self.repair_at = self.after(self.backoff(interval), now);
     }
 
-    /// Asks for a round because something changed.
+    /// Requests a round because something changed.
     pub(super) fn ask_after_change(&mut self, now: Instant) {
         self.other_at = sooner(self.other_at, self.after(self.intervals.change, now));
     }
 
-    /// Asks for a round because there is room for missing entries. A table that is too large for its memory may ask
-    /// again and again, so such rounds take no more of the time than audits.
+    /// Requests a round because there is room for missing entries. A table that is too large for its memory may do so
+    /// repeatedly, so such rounds take no more of the time than audits.
     pub(super) fn ask_for_room(&mut self, now: Instant) {
         let interval = self
             .intervals
@@ -113,8 +113,8 @@ impl Schedule {
         self.other_at = sooner(self.other_at, self.after(interval, now));
     }
 
-    /// Asks for a round because the last one left something open. Each further time the wait is longer, up to the
-    /// interval of losses.
+    /// Requests a round because the last one left something open. The wait grows each time, up to the interval of
+    /// losses.
     pub(super) fn ask_to_settle(&mut self, now: Instant) {
         let Intervals { loss, change, .. } = self.intervals;
         let interval = change.saturating_mul(1 << self.open_count.min(8));
@@ -147,7 +147,7 @@ impl Schedule {
         }
     }
 
-    /// When the round that was asked for begins, but not before events are calm. `None`: never.
+    /// When the requested round begins, but not before events are calm. `None`: never.
     pub(super) fn due(&self, calm_at: Instant, now: Instant) -> Option<Instant> {
         let earliest = sooner(self.repair_at, self.other_at)?;
         Some(earliest.max(calm_at).max(now))
@@ -188,7 +188,7 @@ impl Schedule {
     }
 }
 
-/// The sooner of two times. `None` is never.
+/// The earlier of two times. `None` means never.
 fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

@@ -1,8 +1,8 @@
-//! What happens to an entry for those who see only the entries that match a filter.
+//! What a change of an entry means to someone who sees only the entries that match a filter.
 
 use crate::event_kind::EventKind;
 
-/// What a change of an entry is for those who see only the shown entries. `None`: nothing.
+/// What a change of an entry means to someone who sees only the shown entries. `None`: nothing.
 #[inline]
 pub(crate) fn kind_if_shown(kind: EventKind, was_shown: bool, is_shown: bool) -> Option<EventKind> {
     match (was_shown, is_shown) {

@@ -17,13 +17,13 @@ const DATAGRAM_BYTES: usize = 64 << 10;
 /// Requests that are sent together, up to 96 in one datagram.
 ///
 /// The kernel carries them out in order, and continues after one that it refuses. But some refusals concern a whole
-/// datagram, and the kernel answers them once, for the first request: it refuses netfilter requests without
-/// `CAP_NET_ADMIN` that way (Linux v6.18, net/netfilter/nfnetlink.c, `nfnetlink_rcv`). [`send`](Self::send) reports
+/// datagram, and the kernel reports them once, for the first request. It refuses netfilter requests without
+/// `CAP_NET_ADMIN` in this way (Linux v6.18, net/netfilter/nfnetlink.c, `nfnetlink_rcv`). [`send`](Self::send) reports
 /// such a refusal for each request of the datagram.
 ///
-/// The replies to one datagram queue up at once. If they are large they need a receive buffer beyond the kernel's
-/// default ([`Socket::set_recv_buffer_bytes`](crate::Socket::set_recv_buffer_bytes)). Without it some are lost, which
-/// is an error of [`ErrorKind::Overrun`].
+/// All replies to one datagram are queued at once. Large replies need a receive buffer beyond the kernel's default
+/// ([`Socket::set_recv_buffer_bytes`](crate::Socket::set_recv_buffer_bytes)). Without it some are lost, which is
+/// reported as [`ErrorKind::Overrun`].
 ///
 /// ```
 /// use nlring::message::flags;
@@ -88,17 +88,18 @@ impl Batch {
         self.starts.len()
     }
 
-    /// Whether there is no request.
+    /// Whether the batch is empty.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
     /// Sends all requests, and calls `f` with each data message and each refusal, and the index of its request. When it
-    /// returns, the kernel has carried out all that it did not refuse. The batch is then empty, and keeps its memory.
+    /// returns, the kernel has carried out every request that it did not refuse. The batch is then empty, but keeps its
+    /// memory.
     ///
     /// # Errors
     ///
-    /// The requests could not be sent, or not all replies came: see
+    /// The requests could not be sent, or not all replies arrived: see
     /// [`Replies::next_message`](super::Replies::next_message). The kernel may have carried out some of the requests. A
     /// refusal is not an error of this function.
     pub fn send(
@@ -138,7 +139,7 @@ impl Batch {
     }
 }
 
-/// Gives the requests of a datagram the sequence numbers from `first` on, and asks for an acknowledgement of the last
+/// Gives the requests of a datagram the sequence numbers from `first` on, and requests an acknowledgement of the last
 /// one. Returns the last number, and whether the kernel may answer with a dump.
 fn number(datagram: &mut [u8], count: usize, first: u32) -> (u32, bool) {
     let (mut sequence, mut is_dump) = (first, false);
@@ -210,7 +211,7 @@ impl Requester {
         }
     }
 
-    /// Sends a barrier after the requests of an exchange: the kernel answers it after all that it answers of them.
+    /// Sends a barrier after the requests of an exchange: the kernel answers it after all its answers to them.
     fn send_barrier(&mut self, exchange: &mut Exchange) -> Result<()> {
         self.sequence = exchange.barrier();
         send_noop(&self.socket, self.sequence)?;

@@ -8,7 +8,7 @@ const REPLIES: &str = "run the kernel's replies";
 const MAKE_IT_SMALLER: &str = "it cannot be dumped, nor what comes behind it: \
                                make it smaller (a route: give it fewer next hops)";
 
-/// A request that was sent, or several that were sent together: which replies belong to it, and which have come.
+/// A request that was sent, or several that were sent together: which replies belong to it, and which have arrived.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange {
     first: u32,
@@ -21,7 +21,7 @@ pub(crate) struct Exchange {
     pub(super) empty_count: u32,
     /// A barrier was sent after the last request, with the next sequence number: see [`Batch`](super::Batch).
     pub(super) has_barrier: bool,
-    /// The answer to the barrier came before the answer to the last request.
+    /// The answer to the barrier arrived before the answer to the last request.
     pub(super) is_cut: bool,
 }
 
@@ -50,7 +50,7 @@ impl Exchange {
     }
 
     /// Judges a message as libmnl's `__mnl_cb_run` (src/callback.c) does, with three exceptions: an interrupted dump
-    /// keeps its data, an overrun is an error, and replies to earlier requests are passed over.
+    /// keeps its data, an overrun is an error, and replies to earlier requests are skipped.
     pub(super) fn judge(&mut self, message: &Message<'_>, port_id: u32) -> Result<Verdict> {
         if !message.is_port_id(port_id) {
             return Err(unexpected("a reply for another port ID"));
@@ -108,7 +108,7 @@ impl Exchange {
     }
 }
 
-/// Whether the message is a part of an answer of several. The flags of an acknowledgement have other meanings.
+/// Whether the message is part of a multipart answer. The flags of an acknowledgement have other meanings.
 fn is_multi(message: &Message<'_>) -> bool {
     message.flags() & flags::MULTI != 0
 }
@@ -127,7 +127,7 @@ fn refused(errno: i32, answer: &ErrorMessage<'_>) -> Error {
     Error::refused("request", errno, explanation)
 }
 
-/// The error of a further request in a datagram that the kernel refused as a whole.
+/// The error for another request in a datagram that the kernel refused as a whole.
 pub(super) fn refused_too(error: &Error) -> Error {
     let errno = error.raw_os_error().unwrap_or(0);
     let same = Error::refused(error.operation(), errno, Explanation::default());
@@ -277,8 +277,7 @@ mod tests {
                 (has_barrier, has_barrier)
             );
         }
-        // If it comes after the exchange has ended, the next exchange passes it over as the reply to an earlier
-        // request.
+        // If it arrives after the exchange has ended, the next exchange skips it as the reply to an earlier request.
         let late = message(ERROR, 0, 8, &refusal(0, &request(8)));
         let verdict = judge(&mut exchange(9, 9), &late);
         assert!(matches!(verdict, Ok(Verdict::Pass)));

@@ -84,7 +84,7 @@ pub(crate) fn read_replies(datagram: &[u8], sequence: u32, port_id: u32) -> (usi
     (data_count, ReplyEnd::More)
 }
 
-/// Bytes that are nearly replies, so that they reach all of the reader, or any bytes.
+/// Bytes that are nearly replies, so that they reach every part of the reader, or any bytes.
 fn any_datagram(random: &mut Random, port_id: u32) -> Vec<u8> {
     let any_bytes = |random: &mut Random, limit: u32| -> Vec<u8> {
         (0..random.below(limit)).map(|_| random.byte()).collect()

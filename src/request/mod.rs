@@ -34,20 +34,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// No pause is longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Sends requests to the kernel on a socket of its own, and returns the replies.
+/// Sends requests to the kernel on its own socket, and returns the replies.
 ///
 /// A request gets its own replies and no other message:
 ///
-/// - The socket is connected to the kernel, so no other socket can send to it. If [`socket`](Self::socket) was put into
-///   a multicast group, datagrams of other processes are passed over.
-/// - The port ID and the sequence number of each reply are checked. Replies to an earlier request that nobody read are
-///   passed over. If a dump was not read to its end, the next request reads it first, because the kernel runs one dump
-///   per socket at a time.
+/// - The socket is connected to the kernel, so no other socket can send to it. If [`socket`](Self::socket) has joined a
+///   multicast group, datagrams from other processes are skipped.
+/// - The port ID and the sequence number of each reply are checked. Unread replies to an earlier request are skipped.
+///   If a dump was not read to its end, the next request reads it first, because the kernel runs one dump per socket at
+///   a time.
 ///
 /// If the kernel refuses a request, the [`Error`] has the number ([`Error::raw_os_error`]), the kernel's explanation
 /// ([`Error::kernel_text`]) and the offset of the attribute that it refused ([`Error::offset_bytes`]).
 ///
-/// A wait for a reply ends after a [time-out](Self::set_timeout), even if other messages come, and when a
+/// A wait for a reply ends after a [time-out](Self::set_timeout), even if other messages arrive, and when a
 /// [stop](Self::set_stop) is requested.
 ///
 /// ```
@@ -75,9 +75,9 @@ pub struct Requester {
     stop: Option<StopHandle>,
     request: Vec<u8>,
     replies: Vec<u8>,
-    /// The part of the datagram in `replies` that was not read yet.
+    /// The part of the datagram in `replies` that has not been read yet.
     left: Range<usize>,
-    /// The last request, until all its replies were read.
+    /// The last request, until all its replies have been read.
     unfinished: Option<Exchange>,
     /// The kernel knows that this socket can receive a datagram of `REPLY_BYTES`.
     has_received: bool,
@@ -96,9 +96,9 @@ impl Requester {
         Self::of_socket(Socket::open(protocol)?)
     }
 
-    /// Opens a socket for requests in another network namespace, as [`open`](Self::open) does in that of the calling
-    /// thread. The kernel answers from that namespace. [`SocketBuilder::namespace`](crate::SocketBuilder::namespace)
-    /// has what it costs and needs.
+    /// Opens a socket for requests in another network namespace, as [`open`](Self::open) does in the calling thread's.
+    /// The kernel answers from that namespace. [`SocketBuilder::namespace`](crate::SocketBuilder::namespace) describes
+    /// the cost and the required capability.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ impl Requester {
     fn of_socket(socket: Socket) -> Result<Self> {
         socket.bind(Socket::AUTOPID, 0)?;
         socket.connect_to_kernel()?;
-        // On an older kernel refusals have less of an explanation, and dumps may bring more than was asked for.
+        // On an older kernel refusals are explained less well, and dumps may return more than was requested.
         for option in [
             socket.set_ext_ack(true),
             socket.set_cap_ack(true),
@@ -160,7 +160,7 @@ impl Requester {
     }
 
     /// Sets how long to wait for each reply. The default is 5 s. [`Duration::ZERO`] does not wait, and a time-out
-    /// beyond the range of the clock is no limit.
+    /// beyond the range of the clock means no limit.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
@@ -171,8 +171,8 @@ impl Requester {
         self.stop = Some(stop);
     }
 
-    /// Sets how often [`dump`](Self::dump) repeats a dump that changes have interrupted. The default is 5 times, 0 is
-    /// never. The pauses before the repetitions double from 10 ms up to 1 s.
+    /// Sets how often [`dump`](Self::dump) repeats a dump that changes have interrupted. The default is 5 times; 0
+    /// means never. The pauses before the repetitions double from 10 ms up to 1 s.
     pub fn set_dump_retries(&mut self, retries: u32) {
         self.retries = retries;
     }
@@ -197,8 +197,8 @@ impl Requester {
         })
     }
 
-    /// Sends a request and waits until the kernel has carried it out. Data among the replies is passed over. The
-    /// parameters are those of [`send`](Self::send).
+    /// Sends a request and waits until the kernel has carried it out. Data among the replies is skipped. The parameters
+    /// are those of [`send`](Self::send).
     ///
     /// # Errors
     ///
@@ -215,7 +215,7 @@ impl Requester {
     }
 
     /// Dumps a table: calls `collect` with each entry and the items, to which it adds what it needs. If changes
-    /// interrupt the dump it is repeated, with new items, up to [5 times](Self::set_dump_retries). The items of the
+    /// interrupt the dump, it is repeated with new items, up to [5 times](Self::set_dump_retries). The items of the
     /// last attempt are returned in any case.
     ///
     /// To read a large table without keeping it in memory, [`send`](Self::send) a request with
@@ -296,8 +296,8 @@ impl Requester {
     /// kernel dumps in pieces of about 3.7 KiB and fails if one entry is larger (Linux v6.18, net/netlink/af_netlink.c,
     /// `netlink_recvmsg`: `max_recvmsg_len`).
     ///
-    /// So a request that does nothing is sent and its answer received, which the kernel sends before `send` returns. If
-    /// the protocol does not answer it, or it cannot be sent, the dump works as it would have without it.
+    /// So this sends a no-op request and receives its answer, which the kernel sends before `send` returns. If the
+    /// protocol does not answer, or the request cannot be sent, the dump works as it would have without it.
     fn show_buffer_size(&mut self) {
         let sequence = self.next_sequence(1);
         if send_noop(&self.socket, sequence).is_ok() {
@@ -326,13 +326,13 @@ impl Requester {
     }
 }
 
-/// Whether the kernel may answer a request with these flags with a dump. In a request that makes something, the same
+/// Whether the kernel may answer a request with these flags with a dump. In a request that creates something, the same
 /// bits have another meaning.
 fn may_dump(flags: u16) -> bool {
     flags & flags::DUMP != 0
 }
 
-/// Sends a request that does nothing. Its answer comes after all that the kernel sent to this socket before.
+/// Sends a no-op request. Its answer arrives after everything that the kernel sent to this socket before.
 ///
 /// Every netlink protocol answers it. The answer may be an error, if the protocol allows no request without a
 /// capability (Linux v6.18, net/netlink/af_netlink.c, `netlink_rcv_skb`; net/netfilter/nfnetlink.c, `nfnetlink_rcv`).

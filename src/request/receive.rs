@@ -1,4 +1,4 @@
-//! How a [`Requester`] receives replies: by the rules of libmnl's `mnl_cb_run`, and for no longer than it should.
+//! How a [`Requester`] receives replies: by the rules of libmnl's `mnl_cb_run`, and within its time limit.
 
 use std::ops::Range;
 use std::os::fd::AsFd as _;
@@ -19,20 +19,20 @@ const WAIT: &str = "wait for the kernel's reply";
 /// How to wait for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Wait until it comes, the time-out has passed, or a stop is requested.
+    /// Wait until it arrives, the time-out has passed, or a stop is requested.
     Wait,
     /// Do not wait. Look through the datagrams in the receive queue until this time, but at least through one.
     Look(Instant),
 }
 
-/// What one receive brought.
+/// The result of one receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// Messages from the kernel, in [`Requester::left`].
     Replies,
     /// An empty datagram from the kernel.
     Empty,
-    /// A datagram to pass over, or a signal.
+    /// A datagram to skip, or a signal.
     Other,
     /// The receive queue was empty.
     Nothing,
@@ -41,7 +41,7 @@ pub(super) enum Arrival {
 /// A [`Patience`] that has started.
 #[derive(Clone, Copy, Debug)]
 enum Deadline {
-    /// None is no limit.
+    /// None means no limit.
     Wait(Option<Instant>),
     Look(Instant),
 }
@@ -56,8 +56,8 @@ impl Deadline {
 }
 
 impl Requester {
-    /// Passes over the replies to the last request that were not read. While a dump runs, the kernel refuses another
-    /// one on the same socket (`EBUSY`, net/netlink/af_netlink.c, `__netlink_dump_start`).
+    /// Skips the unread replies to the last request. While a dump runs, the kernel refuses another one on the same
+    /// socket (`EBUSY`, net/netlink/af_netlink.c, `__netlink_dump_start`).
     ///
     /// The kernel answers and continues a dump before a system call of this socket returns, so there is no need to
     /// wait.
@@ -228,7 +228,7 @@ impl Requester {
     }
 
     /// Waits until the socket (if one is given) is readable, a stop is requested, the time has passed, or a signal
-    /// comes.
+    /// arrives.
     fn wait_for(&self, socket: Option<&Socket>, timeout: Option<Duration>) -> Result<()> {
         let stop = self.stop.as_ref().map(|stop| Readable::new(stop.as_fd()));
         let socket = socket.map(|socket| Readable::new(socket.as_fd()));

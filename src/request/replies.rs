@@ -1,4 +1,4 @@
-//! What a request returns: its replies one after the other, or the entries of a dump.
+//! What a request returns: its replies one by one, or the entries of a dump.
 
 use std::ops::ControlFlow;
 
@@ -26,9 +26,9 @@ use crate::message::Message;
 #[must_use = "an interrupted dump may lack entries: see `is_interrupted`"]
 #[non_exhaustive]
 pub struct Dump<T> {
-    /// What the callback made of the entries.
+    /// What the callback collected from the entries.
     pub items: T,
-    /// Changes interrupted the last attempt (`NLM_F_DUMP_INTR`), so entries may be missing or there twice.
+    /// Changes interrupted the last attempt (`NLM_F_DUMP_INTR`), so entries may be missing or duplicated.
     ///
     /// The kernel reports this for devices and addresses. It does not report it for flows, nor, as observed on Linux
     /// 6.18, for routes.
@@ -37,10 +37,10 @@ pub struct Dump<T> {
     pub attempts: u32,
 }
 
-/// The replies to one request, one after the other.
+/// The replies to one request, one by one.
 ///
-/// If this is dropped before the last reply, the next request reads the rest first and passes it over, which takes
-/// time if the dump is long.
+/// If this is dropped before the last reply, the next request first reads and discards the rest, which takes time if
+/// the dump is long.
 ///
 /// ```
 /// use nlring::message::flags;
@@ -71,9 +71,9 @@ impl Replies<'_> {
     ///
     /// - The kernel refused the request, or its dump failed: [`Error::raw_os_error`] has the number,
     ///   [`Error::kernel_text`] and [`Error::offset_bytes`] what the kernel says about it.
-    /// - [`ErrorKind::EntryTooLarge`]: the dump cannot continue after the entries that came.
-    /// - [`ErrorKind::TimedOut`]: no reply came in time. Messages that are not replies to this request do not prolong
-    ///   the time.
+    /// - [`ErrorKind::EntryTooLarge`]: the dump cannot continue after the entries so far.
+    /// - [`ErrorKind::TimedOut`]: no reply arrived in time. Messages that are not replies to this request do not
+    ///   prolong the time.
     /// - [`ErrorKind::Stopped`]: a stop was requested.
     /// - [`ErrorKind::Overrun`]: replies were lost.
     /// - [`ErrorKind::UnexpectedReply`]: a message was not a reply to this request.
@@ -98,8 +98,8 @@ impl Replies<'_> {
         Ok(None)
     }
 
-    /// Whether changes have interrupted the dump until now (`NLM_F_DUMP_INTR`), so that entries may be missing or there
-    /// twice. The data messages are returned in any case.
+    /// Whether changes have interrupted the dump so far (`NLM_F_DUMP_INTR`), so that entries may be missing or
+    /// duplicated. The data messages are returned in any case.
     pub fn is_interrupted(&self) -> bool {
         self.exchange.is_interrupted
     }

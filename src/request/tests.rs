@@ -38,7 +38,7 @@ fn sequence_numbers_are_never_0_and_start_again_before_they_wrap() {
     requester.sequence = u32::MAX - 3;
     assert_eq!(requester.next_sequence(3), u32::MAX - 2);
     assert_eq!(requester.next_sequence(4), 1);
-    // Replies to requests with the old numbers are passed over. They are not errors.
+    // Replies to requests with the old numbers are skipped. They are not errors.
     let exchange = requester.expect(1, 4, false);
     assert_eq!(
         (exchange.index_of(1), exchange.index_of(4)),
@@ -111,7 +111,7 @@ fn a_receive_ends_in_time_while_strangers_send() {
             let stranger = Socket::open(Protocol::USERSOCK).unwrap();
             let start = Instant::now();
             while !is_over.load(Ordering::Relaxed) && start.elapsed() < 4 * TIMEOUT {
-                // It is sent to the kernel too, which does not listen on this protocol.
+                // It is also sent to the kernel, which does not listen on this protocol.
                 let _ = stranger.send_to(&message(DATA, 0, 5, &[]), 0, 1 << (GROUP - 1));
             }
         });
@@ -126,7 +126,7 @@ fn a_receive_ends_in_time_while_strangers_send() {
     });
 }
 
-/// The bytes are nearly replies, so that they reach all of the parser.
+/// The bytes are nearly replies, so that they reach every part of the parser.
 fn nearly_replies(random: &mut nlring_testing::Random) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..=random.index(4) {

@@ -1,5 +1,5 @@
-//! Each error that a completion of a receive can carry: the counts are exact, each buffer is recycled, and the socket goes
-//! on or fails.
+//! Each error that a completion of a receive can carry: the counts are exact, each buffer is recycled, and the socket
+//! continues or fails.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
@@ -20,7 +20,7 @@ pub(super) enum Scripted {
         missing_bytes: usize,
         has_more: bool,
     },
-    /// With a buffer in which there is less than the kernel writes before each datagram.
+    /// With a buffer that holds less than the kernel writes before each datagram.
     Headless,
     /// With this result, and without a datagram.
     Bare {
@@ -49,7 +49,7 @@ const fn error(errno: i32) -> Scripted {
     }
 }
 
-/// An error of a receive whose chain goes on.
+/// An error of a receive whose chain continues.
 const fn error_in_chain(errno: i32) -> Scripted {
     Bare {
         result: -errno,
@@ -152,7 +152,7 @@ struct Shown {
     notices: Vec<String>,
 }
 
-/// Runs the script, and checks what holds for each: every buffer is the kernel's again, and each datagram is counted.
+/// Runs the script, and checks that every buffer belongs to the kernel again and that each datagram is counted.
 fn run(script: &[Scripted]) -> Shown {
     let mut kernel = Kernel::new(Random::new(1));
     kernel.refuses_some = false;
@@ -272,7 +272,7 @@ fn an_error_that_cannot_pass_is_the_failure_of_the_socket() {
     }
 }
 
-/// Its datagram is gone, and no counter of the kernel has it.
+/// Its datagram is gone, and no counter of the kernel includes it.
 #[test]
 fn bytes_without_a_buffer_are_the_failure_of_the_socket() {
     for has_more in [false, true] {

@@ -18,8 +18,7 @@ use crate::request::{Exchange, Patience, Requester};
 use crate::socket::Socket;
 use crate::timestamp::Timestamp;
 
-/// How often a round repeats its dump because changes interrupted it. After that a dump is merged although it was
-/// interrupted.
+/// How often a round repeats its dump because changes interrupted it. After that, even an interrupted dump is merged.
 const RETRIES: u32 = 5;
 /// The pause before the first repetition. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -46,7 +45,7 @@ enum Stage {
         requester: Box<Requester>,
         exchange: Exchange,
     },
-    /// Awaits the barrier after the dump, which arrives behind the events that came during the dump.
+    /// Awaits the barrier after the dump, which arrives after the events that arrived during the dump.
     Closing,
     /// The barrier after the dump is met. Next, the drop counter shows whether events were lost.
     Closed,
@@ -66,7 +65,7 @@ struct Repair {
 #[derive(Debug, Default)]
 struct Failures {
     total_count: u64,
-    /// When the present row of failures began. `None`: the last round was complete.
+    /// When the current series of failures began. `None`: the last round was complete.
     since: Option<Timestamp>,
     /// Why the last round failed. `None`: it did not, or events were lost.
     error: Option<Box<str>>,
@@ -97,7 +96,7 @@ pub(crate) struct Rounds {
     is_change_held: bool,
     /// How many dumps of this round were interrupted.
     interrupted_count: u32,
-    /// The last dump of this round was interrupted, and is merged nevertheless.
+    /// The last dump of this round was interrupted, but is merged nevertheless.
     is_interrupted: bool,
     barrier: Barrier,
     events: EventsSocket,
@@ -105,7 +104,7 @@ pub(crate) struct Rounds {
     drops: u32,
     /// When this round's dump began.
     dumped_since: Timestamp,
-    /// When the dump of the last complete round began: the table was right then.
+    /// When the dump of the last complete round began. The table was correct then.
     right_at: Timestamp,
     failures: Failures,
     audit_count: u64,
@@ -140,7 +139,7 @@ impl Rounds {
         }
     }
 
-    /// Whether nothing is known to be missing. It stays so during an audit.
+    /// Whether nothing is known to be missing. An audit does not change this.
     pub(crate) fn is_synced(&self) -> bool {
         self.repair.is_none() && !self.is_change_held
     }
@@ -166,7 +165,7 @@ impl Rounds {
         matches!(self.stage, Stage::Merging)
     }
 
-    /// How many acknowledgements the events' socket was asked for.
+    /// How many acknowledgements were requested on the events' socket.
     pub(crate) fn request_count(&self) -> u64 {
         self.barrier.request_count
     }
@@ -188,7 +187,7 @@ impl Rounds {
         }
     }
 
-    /// When to call [`advance`](Self::advance) next even if no event comes. `None`: never.
+    /// When to call [`advance`](Self::advance) next even if no event arrives. `None`: never.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         match &self.stage {
             Stage::Idle => self.due,
@@ -213,7 +212,7 @@ impl Rounds {
         self.failures.error = error.map(|error| error.to_string().into());
     }
 
-    /// Does what is due, for at most a slice of time. `events` is the socket that the events come through.
+    /// Does what is due, for at most a slice of time. `events` is the socket on which the events arrive.
     pub(crate) fn advance(
         &mut self,
         table: &mut impl Table,
@@ -239,7 +238,7 @@ impl Rounds {
         result
     }
 
-    /// Notes that the receiving thread has worked on the round under way since `start`.
+    /// Records that the receiving thread has worked on the round under way since `start`.
     pub(crate) fn note_time(&mut self, start: Instant) {
         self.schedule.note_time(start.elapsed());
     }
@@ -288,7 +287,7 @@ impl Rounds {
         self.schedule.begin(self.repair.is_none(), now);
         self.is_change_held = false;
         self.dumped_since = Timestamp::now();
-        // Each dump has a socket of its own, because that of an abandoned one may still have a dump running.
+        // Each dump has its own socket, because the socket of an abandoned dump may still have a dump running.
         let mut requester = Box::new(Requester::open_where(T::PROTOCOL, self.events.namespace())?);
         let exchange = table.request_dump(&mut requester)?;
         table.begin_dump(); // no event is fed before it
@@ -332,7 +331,7 @@ impl Rounds {
         Ok(())
     }
 
-    /// Takes the acknowledgement that a barrier awaits. True: it was the one behind a dump, and the next
+    /// Takes the acknowledgement that a barrier awaits. True: it was the one after a dump, and the next
     /// [`advance`](Self::advance) begins to merge.
     pub(crate) fn feed_barrier(&mut self, message: &Message<'_>) -> bool {
         match self.stage {
@@ -353,7 +352,7 @@ impl Rounds {
         }
     }
 
-    /// Reads a whole dump, for the caller to merge. No more events will come. `stop` ends the wait for the kernel.
+    /// Reads a whole dump, for the caller to merge. No more events will arrive. `stop` ends the wait for the kernel.
     pub(crate) fn dump_at_end<T: Table>(
         &mut self,
         table: &mut T,

@@ -1,4 +1,5 @@
-//! What a mirror notes that needs a round: losses, changes without an event, and room for entries that were left out.
+//! The reasons for a round that a mirror records: losses, changes without an event, and room for entries that were left
+//! out.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -8,7 +9,8 @@ use crate::engine::Loss;
 use crate::mirror::{ResyncReason, Table};
 use crate::timestamp::Timestamp;
 
-/// A round begins when nothing was noted for this long: losses come in bursts, and a change is several messages.
+/// A round begins when nothing was recorded for this long: losses come in bursts, and one change causes several
+/// messages.
 pub(super) const CALM: Duration = Duration::from_millis(50);
 /// A round begins at most this long after the first loss or change, even if more of them follow.
 pub(super) const LONGEST_STORM: Duration = Duration::from_secs(1);
@@ -29,7 +31,7 @@ impl Rounds {
     /// The kernel's table may have changed in a way that no event reports.
     pub(crate) fn note_change(&mut self, table: &mut impl Table, now: Instant) {
         if self.is_under_way() {
-            // Beginning again at each change might never end.
+            // Starting over at each change might never end.
             table.note_silent_change();
             self.is_change_held = true;
             return;
@@ -79,7 +81,7 @@ impl Rounds {
         self.plan(now);
     }
 
-    /// Lets the next round also repair the change that came during this one.
+    /// Lets the next round also repair the change that happened during this one.
     pub(super) fn take_held_change(&mut self, now: Instant) {
         if mem::take(&mut self.is_change_held) {
             self.note(ResyncReason::Change, 0, self.dumped_since, now);
