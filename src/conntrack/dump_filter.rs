@@ -1,4 +1,4 @@
-//! What the kernel picks flows by, for a dump or a flush.
+//! The criteria by which the kernel selects flows, for a dump or a flush.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,9 +11,10 @@ use super::tuple::{Layer4, Tuple};
 use crate::Family;
 use crate::message::{Message, MessageBuilder};
 
-/// Which flows a dump returns or a flush removes: all flows that have everything that is asked for.
+/// Which flows a dump returns or a flush removes: those that meet all criteria.
 ///
-/// The kernel picks the flows. An older kernel may send more than was asked for; [`Requests::dump`] leaves that out.
+/// The kernel selects the flows. An older kernel may send more than was requested; [`Requests::dump`] leaves the others
+/// out.
 ///
 /// ```
 /// use nlring::Family;
@@ -58,10 +59,10 @@ impl OrigFilter {
             && is(dst_port, self.dst_port)
     }
 
-    /// The part that the kernel decides rightly, with the bits of `CTA_FILTER_ORIG_FLAGS` for it.
+    /// The part that the kernel decides correctly, with the bits of `CTA_FILTER_ORIG_FLAGS` for it.
     ///
-    /// It needs a family. It compares IPv6 addresses the wrong way round, and compares ports only if the protocol is
-    /// given and is TCP or UDP (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_filter_match_tuple`).
+    /// It needs a family. It inverts comparisons of IPv6 addresses, and compares ports only if the protocol is given
+    /// and is TCP or UDP (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_filter_match_tuple`).
     fn for_kernel(&self, family: Family) -> (Self, u32) {
         let is_v4 = |address: &IpAddr| family == Family::INET && address.is_ipv4();
         let protocol = self.protocol.filter(|_| family != Family::UNSPEC);
@@ -121,67 +122,67 @@ impl DumpFilter {
         self
     }
 
-    /// Flows of a zone, in any direction that it applies to. 0 is the zone of flows without one. The kernel picks by
+    /// Flows of a zone, in any direction that it applies to. 0 is the zone of flows without one. The kernel selects by
     /// zone since Linux 6.8.
     pub fn zone(mut self, zone: u16) -> Self {
         self.zone = Some(zone);
         self
     }
 
-    /// Flows whose mark has `value` in the bits of `mask`. The kernel picks by mark since Linux 3.4.
+    /// Flows whose mark has `value` in the bits of `mask`. The kernel selects by mark since Linux 3.4.
     pub fn mark(mut self, value: u32, mask: u32) -> Self {
         self.mark = Some((value, mask));
         self
     }
 
     /// Flows whose [`status`](super::status) has `value` in the bits of `mask`. The kernel refuses a mask of 0. It
-    /// picks by status since Linux 5.15.
+    /// selects by status since Linux 5.15.
     pub fn status(mut self, value: u32, mask: u32) -> Self {
         self.status = Some((value, mask));
         self
     }
 
-    /// Flows of an IP protocol. The kernel picks by protocol since Linux 5.8, if a family is given too.
+    /// Flows of an IP protocol. The kernel selects by protocol since Linux 5.8, if a family is also given.
     pub fn protocol(mut self, protocol: u8) -> Self {
         self.orig.protocol = Some(protocol);
         self
     }
 
-    /// Flows whose original source has this address. The kernel picks by IPv4 addresses since Linux 5.8, if a family is
-    /// given too.
+    /// Flows whose original source has this address. The kernel selects by IPv4 addresses since Linux 5.8, if a family
+    /// is also given.
     pub fn src(mut self, address: IpAddr) -> Self {
         self.orig.src = Some(address);
         self
     }
 
-    /// Flows whose original destination has this address. The kernel picks by IPv4 addresses since Linux 5.8, if a
-    /// family is given too.
+    /// Flows whose original destination has this address. The kernel selects by IPv4 addresses since Linux 5.8, if a
+    /// family is also given.
     pub fn dst(mut self, address: IpAddr) -> Self {
         self.orig.dst = Some(address);
         self
     }
 
-    /// Flows with this original source port. The kernel picks by port since Linux 5.8, if a family is given too and the
-    /// protocol is TCP or UDP.
+    /// Flows with this original source port. The kernel selects by port since Linux 5.8, if a family is also given and
+    /// the protocol is TCP or UDP.
     pub fn sport(mut self, port: u16) -> Self {
         self.orig.src_port = Some(port);
         self
     }
 
-    /// Flows with this original destination port. The kernel picks by port since Linux 5.8, if a family is given too and
-    /// the protocol is TCP or UDP.
+    /// Flows with this original destination port. The kernel selects by port since Linux 5.8, if a family is also given
+    /// and the protocol is TCP or UDP.
     pub fn dport(mut self, port: u16) -> Self {
         self.orig.dst_port = Some(port);
         self
     }
 
-    /// Appends what a dump picks by.
+    /// Appends the criteria of a dump.
     pub(super) fn put_for_dump<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
         self.orig.put(self.put(message, 0), self.family)
     }
 
-    /// Appends `struct nfgenmsg` and what to pick by, except for the original tuple. For a flush the kernel ignores the family unless the version is
-    /// set.
+    /// Appends `struct nfgenmsg` and the criteria, except those for the original tuple. For a flush the kernel ignores
+    /// the family unless the version is set.
     pub(super) fn put<'a>(&self, message: MessageBuilder<'a>, version: u8) -> MessageBuilder<'a> {
         let mut message = message.bytes(&[self.family.into(), version, 0, 0]);
         if let Some((mark, mask)) = self.mark {
@@ -200,17 +201,17 @@ impl DumpFilter {
         }
     }
 
-    /// Whether it picks by the original tuple, which a flush cannot.
+    /// Whether it selects by the original tuple, which a flush cannot do.
     pub(super) fn picks_by_tuple(&self) -> bool {
         self.orig != OrigFilter::default()
     }
 
-    /// Whether it picks by what older kernels ignore.
+    /// Whether it has criteria that older kernels ignore.
     pub(super) fn picks_by_zone_or_status(&self) -> bool {
         self.zone.is_some() || self.status.is_some()
     }
 
-    /// Whether the filter picks a flow. The kernel makes the same choice, as far as it can.
+    /// Whether the filter selects a flow. The kernel makes the same choice, as far as it can.
     #[must_use]
     pub fn matches(&self, flow: &Flow<'_>) -> bool {
         let is = |value: Option<u32>, wanted: Option<(u32, u32)>| {
@@ -228,7 +229,7 @@ impl DumpFilter {
     }
 }
 
-/// What the kernel picks by, such as `family ipv4, mark 0x10/0xf0`, or `all flows`.
+/// The criteria, such as `family ipv4, mark 0x10/0xf0`, or `all flows`.
 impl fmt::Display for DumpFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bits = |name| move |(value, mask)| format!("{name} {value:#x}/{mask:#x}");

@@ -9,7 +9,7 @@ use crate::message::{Attribute, Message};
 
 /// A connection that a helper expects because of what it read in another one, for example an FTP data connection.
 ///
-/// Its events come in the groups [`ExpectNew`](super::Group::ExpectNew) and
+/// Its events are sent to the groups [`ExpectNew`](super::Group::ExpectNew) and
 /// [`ExpectDestroy`](super::Group::ExpectDestroy).
 ///
 /// # Example
@@ -73,9 +73,9 @@ pub struct Expectation<'a> {
     pub zone: Option<u16>,
     /// Bits of [`expectation_flags`](super::expectation_flags).
     pub flags: Option<u32>,
-    /// A number that the helper gives to this kind of expectation.
+    /// The number that the helper assigns to this kind of expectation.
     pub class: Option<u32>,
-    /// The name of the function that the kernel calls when the connection comes, such as `nat-follow-master`.
+    /// The name of the function that the kernel calls when the connection arrives, such as `nat-follow-master`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub function: Option<&'a [u8]>,
 }
@@ -109,8 +109,8 @@ impl<'a> Expectation<'a> {
     /// Decodes a message in one pass. Attributes that are missing, unknown or of a wrong size are left out.
     ///
     /// None if the message is neither of type [`EXP_NEW`](message_type::EXP_NEW) nor
-    /// [`EXP_DELETE`](message_type::EXP_DELETE), or if it has no tuple with both addresses, because then nothing says
-    /// what is expected.
+    /// [`EXP_DELETE`](message_type::EXP_DELETE), or if it has no tuple with both addresses, because then it does not
+    /// say what is expected.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
         let kind = kind_of(message, message_type::EXP_NEW, message_type::EXP_DELETE)?;
         let attributes = message.attributes(FIXED_BYTES);

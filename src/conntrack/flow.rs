@@ -67,15 +67,15 @@ pub struct Flow<'a> {
     pub orig: Tuple,
     /// The direction of the answers. If addresses or ports are translated, it is not the reverse of `orig`.
     pub reply: Option<Tuple>,
-    /// The original tuple of the flow whose helper expected this one. Sent when the flow begins.
+    /// The original tuple of the flow whose helper expected this one. The kernel sends it when the flow begins.
     pub master: Option<Tuple>,
     /// Bits of [`status`].
     pub status: Option<u32>,
-    /// The protocol's state, for TCP, SCTP and DCCP. When the flow ends it is the last state, which older kernels do
+    /// The protocol's state, for TCP, SCTP and DCCP. When the flow ends, it is the last state, which older kernels do
     /// not send.
     pub state: Option<ProtocolState>,
-    /// Seconds until the flow ends if no packet comes. When the flow ends it is what was left, which older kernels do
-    /// not send.
+    /// Seconds until the flow ends if no packet arrives. When the flow ends, it is the remaining time, which older
+    /// kernels do not send.
     pub timeout_seconds: Option<u32>,
     /// The connection mark. Sent if it is not 0 or has changed.
     pub mark: Option<u32>,
@@ -84,16 +84,16 @@ pub struct Flow<'a> {
     /// The name of the security context: any bytes that the security module chooses.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub secctx: Option<&'a [u8]>,
-    /// The zone. None is zone 0.
+    /// The zone. None means zone 0.
     pub zone: Option<Zone>,
-    /// A hash of the flow's address in memory and its tuple. It is a hint, because two flows may share it.
+    /// A hash of the flow's address in memory and its tuple. It is only a hint, because two flows may share it.
     pub id: Option<u32>,
     /// The number of references to the flow. Dumps have it, events do not.
     pub use_count: Option<u32>,
-    /// What the original direction has carried. Sent in dumps and when the flow ends, if
+    /// The packets and bytes of the original direction. Sent in dumps and when the flow ends, if
     /// `net.netfilter.nf_conntrack_acct` was 1 when the flow began.
     pub counters_orig: Option<Counters>,
-    /// What the reply direction has carried. Sent under the same conditions as `counters_orig`.
+    /// The packets and bytes of the reply direction. Sent under the same conditions as `counters_orig`.
     pub counters_reply: Option<Counters>,
     /// When the flow began, by `CLOCK_REALTIME`. Sent when the flow ends and in dumps, if
     /// `net.netfilter.nf_conntrack_timestamp` was 1 when the flow began.
@@ -124,7 +124,7 @@ impl<'a> Flow<'a> {
     ///
     /// None if the message is neither of type [`CT_NEW`](super::message_type::CT_NEW) nor
     /// [`CT_DELETE`](super::message_type::CT_DELETE), or if it has no original tuple with both addresses, because then
-    /// nothing identifies the flow.
+    /// it does not identify the flow.
     pub fn decode(message: &Message<'a>) -> Option<Self> {
         let kind = kind_of(message, message_type::CT_NEW, message_type::CT_DELETE)?;
         let mut flow = Self::without_attributes(kind, message);
@@ -142,7 +142,7 @@ impl<'a> Flow<'a> {
         Some(flow)
     }
 
-    /// The IP protocol number. [`protocol_name`](super::protocol_name) gives its name.
+    /// The IP protocol number. [`protocol_name`](super::protocol_name) returns its name.
     #[inline]
     pub fn protocol(&self) -> u8 {
         self.orig.protocol
@@ -157,7 +157,7 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// The numbers of the labels that are set, lowest first. Nothing when the message has no labels.
+    /// The numbers of the labels that are set, lowest first. Empty if the message has no labels.
     pub fn label_bits(&self) -> impl Iterator<Item = u32> + use<'a> {
         label_bits(self.labels.unwrap_or_default())
     }
@@ -275,7 +275,7 @@ fn label_list<S: serde::Serializer>(
     serde::Serialize::serialize(&list, serializer)
 }
 
-/// An instant, as the kernel gives it.
+/// An instant, as the kernel sends it.
 #[inline]
 fn instant(attribute: Attribute<'_>) -> Option<Timestamp> {
     attribute.as_be64().map(Timestamp::from_ns)

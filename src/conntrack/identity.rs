@@ -8,8 +8,8 @@ use super::{Flow, Key, Layer4, Tuple, Zone, ZoneDirection};
 /// What distinguishes a flow from all others that exist at the same time: its key and, if it lost a NAT race, its reply
 /// tuple.
 ///
-/// Two flows have the same original tuple and zone when two packets of one socket begin flows at the same moment, and
-/// NAT gives each another reply tuple. The kernel keeps both, and marks the second with
+/// Two flows have the same original tuple and zone if two packets of one socket start flows at the same moment, and NAT
+/// gives each a different reply tuple. The kernel keeps both, and marks the second with
 /// [`NAT_CLASH`](super::status::NAT_CLASH) before any event of it. That bit never changes, and reply tuples are unique
 /// (Linux v6.18, net/netfilter/nf_conntrack_core.c, `nf_ct_resolve_clash_harder`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Identity {
         self.state(hasher).finish()
     }
 
-    /// The hash of the identity and the id. Together they identify one lifetime, unless the kernel uses the id again.
+    /// The hash of the identity and the id. Together they identify one lifetime, unless the kernel reuses the id.
     #[inline]
     pub(super) fn hash_with_id(&self, hasher: &RandomState, id: Option<u32>) -> u64 {
         let mut state = self.state(hasher);

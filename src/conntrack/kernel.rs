@@ -7,7 +7,8 @@
 /// the upper byte, `enum cntl_msg_types` and `enum ctnl_exp_msg_types` in the lower
 /// (`include/uapi/linux/netfilter/nfnetlink_conntrack.h`).
 pub mod message_type {
-    /// `IPCTNL_MSG_CT_NEW`: a flow that began or changed, an entry of a dump, or the request to make or change a flow.
+    /// `IPCTNL_MSG_CT_NEW`: a flow that began or changed, an entry of a dump, or the request to create or change a
+    /// flow.
     pub const CT_NEW: u16 = 0x100;
     /// `IPCTNL_MSG_CT_GET`: the request for one flow, or for a dump of all.
     pub const CT_GET: u16 = 0x101;
@@ -19,11 +20,12 @@ pub mod message_type {
     pub const CT_GET_STATS_CPU: u16 = 0x104;
     /// `IPCTNL_MSG_CT_GET_STATS`: the request for the size of the table, and the answer.
     pub const CT_GET_STATS: u16 = 0x105;
-    /// `IPCTNL_MSG_CT_GET_DYING`: the request for a dump of the flows that ended and whose DESTROY is not sent yet.
+    /// `IPCTNL_MSG_CT_GET_DYING`: the request for a dump of the flows that have ended and whose DESTROY has not been
+    /// sent yet.
     pub const CT_GET_DYING: u16 = 0x106;
     /// `IPCTNL_MSG_CT_GET_UNCONFIRMED`: the request for a dump of the flows whose first packet is still under way.
     pub const CT_GET_UNCONFIRMED: u16 = 0x107;
-    /// `IPCTNL_MSG_EXP_NEW`: an expectation that was set up, an entry of a dump, or the request to make one.
+    /// `IPCTNL_MSG_EXP_NEW`: an expectation that was set up, an entry of a dump, or the request to create one.
     pub const EXP_NEW: u16 = 0x200;
     /// `IPCTNL_MSG_EXP_GET`: the request for one expectation, or for a dump of all.
     pub const EXP_GET: u16 = 0x201;
@@ -50,7 +52,7 @@ pub mod cta {
     pub const HELP: u16 = 5;
     /// The translation of the source, in a request.
     pub const NAT_SRC: u16 = 6;
-    /// Seconds until the flow ends if no packet comes.
+    /// Seconds until the flow ends if no packet arrives.
     pub const TIMEOUT: u16 = 7;
     /// The connection mark.
     pub const MARK: u16 = 8;
@@ -78,17 +80,17 @@ pub mod cta {
     pub const SECCTX: u16 = 19;
     /// When the flow began and ended.
     pub const TIMESTAMP: u16 = 20;
-    /// The bits of the mark that a request is about.
+    /// The bits of the mark that a request concerns.
     pub const MARK_MASK: u16 = 21;
     /// The labels.
     pub const LABELS: u16 = 22;
-    /// The labels that a request is about.
+    /// The labels that a request concerns.
     pub const LABELS_MASK: u16 = 23;
     /// The state of the SYN proxy.
     pub const SYNPROXY: u16 = 24;
-    /// The fields that a dump is filtered by. Available since Linux 5.8.
+    /// The fields by which a dump is filtered. Available since Linux 5.8.
     pub const FILTER: u16 = 25;
-    /// The bits of the status that a request is about. Available since Linux 5.15.
+    /// The bits of the status that a request concerns. Available since Linux 5.15.
     pub const STATUS_MASK: u16 = 26;
     /// When the event happened. Available since Linux 6.14.
     pub const TIMESTAMP_EVENT: u16 = 27;
@@ -109,7 +111,7 @@ pub mod tcp_state {
     pub const FIN_WAIT: u8 = 4;
     /// The FIN was acknowledged.
     pub const CLOSE_WAIT: u8 = 5;
-    /// The other side has sent a FIN too.
+    /// The other side has also sent a FIN.
     pub const LAST_ACK: u8 = 6;
     /// Both FINs were acknowledged.
     pub const TIME_WAIT: u8 = 7;
@@ -161,11 +163,11 @@ pub mod status {
 /// Bits of [`Expectation::flags`](super::Expectation::flags) (`NF_CT_EXPECT_*`,
 /// `include/uapi/linux/netfilter/nf_conntrack_common.h`).
 pub mod expectation_flags {
-    /// It stays after it was met.
+    /// It remains after it was met.
     pub const PERMANENT: u32 = 1;
     /// It cannot be met now.
     pub const INACTIVE: u32 = 2;
-    /// A program made it.
+    /// A program created it.
     pub const USERSPACE: u32 = 4;
 }
 

@@ -1,9 +1,9 @@
 //! Flows: the connections that the kernel tracks, and requests about them.
 //!
-//! [`Flow`] and [`Expectation`] decode one message each, in one pass, without a copy. Their events come on
+//! [`Flow`] and [`Expectation`] decode one message each, in one pass, without a copy. Their events arrive on
 //! [`Protocol::NETFILTER`](crate::Protocol::NETFILTER) in the groups of [`Group`]. [`Requests`] asks the kernel for
-//! flows and changes them. [`Mirror`] keeps a table of all flows that stays right after a loss. [`Sampler`] leaves out
-//! whole flows while too many events come.
+//! flows and changes them. [`Mirror`] keeps a table of all flows that is repaired after a loss. [`Sampler`] leaves out
+//! whole flows while too many events arrive.
 //!
 //! The formats are those of Linux v6.18, `include/uapi/linux/netfilter/nfnetlink_conntrack.h`.
 //! `net/netfilter/nf_conntrack_netlink.c` decides what an event contains (`ctnetlink_conntrack_event` and
@@ -62,7 +62,7 @@ use crate::message::{Attribute, Message, flags};
 pub enum Group {
     /// Flows that began.
     New = 1,
-    /// Flows that changed: state, status, mark, labels, helper. A refreshed timeout alone makes no event.
+    /// Flows that changed: state, status, mark, labels, helper. A refreshed timeout alone causes no event.
     Update = 2,
     /// Flows that ended.
     Destroy = 3,

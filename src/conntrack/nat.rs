@@ -1,4 +1,4 @@
-//! What NAT makes of a flow.
+//! How NAT translates a flow.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -55,7 +55,7 @@ impl fmt::Display for Endpoint {
 pub struct Nat {
     /// The source that the destination sees. None if the source is not translated.
     pub src: Option<Endpoint>,
-    /// The destination that packets really go to. None if the destination is not translated.
+    /// The actual destination of the packets. None if the destination is not translated.
     pub dst: Option<Endpoint>,
 }
 
@@ -63,8 +63,8 @@ impl Flow<'_> {
     /// Whether this flow lost a NAT race: another flow has the same [`key`](Self::key), and only their reply tuples
     /// differ.
     ///
-    /// If two packets of one UDP socket begin flows at the same moment, NAT can give each a different reply tuple. The
-    /// kernel keeps both flows. The second one ends after one second or with its first answer. Its end makes an event,
+    /// If two packets of one UDP socket start flows at the same moment, NAT can give each a different reply tuple. The
+    /// kernel keeps both flows. The second one ends after one second or with its first answer. Its end causes an event,
     /// its beginning does not (Linux v6.18, net/netfilter/nf_conntrack_core.c, `nf_ct_resolve_clash_harder`).
     #[inline]
     pub fn is_nat_clash(&self) -> bool {
@@ -74,8 +74,7 @@ impl Flow<'_> {
     /// What the flow's addresses are translated to. The tuples show it, because answers go to the translated source and
     /// come from the translated destination. None if nothing is translated, or if the message has no reply tuple.
     ///
-    /// The bits [`status::SRC_NAT`] and `DST_NAT` only say that a rule applied. The rule may
-    /// have chosen the same address.
+    /// The bits [`status::SRC_NAT`] and `DST_NAT` only say that a rule applied, which may have chosen the same address.
     #[inline]
     pub fn nat(&self) -> Option<Nat> {
         Nat::between(&self.orig, &self.reply?)
@@ -83,7 +82,7 @@ impl Flow<'_> {
 }
 
 impl Nat {
-    /// What a flow's addresses are translated to, by its original tuple and that of its answers. None if nothing is
+    /// What a flow's addresses are translated to, given its original tuple and that of its answers. None if nothing is
     /// translated.
     ///
     /// ```

@@ -147,7 +147,7 @@ fn put_nat(nat: MessageBuilder<'_>, address: IpAddr, port: Option<u16>) -> Messa
     }
 }
 
-/// What [`Requests::update`](super::Requests::update) changes in a flow. All else stays as it is.
+/// What [`Requests::update`](super::Requests::update) changes in a flow. Everything else stays unchanged.
 ///
 /// ```
 /// use nlring::conntrack::FlowChange;
@@ -174,13 +174,13 @@ impl<'a> FlowChange<'a> {
         Self::default()
     }
 
-    /// The flow ends after this many seconds without a packet. The kernel refuses this (`EPERM`) for a fixed timeout.
+    /// The flow ends after this many seconds without a packet. The kernel refuses to change a fixed timeout (`EPERM`).
     pub fn timeout_seconds(mut self, timeout_seconds: u32) -> Self {
         self.timeout_seconds = Some(timeout_seconds);
         self
     }
 
-    /// Bits of [`status`] to set. No bit can be cleared. If the flow has `SEEN_REPLY`, `ASSURED` or `EXPECTED`, those
+    /// Bits of [`status`] to set. No bit can be cleared. If the flow has `SEEN_REPLY`, `ASSURED` or `EXPECTED`, these
     /// must be among the bits, or the kernel refuses the change (`EBUSY`; Linux v6.18,
     /// net/netfilter/nf_conntrack_core.c, `nf_ct_change_status_common`).
     pub fn status(mut self, status: u32) -> Self {
@@ -213,7 +213,7 @@ impl<'a> FlowChange<'a> {
         self
     }
 
-    /// The helper's name. An empty name removes the helper. The kernel refuses to give a helper to a flow that began
+    /// The helper's name. An empty name removes the helper. The kernel refuses to attach a helper to a flow that began
     /// without one (`EOPNOTSUPP`).
     pub fn helper(mut self, helper: &'a str) -> Self {
         self.helper = Some(helper);

@@ -2,9 +2,9 @@
 
 use super::flow::Flow;
 
-/// A flow that owns all of its parts: it outlives the message, and can be kept or sent to another thread.
+/// A flow that owns all its parts: it outlives the message, and can be kept or sent to another thread.
 ///
-/// [`Flow::into_owned`] makes one, and [`as_flow`](Self::as_flow) gives the flow back.
+/// [`Flow::into_owned`] creates one, and [`as_flow`](Self::as_flow) returns the flow.
 ///
 /// ```
 /// use nlring::conntrack::{Flow, OwnedFlow, cta, message_type};
@@ -53,8 +53,8 @@ impl OwnedFlow {
 }
 
 impl Flow<'_> {
-    /// The same flow with parts of its own. This allocates for a security context, labels and a helper's name, which
-    /// few flows have, and for nothing else.
+    /// The same flow with its own parts. This allocates only for a security context, labels and a helper's name, which
+    /// few flows have.
     #[inline]
     #[must_use]
     pub fn into_owned(self) -> OwnedFlow {

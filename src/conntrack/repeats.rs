@@ -16,13 +16,13 @@ use crate::timestamp::Timestamp;
 /// kernel sends the event to the whole group again. All other listeners receive it twice or more (Linux v6.18,
 /// net/netfilter/nf_conntrack_ecache.c, `ecache_work_evict_list`).
 ///
-/// Two DESTROY events are the same if their original tuple, zone, id and stop timestamp are the same, and also the
-/// reply tuple of flows that lost a NAT race ([`Flow::is_nat_clash`]). With `net.netfilter.nf_conntrack_timestamp` = 1
+/// Two DESTROY events are the same if their original tuple, zone, id and stop timestamp are the same, and for flows
+/// that lost a NAT race also the reply tuple ([`Flow::is_nat_clash`]). With `net.netfilter.nf_conntrack_timestamp` = 1
 /// this is exact. Without it there is no stop timestamp, and a later flow of the same tuple has the id of an earlier
 /// one if the kernel gives it the same memory. Then only the later flow's NEW or UPDATE shows that it is another flow.
-/// (An UPDATE that says that the flow is dying shows nothing, because it may come behind the DESTROY.) So pass in every
-/// event of a socket that is in [`Group::New`](super::Group::New) too, or ask only about flows that have a stop
-/// timestamp. One case remains: if a flow's NEW was not delivered, and it has no UPDATE, its end may count as a repeat
+/// (An UPDATE that says that the flow is dying shows nothing, because it may arrive after the DESTROY.) So pass in
+/// every event of a socket that is also in [`Group::New`](super::Group::New), or ask only about flows that have a stop
+/// timestamp. One case remains: if a flow's NEW was not delivered and it has no UPDATE, its end may count as a repeat
 /// of an earlier flow's end.
 ///
 /// Only the last end of each tuple, zone and id is kept. That is enough, because the id comes from the flow's address
@@ -30,8 +30,8 @@ use crate::timestamp::Timestamp;
 ///
 /// The cost of an event does not depend on how often a tuple was used. Memory is bounded: each end takes 64 bits of
 /// hash, its stop timestamp and a place in an index. That is about 9 MiB for the [default](Self::DEFAULT_CAPACITY),
-/// allocated as it fills. The oldest end is forgotten first. If its DESTROY comes again, it counts as the first one.
-/// The hashes have a random key, so nobody can choose flows that collide.
+/// allocated as it fills. The oldest end is forgotten first. If its DESTROY is sent again, it counts as the first one.
+/// The hashes have a random key, so an outsider cannot choose flows that collide.
 ///
 /// # Example
 ///
@@ -61,13 +61,13 @@ use crate::timestamp::Timestamp;
 #[derive(Clone, Debug)]
 pub struct Repeats {
     capacity: usize,
-    /// With a random key, because strangers choose the flows.
+    /// With a random key, because outsiders choose the flows.
     hasher: RandomState,
     /// In the order of the events. When the ring is full, `oldest` is overwritten next.
     ring: Vec<End>,
     oldest: usize,
-    /// Where in the ring the last end of an identity is. An end that was forgotten, or that is not the last one any
-    /// more, is not found, and stays in the ring until it is overwritten.
+    /// Where in the ring the last end of an identity is. An end that was forgotten, or that is no longer the last one,
+    /// is not found, and stays in the ring until it is overwritten.
     places: Index,
 }
 
@@ -86,7 +86,7 @@ struct Stop(u64);
 impl Stop {
     /// There is no stop timestamp.
     const NONE: Self = Self(0);
-    /// The event of this end has not come yet, so any timestamp fits.
+    /// The event of this end has not arrived yet, so any timestamp fits.
     const ANY: Self = Self(u64::MAX);
 
     fn of(stop: Option<Timestamp>) -> Self {
@@ -95,8 +95,8 @@ impl Stop {
 }
 
 impl Repeats {
-    /// How many events [`default`](Self::default) remembers: as many as a full table has flows on a host with more than
-    /// 4 GiB, as the kernel sizes it (net/netfilter/nf_conntrack_core.c, `nf_conntrack_init_start`).
+    /// How many events [`default`](Self::default) remembers: the number of flows in a full table on a host with more
+    /// than 4 GiB, as the kernel sizes it (net/netfilter/nf_conntrack_core.c, `nf_conntrack_init_start`).
     pub const DEFAULT_CAPACITY: usize = 262_144;
 
     /// Remembers up to `capacity` events, at most 4,294,967,295. With 0 no event is ever a repeat.
@@ -110,7 +110,7 @@ impl Repeats {
         }
     }
 
-    /// Whether this is a DESTROY that came before. If not, it is remembered.
+    /// Whether this is a DESTROY that arrived before. If not, it is remembered.
     ///
     /// A NEW or UPDATE proves that the flow is alive, so the flow's DESTROY is forgotten. If the event says that the
     /// flow is [dying](super::status::DYING), its DESTROY has overtaken it and stays remembered.
@@ -127,7 +127,7 @@ impl Repeats {
         }
     }
 
-    /// Remembers the DESTROY of a flow. False: it came before.
+    /// Remembers the DESTROY of a flow. False: it arrived before.
     pub(super) fn note_end(
         &mut self,
         identity: &Identity,
@@ -144,7 +144,7 @@ impl Repeats {
         !is_known
     }
 
-    /// Remembers the end of a flow whose DESTROY did not come. If the DESTROY comes later, it is a repeat.
+    /// Remembers the end of a flow whose DESTROY did not arrive. If the DESTROY arrives later, it is a repeat.
     pub(super) fn note_made_up_end(&mut self, identity: &Identity, id: Option<u32>) {
         let identity = identity.hash_with_id(&self.hasher, id);
         let (known, stop) = (self.find(identity), Stop::ANY);
@@ -173,7 +173,7 @@ impl Repeats {
         known.is_some()
     }
 
-    /// Loads what the beginnings and ends of these flows will need into the cache.
+    /// Prefetches what the beginnings and ends of these flows will need.
     pub(super) fn load<const N: usize>(&self, flows: &[Option<(Identity, Option<u32>)>; N]) {
         if self.ring.is_empty() {
             return;
@@ -199,7 +199,7 @@ impl Repeats {
         Some((place, end.stop))
     }
 
-    /// Remembers an end in place of the last one of its identity.
+    /// Remembers an end instead of the last one of its identity.
     fn remember_last(&mut self, earlier: Option<(Slot, Stop)>, end: End) {
         if let Some((place, _)) = earlier {
             self.places.remove(fold(end.identity), place);

@@ -16,7 +16,7 @@ use crate::socket::{Namespace, Protocol, Socket};
 /// The number of requests of a batch that are built at a time.
 const BATCH: usize = 4096;
 
-/// Requests to conntrack, over a socket of their own.
+/// Requests to conntrack, over a separate socket.
 ///
 /// Each needs `CAP_NET_ADMIN` over the network namespace, and fails with `EPERM` without it. The kernel's side is in
 /// net/netfilter/nf_conntrack_netlink.c (Linux v6.18).
@@ -64,7 +64,7 @@ impl Requests {
         })
     }
 
-    /// Opens a socket for requests in another network namespace: they are about what that namespace has.
+    /// Opens a socket for requests in another network namespace. They concern the flows of that namespace.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl Requests {
         })
     }
 
-    /// The requester that sends the requests: for its time-out, and for requests that have no method here.
+    /// The requester that sends the requests. Use it to set the time-out, and for requests that have no method here.
     pub fn requester(&mut self) -> &mut Requester {
         &mut self.requester
     }
@@ -111,11 +111,11 @@ impl Requests {
         )
     }
 
-    /// Begins a dump of the flows and returns the replies, to be read one by one. So a program need not hold the table
-    /// in memory. [`dump`](Self::dump) collects instead.
+    /// Begins a dump of the flows and returns the replies, to be read one by one, so that a program need not hold the
+    /// table in memory. [`dump`](Self::dump) collects instead.
     ///
     /// [`Flow::decode`] reads the flow of a reply. Leave out those that [`DumpFilter::matches`] rejects: an older
-    /// kernel may send more than was asked for.
+    /// kernel may send more than was requested.
     ///
     /// ```no_run
     /// use nlring::conntrack::{DumpFilter, Flow, Requests};
@@ -154,8 +154,8 @@ impl Requests {
         Ok(found)
     }
 
-    /// Looks up many flows with few system calls, and calls `f` with the index of each key and its flow. The flow is
-    /// None if there is no such flow.
+    /// Looks up many flows with few system calls, and calls `f` with the index of each key and its flow, which is None
+    /// if there is no such flow.
     ///
     /// # Errors
     ///
@@ -166,13 +166,13 @@ impl Requests {
         mut f: impl FnMut(usize, Option<&Flow<'_>>),
     ) -> Result<()> {
         self.ask_about(keys, |index, flow| {
-            // The kernel finds a flow by its reply tuple too. That is not the flow that was asked for.
+            // The kernel also finds a flow by its reply tuple. That is not the requested flow.
             f(index, flow.filter(|flow| flow.orig == keys[index].orig));
         })
     }
 
     /// Looks up flows by either of their tuples: like [`get_many`](Self::get_many), but a flow whose reply tuple is
-    /// that of the key counts too.
+    /// that of the key also counts.
     pub(super) fn ask_about(
         &mut self,
         keys: &[Key],
@@ -223,7 +223,7 @@ impl Requests {
         unless_missing(asked, "change a conntrack entry")
     }
 
-    /// Removes a flow, or with an id ([`Flow::id`]) only the flow that has it. False if there is no such flow.
+    /// Removes a flow; with an id ([`Flow::id`]), only the flow that has it. False if there is no such flow.
     ///
     /// # Errors
     ///
@@ -235,17 +235,17 @@ impl Requests {
         unless_missing(asked, "remove a conntrack entry")
     }
 
-    /// Removes the flows that the filter picks. An empty filter picks all.
+    /// Removes the flows that the filter selects. An empty filter selects all.
     ///
-    /// The kernel picks by mark, by family since Linux 5.3, by status since 5.15 and by zone since 6.8. An older kernel
-    /// would remove flows that the filter does not pick. For status and zone a dump detects this first, and nothing is
-    /// removed. Before Linux 5.3 the flows of all families are removed.
+    /// The kernel selects by mark, by family since Linux 5.3, by status since 5.15 and by zone since 6.8. An older
+    /// kernel would remove flows that the filter does not select. For status and zone a dump detects this first, and
+    /// nothing is removed. Before Linux 5.3 the flows of all families are removed.
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::InvalidInput`]: the filter picks by protocol, address or port. A flush does not: remove the flows of a
-    ///   dump instead;
-    /// - [`ErrorKind::Unsupported`]: this kernel does not pick by status or zone, and nothing was removed;
+    /// - [`ErrorKind::InvalidInput`]: the filter selects by protocol, address or port, which a flush cannot: remove the
+    ///   flows of a dump instead;
+    /// - [`ErrorKind::Unsupported`]: this kernel does not select by status or zone, and nothing was removed;
     /// - otherwise those of [`Requester::ask`].
     pub fn flush(&mut self, filter: &DumpFilter) -> Result<()> {
         const OPERATION: &str = "flush conntrack entries";
@@ -269,7 +269,7 @@ impl Requests {
         asked.map_err(|error| error.during(OPERATION))
     }
 
-    /// Whether the kernel sends only what the filter picks.
+    /// Whether the kernel sends only what the filter selects.
     fn is_obeyed(&mut self, filter: &DumpFilter) -> Result<bool> {
         let take = |other_count: &mut usize, message: &Message<'_>| {
             *other_count += usize::from(filter.decode(message).is_none());

@@ -1,4 +1,4 @@
-//! What a flow's tracker knows of it: the state of its protocol, and what it has carried.
+//! What a flow's tracker knows about it: the state of its protocol, and its packets and bytes.
 
 use std::fmt;
 
@@ -131,7 +131,7 @@ const DCCP_STATES: [&str; 10] = [
     "INVALID",
 ];
 
-/// What one direction of a flow has carried.
+/// The packets and bytes of one direction of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -143,7 +143,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Reads `enum ctattr_counters`. None unless both counters are there.
+    /// Reads `enum ctattr_counters`. None unless both counters are present.
     #[inline]
     pub(super) fn decode(attributes: Attributes<'_>) -> Option<Self> {
         let (mut packets, mut bytes) = (None, None);

@@ -3,8 +3,8 @@
 use super::kernel::{FIXED_BYTES, cta_stats, cta_stats_global};
 use crate::message::Message;
 
-/// What conntrack has counted on one CPU since the namespace was made (`enum ctattr_stats_cpu`). The counters wrap at
-/// 32 bits.
+/// What conntrack has counted on one CPU since the namespace was created (`enum ctattr_stats_cpu`). The counters wrap
+/// at 32 bits.
 ///
 /// A kernel sends the counters that it has; the others are None (Linux v6.18, net/netfilter/nf_conntrack_netlink.c,
 /// `ctnetlink_ct_stat_cpu_fill_info`).
@@ -31,7 +31,7 @@ pub struct CpuStatistics {
     pub searched: Option<u32>,
     /// Lookups that found an entry.
     pub found: Option<u32>,
-    /// Entries that were made. Later kernels do not count them.
+    /// Entries that were created. Later kernels do not count them.
     pub new: Option<u32>,
     /// Packets that could not be tracked.
     pub invalid: Option<u32>,
@@ -45,7 +45,7 @@ pub struct CpuStatistics {
     pub insert: Option<u32>,
     /// Entries that were not put into the table, because it had one with the same tuple.
     pub insert_failed: Option<u32>,
-    /// Packets that were dropped because no entry could be made or put into the table.
+    /// Packets that were dropped because no entry could be created or put into the table.
     pub drop: Option<u32>,
     /// Entries that were removed early, to make room for new ones in a full table.
     pub early_drop: Option<u32>,

@@ -29,7 +29,7 @@ pub struct Tuple {
     pub dst: IpAddr,
     /// IP protocol number. [`protocol_name`] gives its name.
     pub protocol: u8,
-    /// Ports, or what the protocol has in their place.
+    /// Ports, or what the protocol has instead.
     pub layer4: Layer4,
 }
 
@@ -82,7 +82,7 @@ impl Tuple {
         }
     }
 
-    /// The tuple of the answers if nothing is translated: addresses and ports are exchanged, and an ICMP query becomes
+    /// The tuple of the answers if nothing is translated: addresses and ports are swapped, and an ICMP query becomes
     /// its reply. None for an ICMP type that is neither a query nor a reply, because the kernel tracks no others (Linux
     /// v6.18, net/netfilter/nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c, `invmap`).
     ///
@@ -198,7 +198,7 @@ impl Tuple {
         })
     }
 
-    /// Reads `enum ctattr_tuple`: the tuple, if both addresses are there, and the zone in it.
+    /// Reads `enum ctattr_tuple`: the tuple, if both addresses are present, and the zone in it.
     pub(super) fn decode(attributes: Attributes<'_>) -> (Option<Self>, Option<u16>) {
         match Self::decode_usual(attributes.bytes()) {
             Some(tuple) => (Some(tuple), None),
@@ -272,7 +272,7 @@ pub(super) const fn header(length_bytes: u16, attribute_type: u16) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// Reads `enum ctattr_ip`. None unless both addresses are there and have the same family.
+/// Reads `enum ctattr_ip`. None unless both addresses are present and have the same family.
 #[inline]
 fn decode_addresses(attributes: Attributes<'_>) -> Option<(IpAddr, IpAddr)> {
     let (mut src, mut dst) = (None, None);
@@ -289,7 +289,7 @@ fn decode_addresses(attributes: Attributes<'_>) -> Option<(IpAddr, IpAddr)> {
     (src.is_ipv4() == dst.is_ipv4()).then_some((src, dst))
 }
 
-/// Reads `enum ctattr_l4proto`: the protocol's number, and ports or what it has in their place.
+/// Reads `enum ctattr_l4proto`: the protocol's number, and ports or what it has instead.
 #[inline]
 fn decode_layer4(attributes: Attributes<'_>) -> (u8, Layer4) {
     let mut protocol = 0;
@@ -318,7 +318,7 @@ fn decode_layer4(attributes: Attributes<'_>) -> (u8, Layer4) {
     (protocol, layer4)
 }
 
-/// The protocol and both ends, such as `udp 10.0.0.1:40000 -> 9.9.9.9:53`. Of ICMP it has type, code and identifier,
+/// The protocol and both ends, such as `udp 10.0.0.1:40000 -> 9.9.9.9:53`. For ICMP it has type, code and identifier,
 /// such as `icmp 10.0.0.1 -> 9.9.9.9 type 8 code 0 id 77`.
 impl fmt::Display for Tuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -351,7 +351,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// The number, and the direction unless it is both, such as `5 orig`.
+/// The number, followed by the direction unless it is both, such as `5 orig`.
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.direction {
@@ -362,7 +362,7 @@ impl fmt::Display for Zone {
     }
 }
 
-/// What identifies a flow: its original tuple, and the zone that the tuple is unique in.
+/// What identifies a flow: its original tuple, and the zone in which the tuple is unique.
 ///
 /// ```
 /// use nlring::conntrack::{Key, Layer4, Tuple, Zone, ZoneDirection};
@@ -378,7 +378,7 @@ impl fmt::Display for Zone {
 pub struct Key {
     /// The direction of the first packet.
     pub orig: Tuple,
-    /// The zone. None is zone 0.
+    /// The zone. None means zone 0.
     pub zone: Option<Zone>,
 }
 
@@ -411,7 +411,7 @@ impl Zone {
     }
 }
 
-/// The zone that a flow's tuples are unique in, and the directions that it applies to.
+/// The zone in which a flow's tuples are unique, and the directions to which it applies.
 ///
 /// ```
 /// use nlring::conntrack::{Zone, ZoneDirection};
@@ -425,7 +425,7 @@ impl Zone {
 pub struct Zone {
     /// The zone's number.
     pub id: u16,
-    /// The directions that it applies to. A direction that it does not apply to is in zone 0.
+    /// The directions to which it applies. The other direction is in zone 0.
     pub direction: ZoneDirection,
 }
 

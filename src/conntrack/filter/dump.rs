@@ -8,11 +8,12 @@ use crate::conntrack::DumpFilter;
 use crate::family::Family;
 
 impl Filter {
-    /// What the kernel can leave out of a dump: [`Requests::dump`](crate::conntrack::Requests::dump) with this returns
-    /// all flows that match the filter, and perhaps others. So evaluate [`matches`](Self::matches) on each.
+    /// The criteria by which the kernel can leave flows out of a dump. With these,
+    /// [`Requests::dump`](crate::conntrack::Requests::dump) returns all flows that match the filter, and perhaps
+    /// others. So evaluate [`matches`](Self::matches) on each.
     ///
-    /// It has what every matching flow must have: family, zone, mark, status, and the protocol, addresses and ports of
-    /// the original tuple.
+    /// They are the values that every matching flow must have: family, zone, mark, status, and the protocol, addresses
+    /// and ports of the original tuple.
     ///
     /// ```
     /// use nlring::Family;
@@ -35,7 +36,7 @@ impl Filter {
     }
 }
 
-/// What every matching flow must have. Of two values that no flow has both, one is enough.
+/// The values that every matching flow must have. Of two values that exclude each other, one is enough.
 #[derive(Default)]
 struct Wanted {
     family: Option<Family>,
@@ -66,7 +67,7 @@ impl Wanted {
             (Kind::Zone(Side::Any, id), false) => self.zone = Some(*id),
             (Kind::Mark { value, mask }, false) => join(&mut self.mark, (*value, *mask)),
             (Kind::Status(bits), false) => join(&mut self.status, (*bits, *bits)),
-            // Of several bits it is not known which one is not set.
+            // With several bits, it is not known which one is clear.
             (Kind::Status(bits), true) if bits.is_power_of_two() => {
                 join(&mut self.status, (0, *bits));
             }
@@ -74,7 +75,7 @@ impl Wanted {
         }
     }
 
-    /// Notes what the original tuple must have.
+    /// Records what the original tuple must have.
     fn note_orig(&mut self, term: &Term, is_negated: bool) {
         match &term.0 {
             _ if is_negated => {}
@@ -138,7 +139,7 @@ fn family_of(address: IpAddr) -> Family {
     }
 }
 
-/// Adds bits that are not asked for yet.
+/// Adds bits that are not required yet.
 fn join((wanted, mask): &mut (u32, u32), (more, more_mask): (u32, u32)) {
     let new_bits = more_mask & !*mask;
     *wanted |= more & new_bits;

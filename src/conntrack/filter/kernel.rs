@@ -1,6 +1,6 @@
-//! What the kernel can find out about a term.
+//! What the kernel can tell about a term.
 //!
-//! Attributes that the kernel leaves out mean the same here as in `matches`: each function says what.
+//! Attributes that the kernel leaves out mean the same here as in `matches`; each function says what.
 
 use super::parse;
 use super::term::{End, Kind, Side, Term};
@@ -86,7 +86,7 @@ impl Side {
 }
 
 impl End {
-    /// `f` is given whether it is about the source.
+    /// `f` is told whether it is for the source.
     fn any_of_tests(self, f: impl Fn(bool) -> Expression<Test>) -> Expression<Test> {
         match self {
             Self::Src => f(true),
@@ -165,7 +165,7 @@ fn zone(side: Side, id: u16) -> Expression<Test> {
         Side::Any => &[BOTH, ORIG, REPLY],
     };
     if id == 0 {
-        // No other number is there.
+        // No other number is present.
         let others = paths
             .iter()
             .map(|path| path.field(0, 2).is_within(1, 0xffff));
@@ -175,7 +175,7 @@ fn zone(side: Side, id: u16) -> Expression<Test> {
     }
 }
 
-/// A message without a state has none of any name.
+/// A message without a state matches no name.
 fn state(name: StateName) -> Expression<Test> {
     let protocols = [cta_protoinfo::TCP, cta_protoinfo::SCTP, cta_protoinfo::DCCP];
     let numbers = name.numbers().into_iter().zip(protocols);
@@ -198,8 +198,8 @@ fn dst_nat(to: Option<Prefix>) -> Expression<Test> {
     translated(false, to, Expression::NEVER)
 }
 
-/// An end of the original tuple differs from the other end of the reply tuple, which must be there; and the latter has
-/// an address of the prefix. `others` is what may differ besides addresses and ports.
+/// An end of the original tuple differs from the other end of the reply tuple, which must be present; and the latter
+/// has an address in the prefix. `others` is what else may differ besides addresses and ports.
 fn translated(is_src: bool, to: Option<Prefix>, others: Expression<Test>) -> Expression<Test> {
     let [orig_v4, orig_v6] = address_paths(cta::TUPLE_ORIG, is_src);
     let [reply_v4, reply_v6] = address_paths(cta::TUPLE_REPLY, !is_src);

@@ -37,22 +37,23 @@ pub use self::term::{Side, Term};
 /// | `family ipv4`, `family ipv6` | the address family |
 /// | `src PREFIX`, `dst PREFIX` | an address of the original tuple |
 /// | `sport NUMBERS`, `dport NUMBERS` | a port of the original tuple |
-/// | `orig`, `reply` or `any` before one of the last four | the same of this tuple, or of either |
-/// | `host PREFIX`, `port NUMBERS` | any address or port of both tuples; of one tuple behind `orig` or `reply` |
+/// | `orig`, `reply` or `any` before one of the last four | the same in this tuple, or in either |
+/// | `host PREFIX`, `port NUMBERS` | any address or port of both tuples; after `orig` or `reply`, of that tuple |
 /// | `icmp-type NUMBERS`, `icmp-code NUMBERS` | type and code of ICMP and ICMPv6 |
-/// | `mark VALUE`, `mark VALUE/MASK` | the mark, or its bits of `MASK`; a missing mark is 0 |
+/// | `mark VALUE`, `mark VALUE/MASK` | the mark, or its bits in `MASK`; a missing mark is 0 |
 /// | `zone NUMBER` | the zone in any direction; a missing zone is 0 |
 /// | `orig zone NUMBER`, `reply zone NUMBER` | the zone of this direction |
 /// | `status BIT` | a bit: `expected`, `seen-reply`, `assured`, `confirmed`, `src-nat`, `dst-nat`, `seq-adjust`, `src-nat-done`, `dst-nat-done`, `dying`, `fixed-timeout`, `template`, `nat-clash`, `helper`, `offload`, `hw-offload` |
 /// | `status NUMBER` | all of these bits |
 /// | `state NAME` | the state of TCP, SCTP or DCCP, such as `ESTABLISHED`; a message without a state has none |
 /// | `nat` | an address or port is translated |
-/// | `snat`, `snat PREFIX` | the source is translated, to an address of the prefix |
-/// | `dnat`, `dnat PREFIX` | the destination is translated, to an address of the prefix |
+/// | `snat`, `snat PREFIX` | the source is translated, or is translated to an address in the prefix |
+/// | `dnat`, `dnat PREFIX` | the destination is translated, or is translated to an address in the prefix |
 /// | `label NUMBER` | this label is set; missing labels are not set |
 /// | `id NUMBER` | the id |
-/// | `share 3/8`, `share 0..25/100` | the original tuple is in this share, or one of these, of all: [`Split`] |
+/// | `share 3/8`, `share 0..25/100` | the original tuple is in this share of all flows, or in one of these shares: [`Split`] |
 /// | `share 3/8@SEED` | the same with a seed |
 ///
-/// A mark, status, state or label can change while a flow lives. The other terms about a flow stay true or false.
+/// A mark, status, state or label can change while a flow lives. The answer of all other terms about a flow stays the
+/// same.
 pub type Filter = crate::filter::Filter<Term>;

@@ -18,10 +18,10 @@ const PREFIX: &str = "an address such as 10.0.0.1 or a prefix such as 10.0.0.0/8
 
 type Parsed<T> = Result<T, ParseError>;
 
-/// Reads what a word begins.
+/// Reads the term that a word begins.
 type Read = fn(&mut Words<'_>) -> Parsed<Expression<Term>>;
 
-/// Reads one term, or several in one as in `proto {tcp, udp}`.
+/// Reads one term, or several combined as in `proto {tcp, udp}`.
 pub(super) fn parse(words: &mut Words<'_>) -> Parsed<Expression<Term>> {
     let word = words.peek().unwrap_or_default();
     let side = match word {
@@ -114,7 +114,7 @@ fn any_of<V>(values: Vec<V>, kind: impl Fn(V) -> Kind) -> Expression<Term> {
     Expression::any_of(values.into_iter().map(|value| one(kind(value))))
 }
 
-/// The same terms about another side.
+/// The same terms for another side.
 fn of(terms: Expression<Term>, side: Side) -> Expression<Term> {
     match terms {
         Expression::Term(term) => Expression::Term(term.of(side)),
@@ -154,7 +154,7 @@ fn labels(words: &mut Words<'_>) -> Parsed<Expression<Term>> {
     Ok(any_of(labels, Kind::Label))
 }
 
-/// An address behind `snat` or `dnat`: there is one if a word follows that is no operator.
+/// The optional address after `snat` or `dnat`: present if the next word is not an operator.
 fn optional_prefix(words: &mut Words<'_>) -> Parsed<Option<Prefix>> {
     match words.peek() {
         Some(_) => {

@@ -11,14 +11,14 @@ use crate::message::NESTED;
 
 /// A division of all flows into equal shares, by a hash of the original tuple.
 ///
-/// The hash has the addresses, the protocol, and the ports or the identifier of an ICMP query. These are the same in all
-/// events of a flow and in each dump, so a flow is in one share from its first event to its last. So are flows that
-/// follow each other with the same tuple, and flows whose tuples differ only in the zone.
+/// The hash covers the addresses, the protocol, and the ports or the identifier of an ICMP query. These are the same in
+/// all events of a flow and in each dump, so a flow is in one share from its first event to its last. Successive flows
+/// with the same tuple, and flows whose tuples differ only in the zone, are in the same share.
 ///
-/// [`Term::share`](super::Term::share) makes a filter of some shares. With the same seed, the first share of 100 is
+/// [`Term::share`](super::Term::share) makes a filter from some shares. With the same seed, the first share of 100 is
 /// inside the first share of 10. With different seeds two divisions are independent of each other.
 ///
-/// The hash spreads sequential addresses and ports evenly. It is no protection from somebody who knows the seed and
+/// The hash spreads sequential addresses and ports evenly. It does not protect against someone who knows the seed and
 /// wants many flows in one share: choose [the seed](Self::seed) at random where that matters.
 ///
 /// ```
@@ -39,7 +39,7 @@ pub struct Split {
 }
 
 impl Split {
-    /// A division into this many shares, with seed 0. A count of 0 means 1: one share that has all flows.
+    /// A division into this many shares, with seed 0. A count of 0 means 1: one share that contains all flows.
     pub fn new(share_count: u32) -> Self {
         Self {
             share_count: share_count.max(1),
@@ -47,7 +47,7 @@ impl Split {
         }
     }
 
-    /// The same with another seed, with which the hash begins.
+    /// The same division with another seed, from which the hash starts.
     #[must_use]
     pub fn seed(self, seed: u32) -> Self {
         Self { seed, ..self }
@@ -85,7 +85,7 @@ impl Share {
         Self { split, kept }
     }
 
-    /// Reads `3/8` or `0..25/100`, with `@SEED` behind it if the seed is not 0.
+    /// Reads `3/8` or `0..25/100`, followed by `@SEED` if the seed is not 0.
     pub fn parse(word: &str) -> Option<Self> {
         let (kept, rest) = word.split_once('/')?;
         let (count, seed) = match rest.split_once('@') {
@@ -123,7 +123,7 @@ impl Share {
         })
     }
 
-    /// The lowest hash in a share, modulo 2^32: 0 for the share behind the last one.
+    /// The lowest hash in a share, modulo 2^32: 0 for the share after the last one.
     fn first_hash(&self, share: u32) -> u32 {
         let first = (u64::from(share) << 32).div_ceil(u64::from(self.split.share_count));
         u32::try_from(first).unwrap_or(0)

@@ -15,8 +15,8 @@ use crate::filter::{self, Numbers, Prefix};
 
 /// A condition on a flow, which a [`Filter`](super::Filter) combines with others.
 ///
-/// Each function says what the term is in text. `src`, `dst`, `sport` and `dport` are about the original tuple, as
-/// those of conntrack(8); [`of`](Self::of) makes them about the reply tuple, or about either.
+/// Each function shows the term as text. `src`, `dst`, `sport` and `dport` test the original tuple, as in conntrack(8);
+/// [`of`](Self::of) makes them test the reply tuple, or either.
 ///
 /// ```
 /// use nlring::conntrack::{Filter, Side, Term};
@@ -28,7 +28,7 @@ use crate::filter::{self, Numbers, Prefix};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Term(pub(super) Kind);
 
-/// The tuples of a flow that a term is about.
+/// The tuples of a flow that a term tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// The original tuple, whose source sent the first packet.
@@ -39,7 +39,7 @@ pub enum Side {
     Any,
 }
 
-/// The end of a tuple that a term is about.
+/// The end of a tuple that a term tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum End {
     Src,
@@ -70,8 +70,8 @@ pub(super) enum Kind {
 }
 
 impl Term {
-    /// `event new`, `event update`, `event destroy`: what the message reports. An entry of a dump or of a mirror is no
-    /// event, so it matches none of them.
+    /// `event new`, `event update`, `event destroy`: what the message reports. An entry of a dump or of a mirror is not
+    /// an event, so it matches none of them.
     pub fn event(kind: EventKind) -> Self {
         Self(Kind::Event(kind))
     }
@@ -101,8 +101,7 @@ impl Term {
         Self(Kind::Address(Side::Any, End::Either, prefix))
     }
 
-    /// `sport 1024-2047`: the source port. A protocol without ports matches no port, and GRE has its keys in their
-    /// place.
+    /// `sport 1024-2047`: the source port. A protocol without ports matches no port; for GRE these are its keys.
     pub fn sport(ports: Numbers) -> Self {
         Self(Kind::Port(Side::Orig, End::Src, ports))
     }
@@ -147,32 +146,30 @@ impl Term {
         Self(Kind::Status(bits))
     }
 
-    /// `status assured`: the bit of this name, such as `assured` or `SEEN_REPLY`; upper and lower case are the same, and
-    /// `-` and `_`. None for a name that no bit has. The [`Filter`](super::Filter) lists the names.
+    /// `status assured`: the bit with this name, such as `assured` or `SEEN_REPLY`. Case is ignored, and `-` and `_`
+    /// are the same. None if no bit has this name. The [`Filter`](super::Filter) lists the names.
     pub fn status_bit(name: &str) -> Option<Self> {
         status_bit(name).map(Self::status)
     }
 
-    /// `state ESTABLISHED`: the name of the state of TCP, SCTP or DCCP, as conntrack(8) prints it; upper and lower case
-    /// are the same. None for a name that no state has. A message without a state matches none: those of other
-    /// protocols, events that do not report it, and DESTROY events before Linux 5.11.
+    /// `state ESTABLISHED`: the name of the state of TCP, SCTP or DCCP, as conntrack(8) prints it. Case is ignored.
+    /// None if no state has this name. Messages without a state match none: those of other protocols, events that do
+    /// not report it, and DESTROY events before Linux 5.11.
     pub fn state(name: &str) -> Option<Self> {
         StateName::find(name).map(|name| Self(Kind::State(name)))
     }
 
-    /// `nat`: an address or port is translated, as [`Flow::nat`] says it.
+    /// `nat`: an address or port is translated, according to [`Flow::nat`].
     pub fn nat() -> Self {
         Self(Kind::Nat)
     }
 
-    /// `snat`, `snat 203.0.113.0/24`: the source address or port is translated; to an address of the prefix, if there
-    /// is one.
+    /// `snat`, `snat 203.0.113.0/24`: the source address or port is translated; with a prefix, to an address in it.
     pub fn snat(to: Option<Prefix>) -> Self {
         Self(Kind::SrcNat(to))
     }
 
-    /// `dnat`, `dnat 10.0.0.5`: the destination address or port is translated; to an address of the prefix, if there is
-    /// one.
+    /// `dnat`, `dnat 10.0.0.5`: the destination address or port is translated; with a prefix, to an address in it.
     pub fn dnat(to: Option<Prefix>) -> Self {
         Self(Kind::DstNat(to))
     }
@@ -194,8 +191,8 @@ impl Term {
         Self(Kind::Share(Share::new(split, kept)))
     }
 
-    /// `reply dport 80`, `any src 10.0.0.1`, `orig zone 3`: the same term about other tuples. Only terms about
-    /// addresses, ports and zones change.
+    /// `reply dport 80`, `any src 10.0.0.1`, `orig zone 3`: the same term for other tuples. Only terms for addresses,
+    /// ports and zones change.
     #[must_use]
     pub fn of(self, side: Side) -> Self {
         Self(match self.0 {
@@ -297,7 +294,7 @@ fn translated(flow: &Flow<'_>, to: Option<Prefix>, end: impl Fn(Nat) -> Option<E
     endpoint.is_some_and(|endpoint| to.is_none_or(|to| to.contains(endpoint.address)))
 }
 
-/// The text that the term is read from.
+/// The text from which the term can be parsed.
 impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -1,7 +1,8 @@
-//! Events are decoded a few at a time, and what they will need of a large table is loaded for all of them at once.
+//! Events are decoded a few at a time, and the parts of a large table that they need are prefetched for all of them at
+//! once.
 //!
-//! In a large table an event meets little that a cache has: its place in the index, its entry and its mark, one found
-//! by the other. The processor waits for each in turn. Loads that do not depend on each other it waits for together.
+//! In a large table little of what an event needs is in a cache: its place in the index, its entry and its mark, each
+//! found through the one before. The processor waits for each in turn, whereas it waits for independent loads together.
 
 use std::array;
 
@@ -13,7 +14,7 @@ use crate::message::Message;
 
 /// How many events are decoded at a time.
 const FEW: usize = 16;
-/// From this many slots on a table has no room in a processor's own cache.
+/// From this many slots on, a table does not fit into a processor's own cache.
 const LARGE: u32 = 16_384;
 
 /// The next messages, and the flows in them. `None`: there are no more messages, or a message has no flow.
@@ -46,12 +47,12 @@ impl<'a> Ahead<'a> {
 }
 
 impl Follower {
-    /// Whether the table is so large that loading ahead pays.
+    /// Whether the table is so large that prefetching pays off.
     pub(super) fn is_large(&self) -> bool {
         self.flows.slot_count() >= LARGE
     }
 
-    /// Loads what these events will need. It changes nothing.
+    /// Prefetches what these events will need. It changes nothing.
     pub(super) fn load(&self, ahead: &Ahead<'_>) {
         let identities = array::from_fn(|index| ahead.flows[index].as_ref().map(Identity::of));
         self.flows.load::<FEW>(&identities);

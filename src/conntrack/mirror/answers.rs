@@ -1,8 +1,8 @@
-//! The kernel's answers about single flows, until all events are read that were queued before.
+//! The kernel's answers about single flows, kept until all events that were queued earlier have been read.
 //!
 //! The kernel answers with what is true now. The reader of the events may still be far behind: flows of the same
 //! identity may have ended and begun in between. So an answer waits for a barrier, like a dump of this one flow. The
-//! events that are read meanwhile are newer or have led to what the answer says, so they count more.
+//! events that are read in the meantime are newer than the answer or led to it, so they take precedence.
 
 use std::mem;
 
@@ -33,7 +33,7 @@ impl Follower {
         self.answers.push(Answer { identity, known });
     }
 
-    /// Forgets the answers that wait, because a dump settles them instead.
+    /// Forgets the waiting answers, because a dump settles them instead.
     pub(super) fn forget_answers(&mut self) {
         if !self.answers.is_empty() {
             self.answers.clear();
@@ -41,7 +41,7 @@ impl Follower {
         }
     }
 
-    /// Brings the table together with the answers. All events that were queued before the answers have been fed.
+    /// Merges the answers into the table. All events that were queued before the answers have been fed.
     pub(super) fn settle_answers(&mut self, f: Out<'_>) {
         if self.answers.is_empty() {
             return;
@@ -76,7 +76,7 @@ impl Follower {
     /// No event has reported the flow since the kernel was asked about it.
     fn settle_untouched(&mut self, live: Slot, known: Option<&Known>, f: Out<'_>) {
         match known {
-            // Its event comes, or came before an event that was late.
+            // Its event is still to come, or came before an event that was late.
             Some(known) if known.entry.is_dying() => {
                 let identity = known.entry.identity();
                 self.note_contradiction(&identity);
@@ -251,7 +251,7 @@ mod tests {
         case.assert_settled(&[]);
         case.answer(Some(known(7, 0)));
         case.assert_settled(&[(NEW, 7, RESYNCED)]);
-        // Its NEW was sent later than it could be found, and begins nothing again.
+        // Its NEW was sent after the flow could be found, and does not begin it again.
         case.feed(NEW, 7);
         case.feed(DESTROY, 7);
         case.assert_settled(&[(DESTROY, 7, false)]);
@@ -286,7 +286,7 @@ mod tests {
             }
         };
         for id in [7, 8] {
-            // The NEW of the flow that the kernel had comes, too.
+            // The NEW of the flow that the kernel had also arrives.
             let mut case = Case::new();
             case.answer(Some(known(id, 0)));
             feed_all(&mut case);
@@ -297,7 +297,7 @@ mod tests {
             case.answer(Some(known(id, 0)));
             feed_all(&mut case);
             case.assert_settled(&reports);
-            // It comes only later.
+            // It arrives only later.
             let mut case = Case::new();
             case.answer(Some(known(9, 0)));
             feed_all(&mut case);

@@ -33,10 +33,10 @@ use crate::timestamp::Timestamp;
 pub enum Change<'a> {
     /// A flow has begun, changed or ended.
     Flow {
-        /// The flow. If the kernel sent the event, it has everything that was in the event.
+        /// The flow. If the kernel sent the event, it has everything from the event.
         flow: Flow<'a>,
-        /// The change stands for an event that was lost or that the kernel never sent. The flow has what the mirror
-        /// keeps.
+        /// The change stands for an event that was lost or that the kernel never sent. The flow has the values that the
+        /// mirror keeps.
         is_resynced: bool,
         /// When the event was received, also if the mirror held it for its first dump. If no event was received: when
         /// the mirror hands the change out.

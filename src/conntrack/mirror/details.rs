@@ -1,5 +1,5 @@
-//! Details that few flows have or few hosts record: counters, labels, helper and master. They are kept beside the
-//! entries, so a flow without them takes no memory for them.
+//! Details that few flows have or few hosts record: counters, labels, helper and master. They are kept apart from the
+//! entries, so they take no memory for flows without them.
 
 use crate::conntrack::{Counters, Flow, Tuple};
 use crate::mirror::Slot;
@@ -38,7 +38,7 @@ impl Details {
         }
     }
 
-    /// Takes over what an event reports. What it leaves out has not changed.
+    /// Applies what an event reports. What it leaves out has not changed.
     pub(super) fn update(&mut self, flow: &Flow<'_>) {
         let reported = Self::of(flow);
         if flow.labels.is_some() {

@@ -31,7 +31,7 @@ impl Start {
         Self(received.as_ns() | Self::OBSERVED)
     }
 
-    /// The better of two starts: one that the kernel reports, else the earlier observation.
+    /// The better of two starts: the one that the kernel reports, otherwise the earlier observation.
     fn or(self, earlier: Self) -> Self {
         if self.reported_ns().is_some() || earlier == Self::UNKNOWN {
             self
@@ -76,7 +76,7 @@ impl Known {
         flow
     }
 
-    /// The flow as it begins with an event that may lack parts of it.
+    /// The flow as it begins, with an event that may lack parts of it.
     pub(super) fn begun_with<'a>(&'a self, event: &Flow<'a>, now_seconds: u32) -> Flow<'a> {
         Flow {
             secctx: event.secctx,
@@ -91,7 +91,7 @@ impl Known {
         self.entry.is_same(&other.entry) && self.details.is_same(&other.details)
     }
 
-    /// Takes over what a dump says about the same lifetime, except what `reported` names: events have reported that
+    /// Applies what a dump says about the same lifetime, except for what `reported` names: events have reported that
     /// since the dump began.
     pub(super) fn add_unreported(&mut self, dumped: &Self, reported: u8) {
         if !self.entry.is_lifetime_of(&dumped.entry) {
@@ -123,7 +123,7 @@ pub(super) struct Entry {
     pub mark: u32,
     pub status: u32,
     pub state: Option<ProtocolState>,
-    /// When the flow ends if no packet comes, on the mirror's clock.
+    /// When the flow ends if no packet arrives, on the mirror's clock.
     pub expires_seconds: u32,
     pub start: Start,
 }
@@ -146,8 +146,8 @@ impl Entry {
         }
     }
 
-    /// Takes over what an event of this identity reports. A mark that the event leaves out is 0, and anything else that
-    /// it leaves out has not changed (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
+    /// Applies what an event of this identity reports. A mark that the event leaves out is 0; everything else that it
+    /// leaves out has not changed (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
     /// Whether the flow lost a NAT race never changes, and is part of its identity.
     pub(super) fn update(&mut self, flow: &Flow<'_>, now_seconds: u32) {
         self.reply = flow.reply.or(self.reply);
@@ -208,18 +208,18 @@ impl Entry {
         self.is_lifetime_of(earlier) && !self.lacks_status_of(earlier)
     }
 
-    /// Notes when the flow's NEW event came.
+    /// Records when the flow's NEW event arrived.
     pub(super) fn observe_start(&mut self, received: Timestamp) {
         self.start = Start::observed_at(received).or(self.start);
     }
 
-    /// Takes over what the kernel says now about the same lifetime.
+    /// Applies what the kernel now says about the same lifetime.
     pub(super) fn correct(&mut self, answer: &Self) {
         let start = answer.start.or(self.start);
         *self = Self { start, ..*answer };
     }
 
-    /// Takes over what no event reports, from an entry that [is the same](Self::is_same).
+    /// Copies what no event reports from an entry that [is the same](Self::is_same).
     pub(super) fn absorb(&mut self, dumped: &Self) {
         self.expires_seconds = dumped.expires_seconds;
         self.start = dumped.start.or(self.start);
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
     use crate::conntrack::Layer4;
 
-    /// An event without the reply tuple cannot make its flow the loser of a NAT race, nor end that.
+    /// An event without the reply tuple can neither make its flow the loser of a NAT race nor undo this.
     #[test]
     fn no_update_changes_an_identity() {
         let orig = Tuple::new([10, 0, 0, 1].into(), [9; 4].into(), 6, Layer4::None);

@@ -1,8 +1,8 @@
 //! What events do to the table, and what is handed out.
 //!
-//! The mirror remembers flows that have ended, even if it made up the end. So it recognises an event that comes again,
-//! or that comes behind the end of its flow. If the event may belong to another flow, the mirror asks the kernel, as it
-//! does about flows whose time is over.
+//! The mirror remembers flows that have ended, even if it made up the end. So it recognises an event that is repeated,
+//! or that arrives after the end of its flow. If the event may belong to another flow, the mirror asks the kernel, as
+//! it does about flows whose timeout has expired.
 
 use std::mem;
 
@@ -19,7 +19,7 @@ use crate::message::Message;
 use crate::mirror::{Budget, Kind, Resync, Slice, Slot};
 use crate::timestamp::Timestamp;
 
-/// While held events are handed out, this many of them go with each new event, which waits behind them.
+/// While held events are being handed out, each new event, which waits behind them, triggers this many.
 pub(super) const HELD_PER_EVENT: u32 = 4;
 /// At most this many flows whose events contradict what is known are kept for a question to the kernel. Such flows are
 /// rare.
@@ -30,7 +30,7 @@ pub(super) const MOST_CONTRADICTED: usize = 128;
 pub(super) enum Dump {
     /// No dump is under way.
     None,
-    /// The dump is being read, and the entries that events touch are noted.
+    /// The dump is being read, and the entries that events touch are recorded.
     Reading,
     Merging(Pass),
 }
@@ -53,14 +53,14 @@ pub(super) struct Follower {
     pub(super) answers: Vec<Answer>,
     /// Ends that were handed out before.
     pub repeated_count: u64,
-    /// Events that came behind the end of their flow.
+    /// Events that arrived after the end of their flow.
     pub late_count: u64,
     pub(super) dump: Dump,
     /// From this slot on there are marks, and entries that are not live, of the last dump.
     pub(super) uncleared: Option<Slot>,
     pub held: Held,
     pub budget: Budget,
-    /// What was handed out in place of lost events since the last [`Resync`].
+    /// What was handed out instead of lost events since the last [`Resync`].
     pub(super) counts: Counts,
     /// What the merge under way has found.
     pub(super) found_count: u64,
@@ -122,7 +122,7 @@ impl Follower {
         }
     }
 
-    /// What the table and the held events take.
+    /// The memory of the table and the held events.
     pub(super) fn used_bytes(&self) -> usize {
         self.flows.used_bytes() + self.held.bytes()
     }
@@ -139,14 +139,14 @@ impl Follower {
         self.budget.has_room(self.used_bytes())
     }
 
-    /// Events are missing: the held ones must not wait any longer, and answers need a dump instead.
+    /// Events are missing: the held ones must no longer wait, and a dump replaces the answers.
     pub(super) fn note_loss(&mut self) {
         self.held.end();
         self.forget_answers();
     }
 
-    /// If the held events must not wait any longer, hands them out for a slice. False: some are left, and nothing else
-    /// may begin.
+    /// If the held events must no longer wait, hands them out for a slice. False: some are left, and nothing else may
+    /// begin.
     pub(super) fn end_holding(&mut self, slice: &mut Slice, f: Out<'_>) -> bool {
         while self.end_holding_step(f) {
             if slice.is_over() {
@@ -230,7 +230,7 @@ impl Follower {
         }
     }
 
-    /// The entries of an event's flow, without what is left of an earlier dump.
+    /// The entries of an event's flow, without leftovers of an earlier dump.
     fn find(&self, identity: &Identity) -> Found {
         let mut found = self.flows.find(identity);
         if self.dump == Dump::None {
@@ -239,14 +239,14 @@ impl Follower {
         found
     }
 
-    /// Whether the dump met the flow of an event, and no event has reported the flow's end since.
+    /// Whether the dump contained the flow of an event, and no event has reported the flow's end since.
     fn is_dumped(&self, identity: &Identity, id: Option<u32>, found: Found) -> bool {
         let is_same = |slot| self.flows.entry(slot).is_id(id);
         found.pending.is_some_and(is_same) && !self.flows.has_ended(identity, id)
     }
 
-    /// Whether an event comes behind its flow's DESTROY. The kernel holds no lock between making an event and sending
-    /// it (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
+    /// Whether an event arrives after its flow's DESTROY. The kernel holds no lock between building an event and
+    /// sending it (Linux v6.18, net/netfilter/nf_conntrack_netlink.c, `ctnetlink_conntrack_event`).
     fn is_late(&self, flow: &Flow<'_>, identity: &Identity, found: Found, is_synced: bool) -> bool {
         // While a live flow has the key, no other flow begins. If there is none, this may be another lifetime.
         let is_excluded = match flow.kind {
@@ -261,22 +261,22 @@ impl Follower {
         is_excluded && !is_another && self.ended.has_ended(identity, flow.id)
     }
 
-    /// Notes a flow whose event contradicts what is known, so that the kernel is asked about it. Either the flow has
+    /// Records a flow whose event contradicts what is known, so that the kernel is asked about it. Either the flow has
     /// ended, or the event belongs to another flow that has the same memory, and therefore the same id, and whose NEW
-    /// was not received. Each is noted once, however often its events contradict.
+    /// was not received. Each is recorded once, however often its events contradict.
     pub(super) fn note_contradiction(&mut self, identity: &Identity) {
         if self.contradicted.len() < MOST_CONTRADICTED && !self.contradicted.contains(identity) {
             self.contradicted.push(*identity);
         }
     }
 
-    /// Applies a NEW of a flow that is live already. There are three causes:
+    /// Applies a NEW of a flow that is already live. There are three causes:
     ///
     /// - A dump showed the flow before its event was queued, or an UPDATE overtook the event.
-    /// - Another program's reliable socket has missed the event. Then the kernel sends it to all again with each packet
-    ///   (Linux v6.18, net/netfilter/nf_conntrack_ecache.c, `__nf_conntrack_eventmask_report`).
-    /// - The end of the live flow was lost, and another flow has its id. This is proved only by what excludes the other
-    ///   causes.
+    /// - Another program's reliable socket missed the event. The kernel then sends it to all listeners again with each
+    ///   packet (Linux v6.18, net/netfilter/nf_conntrack_ecache.c, `__nf_conntrack_eventmask_report`).
+    /// - The end of the live flow was lost, and another flow has its id. Only facts that exclude the other causes prove
+    ///   this.
     fn apply_new_again(&mut self, slot: Slot, flow: &mut Flow<'_>, f: Out<'_>) {
         let reported = Known::of(flow, self.now_seconds).entry;
         let known = self.flows.entry(slot);
@@ -303,7 +303,7 @@ impl Follower {
 
     fn begin_flow(&mut self, flow: &Flow<'_>, found: Found, f: Out<'_>) {
         self.end_other(found, f);
-        // Whether the dump met another flow before or later: events report what has become of that one.
+        // Whether the dump contained another flow, before or later: events report what has become of that one.
         let is_other = |slot: &Slot| !self.flows.entry(*slot).is_id(flow.id);
         if let Some(pending) = found.pending.filter(is_other) {
             self.flows.remove(pending);
@@ -345,7 +345,7 @@ impl Follower {
         }
     }
 
-    /// Applies a DESTROY of a flow that is not live: it comes again, or the flow's NEW never came.
+    /// Applies a DESTROY of a flow that is not live: it is repeated, or the flow's NEW never arrived.
     fn apply_unknown_destroy(
         &mut self,
         flow: &Flow<'_>,
@@ -356,7 +356,7 @@ impl Follower {
     ) {
         let is_dumped = self.is_dumped(identity, flow.id, found);
         if self.notes_ends() {
-            // If the dump met this flow, the flow is over, or another one's NEW will come.
+            // If the dump contained this flow, the flow is over, or another one's NEW will arrive.
             self.flows.note_ended(identity, flow.id);
         }
         if !self.ended.note_end(identity, flow.id, flow.stop) {
@@ -421,7 +421,7 @@ impl Follower {
             | bit(flow.helper.is_some(), bits::REPORTED_HELPER)
     }
 
-    /// Takes over what an event reports. True: something has changed apart from the time that is left.
+    /// Applies what an event reports. True: something other than the remaining time has changed.
     fn update(&mut self, slot: Slot, flow: &Flow<'_>) -> bool {
         let now_seconds = self.now_seconds;
         let old = self.flows.known(slot);
@@ -438,12 +438,12 @@ impl Follower {
         !old.is_same(&Known { entry, details })
     }
 
-    /// Whether a dump or an answer that is not merged yet may have met a flow that ends now.
+    /// Whether a dump or an answer that is not merged yet may contain a flow that ends now.
     fn notes_ends(&self) -> bool {
         self.dump != Dump::None || !self.answers.is_empty()
     }
 
-    /// Removes a flow that has ended. A dump under way may have met it before.
+    /// Removes a flow that has ended. A dump under way may have contained it.
     fn end(&mut self, slot: Slot) {
         if self.notes_ends() {
             let entry = self.flows.entry(slot);
@@ -466,7 +466,7 @@ impl Follower {
         self.hand_out(slot, EventKind::Delete, f);
     }
 
-    /// Takes over what the kernel says now about the lifetime of a live flow.
+    /// Applies what the kernel now says about the lifetime of a live flow.
     pub(super) fn correct(&mut self, slot: Slot, answer: &Known, f: Out<'_>) {
         let is_same = self.flows.is_same(slot, answer);
         self.flows
@@ -488,7 +488,7 @@ impl Follower {
         self.hand_out_begun(slot, &flow, true, f);
     }
 
-    /// Fills in what was handed out in place of lost events since the last call.
+    /// Fills in what was handed out instead of lost events since the last call.
     pub(super) fn count_in(&mut self, resync: &mut Resync) {
         mem::take(&mut self.counts).add_to(resync);
     }

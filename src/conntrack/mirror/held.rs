@@ -1,4 +1,4 @@
-//! Events that are held until the first dump was handed out.
+//! Events that are held until the first dump has been handed out.
 
 use std::collections::VecDeque;
 
@@ -23,9 +23,9 @@ enum State {
 
 #[derive(Debug)]
 pub(super) struct Held {
-    /// For each message the time when it was received, and the message, padded to 4 bytes.
+    /// For each message the time when it was received, then the message, padded to 4 bytes.
     chunks: VecDeque<Vec<u8>>,
-    /// The offset in the first chunk up to which messages were handed out.
+    /// The offset in the first chunk up to which messages have been handed out.
     next: usize,
     bytes: usize,
     most_bytes: usize,
@@ -48,7 +48,7 @@ impl Held {
         self.most_bytes = most_bytes;
     }
 
-    /// The memory of what is held now.
+    /// The memory of the held messages.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -82,14 +82,15 @@ impl Held {
         }
     }
 
-    /// Begins to end the holding: the held events are handed out before anything else, with those that come until then.
+    /// Begins to end the holding: the held events are handed out before anything else, together with those that arrive
+    /// until then.
     pub(super) fn end(&mut self) {
         if self.state == State::Holding {
             self.state = State::Ending;
         }
     }
 
-    /// Ends the holding: everything was handed out.
+    /// Ends the holding: everything has been handed out.
     pub(super) fn end_now(&mut self) {
         *self = Self {
             state: State::Ended,
@@ -117,7 +118,7 @@ impl Held {
     }
 }
 
-/// Held messages, taken one after the other.
+/// Held messages, taken one by one.
 pub(super) struct Lent {
     bytes: Vec<u8>,
     next: usize,

@@ -1,20 +1,20 @@
 //! How a dump is merged with what events did while it was read.
 //!
 //! While a dump is read, and until it is merged, events touch the entries that they report. What the dump says about a
-//! touched entry is left aside, except for what events report only when it changes (the protocol's state, labels, the
-//! helper) and no event has reported. A flow that ends while the dump is read is noted, so that the dump does not bring
-//! it back. All other entries follow the dump.
+//! touched entry is ignored, except for values that events report only when they change (the protocol's state, labels,
+//! the helper) and that no event has reported. A flow that ends while the dump is read is recorded, so that the dump
+//! does not restore it. All other entries follow the dump.
 //!
-//! Before the first dump is merged nothing is handed out: events are held, and the flows that they touch are noted. The
-//! merge hands out the dump's untouched entries as new, and then the held events by the same rules as any others: a
-//! flow that was never handed out begins with its first event. That order is right whenever the dump met a flow:
+//! Before the first dump is merged nothing is handed out: events are held, and the flows that they touch are recorded.
+//! The merge hands out the dump's untouched entries as new, and then the held events by the same rules as any others: a
+//! flow that was never handed out begins with its first event. This order is right, whenever the dump saw a flow:
 //!
-//! - A held DESTROY ends a flow that was handed out before or, if there is none, one that begins with this event.
-//! - A flow that the dump met and that ended then is touched, so its entry in the dump is dropped.
-//! - A flow that the dump met after its last event has the state of that event.
+//! - A held DESTROY ends a flow that was handed out earlier or, if there is none, one that begins with this event.
+//! - A flow that the dump saw and that ended afterwards is touched, so its entry in the dump is dropped.
+//! - A flow that the dump saw after its last event has the state of that event.
 //!
-//! A loss makes this order wrong. Then the held events are handed out ahead of any dump, a few at a time with new ones
-//! behind them.
+//! A loss makes this order wrong. The held events are then handed out ahead of any dump, a few at a time, and new ones
+//! after them.
 
 use std::mem;
 
@@ -58,7 +58,7 @@ impl Table for Follower {
     }
 
     fn begin_dump(&mut self) {
-        // The flows of held events stay noted, because these events are handed out after the dump.
+        // The flows of held events stay recorded, because these events are handed out after the dump.
         self.clear(&mut Slice::endless());
         self.forget_answers();
         self.budget.begin();
@@ -101,7 +101,7 @@ impl Follower {
                 let is_same =
                     dumped.entry.may_follow(self.flows.entry(live)) && self.absorb(live, dumped);
                 if is_same || !self.has_room() {
-                    // Without room for what the dump says, the entry stays as it is.
+                    // Without room for the dump's values, the entry stays unchanged.
                     self.flows.set(live, bits::SEEN);
                 }
                 !is_same
@@ -112,7 +112,7 @@ impl Follower {
         }
     }
 
-    /// Takes over what no event reports, if nothing else differs. False: something else differs.
+    /// Copies what no event reports, if nothing else differs. False: something else differs.
     fn absorb(&mut self, live: Slot, dumped: &Known) -> bool {
         let is_same = self.flows.is_same(live, dumped);
         if is_same {
@@ -191,7 +191,7 @@ impl Follower {
     }
 
     fn settle_slot(&mut self, slot: Slot, f: Out<'_>) {
-        // A live entry that was touched or seen stays, unless a pending one beside it says something else.
+        // A live entry that was touched or seen stays, unless a pending one for it says something else.
         let needs_settling = match self.flows.kind(slot) {
             Kind::Free | Kind::Dead => false,
             Kind::Live => !self.flows.has(slot, bits::TOUCHED | bits::SEEN),
@@ -202,8 +202,8 @@ impl Follower {
         }
     }
 
-    /// Merges the entries of one identity. An event that comes before it touches them, as it would have before the
-    /// merge. An event that comes later finds them merged.
+    /// Merges the entries of one identity. An earlier event touches them, as it would have before the merge. A later
+    /// event finds them merged.
     fn settle(&mut self, identity: &Identity, f: Out<'_>) {
         let mut found = self.flows.find(identity);
         let has_ended = |pending: &Slot| {
@@ -255,14 +255,14 @@ impl Follower {
         }
     }
 
-    /// Ends a live flow that the dump does not have. Its end need not be noted, because the dump has been read to its
-    /// end.
+    /// Ends a live flow that the dump does not have. Its end need not be recorded, because the dump has been read
+    /// completely.
     fn end_settled(&mut self, live: Slot, f: Out<'_>) {
         self.make_up_end(live, f);
         self.flows.remove(live);
     }
 
-    /// Events reported all changes of the flow, but not what had not changed. The dump has that.
+    /// Events reported all changes of the flow, but not unchanged values. The dump has those.
     fn merge_unreported(&mut self, live: Slot, pending: Slot, f: Out<'_>) {
         let dumped = self.flows.known(pending);
         self.flows.remove(pending);
@@ -290,7 +290,7 @@ impl Follower {
         self.uncleared.is_none()
     }
 
-    /// Clears what is left of the last dump, for a slice. True: nothing is left, and another dump may begin.
+    /// Clears leftovers of the last dump, for a slice. True: nothing is left, and another dump may begin.
     pub(super) fn clear(&mut self, slice: &mut Slice) -> bool {
         while let Some(slot) = self.uncleared {
             self.uncleared = (slot < self.flows.slot_count()).then(|| {

@@ -37,76 +37,76 @@ use crate::mirror::ResyncReason;
 use crate::mirror::{Budget, Merged, MirrorHealth, MirrorOptions, Progress, Rounds, Slice};
 use crate::socket::Socket;
 
-/// A copy of the kernel's conntrack table that stays right.
+/// A copy of the kernel's conntrack table that is repaired after losses.
 ///
-/// A mirror begins with a dump and follows the events. After events were lost, another dump brings it together with the
+/// A mirror begins with a dump and follows the events. After events were lost, another dump makes it equal to the
 /// kernel's table again. It takes the events of one socket that is in all of [`GROUPS`](Self::GROUPS), and hands out
-/// changes: the kernel's events, and what stands for those that are missing ([`Change::Flow`], `is_resynced`). A table
-/// can be kept by the changes alone: each flow begins with one [`EventKind::New`], no change of the flow comes before
-/// it, and the flow ends with one [`EventKind::Delete`]. After a loss the table equals the kernel's again when
-/// [`Change::Resynced`] comes.
+/// changes: the kernel's events, and replacements for missing ones ([`Change::Flow`], `is_resynced`). The changes alone
+/// are enough to keep a table: each flow begins with one [`EventKind::New`], no change of the flow comes before it, and
+/// the flow ends with one [`EventKind::Delete`]. After a loss, [`Change::Resynced`] says that the table equals the
+/// kernel's again.
 ///
 /// # How it follows the kernel
 ///
-/// - The first changes are the flows of the first dump. Events that come during that dump are held, up to 64 MiB of
-///   them, and handed out behind it. If there are more, or if some are lost, the held events are handed out first and
+/// - The first changes are the flows of the first dump. Events that arrive during that dump are held, up to 64 MiB of
+///   them, and handed out after it. If there are more, or if some are lost, the held events are handed out first and
 ///   the dump's flows later.
-/// - After losses a dump begins at most once in [`MirrorOptions::resync_interval`]. A dump delays the events by half a
+/// - After losses a dump begins at most once per [`MirrorOptions::resync_interval`]. A dump delays the events by half a
 ///   millisecond at a time.
 /// - Some changes have no event. A flow that began before anybody listened ends or changes without one (with
 ///   `net.netfilter.nf_conntrack_events` = 2, the default since Linux 5.19), and so does a flow that began while that
-///   sysctl was set to 0. An nft flowtable takes a flow or releases it without one. So the mirror audits its table
-///   while nothing is known to be wrong: it dumps and merges. A change without an event is in the mirror after
-///   [`MirrorOptions::audit_interval`] and the time of a dump. What an audit finds is handed out as after a loss, and a
-///   [`Change::Resynced`] with [`ResyncReason::Audit`] follows. An audit that finds nothing hands out nothing and is
-///   only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during an audit. A loss during an audit makes
-///   it a repair.
-/// - The kernel is asked about flows whose time has been over for 2 s, because no event reports that packets have
-///   refreshed a timeout, and some flows end without an event. It is asked about up to 128 flows every 10 ms. Each is
-///   found within about 10 s if they are fewer than 100,000; a million flows that are over at the same time take 80 s.
-///   An answer waits until the events that were queued before it have been read, and those count more.
-///   A [`EventKind::Delete`] is never made from the clock alone.
+///   sysctl was 0. An nft flowtable takes and releases flows without one. So the mirror audits its table while nothing
+///   is known to be wrong: it dumps and merges. A change without an event reaches the mirror after
+///   [`MirrorOptions::audit_interval`] plus the time of a dump. Differences that an audit finds are handed out as after
+///   a loss, and a [`Change::Resynced`] with [`ResyncReason::Audit`] follows. An audit that finds nothing hands out
+///   nothing and is only counted ([`Mirror::health`]). [`Mirror::is_synced`] stays true during an audit. A loss during
+///   an audit turns it into a repair.
+/// - The mirror asks the kernel about flows whose timeout expired more than 2 s ago, because no event reports that
+///   packets have refreshed a timeout, and some flows end without an event. It asks about up to 128 flows every 10 ms.
+///   Each is found within about 10 s if there are fewer than 100,000; a million flows that expire at the same time take
+///   80 s. An answer waits until the events that were queued before it have been read, and these take precedence. The
+///   mirror never makes up an [`EventKind::Delete`] from the clock alone.
 ///
 /// # With a filter
 ///
-/// [`with_filter`](Self::with_filter) creates a mirror that has and hands out only flows that match a filter. All counts
-/// are of these flows. The socket has no other program than [`Filter::program_for_mirror`].
+/// [`with_filter`](Self::with_filter) creates a mirror that contains and hands out only flows that match a filter. All
+/// counts are of these flows. The socket must have no program other than [`Filter::program_for_mirror`].
 ///
-/// - A mark, the status, the state or a label can change while a flow lives, so a flow can begin or stop to match. When
-///   it begins to match, it is handed out as an [`EventKind::New`] with all that the mirror keeps of it. When it stops,
-///   it is handed out as an [`EventKind::Delete`] with what the event has. `is_resynced` is false in both cases if an
-///   event has reported the change. The flow itself has ended only if its status has
+/// - A mark, the status, the state or a label can change while a flow lives, so a flow can start and stop matching.
+///   When it starts, it is handed out as an [`EventKind::New`] with everything that the mirror keeps of it. When it
+///   stops, it is handed out as an [`EventKind::Delete`] with what the event contains. `is_resynced` is false in both
+///   cases if an event has reported the change. The flow itself has ended only if its status has
 ///   [`DYING`](super::status::DYING), or if `is_resynced` is true.
 /// - Events leave out what has not changed, so the filter is evaluated on the flow as the mirror keeps it. A DESTROY has
 ///   no labels, but it is handed out if the flow was. If a flow matches only when it ends, a made-up
 ///   [`EventKind::New`] comes before its DESTROY.
 /// - The mirror keeps all flows that match the terms that cannot change, such as protocol, addresses and zone. These
-///   take memory, and dumps have them. A filter of a mark alone keeps the whole table.
-/// - While [`MirrorOptions::memory_bytes`] leaves no room for a flow, its events are handed out if they match by
-///   themselves. Such a flow may be without an end.
+///   take memory, and dumps contain them. A filter for a mark alone keeps the whole table.
+/// - While [`MirrorOptions::memory_bytes`] leaves no room for a flow, its events are handed out if the events
+///   themselves match. Such a flow may never end.
 ///
 /// # What it leaves out
 ///
-/// - Repeated ends: if another program's reliable socket has missed a DESTROY, the kernel sends that event to all
-///   listeners again. A DESTROY is a repeat if the flow's end was handed out before, made up or not. The mirror
-///   remembers the last 262,144 ends as [`Repeats`](super::Repeats) does, in up to 9 MiB. Any other DESTROY of an
-///   unknown flow is handed out behind a made-up [`EventKind::New`]: this is how flows appear if only their ends have
-///   events (nftables' `ct event set destroy`).
-/// - Late events: the kernel may send an event behind its flow's DESTROY. If the event does not say that the flow is
+/// - Repeated ends: if another program's reliable socket missed a DESTROY, the kernel sends that event to all listeners
+///   again. A DESTROY is a repeat if the flow's end was handed out before, made up or not. The mirror remembers the
+///   last 262,144 ends as [`Repeats`](super::Repeats) does, in up to 9 MiB. Any other DESTROY of an unknown flow is
+///   handed out after a made-up [`EventKind::New`]. This is how flows appear if only their ends have events (nftables'
+///   `ct event set destroy`).
+/// - Late events: the kernel may send an event after its flow's DESTROY. If the event does not say that the flow is
 ///   dying, the kernel is asked about the flow.
 ///
 /// # What it keeps
 ///
-/// - All that a dump has of a flow, except the security context: tuples, zone, id, mark, status, protocol state,
+/// - Everything that a dump has of a flow, except the security context: tuples, zone, id, mark, status, protocol state,
 ///   remaining time, start, labels, helper, master and counters. The counters are those of the last dump that had the
-///   flow, because events report counters only at a flow's end. A made-up end has none. If the kernel does not report a
-///   flow's start, [`observed_start`](Flow::observed_start) is when the mirror received its NEW event.
+///   flow, because events report counters only at a flow's end. A made-up end has no counters. If the kernel does not
+///   report a flow's start, [`observed_start`](Flow::observed_start) is when the mirror received its NEW event.
 /// - A flow takes about 145 bytes, and 40 more if `net.netfilter.nf_conntrack_acct` is on. Once
-///   [`get_by_reply`](Self::get_by_reply) or [`find_by_id`](Self::find_by_id) was called, it takes 20 more for each of
-///   the two; [`MirrorOptions::memory_bytes`] counts these from the start. A label, a helper or a master takes 17, 17 and
-///   44 bytes for each of the 1024 flows that are allocated together with one that has it.
+///   [`get_by_reply`](Self::get_by_reply) or [`find_by_id`](Self::find_by_id) has been called, it takes 20 more for
+///   each of the two; [`MirrorOptions::memory_bytes`] counts these from the start. A label, a helper or a master takes
+///   17, 17 and 44 bytes for each of the 1024 flows that are allocated together with one that has it.
 /// - The cost of an event does not depend on how often its tuple was used before. A flow that ends while a dump is read
-///   takes 10 to 20 bytes until the dump is merged. A tuple that is used again and again takes them once for each id.
+///   takes 10 to 20 bytes until the dump is merged. A tuple that is reused takes them once for each id.
 /// - Two flows have the same original tuple and zone after a NAT race ([`Flow::is_nat_clash`]). Both are kept and
 ///   handed out, each with its own id and reply tuple. [`get`](Self::get) finds the first one,
 ///   [`get_by_reply`](Self::get_by_reply) both.
@@ -114,20 +114,20 @@ use crate::socket::Socket;
 /// # What it cannot know
 ///
 /// - A flow that begins and ends within a loss is never reported.
-/// - The loser of a NAT race has no NEW event and is in no dump (Linux v6.18). It begins with its first event, behind a
+/// - The loser of a NAT race has no NEW event and is in no dump (Linux v6.18). It begins with its first event, after a
 ///   made-up [`EventKind::New`]. That event may be its DESTROY, a second later.
 /// - The kernel reuses ids: a flow has the id of an earlier flow of the same tuple if it gets the same memory. The
 ///   start timestamps (`net.netfilter.nf_conntrack_timestamp`) distinguish the two, and so does the NEW of the later
 ///   flow. Without timestamps:
 ///   - If the later flow's NEW was lost, or a rule suppresses it, its DESTROY counts as a repeat of the earlier one's.
-///   - If the earlier flow's DESTROY was lost, the mirror reports one flow, unless the later flow has another reply
+///   - If the earlier flow's DESTROY was lost, the mirror reports one flow, unless the later flow has a different reply
 ///     tuple or lacks a status bit that the earlier one had. (A NEW alone does not prove another flow, because the
-///     kernel sends it again with each packet if another program's reliable socket has missed it.)
-///   - If a tuple is used again while events of its earlier flows are queued, and the mirror asks the kernel about it in
-///     that moment, the answer is of the latest flow. The flows between are not reported.
-/// - After a loss, the DESTROY of an unknown flow ends a known flow of the same tuple, unless the dump under way or an
-///   event since its beginning has confirmed that flow. If the DESTROY was a repeat, the known flow begins again with
-///   the dump. While nothing is known to be missing, such a DESTROY is left out.
+///     kernel sends it again with each packet if another program's reliable socket missed it.)
+///   - If a tuple is reused while events of its earlier flows are queued, and the mirror asks the kernel about it at
+///     that moment, the answer is about the latest flow. The flows in between are not reported.
+/// - After a loss, the DESTROY of an unknown flow ends a known flow of the same tuple, unless the dump under way, or an
+///   event since it began, has confirmed that flow. If the DESTROY was a repeat, the known flow begins again with the
+///   dump. While nothing is known to be missing, such a DESTROY is left out.
 /// - If a rule chooses a flow's events (`ct event set`), the mirror learns the rest from the next dump. The same is
 ///   true for a flow that a dump misses because `net.netfilter.nf_conntrack_buckets` changes during the dump.
 ///
@@ -176,7 +176,7 @@ pub struct Mirror {
     sweep: Sweep,
     /// When the mirror's clock was 0.
     start: Instant,
-    /// What `CLOCK_REALTIME` said at a recent moment: reading it for each event would cost more.
+    /// A recent reading of `CLOCK_REALTIME`, because reading it for each event would cost more.
     noted_time: (Instant, Timestamp),
 }
 
@@ -185,16 +185,16 @@ impl Mirror {
     /// user namespace.
     pub const GROUPS: [Group; 3] = [Group::New, Group::Update, Group::Destroy];
 
-    /// Creates an empty mirror. It asks the kernel for the table when it first [advances](Self::advance).
+    /// Creates an empty mirror. It requests the table from the kernel when it first [advances](Self::advance).
     pub fn new(options: MirrorOptions) -> Self {
         Self::with_selection(options, None)
     }
 
-    /// Creates an empty mirror of the flows that match a filter. [Above](Self#with-a-filter) is what it shows and what
-    /// it keeps.
+    /// Creates an empty mirror of the flows that match a filter. [With a filter](Self#with-a-filter) says what it shows
+    /// and what it keeps.
     ///
     /// Give its socket the filter's [program](Filter::program_for_mirror), so that the kernel rejects the events of
-    /// flows that can never match. The mirror is right without it, too. The socket must not have another one.
+    /// flows that can never match. The mirror is also correct without it. The socket must not have a different one.
     ///
     /// ```
     /// use nlring::conntrack::{Filter, Mirror};
@@ -258,7 +258,7 @@ impl Mirror {
         }
     }
 
-    /// Feeds the messages a few at a time.
+    /// Feeds the messages, a few at a time.
     fn feed_ahead(&mut self, list: &MessageList<'_>, f: Out<'_>) {
         let (mut messages, mut ahead) = (list.iter(), Ahead::NONE);
         while ahead.decode(&mut messages) {
@@ -269,7 +269,7 @@ impl Mirror {
         }
     }
 
-    /// Notes that events are missing ([`Event::missing`]), for a caller that feeds each message with
+    /// Records that events are missing ([`Event::missing`]), for a caller that feeds each message with
     /// [`feed_message`](Self::feed_message).
     pub fn note_missing(&mut self, missing: &Missing) {
         match missing {
@@ -280,8 +280,8 @@ impl Mirror {
     }
 
     /// Feeds a message of the mirrored socket, for a caller that receives without an [`Engine`](crate::Engine). All
-    /// messages of the socket must be fed in order, the kernel's acknowledgements (`NLMSG_ERROR`) too. Changes are
-    /// handed to `f`.
+    /// messages of the socket must be fed in order, including the kernel's acknowledgements (`NLMSG_ERROR`). Changes
+    /// are handed to `f`.
     pub fn feed_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
         self.set_clock(Instant::now());
         let mut flow = Flow::decode(message);
@@ -299,20 +299,20 @@ impl Mirror {
         }
     }
 
-    /// Notes that deliveries of a reliable socket failed: NEW and UPDATE events may be missing. They do not count as
+    /// Records that deliveries of a reliable socket failed: NEW and UPDATE events may be missing. They do not count as
     /// lost.
     pub fn note_delay(&mut self, loss: &Loss) {
         self.note_loss(&Loss { count: 0, ..*loss });
     }
 
-    /// Notes that events were lost.
+    /// Records that events were lost.
     pub fn note_loss(&mut self, loss: &Loss) {
         self.prepare_for_loss();
         let now = Instant::now();
         self.rounds.note_loss(loss, &mut self.follower, now);
     }
 
-    /// Notes that a datagram could not be read, because it was truncated or malformed.
+    /// Records that a datagram could not be read, because it was truncated or malformed.
     pub fn note_unreadable(&mut self) {
         self.prepare_for_loss();
         let now = Instant::now();
@@ -334,8 +334,8 @@ impl Mirror {
     /// It may leave its groups at its end.
     ///
     /// Any other kind: the kernel could not be asked, or it refused. The mirror still follows the events, and asks
-    /// again: for a dump after the interval, about flows whose time is over after 10 s, and for an acknowledgement
-    /// through the events' socket after 1 s. [`Mirror::health`] keeps the error until asking works.
+    /// again: for a dump after the interval, about expired flows after 10 s, and for an acknowledgement through the
+    /// events' socket after 1 s. [`Mirror::health`] keeps the error until asking succeeds.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
         self.noted_time = (now, Timestamp::now());
@@ -362,9 +362,9 @@ impl Mirror {
         Ok(())
     }
 
-    /// Ends the mirror's work. Call it after the socket has left its groups and all its events were fed. It hands out
-    /// the events that are still held for the first dump. If the table may be wrong, it reads another dump and merges
-    /// it, all at once.
+    /// Ends the mirror's work. Call it after the socket has left its groups and all its events have been fed. It hands
+    /// out the events that are still held for the first dump. If the table may be wrong, it reads another dump and
+    /// merges it, all at once.
     ///
     /// # Errors
     ///
@@ -390,7 +390,7 @@ impl Mirror {
         self.set_clock(Instant::now());
         self.follower.settle_answers(&mut f); // all events have been fed
         if self.follower.held.is_ending() {
-            // Events of before a loss, and therefore of before the dump.
+            // Events from before a loss, and therefore from before the dump.
             self.follower.end_holding(&mut Slice::endless(), &mut f);
         }
         let dumped = if self.rounds.is_synced() && self.follower.short_since().is_none() {
@@ -437,8 +437,8 @@ impl Mirror {
         u32::try_from(passed).unwrap_or(u32::MAX)
     }
 
-    /// When to call [`advance`](Self::advance) next even if no event comes: at once while a dump is read or merged.
-    /// `None`: not until an event comes.
+    /// When to call [`advance`](Self::advance) next even if no event arrives: at once while a dump is being read or
+    /// merged. `None`: not until an event arrives.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         if !self.follower.is_cleared() || self.follower.held.is_ending() {
             return Some(now);

@@ -1,4 +1,4 @@
-//! What a mirror of flows holds: looking flows up, and going through all of them.
+//! Reading a mirror of flows: looking flows up, and iterating over all of them.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::event_kind::EventKind;
 use crate::mirror::Slot;
 
 impl Mirror {
-    /// How many flows the mirror has. Those that do not match its filter are not counted.
+    /// How many flows the mirror has, not counting those that do not match its filter.
     pub fn len(&self) -> usize {
         self.follower.shown_count()
     }
@@ -20,8 +20,8 @@ impl Mirror {
         self.len() == 0
     }
 
-    /// What the mirror asks the kernel for, to compare itself with it: all flows, or with a filter what the kernel can
-    /// pick of those that may match now or later.
+    /// What the mirror requests from the kernel to compare itself with it: all flows, or with a filter those that may
+    /// match now or later, as far as the kernel can select them.
     pub fn dump_filter(&self) -> DumpFilter {
         self.follower.dump_filter()
     }
@@ -34,14 +34,14 @@ impl Mirror {
 
     /// The flow with this reply tuple in this zone.
     ///
-    /// The first call makes an index, in about half a second for a million flows. From then on each flow that begins or
-    /// ends takes a little longer.
+    /// The first call builds an index, which takes about half a second for a million flows. From then on each flow that
+    /// begins or ends takes a little longer.
     pub fn get_by_reply(&self, reply: &Tuple, zone: Option<Zone>) -> Option<Flow<'_>> {
         let slot = self.follower.flows.find_by_reply(reply, zone)?;
         self.shown_flow(slot, Instant::now())
     }
 
-    /// The flows with this id: nearly always at most one. The first call makes an index, as that of
+    /// The flows with this id: nearly always at most one. The first call builds an index, like that of
     /// [`get_by_reply`](Self::get_by_reply) does.
     pub fn find_by_id(&self, id: u32) -> impl Iterator<Item = Flow<'_>> {
         let (slots, now) = (self.follower.flows.find_by_id(id), Instant::now());
@@ -53,12 +53,12 @@ impl Mirror {
         self.iter_from(0).map(|(_, flow)| flow)
     }
 
-    /// All flows from a position on, each with the position behind it. 0 is the first position.
+    /// All flows from a position on, each with the position after it. 0 is the first position.
     ///
     /// Going through a large table at once would delay the events. With positions it can be done in parts, and the
-    /// mirror can be fed between two parts. A flow that is there all the time is in exactly one part. A flow that
-    /// begins, ends or changes between two parts appears as it was before or as it is after. A flow that takes over the
-    /// key of another is a flow of its own.
+    /// mirror can be fed between two parts. A flow that exists all the time is in exactly one part. A flow that begins,
+    /// ends or changes between two parts appears as it was before or as it is after. A flow that takes over the key of
+    /// another is a separate flow.
     ///
     /// # Example
     ///
@@ -91,7 +91,7 @@ impl Mirror {
         is_shown.then(|| flows.flow(slot, EventKind::Entry, self.seconds(now)))
     }
 
-    /// How many acknowledgements the mirror has asked for through the events' socket. Each is a datagram that the
+    /// How many acknowledgements the mirror has requested through the events' socket. Each is a datagram that the
     /// socket receives or drops in addition to the events.
     pub fn request_count(&self) -> u64 {
         self.rounds.request_count() + self.sweep.request_count()
@@ -99,12 +99,12 @@ impl Mirror {
 
     /// How many DESTROY events were left out because the flow's end had been handed out, or because another flow of the
     /// same tuple had begun. The kernel sends such events again to all listeners if another program's reliable socket
-    /// has missed them.
+    /// missed them.
     pub fn repeated_count(&self) -> u64 {
         self.follower.repeated_count
     }
 
-    /// How many NEW and UPDATE events were left out because they came behind their flow's DESTROY, or said that the
+    /// How many NEW and UPDATE events were left out because they arrived after their flow's DESTROY, or said that the
     /// flow was dying.
     pub fn late_count(&self) -> u64 {
         self.follower.late_count

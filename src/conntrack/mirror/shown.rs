@@ -1,9 +1,9 @@
 //! Which flows a mirror shows, and how it hands out what happens to them.
 //!
-//! An event has only what has changed, so whether a flow matches a filter is known of the flow as it is kept. A mirror
-//! with a filter therefore keeps all flows that match the terms that cannot change, and shows those that match the whole
+//! An event contains only what has changed, so the filter is evaluated on the flow as it is kept. A mirror with a
+//! filter therefore keeps all flows that match the terms that cannot change, and shows those that match the whole
 //! filter. Each kept flow has a bit that says whether it is shown. When the bit changes, the flow begins or ends for
-//! those who follow the changes.
+//! the receiver of the changes.
 
 use super::Change;
 use super::entry::Known;
@@ -38,7 +38,7 @@ impl Selection {
     }
 }
 
-/// What was handed out in place of lost events.
+/// What was handed out instead of lost events.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     new: u64,
@@ -89,7 +89,7 @@ impl Follower {
         selection.is_none_or(|selection| selection.kept.matches(flow))
     }
 
-    /// Whether a flow of which all is known is shown.
+    /// Whether a flow of which everything is known is shown.
     fn shows(&self, flow: &Flow<'_>) -> bool {
         let selection = self.selection.as_ref();
         selection.is_none_or(|selection| selection.shown.matches(flow))
@@ -108,8 +108,8 @@ impl Follower {
         }
     }
 
-    /// Notes whether a kept flow is shown after it has begun, changed or is about to end. Returns what it is for those
-    /// who see only the shown flows. `None`: nothing.
+    /// Records whether a kept flow is shown after it has begun, changed or is about to end. Returns what this means to
+    /// someone who sees only the shown flows. `None`: nothing.
     #[inline]
     fn note_shown(&mut self, slot: Slot, kind: EventKind) -> Option<EventKind> {
         let Some(selection) = &self.selection else {
@@ -124,7 +124,7 @@ impl Follower {
         kind_if_shown(kind, was_shown, is_shown)
     }
 
-    /// Hands out what is kept of a flow, in place of an event that was lost or never sent.
+    /// Hands out what is kept of a flow, instead of an event that was lost or never sent.
     pub(super) fn hand_out(&mut self, slot: Slot, kind: EventKind, f: Out<'_>) {
         if let Some(kind) = self.note_shown(slot, kind) {
             let flow = self.flows.flow(slot, kind, self.now_seconds);
@@ -170,7 +170,7 @@ impl Follower {
         }
     }
 
-    /// Hands out the event with which a kept flow ends. A flow that matches only now begins right before.
+    /// Hands out the event with which a kept flow ends. A flow that only matches now begins right before.
     pub(super) fn hand_out_ended(&mut self, slot: Slot, flow: &Flow<'_>, f: Out<'_>) {
         if self.note_shown(slot, EventKind::Delete).is_some() {
             return self.counts.hand_out(flow, false, self.received_at, f);

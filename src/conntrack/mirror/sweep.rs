@@ -1,4 +1,4 @@
-//! Flows that end without an event, found by asking the kernel about flows whose time is over.
+//! Flows that end without an event, found by asking the kernel about flows whose timeout has expired.
 //!
 //! Such flows began before anybody listened (with `net.netfilter.nf_conntrack_events` = 2). Packets also refresh a
 //! flow's timeout without an event. The kernel's answer then says when the flow will really end. The kernel is asked in
@@ -19,23 +19,23 @@ use crate::socket::Socket;
 
 /// The time between two steps over the table.
 const STEP: Duration = Duration::from_millis(100);
-/// This many steps go over the whole table, unless it is small.
+/// This many steps cover the whole table, unless it is small.
 const STEPS: u32 = 100;
 const LEAST_STEP_SLOTS: u32 = 1024;
-/// The time between two steps while each finds as many overdue flows as the kernel is asked about at a time.
+/// The time between two steps while each finds as many overdue flows as one question to the kernel may contain.
 const SHORT_STEP: Duration = Duration::from_millis(10);
 const MOST_ASKED: usize = 128;
-/// The kernel is asked about a flow this long after its time was over, because its own event usually comes first.
+/// The kernel is asked about a flow this long after its timeout expired, because its own event usually arrives first.
 const GRACE_SECONDS: u32 = 2;
 
-/// Goes over the table in steps, and asks the kernel about the overdue flows.
+/// Scans the table in steps, and asks the kernel about the overdue flows.
 #[derive(Debug)]
 pub(super) struct Sweep {
     /// Where the next step begins.
     hand: Slot,
     due: Instant,
     requests: Option<Requests>,
-    /// Asked for behind the kernel's answers: earlier events of the flows may still be queued.
+    /// Requested after the kernel's answers: earlier events of the flows may still be queued.
     barrier: Barrier,
     /// Why the last question failed. `None`: it did not.
     pub error: Option<Box<str>>,
@@ -58,17 +58,17 @@ impl Sweep {
         self.barrier.ask_again_at().or(next_step_at)
     }
 
-    /// How many acknowledgements the events' socket was asked for.
+    /// How many acknowledgements were requested on the events' socket.
     pub(super) fn request_count(&self) -> u64 {
         self.barrier.request_count
     }
 
-    /// No answer waits any longer, because events were lost.
+    /// Drops all waiting answers, because events were lost.
     pub(super) fn abandon(&mut self) {
         self.barrier.cancel();
     }
 
-    /// Does what is due. `events` is the socket that the events come through.
+    /// Does what is due. `events` is the socket on which the events arrive.
     pub(super) fn advance(
         &mut self,
         follower: &mut Follower,
@@ -94,7 +94,7 @@ impl Sweep {
         self.barrier.ask(events, now)
     }
 
-    /// Goes over the table by a step, or until the kernel can be asked about no more flows at a time.
+    /// Scans the table for one step, or until one question to the kernel is full.
     fn next_overdue(&mut self, follower: &Follower) -> Vec<Slot> {
         let flows = &follower.flows;
         let slot_count = flows.slot_count();
@@ -145,7 +145,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// Takes the acknowledgement that the barrier awaits, which settles the answers. False: the message is another one.
+    /// Takes the acknowledgement that the barrier awaits, which settles the answers. False: it is a different message.
     pub(super) fn feed_barrier(
         &mut self,
         message: &Message<'_>,

@@ -12,12 +12,12 @@ use crate::conntrack::{Flow, Tuple, Zone};
 use crate::event_kind::EventKind;
 use crate::mirror::{Index, Kind, Marks, Slot, fold};
 
-/// This many entries are allocated together. None is ever moved, because that would hold up the events.
+/// This many entries are allocated together. None is ever moved, because that would delay the events.
 const CHUNK: usize = 1024;
-/// What a flow takes at most: its entry, its mark, and its slot in three indexes.
+/// The most memory that a flow takes: its entry, its mark, and its slot in three indexes.
 pub(super) const FLOW_BYTES: usize = size_of::<Entry>() + Marks::SLOT_BYTES + 3 * Index::SLOT_BYTES;
 
-/// The bits of a flow's mark. All but those of `LASTING` are about the dump under way.
+/// The bits of a flow's mark. All but those of `LASTING` concern the dump under way.
 pub(super) mod bits {
     /// An event reported the flow since the dump began, or the flow is merged: what the dump says is older.
     pub const TOUCHED: u8 = 1;
@@ -27,7 +27,7 @@ pub(super) mod bits {
     pub const SEEN: u8 = 1 << 2;
     /// The kernel was asked about the flow, and no event has reported the flow since.
     pub const ASKED: u8 = 1 << 3;
-    /// The flow's own NEW event has come.
+    /// The flow's own NEW event has arrived.
     pub const BEGUN: u8 = 1 << 4;
     /// An event reported the flow's labels since the dump began.
     pub const REPORTED_LABELS: u8 = 1 << 5;
@@ -54,14 +54,14 @@ pub(super) struct Flows {
     marks: Marks,
     live_count: usize,
     shown_count: usize,
-    /// With a random key, because strangers choose the flows.
+    /// With a random key, because outsiders choose the flows.
     hasher: RandomState,
     by_identity: Index,
     /// Live flows. No two flows of the kernel have the same reply tuple. If the table has several, only the last to
-    /// begin still exists, and only that one is here. The index is made when it is first needed, because it makes each
-    /// beginning and end of a flow take longer.
+    /// begin still exists, and only that one is here. The index is built when it is first needed, because it makes each
+    /// beginning and end of a flow slower.
     by_reply: OnceLock<Index>,
-    /// Live flows. Several may have the same id. Made when it is first needed, too.
+    /// Live flows. Several may have the same id. This index is also built when it is first needed.
     by_id: OnceLock<Index>,
     /// What events did since the dump under way began: the identities that they touched, and the identities with the
     /// ids that they ended.
@@ -88,7 +88,7 @@ impl Flows {
         self.live_count
     }
 
-    /// How many live flows are noted as shown.
+    /// How many live flows are recorded as shown.
     pub(super) fn shown_count(&self) -> usize {
         self.shown_count
     }
@@ -97,7 +97,7 @@ impl Flows {
         self.has(slot, bits::SHOWN)
     }
 
-    /// Notes whether a live flow is shown.
+    /// Records whether a live flow is shown.
     pub(super) fn set_shown(&mut self, slot: Slot, is_shown: bool) {
         if is_shown == self.is_shown(slot) {
             return;
@@ -115,7 +115,7 @@ impl Flows {
         self.marks.slot_count()
     }
 
-    /// What the flows take, with what is noted while a dump is read.
+    /// The memory of the flows, including what is recorded while a dump is read.
     pub(super) fn used_bytes(&self) -> usize {
         self.marks.used_count() * FLOW_BYTES + self.beside.bytes() + self.tombs.bytes()
     }
@@ -144,7 +144,7 @@ impl Flows {
         entry(&self.chunks, slot)
     }
 
-    /// All that is kept of a flow.
+    /// Everything that is kept of a flow.
     pub(super) fn known(&self, slot: Slot) -> Known {
         Known {
             entry: *self.entry(slot),
@@ -157,7 +157,7 @@ impl Flows {
         self.entry(slot).is_same(&other.entry) && self.beside.is_same(slot, &other.details)
     }
 
-    /// Takes over what no event reports. Nothing else differs, so the flow is found as before.
+    /// Copies what no event reports. Nothing else differs, so the flow is found as before.
     pub(super) fn absorb(&mut self, slot: Slot, dumped: &Known) {
         let place = slot as usize;
         self.chunks[place / CHUNK][place % CHUNK].absorb(&dumped.entry);
@@ -194,7 +194,7 @@ impl Flows {
         found
     }
 
-    /// Loads what is kept of these flows into the cache: the places in the index of all, then the entries of all.
+    /// Prefetches what is kept of these flows: the places in the index of all, then the entries of all.
     pub(super) fn load<const N: usize>(&self, identities: &[Option<Identity>; N]) {
         let hashes = identities.map(|identity| Some(fold(identity?.hash(&self.hasher))));
         let places = hashes.map(|hash| Some(self.by_identity.with_hash(hash?)));
@@ -206,7 +206,7 @@ impl Flows {
         }
     }
 
-    /// Notes that an event of such a flow is held.
+    /// Records that an event of such a flow is held.
     pub(super) fn note_touched(&mut self, identity: &Identity) {
         self.tombs.insert(identity.hash(&self.hasher));
     }
@@ -215,7 +215,7 @@ impl Flows {
         self.tombs.count() > 0 && self.tombs.has(identity.hash(&self.hasher))
     }
 
-    /// Notes that such a flow has ended while a dump is read.
+    /// Records that such a flow has ended while a dump is read.
     pub(super) fn note_ended(&mut self, identity: &Identity, id: Option<u32>) {
         let hash = identity.hash_with_id(&self.hasher, id);
         self.tombs.insert(hash);
@@ -228,7 +228,7 @@ impl Flows {
             && self.tombs.has(identity.hash_with_id(&self.hasher, id))
     }
 
-    /// Forgets what was noted during an earlier dump.
+    /// Forgets what was recorded during an earlier dump.
     pub(super) fn clear_tombs(&mut self) {
         self.tombs.clear();
     }
@@ -349,7 +349,7 @@ impl Flows {
         }
     }
 
-    /// Removes an entry unless it is live, and clears the marks that are of one dump.
+    /// Removes an entry unless it is live, and clears the marks that concern one dump.
     pub(super) fn clear_marks(&mut self, slot: Slot) {
         match self.kind(slot) {
             Kind::Pending | Kind::Dead => self.remove(slot),
@@ -385,7 +385,7 @@ impl Flows {
     }
 }
 
-/// Puts a live flow into the index by reply tuple, in place of an earlier one with the same.
+/// Puts a live flow into the index by reply tuple, instead of an earlier one with the same.
 fn index_reply(by_reply: &mut Index, chunks: &[Vec<Entry>], hasher: &RandomState, slot: Slot) {
     let Entry { reply, zone, .. } = *entry(chunks, slot);
     let Some(reply) = reply else {

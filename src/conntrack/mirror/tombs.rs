@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-/// A set is this many tables, because a table that grows moves all that it holds.
+/// A set consists of this many tables, because a table that grows moves everything that it holds.
 const SHARDS: usize = 64;
 
 /// Hashes of flows that an event touched, or of lifetimes that ended. Each is kept once.
@@ -24,7 +24,7 @@ impl Tombs {
         self.count
     }
 
-    /// The memory of the hashes, at most: the table adds a byte to each, and may be half empty.
+    /// The most memory that the hashes take: the table adds a byte to each, and may be half empty.
     pub(super) fn bytes(&self) -> usize {
         self.count * 2 * (size_of::<u64>() + 1)
     }
@@ -43,7 +43,7 @@ impl Tombs {
         self.count > 0 && self.shards[shard(hash)].find(hash, is_it).is_some()
     }
 
-    /// Forgets all hashes, and gives their memory back.
+    /// Forgets all hashes, and frees their memory.
     pub(super) fn clear(&mut self) {
         if self.count > 0 {
             *self = Self::new();

@@ -1,4 +1,4 @@
-//! When to sample, and how much: from counted events and the time alone.
+//! When and how much to sample, decided by counted events and the time alone.
 
 use std::time::{Duration, Instant};
 
@@ -7,26 +7,27 @@ use super::SamplingRatio;
 /// The parts of a second in which events are counted.
 const TICK: Duration = Duration::from_millis(100);
 const TICKS_PER_SECOND: usize = 10;
-/// The least time from a change to a lowering. So the rate is measured for as long at least.
+/// The least time from a change to a lowering, so that the rate is measured for at least this long.
 const LOWER_INTERVAL: Duration = Duration::from_millis(250);
 /// How long it must stay quiet before the ratio is raised.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same if raising was soon taken back again and again.
+/// The same if raising was repeatedly undone soon.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 /// A ratio that is lowered again within this time was raised too early.
 const SOON: Duration = Duration::from_secs(60);
-/// The busiest second before the quiet time is over by then.
+/// By then, the busiest second before the quiet time is over.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Chooses the ratio at which at most `max_rate` events are delivered per second.
 ///
 /// - It lowers the ratio when more than `max_rate` events were delivered within a second: to the largest one at which
-///   80 % of `max_rate` would have come at the rate of the busiest of the last two tenths of a second.
-/// - It raises the ratio when for a while no second had more events than 40 % of `max_rate`: to the largest one at
-///   which 80 % of `max_rate` would have come in the busiest of these seconds. The while is 5 s. It doubles, up to 60
-///   s, each time that raising is taken back within a minute, and is 5 s again when raising has lasted longer.
+///   80 % of `max_rate` would have arrived at the rate of the busier of the last two tenths of a second.
+/// - It raises the ratio when no second of a quiet period had more events than 40 % of `max_rate`: to the largest one
+///   at which 80 % of `max_rate` would have arrived in the busiest of these seconds. The period is 5 s. It doubles, up
+///   to 60 s, each time that raising is undone within a minute, and is 5 s again once raising has lasted longer.
 ///
-/// The rate of all events is estimated as that of the delivered ones, times the number of flows of which one is kept.
+/// The rate of all events is estimated as the rate of the delivered ones, times the number of flows of which one is
+/// kept.
 #[derive(Debug)]
 pub(super) struct RateLimit {
     max_rate: u64,
@@ -34,7 +35,7 @@ pub(super) struct RateLimit {
     window: Window,
     /// When the measurement of the rate began.
     measured_since: Instant,
-    /// When more events than 40 % of `max_rate` were last delivered within a second.
+    /// When a second last had more delivered events than 40 % of `max_rate`.
     busy_at: Instant,
     /// The events of the busiest second since then.
     busiest: u64,
@@ -42,7 +43,7 @@ pub(super) struct RateLimit {
     raised_at: Option<Instant>,
 }
 
-/// A ratio that shall be in effect from now on.
+/// A ratio that should be in effect from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Decision {
     pub ratio: SamplingRatio,
@@ -69,7 +70,7 @@ impl RateLimit {
         self.ratio
     }
 
-    /// Notes events that were delivered, or dropped by the kernel, since the last decision.
+    /// Records events that were delivered, or dropped by the kernel, since the last decision.
     #[inline]
     pub fn note(&mut self, count: u64) {
         self.window.noted += count;
@@ -87,12 +88,12 @@ impl RateLimit {
         }
     }
 
-    /// When the ratio may have to be raised, if no event comes before. None: all flows are kept.
+    /// When the ratio may have to be raised, if no event arrives earlier. None: all flows are kept.
     pub fn due(&self) -> Option<Instant> {
         (!self.ratio.is_all()).then(|| self.raise_at())
     }
 
-    /// From now on only events of flows of this ratio come.
+    /// From now on only events of flows of this ratio arrive.
     pub fn begin(&mut self, ratio: SamplingRatio, now: Instant) {
         if ratio > self.ratio {
             self.raised_at = Some(now);
@@ -123,7 +124,7 @@ impl RateLimit {
     }
 
     fn raised(&mut self, now: Instant) -> Option<Decision> {
-        // One more than came: from none it is not known how few there are.
+        // One more than arrived, because zero events do not show how few there are.
         let at_most = self.of_all(self.busiest + 1);
         let (ratio, rate) = (
             SamplingRatio::that_keeps(self.aim(), at_most),
@@ -133,12 +134,12 @@ impl RateLimit {
         (ratio > self.ratio).then_some(Decision { ratio, rate })
     }
 
-    /// How many events a second may have after a change.
+    /// The aim for the number of events per second after a change.
     fn aim(&self) -> u64 {
         self.max_rate * 4 / 5
     }
 
-    /// How many events all flows have if the kept ones have `count`.
+    /// The number of events of all flows if the kept ones have `count`.
     fn of_all(&self, count: u64) -> u64 {
         count * u64::from(self.ratio.one_in())
     }
@@ -151,7 +152,7 @@ impl RateLimit {
         (self.busy_at, self.busiest) = (at, 0);
     }
 
-    /// Ends the ticks that are over, and puts what was noted into the present one.
+    /// Ends the ticks that are over, and adds what was recorded to the current one.
     fn advance(&mut self, now: Instant) {
         while let Some(tick_end) = self.window.end_tick(now) {
             let second = self.window.second();
@@ -170,7 +171,7 @@ impl RateLimit {
 #[derive(Debug)]
 struct Window {
     ticks: [u64; TICKS_PER_SECOND],
-    /// The index of the present tick.
+    /// The index of the current tick.
     present: usize,
     /// When it ends.
     tick_end: Instant,
@@ -188,12 +189,12 @@ impl Window {
         }
     }
 
-    /// When the present tick ended, if it is over.
+    /// When the current tick ended, if it is over.
     fn end_tick(&self, now: Instant) -> Option<Instant> {
         (now >= self.tick_end).then_some(self.tick_end)
     }
 
-    /// Begins the next tick. After a second without a call the ticks are as good as new.
+    /// Begins the next tick. After a second without a call all ticks are reset.
     fn begin_tick(&mut self, now: Instant) {
         if now >= self.tick_end + 2 * SECOND {
             let noted = self.noted;
@@ -210,12 +211,12 @@ impl Window {
         self.ticks[self.present] += std::mem::take(&mut self.noted);
     }
 
-    /// The events of the last second. The present tick is among the ten.
+    /// The events of the last second. The current tick is one of the ten.
     fn second(&self) -> u64 {
         self.ticks.iter().sum()
     }
 
-    /// The events per second, by the busiest of the last two ticks.
+    /// The events per second, by the busier of the last two ticks.
     fn busy_rate(&self) -> u64 {
         let before = self.ticks[(self.present + TICKS_PER_SECOND - 1) % TICKS_PER_SECOND];
         let busiest = before.max(self.ticks[self.present]);

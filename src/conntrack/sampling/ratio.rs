@@ -4,8 +4,8 @@ use std::fmt;
 
 /// Which share of the flows is kept: one in 1, 2, 4, … 65,536, chosen by a hash of the flow.
 ///
-/// The flows that are kept at one ratio are among those that are kept at every larger one. So a change of the ratio
-/// cuts only flows that one of both leaves out.
+/// Every larger ratio also keeps the flows of a smaller one. So a change of the ratio cuts only flows that one of the
+/// two leaves out.
 ///
 /// Ratios are ordered by what they keep:
 ///
@@ -28,14 +28,14 @@ impl SamplingRatio {
     /// One flow in 65,536.
     pub const LEAST: Self = Self { halvings: 16 };
 
-    /// One flow in this many. None if that is no power of two up to 65,536.
+    /// One flow in this number. None if it is not a power of two up to 65,536.
     pub fn new(one_in: u32) -> Option<Self> {
         let halvings = u8::try_from(one_in.trailing_zeros()).ok()?;
         let ratio = Self { halvings };
         (one_in.is_power_of_two() && ratio >= Self::LEAST).then_some(ratio)
     }
 
-    /// Of how many flows one is kept.
+    /// The number of flows of which one is kept.
     pub fn one_in(self) -> u32 {
         1 << self.halvings
     }

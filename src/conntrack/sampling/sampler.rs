@@ -1,4 +1,4 @@
-//! Sampling on a socket: replaces its filter, and says where in the stream a ratio begins.
+//! Sampling on a socket: replaces its filter, and reports where in the stream a ratio begins.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Instant;
@@ -17,40 +17,40 @@ use crate::timestamp::Timestamp;
 
 /// Keeps the events of a socket near a limit: above it, the kernel samples whole flows.
 ///
-/// While fewer events than the limit come, all flows are kept. When more come within a second, the sampler replaces the
-/// socket's filter by one that keeps the events of one flow in 2, 4, 8, … 65,536, chosen by a hash of the flow. All
-/// events of a flow have the same hash, so they are kept or left out together. What is left out is not lost: no counter
-/// has it.
+/// While fewer events than the limit arrive, all flows are kept. When more arrive within a second, the sampler replaces
+/// the socket's filter with one that keeps the events of one flow in 2, 4, 8, … 65,536, chosen by a hash of the flow.
+/// All events of a flow have the same hash, so they are kept or left out together. Events left out are not losses, and
+/// no counter includes them.
 ///
 /// # Which flows are whole
 ///
-/// Each change of the ratio is a [`Sampling`] at its place in the stream. Between two of them each flow is whole or
-/// absent. A flow that is there at a change may be cut:
+/// Each change of the ratio is a [`Sampling`] at its place in the stream. A flow that begins and ends between two of
+/// them is complete or absent. A flow that is alive at a change may be cut:
 ///
-/// - When the ratio is lowered, all events that the kernel sent under the former ratio come before the [`Sampling`]. A
-///   flow whose end was not received before it may have no further event.
+/// - When the ratio is lowered, all events that the kernel sent under the previous ratio come before the [`Sampling`].
+///   A flow whose end was not received before it may have no further event.
 /// - When the ratio is raised, no event of the flows that are added comes before the [`Sampling`]. A flow whose first
-///   event behind it is not its beginning may be without its earlier events.
+///   event after it is not its beginning may lack its earlier events.
 ///
-/// The flows that are kept at a ratio are also kept at every larger one, so the other flows are not cut.
-/// [`Sampling::filter`] matches the flows that are kept.
+/// Every larger ratio also keeps the flows of a smaller one, so the other flows are not cut. [`Sampling::filter`]
+/// matches the flows that are kept.
 ///
 /// # How the ratio follows the rate
 ///
-/// - It is lowered when more events than the limit came within a second, to what keeps 80 % of the limit at the rate of
-///   the busiest of the last two tenths of a second. Two lowerings are at least 250 ms apart.
-/// - It is raised when no second had more events than 40 % of the limit for 5 s, to what would have kept 80 % in the
-///   busiest of these seconds. If it has to be lowered again within a minute, these 5 s become 10, 20, 40 and 60 s,
-///   until raising lasts longer.
-/// - From the second after a rise of the rate on, at most 1.25 times the limit comes in any second. What is queued when
-///   the ratio is lowered is still delivered, and comes on top.
+/// - It is lowered when more events than the limit arrived within a second, to a ratio that keeps 80 % of the limit at
+///   the rate of the busier of the last two tenths of a second. Two lowerings are at least 250 ms apart.
+/// - It is raised when no second had more events than 40 % of the limit for 5 s, to a ratio that would have kept 80 %
+///   of the limit in the busiest of these seconds. If it has to be lowered again within a minute, these 5 s become 10,
+///   20, 40 and 60 s, until raising lasts longer.
+/// - After the first second of a rise in the rate, no second has more than 1.25 times the limit. Events that are queued
+///   when the ratio is lowered are still delivered, in addition.
 /// - If the rate stays below half of a limit of at least 100, sampling ends within 20 s; within two minutes if the rate
-///   has swung around the limit before. With a smaller limit it takes up to four times as long, because few events say
+///   had been swinging around the limit. With a smaller limit it takes up to four times as long, because few events say
 ///   little about the rate.
 ///
 /// The full rate is not measured while events are left out. It is estimated as the rate of the received and lost
-/// events, times the number of flows of which one is kept. That is right on the average of many flows. A flow that makes
-/// many more events than others misleads it: the rate is overestimated if that flow is kept, and underestimated if not.
+/// events, times the number of flows of which one is kept. This is right on average over many flows. A flow with many
+/// more events than others distorts it: the rate is overestimated if that flow is kept, and underestimated if not.
 ///
 /// The limit counts events of flows. Expectations are not sampled.
 ///
@@ -101,7 +101,7 @@ use crate::timestamp::Timestamp;
 /// ```
 #[derive(Debug)]
 pub struct Sampler {
-    /// What the socket's filter has besides.
+    /// The socket's filter apart from the share.
     filter: Filter,
     max_rate: u32,
     seed: u32,
@@ -123,7 +123,7 @@ pub struct Sampling {
     /// The ratio that ends. With [`SamplingRatio::ALL`] sampling begins.
     pub before: SamplingRatio,
     /// The estimated rate of the events of all flows, in events per second: when the ratio is lowered, that of the
-    /// busiest tenth of a second; when it is raised, that of the busiest second since it was quiet.
+    /// busiest tenth of a second; when it is raised, that of the busiest second since the rate fell.
     pub rate: u64,
     /// The limit, in events per second.
     pub max_rate: u32,
@@ -173,13 +173,13 @@ impl Sampler {
     /// A sampler for a socket with a filter, which keeps all flows at first. The socket must have the program of the
     /// filter, or none if the filter is empty.
     ///
-    /// The hash that chooses flows begins with a random seed, so nobody outside can know which flows are left out.
+    /// The hash that chooses flows starts from a random seed, so no outsider can know which flows are left out.
     ///
     /// # Errors
     ///
     /// - [`ErrorKind::InvalidInput`]: the limit is less than [`LEAST_RATE`](Self::LEAST_RATE), or the filter has no
     ///   room for the share ([`Filter::program`]).
-    /// - `ENOMEM`: the kernel takes no programs of this size ([`Socket::set_filter`]).
+    /// - `ENOMEM`: the kernel accepts no program of this size ([`Socket::set_filter`]).
     pub fn new(filter: Filter, max_rate: u32) -> Result<Self> {
         if max_rate < Self::LEAST_RATE {
             let text = format!("a limit of {max_rate} events per second is too low to be measured");
@@ -202,15 +202,15 @@ impl Sampler {
         Ok(this)
     }
 
-    /// The same with this seed. Samplers with the same seed keep the same flows. Somebody who knows the seed can
+    /// The same sampler with this seed. Samplers with the same seed keep the same flows. Anyone who knows the seed can
     /// calculate which flows are kept.
     #[must_use]
     pub fn seed(self, seed: u32) -> Self {
         Self { seed, ..self }
     }
 
-    /// Notes a message of the socket, whatever its type. Returns a lowered ratio when all events that the kernel sent
-    /// before have been fed: it belongs before this message.
+    /// Takes a message of the socket, whatever its type. Returns a lowered ratio once all events that the kernel sent
+    /// before it have been fed: it belongs before this message.
     #[inline]
     pub fn feed_message(&mut self, message: &Message<'_>) -> Option<Sampling> {
         if self.lowered.is_some() {
@@ -234,7 +234,7 @@ impl Sampler {
         Some(lowered)
     }
 
-    /// Notes that events of the socket are missing ([`Event::missing`]). Lost events count as received ones, because
+    /// Records that events of the socket are missing ([`Event::missing`]). Lost events count as received ones, because
     /// the kernel has sent them.
     pub fn note_missing(&mut self, missing: &Missing) {
         if self.lowered.is_some() {
@@ -252,8 +252,8 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// Those of [`Socket::set_filter`] and [`Socket::send`]. The sampler can be used further. It tries again, after it
-    /// has measured the rate again.
+    /// Those of [`Socket::set_filter`] and [`Socket::send`]. The sampler remains usable. It tries again after it has
+    /// measured the rate anew.
     pub fn advance(&mut self, socket: &Socket) -> Result<Option<Sampling>> {
         let now = Instant::now();
         if self.lowered.is_some() {
@@ -310,7 +310,7 @@ impl Sampler {
         }
     }
 
-    /// When [`advance`](Self::advance) has something to do if no event comes before. None: never.
+    /// When [`advance`](Self::advance) has something to do if no event arrives earlier. None: never.
     pub fn due(&self) -> Option<Instant> {
         match self.lowered {
             Some(_) if self.must_ask_again => Some(Instant::now()),
@@ -331,7 +331,7 @@ impl Sampler {
     }
 
     /// How many requests the sampler has made on the socket. The acknowledgement of each is among the socket's received
-    /// or dropped datagrams, and is no event.
+    /// or dropped datagrams, but is not an event.
     pub fn request_count(&self) -> u64 {
         self.barrier.request_count
     }

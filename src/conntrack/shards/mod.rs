@@ -1,4 +1,4 @@
-//! Several sockets that divide the events of conntrack among them.
+//! Several sockets that divide the events of conntrack among themselves.
 
 mod threads;
 
@@ -13,20 +13,20 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Besides;
 use crate::socket::{Protocol, Socket, SocketBuilder};
 
-/// Sockets that divide conntrack's events among them, so that several threads can receive.
+/// Sockets that divide conntrack's events among themselves, so that several threads can receive.
 ///
-/// Together the shards receive each event exactly once, or count it as lost exactly once. All events of a flow come to
-/// the same shard, in the kernel's order. So do the events of flows that follow each other with the same tuple, because
-/// the original tuple decides ([`Split`]). Everything that is no event of a flow, such as an event of an expectation,
-/// comes to shard 0. Two shards have no order between them.
+/// Together the shards receive each event exactly once, or count it as lost exactly once. All events of a flow go to
+/// the same shard, in the kernel's order. So do the events of successive flows with the same tuple, because the
+/// original tuple decides ([`Split`]). Everything that is not an event of a flow, such as an event of an expectation,
+/// goes to shard 0. There is no order between shards.
 ///
 /// Each shard is a socket with a filter in the kernel, which is attached before the socket joins a group. The kernel
 /// runs the filters of all shards for each event, in the thread that causes it: docs/sharding.md says what that costs,
-/// and when shards pay.
+/// and when shards pay off.
 ///
-/// [`spawn`](Self::spawn) runs an engine for each shard on a thread of its own. [`into_sockets`](Self::into_sockets)
-/// gives the sockets to engines of your own. [`Statistics`](crate::Statistics) can be summed: the sum over all shards
-/// says exactly how many datagrams were received and lost.
+/// [`spawn`](Self::spawn) runs an engine for each shard on a separate thread. [`into_sockets`](Self::into_sockets)
+/// returns the sockets for engines of your own. [`Statistics`](crate::Statistics) can be summed: the sum over all
+/// shards says exactly how many datagrams were received and lost.
 ///
 /// ```no_run
 /// use std::ops::ControlFlow;
@@ -65,7 +65,7 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Begins to build this many shards, from 1 to [`MAX_COUNT`](Self::MAX_COUNT).
+    /// Starts building this many shards, from 1 to [`MAX_COUNT`](Self::MAX_COUNT).
     pub fn builder(count: usize) -> ShardsBuilder {
         ShardsBuilder {
             count,
@@ -74,7 +74,7 @@ impl Shards {
         }
     }
 
-    /// The most shards that can be opened. The kernel runs the filter of each shard for each event.
+    /// The largest number of shards. The kernel runs the filter of each shard for each event.
     pub const MAX_COUNT: usize = 256;
 
     /// The number of the shard that receives the events of flows with this original tuple, from 0 on.
@@ -82,7 +82,7 @@ impl Shards {
         self.split.share_of(orig) as usize
     }
 
-    /// How flows are divided: [`of`](Self::of) by a value that can be copied to other threads.
+    /// How flows are divided: a value for [`of`](Self::of) that can be copied to other threads.
     pub fn split(&self) -> Split {
         self.split
     }
@@ -92,7 +92,8 @@ impl Shards {
         &self.sockets
     }
 
-    /// The sockets, in the order of the shards. An engine takes each as any other socket; one engine may take several.
+    /// The sockets, in the order of the shards. An engine takes each like any other socket; one engine may take
+    /// several.
     ///
     /// ```no_run
     /// use nlring::conntrack::{Group, Shards};
@@ -112,17 +113,15 @@ impl Shards {
         self.sockets
     }
 
-    /// Runs each shard in an engine and on a thread of its own.
+    /// Runs each shard in its own engine, on its own thread.
     ///
     /// `callback` is called once for each shard, with its number, and returns the callback of that shard's engine. If
-    /// one of these breaks off or panics, or if an engine fails, all shards end, as after
-    /// [`ShardThreads::stop`].
+    /// one of these breaks or panics, or if an engine fails, all shards end, as after [`ShardThreads::stop`].
     ///
     /// # Errors
     ///
-    /// Those of [`EngineBuilder::build`] and [`Engine::add`](crate::Engine::add).
-    /// [`ErrorKind::System`] or [`ErrorKind::WouldBlock`]: the system starts no more threads. Shards that were started
-    /// are ended again.
+    /// Those of [`EngineBuilder::build`] and [`Engine::add`](crate::Engine::add). [`ErrorKind::System`] or
+    /// [`ErrorKind::WouldBlock`]: the system cannot start another thread. Shards that were started are stopped.
     pub fn spawn<B, F>(
         self,
         engine: &EngineBuilder,
@@ -146,13 +145,13 @@ pub struct ShardsBuilder {
 }
 
 impl ShardsBuilder {
-    /// Receives only events of flows that match. Messages that are no events of flows still come.
+    /// Receives only events of flows that match. Messages that are not events of flows still arrive.
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = filter;
         self
     }
 
-    /// The seed of the [`Split`]. Without it the seed is random, so that nobody outside can know which ports lead to one
+    /// The seed of the [`Split`]. Without it the seed is random, so that no outsider can know which ports lead to one
     /// shard. With the same seed and number of shards, each flow is on the same shard again.
     pub fn seed(mut self, seed: u32) -> Self {
         self.seed = Some(seed);
@@ -160,11 +159,11 @@ impl ShardsBuilder {
     }
 
     /// Opens a socket for each shard, all with the options and groups of this builder, which is that of
-    /// [`Protocol::NETFILTER`]. The receive buffer is the size of each one. A port ID can only be that of a single
+    /// [`Protocol::NETFILTER`]. The receive buffer's size applies to each shard. A port ID can only belong to a single
     /// shard, so leave it to the kernel.
     ///
-    /// Events that happen while the sockets are opened may come to some shards and not to others, because the sockets
-    /// join their groups one after the other. From the return of `open` on, everything comes.
+    /// Events that happen while the sockets are being opened may reach some shards and not others, because the sockets
+    /// join their groups one by one. Once `open` has returned, every event arrives.
     ///
     /// # Errors
     ///
@@ -210,7 +209,7 @@ impl ShardsBuilder {
     }
 }
 
-/// A number that differs from run to run, from the source of randomness that std has.
+/// A number that differs from run to run, from std's source of randomness.
 fn random_seed() -> u32 {
     let [a, b, c, d, ..] = RandomState::new().hash_one(()).to_ne_bytes();
     u32::from_ne_bytes([a, b, c, d])

@@ -1,4 +1,4 @@
-//! Shards that run on threads of their own.
+//! Shards that run on separate threads.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -62,10 +62,10 @@ impl<B> ShardThreads<B> {
         &self.stops.0
     }
 
-    /// Waits until all shards have ended: after a stop, or when one of them broke off or failed. Returns how each shard
+    /// Waits until all shards have ended: after a stop, or after one of them broke or failed. Returns how each shard
     /// ended, in the order of the shards, each with its socket and statistics.
     ///
-    /// The outcome is `Some` for a shard whose callback broke off, `None` for one that was stopped, and an error for one
+    /// The outcome is `Some` for a shard whose callback broke, `None` for one that was stopped, and an error for one
     /// whose engine failed.
     ///
     /// # Panics
