@@ -18,14 +18,38 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// A failed operation on a file: "open /var/lib/nlringd: permission denied".
+    /// A failed operation on a file, with the remedy if there is one: "open /var/lib/nlringd: permission denied; …".
     pub fn of_file(doing: &str, path: &Path, error: &io::Error) -> Self {
-        Self::Other(format!("{doing} {}: {error}", path.display()))
+        let remedy = remedy(error.kind()).map_or(String::new(), |remedy| format!("; {remedy}"));
+        Self::Other(format!("{doing} {}: {error}{remedy}", path.display()))
     }
 
     /// 2 for wrong usage, which is clap's code for it, and 1 for everything else.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(if matches!(self, Self::Usage(_)) { 2 } else { 1 })
+    }
+}
+
+fn remedy(kind: io::ErrorKind) -> Option<String> {
+    let user = rustix::process::geteuid();
+    match kind {
+        // `nlringd run` keeps none of root's capabilities.
+        io::ErrorKind::PermissionDenied if user.is_root() => Some(
+            "root needs access by owner or mode, because nlringd gives up the right to open every file: change them, or \
+             name another path"
+                .to_owned(),
+        ),
+        io::ErrorKind::PermissionDenied => Some(format!(
+            "user {user} needs access: change the owner or the mode, or name another path"
+        )),
+        io::ErrorKind::NotADirectory => {
+            Some("a part of this path is a file: name another path".to_owned())
+        }
+        io::ErrorKind::ReadOnlyFilesystem => Some(
+            "name a path that can be written; a systemd unit names it in ReadWritePaths= or StateDirectory="
+                .to_owned(),
+        ),
+        _ => None,
     }
 }
 

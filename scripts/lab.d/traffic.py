@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-WORKERS = 2
+WORKERS = 8
 BURST = 400
 
 
