@@ -32,7 +32,7 @@ for path in sorted(glob.glob(directory + "/spool/*.arrows.zst")):
         spooled += sum(batch.num_rows for batch in reader)
 print(spooled > 0)
 print(*duckdb.sql(f"""
-    select count(*), sum(route_table), list(route->>'$.dst' order by time)[-1]
+    select count(*), sum((route->>'$.table')::int), list(route->>'$.dst' order by time)[-1]
     from '{directory}/parquet/*.parquet' where record = 'route' and event = 'new' and route_dst like '10.%'
 """).fetchall()[0])
 metadata = pq.ParquetFile(paths[0]).metadata.metadata

@@ -195,23 +195,20 @@ fn each_line_of_ip_monitor_is_a_record() {
     // The change replaces a route, whose deletion the kernel does not report.
     assert_eq!(found.len(), 100);
     assert!(found.iter().all(|record| {
-        text(record, "event") == "delete" && text(record, "route_gateway") == "192.0.2.2"
+        text(record, "event") == "delete" && text(&record["route"], "gateway") == "192.0.2.2"
     }));
     let changed = of_kernel
         .iter()
-        .find(|record| text(record, "route_gateway") == "192.0.2.3");
-    let changed = changed.expect("it was changed");
-    assert_eq!(text(changed, "route_protocol"), "bgp");
+        .find(|record| text(&record["route"], "gateway") == "192.0.2.3");
+    let changed = &changed.expect("it was changed")["route"];
+    let [protocol, dev] = ["protocol", "dev"].map(|name| text(changed, name));
+    assert_eq!([protocol, dev], ["bgp", "v0"]);
     assert_eq!(
-        (&changed["route_priority"], &changed["route_table"]),
+        (&changed["priority"], &changed["table"]),
         (&7.into(), &254.into())
     );
-    assert_eq!(text(changed, "route_dev"), "v0");
-    assert_eq!(
-        changed["route"]["message_flags"],
-        serde_json::json!(["replace"])
-    );
-    assert_eq!(of_kernel.last().expect("a record")["route_table"], 100);
+    assert_eq!(changed["message_flags"], serde_json::json!(["replace"]));
+    assert_eq!(of_kernel.last().expect("a record")["route"]["table"], 100);
 }
 
 #[test]

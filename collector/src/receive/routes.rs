@@ -204,8 +204,6 @@ impl Recorder {
 
     fn body(&self, route: &Route<'_>, time: Timestamp, is_resynced: bool) -> RouteBody {
         let names = self.devices.names();
-        let dev = route.oif.and_then(|index| names.get(index));
-        let via = route.hop.via.and_then(|via| via.address.ip());
         let mut json = Vec::new();
         self.format.write_event(&mut json, route, names, time);
         if is_resynced {
@@ -215,11 +213,6 @@ impl Recorder {
         RouteBody {
             kind: route.kind,
             dst: prefix(route),
-            gateway: route.hop.gateway.or(via),
-            dev: dev.map(|name| String::from_utf8_lossy(name).into_owned()),
-            table: route.table,
-            protocol: route.protocol,
-            priority: route.priority,
             is_resynced,
             since: None,
             json: json.into_owned(),

@@ -12,7 +12,6 @@ use arrow_array::types::{
 };
 use arrow_array::{ArrayRef, ArrowPrimitiveType, DictionaryArray, PrimitiveArray, RecordBatch};
 use nlring::conntrack::{Endpoint, Layer4, ProtocolState, Tuple, ZoneDirection, protocol_name};
-use nlring::route::protocol_name as route_protocol_name;
 use nlring::{EventKind, Timestamp};
 
 use super::schema::SCHEMA;
@@ -60,11 +59,6 @@ pub struct Columns {
     until: Instants,
     subject: Words<&'static str>,
     route_dst: Words<String>,
-    route_gateway: Words<IpAddr>,
-    route_dev: Words<String>,
-    route_table: Numbers<UInt32Type>,
-    route_protocol: Words<u8>,
-    route_priority: Numbers<UInt32Type>,
     route: Texts,
 }
 
@@ -216,22 +210,6 @@ impl Columns {
 
     fn push_route(&mut self, route: Option<&RouteBody>) {
         self.route_dst.push_text(route.map(|route| &route.dst));
-        self.route_gateway
-            .push_address(route.and_then(|route| route.gateway));
-        self.route_dev
-            .push_text(route.and_then(|route| route.dev.as_ref()));
-        self.route_table
-            .append_option(route.map(|route| route.table));
-        self.route_protocol
-            .push_as(
-                route.map(|route| route.protocol),
-                |protocol, text| match route_protocol_name(protocol) {
-                    Some(name) => text.push_str(name),
-                    None => _ = write!(text, "{protocol}"),
-                },
-            );
-        self.route_priority
-            .append_option(route.and_then(|route| route.priority));
         self.route.push(route.map(|route| route.json.as_str()));
     }
 
@@ -277,11 +255,6 @@ impl Columns {
             self.until.finish(),
             self.subject.finish(),
             self.route_dst.finish(),
-            self.route_gateway.finish(),
-            self.route_dev.finish(),
-            Arc::new(self.route_table.finish()),
-            self.route_protocol.finish(),
-            Arc::new(self.route_priority.finish()),
             self.route.finish(),
         ];
         RecordBatch::try_new(SCHEMA.clone(), columns).expect("each column has each record")

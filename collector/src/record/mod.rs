@@ -6,8 +6,6 @@ pub mod nat_filter;
 pub mod schema;
 pub mod stored;
 
-use std::net::IpAddr;
-
 use nlring::conntrack::{Counters, Flow, Nat, ProtocolState, Tuple, Zone};
 use nlring::{EventKind, Loss, Missing, Timestamp};
 
@@ -76,11 +74,6 @@ pub struct RouteBody {
     pub kind: EventKind,
     /// The prefix, such as `10.0.0.0/8`; with MPLS the label.
     pub dst: String,
-    pub gateway: Option<IpAddr>,
-    pub dev: Option<String>,
-    pub table: u32,
-    pub protocol: u8,
-    pub priority: Option<u32>,
     /// The kernel sent no such event: the change was found when the mirror was compared with the kernel's tables.
     pub is_resynced: bool,
     /// Since when the change may have happened, if it was found.
