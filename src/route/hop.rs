@@ -31,7 +31,7 @@ use crate::message::{Attribute, Attributes};
 pub struct Hop<'a> {
     /// The gateway, if it has the family of the route.
     pub gateway: Option<IpAddr>,
-    /// The gateway, if it has another family than the route.
+    /// The gateway, if its family differs from the route's.
     pub via: Option<Via<'a>>,
     /// The labels that replace those of the packet (MPLS).
     pub new_dst: Option<Address<'a>>,
@@ -108,7 +108,7 @@ pub struct Nexthop<'a> {
 
 /// An iterator over the hops of a multipath route, in order.
 ///
-/// It ends at the first hop whose length cannot be right (below 8, or beyond the end), like the kernel's `rtnh_ok`.
+/// It ends at the first hop with an invalid length (below 8, or beyond the end), like the kernel's `rtnh_ok`.
 ///
 /// ```
 /// use nlring::route::{DumpFilter, Requests};

@@ -11,7 +11,7 @@ use crate::message::Message;
 
 /// An address of a device, as one message describes it (include/uapi/linux/if_addr.h).
 ///
-/// Its events come in the groups [`Ipv4Address`](super::Group::Ipv4Address) and
+/// Its events are sent to the groups [`Ipv4Address`](super::Group::Ipv4Address) and
 /// [`Ipv6Address`](super::Group::Ipv6Address).
 ///
 /// ```
@@ -50,9 +50,9 @@ pub struct InterfaceAddress<'a> {
     pub scope: u8,
     /// Bits of [`address_flags`](super::address_flags): 8 of them, and 32 since Linux 3.14.
     pub flags: u32,
-    /// `IFA_ADDRESS`: the address of the other end of a point-to-point device, or else that of the device.
+    /// `IFA_ADDRESS`: the address of the other end of a point-to-point device, otherwise that of the device.
     pub address: Option<IpAddr>,
-    /// `IFA_LOCAL`: the address of the device. For IPv6 it is there only if the other end has an address too.
+    /// `IFA_LOCAL`: the address of the device. For IPv6 it is present only if the other end also has an address.
     pub local: Option<IpAddr>,
     /// The label that the address was added with, such as `eth0:1` (IPv4).
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
@@ -63,9 +63,9 @@ pub struct InterfaceAddress<'a> {
     pub anycast: Option<IpAddr>,
     /// The metric of the route to the address's network. Available since Linux 4.18.
     pub priority: Option<u32>,
-    /// How long the address is preferred for new connections, in seconds. [`u32::MAX`] is forever.
+    /// How long the address is preferred for new connections, in seconds. [`u32::MAX`] means forever.
     pub preferred_seconds: Option<u32>,
-    /// How long the address is valid, in seconds. [`u32::MAX`] is forever.
+    /// How long the address is valid, in seconds. [`u32::MAX`] means forever.
     pub valid_seconds: Option<u32>,
     /// Who added the address (`IFAPROT_*`): 1 and 3 are the kernel, 2 is a router's advertisement. Available since
     /// Linux 5.18.

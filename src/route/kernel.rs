@@ -41,7 +41,7 @@ pub mod message_type {
     pub const DELETE_NETCONF: u16 = 81;
     /// `RTM_GETNETCONF`: the request for the settings of one device, or for a dump of all. Available since Linux 3.8.
     pub const GET_NETCONF: u16 = 82;
-    /// `RTM_NEWNSID`: the id of a network namespace, or the request to give one. Available since Linux 4.0.
+    /// `RTM_NEWNSID`: the id of a network namespace, or the request to assign one. Available since Linux 4.0.
     pub const NEW_NAMESPACE_ID: u16 = 88;
     /// `RTM_DELNSID`: the id of a network namespace that is gone.
     pub const DELETE_NAMESPACE_ID: u16 = 89;
@@ -79,7 +79,7 @@ pub mod rta {
     pub const PRIORITY: u16 = 6;
     /// The source address of packets that the machine itself sends.
     pub const PREFSRC: u16 = 7;
-    /// What TCP starts from: [`metric`](super::metric).
+    /// The initial parameters of TCP: [`metric`](super::metric).
     pub const METRICS: u16 = 8;
     /// The hops of a multipath route.
     pub const MULTIPATH: u16 = 9;
@@ -107,7 +107,7 @@ pub mod rta {
     pub const EXPIRES: u16 = 23;
     /// The user that a lookup was made for.
     pub const UID: u16 = 25;
-    /// Whether MPLS takes over the TTL.
+    /// Whether MPLS carries over the TTL.
     pub const TTL_PROPAGATE: u16 = 26;
     /// The protocol that a lookup was made for.
     pub const IP_PROTO: u16 = 27;
@@ -123,7 +123,7 @@ pub mod rta {
 pub mod nud {
     /// No state.
     pub const NONE: u16 = 0;
-    /// The address is being asked for.
+    /// The address is being resolved.
     pub const INCOMPLETE: u16 = 0x01;
     /// The neighbour has answered recently.
     pub const REACHABLE: u16 = 0x02;
@@ -152,7 +152,7 @@ pub mod neighbour_flags {
     pub const MASTER: u32 = 0x04;
     /// The machine answers for this address.
     pub const PROXY: u32 = 0x08;
-    /// A program keeps the entry.
+    /// A program maintains the entry.
     pub const EXT_LEARNED: u32 = 0x10;
     /// Hardware forwards the packets.
     pub const OFFLOADED: u32 = 0x20;
@@ -170,13 +170,13 @@ pub mod rule_flags {
     pub const PERMANENT: u32 = 0x01;
     /// The rule is for packets that do not match.
     pub const INVERT: u32 = 0x02;
-    /// The rule to go on with does not exist.
+    /// The target of `GOTO` does not exist.
     pub const UNRESOLVED: u32 = 0x04;
     /// The incoming device does not exist.
     pub const IIF_DETACHED: u32 = 0x08;
     /// The outgoing device does not exist.
     pub const OIF_DETACHED: u32 = 0x10;
-    /// A source address is looked for in routing lookups.
+    /// Routing lookups also search for a source address.
     pub const FIND_SADDR: u32 = 0x1_0000;
 }
 
@@ -184,7 +184,7 @@ pub mod rule_flags {
 pub mod rule_action {
     /// The route is looked up in the rule's table.
     pub const TO_TABLE: u8 = 1;
-    /// The lookup goes on with the rule of another priority.
+    /// The lookup continues with the rule of another priority.
     pub const GOTO: u8 = 2;
     /// Nothing.
     pub const NOP: u8 = 3;
@@ -202,7 +202,7 @@ pub mod address_flags {
     pub const SECONDARY: u32 = 0x01;
     /// No other host is asked whether it has the address (IPv6).
     pub const NODAD: u32 = 0x02;
-    /// The address is used while other hosts are asked for it (IPv6).
+    /// The address is used while other hosts are asked whether they have it (IPv6).
     pub const OPTIMISTIC: u32 = 0x04;
     /// Another host has the address (IPv6).
     pub const DADFAILED: u32 = 0x08;
@@ -214,13 +214,13 @@ pub mod address_flags {
     pub const TENTATIVE: u32 = 0x40;
     /// The address does not expire.
     pub const PERMANENT: u32 = 0x80;
-    /// The kernel makes temporary addresses from this one (IPv6).
+    /// The kernel derives temporary addresses from this one (IPv6).
     pub const MANAGE_TEMPORARY: u32 = 0x100;
     /// The kernel adds no route for the network.
     pub const NOPREFIXROUTE: u32 = 0x200;
     /// A multicast group that the kernel joins.
     pub const MC_AUTO_JOIN: u32 = 0x400;
-    /// Made from a secret (RFC 7217, IPv6).
+    /// Derived from a secret (RFC 7217, IPv6).
     pub const STABLE_PRIVACY: u32 = 0x800;
 }
 
@@ -271,7 +271,7 @@ pub mod table {
     pub const DEFAULT: u32 = 253;
     /// The table of routes for which no other is named.
     pub const MAIN: u32 = 254;
-    /// The routes to the machine's own addresses, which the kernel keeps.
+    /// The routes to the machine's own addresses, which the kernel maintains.
     pub const LOCAL: u32 = 255;
 }
 
@@ -311,8 +311,8 @@ pub mod route_type {
     pub const THROW: u8 = 9;
 }
 
-/// Who added a route (`RTPROT_*`): values of [`Route::protocol`](super::Route::protocol). Routing daemons have numbers
-/// of their own, which [`protocol_name`](super::protocol_name) knows.
+/// Who added a route (`RTPROT_*`): values of [`Route::protocol`](super::Route::protocol). Routing daemons have their
+/// own numbers, which [`protocol_name`](super::protocol_name) knows.
 pub mod protocol {
     /// Unknown.
     pub const UNSPEC: u8 = 0;
@@ -364,7 +364,7 @@ pub mod metric {
     pub const FASTOPEN_NO_COOKIE: u16 = 17;
 }
 
-/// Encapsulations that a route can ask for (`enum lwtunnel_encap_types`, include/uapi/linux/lwtunnel.h).
+/// Encapsulations that a route can request (`enum lwtunnel_encap_types`, include/uapi/linux/lwtunnel.h).
 pub mod encap {
     /// MPLS labels.
     pub const MPLS: u16 = 1;

@@ -8,9 +8,9 @@ use crate::Family;
 use crate::event_kind::EventKind;
 use crate::message::{Attribute, Attributes, Message};
 
-/// A device, as one message describes it. Counters, and what only one kind of device has, are left out.
+/// A device, as one message describes it. Counters, and properties that only one kind of device has, are left out.
 ///
-/// Its events come in the group [`Link`](super::Group::Link).
+/// Its events are sent to the group [`Link`](super::Group::Link).
 ///
 /// ```
 /// use nlring::EventKind;
@@ -34,9 +34,9 @@ use crate::message::{Attribute, Attributes, Message};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Link<'a> {
-    /// What the message says about the device, or about its part in something else: see `family`.
+    /// What the message says about the device, or about its role in something else: see `family`.
     pub kind: EventKind,
-    /// [`Family::UNSPEC`] for a message about the device itself. Other families are about its part in something else: a
+    /// [`Family::UNSPEC`] for a message about the device itself. Other families describe its role in something else: a
     /// Delete with [`Family::BRIDGE`] says that the device left a bridge, not that it is gone.
     pub family: Family,
     /// The hardware type (`ARPHRD_*`, `include/uapi/linux/if_arp.h`).
@@ -54,7 +54,8 @@ pub struct Link<'a> {
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub qdisc: Option<&'a [u8]>,
     /// The index of the device that this one is built on or paired with (`IFLA_LINK`), such as the other end of a veth
-    /// pair. 0: a device without one, whose kind could have one. With `link_netnsid` it is in another namespace.
+    /// pair. 0: there is none, although this kind of device could have one. With `link_netnsid` it is in another
+    /// namespace.
     pub link: Option<u32>,
     /// The id of the namespace of `link`. Negative: this namespace has no id for it. Available since Linux 4.0.
     pub link_netnsid: Option<i32>,
@@ -63,7 +64,7 @@ pub struct Link<'a> {
     /// The operational state of RFC 2863 (`IF_OPER_*`, `include/uapi/linux/if.h`): 0 unknown, 1 not present, 2 down,
     /// 3 lower layer down, 4 testing, 5 dormant, 6 up.
     pub oper_state: Option<u8>,
-    /// The group, a number that the administrator gave. 0 is the default.
+    /// The group, a number that the administrator assigned. 0 is the default.
     pub group: Option<u32>,
     /// How many packets can wait to be sent.
     pub tx_queue_len: Option<u32>,
@@ -71,14 +72,14 @@ pub struct Link<'a> {
     pub carrier: Option<bool>,
     /// How often the device was asked to receive all packets.
     pub promiscuity: Option<u32>,
-    /// Why the message was sent, if that is no change of a value (`IFLA_EVENT_*`, `include/uapi/linux/if_link.h`).
-    /// Available since Linux 4.13.
+    /// Why the message was sent, if not for a changed value (`IFLA_EVENT_*`, `include/uapi/linux/if_link.h`). Available
+    /// since Linux 4.13.
     pub event: Option<u32>,
     /// The hardware address.
     pub address: Option<&'a [u8]>,
     /// The hardware address for broadcasts, or that of the other end of a point-to-point device.
     pub broadcast: Option<&'a [u8]>,
-    /// The hardware address that the device was made with. Available since Linux 5.6.
+    /// The hardware address with which the device was created. Available since Linux 5.6.
     pub permanent_address: Option<&'a [u8]>,
     /// The kind of a virtual device, such as `veth`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
@@ -86,10 +87,10 @@ pub struct Link<'a> {
     /// The kind of `master`, such as `bridge`.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub master_kind: Option<&'a [u8]>,
-    /// The description that the administrator gave.
+    /// The description that the administrator set.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::name"))]
     pub alias: Option<&'a [u8]>,
-    /// The further names. Available since Linux 5.5.
+    /// The alternative names. Available since Linux 5.5.
     pub alt_names: AltNames<'a>,
     /// The id of the namespace that the device moves to, in the Delete of the namespace that it leaves. Available since
     /// Linux 4.15.
@@ -227,7 +228,7 @@ fn signed(attribute: Attribute<'_>) -> Option<i32> {
     attribute.as_u32().map(u32::cast_signed)
 }
 
-/// An iterator over the further names of a device, such as `enp0s3`: any bytes except NUL.
+/// An iterator over the alternative names of a device, such as `enp0s3`: any bytes except NUL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AltNames<'a> {
     left: &'a [u8],

@@ -6,7 +6,7 @@ use std::iter::FusedIterator;
 use super::kernel::metric;
 use crate::message::{Attribute, Attributes};
 
-/// The age of a route, and the error that it answers packets with (`struct rta_cacheinfo`).
+/// The age of a route, and the error with which it answers packets (`struct rta_cacheinfo`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -53,7 +53,7 @@ impl CacheInfo {
     }
 }
 
-/// An iterator over the metrics of a route: what TCP starts from. The kernel orders them by number.
+/// An iterator over the metrics of a route, the initial parameters of TCP. The kernel orders them by number.
 ///
 /// ```
 /// use nlring::route::{MetricValue, Route, message_type, metric, rta};

@@ -1,14 +1,14 @@
 //! Routes, and the other objects of rtnetlink: devices, addresses, neighbours, rules, nexthop objects.
 //!
 //! [`Route`], [`Link`], [`InterfaceAddress`], [`Neighbour`], [`Rule`], [`NexthopObject`], [`MulticastRoute`] and
-//! [`Netconf`] decode one message each, in one pass, without a copy; [`Object`] decodes any of them. Their events come
-//! on [`Protocol::ROUTE`](crate::Protocol::ROUTE) in the groups of [`Group`]. [`Requests`] asks the kernel for routes
-//! and changes them. [`Mirror`] keeps a table of all routes that stays right after a loss.
+//! [`Netconf`] decode one message each, in one pass, without a copy; [`Object`] decodes any of them. Their events
+//! arrive on [`Protocol::ROUTE`](crate::Protocol::ROUTE) in the groups of [`Group`]. [`Requests`] asks the kernel for
+//! routes and changes them. [`Mirror`] keeps a table of all routes that is repaired after a loss.
 //!
-//! Route events alone do not keep a table right, even without a loss: a device that goes down takes its IPv4 routes
-//! along, and no event reports that. A program that keeps a table must watch links too; [`Mirror`] does.
+//! Route events alone do not keep a table correct, even without a loss: a device that goes down removes its IPv4
+//! routes, and no event reports this. A program that keeps a table must also watch links; [`Mirror`] does.
 //!
-//! The formats are those of Linux v6.18, include/uapi/linux/rtnetlink.h. What an event contains is decided in
+//! The formats are those of Linux v6.18, include/uapi/linux/rtnetlink.h. The contents of an event are decided in
 //! net/ipv4/fib_semantics.c (`fib_dump_info`), net/ipv6/route.c (`rt6_fill_node`) and net/core/rtnetlink.c
 //! (`rtnl_fill_ifinfo`).
 
@@ -71,7 +71,7 @@ pub use rule::Rule;
 use crate::event_kind::EventKind;
 use crate::message::{Message, flags};
 
-/// The multicast groups of rtnetlink that are about routing (`enum rtnetlink_groups`, include/uapi/linux/rtnetlink.h).
+/// The multicast groups of rtnetlink that concern routing (`enum rtnetlink_groups`, include/uapi/linux/rtnetlink.h).
 /// Joining them needs no capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -102,7 +102,7 @@ pub enum Group {
     Ipv6Netconf = 25,
     /// MPLS routes. Available since Linux 4.1.
     MplsRoute = 27,
-    /// Ids that are given to other network namespaces. Available since Linux 4.0.
+    /// Ids that are assigned to other network namespaces. Available since Linux 4.0.
     NamespaceId = 28,
     /// Settings of devices for MPLS. Available since Linux 4.12.
     MplsNetconf = 29,

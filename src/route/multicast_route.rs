@@ -1,4 +1,4 @@
-//! Multicast routes: to which devices the packets of a multicast group are forwarded.
+//! Multicast routes: the devices to which the packets of a multicast group are forwarded.
 
 use std::iter::FusedIterator;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::message::{Attribute, Message};
 /// A multicast route, as one message describes it (Linux v6.18, net/ipv4/ipmr.c, `ipmr_fill_mroute`;
 /// net/ipv6/ip6mr.c, `ip6mr_fill_mroute`; net/ipv4/ipmr_base.c, `mr_fill_mroute`). A multicast routing daemon adds it.
 ///
-/// Its events come in the groups [`Ipv4MulticastRoute`](super::Group::Ipv4MulticastRoute) and
+/// Its events are sent to the groups [`Ipv4MulticastRoute`](super::Group::Ipv4MulticastRoute) and
 /// [`Ipv6MulticastRoute`](super::Group::Ipv6MulticastRoute).
 ///
 /// ```
@@ -53,11 +53,11 @@ pub struct MulticastRoute<'a> {
     pub src: Option<IpAddr>,
     /// The multicast group.
     pub dst: Option<IpAddr>,
-    /// The index of the device that the packets must come from. None: the daemon has not decided yet.
+    /// The index of the device on which the packets must arrive. None: the daemon has not decided yet.
     pub iif: Option<u32>,
-    /// The devices that the packets are forwarded to.
+    /// The devices to which the packets are forwarded.
     pub hops: MulticastHops<'a>,
-    /// What was forwarded.
+    /// The forwarded packets and bytes.
     pub statistics: Option<MulticastStatistics>,
     /// How long ago a packet was last forwarded, in hundredths of a second. Available since Linux 4.3.
     pub idle: Option<u64>,
@@ -122,14 +122,14 @@ impl<'a> MulticastRoute<'a> {
     }
 }
 
-/// An iterator over the devices that a multicast route forwards packets to (`struct rtnexthop`), in order. It ends at
-/// the first one whose length cannot be right.
+/// An iterator over the devices to which a multicast route forwards packets (`struct rtnexthop`), in order. It ends at
+/// the first one with an invalid length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MulticastHops<'a> {
     left: &'a [u8],
 }
 
-/// A device that a multicast route forwards packets to.
+/// A device to which a multicast route forwards packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -181,7 +181,7 @@ pub struct MulticastStatistics {
     pub packets: u64,
     /// Bytes.
     pub bytes: u64,
-    /// Packets that came from another device than they must.
+    /// Packets that arrived on the wrong device.
     pub wrong_device: u64,
 }
 

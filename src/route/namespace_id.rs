@@ -18,8 +18,8 @@ mod netnsa {
     pub const FD: u16 = 3;
 }
 
-/// Ids of network namespaces. A namespace gives an id to each other namespace that it knows, for example because a
-/// device of one has a peer in the other. Two namespaces may give a third one different ids.
+/// Ids of network namespaces. A namespace assigns an id to each other namespace that it knows, for example because a
+/// device of one has a peer in the other. Two namespaces may assign different ids to a third one.
 ///
 /// ```
 /// use nlring::{Namespace, route};
@@ -34,7 +34,7 @@ mod netnsa {
 /// # Ok::<(), nlring::Error>(())
 /// ```
 impl Requests {
-    /// The id that the namespace of these requests has given to another one: the number that
+    /// The id that the namespace of these requests has assigned to another one: the number that
     /// [`MessageList::nsid`](crate::MessageList::nsid) reports for the other one's events. None: it has none. Needs no
     /// capability. Available since Linux 4.0.
     ///
@@ -61,7 +61,7 @@ impl Requests {
         }
     }
 
-    /// All ids that the namespace of these requests has given. Needs no capability. Available since Linux 4.0.
+    /// All ids that the namespace of these requests has assigned. Needs no capability. Available since Linux 4.0.
     ///
     /// The kernel does not say which namespace has an id. [`namespace_id`](Self::namespace_id) finds the id of a
     /// namespace that is known.
@@ -77,13 +77,13 @@ impl Requests {
         )
     }
 
-    /// Gives another namespace an id, from 0. None: the kernel chooses one. From then on a socket with
+    /// Assigns an id, from 0 up, to another namespace. None: the kernel chooses one. From then on a socket with
     /// [`listen_all_nsid`](crate::SocketBuilder::listen_all_nsid) receives the other one's events. The id cannot be
-    /// taken back or changed. Needs `CAP_NET_ADMIN`. Available since Linux 4.0.
+    /// removed or changed. Needs `CAP_NET_ADMIN`. Available since Linux 4.0.
     ///
     /// # Errors
     ///
-    /// - `EEXIST`: the namespace has an id already, or another one has this id.
+    /// - `EEXIST`: the namespace already has an id, or another one has this id.
     /// - Otherwise those of [`Requester::ask`](crate::Requester::ask).
     pub fn set_namespace_id(&mut self, namespace: &Namespace, nsid: Option<i32>) -> Result<()> {
         let asked = self
@@ -97,13 +97,13 @@ impl Requests {
     }
 }
 
-/// Appends the descriptor of a namespace, which the kernel looks up in this process while it takes the request.
+/// Appends the descriptor of a namespace, which the kernel looks up in this process while it handles the request.
 fn put_namespace<'a>(message: MessageBuilder<'a>, namespace: &Namespace) -> MessageBuilder<'a> {
     let number = namespace.as_fd().as_raw_fd().cast_unsigned();
     message.attribute_u32(netnsa::FD, number)
 }
 
-/// The id in a message about one; -1 (`NETNSA_NSID_NOT_ASSIGNED`) if the namespace has none.
+/// The id in a message; -1 (`NETNSA_NSID_NOT_ASSIGNED`) if the namespace has none.
 fn decode(message: &Message<'_>) -> Option<i32> {
     if message.message_type() != message_type::NEW_NAMESPACE_ID {
         return None;

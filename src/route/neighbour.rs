@@ -1,4 +1,4 @@
-//! Neighbours: which hardware address belongs to an IP address, and forwarding databases.
+//! Neighbours, which map IP addresses to hardware addresses, and forwarding databases.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::message::{Attribute, Message};
 /// `pneigh_fill_info`), or an entry of a bridge's or a VXLAN's forwarding database (net/bridge/br_fdb.c,
 /// `fdb_fill_info`).
 ///
-/// Its events come in the group [`Neighbour`](super::Group::Neighbour).
+/// Its events are sent to the group [`Neighbour`](super::Group::Neighbour).
 ///
 /// ```
 /// use nlring::route::{Neighbour, nud};
@@ -54,7 +54,7 @@ pub struct Neighbour<'a> {
     pub dst: Option<IpAddr>,
     /// The neighbour's hardware address.
     pub address: Option<&'a [u8]>,
-    /// How often the neighbour was asked since it last answered.
+    /// How often the neighbour was probed since it last answered.
     pub probe_count: Option<u32>,
     /// Who added the neighbour, one of [`protocol`](super::protocol). Available since Linux 5.0.
     pub protocol: Option<u8>,
@@ -68,7 +68,7 @@ pub struct Neighbour<'a> {
     pub port: Option<u16>,
     /// The VXLAN network identifier (forwarding databases).
     pub vni: Option<u32>,
-    /// The index of the device that the tunnel's packets leave by (forwarding databases).
+    /// The index of the device by which the tunnel's packets leave (forwarding databases).
     pub via_index: Option<u32>,
     /// The nexthop object (forwarding databases). Available since Linux 5.8.
     pub nexthop_id: Option<u32>,
@@ -88,9 +88,9 @@ impl<'a> Neighbour<'a> {
         Self::read(kind, message)
     }
 
-    /// Decodes a message that says that the kernel needs the hardware address of an address and a program may find it
-    /// out: an event of type [`GET_NEIGHBOUR`](message_type::GET_NEIGHBOUR), which the kernel sends where the sysctl
-    /// `app_solicit` is not 0 (Linux v6.18, net/core/neighbour.c, `neigh_app_ns`).
+    /// Decodes a message in which the kernel asks programs for the hardware address of an address: an event of type
+    /// [`GET_NEIGHBOUR`](message_type::GET_NEIGHBOUR), which the kernel sends where the sysctl `app_solicit` is not 0
+    /// (Linux v6.18, net/core/neighbour.c, `neigh_app_ns`).
     ///
     /// None if the message is of another type or too short for `struct ndmsg`. `kind` is [`EventKind::Update`].
     pub fn decode_question(message: &Message<'a>) -> Option<Self> {
@@ -147,7 +147,7 @@ impl<'a> Neighbour<'a> {
         }
     }
 
-    /// The family of `dst`, which in a forwarding database only its length tells.
+    /// The family of `dst`, which in a forwarding database only its length reveals.
     fn dst_family(&self, bytes: &[u8]) -> Family {
         match (self.family, bytes.len()) {
             (Family::BRIDGE, 16) => Family::INET6,
@@ -163,11 +163,11 @@ impl<'a> Neighbour<'a> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NeighbourTimes {
-    /// Since the neighbour was last known to answer.
+    /// Time since the neighbour was last known to answer.
     pub confirmed: u32,
-    /// Since a packet was last sent to the neighbour.
+    /// Time since a packet was last sent to the neighbour.
     pub used: u32,
-    /// Since the entry last changed.
+    /// Time since the entry last changed.
     pub updated: u32,
     /// How many parts of the kernel refer to the entry.
     pub reference_count: u32,

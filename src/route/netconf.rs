@@ -10,9 +10,9 @@ use crate::message::{Attribute, Message, align};
 /// `net.ipv6.conf` and `net.mpls.conf` (Linux v6.18, net/ipv4/devinet.c, `inet_netconf_fill_devconf`;
 /// net/ipv6/addrconf.c, `inet6_netconf_fill_devconf`). Available since Linux 3.8.
 ///
-/// Its events come in the groups [`Ipv4Netconf`](super::Group::Ipv4Netconf),
+/// Its events are sent to the groups [`Ipv4Netconf`](super::Group::Ipv4Netconf),
 /// [`Ipv6Netconf`](super::Group::Ipv6Netconf) and [`MplsNetconf`](super::Group::MplsNetconf). An event has the settings
-/// that changed, or all settings of a device that is new.
+/// that changed, or all settings of a new device.
 ///
 /// ```
 /// use nlring::route::{Netconf, NetconfScope};
@@ -38,7 +38,7 @@ pub struct Netconf {
     pub kind: EventKind,
     /// The address family.
     pub family: Family,
-    /// What the settings are for.
+    /// The devices that the settings concern.
     pub scope: Option<NetconfScope>,
     /// Whether packets are forwarded: `forwarding`.
     pub forwarding: Option<u32>,
@@ -48,7 +48,7 @@ pub struct Netconf {
     pub mc_forwarding: Option<u32>,
     /// Whether the machine answers for neighbours: `proxy_arp`, `proxy_ndp`. Available since Linux 3.14.
     pub proxy_neighbour: Option<u32>,
-    /// Whether routes over a device without a carrier are left out. Available since Linux 4.3.
+    /// Whether routes over a device without a carrier are ignored. Available since Linux 4.3.
     pub ignore_routes_with_linkdown: Option<u32>,
     /// Whether MPLS packets are accepted: `input`. Available since Linux 4.12.
     pub input: Option<u32>,
@@ -56,7 +56,7 @@ pub struct Netconf {
     pub bc_forwarding: Option<u32>,
 }
 
-/// What settings are for.
+/// The devices that settings concern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum NetconfScope {

@@ -39,7 +39,7 @@ pub struct NewRoute<'a> {
 }
 
 impl<'a> NewRoute<'a> {
-    /// A route to the addresses that have the leading `prefix_len` bits of `dst`. With 0 bits it is the default route
+    /// A route to the addresses that share the leading `prefix_len` bits of `dst`. With 0 bits it is the default route
     /// of the address's family.
     pub fn new(dst: IpAddr, prefix_len: u8) -> Self {
         Self {
@@ -82,7 +82,7 @@ impl<'a> NewRoute<'a> {
         self
     }
 
-    /// The nexthop object that the route uses instead of hops of its own. Available since Linux 5.3.
+    /// The nexthop object that the route uses instead of its own hops. Available since Linux 5.3.
     pub fn nexthop_id(mut self, id: u32) -> Self {
         self.nexthop_id = Some(id);
         self
@@ -261,7 +261,7 @@ impl NewHop {
         self
     }
 
-    /// The share of the packets that the hop gets, 1 to 256. Other values become the nearest of these.
+    /// The share of the packets that the hop gets, 1 to 256. Other values are clamped to this range.
     pub fn weight(mut self, weight: u16) -> Self {
         self.weight = weight.clamp(1, 256);
         self

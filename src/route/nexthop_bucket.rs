@@ -9,8 +9,8 @@ use crate::message::{Attributes, Message};
 /// A bucket of a resilient nexthop group, as one message describes it (Linux v6.18, net/ipv4/nexthop.c,
 /// `nh_fill_res_bucket`). Available since Linux 5.13.
 ///
-/// The kernel reports when a bucket moves to another nexthop object some time after the group has changed, because it
-/// was in use until then. The events come in the group [`Nexthop`](super::Group::Nexthop).
+/// A bucket that is in use when the group changes moves to another nexthop object later, and the kernel reports this
+/// move. The events are sent to the group [`Nexthop`](super::Group::Nexthop).
 ///
 /// ```
 /// use nlring::route::NexthopBucket;
@@ -43,7 +43,7 @@ pub struct NexthopBucket {
     pub group_id: Option<u32>,
     /// The bucket's number in the group, from 0.
     pub index: Option<u16>,
-    /// For how long the bucket has not been used, in hundredths of a second.
+    /// How long the bucket has been unused, in hundredths of a second.
     pub idle_time: Option<u64>,
     /// The id of the nexthop object that the bucket's packets take.
     pub nexthop_id: Option<u32>,

@@ -13,7 +13,7 @@ use crate::message::{Attribute, Attributes, Message};
 /// A nexthop object, as one message describes it: one next hop, or a group of others (Linux v6.18, net/ipv4/nexthop.c,
 /// `nh_fill_node`). Available since Linux 5.3.
 ///
-/// Its events come in the group [`Nexthop`](super::Group::Nexthop).
+/// Its events are sent to the group [`Nexthop`](super::Group::Nexthop).
 ///
 /// ```
 /// use nlring::route::NexthopObject;
@@ -57,7 +57,7 @@ pub struct NexthopObject<'a> {
     pub is_blackhole: bool,
     /// Whether the object is for entries of a forwarding database. Available since Linux 5.8.
     pub is_fdb: bool,
-    /// The objects of a group. Empty: it is no group.
+    /// The objects of a group. Empty if it is not a group.
     pub group: GroupMembers<'a>,
     /// How a group distributes the packets (`NEXTHOP_GRP_TYPE_*`, `include/uapi/linux/nexthop.h`): 0 by a hash, 1
     /// resilient.
@@ -177,7 +177,7 @@ pub struct ResilientGroup {
     pub bucket_count: u16,
     /// How long a bucket must be idle before it may move to another nexthop object.
     pub idle_timer: u32,
-    /// How long the group may be unbalanced before buckets move although they are in use. 0: for ever.
+    /// How long the group may be unbalanced before buckets move although they are in use. 0: forever.
     pub unbalanced_timer: u32,
     /// How long the group has been unbalanced.
     pub unbalanced_time: u64,

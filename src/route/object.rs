@@ -12,7 +12,7 @@ use crate::message::Message;
 ///
 /// # Example
 ///
-/// Everything that changes, in one order:
+/// All changes, in one order:
 ///
 /// ```no_run
 /// use std::ops::ControlFlow;

@@ -7,9 +7,9 @@ use super::route::Route;
 use crate::Family;
 use crate::message::Attributes;
 
-/// A route that owns all of its parts: it outlives the message, and can be kept or sent to another thread.
+/// A route that owns all its parts: it outlives the message, and can be kept or sent to another thread.
 ///
-/// [`Route::into_owned`] makes one, and [`as_route`](Self::as_route) gives the route back.
+/// [`Route::into_owned`] creates one, and [`as_route`](Self::as_route) returns the route.
 ///
 /// ```
 /// use nlring::Family;
@@ -86,8 +86,8 @@ impl OwnedRoute {
 }
 
 impl Route<'_> {
-    /// The same route with parts of its own. An IPv4 or IPv6 route with one gateway needs no allocation; hops, metrics,
-    /// an encapsulation and labels need one each.
+    /// The same route with its own parts. An IPv4 or IPv6 route with one gateway needs no allocation; hops, metrics, an
+    /// encapsulation and labels need one each.
     #[must_use]
     pub fn into_owned(self) -> OwnedRoute {
         OwnedRoute {

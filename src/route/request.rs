@@ -16,7 +16,7 @@ use crate::message::{Message, MessageBuilder, flags};
 use crate::request::{Batch, Dump, Replies, Requester};
 use crate::socket::{Namespace, Protocol};
 
-/// Requests about routes, devices and their addresses, over a socket of their own.
+/// Requests about routes, devices and their addresses, over a separate socket.
 ///
 /// Changes need `CAP_NET_ADMIN` over the network namespace. Dumps and lookups need no capability.
 ///
@@ -39,13 +39,14 @@ pub struct Requests {
     requester: Requester,
 }
 
-/// Which routes a dump returns: all routes that have everything that is asked for.
+/// Which routes a dump returns: those that meet all criteria.
 ///
-/// The kernel picks the routes since Linux 4.20. An older kernel sends more; [`Requests::dump`] leaves that out.
+/// The kernel selects the routes since Linux 4.20. An older kernel sends more; [`Requests::dump`] leaves the others
+/// out.
 ///
-/// A filter without a [`family`](Self::family) is for IPv4, IPv6 and MPLS, also if it has other parts. MPLS understands
-/// the same parts as IPv4 (Linux v6.18, net/mpls/af_mpls.c, `mpls_valid_fib_dump_req`). It has one table,
-/// [`table::MAIN`](super::table::MAIN), and all its routes are unicast.
+/// A filter without a [`family`](Self::family) is for IPv4, IPv6 and MPLS, even if it has other criteria. MPLS
+/// understands the same criteria as IPv4 (Linux v6.18, net/mpls/af_mpls.c, `mpls_valid_fib_dump_req`). It has one
+/// table, [`table::MAIN`](super::table::MAIN), and all its routes are unicast.
 ///
 /// ```
 /// use nlring::Family;
@@ -105,7 +106,7 @@ impl DumpFilter {
         self
     }
 
-    /// Appends `struct rtmsg` and what to pick by (Linux v6.18, net/ipv4/fib_frontend.c, `ip_valid_fib_dump_req`).
+    /// Appends `struct rtmsg` and the criteria (Linux v6.18, net/ipv4/fib_frontend.c, `ip_valid_fib_dump_req`).
     pub(super) fn put<'a>(&self, message: MessageBuilder<'a>) -> MessageBuilder<'a> {
         let (protocol, route_type) = (self.protocol.unwrap_or(0), self.route_type.unwrap_or(0));
         let mut message = message
@@ -126,8 +127,8 @@ impl DumpFilter {
         is_table_missing || self.oif.is_some() && is(error, libc::ENODEV)
     }
 
-    /// Whether the filter picks a route. The kernel makes the same choice, as far as it can. No filter picks an entry
-    /// of the route cache.
+    /// Whether the filter selects a route. The kernel makes the same choice, as far as it can. No filter selects an
+    /// entry of the route cache.
     #[must_use]
     pub fn matches(&self, route: &Route<'_>) -> bool {
         let is_over = |index| {
@@ -144,7 +145,7 @@ impl DumpFilter {
     }
 }
 
-/// What the kernel picks by, such as `family ipv4, table main`, or `all routes`.
+/// The criteria, such as `family ipv4, table main`, or `all routes`.
 impl fmt::Display for DumpFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let or_number = |name: Option<&'static str>, number: u32| {
@@ -182,7 +183,7 @@ impl Requests {
         })
     }
 
-    /// Opens a socket for requests in another network namespace: they are about what that namespace has.
+    /// Opens a socket for requests in another network namespace. They concern the objects of that namespace.
     ///
     /// # Errors
     ///
@@ -193,7 +194,7 @@ impl Requests {
         })
     }
 
-    /// The requester that sends the requests: for its time-out, and for requests that have no method here.
+    /// The requester that sends the requests. Use it to set the time-out, and for requests that have no method here.
     pub fn requester(&mut self) -> &mut Requester {
         &mut self.requester
     }
@@ -205,8 +206,8 @@ impl Requests {
     ///
     /// One route larger than 32 KiB (about 1,170 next hops of IPv6) ends the dump with
     /// [`ErrorKind::EntryTooLarge`](crate::ErrorKind::EntryTooLarge). There is an exception: the kernel leaves out such
-    /// a route of IPv6, and the IPv6 routes behind it, without an error if only IPv6 is asked for
-    /// ([`DumpFilter::family`]; seen on Linux 6.18), and in any dump on Linux 6.1.
+    /// an IPv6 route, and the IPv6 routes after it, without an error if only IPv6 is requested ([`DumpFilter::family`];
+    /// seen on Linux 6.18), and in any dump on Linux 6.1.
     ///
     /// # Errors
     ///
@@ -232,11 +233,11 @@ impl Requests {
         }
     }
 
-    /// Begins a dump of routes and returns the replies, to be read one by one. So a program need not hold the table in
-    /// memory. [`dump`](Self::dump) collects instead.
+    /// Begins a dump of routes and returns the replies, to be read one by one, so that a program need not hold the
+    /// table in memory. [`dump`](Self::dump) collects instead.
     ///
     /// [`Route::decode`] reads the route of a reply. Leave out those that [`DumpFilter::matches`] rejects: an older
-    /// kernel may send more than was asked for.
+    /// kernel may send more than was requested.
     ///
     /// ```
     /// use nlring::Family;
@@ -264,13 +265,13 @@ impl Requests {
         })
     }
 
-    /// Looks up the route that packets from this machine to an address take, and calls `f` with it. None if there is
-    /// none (`ENETUNREACH`).
+    /// Looks up the route that packets from this machine to an address take, and calls `f` with it. None if there is no
+    /// route (`ENETUNREACH`).
     ///
     /// # Errors
     ///
-    /// Those of [`Requester::ask`]. For a route that drops packets it is the error that the packets meet, for example
-    /// `EHOSTUNREACH`.
+    /// Those of [`Requester::ask`]. For a route that drops packets it is the error with which packets are answered, for
+    /// example `EHOSTUNREACH`.
     pub fn get<T>(&mut self, dst: IpAddr, f: impl FnOnce(&Route<'_>) -> T) -> Result<Option<T>> {
         let prefix_len = if dst.is_ipv4() { 32 } else { 128 };
         let mut replies = self.requester.send(message_type::GET_ROUTE, 0, |message| {
@@ -313,8 +314,8 @@ impl Requests {
         self.make(route, flags::CREATE | flags::REPLACE, "replace a route")
     }
 
-    /// Adds a route behind those with the same destination, table, priority and type of service. An IPv6 route becomes
-    /// a further hop of the existing route.
+    /// Adds a route after those with the same destination, table, priority and type of service. An IPv6 route becomes
+    /// another hop of the existing route.
     ///
     /// # Errors
     ///
@@ -332,7 +333,7 @@ impl Requests {
         asked.map_err(|error| error.during(operation))
     }
 
-    /// Deletes the first route that matches in every part that is set. False if there is none.
+    /// Deletes the first route that matches in every part that is set. False if there is no such route.
     ///
     /// # Errors
     ///
@@ -350,7 +351,7 @@ impl Requests {
         }
     }
 
-    /// Looks up the device with this index, and calls `f` with it. None if there is none (`ENODEV`).
+    /// Looks up the device with this index, and calls `f` with it. None if there is no such device (`ENODEV`).
     ///
     /// ```
     /// use nlring::route::Requests;
@@ -403,7 +404,7 @@ impl Requests {
         let requester = &mut self.requester;
         requester.dump(
             message_type::GET_LINK,
-            // A struct ifinfomsg of zeros asks for all. Statistics would be the larger part of each message.
+            // A struct ifinfomsg of zeros requests all. Statistics would be the larger part of each message.
             |message| {
                 message
                     .bytes(&[0; 16])

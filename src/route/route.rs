@@ -50,7 +50,7 @@ pub struct Route<'a> {
     /// What the message says about the route.
     pub kind: EventKind,
     /// The message's [`flags`](crate::message::flags). In an event `CREATE` says that the route was added, `REPLACE`
-    /// that it took the place of another, and `APPEND` that it was put behind others with the same destination.
+    /// that it replaced another, and `APPEND` that it was added after others with the same destination.
     pub message_flags: u16,
     /// The port ID of the message: that of the socket whose request caused it, or 0 if the kernel caused it.
     pub port_id: u32,
@@ -88,19 +88,19 @@ pub struct Route<'a> {
     pub iif: Option<u32>,
     /// The metric that ip(8) shows. Of several routes to a destination, the kernel uses the one with the lowest.
     pub priority: Option<u32>,
-    /// What TCP starts from.
+    /// The initial parameters of TCP.
     pub metrics: Metrics<'a>,
     /// The nexthop object that the route uses. Available since Linux 5.3.
     pub nexthop_id: Option<u32>,
     /// The router's preference (RFC 4191): 0 is medium, 1 high, 3 low. IPv6 only. Available since Linux 4.1.
     pub pref: Option<u8>,
-    /// The age of the route, and the error that it answers packets with.
+    /// The age of the route, and the error with which it answers packets.
     pub cache_info: Option<CacheInfo>,
     /// The mark that a lookup was made with.
     pub mark: Option<u32>,
     /// The user that a lookup was made for. Available since Linux 4.11.
     pub uid: Option<u32>,
-    /// Whether MPLS takes over the TTL. Available since Linux 4.12.
+    /// Whether MPLS carries over the TTL. Available since Linux 4.12.
     pub ttl_propagate: Option<bool>,
 }
 

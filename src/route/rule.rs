@@ -1,4 +1,4 @@
-//! Policy rules: which routing table a packet's route is looked up in.
+//! Policy rules: in which routing table a packet's route is looked up.
 
 use super::address::Address;
 use super::kernel::{RULE_FIXED_BYTES, fra, message_type};
@@ -9,7 +9,7 @@ use crate::message::{Attribute, Message};
 
 /// A policy rule, as one message describes it (Linux v6.18, net/core/fib_rules.c, `fib_nl_fill_rule`).
 ///
-/// Its events come in the groups [`Ipv4Rule`](super::Group::Ipv4Rule) and [`Ipv6Rule`](super::Group::Ipv6Rule).
+/// Its events are sent to the groups [`Ipv4Rule`](super::Group::Ipv4Rule) and [`Ipv6Rule`](super::Group::Ipv6Rule).
 ///
 /// ```
 /// use nlring::route::{Rule, rule_action, table};
@@ -40,9 +40,9 @@ pub struct Rule<'a> {
     pub action: u8,
     /// Bits of [`rule_flags`](super::rule_flags).
     pub flags: u32,
-    /// The table that the route is looked up in. 0: none.
+    /// The table in which the route is looked up. 0: none.
     pub table: u32,
-    /// The rules are tried from the lowest number to the highest. None is 0.
+    /// The rules are tried from the lowest number to the highest. None means 0.
     pub priority: Option<u32>,
     /// The type of service that the rule is for. 0 means all.
     pub tos: u8,
@@ -82,7 +82,7 @@ pub struct Rule<'a> {
     pub suppress_group: Option<i32>,
     /// The realms: that of the source in the upper 16 bits, that of the destination in the lower 16 bits.
     pub realms: Option<u32>,
-    /// The priority of the rule to go on with ([`rule_action::GOTO`](super::rule_action::GOTO)).
+    /// The priority of the rule to continue with ([`rule_action::GOTO`](super::rule_action::GOTO)).
     pub goto: Option<u32>,
     /// Who added the rule, one of [`protocol`](super::protocol). Available since Linux 4.17.
     pub protocol: Option<u8>,

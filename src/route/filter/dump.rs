@@ -9,11 +9,12 @@ use crate::filter::Prefix;
 use crate::route::DumpFilter;
 
 impl Filter {
-    /// What the kernel can leave out of a dump: [`Requests::dump`](crate::route::Requests::dump) with this returns all
-    /// routes that match the filter, and perhaps others. So evaluate [`matches`](Self::matches) on each.
+    /// The criteria by which the kernel can leave routes out of a dump. With these,
+    /// [`Requests::dump`](crate::route::Requests::dump) returns all routes that match the filter, and perhaps others.
+    /// So evaluate [`matches`](Self::matches) on each.
     ///
-    /// It has what every matching route must have: family, table, protocol, type and device. Entries of a dump are no
-    /// events: none matches a term about an event, and their port ID is that of the socket that asked.
+    /// They are the values that every matching route must have: family, table, protocol, type and device. Entries of a
+    /// dump are not events: none matches a term about an event, and their port ID is that of the requesting socket.
     ///
     /// ```
     /// use nlring::Family;
@@ -37,7 +38,7 @@ impl Filter {
     }
 }
 
-/// Adds what a term asks for. Of two terms that ask for different values, which no route has both, one is enough.
+/// Adds what a term requires. Of two terms that require different values, which exclude each other, one is enough.
 fn add(filter: DumpFilter, Term(kind): Term) -> DumpFilter {
     match kind {
         Kind::Family(family) => filter.family(family),
@@ -50,7 +51,7 @@ fn add(filter: DumpFilter, Term(kind): Term) -> DumpFilter {
     }
 }
 
-/// The family of the routes whose destination is compared with a prefix.
+/// The family of the routes whose destinations are compared with a prefix.
 pub(super) fn family_of(prefix: Prefix) -> Family {
     match prefix.address() {
         IpAddr::V4(_) => Family::INET,

@@ -1,6 +1,6 @@
-//! What the kernel can find out about a term.
+//! What the kernel can tell about a term.
 //!
-//! Attributes that the kernel leaves out mean the same here as in `matches`: each function says what.
+//! Attributes that the kernel leaves out mean the same here as in `matches`; each function says what.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Range, RangeInclusive};
@@ -64,8 +64,8 @@ impl Implementation for Term {
         })
     }
 
-    /// What the kernel finds a route by never changes, and a route replaces only one that has the same. All else may be
-    /// different in the route that replaces another, whose event is the only one.
+    /// The values by which the kernel finds a route never change, and a route replaces only one with the same values.
+    /// Everything else may differ between a route and its replacement, and only the replacement has an event.
     fn change(&self) -> Change {
         match self.0 {
             Kind::Event(_) | Kind::PortId(_) => Change::Event,
@@ -98,7 +98,7 @@ impl Implementation for Term {
 impl Term {
     /// True for each route whose deletion may make a dump skip a route that matches the term, or its negation, although
     /// the deleted route does not (`route/mirror/merge.rs`): an IPv6 route of the same table, or an IPv4 route to the
-    /// same address, whose prefix length and metric may be others, in the same table or in one that shares its trie.
+    /// same address, with any prefix length and metric, in the same table or in one that shares its trie.
     fn shares_place(&self, is_negated: bool) -> Expression<Test> {
         let is_of = |family: Family| FAMILY.is(family.number().into());
         match &self.0 {
@@ -122,7 +122,8 @@ impl Term {
     }
 }
 
-/// A route to the destination's address, with some prefix length, can be related so to the prefix, which is one of IPv4.
+/// Whether a route to the destination's address, with some prefix length, can have this relation to the prefix, which
+/// is an IPv4 prefix.
 fn is_address_of(prefix: Prefix, relation: Relation) -> Expression<Test> {
     match relation {
         Relation::Equal => dst_begins_with(prefix, 0..longest(prefix)),
@@ -142,7 +143,7 @@ fn is_address_of(prefix: Prefix, relation: Relation) -> Expression<Test> {
     }
 }
 
-/// What is true of a route with one hop. Hops of multipath routes are in a list that BPF cannot go through.
+/// What is true of a route with one hop. Hops of multipath routes are in a list, which BPF cannot iterate over.
 fn of_a_hop(single: Expression<Test>) -> Kernel {
     Kernel {
         may: single.clone().or(MULTIPATH.is_present()),
@@ -164,7 +165,7 @@ fn event(happened: Happened) -> Expression<Test> {
     }
 }
 
-/// The attribute counts, because the fixed header has room for 8 bits. MPLS routes have no attribute (Linux v6.18,
+/// The attribute counts, because the fixed header has room for only 8 bits. MPLS routes have no attribute (Linux v6.18,
 /// net/mpls/af_mpls.c, `mpls_dump_route`).
 fn table(number: u32) -> Expression<Test> {
     let in_header = TABLE.is_present().negated().and(FIXED_TABLE.is(number));
@@ -181,8 +182,8 @@ fn metric(metrics: &Numbers) -> Expression<Test> {
     }
 }
 
-/// The gateway of a route with one hop. A gateway of another family than the route's is in `struct rtvia`: 2 bytes of
-/// family, and the address.
+/// The gateway of a route with one hop. A gateway whose family differs from the route's is in `struct rtvia`: 2 bytes
+/// of family, then the address.
 fn gateway(prefix: Prefix) -> Expression<Test> {
     let family = family_of(prefix).number().into();
     let bits = 0..prefix.length();
@@ -211,8 +212,8 @@ fn dst(prefix: Prefix, relation: Relation) -> Expression<Test> {
     })
 }
 
-/// The destination's length is one of `lengths`, and as many bits of it are those of the prefix. The first `tested` bits
-/// are known to be. The lengths are halved again and again, so that a program makes few tests.
+/// The destination's length is one of `lengths`, and as many bits of it are those of the prefix. The first `tested`
+/// bits are known to be. The lengths are bisected, so that a program makes few tests.
 fn covers(prefix: Prefix, tested: u8, lengths: RangeInclusive<u8>) -> Expression<Test> {
     let (shortest, longest) = lengths.into_inner();
     let begins = dst_begins_with(prefix, tested..shortest);

@@ -28,8 +28,8 @@ pub use self::term::Term;
 /// # Ok::<(), nlring::Error>(())
 /// ```
 ///
-/// The program decides about route events only. It accepts the events of devices, addresses and all other objects.
-/// Requests belong on another socket: the answer to a request for one route looks like the event of a new route.
+/// The program decides only about route events. It accepts the events of devices, addresses and all other objects. Send
+/// requests on another socket: the answer to a request for one route looks like the event of a new route.
 ///
 /// [`Mirror::with_filter`](crate::route::Mirror::with_filter) mirrors the routes that match. Its socket needs another
 /// program: [`program_for_mirror`](crate::filter::Filter::program_for_mirror).
@@ -42,8 +42,8 @@ pub use self::term::Term;
 ///
 /// | term | matches |
 /// |---|---|
-/// | `event new` | events of a new or changed route: all that delete none |
-/// | `event replace`, `event append` | of these, the events of a route that took the place of another, or was put behind others |
+/// | `event new` | events of a new or changed route: all that are not deletions |
+/// | `event replace`, `event append` | of these, the events of a route that replaced another, or was appended to others |
 /// | `event delete` | events of a deleted route |
 /// | `family ipv4`, `family ipv6`, `family mpls` | the address family |
 /// | `table NAME`, `table NUMBER` | the routing table: `main`, `local`, `default` or a number |
@@ -51,25 +51,25 @@ pub use self::term::Term;
 /// | `type NAME`, `type NUMBER` | what happens to packets: `unicast`, `local`, `blackhole` … |
 /// | `scope NAME`, `scope NUMBER` | how far the destination is: `global`, `link`, `host` … |
 /// | `dst PREFIX` | this destination |
-/// | `dst PREFIX or-longer` | destinations within the prefix, itself too |
-/// | `dst PREFIX or-shorter` | destinations that the prefix is within, itself too |
+/// | `dst PREFIX or-longer` | the prefix itself, and destinations within it |
+/// | `dst PREFIX or-shorter` | the prefix itself, and destinations that contain it |
 /// | `dst default` | the default routes of IPv4 and IPv6 |
 /// | `gateway PREFIX`, `via PREFIX` | a gateway with such an address |
 /// | `oif NUMBER`, `dev NUMBER` | the index of an outgoing device |
 /// | `metric NUMBERS` | the metric; a missing metric is 0 |
 /// | `portid NUMBER` | the port ID of the socket whose request caused the event; 0 is the kernel |
 ///
-/// [`parse_with`](crate::filter::Filter::parse_with) also takes other names behind `table`, `proto`, `scope` and `oif`.
-/// A device has its index for as long as it lives, and the filter has the index that the name had when the text was
-/// read: a device that is created later under the same name has another index.
+/// [`parse_with`](crate::filter::Filter::parse_with) also accepts other names after `table`, `proto`, `scope` and
+/// `oif`. A device keeps its index for as long as it exists, and the filter has the index that the name had when the
+/// text was parsed. A device that is created later under the same name has a different index.
 ///
-/// # What is missing, and what is there several times
+/// # Missing and repeated values
 ///
-/// - A route with several hops has the gateways and devices of all of them: it matches if one hop does. The kernel
-///   cannot look into such a list. So the [`program`](crate::filter::Filter::program) of a filter with `gateway` or `oif`
-///   lets multipath routes pass, and [`matches`](crate::filter::Filter::matches) decides.
-/// - A route without a gateway or without a device matches no `gateway` or no `oif`. That is also a route which names
-///   only its nexthop object (`net.ipv4.nexthop_compat_mode` = 0).
-/// - A missing destination is all zeros, so a route without one whose prefix length is 0 is the default route. MPLS
-///   routes have no destination that is a prefix.
+/// - A route with several hops has the gateways and devices of all of them: it matches if one hop does. The kernel's
+///   filter cannot look into such a list. So the [`program`](crate::filter::Filter::program) of a filter with `gateway`
+///   or `oif` lets multipath routes pass, and [`matches`](crate::filter::Filter::matches) decides.
+/// - A route without a gateway or device matches no `gateway` or `oif`. This includes a route that names only its
+///   nexthop object (`net.ipv4.nexthop_compat_mode` = 0).
+/// - A missing destination is all zeros, so a route without one whose prefix length is 0 is the default route. The
+///   destination of an MPLS route is not a prefix.
 pub type Filter = crate::filter::Filter<Term>;

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use crate::filter::number;
 use crate::route::{protocol_name, route_type_name, scope_name, table_name};
 
-/// A number that names are known for: those of ip(8), and those of the caller.
+/// A number that can have names: those of ip(8), and those of the caller.
 pub(super) struct Named {
     /// The word of the term.
     pub term: &'static str,
-    /// What the term's value is called.
+    /// The description of the term's value.
     pub expected: &'static str,
     name: fn(u8) -> Option<&'static str>,
 }

@@ -11,7 +11,7 @@ const PREFIX: &str = "an address such as 10.0.0.1 or a prefix such as 10.0.0.0/8
 
 type Parsed<T> = Result<T, ParseError>;
 
-/// Reads one term, or several in one as in `proto {bgp, ospf}`.
+/// Reads one term, or several combined as in `proto {bgp, ospf}`.
 pub(super) fn parse(words: &mut Words<'_>) -> Parsed<Expression<Term>> {
     let read: fn(&mut Words<'_>) -> Parsed<Expression<Term>> = match words.peek() {
         Some("event") => |words| {

@@ -12,7 +12,7 @@ use crate::route::{Address, Hop, Route};
 
 /// A condition on a route, which a [`Filter`](super::Filter) combines with others.
 ///
-/// Each function says what the term is in text.
+/// Each function shows the term as text.
 ///
 /// ```
 /// use nlring::route::{Filter, Term, protocol};
@@ -60,25 +60,25 @@ pub(super) enum Kind {
 }
 
 impl Term {
-    /// `event new`: events of a new or changed route, which are all that delete none. An entry of a dump or of a mirror
-    /// is no event.
+    /// `event new`: events of a new or changed route, which are all that are not deletions. An entry of a dump or of a
+    /// mirror is not an event.
     pub fn event_new() -> Self {
         Self(Kind::Event(Happened::New))
     }
 
-    /// `event replace`: of the events that [`event_new`](Self::event_new) matches, those of a route that took the place
-    /// of another ([`REPLACE`](flags::REPLACE)).
+    /// `event replace`: of the events that [`event_new`](Self::event_new) matches, those of a route that replaced
+    /// another ([`REPLACE`](flags::REPLACE)).
     pub fn event_replace() -> Self {
         Self(Kind::Event(Happened::Replace))
     }
 
-    /// `event append`: of the events that [`event_new`](Self::event_new) matches, those of a route that was put behind
+    /// `event append`: of the events that [`event_new`](Self::event_new) matches, those of a route that was appended to
     /// others with its destination ([`APPEND`](flags::APPEND)).
     pub fn event_append() -> Self {
         Self(Kind::Event(Happened::Append))
     }
 
-    /// `event delete`: events of a deleted route. A device that goes down takes its IPv4 routes along without an event.
+    /// `event delete`: events of a deleted route. A device that goes down removes its IPv4 routes without an event.
     pub fn event_delete() -> Self {
         Self(Kind::Event(Happened::Delete))
     }
@@ -119,8 +119,8 @@ impl Term {
         Self(Kind::Dst(prefix, Relation::OrLonger))
     }
 
-    /// `dst 10.1.2.3 or-shorter`: routes to destinations that the prefix is within, down to the default route. The
-    /// prefix itself is one of them.
+    /// `dst 10.1.2.3 or-shorter`: routes to destinations that contain the prefix, down to the default route. The prefix
+    /// itself is one of them.
     pub fn dst_or_shorter(prefix: Prefix) -> Self {
         Self(Kind::Dst(prefix, Relation::OrShorter))
     }
@@ -130,14 +130,14 @@ impl Term {
         Self(Kind::DefaultDst)
     }
 
-    /// `gateway 192.0.2.1`, `via fe80::/10`: routes with such a gateway, also of another family than the route's. Of a
-    /// multipath route one hop is enough, and the kernel lets all multipath routes pass.
+    /// `gateway 192.0.2.1`, `via fe80::/10`: routes with such a gateway, whose family may differ from the route's. For
+    /// a multipath route one hop is enough, and the kernel passes all multipath routes.
     pub fn gateway(prefix: Prefix) -> Self {
         Self(Kind::Gateway(prefix))
     }
 
-    /// `oif 3`, `dev 3`: routes that leave by the device with this index. Of a multipath route one hop is enough, and
-    /// the kernel lets all multipath routes pass.
+    /// `oif 3`, `dev 3`: routes that leave by the device with this index. For a multipath route one hop is enough, and
+    /// the kernel passes all multipath routes.
     pub fn oif(index: u32) -> Self {
         Self(Kind::Oif(index))
     }
@@ -147,7 +147,7 @@ impl Term {
         Self(Kind::Metric(metrics))
     }
 
-    /// `portid 1234`: the port ID of the socket whose request caused the event. A routing daemon leaves out the events
+    /// `portid 1234`: the port ID of the socket whose request caused the event. A routing daemon can exclude the events
     /// that it caused itself with `not portid` and its own [`port_id`](crate::Socket::port_id). 0 is the kernel.
     pub fn port_id(port_id: u32) -> Self {
         Self(Kind::PortId(port_id))
@@ -234,7 +234,7 @@ fn has_gateway(hop: &Hop<'_>, prefix: Prefix) -> bool {
         .any(|address| prefix.contains(address))
 }
 
-/// The text that the term is read from.
+/// The text from which the term can be parsed.
 impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::mem;
 
-/// The places where the kernel may have routes that the mirror does not know, because their events are missing, and
-/// because no dump since then has shown all that is there.
+/// The places where the kernel may have routes that the mirror does not know, because their events are missing and no
+/// dump since then has shown everything there.
 #[derive(Debug, Default)]
 pub(super) struct Doubt {
     /// The hashes of the places. `None`: every place.
@@ -36,7 +36,7 @@ impl Doubt {
         self.left.clear();
     }
 
-    /// All is merged.
+    /// Everything is merged.
     pub(super) fn finish_merge(&mut self) {
         self.places = Some(mem::take(&mut self.left));
     }

@@ -1,4 +1,4 @@
-//! The table of a mirror of routes: what events do to it, and what is found in it.
+//! The table of a mirror of routes: how events change it, and how routes are found in it.
 
 use std::mem;
 
@@ -20,7 +20,7 @@ use crate::timestamp::Timestamp;
 pub(super) enum Dump {
     /// No dump is under way.
     None,
-    /// The dump is being read, and the entries that events touch are noted.
+    /// The dump is being read, and the entries that events touch are recorded.
     Reading,
     Merging,
 }
@@ -47,7 +47,7 @@ pub(super) struct Fib {
     /// Which routes are kept and shown. `None`: all.
     pub(super) selection: Option<Selection>,
     pub(super) dump: Dump,
-    /// The first dump is merged, or being merged: from then on changes are handed out.
+    /// The first dump has been merged, or is being merged: from then on changes are handed out.
     pub(super) hands_out: bool,
     /// The dump under way may have skipped IPv6 routes.
     pub(super) may_have_skipped_ipv6: bool,
@@ -63,7 +63,7 @@ pub(super) struct Fib {
     pub(super) counts: Counts,
     /// What the merge under way has found.
     pub(super) found_count: u64,
-    /// Kept between calls for their memory: a message, what is left of a route, and the slots of a place.
+    /// Kept between calls for their memory: a message, the rest of a route, and the slots of a place.
     scratch: Vec<u8>,
     rest: Vec<u8>,
     pub(super) place: Vec<Slot>,
@@ -210,8 +210,8 @@ impl Fib {
             if is_news {
                 self.hand_out_event(slot, event.route, f);
             }
-            // If there is another route, it is unknown which one was replaced. (There is only one IPv6 route with
-            // gateways for a key.)
+            // If there is another route, it is unknown which one was replaced. (For a key there is only one IPv6 route
+            // with gateways.)
             return replaced != Replaced::None || is_overtaken;
         }
         if let Replaced::One(slot) = replaced {
@@ -235,10 +235,10 @@ impl Fib {
         replaced == Replaced::Unsure
     }
 
-    /// Whether another event should have come before this one, which reports an IPv6 route with gateways that is there
-    /// already. If the event replaces no route, the route has got one hop more, or it had been deleted before. Since
-    /// Linux 6.16 nothing keeps the order of events that the kernel sends after it has released the table's lock: the
-    /// end of a whole multipath route, and a new route or new hops (net/ipv6/route.c, `__ip6_del_rt_siblings`,
+    /// Whether another event should have come before this one, which reports an IPv6 route with gateways that is
+    /// already in the table. If the event replaces no route, the route has gained a hop, or it had been deleted before.
+    /// Since Linux 6.16 nothing keeps the order of events that the kernel sends after it has released the table's lock:
+    /// the end of a whole multipath route, and a new route or new hops (net/ipv6/route.c, `__ip6_del_rt_siblings`,
     /// `ip6_route_multipath_add`; "ipv6: Get rid of RTNL for SIOCDELRT and RTM_DELROUTE" and the commits after it).
     fn is_overtaken(&self, slot: Slot, event: &Candidate<'_>) -> bool {
         let is_another = event.route.message_flags & (flags::CREATE | flags::REPLACE);
@@ -333,7 +333,7 @@ impl Fib {
         let is_all_of_it = held.is_some_and(|held| {
             kept::has_hops_of(event.route, &held) && kept::has_hops_of(&held, event.route)
         });
-        // This is the late end of an earlier route, or the end of a route whose further hops are reported late
+        // This is the late end of an earlier route, or the end of a route whose other hops are reported late
         // (`is_overtaken`).
         let needs_dump = has_gateways && !is_all_of_it && self.dump != Dump::Reading;
         self.end(slot, event, f);
@@ -371,7 +371,7 @@ impl Fib {
         self.slots.remove(slot);
     }
 
-    /// Notes that a route was deleted, so that the dump does not bring it back.
+    /// Records that a route was deleted, so that the dump does not restore it.
     pub(super) fn bury(&mut self, event: &Candidate<'_>, bits_before: u8) {
         let bits = bits_before & !bits::HANDED_OUT | bits::TOUCHED | bits::DELETED_DURING_DUMP;
         let Hashes { identity, .. } = event.hashes;
@@ -416,7 +416,7 @@ impl Fib {
         })
     }
 
-    /// Whether a live entry counts. One that was never handed out is a remainder of an abandoned dump, unless a dump is
+    /// Whether a live entry counts. One that was never handed out is a leftover of an abandoned dump, unless a dump is
     /// under way.
     fn is_there(&self, slot: Slot) -> bool {
         self.dump != Dump::None || self.slots.has(slot, bits::HANDED_OUT)

@@ -1,4 +1,4 @@
-//! What is kept of a route: a whole `RTM_NEWROUTE` message, which can be decoded again. And its identity, which
+//! What is kept of a route: a whole `RTM_NEWROUTE` message, which can be decoded again, and its identity, which
 //! distinguishes it from other routes.
 
 use std::hash::{Hash, Hasher};
@@ -23,7 +23,7 @@ const STATES: u32 = route_flags::DEAD
     | route_flags::ROUTE_TRAP
     | route_flags::ROUTE_OFFLOAD_FAILED;
 
-/// What the kernel finds a route by, when it adds, replaces or deletes one.
+/// The values by which the kernel finds a route when it adds, replaces or deletes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub place: Place,
@@ -34,15 +34,15 @@ pub(super) struct Key {
     priority: u32,
 }
 
-/// What the kernel finds the route by that another one replaces.
+/// The values by which the kernel finds the route that another one replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ReplaceKey {
     pub key: Key,
-    /// IPv6 routes with gateways replace each other, and those without do so.
+    /// IPv6 routes with gateways replace each other, and so do those without.
     pub has_gateways: bool,
 }
 
-/// A table and a destination. An event changes routes of one place only. When an IPv4 route is deleted, a dump may skip
+/// A table and a destination. An event changes only routes of one place. When an IPv4 route is deleted, a dump may skip
 /// only routes of the same place, which is a leaf of the kernel's trie. The tables local and main may share such a
 /// leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,7 +104,7 @@ impl Key {
     }
 }
 
-/// An address as a key has it: padded with zeros. No address is all zeros.
+/// An address in the form of a key: padded with zeros. A missing address is all zeros.
 pub(super) fn address_bytes(address: Option<Address<'_>>) -> [u8; 16] {
     match address {
         Some(Address::Ip(ip)) => ip_bytes(ip),
@@ -128,7 +128,8 @@ fn first_four([a, b, c, d]: [u8; 4]) -> [u8; 16] {
     [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-/// Whether a mirror keeps the route: multicast routes and those of the cache are in other tables.
+/// Whether a mirror keeps the route. It keeps neither multicast routes nor those of the cache, which are in other
+/// tables.
 pub(super) fn is_kept(route: &Route<'_>) -> bool {
     matches!(route.family, Family::INET | Family::INET6 | Family::MPLS) && !route.is_cloned()
 }
@@ -145,8 +146,8 @@ pub(super) fn route(bytes: &[u8], kind: EventKind) -> Option<Route<'_>> {
     Some(Route { kind, ..route })
 }
 
-/// Writes what is kept of a route. What changes without a change of the route is left out: its age, and who asked for
-/// it. IPv6 hops are sorted, because they have no order: a dump begins with another hop than an event.
+/// Writes what is kept of a route. This leaves out what changes although the route does not: its age, and who requested
+/// it. IPv6 hops are sorted, because they have no order: a dump and an event begin with different hops.
 pub(super) fn keep(message: &Message<'_>, kept: &mut Vec<u8>) {
     kept.clear();
     let Some(fixed) = message.payload().first_chunk::<ROUTE_FIXED_BYTES>() else {
@@ -177,7 +178,7 @@ pub(super) fn key(bytes: &[u8]) -> Option<Key> {
     route(bytes, EventKind::New).map(|route| Key::of(&route))
 }
 
-/// What the kernel finds a kept route by when another one replaces it.
+/// The values by which the kernel finds a kept route when another one replaces it.
 pub(super) fn replace_key(bytes: &[u8]) -> Option<ReplaceKey> {
     let route = route(bytes, EventKind::New)?;
     Some(ReplaceKey {
@@ -204,7 +205,7 @@ fn is_same_with_key(one: &[u8], other: &[u8]) -> bool {
         Kind::Object if family(&one) == Some(Family::INET6) => is_eq(&one, &other, |attribute| {
             attribute.attribute_type() == rta::NH_ID
         }),
-        // The route's type and flags belong to the object too.
+        // The route's type and flags also belong to the object.
         Kind::Object => {
             protocol_and_scope(&one) == protocol_and_scope(&other)
                 && is_eq(&one, &other, |attribute| !is_hop(attribute))
@@ -314,7 +315,7 @@ pub(super) fn without_hop(bytes: &[u8], gone: &Route<'_>, rest: &mut Vec<u8>) ->
     }
 }
 
-/// Writes an IPv6 route with these hops in place of its own. With a single hop it is no longer a multipath route
+/// Writes an IPv6 route with these hops instead of its own. With a single hop it is no longer a multipath route
 /// (net/ipv6/route.c, `rt6_fill_node`).
 fn with_hops(message: &Message<'_>, hops: &[&[u8]], kept: &mut Vec<u8>) {
     kept.clear();
@@ -367,7 +368,7 @@ fn kind_of_route(route: &Route<'_>) -> Kind {
         _ if route.nexthop_id.is_some() => Kind::Object,
         Family::INET6 if !route.nexthops.is_empty() => Kind::Gateways,
         Family::INET6 => {
-            // Routes that a router has advertised, or redirected to, stay apart.
+            // Routes that a router has advertised, or redirected to, stay separate.
             let is_learned = matches!(route.protocol, PROTOCOL_RA | protocol::REDIRECT);
             match route.hop.gateway {
                 Some(_) if !is_learned => Kind::Gateways,

@@ -1,11 +1,11 @@
-//! How a dump of routes is merged with the events that came while it was read.
+//! How a dump of routes is merged with the events that arrived while it was read.
 //!
 //! # What a dump may skip
 //!
-//! The kernel makes a dump piece by piece, and changes between two pieces may shift the place where it continues. Dumps
-//! of routes never set `NLM_F_DUMP_INTR`, so nothing reports such a shift.
+//! The kernel builds a dump piece by piece, and changes between two pieces may shift the place where it continues.
+//! Dumps of routes never set `NLM_F_DUMP_INTR`, so nothing reports such a shift.
 //!
-//! - IPv6: if the tree has changed, the kernel begins again at its root and skips as many nodes as it has passed
+//! - IPv6: if the tree has changed, the kernel restarts at its root and skips as many nodes as it has passed
 //!   (net/ipv6/ip6_fib.c, `fib6_dump_table`). If one of those was deleted since, one node too many is skipped,
 //!   anywhere.
 //! - IPv4: the kernel continues at an address, and there at an index (net/ipv4/fib_trie.c, `fib_table_dump`,
@@ -13,16 +13,16 @@
 //!   skipped.
 //! - MPLS: the kernel continues at a label. None is skipped.
 //!
-//! So a dump may skip routes only if a route was deleted while it was read. Then a route's absence from the dump proves
-//! nothing: for any IPv6 route, and for an IPv4 route in the same place. Another dump is needed. It is also needed if the
-//! dump may have skipped a route that the mirror does not know ([`Doubt`](super::doubt::Doubt)).
+//! So a dump may skip routes only if a route was deleted while it was read. In that case the absence of any IPv6 route,
+//! or of an IPv4 route in the same place, proves nothing, and another dump is needed. Another dump is also needed if
+//! this one may have skipped a route that the mirror does not know ([`Doubt`](super::doubt::Doubt)).
 //!
 //! # What an event does not say
 //!
-//! An event that replaces a route does not say which. That is clear only if a single route of the mirror's table can be
-//! the one. But while events are missing, that table may lack the route that was really replaced. So if the dump has
+//! An event that replaces a route does not say which one. This is clear only if just one route of the mirror's table
+//! qualifies. But while events are missing, that table may lack the route that was really replaced. So if the dump has
 //! another one there, that proves nothing either. The same is true for an IPv6 route from which single hops were
-//! deleted: that counts as a deletion.
+//! deleted, which counts as a deletion.
 
 use std::collections::HashMap;
 use std::mem;
@@ -41,8 +41,8 @@ use crate::route::kernel::message_type;
 use crate::route::{Group, Route};
 use crate::socket::Protocol;
 
-/// A route that this many dumps in a row did not have is gone, even if each of them may have skipped it. A dump skips a
-/// few percent of the routes at worst.
+/// A route that is missing from this many dumps in a row is gone, even if each of them may have skipped it. A dump
+/// skips a few percent of the routes at worst.
 const MAX_MISSES: u8 = 6;
 
 /// The slots of each key with which an event has replaced a route.
@@ -54,7 +54,7 @@ impl Table for Fib {
     const PROTOCOL: Protocol = Protocol::ROUTE;
     const GROUPS: &'static [Group] = &Mirror::GROUPS;
 
-    /// Asks for all families at once. The kernel then makes each piece of the dump under the lock that route and link
+    /// Requests all families at once. The kernel then builds each piece of the dump under the lock that route and link
     /// changes hold (net/core/rtnetlink.c, `rtnl_dump_all`, `rtnl_dumpit`), and the IPv6 part also under the table's
     /// lock, which is the only one that changes of IPv6 routes hold since Linux 6.16 (net/ipv6/ip6_fib.c,
     /// `fib6_dump_table`). So the dump has every change whose event came before it.
@@ -122,7 +122,7 @@ impl Fib {
         }
     }
 
-    /// The events are ahead of the dump: begins to merge it, if that has not begun.
+    /// The events are ahead of the dump: begins to merge it, unless that has already begun.
     pub(super) fn begin_merge(&mut self) {
         if self.dump == Dump::Merging {
             return;
@@ -136,7 +136,7 @@ impl Fib {
         self.found_count = 0;
     }
 
-    /// Merges for a slice. True: all is merged.
+    /// Merges for a slice. True: everything is merged.
     pub(super) fn merge(&mut self, slice: &mut Slice, f: &mut impl FnMut(Change<'_>)) -> bool {
         while self.cursor < self.slots.slot_count() {
             let slot = self.cursor;
@@ -172,7 +172,7 @@ impl Fib {
         self.uncleared.is_none()
     }
 
-    /// Clears what is left of the last dump, for a slice. True: nothing is left, and another dump may begin.
+    /// Clears leftovers of the last dump, for a slice. True: nothing is left, and another dump may begin.
     pub(super) fn clear(&mut self, slice: &mut Slice) -> bool {
         while let Some(slot) = self.uncleared {
             self.uncleared = (slot < self.slots.slot_count()).then(|| {
@@ -186,13 +186,13 @@ impl Fib {
         self.is_cleared()
     }
 
-    /// Whether the routes at a place are settled. This is so of all of them or of none.
+    /// Whether the routes at a place are settled. Either all of them are, or none.
     pub(super) fn is_settled(&self, place_hash: u32) -> bool {
         let first = self.slots.first_at(place_hash);
         first.is_none_or(|first| self.slots.has(first, bits::SETTLED))
     }
 
-    /// Settles all routes at a place. There may be thousands, so each is looked at a few times, no matter how many
+    /// Settles all routes at a place. There may be thousands, so each is visited only a few times, no matter how many
     /// there are.
     pub(super) fn settle(&mut self, place_hash: u32, f: &mut impl FnMut(Change<'_>)) {
         let before = self.counts.sum();

@@ -1,4 +1,4 @@
-//! A copy of the kernel's routing tables that stays right.
+//! A copy of the kernel's routing tables that is repaired after losses.
 
 mod doubt;
 mod fib;
@@ -61,7 +61,7 @@ pub enum Change<'a> {
     Route {
         /// The route.
         route: Route<'a>,
-        /// No event reported the change; the mirror has found it. The route has what the mirror keeps.
+        /// No event reported the change; the mirror found it. The route has the values that the mirror keeps.
         is_resynced: bool,
     },
     /// The table equals the kernel's, again or for the first time.
@@ -77,72 +77,72 @@ impl<'a> Change<'a> {
     }
 }
 
-/// A copy of the kernel's routing tables that stays right: IPv4, IPv6 and MPLS routes of all tables.
+/// A copy of the kernel's routing tables that is repaired after losses: IPv4, IPv6 and MPLS routes of all tables.
 ///
-/// A mirror begins with a dump and follows the events. When events were lost or do not suffice, another dump brings it
-/// together with the kernel's tables again. It takes the events of one socket that is in all of
-/// [`GROUPS`](Self::GROUPS), and hands out changes.
+/// A mirror begins with a dump and follows the events. When events were lost or are not sufficient, another dump makes
+/// it equal to the kernel's tables again. It takes the events of one socket that is in all of [`GROUPS`](Self::GROUPS),
+/// and hands out changes.
 ///
 /// # How it follows the kernel
 ///
-/// - The events of routes alone are not enough, even without a loss. A device that goes down takes its IPv4 routes away
-///   without an event. A deleted address or nexthop object removes or changes routes without an event, too. So the
-///   mirror follows devices, addresses and nexthop objects as well, all through one socket so that their order is kept.
-///   It asks for a dump when they may have changed routes: 50 ms later, and at most once a second. After losses it asks
-///   at most every 10 s ([`MirrorOptions`]).
-/// - Other changes have no sign at all: a router advertisement changes the hop limit, the MTU and the preference of
-///   IPv6 routes, static ones too. So the mirror audits its tables while nothing is known to be wrong: it dumps and
-///   merges. A change without a sign is in the mirror after [`MirrorOptions::audit_interval`] and the time of a dump.
-///   What an audit finds is handed out as after a loss, and a [`Change::Resynced`] with [`ResyncReason::Audit`]
-///   follows. An audit that finds nothing hands out nothing and is only counted ([`Mirror::health`]).
-///   [`Mirror::is_synced`] stays true during an audit. A loss during an audit makes it a repair.
-/// - A dump of a table that changes may skip routes, and the kernel does not report it. The mirror knows when this can
-///   have happened. Then [`Resync::is_interrupted`] is set, and another dump decides after 1 to 10 s. (After an audit,
-///   the next audit decides.) An IPv6 route that six dumps in a row do not have is gone in any case.
+/// - Route events alone are not enough, even without a loss. A device that goes down removes its IPv4 routes without an
+///   event. A deleted address or nexthop object also removes or changes routes without an event. So the mirror also
+///   follows devices, addresses and nexthop objects, all through one socket so that their order is kept. It requests a
+///   dump when they may have changed routes: 50 ms later, and at most once a second. After losses it requests one at
+///   most every 10 s ([`MirrorOptions`]).
+/// - Other changes show no sign at all: a router advertisement changes the hop limit, the MTU and the preference of
+///   IPv6 routes, including static ones. So the mirror audits its tables while nothing is known to be wrong: it dumps
+///   and merges. A change without a sign reaches the mirror after [`MirrorOptions::audit_interval`] plus the time of a
+///   dump. Differences that an audit finds are handed out as after a loss, and a [`Change::Resynced`] with
+///   [`ResyncReason::Audit`] follows. An audit that finds nothing hands out nothing and is only counted
+///   ([`Mirror::health`]). [`Mirror::is_synced`] stays true during an audit. A loss during an audit turns it into a
+///   repair.
+/// - A dump of a changing table may skip routes, and the kernel does not report this. The mirror knows when it can have
+///   happened. It then sets [`Resync::is_interrupted`], and another dump decides after 1 to 10 s. (After an audit, the
+///   next audit decides.) An IPv6 route that is missing from six dumps in a row is considered gone.
 /// - Since Linux 6.16 the kernel may report two changes of one IPv6 multipath route in the wrong order, if two
 ///   processes make them at once (changes of IPv6 routes no longer take the lock of all network configuration). The
-///   mirror follows the event that comes last, and asks for a dump if the two do not fit together.
-/// - While a dump is made, the kernel holds the lock of all network configuration for about 30 KiB of it at a time
+///   mirror follows the last event, and requests a dump if the two are inconsistent.
+/// - While it builds a dump, the kernel holds the lock of all network configuration for about 30 KiB of it at a time
 ///   (Linux v6.18, net/core/rtnetlink.c, `rtnl_dumpit`), and [`advance`](Self::advance) waits until that lock is free.
 ///
 /// # What it hands out
 ///
-/// A table can be kept by the changes alone: there is a [`EventKind::New`] for each route that comes, another one when
-/// something about the route has changed, and a [`EventKind::Delete`] when it goes. What the kernel reports twice is
-/// handed out once. What the kernel does not report is made up, with `is_resynced`:
+/// The changes alone are enough to keep a table: there is an [`EventKind::New`] for each new route, another one when
+/// something about the route has changed, and an [`EventKind::Delete`] when it is deleted. What the kernel reports
+/// twice is handed out once. What the kernel does not report is made up, with `is_resynced`:
 ///
 /// - The routes of the first dump. Before that dump is merged, nothing is handed out.
 /// - The deletion of a route that another one has replaced.
-/// - What is left of an IPv6 route with gateways after one of its hops was deleted: it is one route, whose hops come
-///   and go.
-/// - What was lost: the last state of each route, not in the order in which the changes happened.
+/// - The rest of an IPv6 route with gateways after one of its hops was deleted: it is one route, whose hops change.
+/// - Lost changes: the last state of each route, not in the order in which the changes happened.
 ///
-/// All of these are counted in the next [`Resync`]. A `New` of a route that was there counts as an update.
+/// All of these are counted in the next [`Resync`]. A `New` of a route that already existed counts as an update.
 ///
 /// # With a filter
 ///
-/// [`with_filter`](Self::with_filter) creates a mirror that has and hands out only routes that match a filter. All
-/// counts are of these routes. The socket has no other program than [`Filter::program_for_mirror`].
+/// [`with_filter`](Self::with_filter) creates a mirror that contains and hands out only routes that match a filter. All
+/// counts are of these routes. The socket must have no program other than [`Filter::program_for_mirror`].
 ///
-/// - A route is handed out as [`EventKind::New`] when it begins to match, and as [`EventKind::Delete`] when it stops.
+/// - A route is handed out as [`EventKind::New`] when it starts to match, and as [`EventKind::Delete`] when it stops.
 ///   This happens to IPv6 routes with gateways, whose hops and protocol can change while they are the same route, and
 ///   to routes of nexthop objects. `is_resynced` is false if an event has reported the change. The `Delete` then has
-///   what the event has: the route as it is now, which no longer matches.
+///   the values of the event: the route as it is now, which no longer matches.
 /// - The mirror keeps all routes that match by their family, table, destination and metric, because an event that
-///   replaces a route names only the new one. These take memory. A filter of a protocol alone keeps all tables.
-/// - The kernel leaves routes of other tables out of dumps, if all that match are of one table (Linux 4.20).
-/// - The program lets deletions pass of routes that do not match if they can make a dump skip routes that do: of IPv6
-///   all in the table, of IPv4 those to the same address.
-/// - While [`MirrorOptions::memory_bytes`] leaves no room for a route, its events are handed out if they match by
-///   themselves. Such a route may be without an end.
+///   replaces a route names only the new one. These take memory. A filter for a protocol alone keeps all tables.
+/// - If all matching routes are in one table, the kernel leaves routes of other tables out of dumps (Linux 4.20).
+/// - The program passes deletions of routes that do not match if they can make a dump skip routes that do: for IPv6 all
+///   in the table, for IPv4 those to the same address.
+/// - While [`MirrorOptions::memory_bytes`] leaves no room for a route, its events are handed out if the events
+///   themselves match. Such a route may never be deleted.
 ///
 /// # What it keeps
 ///
 /// - Two messages report the same route if they differ in nothing but the states of its hops (such as
 ///   [`route_flags::LINKDOWN`](super::route_flags::LINKDOWN)) or, with a nexthop object, in nothing but its hops. An
-///   IPv6 route with gateways is the same while it has its table, destination, source, metric and type. (Routes that
-///   were learned from a router, by [`protocol`](Route::protocol), and have one gateway are routes of their own.) An
-///   MPLS route is the same while it has its label.
+///   IPv6 route with gateways is the same while it has the same table, destination, source, metric and type. (Routes
+///   that were learned from a router, by [`protocol`](Route::protocol), and have one gateway are separate routes.) An
+///   MPLS route is the same while it has the same label.
 /// - Age and expiry ([`Route::cache_info`]) are not kept. The states of hops are those of the last event or dump. The
 ///   hops of an IPv6 route are in the mirror's own order.
 ///
@@ -199,16 +199,16 @@ impl Mirror {
         Group::Nexthop,
     ];
 
-    /// Creates an empty mirror. It asks the kernel for the routes when it first [advances](Self::advance).
+    /// Creates an empty mirror. It requests the routes from the kernel when it first [advances](Self::advance).
     pub fn new(options: MirrorOptions) -> Self {
         Self::with_selection(options, None)
     }
 
-    /// Creates an empty mirror of the routes that match a filter. [Above](Self#with-a-filter) is what it shows and what
-    /// it keeps.
+    /// Creates an empty mirror of the routes that match a filter. [With a filter](Self#with-a-filter) says what it
+    /// shows and what it keeps.
     ///
     /// Give its socket the filter's [program](Filter::program_for_mirror), so that the kernel rejects the events of
-    /// routes that can never match. The mirror is right without it, too. The socket must not have another one.
+    /// routes that can never match. The mirror is also correct without it. The socket must not have a different one.
     ///
     /// ```
     /// use nlring::route::{Filter, Mirror};
@@ -263,7 +263,7 @@ impl Mirror {
         }
     }
 
-    /// Notes that events are missing ([`Event::missing`]), for a caller that feeds each message with
+    /// Records that events are missing ([`Event::missing`]), for a caller that feeds each message with
     /// [`feed_message`](Self::feed_message).
     pub fn note_missing(&mut self, missing: &Missing) {
         match missing {
@@ -274,8 +274,8 @@ impl Mirror {
     }
 
     /// Feeds a message of the mirrored socket, for a caller that receives without an [`Engine`](crate::Engine). All
-    /// messages of the socket must be fed in order, the kernel's acknowledgements (`NLMSG_ERROR`) too. Changes are
-    /// handed to `f`.
+    /// messages of the socket must be fed in order, including the kernel's acknowledgements (`NLMSG_ERROR`). Changes
+    /// are handed to `f`.
     pub fn feed_message(&mut self, message: &Message<'_>, mut f: impl FnMut(Change<'_>)) {
         if self.rounds.feed_barrier(message) {
             return; // the next advance begins to merge
@@ -290,17 +290,17 @@ impl Mirror {
         }
     }
 
-    /// Notes that events were lost.
+    /// Records that events were lost.
     pub fn note_loss(&mut self, loss: &Loss) {
         self.rounds.note_loss(loss, &mut self.fib, Instant::now());
     }
 
-    /// Notes that a datagram could not be read, because it was truncated or malformed.
+    /// Records that a datagram could not be read, because it was truncated or malformed.
     pub fn note_unreadable(&mut self) {
         self.rounds.note_unreadable(&mut self.fib, Instant::now());
     }
 
-    /// Notes that routes may have changed in a way that no event reports.
+    /// Records that routes may have changed in a way that no event reports.
     fn note_change(&mut self) {
         self.rounds.note_change(&mut self.fib, Instant::now());
     }
@@ -314,8 +314,8 @@ impl Mirror {
     /// [`GROUPS`](Self::GROUPS), and the text names the missing ones. Each socket is checked once, when a round begins.
     /// It may leave its groups at its end.
     ///
-    /// Any other kind: opening a socket, asking for a dump or reading it failed. The mirror still follows the events,
-    /// and tries again after the interval. [`Mirror::health`] keeps the error until it works.
+    /// Any other kind: opening a socket, requesting a dump or reading it failed. The mirror still follows the events,
+    /// and tries again after the interval. [`Mirror::health`] keeps the error until this succeeds.
     pub fn advance(&mut self, events: &Socket, mut f: impl FnMut(Change<'_>)) -> Result<()> {
         let now = Instant::now();
         let slice = &mut Slice::new(now);
@@ -341,8 +341,8 @@ impl Mirror {
         Ok(())
     }
 
-    /// Ends the mirror's work. Call it after the socket has left its groups and all its events were fed. If the table
-    /// may be wrong, it reads another dump and merges it, all at once.
+    /// Ends the mirror's work. Call it after the socket has left its groups and all its events have been fed. If the
+    /// table may be wrong, it reads another dump and merges it, all at once.
     ///
     /// # Errors
     ///
@@ -391,8 +391,8 @@ impl Mirror {
         }
     }
 
-    /// When to call [`advance`](Self::advance) next even if no event comes: at once while a dump is read or merged.
-    /// `None`: not until an event comes.
+    /// When to call [`advance`](Self::advance) next even if no event arrives: at once while a dump is being read or
+    /// merged. `None`: not until an event arrives.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let has_work = self.rounds.is_idle() && self.fib.short_since().is_some();
         if has_work || !self.fib.is_cleared() {
@@ -417,13 +417,13 @@ impl Mirror {
         !self.rounds.is_first()
     }
 
-    /// How many acknowledgements the mirror has asked for through the events' socket. Each is a datagram that the
-    /// socket receives or drops beside the events.
+    /// How many acknowledgements the mirror has requested through the events' socket. Each is a datagram that the
+    /// socket receives or drops in addition to the events.
     pub fn request_count(&self) -> u64 {
         self.rounds.request_count()
     }
 
-    /// How many routes the mirror has. Those that do not match its filter are not counted.
+    /// How many routes the mirror has, not counting those that do not match its filter.
     pub fn len(&self) -> usize {
         self.fib.len()
     }
@@ -433,8 +433,8 @@ impl Mirror {
         self.len() == 0
     }
 
-    /// What the mirror asks the kernel for, to compare itself with it: all routes, or with a filter those of a table, if
-    /// all that match are of that table.
+    /// What the mirror requests from the kernel to compare itself with it: all routes, or with a filter those of one
+    /// table, if all that match are in that table.
     pub fn dump_filter(&self) -> DumpFilter {
         self.fib.dump_filter()
     }
@@ -444,19 +444,19 @@ impl Mirror {
         self.fib.iter()
     }
 
-    /// All routes from a position on, each with the position behind it. 0 is the first position.
+    /// All routes from a position on, each with the position after it. 0 is the first position.
     ///
     /// Going through a large table at once would delay the events. With positions it can be done in parts, and the
-    /// mirror can be fed between two parts. A route that is there all the time is in exactly one part. A route that
-    /// comes, goes or changes between two parts appears as it was before or as it is after. A route that has replaced
-    /// another is a route of its own.
+    /// mirror can be fed between two parts. A route that exists all the time is in exactly one part. A route that is
+    /// added, deleted or changed between two parts appears as it was before or as it is after. A route that has
+    /// replaced another is a separate route.
     pub fn iter_from(&self, position: usize) -> impl Iterator<Item = (usize, Route<'_>)> {
         self.fib.iter_from(position)
     }
 
     /// The routes to this IPv4 or IPv6 prefix in a table, whatever their metrics. Default routes have `0.0.0.0` or `::`
-    /// and a length of 0. This is no longest-prefix match: only the kernel knows which route it takes. A `prefix_len`
-    /// above 32 or 128 finds nothing.
+    /// and a length of 0. This is not a longest-prefix match: only the kernel knows which route it takes. A
+    /// `prefix_len` above 32 or 128 finds nothing.
     pub fn find(&self, table: u32, dst: IpAddr, prefix_len: u8) -> impl Iterator<Item = Route<'_>> {
         let family = match dst {
             IpAddr::V4(_) => Family::INET,

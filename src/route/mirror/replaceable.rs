@@ -1,11 +1,11 @@
-//! Which live routes an event may have replaced, where a place has several.
+//! Which live routes an event may have replaced if a place has several.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use crate::mirror::{Slot, count_step};
 
-/// The routes are in this many tables, because a table that grows moves all that it holds.
+/// The routes are in this many tables, because a table that grows moves everything that it holds.
 const SHARDS: usize = 64;
 
 /// What a route may have replaced.
@@ -42,7 +42,7 @@ impl Replaceable {
         }
     }
 
-    /// The memory of the groups, at most: the table adds a byte to each, and may be half empty.
+    /// The most memory that the groups take: the table adds a byte to each, and may be half empty.
     pub(super) fn bytes(&self) -> usize {
         self.group_count * 2 * (size_of::<Group>() + 1)
     }
@@ -63,7 +63,7 @@ impl Replaceable {
         group.combined ^= slot;
     }
 
-    /// Takes out a route that was added with this hash.
+    /// Removes a route that was added with this hash.
     pub(super) fn remove(&mut self, hash: u64, slot: Slot) {
         let Ok(mut found) = self.shards[shard(hash)].find_entry(hash, is(hash)) else {
             debug_assert!(false, "it was added");

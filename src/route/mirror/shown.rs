@@ -2,7 +2,7 @@
 //!
 //! A mirror with a filter keeps all routes whose place and metric match, because an event that replaces a route names
 //! only the new one. It shows those that match the whole filter. Each kept route has a bit that says whether it is
-//! shown. When the bit changes, the route comes or goes for those who follow the changes.
+//! shown. When the bit changes, the route begins or ends for the receiver of the changes.
 
 use super::Change;
 use super::fib::{Dump, Fib};
@@ -31,9 +31,9 @@ impl Selection {
     }
 
     /// What the kernel can leave out of a dump: routes of other tables. The dump has all families, because the kernel
-    /// makes a dump of one of them without the lock of all network configuration (Linux v6.18, `inet_dump_fib` and
+    /// builds a dump of one family without the lock of all network configuration (Linux v6.18, `inet_dump_fib` and
     /// `inet6_dump_fib` are registered with `RTNL_FLAG_DUMP_UNLOCKED`). It reports the end of an IPv4 route before it
-    /// removes the route, so such a dump could bring the route back.
+    /// removes the route, so such a dump could restore the route.
     pub(super) fn dump_filter(&self) -> DumpFilter {
         self.kept.dump_filter().family(Family::UNSPEC)
     }
@@ -71,7 +71,7 @@ impl Fib {
         }
     }
 
-    /// Takes the event of a route that is not kept. Its end may make a dump skip routes that are.
+    /// Takes the event of a route that is not kept. Its deletion may make a dump skip routes that are.
     pub(super) fn feed_other(&mut self, message: &Message<'_>, route: &Route<'_>) {
         if self.dump != Dump::Reading || route.kind != EventKind::Delete {
             return;
@@ -85,8 +85,8 @@ impl Fib {
         }
     }
 
-    /// Notes whether a kept route is shown after it has come, changed or is about to go. Returns what it is for those
-    /// who see only the shown routes. `None`: nothing.
+    /// Records whether a kept route is shown after it was added, has changed or is about to be deleted. Returns what
+    /// this means to someone who sees only the shown routes. `None`: nothing.
     fn note_shown(&mut self, slot: Slot, kind: EventKind) -> Option<EventKind> {
         let Some(selection) = &self.selection else {
             return Some(kind);
@@ -99,14 +99,15 @@ impl Fib {
         kind_if_shown(kind, was_shown, is_shown)
     }
 
-    /// Hands out the event of a route that found no room, if it matches by itself.
+    /// Hands out the event of a route that found no room, if the event itself matches.
     pub(super) fn hand_out_left_out(&self, route: &Route<'_>, f: &mut impl FnMut(Change<'_>)) {
         if self.hands_out && self.shows(route) {
             f(Change::of(route, false));
         }
     }
 
-    /// Hands out the event of a route that was handed out before or comes now, after its slot has what the event says.
+    /// Hands out the event of a route that was handed out before or begins now, after its slot has been updated from
+    /// the event.
     pub(super) fn hand_out_event(
         &mut self,
         slot: Slot,

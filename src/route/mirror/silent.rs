@@ -10,10 +10,11 @@ use crate::route::kernel::{LINK_FIXED_BYTES, ifla, message_type};
 /// `IFF_UP`, `IFF_RUNNING`, `IFF_LOWER_UP`, `IFF_DORMANT` (include/uapi/linux/if.h): what hops depend on.
 const STATES: u32 = 1 | 1 << 6 | 1 << 16 | 1 << 17;
 
-/// How many devices are remembered. If the ends of more were lost, all are forgotten, and each counts as changed once.
+/// How many devices are remembered. If the deletions of more were lost, all are forgotten, and each counts as changed
+/// once.
 const MOST_DEVICES: usize = 64 << 10;
 
-/// What routes depend on in a device.
+/// The properties of a device on which routes depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Device {
     states: u32,
@@ -30,11 +31,12 @@ pub(super) struct Devices {
 }
 
 impl Devices {
-    /// Whether a message reports a change that may have changed routes without an event of theirs.
+    /// Whether a message reports a change that may have changed routes without a route event.
     pub(super) fn is_silent_change(&mut self, message: &Message<'_>) -> bool {
         match message.message_type() {
             message_type::NEW_LINK | message_type::DELETE_LINK => self.is_link_change(message),
-            // A new IPv4 address can revive hops that died with the device's last address (`fib_inetaddr_event`).
+            // A new IPv4 address can revive hops that became dead with the device's last address
+            // (`fib_inetaddr_event`).
             message_type::NEW_ADDRESS => message.payload().first() == Some(&Family::INET.number()),
             message_type::DELETE_ADDRESS | message_type::DELETE_NEXTHOP => true,
             // A nexthop object changes routes unless it is new.

@@ -7,29 +7,29 @@ use super::kept::{self, Place, ReplaceKey};
 use super::replaceable::{Replaceable, Replaced};
 use crate::mirror::{Index, Kind, Marks, Slot, count_step, fold};
 
-/// What a route takes beside its message: the pointer to the message, its neighbours, its mark, and its slot in two
-/// indexes.
+/// The memory that a route takes in addition to its message: the pointer to the message, its neighbours, its mark, and
+/// its slot in two indexes.
 const SLOT_BYTES: usize = size_of::<Box<[u8]>>()
     + size_of::<Links>()
     + size_of::<u8>()
     + Marks::SLOT_BYTES
     + 2 * Index::SLOT_BYTES;
 
-/// The bits of a route's mark. All but `HANDED_OUT` are about the dump under way.
+/// The bits of a route's mark. All but `HANDED_OUT` concern the dump under way.
 pub(super) mod bits {
     /// The route was handed out to the user.
     pub const HANDED_OUT: u8 = 1;
-    /// The dump has the route too.
+    /// The dump also has the route.
     pub const SEEN: u8 = 1 << 1;
     /// An event reported the route since the dump began: what the dump says may be older.
     pub const TOUCHED: u8 = 1 << 2;
-    /// The route has replaced another one, or is taken for the one that was replaced.
+    /// The route has replaced another one, or is assumed to be the one that was replaced.
     pub const REPLACED: u8 = 1 << 3;
     /// An event deleted the route while the dump was read. The dump may have skipped routes in the same place.
     pub const DELETED_DURING_DUMP: u8 = 1 << 4;
     /// The route is merged.
     pub const SETTLED: u8 = 1 << 5;
-    /// The route was there before the dump.
+    /// The route existed before the dump.
     pub const OLD: u8 = 1 << 6;
     /// An event changed the route.
     pub const CHANGED: u8 = 1 << 7;
@@ -38,7 +38,7 @@ pub(super) mod bits {
 /// The bit beside a route's count of misses that says whether the route matches the mirror's filter and was handed out.
 const SHOWN: u8 = 1 << 7;
 
-/// What a route is found by.
+/// The hashes by which a route is found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hashes {
     /// The hash of its place.
@@ -48,7 +48,7 @@ pub(super) struct Hashes {
 }
 
 /// The slots of a place are a ring, because there may be thousands: each device has its own `fe80::/64` and `ff00::/8`.
-/// Live entries are inserted behind the first slot and others before it. So entries that events end during a dump are
+/// Live entries are inserted after the first slot and others before it, so entries that events end during a dump are
 /// not in the way of the live ones.
 #[derive(Clone, Copy, Debug)]
 struct Links {
@@ -62,13 +62,13 @@ pub(super) struct Slots {
     bytes: Vec<Box<[u8]>>,
     links: Vec<Links>,
     marks: Marks,
-    /// How many dumps in a row have not had each route, and may have skipped it; and the bit [`SHOWN`].
+    /// From how many dumps in a row each route was missing, each of which may have skipped it; and the bit [`SHOWN`].
     miss_counts: Vec<u8>,
     /// The length of all kept messages.
     bytes_count: usize,
     handed_out_count: usize,
     shown_count: usize,
-    /// With a random key, because strangers may choose the routes (a peer of a routing daemon).
+    /// With a random key, because outsiders may choose the routes (a peer of a routing daemon).
     hasher: RandomState,
     /// The first slot of each place.
     places: Index,
@@ -104,7 +104,7 @@ impl Slots {
         self.marks.slot_count()
     }
 
-    /// What the routes take.
+    /// The memory that the routes take.
     pub(super) fn used_bytes(&self) -> usize {
         self.bytes_count + self.marks.used_count() * SLOT_BYTES + self.replaceable.bytes()
     }
@@ -147,7 +147,7 @@ impl Slots {
         }
     }
 
-    /// How many routes are noted as shown.
+    /// How many routes are recorded as shown.
     pub(super) fn shown_count(&self) -> usize {
         self.shown_count
     }
@@ -156,7 +156,7 @@ impl Slots {
         self.miss_counts[slot as usize] & SHOWN != 0
     }
 
-    /// Notes whether a route is shown. Call it with `false` before the route is removed.
+    /// Records whether a route is shown. Call it with `false` before the route is removed.
     pub(super) fn set_shown(&mut self, slot: Slot, is_shown: bool) {
         self.shown_count -= usize::from(self.is_shown(slot));
         self.shown_count += usize::from(is_shown);
@@ -168,7 +168,7 @@ impl Slots {
         &self.bytes[slot as usize]
     }
 
-    /// Replaces the message of a route by the changed one. The hash of the identity may change too.
+    /// Replaces the message of a route with the changed one. The hash of the identity may also change.
     pub(super) fn set_bytes(&mut self, slot: Slot, identity: u32, bytes: &[u8]) {
         self.note_not_replaceable(slot);
         self.bytes_count += bytes.len();
@@ -187,7 +187,7 @@ impl Slots {
         self.remove(from);
     }
 
-    /// Counts a dump that did not have the route. Returns how many in a row did not.
+    /// Counts a dump from which the route was missing. Returns from how many in a row it was missing.
     pub(super) fn count_miss(&mut self, slot: Slot) -> u8 {
         let miss_count = &mut self.miss_counts[slot as usize];
         let is_most = *miss_count | SHOWN == u8::MAX;
@@ -235,7 +235,8 @@ impl Slots {
         }
     }
 
-    /// Notes that events may replace a route, which is so while it is live. Alone at its place it is found without this.
+    /// Records that events may replace a route, which is the case while it is live. A route alone at its place is found
+    /// without this.
     fn note_replaceable(&mut self, slot: Slot) {
         if self.kind(slot) == Kind::Live && !self.is_alone(slot) {
             let hash = self.hasher.hash_one(kept::replace_key(self.bytes(slot)));
@@ -243,7 +244,7 @@ impl Slots {
         }
     }
 
-    /// Takes back [`note_replaceable`](Self::note_replaceable). Call it before anything about the route changes.
+    /// Undoes [`note_replaceable`](Self::note_replaceable). Call it before anything about the route changes.
     fn note_not_replaceable(&mut self, slot: Slot) {
         if self.kind(slot) == Kind::Live && !self.is_alone(slot) {
             let hash = self.hasher.hash_one(kept::replace_key(self.bytes(slot)));
@@ -306,8 +307,7 @@ impl Slots {
         self.note_replaceable(slot);
     }
 
-    /// Takes a route out of the count of those handed out, if it will not be one with these new bits. Call it before
-    /// they are set.
+    /// Stops counting a route as handed out, if it will not be with these new bits. Call it before they are set.
     fn count_out(&mut self, slot: Slot, bits: u8) {
         let is_taken_back = self.bits(slot) & !bits & bits::HANDED_OUT != 0;
         self.handed_out_count -= usize::from(is_taken_back);
@@ -339,7 +339,7 @@ impl Slots {
         self.marks.release(slot);
     }
 
-    /// Forgets what was noted about a dump in a slot, and an entry that was never handed out.
+    /// Forgets what was recorded about a dump in a slot, and an entry that was never handed out.
     pub(super) fn forget_dump(&mut self, slot: Slot) {
         match self.kind(slot) {
             Kind::Free => {}
