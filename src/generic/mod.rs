@@ -1,8 +1,8 @@
 //! Generic netlink: the numbers of families and their multicast groups, by name.
 //!
-//! Many subsystems of the kernel share the protocol [`Protocol::GENERIC`](crate::Protocol::GENERIC). The kernel gives
-//! each of them, a *family*, and each multicast group a number when it is registered, so a program asks for the numbers
-//! by name. The formats are those of include/uapi/linux/genetlink.h.
+//! Many kernel subsystems, called *families*, share the protocol [`Protocol::GENERIC`](crate::Protocol::GENERIC). The
+//! kernel assigns a number to each family and each multicast group when it is registered, so programs look up the
+//! numbers by name. The formats are those of include/uapi/linux/genetlink.h.
 //!
 //! ```
 //! use nlring::{Protocol, Socket, generic};

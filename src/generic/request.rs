@@ -41,7 +41,7 @@ impl Requests {
         Ok(Self { requester })
     }
 
-    /// Opens a socket for requests in another network namespace: they are about what that namespace has.
+    /// Opens a socket for requests in another network namespace. They concern the families of that namespace.
     ///
     /// # Errors
     ///
@@ -51,7 +51,7 @@ impl Requests {
         Ok(Self { requester })
     }
 
-    /// The requester that sends the requests, for its time-out and for requests to a family.
+    /// The requester that sends the requests. Use it to set the time-out, and for requests to a family.
     pub fn requester(&mut self) -> &mut Requester {
         &mut self.requester
     }

@@ -12,7 +12,7 @@ use crate::engine::{Engine, Event, Reclaimed, Running, SocketId, Turn};
 use crate::error::Result;
 use crate::message::MessageList;
 
-/// How soon a skip is reported when no event comes after it.
+/// How soon a skip is reported when no event follows it.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Runs an engine until it is stopped, the stream is dropped, or it fails.
@@ -101,7 +101,7 @@ impl Courier {
         }
     }
 
-    /// Copies and sends a list if there is room for it, or else counts it as skipped.
+    /// Copies and sends a list if there is room for it, otherwise counts it as skipped.
     fn send_or_skip(&mut self, id: SocketId, list: &MessageList<'_>) -> ControlFlow<()> {
         if self.report() {
             match self.sender.try_reserve() {
@@ -133,7 +133,7 @@ impl Courier {
         change(&mut self.total.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Reports what was skipped, as far as there is room. True when all is reported.
+    /// Reports what was skipped, as far as there is room. True when everything is reported.
     fn report(&mut self) -> bool {
         while let Some((id, skipped)) = self.unreported.first().copied() {
             let Ok(place) = self.sender.try_reserve() else {

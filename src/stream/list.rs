@@ -5,8 +5,7 @@ use std::fmt;
 use crate::message::{Datagram, Message, MessageList};
 use crate::timestamp::Timestamp;
 
-/// The messages of one delivery of one socket, like a [`MessageList`], but with bytes of its own in a single
-/// allocation.
+/// The messages of one delivery of one socket, like a [`MessageList`], but owning its bytes in a single allocation.
 ///
 /// ```
 /// use nlring::{MessageList, conntrack};
@@ -24,7 +23,7 @@ pub struct OwnedList {
     received_at: Option<Timestamp>,
 }
 
-/// What stands before each datagram's bytes: length, sender, flags, group, nsid, each 4 bytes.
+/// The head before each datagram's bytes: length, sender, flags, group, nsid, 4 bytes each.
 const HEAD_BYTES: usize = 20;
 const HAS_GROUP: u32 = 1;
 const HAS_NSID: u32 = 2;

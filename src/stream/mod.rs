@@ -1,8 +1,8 @@
 //! A stream of owned items for async programs. Behind the feature `tokio`.
 //!
-//! A started engine belongs to its thread, and lends its messages. Here one thread runs the engine, copies each
-//! list of messages once, and sends it over a bounded channel. The items are `Send` and `'static`, so that
-//! `tokio::spawn` takes them. The callback of [`Running`](crate::Running) stays the main interface: it copies nothing.
+//! A started engine belongs to its thread, and lends its messages. Here one thread runs the engine, copies each list of
+//! messages once, and sends it over a bounded channel. The items are `Send` and `'static`, so `tokio::spawn` accepts
+//! them. The callback of [`Running`](crate::Running) stays the main interface: it copies nothing.
 //!
 //! ```
 //! use nlring::{Engine, Notice, Protocol, Replay, Socket};
@@ -74,7 +74,7 @@ pub struct Skipped {
     pub datagrams: u64,
     /// Messages in those lists.
     pub messages: u64,
-    /// Losses among what was skipped, which no [`Item::Lost`] reports: the sum of their counts, and the time from the
+    /// Losses within the skipped part, which no [`Item::Lost`] reports: the sum of their counts, and the time from the
     /// first to the last.
     pub lost: Option<Loss>,
 }
@@ -96,8 +96,8 @@ impl Skipped {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// The engine's thread waits for the reader, and datagrams gather in the sockets' receive buffers. When one of
-    /// those is full, the kernel drops datagrams, and the engine reports each loss.
+    /// The engine's thread waits for the reader, and datagrams accumulate in the sockets' receive buffers. When one of
+    /// these is full, the kernel drops datagrams, and the engine reports each loss.
     #[default]
     Wait,
     /// The stream skips messages, counts them, and reports them with [`Item::Skipped`] at their place. The sockets'
@@ -132,7 +132,8 @@ impl StreamBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`]: the capacity is out of range. [`ErrorKind::System`] or [`ErrorKind::WouldBlock`]:
-    /// the system starts no more threads. If the engine cannot start, the stream yields that error as its only item.
+    /// the system cannot start another thread. If the engine cannot start, the stream yields that error as its only
+    /// item.
     pub fn spawn(self, engine: Engine) -> Result<EventStream> {
         if !(1..=1 << 16).contains(&self.capacity) {
             return Err(Error::with_kind("start a stream", ErrorKind::InvalidInput)
@@ -190,7 +191,7 @@ impl EventStream {
         self.receiver.recv().await
     }
 
-    /// What was skipped until now, over all sockets.
+    /// What has been skipped so far, over all sockets.
     pub fn skipped(&self) -> Skipped {
         *self.total.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,10 +202,10 @@ impl EventStream {
         self.stop.clone()
     }
 
-    /// Ends the stream and gives the sockets back. Items that were not read are dropped: to read them all, use the
-    /// [stop handle](Self::stop_handle) and read until `None` first. Empty if the engine could not start.
+    /// Ends the stream and returns the sockets. Unread items are dropped: to read them all, use the [stop
+    /// handle](Self::stop_handle) and read until `None` first. Empty if the engine could not start.
     ///
-    /// Waits for the engine's thread: up to a second, and no time after `None`.
+    /// Waits up to a second for the engine's thread. After `None` it does not wait.
     pub fn finish(mut self) -> Vec<Reclaimed> {
         self.join()
     }

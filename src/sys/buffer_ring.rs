@@ -1,6 +1,6 @@
 //! A ring of provided buffers (`IORING_REGISTER_PBUF_RING`). The kernel takes a buffer from it for each datagram of a
-//! multishot receive. A buffer is lent to the kernel again after its datagrams were delivered. Available since Linux
-//! 5.19.
+//! multishot receive. A buffer is lent to the kernel again after its datagrams have been delivered. Available since
+//! Linux 5.19.
 //!
 //! A plain ring holds one datagram per buffer. A packed ring holds datagrams back to back in larger buffers, so that a
 //! burst touches less memory (`IOU_PBUF_RING_INC` of Linux 6.12, with `min_left`, in the stable kernels since 2026-04).
@@ -17,8 +17,8 @@ use super::mapping::{Mapping, spread};
 use super::place::Place;
 use super::socket::{CONTROL_BYTES, NAME_BYTES, Received};
 
-/// `struct io_uring_buf` (include/uapi/linux/io_uring.h) without its last field. Packed, so that it has no padding in
-/// place of that field.
+/// `struct io_uring_buf` (include/uapi/linux/io_uring.h) without its last field. Packed, so that it has no padding
+/// instead of that field.
 #[repr(C, packed)]
 struct Entry {
     address: u64,
@@ -46,12 +46,13 @@ pub(super) struct Shape {
     pub min_left_bytes: u32,
 }
 
-/// The part of each packed buffer that short datagrams fill. After it is room for one datagram of the greatest length,
-/// which is not touched until one comes.
+/// The part of each packed buffer that short datagrams fill. It is followed by room for one datagram of the greatest
+/// length, which is not touched until such a datagram arrives.
 const PACKED_BYTES: usize = 48 << 10;
-/// The fewest buffers of a packed ring, so that some are lent while others are in hand.
+/// The smallest number of buffers in a packed ring, so that some are lent while others are in hand.
 const FEWEST_PACKED: u16 = 4;
-/// The most buffers of a packed ring, so that the processor's cache holds what short datagrams fill.
+/// The largest number of buffers in a packed ring, so that the processor's cache holds the part that short datagrams
+/// fill.
 const MOST_PACKED: u16 = 8;
 
 impl Shape {
@@ -64,7 +65,7 @@ impl Shape {
         }
     }
 
-    /// Fewer and larger buffers, with no more memory in total than the plain ones. `None`: that is too little memory,
+    /// Fewer and larger buffers, with no more memory in total than the plain ones. `None`: there is too little memory,
     /// or a size overflows.
     pub(super) fn packed(count: u16, payload_bytes: usize) -> Option<Self> {
         let plain = Self::plain(count, payload_bytes);
@@ -88,14 +89,14 @@ struct Share {
     is_lent: bool,
     /// How many bytes completed datagrams fill.
     filled_bytes: u32,
-    /// How many of its datagrams are not yet given back.
+    /// How many of its datagrams have not been given back yet.
     in_hand_count: u32,
 }
 
 /// Buffers, and the ring that lends them to the kernel.
 ///
 /// Only bytes that a completion has reported as written are read. They belong to the program until their buffer is lent
-/// again, which happens after all its datagrams were [given back](Self::give_back).
+/// again, which happens after all its datagrams have been [given back](Self::give_back).
 #[derive(Debug)]
 pub(super) struct BufferRing {
     entries: Mapping,
@@ -176,7 +177,7 @@ impl BufferRing {
         self.commit();
     }
 
-    /// Notes a completion that names buffer `id` and reports `written_bytes` written, after those of earlier
+    /// Records a completion that names buffer `id` and reports `written_bytes` written, after those of earlier
     /// completions of this buffer. Returns where they are. `None`: there is no such buffer.
     ///
     /// # Safety
@@ -308,8 +309,8 @@ const OLD_TABLE_GROUPS: u16 = 64;
 ///
 /// In the table of an old kernel, a new ring inherits the `head` of the ring before it, and the kernel then writes into
 /// buffers that it was not lent. So a plain ring never gets a group of the table. A packed ring may, because kernels
-/// that pack have no table, and they find the first group faster than any other. Above the table packed rings have the
-/// even groups, and plain rings the odd ones.
+/// that pack have no table, and find the first group faster than any other. Above the table, packed rings have the even
+/// groups and plain rings the odd ones.
 pub(super) fn buffer_group(receiver: u16, shape: Shape) -> Option<u16> {
     let is_packed = shape.min_left_bytes > 0;
     match receiver.checked_sub(OLD_TABLE_GROUPS) {
@@ -320,7 +321,7 @@ pub(super) fn buffer_group(receiver: u16, shape: Shape) -> Option<u16> {
 }
 
 /// Splits what a multishot RECVMSG wrote: `struct io_uring_recvmsg_out`, then name, control data and payload. Name and
-/// control data have the sizes that the receive asked for. `None`: the bytes are too few.
+/// control data have the sizes that the receive requested. `None`: there are too few bytes.
 fn read_out(buffer: &[u8]) -> Option<(Received, &[u8])> {
     let (out, rest) = buffer.split_first_chunk::<OUT_BYTES>()?;
     let (name, rest) = rest.split_first_chunk::<NAME_BYTES>()?;

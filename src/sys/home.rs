@@ -1,4 +1,4 @@
-//! Which process a value belongs to. fork(2) copies the value to the child, but not the kernel's objects behind it,
+//! The process to which a value belongs. fork(2) copies the value to the child, but not the kernel objects behind it,
 //! such as the queues of a ring.
 #![allow(unsafe_code)]
 

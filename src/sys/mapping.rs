@@ -89,8 +89,8 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts(start.as_ptr(), length) }
     }
 
-    /// The kernel may write to these bytes from now on. AddressSanitizer then reports each access of the program to
-    /// them; in other builds this does nothing.
+    /// The kernel may write to these bytes from now on. AddressSanitizer then reports each access to them by the
+    /// program; in other builds this does nothing.
     #[cfg(feature = "io-uring")] // recvmmsg lends nothing beyond a call
     pub(super) fn forbid(&self, offset: usize, length: usize) {
         let start = self.start.as_ptr().wrapping_add(offset);

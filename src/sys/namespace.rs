@@ -1,4 +1,4 @@
-//! Network namespaces: what a descriptor is of, and work inside another namespace.
+//! Network namespaces: the kind of a descriptor, and work inside another namespace.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic;
 use std::thread;
 
-/// The kind of the namespace that a descriptor is of, as a flag of clone(2) such as `CLONE_NEWNET`. None: the
-/// descriptor is not of a namespace. Available since Linux 4.11.
+/// The kind of namespace of a descriptor, as a flag of clone(2) such as `CLONE_NEWNET`. None: the descriptor is not a
+/// namespace's. Available since Linux 4.11.
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> io::Result<Option<libc::c_int>> {
     // SAFETY: NS_GET_NSTYPE takes no argument and accesses no memory of this process (ioctl_ns(2)).
     let kind = unsafe { libc::ioctl(fd.as_raw_fd(), libc::NS_GET_NSTYPE) };
@@ -29,8 +29,8 @@ pub(crate) enum NotInside {
     Entry(io::Error),
 }
 
-/// Calls `work` on a thread of its own inside a network namespace, and waits for it. The calling thread never leaves
-/// its namespace, so there is no way back that could fail.
+/// Calls `work` on a separate thread inside a network namespace, and waits for it. The calling thread never leaves its
+/// namespace, so it cannot fail to return.
 ///
 /// If `work` panics, the panic continues on the calling thread.
 pub(crate) fn run_in<T: Send>(

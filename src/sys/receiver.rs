@@ -53,7 +53,7 @@ impl Receiver {
         }
     }
 
-    /// Notes a completion of the receive at `index`. Returns where its datagram is. `None`: it brought none.
+    /// Records a completion of the receive at `index`. Returns where its datagram is. `None`: it has no datagram.
     ///
     /// # Safety
     ///
@@ -85,7 +85,7 @@ impl Receiver {
         }
     }
 
-    /// The datagram at a place that [`complete`](Self::complete) returned and that was not given back. `None`: the
+    /// The datagram at a place that [`complete`](Self::complete) returned and that has not been given back. `None`: the
     /// kernel wrote fewer bytes than it writes before each datagram.
     pub(super) fn datagram(&self, place: Place, result_bytes: usize) -> Option<(Received, &[u8])> {
         match &self.memory {

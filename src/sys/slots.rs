@@ -123,7 +123,7 @@ impl Slots {
         header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
     }
 
-    /// Prepares and lends a slot. Returns the header for a RECVMSG submission. `None`: the slot is lent already.
+    /// Prepares and lends a slot. Returns the header for a RECVMSG submission. `None`: the slot is already lent.
     #[cfg(feature = "io-uring")]
     pub(super) fn lend(&mut self, index: usize) -> Option<*mut libc::msghdr> {
         if self.ours.get(index) != Some(&true) {
@@ -137,11 +137,11 @@ impl Slots {
         Some(self.header(index).as_ptr().cast()) // msg_hdr is mmsghdr's first field
     }
 
-    /// Notes that a slot is ours again.
+    /// Records that a slot is ours again.
     ///
     /// # Safety
     ///
-    /// The receive into this slot has completed, so the kernel does not write to the slot any more.
+    /// The receive into this slot has completed, so the kernel no longer writes to the slot.
     #[cfg(feature = "io-uring")]
     pub(super) unsafe fn take(&mut self, index: usize) {
         debug_assert_eq!(self.ours.get(index), Some(&false), "a slot completes once");

@@ -16,7 +16,7 @@ pub(crate) const NAME_BYTES: usize = size_of::<libc::sockaddr_nl>();
 /// Room for the control messages of netlink: `NETLINK_PKTINFO` and `NETLINK_LISTEN_ALL_NSID`, 24 bytes each.
 pub(crate) const CONTROL_BYTES: usize = 64;
 
-/// Index of the drop counter in what `SO_MEMINFO` answers (`SK_MEMINFO_DROPS`, include/uapi/linux/sock_diag.h).
+/// Index of the drop counter in the answer of `SO_MEMINFO` (`SK_MEMINFO_DROPS`, include/uapi/linux/sock_diag.h).
 const MEMINFO_DROPS: usize = 8;
 /// `SO_MEMINFO` (include/uapi/asm-generic/socket.h). Available since Linux 4.12.
 const SO_MEMINFO: libc::c_int = 55;
@@ -157,7 +157,7 @@ pub(crate) fn set_option(
     Ok(())
 }
 
-/// Makes the kernel run a program for each datagram before the socket receives it, in place of the one before.
+/// Makes the kernel run a program for each datagram before the socket receives it, instead of the previous program.
 pub(crate) fn attach_filter(fd: BorrowedFd<'_>, program: &Program) -> io::Result<()> {
     let instructions = program.instructions().iter();
     let mut instructions: Vec<_> = instructions
@@ -247,7 +247,7 @@ pub(crate) fn send_to(
     check_size(sent)
 }
 
-/// What a receive reports about a datagram besides its bytes.
+/// What a receive reports about a datagram in addition to its bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Received {
     /// The datagram's full length, even if less was stored.
@@ -358,7 +358,7 @@ pub(crate) fn has_queued(fd: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
-/// The most datagrams that one call of [`discard`] takes.
+/// The largest number of datagrams that one call of [`discard`] takes.
 pub(crate) const DISCARD_BATCH: usize = 64;
 
 /// Takes up to [`DISCARD_BATCH`] datagrams off the queue without copying them. Returns how many.

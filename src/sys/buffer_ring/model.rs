@@ -12,9 +12,9 @@ use crate::sys::place::Place;
 enum Step {
     /// The kernel writes a datagram of a short or a long length into the next buffer.
     Write { is_long: bool },
-    /// The kernel has taken a buffer and then failed, so it wrote nothing.
+    /// The kernel takes a buffer and then fails, so it writes nothing.
     Fail,
-    /// The program gives back the datagram with this number among those in hand.
+    /// The program returns the datagram with this number among those in hand.
     GiveBack(usize),
     /// The program publishes the buffers that it lends again.
     Commit,
@@ -251,7 +251,7 @@ mod tests {
     type State = (Vec<u16>, usize, usize, Vec<(u16, u32, usize)>);
 
     impl World {
-        /// The state without what changes nothing: the contents, and how often the tail has gone round.
+        /// The state without irrelevant parts: the contents, and how often the tail has wrapped.
         fn state(&self) -> State {
             let published_count = self.published_tail().wrapping_sub(self.head);
             let mut in_hand: Vec<_> = self

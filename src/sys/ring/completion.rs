@@ -13,7 +13,7 @@ use crate::sys::event::{Readable, wait_readable};
 use crate::sys::place::Place;
 use crate::sys::token::Token;
 
-/// A time-out that stands for none.
+/// A time-out that means none.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
 /// A completion queue entry.
@@ -22,7 +22,7 @@ pub(crate) struct Completion {
     pub token: Token,
     /// A length or a negated errno.
     pub result: i32,
-    /// Where the datagram is. `None`: the completion brought none.
+    /// Where the datagram is. `None`: the completion has none.
     pub place: Option<Place>,
 }
 
@@ -40,7 +40,7 @@ impl Ring {
     /// Submits what is queued, and waits for `want` completions, `timeout` (`None`: no limit) or a signal. With
     /// [`Features::min_wait`](super::Features::min_wait), after `gather` one completion is enough.
     ///
-    /// One call brings at most 33 datagrams per wanted completion (io_uring/poll.c, `APOLL_MULTI_POLLED` retries).
+    /// One call returns at most 33 datagrams per wanted completion (io_uring/poll.c, `APOLL_MULTI_POLLED` retries).
     pub(crate) fn wait(
         &mut self,
         want: usize,
@@ -83,8 +83,8 @@ impl Ring {
             .is_ok_and(|uring| uring.submission().cq_overflow())
     }
 
-    /// Whether [`poll`](Self::poll) may run deferred task work. May be true although there is none, because the kernel
-    /// clears the flag only before it runs some (io_uring/io_uring.c, `__io_run_local_work`).
+    /// Whether [`poll`](Self::poll) may run deferred task work. May be true although there is no task work, because the
+    /// kernel clears the flag only before it runs some (io_uring/io_uring.c, `__io_run_local_work`).
     pub(crate) fn may_have_task_work(&mut self) -> bool {
         self.uring().is_ok_and(|uring| uring.submission().taskrun())
     }
@@ -127,7 +127,7 @@ impl Ring {
         }
     }
 
-    /// Counts the receives in flight, and notes what the kernel wrote. Returns where the datagram is.
+    /// Counts the receives in flight, and records what the kernel wrote. Returns where the datagram is.
     fn note_completed(&mut self, token: Token, result: i32, flags: u32) -> Option<Place> {
         let Token::Receive {
             receiver,

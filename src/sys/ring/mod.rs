@@ -235,7 +235,7 @@ impl Ring {
         self.receiver(receiver).map_or(0, Receiver::lent_count)
     }
 
-    /// The datagram at the place of a completion, if it was not given back. `None`: the kernel wrote fewer bytes than
+    /// The datagram at the place of a completion, unless it was given back. `None`: the kernel wrote fewer bytes than
     /// it writes before each datagram.
     pub(crate) fn datagram(
         &self,
@@ -282,7 +282,7 @@ impl Ring {
         true
     }
 
-    /// Ends all receives and waits for their last completions. Datagrams that they bring are discarded.
+    /// Ends all receives and waits for their last completions. Their datagrams are discarded.
     fn quiesce(&mut self) -> io::Result<()> {
         const ROUNDS: usize = 2 * SUBMISSION_ENTRIES as usize; // a chain needs one round for each of its receives
         for _ in 0..ROUNDS {
@@ -313,12 +313,12 @@ fn template_header() -> io::Result<Mapping> {
     Ok(header)
 }
 
-/// Whether the kernel does not know the requested flag or shape.
+/// Whether the kernel lacks the requested flag or shape.
 fn is_unknown(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
 }
 
-/// Turns the errors that only end a wait into success.
+/// Converts the errors that only end a wait into success.
 fn forgive(result: io::Result<usize>) -> io::Result<()> {
     match result {
         Ok(_) => Ok(()),

@@ -19,11 +19,11 @@ const PAYLOAD_BYTES: usize = 64;
 enum Step {
     /// The program submits a chain of receives, one per slot.
     Arm,
-    /// The kernel completes the first receive of the chain that it has.
+    /// The kernel completes the first receive of its chain.
     Complete(Result),
     /// The program takes the oldest completion off the queue.
     See,
-    /// The program gives back the datagram in this slot.
+    /// The program returns the datagram in this slot.
     GiveBack(u16),
 }
 
@@ -31,13 +31,13 @@ enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Result {
     Whole,
-    /// Of the datagram only the beginning fits.
+    /// Only the beginning of the datagram fits.
     Truncated,
-    /// Nothing is written. The chain goes on, because its links are hard.
+    /// Nothing is written. The chain continues, because its links are hard.
     Failed,
 }
 
-/// Whose a slot is.
+/// The owner of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Owner {
     Kernel,
@@ -91,7 +91,7 @@ impl World {
         is_possible
     }
 
-    /// As `Ring::arm_chain`, which the engine calls when all datagrams are given back.
+    /// Like `Ring::arm_chain`, which the engine calls when all datagrams have been given back.
     fn arm(&mut self) -> bool {
         if self.owners.iter().any(|owner| *owner != Owner::Free) {
             return false;
@@ -274,7 +274,7 @@ fn each_slot_has_one_owner_in_every_state_that_any_schedule_reaches() {
     assert_eq!(counts, [7, 34, 142, 547], "all of them, and no others");
 }
 
-/// Any three batches, one after the other: a slot has only what the last one put there.
+/// After any three consecutive batches, a slot has only what the last one put there.
 #[test]
 fn each_batch_of_recvmmsg_replaces_the_one_before() {
     const COUNT: usize = 3;
