@@ -14,7 +14,7 @@ use tokio::runtime;
 use crate::failure::{Failure, Result};
 use crate::metrics::Metrics;
 
-/// A server that listens and does not answer yet.
+/// A server that listens but does not answer yet.
 #[derive(Debug)]
 pub struct Server(TcpListener);
 
@@ -29,12 +29,12 @@ impl Server {
         Ok(Self(listener))
     }
 
-    /// The address, with the port that the kernel has chosen for port 0.
+    /// The address, with the port that the kernel chose for port 0.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
 
-    /// Answers, for as long as the process lives.
+    /// Answers requests for as long as the process lives.
     pub fn run(self, metrics: Metrics) -> Result<()> {
         let failed = |error: io::Error| Failure::Other(format!("answer over HTTP: {error}"));
         self.0.set_nonblocking(true).map_err(failed)?;
@@ -57,7 +57,7 @@ async fn show_metrics(State(metrics): State<Metrics>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.text())
 }
 
-/// 200 and `{"status":"ok"}`, or 503 and what does not work, each with its reason.
+/// 200 and `{"status":"ok"}`, or 503 and the parts that do not work, each with its reason.
 async fn show_health(State(metrics): State<Metrics>) -> impl IntoResponse {
     let problems = metrics.problems();
     let (code, body) = if problems.is_empty() {

@@ -12,7 +12,7 @@ use clap_mangen::Man;
 use crate::args::Arguments;
 use crate::failure::{Failure, Result};
 
-/// The commands that only such a build has.
+/// The commands that only such builds have.
 const OWN: [&str; 2] = ["man", "completions"];
 
 /// Prints the completions of a shell.

@@ -11,7 +11,7 @@ impl<T> Live<T> {
         Self(Arc::new(RwLock::new(Arc::new(value))))
     }
 
-    /// The value as it is now.
+    /// The current value.
     pub fn get(&self) -> Arc<T> {
         self.0
             .read()

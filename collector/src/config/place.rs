@@ -1,6 +1,6 @@
 //! Errors of a configuration file, with their place and the remedy.
 
-/// A sentence about an error: the place, the line, what is wrong, and what may be meant.
+/// A sentence about an error: the place, the line, what is wrong, and what may have been meant.
 pub fn explain(path: &str, text: &str, error: &toml::de::Error) -> String {
     let message = error.message().trim();
     let remedy = remedy(message).map_or(String::new(), |remedy| format!("; {remedy}"));
@@ -13,7 +13,7 @@ pub fn explain(path: &str, text: &str, error: &toml::de::Error) -> String {
     format!("{path}:{number}: {line:?}: {message}{remedy}")
 }
 
-/// What may be meant.
+/// What may have been meant.
 fn remedy(message: &str) -> Option<String> {
     if message.contains("expected a string") {
         return Some("write the value in quotes".to_owned());
@@ -32,7 +32,7 @@ fn remedy(message: &str) -> Option<String> {
     is_near.then(|| format!("did you mean `{nearest}`?"))
 }
 
-/// How many letters must be inserted, removed or replaced to make one word of the other.
+/// How many letters must be inserted, removed or replaced to turn one word into the other.
 fn distance(a: &str, b: &str) -> usize {
     let mut distances: Vec<usize> = (0..=b.len()).collect();
     for (row, letter) in a.bytes().enumerate() {

@@ -65,11 +65,11 @@ impl FromStr for Span {
 /// When the spool's data is synced to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
-    /// When the kernel does it: half a minute after it was written.
+    /// When the kernel does it: half a minute after it is written.
     Never,
     /// Each batch, before an output gets it.
     Batch,
-    /// With the first batch after this time.
+    /// With the first batch after this interval.
     Every(Duration),
 }
 
@@ -125,7 +125,7 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
-/// The number and the unit behind it.
+/// The number, and the unit after it.
 fn split(text: &str) -> Result<(u64, &str), String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

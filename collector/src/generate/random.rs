@@ -1,8 +1,8 @@
-//! Random numbers that are the same in each run, in the distributions that traffic has.
+//! Reproducible random numbers, in the distributions of real traffic.
 
 use std::f64::consts::TAU;
 
-/// A generator: the same seed gives the same numbers (splitmix64).
+/// A generator: the same seed yields the same numbers (splitmix64).
 pub struct Random(u64);
 
 impl Random {
@@ -26,17 +26,17 @@ impl Random {
         self.below(count) == 0
     }
 
-    /// A number from 0 to 1, without 1.
+    /// A number from 0 up to, but not including, 1.
     pub fn share(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// The time to the next of many independent events, which come at this mean distance.
+    /// The time to the next of many independent events, which occur at this mean distance.
     pub fn exponential(&mut self, mean: f64) -> f64 {
         -mean * (1.0 - self.share()).ln()
     }
 
-    /// A value that is often near the median, and now and then far larger: with `spread` 1, one in 6 is more than e
+    /// A value that is usually near the median, and occasionally far larger: with `spread` 1, one in 6 is more than e
     /// times as large.
     pub fn log_normal(&mut self, median: f64, spread: f64) -> f64 {
         let radius = (-2.0 * (1.0 - self.share()).ln()).sqrt();

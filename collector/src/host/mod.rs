@@ -1,4 +1,4 @@
-//! What this process is to the host: its capabilities, its threads, and a service of systemd.
+//! This process on its host: its capabilities, its threads, and its systemd service.
 
 mod privilege;
 mod process;

@@ -1,4 +1,4 @@
-//! Gives up the capabilities that are not needed after the start (capabilities(7)).
+//! Drops the capabilities that are not needed after startup (capabilities(7)).
 
 use rustix::io::{Errno, Result};
 use rustix::thread::{
@@ -6,12 +6,12 @@ use rustix::thread::{
     set_capabilities, set_no_new_privs,
 };
 
-/// Gives up all capabilities for ever that are not needed until the end. It affects this thread and those that it starts
-/// later. So root without capabilities reads and writes only the files that root may: the configured directories are
-/// opened before.
+/// Permanently drops all capabilities that are not needed until the end. It affects this thread and those that it
+/// starts later. Root without capabilities can only read and write the files that root may, so the configured
+/// directories are opened earlier.
 ///
-/// The kernel demands `CAP_NET_ADMIN` for requests to conntrack, and to leave its groups; and `CAP_SYS_ADMIN` to ask in
-/// another network namespace.
+/// The kernel requires `CAP_NET_ADMIN` for conntrack requests and for leaving its groups, and `CAP_SYS_ADMIN` for
+/// requests in another network namespace.
 pub fn give_up_capabilities(asks_in_namespaces: bool) -> Result<()> {
     let mut needed = CapabilitySet::NET_ADMIN;
     needed.set(CapabilitySet::SYS_ADMIN, asks_in_namespaces);

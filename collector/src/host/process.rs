@@ -1,4 +1,4 @@
-//! What this process takes of the host.
+//! The host's resources that this process uses.
 
 use std::fs;
 use std::time::Duration;

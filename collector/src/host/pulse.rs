@@ -1,10 +1,10 @@
-//! Whether the threads that everything depends on work, wait for a disk, or hang.
+//! Whether the essential threads are working, waiting for a disk, or hanging.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A disk that does not answer within this time is reported.
+/// A disk that does not respond within this time is reported.
 const PATIENCE_WITH_DISK: Duration = Duration::from_secs(10);
 
 /// What the receive thread and the spool's thread are doing.
@@ -15,8 +15,8 @@ pub struct Pulses {
 }
 
 impl Pulses {
-    /// For how long the receive thread has done nothing, through its own fault or that of the spool's thread. Not
-    /// counted is that the spool's thread waits for a disk, which no restart can help.
+    /// How long the receive thread has done nothing, through its own fault or that of the spool's thread. Time that the
+    /// spool's thread spends waiting for a disk does not count, because no restart would help.
     pub fn hanging_for(&self) -> Duration {
         if !self.receive.is_waiting() {
             return self.receive.age();
@@ -27,14 +27,14 @@ impl Pulses {
         self.receive.age().min(self.spool.age())
     }
 
-    /// For how long the disk of the spool has not answered, once that is worth a report.
+    /// How long the spool's disk has not responded, once that is worth a report.
     pub fn disk_silent_for(&self) -> Option<Duration> {
         let age = self.spool.age();
         (self.spool.is_waiting() && age >= PATIENCE_WITH_DISK).then_some(age)
     }
 }
 
-/// When a thread last showed that it works, and whether it has waited for another one or for a disk since then.
+/// When a thread last showed that it works, and whether it has since been waiting for another thread or a disk.
 #[derive(Clone, Debug)]
 pub struct Pulse {
     start: Instant,
@@ -60,7 +60,7 @@ impl Pulse {
         result
     }
 
-    /// How long ago it was last beaten, or began to wait.
+    /// How long ago it last beat, or began to wait.
     pub fn age(&self) -> Duration {
         let beaten_ms = self.beaten.load(Ordering::Relaxed) & !WAITING;
         Duration::from_millis(self.now_ms().saturating_sub(beaten_ms))

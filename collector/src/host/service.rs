@@ -1,4 +1,4 @@
-//! What systemd is told: that records are written, that the collector works, and that it ends (sd_notify(3)).
+//! Reports to systemd: that records are being written, that the collector works, and that it is ending (sd_notify(3)).
 
 use std::thread;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use tracing::{error, warn};
 use super::Pulses;
 use crate::failure::{Failure, Result};
 
-/// How often the pulses are looked at. Under a watchdog, at least three times in its interval.
+/// How often the pulses are checked. Under a watchdog, at least three times per interval.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reports that records are written, to the service manager that has started this process, if one has. From now on a
-/// thread looks at the pulses, and reports to the manager's watchdog that nothing hangs.
+/// Reports that records are being written to the service manager that started this process, if there is one. From now
+/// on a thread checks the pulses, and reports to the manager's watchdog that nothing hangs.
 ///
-/// A disk that does not answer is no reason to be killed: what is received is not lost before the kernel's buffer is full,
-/// and is counted then. It is reported in the log and in the status.
+/// A disk that does not respond is no reason to be killed: nothing is lost before the kernel's buffer is full, and
+/// losses are then counted. It is reported in the log and in the status.
 pub fn begin(pulses: &Pulses) -> Result<()> {
     ready();
     let pulses = pulses.clone();
@@ -27,12 +27,12 @@ pub fn begin(pulses: &Pulses) -> Result<()> {
     Ok(())
 }
 
-/// Reports that records are written.
+/// Reports that records are being written.
 pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
-/// Reports that the configuration is read again. [`ready`] reports the end of that.
+/// Reports that the configuration is being reloaded. [`ready`] reports the end of that.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -40,7 +40,7 @@ pub fn reloading() {
     }
 }
 
-/// Reports that it ends, which may take as long as the outputs need.
+/// Reports that it is ending, which may take as long as the outputs need.
 pub fn end() {
     notify(&[NotifyState::Stopping]);
 }

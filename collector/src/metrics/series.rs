@@ -1,4 +1,4 @@
-//! The time series, with their names and what they mean.
+//! The time series, with their names and meanings.
 
 use std::sync::atomic::AtomicU64;
 
@@ -15,11 +15,11 @@ pub type Gauges = Family<Labels, Gauge>;
 /// A number of seconds, or an instant as seconds since 1970.
 pub type Seconds = Gauge<f64, AtomicU64>;
 
-/// The upper bounds of buckets for what takes microseconds to seconds.
+/// The upper bounds of buckets for operations that take microseconds to seconds.
 const SHORT_TIMES: [f64; 12] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 10.0,
 ];
-/// The upper bounds of buckets for what a disk does.
+/// The upper bounds of buckets for disk operations.
 const DISK_TIMES: [f64; 12] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
 ];
@@ -58,7 +58,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// Makes the series, and the registry that shows them.
+    /// Creates the series, and the registry that shows them.
     pub fn new() -> (Self, Registry) {
         let mut registry = Registry::default();
         let process = registry.sub_registry_with_prefix("process");

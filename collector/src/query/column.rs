@@ -15,7 +15,7 @@ use super::prefix::Prefix;
 use super::question::{Condition, Interval, Term, Value};
 use crate::record::stored::UNIT_NS;
 
-/// What a row has in a column.
+/// The value of a row in a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cell<'a> {
     Text(&'a str),
@@ -25,12 +25,12 @@ pub enum Cell<'a> {
     Flag(bool),
 }
 
-/// What a row has in the column of this name.
+/// The value of a row in the column of this name.
 pub fn cell<'a>(batch: &'a RecordBatch, name: &str, row: usize) -> Option<Cell<'a>> {
     cell_of(batch.column_by_name(name)?, row)
 }
 
-/// What a row has in a column. Columns of types that the schema does not have are empty.
+/// The value of a row in a column. Columns of types that the schema lacks are empty.
 pub fn cell_of(array: &ArrayRef, row: usize) -> Option<Cell<'_>> {
     if array.is_null(row) {
         return None;
@@ -64,7 +64,7 @@ fn words(array: &ArrayRef) -> Option<(&arrow_array::DictionaryArray<Int32Type>, 
     Some((words, words.values().as_string_opt::<i32>()?))
 }
 
-/// The first nanosecond of the millisecond that a row has in a column.
+/// The first nanosecond of a row's millisecond in a column.
 pub fn instant(batch: &RecordBatch, name: &str, row: usize) -> Option<i64> {
     match cell(batch, name, row)? {
         Cell::Instant(ns) => Some(ns),
@@ -77,13 +77,13 @@ pub fn first_ns(instant: i64) -> i64 {
     instant.saturating_mul(UNIT_NS)
 }
 
-/// The last nanosecond of the unit that begins with this one. What a file says to have been until an instant may have been
-/// until then.
+/// The last nanosecond of the unit that begins with this one. Something that lasted until an instant in a file may have
+/// lasted until then.
 pub fn last_ns(first_ns: i64) -> i64 {
     first_ns.saturating_add(UNIT_NS - 1)
 }
 
-/// The records with those texts only that they have. A file has texts for all records of a row group, which take 2 MB.
+/// The records with only the texts that they use. A file has the texts for all records of a row group, which take 2 MB.
 pub fn without_unused_words(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().map(|column| {
         let Some(words) = column.as_dictionary_opt::<Int32Type>() else {
@@ -119,10 +119,10 @@ pub fn rows_with(batch: &RecordBatch, condition: &Condition) -> BooleanBuffer {
     }
 }
 
-/// Which rows have a word that is wanted. None: it is no column of words.
+/// Which rows have a wanted word. None: it is not a column of words.
 fn rows_with_word(array: &ArrayRef, is_wanted: impl Fn(&str) -> bool) -> Option<BooleanBuffer> {
     let (words, texts) = words(array)?;
-    // A dictionary may have a text twice.
+    // A dictionary may contain a text twice.
     let is_wanted: Vec<bool> = texts
         .iter()
         .map(|text| text.is_some_and(&is_wanted))
@@ -155,8 +155,8 @@ pub fn time_columns(record: &str) -> &'static [&'static str] {
     }
 }
 
-/// The rows of this kind of record that lasted into the interval; open flows are flows. An event has only its time, and a
-/// change of a route that was found may have happened before. A flow whose start is not known may have begun at any time.
+/// The rows of this kind of record that lasted into the interval; open flows are flows. An event has only its time, and
+/// a route change that was found may have happened earlier. A flow whose start is unknown may have begun at any time.
 pub fn rows_within(batch: &RecordBatch, record: &'static str, interval: Interval) -> BooleanBuffer {
     let kind = |name: &str| {
         let value = Value::Text(name.to_owned());

@@ -1,9 +1,9 @@
-//! Prefixes: destinations of routes.
+//! Prefixes, the destinations of routes.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// The addresses that begin with the same bits.
+/// The addresses that share their first bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
     address: IpAddr,

@@ -1,4 +1,4 @@
-//! Which row groups of a file may have an answer, by their statistics and bloom filters.
+//! Which row groups of a file may contain an answer, by their statistics and bloom filters.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -12,7 +12,7 @@ use super::column::{first_ns, last_ns};
 use super::question::{Condition, Interval, Question, Term, Value};
 use crate::record::nat_filter::{self, Place};
 
-/// A block of a bloom filter. A value is in one block only.
+/// A block of a bloom filter. A value is in only one block.
 const BLOCK_BYTES: u64 = 32;
 
 /// A row group of a file.
@@ -24,7 +24,7 @@ pub struct Group<'a> {
     pub nat_filter: Option<Place>,
 }
 
-/// The terms that may hold in this row group, without the alternatives that cannot. None: it has no answer.
+/// The terms that may hold in this row group, without the alternatives that cannot. None: it contains no answer.
 pub fn terms_that_may_hold(group: Group<'_>, question: &Question) -> Option<Vec<Term>> {
     if !may_last_into(group.metadata, question) {
         return None;
@@ -54,7 +54,7 @@ pub fn column<'a>(group: &'a RowGroupMetaData, name: &str) -> Option<&'a ColumnC
     })
 }
 
-/// From the least to the greatest value of a column of times. None: it has no value, or no statistics.
+/// The range from the smallest to the largest value of a column of times. None: it has no values, or no statistics.
 pub fn range(group: &RowGroupMetaData, name: &str) -> Option<Interval> {
     match column(group, name)?.statistics()? {
         Statistics::Int64(values) => Some(Interval {
@@ -88,7 +88,7 @@ fn may_last_into(group: &RowGroupMetaData, question: &Question) -> bool {
     last_stop >= interval.from && first_start(group).is_none_or(|start| start <= interval.until)
 }
 
-/// When the first flow began. None: of some rows, that is not known.
+/// When the first flow began. None: for some rows this is unknown.
 fn first_start(group: &RowGroupMetaData) -> Option<i64> {
     let columns = ["start", "observed_start"];
     let known: Option<u64> = columns.iter().map(|name| value_count(group, name)).sum();
@@ -102,7 +102,7 @@ fn first_start(group: &RowGroupMetaData) -> Option<i64> {
         .min()
 }
 
-/// Whether the value lies between the least and the greatest one of the column.
+/// Whether the value lies between the smallest and the largest one of the column.
 fn is_in_range(group: &RowGroupMetaData, condition: &Condition) -> bool {
     let Some(column) = column(group, condition.column) else {
         return false;
@@ -142,7 +142,7 @@ fn nat_key(conditions: &[Condition]) -> Option<u64> {
     }
 }
 
-/// Whether the bloom filters allow that these conditions hold for one row.
+/// Whether the bloom filters allow these conditions to hold for one row.
 fn may_hold_together(group: Group<'_>, conditions: &[Condition]) -> bool {
     let key = nat_key(conditions).zip(group.nat_filter);
     key.is_none_or(|(key, place)| may_be_in(group.file, place, &key.to_le_bytes()))
@@ -150,7 +150,7 @@ fn may_hold_together(group: Group<'_>, conditions: &[Condition]) -> bool {
             let place = column(group.metadata, condition.column).and_then(filter_of);
             place.is_none_or(|place| match &condition.value {
                 Value::Text(text) => may_be_in(group.file, place, text.as_bytes()),
-                // Parquet has small numbers in 4 bytes.
+                // Parquet stores small numbers in 4 bytes.
                 Value::Number(number) => {
                     may_be_in(group.file, place, &u32::from(*number).to_le_bytes())
                 }
@@ -163,7 +163,7 @@ fn may_hold_together(group: Group<'_>, conditions: &[Condition]) -> bool {
 fn filter_of(column: &ColumnChunkMetaData) -> Option<Place> {
     let offset = u64::try_from(column.bloom_filter_offset()?).ok()?;
     let length = u64::try_from(column.bloom_filter_length()?).ok()?;
-    // The header is shorter than a block, and the filter is as long as a number of blocks.
+    // The header is shorter than a block, and the filter consists of whole blocks.
     let header = length % BLOCK_BYTES;
     Some(Place {
         offset: offset.checked_add(header)?,
@@ -171,8 +171,8 @@ fn filter_of(column: &ColumnChunkMetaData) -> Option<Place> {
     })
 }
 
-/// Whether the value of these bytes may be in a bloom filter. Only the block of the value is read. If it cannot be read,
-/// the value may be there.
+/// Whether the value of these bytes may be in a bloom filter. Only the value's block is read. If it cannot be read, the
+/// value may be present.
 fn may_be_in(file: &File, filter: Place, bytes: &[u8]) -> bool {
     let blocks = filter.length / BLOCK_BYTES;
     if blocks == 0 {
@@ -186,7 +186,7 @@ fn may_be_in(file: &File, filter: Place, bytes: &[u8]) -> bool {
         .and_then(|offset| offset.checked_add(filter.offset));
     let mut block = [0; 32];
     let read = offset.and_then(|offset| file.read_exact_at(&mut block, offset).ok());
-    // A filter of one block looks for each value in that block.
+    // A filter of one block searches that block for every value.
     read.is_none_or(|()| Sbbf::new(&block).check(bytes))
 }
 

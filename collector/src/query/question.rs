@@ -1,4 +1,4 @@
-//! What is looked for: conditions on columns, and a time.
+//! The question: conditions on columns, and a time.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::args::QueryArguments;
 use crate::failure::{Failure, Result};
 use crate::record::Subject;
 
-/// What is looked for.
+/// A question.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// `flow`, `event` or `route`.
@@ -19,7 +19,7 @@ pub struct Question {
     pub interval: Interval,
 }
 
-/// One of the alternatives must hold; of an alternative, each condition.
+/// One of the alternatives must hold, with all its conditions.
 #[derive(Clone, Debug)]
 pub struct Term {
     pub alternatives: Vec<Vec<Condition>>,
@@ -37,7 +37,7 @@ pub struct Condition {
 pub enum Value {
     Text(String),
     Number(u16),
-    /// A prefix that has an address in common with this one.
+    /// A prefix that shares an address with this one.
     Prefix(Prefix),
 }
 
@@ -97,7 +97,7 @@ impl Question {
         })
     }
 
-    /// What the answers are about. Losses of something else do not matter.
+    /// The subject of the answers. Losses of other subjects do not matter.
     pub fn subject(&self) -> Subject {
         match self.record {
             "route" => Subject::Routes,
@@ -161,7 +161,7 @@ impl Endpoint {
         Ok(Self { address, port })
     }
 
-    /// The port first: its column is read faster.
+    /// The port comes first, because its column is read faster.
     fn conditions(self, [address, port]: [&'static str; 2]) -> Vec<Condition> {
         let number = self.port.map(|number| Condition {
             column: port,
@@ -184,7 +184,7 @@ fn prefix(text: &str) -> Result<Prefix> {
     })
 }
 
-/// The name that records have for a protocol.
+/// The name of a protocol in records.
 fn protocol(text: &str) -> Result<String> {
     if let Ok(number) = text.parse::<u8>() {
         let name = protocol_name(number);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use nlring_print::text::escaped;
 use serde_json::Value;
 
-/// A route, from its JSON (docs/json.md).
+/// A route as a line, from its JSON (docs/json.md).
 pub fn line(route: &Value) -> String {
     let mut line = String::new();
     let kind = word(route, "type");

@@ -1,4 +1,4 @@
-//! Times as people write them. A time stands for all of what it leaves out: `14:03:07` for that whole second.
+//! Times as people write them. A time covers everything that it leaves open: `14:03:07` means that whole second.
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
@@ -6,7 +6,7 @@ use jiff::{Span, Timestamp, ToSpan as _};
 
 const SECOND_NS: i64 = 1_000_000_000;
 
-/// From the first to the last nanosecond that a text stands for.
+/// From the first to the last nanosecond that a text covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     pub first_ns: i64,
@@ -68,7 +68,7 @@ fn before_now(text: &str) -> Option<Moment> {
     Moment::of_length(first.checked_mul(SECOND_NS)?, SECOND_NS)
 }
 
-/// How long the time is that the text stands for: a minute, a second, or a part of one.
+/// The length of the time that the text covers: a minute, a second, or a part of one.
 fn precision_ns(text: &str) -> i64 {
     let time = text.split(['T', 't', ' ']).nth(1).unwrap_or_default();
     let time = time

@@ -6,7 +6,7 @@ use nlring::{Content, MessageBuilder, MessageList, Socket};
 /// Set in the sequence numbers, so that none is one of the mirror's: those count up from 0, or have bit 31.
 const OURS: u32 = 1 << 30;
 
-/// Asks the kernel for an acknowledgement, which arrives behind all events that the kernel made before it was asked.
+/// Requests an acknowledgement from the kernel, which arrives after all events that the kernel made before the request.
 #[derive(Debug, Default)]
 pub struct Coverage {
     sequence: u32,
@@ -14,7 +14,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Sends a request that does nothing.
+    /// Sends a no-op request.
     pub fn ask(&mut self, socket: &Socket) -> nlring::Result<()> {
         self.sequence = (self.sequence + 1) % OURS;
         self.is_awaited = true;
@@ -26,12 +26,12 @@ impl Coverage {
         Ok(())
     }
 
-    /// Whether all is received that the kernel had sent when it was last asked.
+    /// Whether everything has been received that the kernel had sent at the last request.
     pub fn is_reached(&self) -> bool {
         !self.is_awaited
     }
 
-    /// Looks for the acknowledgement among the messages of the socket.
+    /// Searches the messages of the socket for the acknowledgement.
     pub fn look_at(&mut self, list: &MessageList<'_>) {
         if !self.is_awaited {
             return;

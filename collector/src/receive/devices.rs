@@ -1,5 +1,5 @@
-//! The names of network devices. They are dumped at the start, kept current by the messages about devices among those of
-//! routes, and dumped again after a loss.
+//! The names of network devices. They are dumped at startup, kept up to date by the messages about devices among those
+//! about routes, and dumped again after a loss.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ impl Devices {
         }
     }
 
-    /// Notes that messages are missing. Some may have been about devices.
+    /// Records that messages are missing. Some may have been about devices.
     pub fn note_missing(&mut self) {
         self.dump_at.get_or_insert(self.dumped_at + DUMP_INTERVAL);
     }
@@ -54,7 +54,7 @@ impl Devices {
         self.dump_at
     }
 
-    /// Dumps all devices again if that is due. If it fails, it is tried again later.
+    /// Dumps all devices again if that is due. If this fails, it is retried later.
     pub fn catch_up(&mut self, now: Instant) {
         if self.dump_at.is_none_or(|at| now < at) {
             return;

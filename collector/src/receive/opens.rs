@@ -1,10 +1,10 @@
-//! Records of flows that last for long: each is recorded again and again, until it ends.
+//! Records of long-lived flows: each is recorded repeatedly until it ends.
 
 use std::time::{Duration, Instant};
 
 use nlring::conntrack::{Flow, Mirror};
 
-/// Goes through the flows of a mirror, a few at a time, and begins again after each interval.
+/// Goes through the flows of a mirror, a few at a time, and starts over after each interval.
 ///
 /// A flow that lasts for two intervals is visited at least once in that time.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Opens {
     interval_ns: u128,
     position: usize,
     advanced_at: Instant,
-    /// The part of a visit that was due and not made.
+    /// The part of a visit that was due but has not been made.
     rest: u128,
 }
 
@@ -26,7 +26,7 @@ impl Opens {
         }
     }
 
-    /// Visits the flows whose turn it is: all within an interval.
+    /// Visits the flows whose turn it is, so that all are visited within an interval.
     pub fn advance(&mut self, mirror: &Mirror, now: Instant, mut visit: impl FnMut(&Flow<'_>)) {
         let elapsed_ns = now.duration_since(self.advanced_at).as_nanos();
         self.advanced_at = now;

@@ -1,8 +1,8 @@
-//! A filter of the addresses and ports that sources were translated to.
+//! A filter of the addresses and ports to which sources were translated.
 //!
-//! Parquet has bloom filters of single columns. An address of a gateway is in each row group, and so is a port, but
-//! hardly ever both in one flow. So files have a filter of both together: a split block bloom filter, as Parquet's
-//! `BloomFilter.md` describes it, of [`key`]. Each lies behind its row group; the metadata say where.
+//! Parquet has bloom filters of single columns. Each row group contains a given address of a gateway, and a given port,
+//! but hardly ever both in one flow. So files have a filter of both together: a split block bloom filter of [`key`], as
+//! described in Parquet's `BloomFilter.md`. Each follows its row group; the metadata says where.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ use twox_hash::XxHash64;
 /// The name in the metadata under which [`Place`]s are, one for each row group, with spaces between them.
 pub const PLACES: &str = "nlring.nat_filters";
 
-/// One of 40 values that are not there is taken for one that is.
+/// One in 40 absent values is mistaken for a present one.
 const BITS_PER_KEY: usize = 8;
 const BLOCK_BITS: usize = 256;
 

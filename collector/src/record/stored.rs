@@ -1,8 +1,8 @@
-//! The form in which Parquet files have records.
+//! The form of records in Parquet files.
 //!
 //! It has the columns of [`SCHEMA`]. Instants are in milliseconds, and their columns have no `_ns` at the end of their
-//! names: the type says the unit. Clocks of two hosts hardly agree to a millisecond, so more digits would not tell more
-//! about who it was. In nanoseconds the three times of a flow took 10.8 bytes, of 33.5.
+//! names: the type says the unit. The clocks of two hosts rarely agree to within a millisecond, so more digits would
+//! not help to tell who used an address. In nanoseconds the three times of a flow took 10.8 of 33.5 bytes.
 
 use std::sync::{Arc, LazyLock};
 
@@ -31,7 +31,7 @@ pub static STORED: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 });
 
-/// The records in the form of files. Instants lose what is less than a millisecond.
+/// The records in the form of files. Instants are truncated to milliseconds.
 ///
 /// # Errors
 ///

@@ -1,10 +1,10 @@
-//! Frames of zstd: the form in which a batch is on disk.
+//! Zstd frames, the form of batches on disk.
 
 use std::io;
 
 use zstd::zstd_safe;
 
-/// No frame is larger, compressed or not. A larger size is taken for damage.
+/// No frame is larger, compressed or not. A larger size counts as damage.
 const MOST_BYTES: usize = 1 << 30;
 /// The first bytes of a frame.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -13,7 +13,7 @@ const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 ///
 /// # Errors
 ///
-/// These bytes begin with no frame.
+/// These bytes do not begin with a frame.
 pub fn length(bytes: &[u8]) -> io::Result<Option<usize>> {
     let begin = &bytes[..bytes.len().min(MAGIC.len())];
     if !MAGIC.starts_with(begin) {

@@ -1,4 +1,4 @@
-//! The spool's thread: writes what it is handed, and removes what all outputs have read.
+//! The spool's thread: writes the batches that it is given, and removes those that all outputs have read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::metrics::{Metrics, Part};
 use crate::record::columns::Columns;
 use crate::record::{Body, LossBody, Record, batch};
 
-/// The pause before a batch that could not be written is tried again.
+/// The pause before retrying a batch that could not be written.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a spool that cannot be written may delay the end.
 const DELAY_OF_END: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const REPORTED_WRITE: Duration = Duration::from_secs(5);
 /// How often segments are removed.
 const REMOVAL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Writes what it is handed to the spool.
+/// Writes the batches that it is given to the spool.
 pub struct Keeper {
     pub writer: Writer,
     pub removal: Removal,
@@ -38,7 +38,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Records what is missing since the run before, and that nlringd runs now.
+    /// Records what is missing since the previous run, and that nlringd is running now.
     pub fn begin(&mut self, missing: impl IntoIterator<Item = LossBody>) -> Result<()> {
         let now = Timestamp::now();
         let mut columns = Columns::default();
@@ -61,7 +61,7 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// nlringd is to end, and the spool cannot be written for 10 s. The next start records that records are missing.
+    /// nlringd is to end, and the spool cannot be written for 10 s. The next run then records that records are missing.
     pub fn run(mut self, queue: &Queue<Vec<Record>>) -> Result<()> {
         let mut columns = Columns::default();
         let mut removed_at: Option<Instant> = None;
@@ -83,7 +83,7 @@ impl Keeper {
         outcome
     }
 
-    /// Appends a batch, and tries until it succeeds. Meanwhile the queue is full, and events wait in the kernel.
+    /// Appends a batch, and retries until this succeeds. Meanwhile the queue is full, and events wait in the kernel.
     fn insist(&mut self, batch: &RecordBatch) -> Result<()> {
         let begun = Instant::now();
         let mut ending_since = None;
@@ -114,7 +114,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Appends a batch, and notes how long that took.
+    /// Appends a batch, and records how long that took.
     fn append(&mut self, batch: &RecordBatch) -> Result<()> {
         let begun = Instant::now();
         let appended = self.pulse.wait_for(|| self.writer.append(batch));

@@ -1,4 +1,4 @@
-//! What an earlier run has left in the spool.
+//! What an earlier run left in the spool.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,17 +18,17 @@ use crate::record::{LossBody, LossReason, Subject, batch};
 pub struct Found {
     /// The time of the last mark: from then on, records may be missing.
     pub last_mark: Option<Timestamp>,
-    /// The run before has recorded the flows that were there at its end.
+    /// The previous run recorded the flows that existed at its end.
     pub has_end: bool,
-    /// How many bytes at the end were no whole batch, and are cut off.
+    /// How many bytes at the end were not a whole batch, and were cut off.
     pub torn_bytes: u64,
     /// The number of the last segment.
     pub last_segment: Option<u64>,
 }
 
 impl Found {
-    /// What is missing between the run before and now. A flow that was there has a record at least once in
-    /// `longest_silence` while nlringd runs; None: flows are not recorded.
+    /// What is missing between the previous run and now. While nlringd runs, an existing flow has a record at least
+    /// once per `longest_silence`; None: flows are not recorded.
     pub fn missing(&self, longest_silence: Option<Duration>, now: Timestamp) -> Vec<LossBody> {
         let Some(last_mark) = self.last_mark else {
             return Vec::new();
@@ -51,8 +51,8 @@ impl Found {
     }
 }
 
-/// Cuts off what is no whole batch at the end of the last segment: a crash came while it was written. A segment without
-/// any whole batch is removed.
+/// Cuts off an incomplete batch at the end of the last segment, which a crash left. Removes a segment without any whole
+/// batch.
 pub fn mend(directory: &Path) -> Result<Found> {
     let numbers = segment::numbers(directory)?;
     let mut found = Found {
@@ -66,7 +66,7 @@ pub fn mend(directory: &Path) -> Result<Found> {
         let file = file.map_err(|error| failed("open", error))?;
         let reading = file.try_clone().map_err(|error| failed("open", error))?;
         let mut segment = Segment::open(reading);
-        // An error is the end of what is whole, too.
+        // An error also ends the whole batches.
         while let Ok(Some(read)) = segment.read(None) {
             found.last_mark = batch::last_mark(&read).or(found.last_mark);
             if place == 0 {

@@ -22,7 +22,7 @@ use crate::record::{LossBody, LossReason, batch};
 /// How many bytes are read at a time.
 const CHUNK_BYTES: u64 = 256 << 10;
 
-/// Reads a spool from a position, while it is written.
+/// Reads a spool from a position, while it is being written.
 pub struct Reader {
     directory: PathBuf,
     tail: Arc<Tail>,
@@ -34,18 +34,18 @@ pub struct Reader {
 
 /// What a reader has found.
 pub enum Read {
-    /// A batch, and the position behind it.
+    /// A batch, and the position after it.
     Batch(Position, RecordBatch),
-    /// Records are missing here: they were removed, or cannot be read. The position is behind them.
+    /// Records are missing here: they were removed, or cannot be read. The position is after them.
     Missing(Position, LossBody),
-    /// Nothing was written meanwhile.
+    /// Nothing was written in the meantime.
     Nothing,
-    /// The spool is closed, and all is read.
+    /// The spool is closed, and everything has been read.
     End,
 }
 
 impl Reader {
-    /// Begins behind a position. If its segment has been removed, the reader begins with the next one.
+    /// Starts at a position. If its segment has been removed, the reader starts with the next one.
     pub fn new(directory: PathBuf, tail: Arc<Tail>, position: Position) -> Self {
         Self {
             directory,
@@ -56,7 +56,7 @@ impl Reader {
         }
     }
 
-    /// Reads the next batch. Waits for it for at most this time. After an error, the same batch is read again.
+    /// Reads the next batch, for which it waits at most this long. After an error, the same batch is read again.
     pub fn next(&mut self, timeout: Duration) -> Result<Read> {
         let mut progress = self.tail.progress();
         loop {
@@ -110,7 +110,7 @@ impl Reader {
         self.position = position;
     }
 
-    /// What follows in this segment cannot be read.
+    /// The rest of this segment cannot be read.
     fn pass_over_damage(&mut self) -> Read {
         let path = segment::path(&self.directory, self.position.segment);
         warn!(
@@ -131,7 +131,7 @@ impl Reader {
         Read::Missing(self.position, loss)
     }
 
-    /// Opens the segment of the position, or the first one behind it, and passes over the batches before the position.
+    /// Opens the segment of the position, or the first one after it, and skips the batches before the position.
     fn open(&mut self, progress: Progress) -> Result<Opened> {
         let path = segment::path(&self.directory, self.position.segment);
         let failed = |error: io::Error| Failure::of_file("read", &path, &error);
@@ -156,7 +156,7 @@ impl Reader {
         Ok(Opened::Segment)
     }
 
-    /// The position's segment is not there: goes to the next one that was there or is.
+    /// The position's segment is missing: goes to the next one that exists or existed.
     fn pass_over(&mut self) -> Result<Opened> {
         let removed = summary::removed_behind(&self.directory, self.position)?;
         let numbers = segment::numbers(&self.directory)?;
@@ -186,16 +186,16 @@ fn modified(path: &Path) -> Option<Timestamp> {
     u64::try_from(since.as_nanos()).ok().map(Timestamp::from_ns)
 }
 
-/// A segment that is read.
+/// A segment that is being read.
 pub struct Segment {
     file: File,
     decoder: StreamDecoder,
     decompressor: Decompressor<'static>,
-    /// What is read from the file and not decoded.
+    /// Bytes that were read from the file but not decoded yet.
     pending: Vec<u8>,
-    /// How many bytes are read from the file.
+    /// How many bytes have been read from the file.
     read_bytes: u64,
-    /// How many bytes whole batches have.
+    /// The size of the whole batches in bytes.
     whole_bytes: u64,
 }
 
@@ -211,7 +211,7 @@ impl Segment {
         }
     }
 
-    /// How many bytes the whole batches have that were read so far.
+    /// The size in bytes of the whole batches that have been read so far.
     pub fn whole_bytes(&self) -> u64 {
         self.whole_bytes
     }
@@ -221,7 +221,7 @@ impl Segment {
         !self.pending.is_empty()
     }
 
-    /// The next batch. None: the file ends here, or `written` bytes are read, behind which nothing is read.
+    /// The next batch. None: the file ends here, or `written` bytes have been read, after which nothing is read.
     pub fn read(&mut self, written: Option<u64>) -> io::Result<Option<RecordBatch>> {
         loop {
             if let Some(length) = frame::length(&self.pending)? {
@@ -238,7 +238,7 @@ impl Segment {
         }
     }
 
-    /// The batch in the frame that has this length.
+    /// The batch in the frame of this length.
     fn decode(&mut self, length: usize) -> io::Result<RecordBatch> {
         let content = frame::content(&mut self.decompressor, &self.pending[..length])?;
         let mut content = Buffer::from_vec(content);

@@ -1,4 +1,4 @@
-//! Removes segments: those that all outputs have read, and those that are beyond the limits.
+//! Removes segments: those that all outputs have read, and those that exceed the limits.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,11 +12,11 @@ use super::{segment, summary};
 use crate::config::{self, Live};
 use crate::failure::{Failure, Result};
 
-/// What is left in a spool.
+/// What remains in a spool.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept {
     pub bytes: u64,
-    /// When the oldest segment was written last. Without segments it is now.
+    /// When the oldest segment was last written. Without segments, the current time.
     pub oldest: SystemTime,
 }
 
@@ -38,7 +38,7 @@ impl Removal {
         }
     }
 
-    /// Removes what can go of the segments before `current`, which a start needs.
+    /// Removes what it can of the segments before `current`, which a start needs.
     pub fn run(&self, current: u64) -> Result<Kept> {
         let cursors = self.cursors.iter();
         let lowest = cursors.map(|cursor| cursor.load(Ordering::Acquire)).min();

@@ -1,4 +1,4 @@
-//! Segments: their names, and what a position is.
+//! Segments: their names, and positions in them.
 
 use std::fmt;
 use std::fs;
@@ -9,7 +9,7 @@ use crate::failure::{Failure, Result};
 
 const SUFFIX: &str = ".arrows.zst";
 
-/// A place between two batches of a spool: behind `batch` batches of this segment.
+/// A place between two batches of a spool: after `batch` batches of this segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub segment: u64,
@@ -46,7 +46,7 @@ pub fn path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:012}{SUFFIX}"))
 }
 
-/// The numbers of the segments in a directory, lowest first. Other files are passed over.
+/// The numbers of the segments in a directory, lowest first. Other files are ignored.
 pub fn numbers(directory: &Path) -> Result<Vec<u64>> {
     numbers_with(directory, SUFFIX)
 }

@@ -1,4 +1,4 @@
-//! Reads what a spool has, without its writer.
+//! Reads the contents of a spool, without its writer.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use super::reader::Segment;
 use super::segment::{self, Position};
 use crate::failure::{Failure, Result};
 
-/// Hands out all whole batches behind a position. False: what follows the position directly is not there any more.
+/// Hands out all whole batches after a position. False: what directly followed the position no longer exists.
 pub fn read_behind(
     directory: &Path,
     position: Position,
@@ -31,7 +31,7 @@ pub fn read_behind(
             ))
         };
         let file = match File::open(&path) {
-            // It was removed meanwhile, because it is in files.
+            // It has been removed in the meantime, because it is in files.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok::<(), Failure>(()),
             file => file.map_err(failed)?,
         };

@@ -1,4 +1,4 @@
-//! What a segment had that was removed before all outputs have read it: `NUMBER.removed`, one line per batch.
+//! The contents of a segment that was removed before all outputs had read it: `NUMBER.removed`, one line per batch.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use crate::record::{LossBody, LossReason};
 
 const SUFFIX: &str = ".removed";
 
-/// What a batch had.
+/// The contents of a batch.
 struct Line {
     record_count: u64,
     times: Option<(u64, u64)>,
@@ -36,7 +36,7 @@ pub fn of_segment(directory: &Path, number: u64) -> Result<String> {
     let file = File::open(&path).map_err(|error| Failure::of_file("open", &path, &error))?;
     let mut segment = Segment::open(file);
     let mut text = String::new();
-    // What is damaged cannot be counted.
+    // Damaged batches cannot be counted.
     while let Ok(Some(read)) = segment.read(None) {
         let (first, last) = batch::span(&read).unzip();
         let ns = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_ns);

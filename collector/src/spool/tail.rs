@@ -1,16 +1,16 @@
-//! How far the spool is written, shared by its writer and its readers.
+//! How far the spool has been written, shared by its writer and its readers.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How far a spool is written.
+/// How far a spool has been written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The segment that is written.
+    /// The segment that is being written.
     pub segment: u64,
-    /// How many bytes of it are whole batches.
+    /// The size of its whole batches in bytes.
     pub bytes: u64,
-    /// Nothing will be written any more.
+    /// Nothing more will be written.
     pub is_closed: bool,
 }
 
@@ -38,7 +38,7 @@ impl Tail {
         self.changed.notify_all();
     }
 
-    /// Waits until the progress is another one, for at most this time.
+    /// Waits until the progress changes, for at most this time.
     pub fn wait(&self, known: Progress, timeout: Duration) -> Progress {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self

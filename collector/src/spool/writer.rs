@@ -22,10 +22,11 @@ use crate::failure::{Failure, Result};
 use crate::record::batch;
 use crate::record::schema::SCHEMA;
 
-/// The level of zstd. Level 1 takes 4 % more bytes and a tenth less CPU, level 3 2 % less and half as much CPU again.
+/// The level of zstd. Level 1 takes 4 % more bytes and a tenth less CPU, level 3 takes 2 % fewer bytes and half as much
+/// CPU again.
 const LEVEL: i32 = 2;
 
-/// Appends batches to a spool. There is one in each directory.
+/// Appends batches to a spool. Each directory has one.
 pub struct Writer {
     directory: PathBuf,
     /// Held as long as the writer lives, so that no second nlringd writes here.
@@ -39,7 +40,7 @@ pub struct Writer {
     file: File,
     /// The last batch could not be written.
     has_failed: bool,
-    /// The segment that is written has a mark.
+    /// The segment that is being written has a mark.
     has_mark: bool,
     progress: Progress,
     tail: Arc<Tail>,
@@ -47,7 +48,7 @@ pub struct Writer {
 
 impl Writer {
     /// Opens the spool, and begins a segment. Its number is above those of all segments, and above `taken`: a power
-    /// loss may have removed segments that an output has read.
+    /// failure may have removed segments that an output has read.
     pub fn open(config: Live<config::Spool>, taken: u64) -> Result<(Self, Found)> {
         let directory = &config.get().directory;
         DirBuilder::new()
@@ -87,13 +88,13 @@ impl Writer {
         self.tail.clone()
     }
 
-    /// The lowest segment that a start needs: it has the last mark.
+    /// The lowest segment that a start needs: the one with the last mark.
     pub fn needed(&self) -> u64 {
         let number = self.progress.segment;
         if self.has_mark { number } else { number - 1 }
     }
 
-    /// Appends a batch. If that fails, the spool is as before, and the batch can be appended again.
+    /// Appends a batch. If this fails, the spool is unchanged, and the batch can be appended again.
     pub fn append(&mut self, batch: &RecordBatch) -> Result<()> {
         let is_full = self.progress.bytes >= self.config.get().segment.0;
         if is_full || self.has_failed && self.progress.bytes > 0 {
@@ -101,7 +102,7 @@ impl Writer {
         }
         if let Err(error) = self.write(batch) {
             let _ = self.file.set_len(self.progress.bytes);
-            // The encoder takes the schema and the dictionaries of this batch for written.
+            // The encoder assumes that the schema and the dictionaries of this batch have been written.
             self.encoder = encoder();
             self.has_failed = true;
             let path = segment::path(&self.directory, self.progress.segment);
@@ -138,7 +139,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the spool: its readers end when they have read all.
+    /// Ends the spool: its readers end once they have read everything.
     pub fn close(mut self) {
         if self.config.get().sync != Sync::Never {
             let _ = self.file.sync_data();

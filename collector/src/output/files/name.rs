@@ -1,4 +1,4 @@
-//! The names of complete files. A name says how far in the spool its file goes, so that a restart continues behind the
+//! The names of complete files. A name says how far its file goes in the spool, so that a restart continues after the
 //! newest one.
 
 use std::fmt;
@@ -13,7 +13,7 @@ pub struct Name {
     pub node: String,
     /// The time of the first record, in whole seconds.
     pub begun: Timestamp,
-    /// The position behind the file's last batch.
+    /// The position after the file's last batch.
     pub behind: Position,
 }
 
@@ -23,7 +23,7 @@ impl Name {
         format!("{self}{extension}")
     }
 
-    /// Reads a name with this extension. None: nlringd has not written a file of this name.
+    /// Parses a name with this extension. None: nlringd does not write files of this name.
     pub fn parse(text: &str, extension: &str) -> Option<Self> {
         let rest = text.strip_suffix(extension)?;
         let (rest, behind) = rest.rsplit_once('.')?;

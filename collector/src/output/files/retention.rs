@@ -1,4 +1,4 @@
-//! Removes complete files that are too old, or too many. It looks only at files whose names this output has given.
+//! Removes complete files that are too old, or too many. It considers only files that this output has named.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub fn find(directory: &Path, node: &str, extension: &str) -> Result<Vec<Complet
     Ok(found)
 }
 
-/// How many of the oldest of these files are beyond the limits. The newest file never is.
+/// How many of the oldest of these files exceed the limits. The newest file never does.
 pub fn beyond(
     files: &[Complete],
     now: Timestamp,
