@@ -73,8 +73,8 @@ fn run_command(command: &Command, console: &mut Console) -> Outcome {
     }
 }
 
-/// Prints what clap has to say instead of running a command: help and the version, which are no errors, on standard
-/// output, and errors, with clap's own exit code, on standard error.
+/// Prints clap's message instead of running a command: help and the version, which are not errors, on standard output,
+/// and errors, with clap's own exit code, on standard error.
 fn refuse(error: &clap::Error, console: &mut Console) -> Outcome {
     if !error.use_stderr() {
         return show_help(&error.to_string());

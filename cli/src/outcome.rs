@@ -1,4 +1,4 @@
-//! How a command ends: in success, or with failures that say why not.
+//! How a command ends: successfully, or with failures that say why not.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -84,7 +84,7 @@ impl Failure {
     }
 }
 
-/// Writes a report to standard output. A reader that has closed it is no failure.
+/// Writes a report to standard output. It is not a failure if the reader has closed it.
 pub fn report(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_ref());

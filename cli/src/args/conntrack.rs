@@ -36,8 +36,8 @@ pub struct ConntrackArguments {
     #[arg(long, conflicts_with = "once")]
     pub reliable: bool,
 
-    /// While more events than N per second come, follow only one flow in 2, 4, 8, …, whole: the kernel leaves out the
-    /// others. [SAMPLING] lines report when this begins, changes and ends. N may be 800, 50k or 1M
+    /// While more than N events per second arrive, follow only one flow in 2, 4, 8, …, with all its events: the kernel
+    /// leaves out the others. [SAMPLING] lines report when this begins, changes and ends. N may be 800, 50k or 1M
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse_max_rate)]
     pub max_rate: Option<u32>,
 

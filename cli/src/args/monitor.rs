@@ -71,7 +71,7 @@ pub enum MonitorField {
     Label,
 }
 
-/// What `nlring monitor` can follow.
+/// The objects that `nlring monitor` can follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MonitorObject {
     Link,
@@ -116,7 +116,7 @@ const NAMES: [(&str, MonitorObject); 9] = [
     ("nexthop", MonitorObject::Nexthop),
 ];
 
-/// What ip can follow and nlring cannot.
+/// The objects that ip can follow and nlring cannot.
 const OF_IP: [&str; 5] = ["prefix", "nsid", "stats", "maddress", "acaddress"];
 
 fn parse_selection(text: &str) -> Result<Selection, String> {

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-/// Which namespaces a command looks at. Without an option: the one that it runs in.
+/// The namespaces that a command examines. Without an option, the one that it runs in.
 #[derive(Args, Clone, Debug, Default)]
 pub struct NetnsArguments {
     /// Look at this network namespace: a name of ip netns, a process ID, or a path such as /proc/1/ns/net (needs
@@ -23,7 +23,7 @@ pub struct NetnsArguments {
     pub all_netns: Option<AllNetns>,
 }
 
-/// Which namespaces are all.
+/// What "all namespaces" means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AllNetns {
     /// This one and those with a name in /run/netns

@@ -7,8 +7,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// Some options, and what to use instead.
 type Advice = (&'static [&'static str], &'static str);
 
-/// Options of `conntrack` that select by what nlring's filter has no term for, and the filter of jq(1) over the lines of
-/// `--json` that does the same.
+/// Options of `conntrack` for which nlring's filter has no term, and the filter of jq(1) over the lines of `--json`
+/// that does the same.
 const FLOW_FILTERS: &[Advice] = &[
     (&["--icmp-id"], ".orig.id == 7"),
     (&["--srckey", "--orig-key-src"], ".orig.srckey == 7"),

@@ -11,7 +11,7 @@ use crate::units::{parse_rate, parse_size, parse_time};
 /// The sizes that a datagram of `usersock` can have.
 pub const DATAGRAM_BYTES: RangeInclusive<usize> = 32..=32 << 10;
 
-/// How often a mirror compares itself with the kernel's table even if nothing was lost.
+/// How often a mirror compares itself with the kernel's table even if nothing has been lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditInterval {
     /// The mirror's own choice, which takes at most 1 % of the time.

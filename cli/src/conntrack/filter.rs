@@ -6,7 +6,7 @@ use crate::outcome::Failure;
 /// Which flows are shown, and who evaluates that.
 pub type Selection = crate::follow::selection::Selection<nlring::conntrack::Term>;
 
-/// What the options ask for.
+/// What the options select.
 pub fn select(arguments: &ConntrackArguments) -> Result<Selection, Failure> {
     let filter = arguments.filter.filter()?;
     if !filter.is_all() && arguments.events.contains(&ConntrackEvent::Expect) {

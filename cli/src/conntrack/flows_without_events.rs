@@ -1,4 +1,4 @@
-//! The warnings about flows that make no events, for a user who would wait for these.
+//! The warnings about flows that cause no events, for a user who would wait for them.
 
 use nlring::Namespace;
 
@@ -8,8 +8,8 @@ use crate::host::{listeners, namespace, sysctl};
 const EVENTS: &str = "net.netfilter.nf_conntrack_events";
 const COUNT: &str = "net.netfilter.nf_conntrack_count";
 
-/// The warnings about flows in these namespaces that make no events, if there are any. Call it before this program
-/// listens, because from then on all new flows make events.
+/// The warnings about flows in these namespaces that cause no events, if there are any. Call it before this program
+/// listens, because from then on all new flows cause events.
 pub fn warnings(namespaces: &[(Label, Option<Namespace>)], audits: bool) -> Vec<String> {
     let found = namespaces.iter().filter_map(|(label, namespace)| {
         let settings = match namespace {
@@ -21,7 +21,7 @@ pub fn warnings(namespaces: &[(Label, Option<Namespace>)], audits: bool) -> Vec<
     warnings_of(&found.collect::<Vec<_>>(), namespaces.len() > 1, audits)
 }
 
-/// What decides about events in a namespace.
+/// The settings that decide about events in a namespace.
 struct Settings {
     events: i64,
     flow_count: i64,
@@ -29,7 +29,7 @@ struct Settings {
 }
 
 impl Settings {
-    /// Those of this thread's namespace. None: the kernel tracks no connections.
+    /// The settings of this thread's namespace. None: the kernel tracks no connections.
     fn read() -> Option<Self> {
         Some(Self {
             events: sysctl::read(EVENTS)?,
@@ -39,7 +39,7 @@ impl Settings {
     }
 }
 
-/// `names_them`: whether to say which namespaces. `audits`: whether the audits of a mirror show what becomes of such
+/// `names_them`: whether to name the namespaces. `audits`: whether the audits of a mirror show what becomes of such
 /// flows.
 fn warnings_of(found: &[(&Label, Settings)], names_them: bool, audits: bool) -> Vec<String> {
     let set = format!("sysctl -w {EVENTS}=1");
@@ -54,7 +54,7 @@ fn warnings_of(found: &[(&Label, Settings)], names_them: bool, audits: bool) -> 
     };
     let there = if names_them { " there" } else { "" };
     let mut warnings = Vec::new();
-    // A rule can still ask for events: nf_ct_ecache_ext_add in net/netfilter/nf_conntrack_ecache.c.
+    // A rule can still request events: nf_ct_ecache_ext_add in net/netfilter/nf_conntrack_ecache.c.
     if let Some(places) = places(&|settings| settings.events == 0) {
         warnings.push(format!(
             "nf_conntrack_events is 0{places}: new flows make no events, unless a rule asks for them (nft's ct event \

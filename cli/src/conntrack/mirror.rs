@@ -102,7 +102,7 @@ impl FlowMirror {
         self.mirror.due(Instant::now())
     }
 
-    /// Lets the mirror compare itself with the kernel's table, as far as that is due.
+    /// Lets the mirror compare itself with the kernel's table, if that is due.
     pub fn after_turn(
         &mut self,
         running: &Running,
@@ -121,8 +121,8 @@ impl FlowMirror {
         self.keeper.look(&mirror.health(), console);
     }
 
-    /// Shows what is held back after the last event, and what was missed, which needs a last dump. `stop` ends the wait
-    /// for it.
+    /// Shows what is held back after the last event, and what was missed, for which it needs a last dump. `stop` ends
+    /// the wait for it.
     pub fn finish(
         &mut self,
         stop: &StopHandle,

@@ -65,7 +65,7 @@ struct FlowCollector<'a> {
     arguments: &'a ConntrackArguments,
     selection: &'a Selection,
     format: Rc<FlowFormat>,
-    /// The warnings about flows that will make no events. They are for those who may listen.
+    /// The warnings about flows that will cause no events. They are for users who may listen.
     warnings: Vec<String>,
 }
 

@@ -20,7 +20,7 @@ impl RepeatedEnds {
         }
     }
 
-    /// Whether the flow's event is the repetition of an end, which is then counted as left out.
+    /// Whether the flow's event repeats an end, which is then counted as left out.
     pub fn leaves_out(&mut self, flow: &Flow<'_>) -> bool {
         // Without NEW events and without times, the end of a later flow with the same tuple looks like a repetition.
         let can_tell = self.receives_new || flow.stop.is_some();

@@ -1,4 +1,4 @@
-//! `--max-rate`: samples whole flows while more events come than that.
+//! `--max-rate`: samples whole flows while more events than that arrive.
 
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ pub struct FlowSampling {
     has_warned: bool,
 }
 
-/// Refuses --max-rate beside options that need all flows.
+/// Refuses --max-rate together with options that need all flows.
 pub fn check(arguments: &ConntrackArguments) -> Result<(), Failure> {
     let table = &arguments.collector.table;
     let reason = if arguments.max_rate.is_none() {
@@ -49,7 +49,7 @@ pub fn check(arguments: &ConntrackArguments) -> Result<(), Failure> {
 }
 
 impl FlowSampling {
-    /// Samples one socket. `None`: that is not asked for.
+    /// Samples one socket. `None`: sampling was not requested.
     pub fn new(
         arguments: &ConntrackArguments,
         selection: &Selection,
@@ -69,7 +69,7 @@ impl FlowSampling {
         }))
     }
 
-    /// Notes a message of the socket, before its event is written.
+    /// Takes a message of the socket, before its event is written.
     #[inline]
     pub fn feed(&mut self, message: &Message<'_>, output: &mut Output) {
         if let Some(sampling) = self.sampler.feed_message(message) {
@@ -81,7 +81,7 @@ impl FlowSampling {
         self.sampler.note_missing(missing);
     }
 
-    /// When the ratio may have to be changed, if no event comes before.
+    /// When the ratio may have to be changed, if no event arrives earlier.
     pub fn due(&self) -> Option<Instant> {
         self.sampler.due()
     }
@@ -104,7 +104,7 @@ impl FlowSampling {
         }
     }
 
-    /// Writes a change that is still to be written when the socket's last message was.
+    /// Writes a change that still has to be written after the socket's last message.
     pub fn finish(&mut self, output: &mut Output) {
         if let Some(sampling) = self.sampler.finish() {
             self.write(&sampling, output);

@@ -12,7 +12,7 @@ use crate::load::route::{loopback_up, over_loopback};
 use crate::outcome::Failure;
 
 const FLOW_COUNT: u16 = 400;
-/// How many flows come with one route.
+/// How many flows there are per route.
 const FLOWS_PER_ROUTE: u16 = 4;
 /// How many steps after its creation each flow or route is removed.
 const LIFE: u16 = 40;

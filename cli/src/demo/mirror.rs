@@ -20,7 +20,7 @@ const FIRST: std::ops::Range<u16> = 0..300;
 const ENDING: std::ops::Range<u16> = 100..200;
 const BEGINNING: std::ops::Range<u16> = 300..700;
 const BURST_EVENTS: u64 = 500;
-/// How long to wait until the mirror is right. A dump of this small table takes a millisecond.
+/// How long to wait until the mirror is correct. A dump of this small table takes a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn show(stage: &mut Stage, how: Receiving) -> Result<(), Failure> {
@@ -45,7 +45,7 @@ struct Show {
 /// Entries by their key, with the values that a comparison looks at.
 type Entries = HashMap<Key, Kept>;
 
-/// The values of an entry, without its timeout, which runs down without events.
+/// The values of an entry, without its timeout, which decreases without events.
 #[derive(Debug, PartialEq, Eq)]
 struct Kept {
     reply: Option<Tuple>,
@@ -97,7 +97,7 @@ impl Show {
         ))
     }
 
-    /// Lets the mirror read the kernel's table, so that it is right again.
+    /// Lets the mirror read the kernel's table, so that it is correct again.
     fn heal(&mut self, stage: &mut Stage) -> Result<(), Failure> {
         let lines = self.sync()?;
         stage.events(&lines)?;
@@ -110,7 +110,7 @@ impl Show {
             .receive(count, |event| mirror.feed(event, |_| ()))
     }
 
-    /// Lets the mirror work until it equals the kernel's table. Returns the lines about that.
+    /// Lets the mirror work until it equals the kernel's table. Returns the lines that report this.
     fn sync(&mut self) -> Result<String, Failure> {
         let give_up_at = Instant::now() + PATIENCE;
         let mut lines = Vec::new();

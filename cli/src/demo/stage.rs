@@ -1,7 +1,7 @@
 //! Prints the tour on standard output: headings, sentences, lines of events and the results of checks.
 //!
-//! A terminal gets lines of its width, colours, and pauses to read in. A program that reads the output gets whole lines
-//! at once, without colour.
+//! A terminal gets lines of its width, colours, and pauses for reading. A program that reads the output gets whole
+//! lines at once, without colour.
 
 use std::env;
 use std::fmt::Write as _;
@@ -53,10 +53,10 @@ const TAGS: [(&str, Colour); 6] = [
 ];
 
 pub struct Stage {
-    /// The width of the terminal. None: standard output is no terminal.
+    /// The width of the terminal. None: standard output is not a terminal.
     columns: Option<usize>,
     is_coloured: bool,
-    /// The reader of standard output has gone, which is no failure.
+    /// The reader of standard output is gone, which is not a failure.
     is_closed: bool,
     failed_count: u32,
 }
@@ -77,7 +77,7 @@ impl Stage {
         }
     }
 
-    /// Whether the reader of standard output has gone.
+    /// Whether the reader of standard output is gone.
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }
@@ -87,7 +87,7 @@ impl Stage {
         self.failed_count
     }
 
-    /// Begins a part with its heading and what it is about.
+    /// Begins a part with its heading and subject.
     pub fn part(&mut self, heading: &str, text: &str) -> Result<(), Failure> {
         self.pause(Duration::from_millis(700));
         let heading = self.in_colour(heading, Colour::Bold);

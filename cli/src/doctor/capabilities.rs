@@ -1,11 +1,11 @@
-//! The capabilities of this process, and which of them a collector keeps after its start.
+//! The capabilities of this process, and which of them a collector keeps after startup.
 
 use serde_json::{Map, Value};
 
 use super::report::{Check, CheckState};
 use crate::host::kept::Kept;
 
-/// What is kept, if the process has it: by each command, and in addition with these options.
+/// The capabilities that each command keeps if the process has them, and those that these options add.
 const KEPT: [(&str, Kept); 7] = [
     ("conntrack", Kept::CONNTRACK),
     ("route", Kept::NONE),

@@ -1,10 +1,10 @@
-//! The kernel: its release, and what later releases bring.
+//! The kernel: its release, and what later releases add.
 
 use std::fs;
 
 use super::report::{Check, CheckState};
 
-/// Features that nlring uses, and the kernel version that brought each. This is only for the text. Other checks try the
+/// Features that nlring uses, and the kernel version that added each. This is only for the text. Other checks try the
 /// features, because distributions add them to older kernels.
 const BROUGHT: [((u32, u32), &str); 6] = [
     ((5, 6), "single receives on io_uring"),

@@ -50,7 +50,7 @@ pub fn run(arguments: &DoctorArguments) -> Outcome {
     })
 }
 
-/// Whether a command changes the network namespace that it runs in. The others are about this process or the kernel.
+/// Whether a command changes the network namespace that it runs in. Other commands concern this process or the kernel.
 fn is_of_namespace(command: &str) -> bool {
     ["sysctl -w net.", "ip ", "nft "]
         .iter()

@@ -17,7 +17,7 @@ use crate::units::Bytes;
 
 /// The default of --recv-buffer.
 const RECV_BUFFER_BYTES: usize = 8 << 20;
-/// The largest share of the receive buffer that a conntrack event takes, with the kernel's own bookkeeping.
+/// The largest share of the receive buffer that a conntrack event takes, including the kernel's bookkeeping.
 const EVENT_BYTES: usize = 1280;
 /// How long to wait for an answer, which the kernel gives at once.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
@@ -210,7 +210,7 @@ pub fn receive_buffer() -> Check {
             let event_count = buffer.granted_bytes / EVENT_BYTES;
             let room = format!("room for about {} events", event_count / 100 * 100);
             let check = if buffer.is_clamped() {
-                // The kernel reads back twice what it took.
+                // The kernel reads back twice what it granted.
                 let took = Bytes(buffer.granted_bytes as u64 / 2);
                 let detail = format!(
                     "{took} of {asked}, limited by net.core.rmem_max, as for everyone but root of the host: {room}"

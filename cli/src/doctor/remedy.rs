@@ -77,7 +77,7 @@ impl Check {
     }
 }
 
-/// How to keep a setting.
+/// How to make a setting permanent.
 fn lasting(name: &str, value: &str) -> String {
     if name.starts_with("net.") && !is_initial_namespace() {
         return "It lasts as long as this network namespace: whatever creates the namespace must set it again.".to_owned();

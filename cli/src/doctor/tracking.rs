@@ -1,5 +1,5 @@
 //! Whether the kernel tracks flows in this namespace, tried with a datagram over the loopback device. The kernel tracks
-//! all flows once any rule needs it, except those that a rule exempts. It reports that only in the list of its hooks,
+//! all flows once any rule needs it, except those that a rule exempts. It reports this only in the list of its hooks,
 //! which few kernels have (`CONFIG_NETFILTER_NETLINK_HOOK`).
 
 use std::io::{self, ErrorKind};
@@ -62,7 +62,7 @@ impl<E: Into<io::Error>> From<E> for Untried {
 enum Seen {
     Untracked,
     Tracked {
-        /// Whether the event carried the kernel's time. None: no event came.
+        /// Whether the event carried the kernel's time. None: no event arrived.
         has_time: Option<bool>,
     },
 }
@@ -88,7 +88,7 @@ impl LoopbackTrial {
         }
     }
 
-    /// Whether the event carried the kernel's time. None: no event came.
+    /// Whether the event carried the kernel's time. None: no event arrived.
     pub fn event_has_time(&self) -> Option<bool> {
         let mut seen = [&self.ipv4, &self.ipv6].into_iter().flatten();
         seen.find_map(|seen| match seen {
@@ -143,7 +143,7 @@ fn send_over_loopback(sender: &UdpSocket, receiver: &UdpSocket) -> Result<(), Un
 fn receive(socket: &UdpSocket) -> io::Result<usize> {
     loop {
         match socket.recv(&mut [0; 64]) {
-            // When the kernel frees a closed ring later, it interrupts this wait without any signal.
+            // If the kernel frees a closed ring only now, it interrupts this wait without any signal.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             result => return result,
         }
@@ -174,7 +174,7 @@ mod kernel {
     pub const IFF_UP: u32 = 1;
 }
 
-/// Whether the flow's event carries the kernel's time. None: the event has not come.
+/// Whether the flow's event carries the kernel's time. None: the event has not arrived.
 fn event_time(listener: &Socket, address: IpAddr, ports: (u16, u16)) -> Option<bool> {
     let mut buffer = vec![0; Socket::buffer_size()];
     let give_up_at = Instant::now() + PATIENCE;

@@ -83,7 +83,7 @@ fn pace(arguments: &FloodArguments) -> Pace {
     pace
 }
 
-/// Returns a flag that a signal sets to ask for the end.
+/// Returns a flag that a signal sets to request the end.
 fn watch_signals() -> Result<Arc<AtomicBool>, Failure> {
     let is_over = Arc::new(AtomicBool::new(false));
     for signal in signals::ends() {

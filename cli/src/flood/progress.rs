@@ -1,4 +1,4 @@
-//! A line on standard error that shows how far a flood is. Only a terminal gets it.
+//! A line on standard error that shows the progress of a flood. Only a terminal gets it.
 //!
 //! A separate thread writes it, so that a slow terminal makes no event late.
 
@@ -12,7 +12,7 @@ use crate::outcome::Failure;
 use crate::units::{Rough, rate};
 use crate::write::console::{Console, STATUS_INTERVAL};
 
-/// Runs `job`, and shows how many events it has made until now, which `made_count` counts.
+/// Runs `job`, and shows how many events it has made so far, which `made_count` counts.
 pub fn show<T>(
     pace: Pace,
     made_count: &AtomicU64,

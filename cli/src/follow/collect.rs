@@ -17,7 +17,8 @@ use crate::args::FollowArguments;
 use crate::outcome::{End, Failure};
 use crate::write::console::Console;
 
-/// The longest wait for an event. A signal ends a wait, but one that comes just before the wait is only seen after it.
+/// The longest wait for an event. A signal ends a wait, but one that arrives just before the wait is only noticed after
+/// it.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// When a run ends without a signal.
@@ -183,7 +184,7 @@ fn take_turns<H: Handler>(
     }
 }
 
-/// Ends the engine. An orderly end delivers what is queued, any other one counts it as unread. Failures in addition to
+/// Ends the engine. An orderly end delivers what is queued; any other end counts it as unread. Failures in addition to
 /// the returned one become warnings.
 fn end<H: Handler>(
     running: Running,

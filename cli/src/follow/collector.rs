@@ -28,10 +28,10 @@ pub trait Collector {
         Kept::NONE
     }
 
-    /// Looks at the namespaces before the first socket is opened. None is that of this process.
+    /// Examines the namespaces before the first socket is opened. None means that of this process.
     fn look_around(&mut self, _namespaces: &[(Label, Option<Namespace>)], _console: &mut Console) {}
 
-    /// Opens a socket for the events of a namespace. None is that of this process.
+    /// Opens a socket for the events of a namespace. None means that of this process.
     fn socket(
         &mut self,
         namespace: Option<&Namespace>,
@@ -50,7 +50,7 @@ pub trait Collector {
     fn complete(&self, _summary: &mut Summary) {}
 }
 
-/// Follows the namespaces that the options ask for, to the summary. `table` is the file of --table.
+/// Follows the namespaces that the options select, up to the summary. `table` is the file of --table.
 pub fn run<C: Collector>(
     follow: &FollowArguments,
     table: Option<&Path>,

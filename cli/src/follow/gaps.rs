@@ -55,7 +55,7 @@ impl Gaps {
         }
     }
 
-    /// Notes a gap of a socket that gets a line.
+    /// Records a gap of a socket that gets a line.
     pub fn note(&mut self, socket: SocketId, gap: &Gap<'_>) {
         let noted = self.noted_of(socket);
         if let Gap::Lost(loss) | Gap::Delayed(loss) = gap {
@@ -79,8 +79,8 @@ impl Gaps {
         (self.unreported != Sum::default()).then_some(self.report_at)
     }
 
-    /// Reports the sum of what is missing on standard error: the first time at once, then at most once a minute. So the
-    /// log of a service shows losses, wherever the events go.
+    /// Reports the sum of what is missing on standard error: the first time at once, then at most once a minute. So a
+    /// service's log shows losses, wherever the events go.
     pub fn report(&mut self, console: &mut Console) {
         let now = Instant::now();
         if self.due().is_none_or(|due| now < due) {
@@ -132,7 +132,7 @@ impl Sum {
         match gap {
             Gap::Lost(loss) => self.lost += loss.count,
             Gap::Delayed(loss) => self.delayed += loss.count,
-            // A retry has a warning of its own, and unread datagrams are in the summary.
+            // A retry has its own warning, and unread datagrams are in the summary.
             Gap::Missing(Notice::Retried(_)) | Gap::Unread { .. } => {}
             Gap::Truncated { .. } | Gap::Malformed(_) | Gap::Missing(_) => self.unreadable += 1,
         }

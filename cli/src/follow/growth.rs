@@ -27,7 +27,7 @@ impl Growth {
         }
     }
 
-    /// Notes the socket whose receive buffer was too small, if the event says so.
+    /// Records the socket whose receive buffer was too small, if the event says so.
     pub fn note(&mut self, event: &Event<'_>) {
         let (socket, what) = match event {
             Event::Lost(socket, _) => (*socket, "a loss"),
@@ -76,8 +76,8 @@ impl Growth {
     }
 }
 
-/// The size to request for a doubled buffer, or the largest one that is allowed. None: the buffer has that already. The
-/// kernel reports twice the size that it was asked for, so the reported size is already the double.
+/// The size to request for a doubled buffer, or the largest one that is allowed. None: the buffer already has that
+/// size. The kernel reports twice the requested size, so the reported size is already doubled.
 fn doubled(granted_bytes: usize, max_bytes: usize) -> Option<usize> {
     (granted_bytes < max_bytes.saturating_mul(2)).then_some(granted_bytes.min(max_bytes))
 }

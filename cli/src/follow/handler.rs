@@ -13,13 +13,13 @@ use crate::write::output::Output;
 
 /// What a command does with the messages of its sockets. Only the first two methods are needed.
 pub trait Handler {
-    /// Gives the output the events of a message: usually one, none if it is not shown.
+    /// Passes the events of a message to the output: usually one, or none if it is not shown.
     fn handle(&mut self, incoming: &Incoming<'_>, output: &mut Output);
 
     /// The style of the lines, in which gaps are written among them.
     fn style(&self) -> Style;
 
-    /// What is handled and written from now on is of this socket.
+    /// Everything handled and written from now on belongs to this socket.
     fn select(&mut self, _socket: SocketId, _output: &mut Output) {}
 
     /// Adds and removes sockets. It is called after each turn.
@@ -32,14 +32,14 @@ pub trait Handler {
         SocketChanges::default()
     }
 
-    /// Notes that a part of the stream is missing.
+    /// Records that a part of the stream is missing.
     fn note_missing(&mut self, _missing: &Missing) {}
 
     /// Does work that is too slow to be done for each event. It is called after each turn, when the turn's lines are
     /// written.
     fn after_turn(&mut self, _running: &Running, _output: &mut Output, _console: &mut Console) {}
 
-    /// When that work is due if no event comes before.
+    /// When that work is due if no event arrives earlier.
     fn due(&self) -> Option<Instant> {
         None
     }
@@ -54,7 +54,7 @@ pub trait Handler {
         Ok(true)
     }
 
-    /// Gives the output what is held back after the last event. `stop` ends every wait for the kernel.
+    /// Passes what is held back after the last event to the output. `stop` ends every wait for the kernel.
     fn finish(&mut self, _stop: &StopHandle, _output: &mut Output, _console: &mut Console) {}
 
     /// Adds the counts that only the handler knows.

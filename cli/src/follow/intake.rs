@@ -30,7 +30,7 @@ pub struct Intake<'a, H> {
 }
 
 impl<H: Handler> Intake<'_, H> {
-    /// Handles an event to its end, even if the run ends in the middle: the engine counts the whole list as received,
+    /// Handles an event completely, even if the run ends in the middle: the engine counts the whole list as received,
     /// so each of its messages must be counted as written, as not written or as not shown.
     pub fn feed(&mut self, event: Event<'_>) -> ControlFlow<Result<End, Failure>> {
         let (Event::Messages(socket, _) | Event::Lost(socket, _) | Event::Notice(socket, _)) =
@@ -109,7 +109,7 @@ impl<H: Handler> Intake<'_, H> {
         }
     }
 
-    /// What ends the run when the output takes no more events.
+    /// What ends the run when the output accepts no more events.
     pub fn output_is_over(&mut self) -> Result<End, Failure> {
         match self.output.write_out() {
             Err(broken) => end_of_output(self.output, &broken),

@@ -1,4 +1,4 @@
-//! What a command does for a mirror of any table: it reports the mirror's state.
+//! What a command does for any mirror: it reports the mirror's state.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ impl Keeper {
         }
     }
 
-    /// Notes that a part of the stream is missing.
+    /// Records that a part of the stream is missing.
     pub fn note_missing(&mut self) {
         self.watch.note_loss(Instant::now());
     }

@@ -58,8 +58,8 @@ pub struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// Calls `list` for this process's namespace, or for each namespace if that is asked for. Lines then have their
-    /// namespace. One that vanishes meanwhile is left out.
+    /// Calls `list` for this process's namespace, or for each namespace if that was requested. Lines then have their
+    /// namespace. A namespace that vanishes in the meantime is left out.
     pub fn in_each_namespace(
         &mut self,
         which: Option<AllNetns>,
@@ -84,7 +84,7 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// Empties the output if the options ask for it, and limits the number of entries.
+    /// Empties the output if the options say so, and limits the number of entries.
     pub fn start(&mut self, limit: Option<u64>) -> Result<(), Failure> {
         self.output.set_limit(limit);
         if std::mem::take(&mut self.truncates) {
@@ -121,8 +121,7 @@ impl Listing<'_> {
     }
 }
 
-/// Whether the kernel refused a dump because the table or the device that it was asked for does not exist. So it has no
-/// entries.
+/// Whether the kernel refused a dump because the requested table or device does not exist. It then has no entries.
 fn is_about_nothing(error: &Error) -> bool {
     let about_nothing = [Errno::NOENT, Errno::NODEV].map(|errno| Some(errno.raw_os_error()));
     about_nothing.contains(&error.raw_os_error())

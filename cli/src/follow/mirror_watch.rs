@@ -1,4 +1,4 @@
-//! Messages about the state of a mirror: that it cannot be repaired, from when on and why, and that it is right again.
+//! Messages about the state of a mirror: that it cannot be repaired, since when and why, and that it is correct again.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ enum Line {
 }
 
 impl MirrorWatch {
-    /// Notes that events were lost.
+    /// Records that events were lost.
     pub fn note_loss(&mut self, now: Instant) {
         self.lost_at = Some(now);
     }

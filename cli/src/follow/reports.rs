@@ -1,5 +1,5 @@
-//! The files that are written while a command runs: --stats and --table, when a signal asks for them or at an interval.
-//! A signal can also ask to reopen --output.
+//! The files that are written while a command runs: --stats and --table, when a signal requests them or at an interval.
+//! A signal can also request that --output be reopened.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ impl Account {
         }
     }
 
-    /// The summary of the run until now.
+    /// The summary of the run so far.
     pub fn summary<'s>(
         &self,
         sockets: impl Iterator<Item = (Statistics, &'s Socket)>,
@@ -86,7 +86,7 @@ impl<'a> Reports<'a> {
         }
     }
 
-    /// When a slice of the table or the statistics are due if no signal asks for them before.
+    /// When a slice of the table or the statistics are due if no signal requests them earlier.
     pub fn due(&self, handler: &impl Handler) -> Option<Instant> {
         if self.is_table_due(handler) {
             Some(Instant::now())

@@ -7,14 +7,14 @@ use serde::Serialize;
 
 use super::summary::as_seconds;
 
-/// How long each ratio below 1 was in use, from the largest one on. Sockets count one by one.
+/// How long each ratio below 1 was in use, the largest first. The times of several sockets add up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Sampled(Vec<AtRatio>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct AtRatio {
-    /// Of how many flows one was kept.
+    /// The number of flows of which one was kept.
     one_in: u32,
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     time: Duration,
@@ -25,7 +25,7 @@ impl Sampled {
         self.0.is_empty()
     }
 
-    /// Adds the time in which one in this many flows was kept.
+    /// Adds a time in which one flow in this number was kept.
     pub fn add(&mut self, one_in: u32, time: Duration) {
         if one_in <= 1 {
             return;

@@ -1,4 +1,4 @@
-//! What a filter selects: what the kernel evaluates of it, and what is left.
+//! What a filter selects: which part the kernel evaluates, and what is left.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -52,7 +52,7 @@ impl<T: Term> Selection<T> {
         })
     }
 
-    /// Selects entries: no program. A filter that asks for kinds of events is refused, because an entry of a table is no
+    /// Selects entries: no program. A filter for kinds of events is refused, because an entry of a table is not an
     /// event.
     pub fn of_entries(filter: Filter<T>) -> Result<Self, Failure> {
         let _ = program_for_mirror(&filter)?; // for its refusals
@@ -87,8 +87,8 @@ impl<T: Term> Selection<T> {
         self.refusal.get_or_init(|| reason);
     }
 
-    /// Gives a socket of a namespace the program. None is the namespace of this thread. If the kernel does not take the
-    /// program, user space evaluates the filter, and the user is warned once.
+    /// Attaches the program to a socket of a namespace. None means the namespace of this thread. If the kernel does not
+    /// accept the program, user space evaluates the filter, and the user is warned once.
     pub fn attach(
         &self,
         builder: SocketBuilder,
@@ -106,7 +106,7 @@ impl<T: Term> Selection<T> {
         Ok(attached)
     }
 
-    /// Opens a socket to find out whether the kernel takes the program there.
+    /// Opens a socket to find out whether the kernel accepts the program there.
     fn try_attach(
         &self,
         builder: SocketBuilder,
@@ -130,7 +130,7 @@ impl<T: Term> Selection<T> {
         }
     }
 
-    /// What the program evaluates. Everything matches it if there is none.
+    /// The filter that the program evaluates. Without a program everything matches.
     pub fn in_kernel(&self) -> Filter<T> {
         let has_program = self.program.is_some() && self.refusal.get().is_none();
         if has_program {
@@ -140,7 +140,7 @@ impl<T: Term> Selection<T> {
         }
     }
 
-    /// What user space evaluates for the events that the kernel lets pass. A mirror evaluates the whole filter.
+    /// The filter that user space evaluates for the events that the kernel passes. A mirror evaluates the whole filter.
     pub fn left(&self) -> Option<&Filter<T>> {
         let is_left = self.filter.needs_user_space() || self.refusal.get().is_some();
         is_left.then_some(&self.filter)
@@ -165,7 +165,7 @@ impl<T: Term> Selection<T> {
     }
 }
 
-/// The program for the socket of a mirror. A filter that asks for kinds of events is refused.
+/// The program for the socket of a mirror. A filter for kinds of events is refused.
 fn program_for_mirror<T: Term>(filter: &Filter<T>) -> Result<nlring::Result<Program>, Failure> {
     match filter.program_for_mirror() {
         Err(error) if !is_too_large(&error) => {

@@ -62,7 +62,7 @@ pub fn run(
     Failures::or(code, failures)
 }
 
-/// Gives up all other capabilities, or warns.
+/// Drops all other capabilities, or warns.
 pub fn give_up_all_but(kept: Kept, console: &mut Console) {
     if let Err(error) = kept.give_up_others() {
         console.warn(format_args!(
@@ -71,7 +71,7 @@ pub fn give_up_all_but(kept: Kept, console: &mut Console) {
     }
 }
 
-/// Opens a socket in a namespace, and then joins its groups, when its receive buffer has its size. None is the namespace
+/// Opens a socket in a namespace, and joins its groups once its receive buffer has its size. None means the namespace
 /// of this thread.
 pub fn open(
     builder: SocketBuilder,
@@ -177,14 +177,14 @@ impl<'a> Session<'a> {
         self.kept = self.kept.and(needed);
     }
 
-    /// Gives up the capabilities that are not needed any more. Call it when the files and the engine are open, and before
-    /// threads start.
+    /// Drops the capabilities that are no longer needed. Call it when the files and the engine are open, before threads
+    /// start.
     pub fn give_up_capabilities(&mut self) {
         give_up_all_but(self.kept, self.console);
         self.summary.capabilities = Kept::current().names();
     }
 
-    /// Builds the engine that the options ask for.
+    /// Builds the engine that the options select.
     pub fn engine(&self) -> Result<Engine, Failure> {
         Ok(Engine::builder()
             .backend(self.backend)
@@ -221,7 +221,7 @@ impl<'a> Session<'a> {
         Ok(socket)
     }
 
-    /// Notes the receive buffer of the first socket, and warns if it is smaller than requested.
+    /// Records the receive buffer of the first socket, and warns if it is smaller than requested.
     pub fn note_recv_buffer(&mut self, buffer: RecvBuffer) {
         if self.summary.recv_buffer_requested_bytes == 0 {
             self.summary.set_recv_buffer(buffer);

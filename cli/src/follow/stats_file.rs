@@ -19,7 +19,7 @@ pub struct StatsFile(WholeFile);
 const PATIENCE: Duration = Duration::from_millis(200);
 
 impl StatsFile {
-    /// Makes sure that the file can be written before any event is missed. `-` is standard output.
+    /// Makes sure that the file can be written before any event can be missed. `-` is standard output.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let file = if path == Path::new("-") {
             WholeFile::stdout()
@@ -35,7 +35,7 @@ impl StatsFile {
         self.0.place()
     }
 
-    /// Writes the summary, and replaces the former one.
+    /// Writes the summary, and replaces the previous one.
     pub fn write(&self, summary: &Summary) -> Result<(), Failure> {
         self.try_write(summary).map_err(|error| {
             let path = shown(self.0.path());

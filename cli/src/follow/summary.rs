@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::sampled::Sampled;
 use crate::units::{Bytes, rate, ratio};
 
-/// All counts are of datagrams unless they say otherwise.
+/// All counts are in datagrams unless stated otherwise.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
     pub received: u64,
@@ -18,7 +18,7 @@ pub struct Summary {
     pub delivery_failures: u64,
     pub truncated: u64,
     pub malformed: u64,
-    /// Receives that brought fewer bytes than a datagram has. No kernel is known to do this.
+    /// Receives that returned fewer bytes than a datagram has. No kernel is known to do this.
     #[serde(skip_serializing_if = "is_zero")]
     pub short: u64,
     pub foreign: u64,
@@ -30,8 +30,8 @@ pub struct Summary {
     pub unread_is_incomplete: bool,
     /// With --reliable: repeated ends of flows, which are left out.
     pub repeated: u64,
-    /// The requests of mirrors, and those of --max-rate, on the events' socket. The answer to each is among `received` or `dropped`,
-    /// and is no event.
+    /// The requests of mirrors, and those of --max-rate, on the events' socket. The answer to each is among `received`
+    /// or `dropped`, but is not an event.
     pub requests: u64,
     /// With --max-rate: how long flows were sampled.
     pub sampled: Sampled,
@@ -54,7 +54,7 @@ pub struct Summary {
     pub events: u64,
     /// Events that could not be written.
     pub not_written: u64,
-    /// Messages that were not written as events when they came, because they were not chosen or because the mirror
+    /// Messages that were not written as events when they arrived, because they were not selected or because the mirror
     /// reports them.
     pub not_shown: u64,
     /// Full lengths, including those of truncated datagrams.
@@ -67,9 +67,10 @@ pub struct Summary {
     pub backend_reason: Option<String>,
     pub recv_buffer_requested_bytes: usize,
     pub recv_buffer_granted_bytes: usize,
-    /// The capabilities that the process kept after its start.
+    /// The capabilities that the process kept after startup.
     pub capabilities: Vec<String>,
-    /// Other programs with reliable sockets, for which the kernel resends events, also to this command.
+    /// Other programs with reliable sockets, for which the kernel resends events to all listeners, including this
+    /// command.
     #[serde(skip)]
     pub reliable_others: Vec<String>,
     /// Events that the demo made.
@@ -145,7 +146,7 @@ impl Summary {
         self.recv_buffer_granted_bytes = buffer.granted_bytes;
     }
 
-    /// Notes the size to which a socket's receive buffer has grown.
+    /// Records the size to which a socket's receive buffer has grown.
     pub fn note_granted(&mut self, granted_bytes: usize) {
         self.recv_buffer_granted_bytes = self.recv_buffer_granted_bytes.max(granted_bytes);
     }

@@ -1,5 +1,5 @@
-//! The file of --table. The tables of mirrors are written in slices between the turns, and replace the former file when
-//! they are whole.
+//! The file of --table. The tables of mirrors are written in slices between the turns, and replace the previous file
+//! when they are complete.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod model;
@@ -30,7 +30,7 @@ const INCOMPLETE: &[u8] = b"{\"event\":\"incomplete\"}\n";
 
 pub struct TableFile {
     place: Rc<Place>,
-    /// Whether the table was asked for and is not begun.
+    /// Whether the table was requested but has not been begun.
     is_wanted: bool,
     writing: Option<Writing>,
 }
@@ -49,7 +49,7 @@ pub enum Worth {
 }
 
 impl TableFile {
-    /// Makes sure that the file can be written, and is not that of another option, before any event is missed.
+    /// Makes sure that the file can be written, and is not that of another option, before any event can be missed.
     pub fn open(path: &Path, session: &Session<'_>) -> Result<Self, Failure> {
         let fail =
             |error: io::Error| Failure::Other(format!("open {} for --table: {error}", shown(path)));
@@ -74,7 +74,7 @@ impl TableFile {
         })
     }
 
-    /// Asks for the table to be written as soon as there is one. If it is being written now, it is written once more.
+    /// Requests that the table be written as soon as there is one. If it is being written now, it is written once more.
     pub fn ask(&mut self) {
         self.is_wanted = true;
     }
@@ -151,21 +151,21 @@ fn failure(place: &Place, error: &io::Error) -> Failure {
     Failure::Other(format!("write --table to {}: {error}", shown(place.path())))
 }
 
-/// A table that is being written to a temporary file. Dropped before it is whole, it removes that file.
+/// A table that is being written to a temporary file. If it is dropped before it is complete, it removes that file.
 pub struct Writing {
     file: BufWriter<Replacement>,
     line: Vec<u8>,
-    /// When the slice is over. None: all is written at once.
+    /// When the slice is over. None: everything is written at once.
     until: Option<Instant>,
     /// The position in the mirror of the next entry.
     position: usize,
-    /// The mirror of which entries are written now, if there is one in each namespace.
+    /// The mirror whose entries are being written, if there is one in each namespace.
     selected: Option<(SocketId, Rc<Origin>)>,
-    /// The mirrors whose entries are written.
+    /// The mirrors whose entries have been written.
     written: HashSet<SocketId>,
-    /// How many entries and mirrors are written.
+    /// How many entries and mirrors have been written.
     count: u32,
-    /// Whether the mirror of now lacks entries.
+    /// Whether the current mirror lacks entries.
     is_incomplete: bool,
     doubt: Option<&'static str>,
     /// How many mirrors have read the kernel's table, and how many have not.
@@ -190,7 +190,7 @@ impl Writing {
         })
     }
 
-    /// Chooses the mirror of a socket among those of many namespaces. False: its entries are written already.
+    /// Chooses the mirror of a socket among those of many namespaces. False: its entries have already been written.
     pub fn select(&mut self, socket: SocketId, origin: &Rc<Origin>) -> bool {
         if self.written.contains(&socket) {
             return false;
@@ -236,7 +236,7 @@ impl Writing {
         }
     }
 
-    /// Whether the slice is over, by a look at the clock now and then.
+    /// Whether the slice is over, judged by an occasional look at the clock.
     fn is_over(&mut self) -> bool {
         self.count = self.count.wrapping_add(1);
         self.count.is_multiple_of(LOOK_AT_CLOCK)

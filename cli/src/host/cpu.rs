@@ -41,7 +41,7 @@ impl CpuMeter {
         self.since = thread_cpu();
     }
 
-    /// Leaves out CPU time that the thread has spent on something else since `resume`.
+    /// Excludes CPU time that the thread has spent on something else since `resume`.
     pub fn leave_out(&mut self, other: Duration) {
         self.since += other;
     }

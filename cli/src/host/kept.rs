@@ -1,4 +1,4 @@
-//! Gives up the capabilities that a command does not need after its start (capabilities(7)).
+//! Drops the capabilities that a command does not need after startup (capabilities(7)).
 
 use std::io;
 
@@ -15,17 +15,17 @@ pub struct Kept(CapabilitySet);
 impl Kept {
     pub const NONE: Self = Self(CapabilitySet::empty());
     /// For requests to conntrack, and to leave its groups at the end (Linux v6.18, net/netlink/af_netlink.c,
-    /// `netlink_setsockopt`). bind(2) leaves them without a capability, but then the kernel goes on making events as if
+    /// `netlink_setsockopt`). bind(2) leaves them without a capability, but the kernel then keeps making events as if
     /// somebody listened (net/netfilter/nfnetlink.c, `nfnetlink_unbind`).
     pub const CONNTRACK: Self = Self(CapabilitySet::NET_ADMIN);
     /// For receive buffers that grow beyond `net.core.rmem_max`.
     pub const GROWTH: Self = Self(CapabilitySet::NET_ADMIN);
-    /// To open sockets in network namespaces that appear, with the receive buffer that was asked for.
+    /// To open sockets in network namespaces that appear, with the requested receive buffer.
     pub const NAMESPACES: Self = Self(CapabilitySet::NET_ADMIN.union(CapabilitySet::SYS_ADMIN));
     /// To find the network namespaces of other users' processes.
     pub const PROCESSES: Self = Self(CapabilitySet::SYS_PTRACE);
-    /// To open or replace files by their names again, also those of other users: a rotated log must not fail at night
-    /// when it worked at the start.
+    /// To open or replace files by their names again, including those of other users: reopening a log after its
+    /// rotation must not fail if opening it at startup worked.
     pub const FILES: Self = Self(
         CapabilitySet::CHOWN
             .union(CapabilitySet::DAC_OVERRIDE)
@@ -56,12 +56,12 @@ impl Kept {
         names.map(|(name, _)| format!("CAP_{name}")).collect()
     }
 
-    /// Gives up all other capabilities for ever. It affects the calling thread, the threads that it starts later, and
+    /// Permanently drops all other capabilities. It affects the calling thread, the threads that it starts later, and
     /// the programs that they execute.
     ///
     /// # Errors
     ///
-    /// The kernel refuses, for example because of a seccomp filter. Nothing was given up, or a part.
+    /// The kernel refuses, for example because of a seccomp filter. None or some of the capabilities were dropped.
     pub fn give_up_others(self) -> io::Result<()> {
         set_no_new_privs(true)?;
         let before = capabilities(None)?;

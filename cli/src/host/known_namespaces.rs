@@ -17,7 +17,7 @@ use nlring_print::text::escaped;
 pub const NAMES: &str = "/run/netns";
 const OWN: &str = "/proc/self/ns/net";
 
-/// How a namespace was found. The order says which way counts if there are several.
+/// How a namespace was found. If there are several ways, the first in this order counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Label {
     /// It has a name in /run/netns.
@@ -28,8 +28,8 @@ pub enum Label {
     Process(u32),
 }
 
-/// What distinguishes namespaces: device and inode of their files. Another namespace can have the same only after this
-/// one is gone.
+/// What distinguishes namespaces: device and inode of their files. Another namespace can have the same pair only after
+/// this one is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key(u64, u64);
 
@@ -86,7 +86,7 @@ pub fn listed(labels: &[&Label]) -> String {
 }
 
 impl Found {
-    /// Opens the namespace. `None`: it is gone, or its label is another's by now.
+    /// Opens the namespace. `None`: it is gone, or its label now belongs to another.
     pub fn open(&self) -> nlring::Result<Option<Namespace>> {
         let opened = match &self.label {
             Label::Process(process_id) => Namespace::from_process(*process_id),
@@ -109,12 +109,12 @@ pub struct Known {
     pub namespaces: Vec<Found>,
     /// All names that are bound to a namespace. Several may be of the same.
     pub names: Vec<(OsString, Key)>,
-    /// Whether there are names that are bound to no namespace. One that is just being added looks so for a moment.
+    /// Whether there are names that are bound to no namespace. A name that is just being added briefly looks like this.
     pub has_unbound_names: bool,
 }
 
 impl Known {
-    /// Looks for the namespaces, with those that only processes are in if that is asked for. It opens none.
+    /// Looks for the namespaces, including those without a name if requested. It opens none.
     pub fn find(with_processes: bool) -> io::Result<Self> {
         let own = key(Path::new(OWN)).map_err(|error| {
             let remedy = "this needs /proc: mount -t proc proc /proc";
@@ -132,7 +132,7 @@ impl Known {
         }
         let mut keys = HashSet::new();
         for label in labels {
-            // A file that cannot be looked at is gone, or a process's that this one may not look at.
+            // A file that cannot be examined is gone, or belongs to a process that this one may not examine.
             let Ok(key) = key(&label.path()) else {
                 continue;
             };

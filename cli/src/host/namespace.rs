@@ -20,7 +20,7 @@ use crate::outcome::Failure;
 /// `command` is what a failure suggests to run as root.
 pub fn enter(command: &str) -> Result<(), Failure> {
     let (user, group) = (geteuid(), getegid());
-    // Root without CAP_NET_ADMIN could do nothing there, but it can in a user namespace of its own.
+    // Root without CAP_NET_ADMIN could do nothing there, but it can in its own user namespace.
     let is_able = user.is_root() && Privilege::read().has(Capability::NetAdmin);
     if is_able && unshare(UnshareFlags::NEWNET).is_ok() {
         return Ok(());
@@ -36,7 +36,7 @@ pub fn enter(command: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The failure where private namespaces are forbidden, as the error `what` showed.
+/// The failure if private namespaces are forbidden, as the error `what` showed.
 pub fn forbidden(command: &str, what: &str) -> Failure {
     if !Path::new("/proc/self").exists() {
         return Failure::Other(format!(
@@ -73,8 +73,8 @@ fn forbidden_by() -> Option<&'static str> {
     }
 }
 
-/// Finds the namespace that `--netns` asks for, by the rules of ip-link(8): a text with a slash is a path; other texts
-/// are names, or process IDs if there is no such name.
+/// Finds the namespace that `--netns` names, by the rules of ip-link(8): a text with a slash is a path; other texts are
+/// names, or process IDs if there is no such name.
 fn find(text: &str) -> nlring::Result<Namespace> {
     if text.contains('/') {
         return Namespace::from_path(text);
@@ -86,7 +86,7 @@ fn find(text: &str) -> nlring::Result<Namespace> {
     }
 }
 
-/// What to put before a command of a shell, so that it runs in the namespace that `--netns` asks for.
+/// The prefix for a shell command that makes it run in the namespace that `--netns` names.
 pub fn launcher(text: &str) -> String {
     let named = Path::new(NAMES).join(text);
     if text.contains('/') {
@@ -109,9 +109,9 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// Moves this process into the namespace that `--netns` asks for, if it does. All that a command looks at, such as
-/// settings and listeners, is then that of the namespace. Call it before any thread starts, because only the calling
-/// thread moves. `command` is what a failure suggests to run as root.
+/// Moves this process into the namespace that `--netns` names, if it is given. Everything that a command examines, such
+/// as settings and listeners, then belongs to that namespace. Call it before any thread starts, because only the
+/// calling thread moves. `command` is what a failure suggests to run as root.
 pub fn move_to(netns: Option<&str>, command: &str) -> Result<(), Failure> {
     let Some(text) = netns else {
         return Ok(());
@@ -132,7 +132,7 @@ pub fn move_to(netns: Option<&str>, command: &str) -> Result<(), Failure> {
     })
 }
 
-/// Calls `work` inside a namespace, on a thread of its own. None: it cannot be entered.
+/// Calls `work` inside a namespace, on a separate thread. None: it cannot be entered.
 pub fn inside<T: Send>(namespace: &Namespace, work: impl FnOnce() -> T + Send) -> Option<T> {
     let kind = Some(LinkNameSpaceType::Network);
     thread::scope(|scope| {

@@ -17,9 +17,9 @@ use rustix::process::{Signal, getpid, kill_process};
 use super::kept::Kept;
 use super::known_namespaces::NAMES;
 
-/// How often the thread tries again to end the engine's wait. A signal that comes just before the wait ends none.
+/// How often the thread retries to end the engine's wait. A signal that arrives just before the wait does not end it.
 const AGAIN: Duration = Duration::from_millis(5);
-/// After this many tries nobody waits any more.
+/// After this many tries nobody waits anymore.
 const MOST_TRIES: u32 = 200;
 
 /// A thread that waits for changes of /run/netns. It ends with the process.
@@ -80,11 +80,11 @@ impl NamespaceWatch {
         }
     }
 
-    /// Watches /run/netns if it exists by now. Call it before each look at the names. To watch it again does no harm.
+    /// Watches /run/netns if it exists by now. Call it before each look at the names. Watching it again does no harm.
     pub fn attach(&self) {
         if let Some(inotify) = &self.inotify {
             let changes = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
-            // Where there is no directory there are no names, and the next call tries again.
+            // Without the directory there are no names, and the next call tries again.
             let _ = inotify::add_watch(inotify.as_fd(), NAMES, changes);
         }
     }

@@ -14,7 +14,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// The name that Docker's `--cap-add` takes.
+    /// The name for Docker's `--cap-add`.
     pub fn short_name(self) -> &'static str {
         match self {
             Self::NetAdmin => "NET_ADMIN",
@@ -51,7 +51,7 @@ pub struct Privilege {
 pub enum HowToGet {
     /// By becoming root.
     Sudo,
-    /// The program that started the process must give it: a container runtime, or systemd.
+    /// The program that started the process must grant it: a container runtime, or systemd.
     FromOutside,
     /// The process has the capability, but only in its own user namespace, and the object belongs to another one.
     OtherNamespace,

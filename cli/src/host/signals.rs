@@ -1,7 +1,7 @@
-//! What each signal asks for:
-//! - SIGINT, SIGTERM, SIGQUIT: the first one asks for an orderly end, the second one for an end at once.
-//! - SIGHUP: the --output file is reopened by its name. Without such a file it asks for an orderly end, because the
-//!   terminal is gone. It never ends at once, because a terminal that closes may send it twice.
+//! What each signal requests:
+//! - SIGINT, SIGTERM, SIGQUIT: the first one requests an orderly end, the second one an immediate end.
+//! - SIGHUP: the --output file is reopened by its name. Without such a file it requests an orderly end, because the
+//!   terminal is gone. It never causes an immediate end, because a terminal that closes may send it twice.
 //! - SIGUSR1: the --stats and --table files are written.
 //! - SIGXFSZ is ignored, so that a write beyond the file size limit fails with an error.
 
@@ -23,7 +23,7 @@ pub struct Signals {
     files: FileRequests,
 }
 
-/// How many times the end was asked for, and when first.
+/// How many times the end was requested, and when first.
 #[derive(Clone, Debug, Default)]
 pub struct StopRequests(Arc<Requests>);
 
@@ -36,7 +36,7 @@ struct Requests {
 }
 
 impl StopRequests {
-    /// When an orderly end was first asked for.
+    /// When an orderly end was first requested.
     pub fn stop_since(&self) -> Option<Instant> {
         self.0.first_at.get().copied()
     }
@@ -55,7 +55,7 @@ impl StopRequests {
     }
 
     /// Makes each further request stop this handle. It is for waits during an orderly end, which the first request
-    /// asked for. Only the first call has an effect.
+    /// caused. Only the first call has an effect.
     pub fn stop_on_next(&self, stop: StopHandle) {
         let stop = self.0.on_next.get_or_init(|| stop);
         if self.stop_at_once() {
@@ -71,7 +71,7 @@ impl StopRequests {
     }
 }
 
-/// What signals asked to do with the files. A signal ends the engine's wait, so that it is done soon.
+/// What signals requested for the files. A signal ends the engine's wait, so that it is done soon.
 #[derive(Debug, Default)]
 pub struct FileRequests {
     report: Arc<AtomicBool>,
@@ -79,12 +79,12 @@ pub struct FileRequests {
 }
 
 impl FileRequests {
-    /// Whether --stats and --table were asked for after the last call.
+    /// Whether --stats and --table were requested since the last call.
     pub fn take_report(&self) -> bool {
         self.report.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether reopening --output was asked for after the last call.
+    /// Whether reopening --output was requested since the last call.
     pub fn take_reopen(&self) -> bool {
         self.reopen.swap(false, Ordering::Relaxed)
     }
@@ -132,7 +132,7 @@ impl Signals {
     }
 }
 
-/// The signals that ask for an end.
+/// The signals that request an end.
 pub fn ends() -> Vec<i32> {
     let mut ends = vec![SIGINT, SIGTERM, SIGQUIT];
     if !is_hangup_ignored() {

@@ -1,6 +1,6 @@
 //! Which netlink sockets are reliable (`NETLINK_BROADCAST_ERROR`). The kernel's drop counter of a reliable socket
 //! counts failed deliveries, which may have succeeded later, instead of losses. sock_diag(7) says which sockets are
-//! reliable, /proc/net/netlink does not.
+//! reliable; /proc/net/netlink does not.
 
 use std::collections::HashMap;
 

@@ -63,7 +63,7 @@ impl fmt::Display for LargerBuffer {
 
 /// The warning about a receive buffer that the kernel made smaller.
 pub fn clamped(buffer: RecvBuffer) -> String {
-    // The kernel reads back twice what it took.
+    // The kernel reads back twice what it granted.
     let (took, asked) = (buffer.granted_bytes / 2, buffer.requested_bytes);
     format!(
         "the kernel cut the receive buffer from {asked} to {took} bytes: {}, or ask for less with --recv-buffer",

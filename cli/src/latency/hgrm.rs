@@ -14,7 +14,7 @@ use crate::args::Way;
 use crate::outcome::Failure;
 use crate::write::whole_file::WholeFile;
 
-/// How long a reader that does not read can hold up the end.
+/// How long a reader that does not read can delay the end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct Directory(PathBuf);

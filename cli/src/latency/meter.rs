@@ -43,7 +43,7 @@ pub struct Measured {
     pub clock: Option<Clock>,
     /// Events without a time to measure from.
     pub untimed: u64,
-    /// Events until the end was asked for. The recorder also has those that were delivered later.
+    /// Events until the end was requested. The recorder also has those that were delivered later.
     pub count: u64,
     pub time: Duration,
     pub usage: Usage,
@@ -140,8 +140,8 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// Stops measuring CPU time. The receiver calls it when the end is asked for, because the rest of the queue is then
-    /// read at another cost.
+    /// Stops measuring CPU time. The receiver calls it when the end is requested, because the rest of the queue is then
+    /// read at a different cost.
     pub fn stop(&mut self) -> Result<(), Failure> {
         if let Some(begun) = &self.begun {
             self.measured.time = Duration::from_nanos(load::monotonic_now_ns() - begun.at_ns);

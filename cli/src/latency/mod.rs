@@ -1,4 +1,4 @@
-//! `nlring latency`: measures how late events arrive and what receiving them costs, for each way asked for.
+//! `nlring latency`: measures how late events arrive and what receiving them costs, for each requested way.
 
 mod cores;
 mod cost;

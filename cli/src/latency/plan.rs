@@ -14,7 +14,7 @@ pub struct Setting {
     pub recv_buffer_bytes: usize,
 }
 
-/// All that is measured in each repetition.
+/// Everything that is measured in each repetition.
 #[derive(Debug)]
 pub struct Plan {
     pub settings: Vec<Setting>,
@@ -89,7 +89,7 @@ impl Plan {
     }
 }
 
-/// The index of the way asked for, or of recv if none was asked for and recv is measured.
+/// The index of the requested way, or of recv if none was requested and recv is measured.
 fn reference(ways: &[Way], asked: Option<Way>) -> Result<Option<usize>, Failure> {
     let recv = Way {
         receiver: Receiver::Recv,

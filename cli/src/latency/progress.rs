@@ -1,4 +1,5 @@
-//! Shows on standard error how far the measurement is: a line that changes on a terminal, else one line at the start.
+//! Shows the progress of the measurement on standard error: a line that changes on a terminal, otherwise one line at
+//! the start.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -21,8 +21,8 @@ pub struct Interval {
 }
 
 /// The median of the pairs' ratios, first divided by second, and its interval by order statistics: the narrowest
-/// symmetric one of at least 90 % confidence, or else from the least to the greatest ratio. It assumes nothing about
-/// the distribution of the ratios. None: there is no pair, or a second value is 0.
+/// symmetric one of at least 90 % confidence, otherwise from the smallest to the largest ratio. It assumes nothing
+/// about the distribution of the ratios. None: there is no pair, or a second value is 0.
 pub fn ratio_interval(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Interval> {
     let mut ratios: Vec<f64> = pairs.into_iter().map(|(own, base)| own / base).collect();
     if ratios.is_empty() || !ratios.iter().all(|ratio| ratio.is_finite()) {

@@ -25,7 +25,7 @@ pub struct Setup {
     /// Why this backend. None: the command line chose it.
     pub backend_reason: Option<String>,
     pub recv_buffer: RecvBuffer,
-    /// The shorter delay that the engine uses, if the receive buffer cannot absorb the one asked for.
+    /// The shorter delay that the engine uses, if the receive buffer cannot absorb the requested one.
     pub cut_delay: Option<Duration>,
 }
 

@@ -20,7 +20,7 @@ use crate::units::ratio;
 /// The time from the set-up to the first event.
 const LEAD_NS: u64 = 1_000_000;
 
-/// If this setting is 1, conntrack's events carry their time. Available from Linux 6.14 on.
+/// If this setting is 1, conntrack's events carry their time. Available since Linux 6.14.
 const EVENT_TIMES: &str = "/proc/sys/net/netfilter/nf_conntrack_timestamp";
 
 /// A rate counts as reached if at least this share of it was reached.
@@ -134,7 +134,7 @@ fn run(setting: Setting, way: Way, conditions: Conditions) -> Result<(Run, Recor
     })
 }
 
-/// Makes the events, then stops the receiver, also if the events could not be made.
+/// Makes the events, then stops the receiver, even if the events could not be made.
 fn make(
     load: &mut Load,
     pace: Pace,

@@ -11,7 +11,7 @@ use crate::write::fold::fold;
 /// The width of the narrowest usual terminal.
 const COLUMNS: usize = 80;
 
-/// A block for each setting: how late the events came, what they cost, and both compared with the reference.
+/// A block for each setting: how late the events arrived, what they cost, and both compared with the reference.
 pub fn text(plan: &Plan, report: &LatencyReport) -> String {
     let mut text = heading(report);
     for &setting in &plan.settings {

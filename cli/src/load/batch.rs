@@ -38,7 +38,7 @@ impl Batch {
     }
 
     /// Sends what was added, and returns when the kernel has answered every request. The failure is the first request
-    /// that it refused; it has done the others.
+    /// that it refused; it has carried out the others.
     pub fn send(&mut self) -> Result<(), Failure> {
         let mut refusal = None;
         self.requests.send(&mut self.requester, |_, reply| {

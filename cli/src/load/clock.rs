@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// A sleeping thread wakes up tens of microseconds late, on a busy machine even later. So the last part of a wait
 /// spins.
 const SPIN: Duration = Duration::from_micros(200);
-/// The longest sleep: the caller looks for a request to end between two sleeps.
+/// The longest sleep: the caller checks for a request to end between two sleeps.
 const NAP: Duration = Duration::from_millis(20);
 
 /// The time now.

@@ -1,7 +1,7 @@
 //! Makes events at a known rate, for `nlring flood` and `nlring latency`.
 //!
 //! A [`Schedule`] says when each event is due, by its index. A [`Load`] makes the events of one source when they are
-//! due. A receiver reads the index from the message ([`index_of`]), and so knows how late the event came.
+//! due. A receiver reads the index from the message ([`index_of`]), and so knows how late the event arrived.
 
 mod batch;
 mod clock;
@@ -56,7 +56,7 @@ trait Source: Send {
     /// Makes the events of these indexes. All of them are due.
     fn make(&mut self, indexes: Range<u64>, schedule: &Schedule) -> Result<(), Failure>;
 
-    /// Removes what it made and has not removed yet. Returns how many events that made.
+    /// Removes what it made and has not removed yet. Returns how many events this caused.
     fn clean(&mut self) -> Result<u64, Failure>;
 }
 
@@ -77,7 +77,7 @@ pub struct Made {
     pub cpu: Duration,
     /// How long after its due time the latest event was begun.
     pub most_late: Duration,
-    /// How many events the removal at the end made.
+    /// How many events the removal at the end caused.
     pub removed_count: u64,
     /// How long the removal took.
     pub removal: Duration,

@@ -58,7 +58,7 @@ impl Collector for MonitorCollector<'_> {
         }
     }
 
-    /// Says that --dev waits for its device, if no namespace has one of this name.
+    /// Warns that --dev waits for its device, if no namespace has one of this name.
     fn look_around(&mut self, namespaces: &[(Label, Option<Namespace>)], console: &mut Console) {
         let Some(name) = self.arguments.dev.as_deref() else {
             return;
@@ -124,8 +124,8 @@ fn groups(object: MonitorObject) -> &'static [Group] {
     }
 }
 
-/// Joins the groups of what is followed. Returns those that this kernel does not know: it refuses them as an invalid
-/// argument.
+/// Joins the groups of the followed objects. Returns those that this kernel does not know: it refuses them as an
+/// invalid argument.
 fn join(socket: &Socket, arguments: &MonitorArguments) -> Result<Vec<Group>, Failure> {
     let objects = MonitorObject::ALL.into_iter();
     let mut unknown = Vec::new();

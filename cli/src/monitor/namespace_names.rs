@@ -1,4 +1,4 @@
-//! The names of the namespaces in which other ends of devices are.
+//! The names of the namespaces that contain the other ends of devices.
 
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
@@ -11,17 +11,17 @@ use nlring_print::route::DeviceNames;
 
 use crate::host::known_namespaces::NAMES;
 
-/// The least time between two looks for an id without a name, because ids are given without a notice.
+/// The least time between two looks for an id without a name, because ids are assigned without notice.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// After a look, no other begins for this many times as long as it took, so that thousands of namespaces that come and go
 /// do not hold up the events.
 const REST: u32 = 3;
 
-/// Looks up the names of namespaces by the ids that a namespace has given them.
+/// Looks up the names of namespaces by the ids that a namespace has assigned to them.
 #[derive(Default)]
 pub struct NamespaceNames {
-    /// Asks in the namespace whose devices these are. None: nothing was asked yet, or that failed.
+    /// Sends requests in the namespace of these devices. None: nothing has been requested yet, or that failed.
     requests: Option<Requests>,
     looked_at: Option<Instant>,
     /// The earliest time of the next look.
@@ -57,7 +57,7 @@ impl NamespaceNames {
         has_changed || !is_known && looked_at.is_none_or(|at| now >= at + LOOK_INTERVAL)
     }
 
-    /// Looks for all names, and rests.
+    /// Looks up all names, and rests.
     fn look(&mut self, namespace: Option<&Namespace>) -> Vec<(i32, Box<[u8]>)> {
         let start = Instant::now();
         let names = self.names(namespace);

@@ -17,8 +17,8 @@ pub struct Selection {
     routes: Option<Filter>,
 }
 
-/// What --filter and --in-table ask of routes. The program lets multicast routes pass, which are another object with the
-/// same types of messages.
+/// How --filter and --in-table select routes. The program passes multicast routes, which are a different object with
+/// the same types of messages.
 pub fn select_routes(arguments: &MonitorArguments) -> Result<RouteSelection, Failure> {
     let terms = &arguments.routes;
     if !terms.is_empty() && !arguments.follows(MonitorObject::Route) {
@@ -61,7 +61,7 @@ impl Selection {
         })
     }
 
-    /// Whether an object is shown. None is a message that cannot be read, which is shown always.
+    /// Whether an object is shown. None means a message that cannot be read, which is always shown.
     pub fn selects(&mut self, object: Option<&Object<'_>>) -> bool {
         let Some(object) = object else {
             return true;
@@ -79,7 +79,7 @@ impl Selection {
         is_of_device && is_of_kind && self.selects_route(object)
     }
 
-    /// Whether an object is a route that is asked for, or no route.
+    /// Whether an object is a selected route, or not a route.
     fn selects_route(&self, object: &Object<'_>) -> bool {
         match (&self.routes, object) {
             (Some(filter), Object::Route(route)) => filter.matches(route),

@@ -1,5 +1,5 @@
-//! The names of devices while routes are followed. They are dumped at the start, kept current by the link messages
-//! among those of routes, and dumped again after a loss.
+//! The names of devices while routes are followed. They are dumped at startup, kept up to date by the link messages
+//! among those about routes, and dumped again after a loss.
 
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ impl Devices {
         }
     }
 
-    /// Notes that messages were lost. Some may have been about devices.
+    /// Records that messages were lost. Some may have been about devices.
     pub fn note_missed(&mut self) {
         self.dump_at.get_or_insert(self.dumped_at + DUMP_INTERVAL);
     }

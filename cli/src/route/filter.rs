@@ -7,7 +7,7 @@ use crate::outcome::Failure;
 /// Which routes are shown, and who evaluates that.
 pub type Selection = crate::follow::selection::Selection<nlring::route::Term>;
 
-/// What the options ask for. Devices are those of this thread's namespace.
+/// What the options select. Devices are those of this thread's namespace.
 pub fn select(arguments: &RouteArguments) -> Result<Selection, Failure> {
     let devices = named_devices(
         arguments.filter.devices(),

@@ -46,7 +46,7 @@ impl Shown {
         }
     }
 
-    /// Notes that a round failed. If it was the first, the events no longer wait for the table.
+    /// Records that a round failed. If it was the first, the events no longer wait for the table.
     fn note_failure(&mut self, is_complete: bool) {
         self.events |= !is_complete;
     }
@@ -107,7 +107,7 @@ impl RouteMirror {
         self.mirror.due(Instant::now())
     }
 
-    /// Lets the mirror compare itself with the kernel's table, as far as that is due.
+    /// Lets the mirror compare itself with the kernel's table, if that is due.
     pub fn after_turn(
         &mut self,
         running: &Running,
@@ -129,7 +129,7 @@ impl RouteMirror {
         self.keeper.look(&mirror.health(), console);
     }
 
-    /// Shows what was missed after the last event, which needs a last dump. `stop` ends the wait for it.
+    /// Shows what was missed after the last event, for which it needs a last dump. `stop` ends the wait for it.
     pub fn finish(
         &mut self,
         stop: &StopHandle,

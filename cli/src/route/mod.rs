@@ -100,8 +100,8 @@ impl Collector for RouteCollector<'_> {
     }
 }
 
-/// A socket for the events. A filter's program decides about routes only: it accepts the messages of devices, which have
-/// the names.
+/// A socket for the events. A filter's program decides only about routes: it accepts the messages about devices, which
+/// have the names.
 fn builder() -> SocketBuilder {
     Socket::builder(Protocol::ROUTE)
 }

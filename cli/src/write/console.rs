@@ -49,8 +49,8 @@ impl Console {
         });
     }
 
-    /// Whether standard error is a log of its own, in which losses are reported: it is no terminal, where the status
-    /// line shows them, and the events go elsewhere, where losses have lines.
+    /// Whether standard error is a separate log, in which losses are reported: it is neither a terminal, where the
+    /// status line shows them, nor where the events go, where losses have lines.
     pub fn is_log_beside(&self, events: &Sink) -> bool {
         let is_log = |sink: &Sink| !sink.is_terminal() && !sink.is_same(events);
         self.sink.as_ref().is_some_and(is_log)
@@ -103,7 +103,7 @@ impl Console {
         self.say(format_args!("nlring: warning: {text}"));
     }
 
-    /// Prints a message in place of the status line. Characters that could steer a terminal are escaped.
+    /// Prints a message instead of the status line. Characters that could manipulate a terminal are escaped.
     pub fn say(&mut self, text: impl fmt::Display) {
         let Some(sink) = &self.sink else { return };
         let erase = match &mut self.status {

@@ -8,7 +8,7 @@ const BROKEN_AFTER: usize = 90;
 /// Lines with this indent are commands to copy, and stay whole.
 const COMMAND_INDENT: usize = 4;
 
-/// The text in lines of at most this many columns, as far as its words allow. Prose is broken into lines again, and the
+/// The text in lines of at most this many columns, as far as its words allow. Prose is wrapped again, and the
 /// description of an option stays in its column.
 pub fn fitted(text: &str, columns: usize) -> String {
     if text.lines().all(|line| width(line) <= columns) {

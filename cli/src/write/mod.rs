@@ -1,4 +1,4 @@
-//! Files, pipes and terminals that lines and messages are written to.
+//! Files, pipes and terminals to which lines and messages are written.
 
 pub mod console;
 pub mod fold;

@@ -1,4 +1,4 @@
-//! The output of the events' lines. They are gathered in a buffer, written before the next wait, and counted when
+//! The output of the events' lines. They are collected in a buffer, written before the next wait, and counted when
 //! written.
 
 use std::io::{self, ErrorKind};
@@ -42,10 +42,10 @@ pub struct Output {
     /// The path to reopen the output by, if it is a regular file.
     path: Option<PathBuf>,
     buffer: Vec<u8>,
-    /// Where in the buffer the text of each event ends. It may be several lines, and other lines may stand between
+    /// Where in the buffer the text of each event ends. It may be several lines, and there may be other lines between
     /// events.
     event_ends: Vec<usize>,
-    /// Where in the buffer each text that is no event ends.
+    /// Where in the buffer each text that is not an event ends.
     record_ends: Vec<usize>,
     /// How many events have been formatted. `written_count` of them have been written.
     event_count: u64,
@@ -103,7 +103,7 @@ impl Output {
         }
     }
 
-    /// Empties the file. Call it when the start has succeeded, so that a failed start leaves the file as it was.
+    /// Empties the file. Call it when startup has succeeded, so that a failed start leaves the file unchanged.
     pub fn truncate(&self) -> Result<(), Failure> {
         let result = self.sink.truncate();
         result.map_err(|error| Failure::Other(format!("truncate {}: {error}", self.name)))
@@ -114,11 +114,11 @@ impl Output {
         self.path.is_some()
     }
 
-    /// Continues in the file that has the path now, for example after a log's rotation. Gathered lines go there.
+    /// Continues in the file that now has the path, for example after a log's rotation. Collected lines go there.
     ///
     /// # Errors
     ///
-    /// The new file cannot be opened. The output continues in the former one.
+    /// The new file cannot be opened. The output continues in the old one.
     pub fn reopen(&mut self) -> Result<(), Failure> {
         let Some(path) = &self.path else {
             return Ok(());
@@ -180,7 +180,7 @@ impl Output {
         }
     }
 
-    /// Lets `format` append a line that is no event. Does nothing if the output is full.
+    /// Lets `format` append a line that is not an event. Does nothing if the output is full.
     pub fn record(&mut self, format: impl FnOnce(&mut Vec<u8>)) {
         if !self.is_full() {
             self.record_at_end(format);
@@ -195,7 +195,7 @@ impl Output {
         self.record_ends.push(self.buffer.len());
     }
 
-    /// Adds this origin to all that is appended from now on.
+    /// Adds this origin to everything that is appended from now on.
     pub fn set_origin(&mut self, style: Style, origin: &Rc<Origin>) {
         self.origin = Some((style, Rc::clone(origin)));
     }
@@ -207,7 +207,7 @@ impl Output {
         }
     }
 
-    /// Writes all gathered lines. Lines that cannot be written are dropped, and do not count as written.
+    /// Writes all collected lines. Lines that cannot be written are dropped, and do not count as written.
     ///
     /// # Errors
     ///
@@ -253,7 +253,7 @@ impl Output {
         }
     }
 
-    /// Counts the events that are written to their end, takes back a part of a line, and empties the buffer.
+    /// Counts the events that are completely written, removes a partial line, and empties the buffer.
     fn settle(&mut self, written_bytes: usize) {
         if written_bytes == self.buffer.len() {
             self.written_count += self.event_ends.len() as u64;

@@ -35,7 +35,7 @@ const MOST_NAMES: u32 = 8;
 /// The owner that a user namespace shows for users that it does not know (`DEFAULT_OVERFLOWUID`, linux/highuid.h).
 const UNKNOWN_USER: u32 = 65534;
 
-/// A name in a directory that is held open, so that nobody can replace the directory by another one.
+/// A name in a directory that is held open, so that nobody can replace the directory.
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
@@ -252,7 +252,7 @@ impl Place {
     }
 }
 
-/// A new file with a temporary name. Dropped before it is in its place, it removes the file.
+/// A new file with a temporary name. If it is dropped before the file is in its place, it removes the file.
 #[derive(Debug)]
 pub struct Replacement {
     file: File,
@@ -262,9 +262,9 @@ pub struct Replacement {
 }
 
 impl Replacement {
-    /// Replaces the former file, atomically. The new file belongs to this process's user. If the former file belonged
-    /// to the same user, the new one gets its mode and group, so that its readers can still read it. Otherwise its mode
-    /// is 0600.
+    /// Replaces the old file atomically. The new file belongs to this process's user. If the old file belonged to the
+    /// same user, the new one gets its mode and group, so that its readers can still read it. Otherwise its mode is
+    /// 0600.
     pub fn put_in_place(mut self) -> io::Result<()> {
         let place = &self.place;
         let own = fstat(&self.file)?;

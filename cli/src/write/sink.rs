@@ -21,7 +21,7 @@ const PIPE_BUF: usize = 4096;
 pub struct Sink {
     fd: OwnedFd,
     way: Way,
-    /// Whether other processes have the descriptor too, which is the case for standard output and standard error.
+    /// Whether other processes also have the descriptor, which is the case for standard output and standard error.
     is_shared: bool,
 }
 
@@ -130,7 +130,7 @@ impl Sink {
         }
     }
 
-    /// Waits until a write is possible. False: the time is over, or a signal came.
+    /// Waits until a write is possible. False: the time is over, or a signal arrived.
     pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
         let timeout = Timespec::try_from(timeout).ok();
         let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];

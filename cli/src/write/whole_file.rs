@@ -1,4 +1,4 @@
-//! A file that is written as a whole: a reader finds the former file or the new one, never a part of one.
+//! A file that is written as a whole: a reader sees the old file or the new one, never a partial one.
 
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -60,7 +60,7 @@ impl WholeFile {
         }
     }
 
-    /// Writes all bytes. A reader of a stream that does not read can hold this up for `patience`.
+    /// Writes all bytes. A reader of a stream that does not read can delay this for `patience`.
     pub fn write(&self, bytes: &[u8], patience: Duration) -> io::Result<()> {
         match &self.target {
             Target::File(place) => {

@@ -10,7 +10,7 @@ use super::values::{
 };
 use crate::outcome::Failure;
 
-/// What flows must match: all of the options. Each is a filter already, except addresses with a mask.
+/// What flows must match: all of the options. Each is already a filter, except addresses with a mask.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Filter")]
 pub struct FlowFilterArguments {
@@ -121,7 +121,7 @@ pub struct FlowFilterArguments {
 }
 
 impl FlowFilterArguments {
-    /// What matches all of the options. Without options this is everything.
+    /// The filter that matches all of the options. Without options it matches everything.
     pub fn filter(&self) -> Result<Filter, Failure> {
         let filters = [
             &self.expressions,

@@ -10,8 +10,8 @@ use nlring_print::route::IprouteNames;
 /// IANA's names of protocols (protocols(5)). Many hosts have no such file.
 const PROTOCOLS: &str = "/etc/protocols";
 
-/// What finds the number of a label or a protocol for [`Filter::parse_with`](nlring::filter::Filter::parse_with). It
-/// reads a file when the first name is looked for.
+/// Finds the number of a label or a protocol for [`Filter::parse_with`](nlring::filter::Filter::parse_with). It reads a
+/// file when the first name is looked up.
 pub fn of_flows() -> impl Fn(&str, &str) -> Option<u32> {
     let labels = LazyCell::new(|| LabelNames::load().unwrap_or_default());
     move |word, name| match word {
@@ -61,7 +61,7 @@ fn protocol_of_file(name: &str) -> Option<u8> {
     protocol_in(&fs::read_to_string(PROTOCOLS).ok()?, name)
 }
 
-/// Looks for a name in lines of a name, a number and further names.
+/// Searches for a name in lines of a name, a number and further names.
 fn protocol_in(text: &str, name: &str) -> Option<u8> {
     text.lines().find_map(|line| {
         let line = line.split('#').next()?;

@@ -29,7 +29,7 @@ pub struct RouteFilterArguments {
     pub explain: bool,
 }
 
-/// What `nlring route` and `nlring monitor` can ask of routes.
+/// The options of `nlring route` and `nlring monitor` that select routes.
 #[derive(Args, Debug)]
 pub struct RouteTerms {
     /// Show only routes that match this expression, such as 'dst 10.0.0.0/8 or-longer and not proto kernel'
@@ -42,7 +42,7 @@ pub struct RouteTerms {
     in_table: Option<u32>,
 }
 
-/// An expression whose names of devices are not looked up yet, because the namespace is not entered yet.
+/// An expression whose device names have not been looked up, because the namespace has not been entered yet.
 #[derive(Clone, Debug)]
 struct RouteExpression {
     text: String,
@@ -50,7 +50,7 @@ struct RouteExpression {
 }
 
 impl RouteFilterArguments {
-    /// The names of devices that the options have.
+    /// The names of devices in the options.
     pub fn devices(&self) -> impl Iterator<Item = &str> {
         self.terms.devices().chain(self.dev.as_deref())
     }
@@ -66,7 +66,7 @@ impl RouteFilterArguments {
 }
 
 impl RouteTerms {
-    /// The names of devices that the options have.
+    /// The names of devices in the options.
     pub fn devices(&self) -> impl Iterator<Item = &str> {
         let expressions = self.expressions.iter();
         expressions.flat_map(|expression| expression.devices.iter().map(String::as_str))
@@ -88,7 +88,7 @@ impl RouteTerms {
 }
 
 impl RouteExpression {
-    /// Reads an expression in which every word that can be the name of a device is one.
+    /// Reads an expression in which every word that can be the name of a device counts as one.
     fn parse(text: &str) -> Result<Self, String> {
         let (devices, of_routes) = (RefCell::default(), names::of_routes());
         let read = Filter::parse_with(text, |word, name| {

@@ -16,7 +16,7 @@ pub fn parse_expression(text: &str) -> Parsed<Filter> {
     Filter::parse_with(text, names::of_flows()).map_err(|error| error.to_string())
 }
 
-/// Reads a value with `read`, or what it is not: `!VALUE`.
+/// Reads a value with `read`, or its negation: `!VALUE`.
 pub fn or_not(
     read: fn(&str) -> Parsed<Filter>,
 ) -> impl Fn(&str) -> Parsed<Filter> + Clone + Send + Sync + 'static {
@@ -37,7 +37,7 @@ pub fn each_or_not(
     }
 }
 
-/// An address or prefix that an option asks for, or that it excludes.
+/// An address or prefix that an option requires, or that it excludes.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     pub prefix: Prefix,
@@ -89,7 +89,7 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// The prefix that the mask makes of an address. None: it is of the other family, or is a prefix already.
+    /// The prefix of an address under the mask. None: it is of the other family, or is already a prefix.
     pub fn of(self, address: Prefix) -> Option<Prefix> {
         let width = if address.address().is_ipv4() { 32 } else { 128 };
         let fits = self.width == width && address.length() == width;
@@ -255,7 +255,7 @@ pub fn any_nat(text: &str) -> Parsed<Filter> {
     Ok(src_nat(text)?.or(dst_nat(text)?))
 }
 
-/// `port` is the port of the reply tuple that the translation shows in.
+/// `port` is the port of the reply tuple in which the translation shows.
 fn nat(
     text: &str,
     translated: fn(Option<Prefix>) -> Term,

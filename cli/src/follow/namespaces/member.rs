@@ -10,7 +10,7 @@ use super::schedule::Schedule;
 use crate::follow::handler::Handler;
 use crate::host::known_namespaces::{Found, Label};
 
-/// The pause before another look whether the queued events of a namespace that ends are received.
+/// The pause before checking again whether the queued events of an ending namespace have been received.
 pub const PAUSE: Duration = Duration::from_millis(5);
 
 /// A namespace with its socket and handler.
@@ -21,7 +21,7 @@ pub struct Member<H> {
     pub origin: Rc<Origin>,
     pub socket: SocketId,
     pub handler: H,
-    /// Whether the handler has had events since it last worked, so that it is planned to work.
+    /// Whether the handler has had events since it last worked, so that it is scheduled to work.
     pub has_work: bool,
     pub stage: Stage,
 }
@@ -30,8 +30,8 @@ pub struct Member<H> {
 #[derive(Clone, Copy, Debug)]
 pub enum Stage {
     Followed,
-    /// The namespace cannot be found any more. The socket has left its groups, and what is queued is still received,
-    /// however long a slow reader of the output makes that.
+    /// The namespace can no longer be found. The socket has left its groups, and what is queued is still received,
+    /// however long a slow reader of the output delays that.
     Leaving,
     /// The engine is asked to return the socket.
     Removed,
@@ -40,7 +40,7 @@ pub enum Stage {
 }
 
 impl<H: Handler> Member<H> {
-    /// Begins the end: no more events come.
+    /// Begins the end: no more events arrive.
     pub fn leave(&mut self, running: &Running) {
         if let Some(socket) = running.socket(self.socket) {
             for group in socket.groups().unwrap_or_default() {
@@ -50,7 +50,7 @@ impl<H: Handler> Member<H> {
         self.stage = Stage::Leaving;
     }
 
-    /// Brings the end a step further. Returns the socket when the engine has returned it.
+    /// Advances the end by a step. Returns the socket when the engine has returned it.
     pub fn advance_end(&mut self, running: &mut Running) -> Option<Reclaimed> {
         if matches!(self.stage, Stage::Leaving)
             && running.socket(self.socket).is_none_or(is_drained)
@@ -67,7 +67,7 @@ impl<H: Handler> Member<H> {
         None
     }
 
-    /// Plans that the handler works after the turn.
+    /// Schedules the handler to work after the turn.
     pub fn note_work(&mut self, place: usize, schedule: &mut Schedule<usize>) {
         if !self.has_work && matches!(self.stage, Stage::Followed) {
             self.has_work = true;

@@ -1,4 +1,4 @@
-//! The namespaces that are followed, found by their sockets and by what distinguishes them.
+//! The followed namespaces, found by their sockets and by their keys.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ impl<H> Members<H> {
         }
     }
 
-    /// Adds a member whose namespace has none, and returns its place.
+    /// Adds a member for a namespace that has none, and returns its place.
     pub fn add(&mut self, member: Member<H>) -> usize {
         let (socket, namespace) = (member.socket, member.found.key);
         let place = self.places.insert(member);

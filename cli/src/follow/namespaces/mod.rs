@@ -1,9 +1,10 @@
 //! Following the same events in many network namespaces (`--all-netns`): one socket and one handler for each, in one
 //! engine, so that lines are in the order in which their events were received.
 //!
-//! One socket with `NETLINK_LISTEN_ALL_NSID` would hear other namespaces too. Each namespace has a socket of its own
-//! nevertheless: such a socket hears only namespaces that were given an id, all events share one receive buffer, its
-//! drop counter does not say whose events were lost, and a mirror's barriers and dumps need a socket inside.
+//! One socket with `NETLINK_LISTEN_ALL_NSID` could also receive the events of other namespaces. Even so, each namespace
+//! has its own socket: the one socket would only receive from namespaces that have an id, all events would share its
+//! receive buffer, its drop counter would not say whose events were lost, and a mirror's barriers and dumps need a
+//! socket inside the namespace.
 
 mod member;
 mod members;
@@ -38,11 +39,11 @@ use members::Members;
 use names::Names;
 use schedule::Schedule;
 
-/// How often the namespaces are looked for if nothing reports a change: those of processes, and ids.
+/// How often to look for changes that nothing reports: of processes' namespaces, and of ids.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest and the longest pause before another look while a name is just being added.
 const SOON: [Duration; 2] = [Duration::from_micros(250), Duration::from_millis(5)];
-/// How long names that are bound to no namespace are looked at again soon. Later they count as left over.
+/// How long names that are bound to no namespace are checked again soon. Later they count as leftovers.
 const BINDING: Duration = Duration::from_secs(1);
 /// After a look, no other begins for this many times as long as it took: with thousands of namespaces that come and go,
 /// looks take at most a quarter of the time.
@@ -50,12 +51,12 @@ const REST: u32 = 3;
 /// How long the handlers may work after a turn. The others work after the next one.
 const WORK: Duration = Duration::from_millis(1);
 
-/// The capabilities that are needed to follow the namespaces that are asked for.
+/// The capabilities that are needed to follow the requested namespaces.
 pub fn kept(which: AllNetns) -> Kept {
     Kept::NAMESPACES.and_if(which == AllNetns::Processes, Kept::PROCESSES)
 }
 
-/// Looks for the namespaces that are asked for.
+/// Looks for the requested namespaces.
 pub fn find(which: AllNetns) -> Result<Known, Failure> {
     Known::find(which == AllNetns::Processes)
         .map_err(|error| Failure::Other(format!("look for network namespaces: {error}")))
@@ -70,7 +71,7 @@ pub struct Namespaces<C: Collector> {
     selected: usize,
     /// When the members work, by their places.
     schedule: Schedule<usize>,
-    /// The places of those whose end has begun.
+    /// The places of the members whose end has begun.
     ending: Vec<usize>,
     watch: NamespaceWatch,
     names: Names,
@@ -81,14 +82,15 @@ pub struct Namespaces<C: Collector> {
     changed_at: Instant,
     /// Namespaces that could not be opened, of which the user was warned.
     refused: HashSet<Key>,
-    /// Asks for the ids of namespaces. None: it could not be opened, and lines have no ids.
+    /// Looks up the ids of namespaces. None: it could not be opened, and lines have no ids.
     ids: Option<route::Requests>,
     /// The counts of namespaces that are gone.
     ended: Summary,
 }
 
 impl<C: Collector> Namespaces<C> {
-    /// Opens a socket in each namespace, and adds it to the engine. A namespace that vanishes meanwhile is left out.
+    /// Opens a socket in each namespace, and adds it to the engine. A namespace that vanishes in the meantime is left
+    /// out.
     pub fn open(
         collector: C,
         which: AllNetns,
@@ -150,7 +152,7 @@ impl<C: Collector> Namespaces<C> {
         self.members.iter().map(|member| member.socket).collect()
     }
 
-    /// Makes a member of a namespace whose socket the engine has. Returns its place.
+    /// Creates a member for a namespace whose socket the engine has. Returns its place.
     fn join(
         &mut self,
         found: Found,
@@ -189,7 +191,7 @@ impl<C: Collector> Namespaces<C> {
         }
     }
 
-    /// Looks which namespaces there are: begins to follow new ones, and to end those that are gone.
+    /// Checks which namespaces exist: starts following new ones, and begins the end of those that are gone.
     fn scan(
         &mut self,
         running: &mut Running,
@@ -232,7 +234,7 @@ impl<C: Collector> Namespaces<C> {
         added
     }
 
-    /// Notes the names whose namespaces are followed, or could not be opened.
+    /// Records the names whose namespaces are followed, or could not be opened.
     fn note_handled(&mut self, names: Vec<(OsString, Key)>) {
         let members = self.members.iter().map(|member| member.found.key);
         let handled: HashSet<Key> = members.chain(self.refused.iter().copied()).collect();
@@ -241,7 +243,7 @@ impl<C: Collector> Namespaces<C> {
         }
     }
 
-    /// Notes a change of the names. One that is gone before its namespace was opened is counted.
+    /// Records a change of the names. A name that is gone before its namespace was opened is counted.
     fn note(&mut self, change: &NameChange, console: &mut Console) {
         if *change == NameChange::Unknown {
             console.warn(
@@ -260,7 +262,7 @@ impl<C: Collector> Namespaces<C> {
         }
     }
 
-    /// Notes what is new about a member: its name or its id.
+    /// Records what is new about a member: its name or its id.
     fn refresh(&mut self, place: usize, found: Found) {
         let Some(member) = self.members.get_mut(place) else {
             return;
@@ -321,7 +323,7 @@ impl<C: Collector> Namespaces<C> {
         }
     }
 
-    /// Brings the ends that have begun a step further. Returns the sockets of those that are complete.
+    /// Advances the ends that have begun by a step. Returns the sockets of those that are complete.
     fn advance_ends(&mut self, running: &mut Running, output: &mut Output) -> Vec<Reclaimed> {
         let mut reclaimed = Vec::new();
         for place in self.ending.clone() {
@@ -339,7 +341,7 @@ impl<C: Collector> Namespaces<C> {
         reclaimed
     }
 
-    /// Removes the members whose ends were complete after the last turn.
+    /// Removes the members whose end was complete after the last turn.
     fn remove_ended(&mut self) {
         let members = &mut self.members;
         self.ending.retain(|&place| {

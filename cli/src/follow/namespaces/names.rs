@@ -5,23 +5,23 @@ use std::ffi::{OsStr, OsString};
 
 use crate::host::namespace_watch::NameChange;
 
-/// What is known of the names in /run/netns. A look at the directory may see a change before its notice is read.
+/// What is known about the names in /run/netns. A look at the directory may see a change before its notice is read.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// Those that were added, and whose namespaces are not followed yet.
+    /// Names that were added, and whose namespaces are not followed yet.
     waiting: HashSet<OsString>,
-    /// Those whose namespaces are followed, or could not be, which is reported elsewhere.
+    /// Names whose namespaces are followed, or could not be, which is reported elsewhere.
     handled: HashSet<OsString>,
 }
 
 impl Names {
-    /// Notes that a look has found the name, and that its namespace is followed or is known not to be.
+    /// Records that a look has found the name, and that its namespace is followed or is known not to be.
     pub fn note_handled(&mut self, name: OsString) {
         self.waiting.remove(&name);
         self.handled.insert(name);
     }
 
-    /// Notes a change. Returns the name if it is gone, and its namespace was never followed.
+    /// Records a change. Returns the name if it is gone and its namespace was never followed.
     pub fn note<'a>(&mut self, change: &'a NameChange) -> Option<&'a OsStr> {
         match change {
             NameChange::Added(name) => {

@@ -1,16 +1,16 @@
-//! Which of many handlers work after a turn: those that have nothing to do cost nothing.
+//! Which of many handlers work after a turn. Those that have nothing to do cost nothing.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::Instant;
 
-/// When each handler works, by what names it.
+/// When each handler works, by its key.
 #[derive(Debug)]
 pub struct Schedule<K> {
     plans: HashMap<K, Plan>,
-    /// Those that work now, in this order, and some whose plan has changed.
+    /// The handlers that work now, in this order, and some whose plan has changed.
     queue: VecDeque<K>,
-    /// Those that work later.
+    /// The handlers that work later.
     later: BTreeSet<(Instant, K)>,
 }
 
@@ -53,14 +53,14 @@ impl<K: Copy + Hash + Ord> Schedule<K> {
         before
     }
 
-    /// Plans those for now that are due.
+    /// Schedules those that are due for now.
     pub fn plan_due(&mut self, now: Instant) {
         while let Some((_, key)) = self.later.first().filter(|(at, _)| *at <= now) {
             self.plan_now(*key);
         }
     }
 
-    /// The handler that works now. It has no plan any more.
+    /// The handler that works now. It is then no longer scheduled.
     pub fn next(&mut self) -> Option<K> {
         while let Some(key) = self.queue.pop_front() {
             if self.plans.get(&key) == Some(&Plan::Now) {

@@ -20,9 +20,9 @@ const OLD: &[u8] = b"an earlier table\n";
 struct Table {
     slots: Vec<Option<u32>>,
     entry_count: u32,
-    /// The entries that have been there all the time.
+    /// The entries that have existed all the time.
     lasting: BTreeSet<u32>,
-    /// The entries that have been there at some time.
+    /// The entries that have existed at some time.
     ever: BTreeSet<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! What each way costs against how late it is, and the ways that no other beats in both.
+//! The cost of each way against its latency, and the ways that no other beats in both.
 
 use plotters::prelude::*;
 

@@ -69,8 +69,8 @@ impl Space {
     }
 }
 
-/// Where to write the name of a point: beside it, or else above or below it, at the nearest place that is free. Returns
-/// the text's left end, at half its height.
+/// Where to write the name of a point: beside it, otherwise above or below it, at the nearest free place. Returns the
+/// text's left end, at half its height.
 pub fn place(text: &str, (x, y): (i32, i32), bounds: &Space, taken: &[Space]) -> (i32, i32) {
     let width = width_of(text);
     let (right, left) = (x + GAP_PIXELS, x - GAP_PIXELS - width);

@@ -48,7 +48,7 @@ struct Series {
 /// Where --svg goes. A name that cannot be written to is reported before anything is measured.
 pub struct Picture(WholeFile);
 
-/// How long a reader that does not read can hold up the end.
+/// How long a reader that does not read can delay the end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Picture {
