@@ -42,8 +42,8 @@ pub struct RunArguments {
     pub check_config: bool,
 }
 
-/// Exit codes: 0, something was found; 1, nothing, and the records are complete; 2, wrong usage; 3, nothing, but the records
-/// are not complete, or could not all be read
+/// Exit codes: 0, something was found, and the records are complete; 1, nothing, and they are complete; 2, wrong usage; 3,
+/// nothing, but records are missing, or a file could not be read; 4, something, and there may be more for these reasons
 #[derive(Debug, Args)]
 pub struct QueryArguments {
     /// Parquet files of records, and directories of them

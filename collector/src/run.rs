@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::output::files::Files;
 use crate::output::{Output, Pump};
 use crate::receive::Receiver;
+use crate::record::recording::Recording;
 use crate::reload::{LiveParts, Reload};
 use crate::spool::{Cursor, Keeper, Removal, Writer};
 
@@ -53,7 +54,9 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         warn!("this process keeps capabilities that it does not need: {error}");
     }
     let outputs = open_outputs(&config, &parts)?;
-    let (writer, found) = Writer::open(parts.spool.clone(), taken(&outputs))?;
+    let recording = Recording::new(&config);
+    let (writer, found) = Writer::open(parts.spool.clone(), recording.clone(), taken(&outputs))?;
+    let found = found.or_of_outputs(covered(&outputs), &recording);
     let tail = writer.tail();
     let cursors = outputs.iter().map(|(_, cursor)| cursor.segment());
     let removal = Removal::new(parts.spool.clone(), cursors.collect());
@@ -75,9 +78,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         pulse: pulses.spool.clone(),
         metrics: metrics.clone(),
     };
-    let records_flows = config.records.has_flows();
-    let longest_silence = records_flows.then(|| config.open_interval.0.saturating_mul(2));
-    keeper.begin(found.missing(longest_silence, Timestamp::now()))?;
+    keeper.begin(found.missing(Timestamp::now()))?;
     let mut threads = Vec::new();
     for (output, cursor) in outputs {
         let directory = config.spool.directory.clone();
@@ -152,6 +153,12 @@ fn taken(outputs: &[(Box<dyn Output>, Cursor)]) -> u64 {
         taken = taken.max(saved.max(newest).map_or(0, |position| position.segment));
     }
     taken
+}
+
+/// Until when each output has all records. The spool may have lost what is behind that, in a power loss.
+fn covered(outputs: &[(Box<dyn Output>, Cursor)]) -> Option<Timestamp> {
+    let saved = outputs.iter().filter_map(|(_, cursor)| cursor.saved());
+    saved.filter_map(|saved| saved.covered).min()
 }
 
 fn start(

@@ -66,6 +66,14 @@ impl Drop for Place {
     }
 }
 
+/// How many records are in an answer, without what is said about those that are missing.
+fn record_count(answer: &str) -> usize {
+    let lines = answer.lines();
+    lines
+        .filter(|line| !line.contains("\"record\":\"gap\""))
+        .count()
+}
+
 fn end_flow(requests: &mut Requests, number: u32) {
     let key = flow(number).key();
     let is_there = requests.delete(&key, None).expect("an end");
@@ -79,10 +87,10 @@ fn a_flow_that_lasts_is_found_before_its_end_and_once_afterwards() {
     let mut requests = Requests::open().expect("requests");
     requests.add(&flow(1)).expect("a flow");
     let answer = place.await_answer(1, "\"record\":\"open\"");
-    assert_eq!(answer.lines().count(), 1, "{answer}");
+    assert_eq!(record_count(&answer), 1, "{answer}");
     end_flow(&mut requests, 1);
     let answer = place.await_answer(1, "\"record\":\"flow\"");
-    assert_eq!(answer.lines().count(), 1, "{answer}");
+    assert_eq!(record_count(&answer), 1, "{answer}");
     collector.end();
 }
 

@@ -77,6 +77,20 @@ impl Records {
     pub fn has_events(self) -> bool {
         self != Self::Flows
     }
+
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flows => "flows",
+            Self::Events => "events",
+            Self::Both => "both",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Flows, Self::Events, Self::Both];
+        all.into_iter().find(|records| records.name() == name)
+    }
 }
 
 /// The log, on standard error.

@@ -10,20 +10,24 @@
 mod random;
 mod traffic;
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use arrow_schema::{Schema, SchemaRef};
 use nlring::Timestamp;
 
 use self::traffic::Traffic;
 use crate::args::GenerateArguments;
-use crate::config::{self, Live};
+use crate::config::{self, Live, Records};
 use crate::failure::{Failure, Result};
 use crate::output::Output as _;
 use crate::output::files::Files;
 use crate::record::columns::Columns;
+use crate::record::recording::Recording;
+use crate::record::schema::SCHEMA;
 use crate::record::{Body, LossBody, LossReason, Record, Subject};
 use crate::spool::Position;
 
@@ -95,6 +99,7 @@ struct Generator {
     last: Timestamp,
     next_mark: u64,
     columns: Columns,
+    schema: SchemaRef,
     pending: usize,
     steps: SyncSender<Step>,
     /// Nobody takes the steps any more, because a file could not be written.
@@ -103,6 +108,14 @@ struct Generator {
 
 impl Generator {
     fn new(arguments: &GenerateArguments, steps: SyncSender<Step>) -> Self {
+        let recording = Recording {
+            node: arguments.node.clone(),
+            records: Records::Flows,
+            routes: false,
+            // There are no records of open flows, so each flow has its record when it ends.
+            open_interval: traffic::LONGEST_FLOW / 2,
+            clock_since_ns: arguments.begin.as_ns(),
+        };
         let loss_every = arguments.records.checked_div(arguments.losses + 1);
         Self {
             traffic: Traffic::new(arguments.seed, arguments.begin, arguments.rate.into()),
@@ -111,6 +124,7 @@ impl Generator {
             last: arguments.begin,
             next_mark: arguments.begin.as_ns(),
             columns: Columns::default(),
+            schema: Arc::new(Schema::clone(&SCHEMA).with_metadata(recording.metadata())),
             pending: 0,
             steps,
             is_stopped: false,
@@ -134,6 +148,8 @@ impl Generator {
             }
         }
         self.mark_until(self.last + Duration::from_secs(1));
+        // No flow is there any more.
+        self.push(&record(self.last + Duration::from_secs(1), Body::End));
         self.send();
     }
 
@@ -160,7 +176,8 @@ impl Generator {
 
     fn send(&mut self) {
         self.pending = 0;
-        let batch = Step::Batch(self.columns.take());
+        let batch = self.columns.take().with_schema(self.schema.clone());
+        let batch = Step::Batch(batch.expect("the same columns"));
         self.is_stopped |= self.steps.send(batch).is_err();
     }
 }

@@ -8,9 +8,10 @@ use std::path::Path;
 use nlring::Timestamp;
 
 use super::traffic::Traffic;
-use crate::config::{self, Live};
+use crate::config::{self, Config, Live};
 use crate::receive::BATCH_RECORDS;
 use crate::record::columns::Columns;
+use crate::record::recording::Recording;
 use crate::spool::Writer;
 
 /// Writes made-up records to a spool in batches of this size. How many bytes it has per record.
@@ -23,7 +24,8 @@ fn spool_bytes(batch_records: usize) -> f64 {
         directory: directory.clone(),
         ..config::Spool::default()
     };
-    let (mut writer, _) = Writer::open(Live::new(config), 0).expect("a spool");
+    let recording = Recording::new(&Config::default());
+    let (mut writer, _) = Writer::open(Live::new(config), recording, 0).expect("a spool");
     let begin = Timestamp::from_ns(1_700_000_000_000_000_000);
     let mut traffic = Traffic::new(1, begin, 5000.0);
     let mut columns = Columns::default();

@@ -1,6 +1,7 @@
 //! Traffic of a gateway: records of flows of clients behind NAT, in the order of their ends.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use nlring::conntrack::{Counters, Layer4, Nat, ProtocolState, Tuple, status, tcp_state};
 use nlring::{EventKind, Timestamp};
@@ -12,7 +13,8 @@ const CLIENTS: u32 = 20_000;
 const PUBLIC_ADDRESSES: u32 = 16;
 const SERVERS: u32 = 500_000;
 const SECOND: f64 = 1e9;
-const LONGEST: f64 = 12.0 * 3600.0 * SECOND;
+/// No flow lasts longer.
+pub const LONGEST_FLOW: Duration = Duration::from_secs(12 * 3600);
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -55,7 +57,7 @@ impl Traffic {
         let service = self.service();
         let (orig, nat) = self.tuples(&service);
         let duration = self.random.log_normal(service.median, service.spread);
-        let duration = duration.clamp(1e6, LONGEST) as u64;
+        let duration = duration.clamp(1e6, LONGEST_FLOW.as_nanos() as f64) as u64;
         // The event takes this long to be received.
         let stop = received - self.random.exponential(30_000.0) as u64;
         let start = Timestamp::from_ns(stop - duration);

@@ -162,7 +162,7 @@ impl Metrics {
             Body::Loss(_) => losses.inc(),
             Body::Open(_) => opens.inc(),
             Body::Route(_) => routes.inc(),
-            Body::Mark | Body::End => return,
+            Body::Mark | Body::MarkBeforeRepair | Body::End => return,
         };
     }
 

@@ -9,6 +9,8 @@ use crate::failure::Result;
 use crate::spool::{Acknowledged, Position};
 
 pub use pump::Pump;
+#[cfg(test)]
+pub(crate) use pump::batch_of_loss;
 
 /// What takes records out of the spool: files, a server.
 pub trait Output: Send {

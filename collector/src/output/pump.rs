@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow_array::RecordBatch;
 use nlring::Timestamp;
 use tracing::{info, warn};
 
@@ -30,6 +31,21 @@ pub struct Pump {
     /// It was reported that the cursor cannot be saved.
     has_reported_cursor: bool,
     metrics: Metrics,
+}
+
+/// What the spool has lost for an output, as a record. A mark says that it is all that was received until then.
+pub(crate) fn batch_of_loss(loss: LossBody) -> RecordBatch {
+    let until = loss.until;
+    let mut columns = Columns::default();
+    for body in [Body::Loss(loss), Body::MarkBeforeRepair] {
+        let record = Record {
+            time: until,
+            namespace: u16::MAX,
+            body,
+        };
+        columns.push(&record, &[]);
+    }
+    columns.take()
 }
 
 impl Pump {
@@ -142,16 +158,9 @@ impl Pump {
         Ok(())
     }
 
-    /// Hands over what the spool has lost for this output, as a record.
+    /// Hands over what the spool has lost for this output.
     fn take_loss(&mut self, behind: Position, loss: LossBody) -> Result<()> {
-        let mut columns = Columns::default();
-        let record = Record {
-            time: loss.until,
-            namespace: u16::MAX,
-            body: Body::Loss(loss),
-        };
-        columns.push(&record, &[]);
-        self.output.take(behind, &columns.take())
+        self.output.take(behind, &batch_of_loss(loss))
     }
 
     fn save(&mut self, failing: &mut Option<Acknowledged>) {

@@ -15,19 +15,21 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 
 use super::column::{rows_of_term, rows_with, rows_within, time_columns, without_unused_words};
-use super::losses::{self, entry};
+use super::coverage::Span;
+use super::losses;
 use super::prune::{Group, range, terms_that_may_hold, value_count};
 use super::question::{Condition, Interval, Question, Term, Value};
 use crate::failure::{Failure, Result};
 use crate::record::Subject;
+use crate::record::about::About;
 use crate::record::nat_filter::{PLACES, Place};
-use crate::spool::Position;
 
 /// A file of records whose metadata is read.
 pub struct RecordFile {
     pub path: PathBuf,
     file: File,
     metadata: ArrowReaderMetadata,
+    about: About,
     /// Of each row group, where the filter of its translated sources is.
     nat_filters: Vec<Place>,
 }
@@ -41,8 +43,8 @@ pub struct Part {
 enum What {
     /// Records that answer the question. These terms may hold.
     Answers(Vec<Term>),
-    /// Losses.
-    Losses,
+    /// Losses in this time.
+    Losses(Interval),
 }
 
 /// What was found.
@@ -106,6 +108,7 @@ impl RecordFile {
         Ok(Self {
             path: path.to_owned(),
             file,
+            about: About::from_metadata(|key| entry(metadata.metadata(), key)),
             nat_filters: nat_filters(metadata.metadata()),
             metadata,
         })
@@ -115,14 +118,27 @@ impl RecordFile {
         self.metadata.metadata()
     }
 
-    /// The position in the spool behind the last record, which is part of the name.
-    pub fn position(&self) -> Option<Position> {
-        let name = self.path.file_stem()?.to_str()?;
-        name.rsplit('.').next()?.parse().ok()
+    /// The host whose records it has.
+    pub fn node(&self) -> &str {
+        &self.about.node
     }
 
-    /// The parts that may have an answer, or a loss in the question's time.
-    pub fn parts(&self, question: &Question) -> Vec<Part> {
+    /// Which part of the records it has.
+    pub fn span(&self) -> Result<Span> {
+        let span = span(&self.about);
+        span.ok_or_else(|| {
+            Failure::Other(format!(
+                "{} does not say which records it should have, as files do that nlringd has written; what it has is \
+                 searched, and nothing shows that this is all: give the original files instead",
+                self.path.display()
+            ))
+        })
+    }
+
+    /// The parts that may have an answer, or a loss that matters to it.
+    pub fn parts(&self, question: &Question, silence_ns: i64) -> Vec<Part> {
+        let mut losses = question.interval;
+        losses.until = losses.until.saturating_add(silence_ns);
         let mut parts = Vec::new();
         for (number, group) in self.metadata().row_groups().iter().enumerate() {
             let mut add = |what| {
@@ -131,8 +147,8 @@ impl RecordFile {
                     what,
                 });
             };
-            if may_have_loss(group, question.interval) {
-                add(What::Losses);
+            if may_have_loss(group, losses) {
+                add(What::Losses(losses));
             }
             if let Some(terms) = terms_that_may_hold(self.group(number), question) {
                 add(What::Answers(terms));
@@ -156,9 +172,9 @@ impl RecordFile {
         let file = file.map_err(|error| Failure::of_file("open", &self.path, &error))?;
         let filter = match &part.what {
             What::Answers(terms) => self.answers(terms, question),
-            What::Losses => self.losses(question.subject(), question.interval),
+            What::Losses(interval) => self.losses(question.subject(), *interval),
         };
-        let is_loss = matches!(part.what, What::Losses);
+        let is_loss = matches!(part.what, What::Losses(_));
         unless_damaged(&self.path, || {
             let reader =
                 ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
@@ -219,6 +235,32 @@ impl RecordFile {
             Ok(BooleanArray::new(rows(&batch), None))
         }))
     }
+}
+
+/// The part of the records that a file has, by what it says.
+fn span(about: &About) -> Option<Span> {
+    let position = |text: &String| text.parse().ok();
+    let time = |ns: u64| i64::try_from(ns).ok();
+    let [first, last] = about.positions.each_ref().map(position);
+    let [from, until] = about.complete_ns.map(|ns| ns.and_then(time));
+    Some(Span {
+        positions: [first?, last?],
+        time: Interval {
+            from: from?,
+            until: until?,
+        },
+        behind: about.behind_ns.and_then(time)?,
+        flows_until: about.flows_until_ns.and_then(time),
+        ends: about.ends_ns.iter().filter_map(|&end| time(end)).collect(),
+        recording: about.recording.clone()?,
+    })
+}
+
+/// What the metadata of a file say under this key.
+fn entry<'a>(metadata: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
+    let entries = metadata.file_metadata().key_value_metadata()?;
+    let mut entries = entries.iter();
+    entries.find(|entry| entry.key == key)?.value.as_deref()
 }
 
 /// Where the filters of translated sources are. None, if that cannot be read.

@@ -2,6 +2,7 @@
 //! time are complete.
 
 mod column;
+mod coverage;
 mod file;
 mod losses;
 mod prefix;
@@ -22,47 +23,44 @@ use self::search::{Findings, search};
 use crate::args::QueryArguments;
 use crate::failure::{Failure, Result};
 use crate::record::Subject;
+use crate::spool::Snapshot;
 
-/// Something was found.
+/// Something was found, and the records are complete.
 const FOUND: u8 = 0;
 /// Nothing was found, and the records are complete.
 const NOTHING: u8 = 1;
 /// Nothing was found, but the records are not complete, or could not all be read.
 const UNCERTAIN: u8 = 3;
+/// Something was found, and there may be more: the records are not complete, or could not all be read.
+const FOUND_SOME: u8 = 4;
 
 /// Answers a question. Failures are wrong usage, and paths of which none can be read.
 pub fn query(arguments: &QueryArguments) -> Result<ExitCode> {
     let question = Question::parse(arguments)?;
     let mut failures = Vec::new();
+    // Before the files are listed: what is in a file later, and not in the spool any more, is in this snapshot.
+    let snapshot = arguments.follow_spool.as_deref().map(Snapshot::open);
     let paths = file::find(&arguments.paths, |failure| failures.push(failure));
     let mut findings = search(&paths, &question);
     findings.failures.splice(0..0, failures);
-    if let Some(directory) = &arguments.follow_spool
-        && let Err(failure) = spool::search(directory, &question, &mut findings)
-    {
-        findings.failures.push(failure);
+    match snapshot {
+        Some(Ok(snapshot)) => spool::search(&snapshot, &question, &mut findings),
+        Some(Err(failure)) => findings.fail(failure),
+        None => {}
     }
-    let coverage = std::mem::take(&mut findings.coverage);
-    findings.missing.extend(coverage.missing(question.interval));
-    if question.record == "event" {
-        // It is about flows whose end is not known. Their events are recorded.
-        findings
-            .missing
-            .retain(|missing| missing.reason != "killed");
-    }
-    findings.missing.sort();
-    findings.missing.dedup();
+    findings.conclude(&question);
     print(&findings, &question, arguments).or_else(|error| {
         // A reader that has read enough is no failure.
         let is_closed = error.kind() == io::ErrorKind::BrokenPipe;
         let failure = Failure::Other(format!("write the answer: {error}"));
         if is_closed { Ok(()) } else { Err(failure) }
     })?;
-    let is_certain = findings.missing.is_empty() && findings.failures.is_empty();
-    Ok(ExitCode::from(match findings.rows.is_empty() {
-        false => FOUND,
-        true if is_certain && findings.file_count > 0 => NOTHING,
-        true => UNCERTAIN,
+    let is_found = !findings.rows.is_empty();
+    Ok(ExitCode::from(match (is_found, findings.is_complete()) {
+        (true, true) => FOUND,
+        (false, true) => NOTHING,
+        (false, false) => UNCERTAIN,
+        (true, false) => FOUND_SOME,
     }))
 }
 
@@ -90,7 +88,7 @@ fn print(findings: &Findings, question: &Question, arguments: &QueryArguments) -
         return Ok(());
     }
     for missing in &findings.missing {
-        eprintln!("incomplete: {}", missing.sentence());
+        eprintln!("incomplete: {}", missing.sentence(question.interval));
     }
     if findings.rows.is_empty() {
         let answer = if findings.file_count == 0 {
@@ -110,3 +108,6 @@ fn print(findings: &Findings, question: &Question, arguments: &QueryArguments) -
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,9 +156,20 @@ fn without_repeats(rows: Vec<Row<'_>>) -> Vec<Row<'_>> {
     kept
 }
 
+/// Reasons that no record has.
+const GAPS: [&str; 7] = [
+    "begin",
+    "end",
+    "gap",
+    "open",
+    "no_flows",
+    "no_events",
+    "no_routes",
+];
+
 /// Writes what is missing as a line of JSON.
 pub fn write_missing_json(missing: &Missing, out: &mut impl Write) -> io::Result<()> {
-    let is_loss = !["begin", "end", "gap"].contains(&missing.reason.as_str());
+    let is_loss = !GAPS.contains(&missing.reason.as_str());
     let mut object = Map::new();
     let mut add = |name: &str, value: Value| object.insert(name.to_owned(), value);
     add("record", if is_loss { "loss" } else { "gap" }.into());

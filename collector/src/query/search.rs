@@ -1,11 +1,13 @@
 //! Looks into all files at once, as many as there are processors.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::coverage::Coverage;
 use super::file::{Found, Part, RecordFile};
-use super::losses::{Coverage, Missing, covered_by, loss, node_of};
+use super::losses::{Missing, loss};
 use super::question::Question;
 use super::rows::Rows;
 use crate::failure::Failure;
@@ -20,42 +22,42 @@ pub struct Findings {
     pub failures: Vec<Failure>,
     /// How many files could be read.
     pub file_count: usize,
-    /// How far in the spool the newest file goes, and its node.
-    pub newest: Option<(Position, String)>,
+    /// How far in the spool the files of each node go.
+    pub newest: BTreeMap<String, Position>,
 }
 
 /// Looks for answers in the files.
 pub fn search(paths: &[PathBuf], question: &Question) -> Findings {
     let mut findings = Findings::default();
-    let opened = in_parallel(paths, |path| {
-        let file = RecordFile::open(path)?;
-        let parts = file.parts(question);
-        Ok((file, parts))
-    });
     let mut files = Vec::new();
-    for opened in opened {
+    for opened in in_parallel(paths, |path| RecordFile::open(path)) {
         match opened {
             Ok(opened) => files.push(opened),
             Err(failure) => findings.failures.push(failure),
         }
     }
     findings.file_count = files.len();
-    for (file, _) in &files {
-        if let Some(covered) = covered_by(file.metadata()) {
-            findings.coverage.add(&node_of(file.metadata()), covered);
+    for file in &files {
+        let node = file.node();
+        match file.span() {
+            Ok(span) => {
+                let newest = findings.newest.entry(node.to_owned()).or_default();
+                *newest = span.positions[1].max(*newest);
+                findings.coverage.add(node, span);
+            }
+            Err(failure) => findings.fail(failure),
         }
-        let position = file.position();
-        let position = position.map(|position| (position, node_of(file.metadata())));
-        findings.newest = findings.newest.take().max(position);
     }
-    let tasks: Vec<(&RecordFile, &Part)> = files
-        .iter()
+    let silence_ns = findings.coverage.longest_silence_ns();
+    let parts = in_parallel(&files, |file| file.parts(question, silence_ns));
+    let parts = files.iter().zip(&parts);
+    let tasks: Vec<(&RecordFile, &Part)> = parts
         .flat_map(|(file, parts)| parts.iter().map(move |part| (file, part)))
         .collect();
     let read = in_parallel(&tasks, |(file, part)| file.read(part, question));
     for ((file, _), found) in tasks.iter().zip(read) {
         match found {
-            Ok(found) => findings.take(&node_of(file.metadata()), found),
+            Ok(found) => findings.take(file.node(), found),
             Err(failure) => findings.fail(failure),
         }
     }
@@ -74,8 +76,31 @@ impl Findings {
         }
     }
 
+    /// Whether nothing is missing in the answer.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.failures.is_empty() && self.file_count > 0
+    }
+
+    /// Finds out why the answer may not be complete.
+    pub fn conclude(&mut self, question: &Question) {
+        let is_flow = question.record == "flow";
+        let silence_ns = if is_flow {
+            self.coverage.longest_silence_ns()
+        } else {
+            0
+        };
+        self.missing.retain(|missing| {
+            // After a kill, flows are missing whose end is not known. Their events are recorded.
+            let matters = is_flow || missing.reason != "killed";
+            matters && missing.matters_in(question.interval, silence_ns)
+        });
+        self.missing.extend(self.coverage.missing(question));
+        self.missing.sort();
+        self.missing.dedup();
+    }
+
     /// Notes a failure. Several parts of a file may fail for the same reason.
-    fn fail(&mut self, failure: Failure) {
+    pub fn fail(&mut self, failure: Failure) {
         let text = failure.to_string();
         if self.failures.iter().all(|known| known.to_string() != text) {
             self.failures.push(failure);

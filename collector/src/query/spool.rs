@@ -1,43 +1,93 @@
 //! Records that are in the spool only: no file has them yet.
 
-use std::path::Path;
-
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use nlring::Timestamp;
 
 use super::column::answers;
+use super::coverage::Span;
 use super::losses::{loss, rows};
 use super::question::{Interval, Question};
 use super::search::Findings;
 use crate::failure::{Failure, Result};
-use crate::record::batch;
+use crate::record::about::Notes;
 use crate::record::stored::stored;
-use crate::spool::read_behind;
+use crate::spool::{Position, Snapshot};
 
-/// Looks for answers in the spool in this directory, behind the newest of the files that were read.
-pub fn search(directory: &Path, question: &Question, findings: &mut Findings) -> Result<()> {
-    let (position, node) = findings.newest.clone().unwrap_or_default();
-    let mut covered: Option<Interval> = None;
-    let mut outcome = Ok(());
-    let is_next_there = read_behind(directory, position, |batch| {
-        let taken = take(&batch, &node, question, findings);
-        outcome = std::mem::replace(&mut outcome, Ok(())).and(taken);
-        let span = batch::span(&batch);
-        if let Some((from, until)) = span.map(|(from, until)| (ns(from), ns(until))) {
-            let first = covered.map_or(from, |covered| covered.from);
-            covered = Some(Interval { from: first, until });
+/// Looks for answers in a spool, behind the newest of the files that were read. The snapshot must be older than the list of
+/// files: then each record is in one or the other.
+pub fn search(snapshot: &Snapshot, question: &Question, findings: &mut Findings) {
+    let Some(node) = snapshot.node() else {
+        return;
+    };
+    let newest = findings.newest.get(&node).copied().unwrap_or_default();
+    let mut begin = snapshot.begin_behind(newest);
+    let mut part: Option<Part> = None;
+    snapshot.read_behind(newest, |read| {
+        let taken = read.and_then(|(behind, batch)| {
+            let begin = begin.take().unwrap_or(Position::begin(behind.segment));
+            let before = findings.coverage.until(&node, begin);
+            let current = part.get_or_insert_with(|| Part::new(begin, before));
+            if current.notes.differ_from(&batch) {
+                current.end(&node, findings);
+                *current = Part::new(current.positions[1], current.until());
+            }
+            current.notes.take(&batch);
+            current.positions[1] = behind;
+            take(&batch, &node, question, findings)
+        });
+        if let Err(failure) = taken {
+            findings.fail(failure);
+            // What follows does not join with this part.
+            if let Some(part) = part.take() {
+                part.end(&node, findings);
+            }
         }
-    })?;
-    outcome?;
-    findings.file_count += 1;
-    if let Some(mut covered) = covered {
-        if is_next_there && let Some(last) = findings.coverage.last(&node) {
-            covered.from = covered.from.min(last);
-        }
-        findings.coverage.add(&node, covered);
+    });
+    if let Some(part) = part {
+        part.end(&node, findings);
     }
-    Ok(())
+    findings.file_count += 1;
+}
+
+/// A part of the spool that was recorded in one way.
+struct Part {
+    positions: [Position; 2],
+    /// Until when the records before it are complete.
+    before: Option<i64>,
+    notes: Notes,
+}
+
+impl Part {
+    fn new(begin: Position, before: Option<i64>) -> Self {
+        Self {
+            positions: [begin; 2],
+            before,
+            notes: Notes::default(),
+        }
+    }
+
+    fn until(&self) -> Option<i64> {
+        self.notes.last_mark.map(ns).or(self.before)
+    }
+
+    fn end(&self, node: &str, findings: &mut Findings) {
+        let Some((until, recording)) = self.until().zip(self.notes.recording.clone()) else {
+            return;
+        };
+        let marks = [self.before, self.notes.first_mark.map(ns)];
+        let from = marks.into_iter().flatten().min();
+        let from = from.map_or(until, |from| from.min(until));
+        let span = Span {
+            positions: self.positions,
+            behind: from,
+            time: Interval { from, until },
+            flows_until: self.notes.mark_of_flows.map(ns),
+            ends: self.notes.ends.iter().copied().map(ns).collect(),
+            recording,
+        };
+        findings.coverage.add(node, span);
+    }
 }
 
 fn take(
@@ -48,7 +98,11 @@ fn take(
 ) -> Result<()> {
     let unreadable = |error| Failure::Other(format!("read the spool: {error}"));
     let batch = &stored(batch).map_err(unreadable)?;
-    let losses = rows(batch, question.subject(), question.interval);
+    let all = Interval {
+        from: i64::MIN,
+        until: i64::MAX,
+    };
+    let losses = rows(batch, question.subject(), all);
     let losses = losses.set_indices().map(|row| loss(node, batch, row));
     findings.missing.extend(losses);
     let is_answer = BooleanArray::new(answers(batch, question), None);

@@ -1,5 +1,6 @@
 //! The receive thread: takes events from the kernel, makes records of them, and hands the records over in batches.
 
+mod clock;
 mod coverage;
 mod devices;
 mod opens;
@@ -12,21 +13,19 @@ use std::time::{Duration, Instant};
 
 use nlring::{Engine, Event, Running, StopHandle, Timestamp, Turn};
 
+use self::clock::Clock;
 use self::routes::Routes;
 use self::source::Source;
 use crate::config::{Config, Live, Span};
 use crate::failure::Result;
 use crate::host::Pulse;
 use crate::metrics::Metrics;
-use crate::record::{Body, Record};
+use crate::record::{Body, CLOCK_STEP, LossBody, LossReason, Record};
 
 /// A batch that has this many records is handed over at once. Half as many take 6 % more bytes in the spool.
 pub const BATCH_RECORDS: usize = 8192;
 /// The longest wait for an event.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// A time that is before that of the last record by more than this shows that the clock was set back. Less comes from the
-/// order in which the sockets are read.
-const CLOCK_STEP: Duration = Duration::from_millis(100);
 
 /// Receives events and makes records of them.
 pub struct Receiver {
@@ -40,6 +39,7 @@ pub struct Receiver {
     flush_at: Instant,
     /// When the kernel was asked.
     asked: Option<Timestamp>,
+    clock: Clock,
 }
 
 /// The records that are not handed over yet.
@@ -47,6 +47,8 @@ struct Batch {
     records: Vec<Record>,
     /// The time of the last record.
     last: Timestamp,
+    /// The time of the last mark.
+    marked: Timestamp,
     queue: SyncSender<Vec<Record>>,
     pulse: Pulse,
     metrics: Metrics,
@@ -82,6 +84,7 @@ impl Receiver {
             batch: Batch {
                 records: Vec::with_capacity(BATCH_RECORDS),
                 last: Timestamp::from_ns(0),
+                marked: Timestamp::now(),
                 queue,
                 pulse,
                 metrics,
@@ -90,6 +93,7 @@ impl Receiver {
             live_interval,
             flush_at: Instant::now(),
             asked: None,
+            clock: Clock::new(Instant::now(), Timestamp::now()),
         })
     }
 
@@ -122,7 +126,7 @@ impl Receiver {
         }
         finished.outcome?;
         // Without the first dump nobody knows which flows are there.
-        if sources.iter().all(Source::is_complete) {
+        if sources.iter().all(Source::has_all_flows) {
             for source in &sources {
                 source.record_open_flows(|record| batch.push(record));
             }
@@ -176,7 +180,11 @@ impl Receiver {
         let is_due = now >= self.flush_at;
         match self.asked {
             None if is_due => {
-                self.asked = Some(Timestamp::now());
+                let time = Timestamp::now();
+                self.asked = Some(time);
+                if let Some(loss) = self.clock.look(now, time) {
+                    self.batch.push_loss(time, loss);
+                }
                 for source in &mut self.sources {
                     source.ask(&self.running);
                     source.record_lasting_flows(now, |record| self.batch.push(record));
@@ -191,7 +199,12 @@ impl Receiver {
                 }
             }
             Some(time) if self.has_all() => {
-                self.batch.mark(Body::Mark, time);
+                let body = if self.sources.iter().all(Source::has_all_flows) {
+                    Body::Mark
+                } else {
+                    Body::MarkBeforeRepair
+                };
+                self.batch.mark(body, time);
                 self.asked = None;
                 self.flush_at += self.flush_interval;
             }
@@ -229,6 +242,12 @@ impl Batch {
         } else {
             record.time = record.time.max(self.last);
         }
+        if let Body::Loss(loss) = &mut record.body
+            && loss.reason == LossReason::Unreadable
+        {
+            // What could not be read had happened since the last mark.
+            loss.since = self.marked.min(loss.since);
+        }
         self.last = record.time;
         self.metrics.count_record(&record.body);
         self.records.push(record);
@@ -243,8 +262,18 @@ impl Batch {
         u128::from(step_ns) > CLOCK_STEP.as_nanos()
     }
 
+    /// What is missing in all namespaces.
+    fn push_loss(&mut self, time: Timestamp, loss: LossBody) {
+        self.push(Record {
+            time,
+            namespace: u16::MAX,
+            body: Body::Loss(loss),
+        });
+    }
+
     /// All that was received before this time is in the spool when this batch is.
     fn mark(&mut self, body: Body, time: Timestamp) {
+        self.marked = time;
         self.records.push(Record {
             time,
             namespace: u16::MAX,

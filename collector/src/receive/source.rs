@@ -86,11 +86,11 @@ impl Source {
     pub fn feed(&mut self, event: &Event<'_>, mut f: impl FnMut(Record)) {
         let recorder = &mut self.recorder;
         if let Some(missing) = event.missing() {
-            f(recorder.record(
-                Timestamp::now(),
-                Body::Loss(LossBody::new(Subject::Flows, &missing)),
-            ));
-            recorder.wrong_since.get_or_insert_with(Timestamp::now);
+            let mut loss = LossBody::new(Subject::Flows, &missing);
+            if self.mirror.is_some() {
+                recorder.join_with_loss_before(&mut loss);
+            }
+            f(recorder.record(Timestamp::now(), Body::Loss(loss)));
         }
         if let Event::Messages(_, list) = event
             && self.records.has_events()
@@ -128,6 +128,12 @@ impl Source {
     /// Whether all is recorded that the kernel had sent when it was last asked.
     pub fn has_all(&self) -> bool {
         self.coverage.is_reached() && self.is_complete()
+    }
+
+    /// Whether each flow is known that is there, and each that has ended is recorded.
+    pub fn has_all_flows(&self) -> bool {
+        let mirror = self.mirror.as_ref();
+        mirror.is_none_or(|mirror| mirror.is_complete() && mirror.health().wrong_since.is_none())
     }
 
     /// Whether nothing is held. During its first dump a mirror holds events.
@@ -213,6 +219,14 @@ impl Recorder {
             }
             _ => {}
         }
+    }
+
+    /// A flow is not known that began within a loss. If its end is lost too, before the mirror is repaired, it has no
+    /// record, though it was there between the losses. So a loss before the repair begins where the one before begins.
+    fn join_with_loss_before(&mut self, loss: &mut LossBody) {
+        let since = self.wrong_since.unwrap_or(loss.since);
+        loss.since = loss.since.min(since);
+        self.wrong_since = Some(loss.since);
     }
 
     /// From when on the end of this flow may have been missed.

@@ -2,10 +2,11 @@
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Int32Type, TimestampNanosecondType};
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
 use nlring::Timestamp;
 
-use super::columns::END;
+use super::columns::{END, REPAIR};
+use super::recording::Recording;
 
 /// Which rows are marks.
 fn marks(batch: &RecordBatch) -> Option<BooleanArray> {
@@ -58,6 +59,24 @@ pub fn span(batch: &RecordBatch) -> Option<(Timestamp, Timestamp)> {
     Some((timestamp(*earliest), timestamp(*latest)))
 }
 
+/// The earliest and the latest time that is missing if this batch is: what losses among its records say is missing too.
+pub fn span_if_lost(batch: &RecordBatch) -> Option<(Timestamp, Timestamp)> {
+    let (mut first, mut last) = span(batch)?;
+    let instants = |name: &str| {
+        let column = batch.column_by_name(name)?;
+        column.as_primitive_opt::<TimestampNanosecondType>()
+    };
+    if let Some(losses) = rows_with(batch, "record", "loss")
+        && let (Some(since), Some(until)) = (instants("since_ns"), instants("until_ns"))
+    {
+        for row in (0..batch.num_rows()).filter(|row| losses.value(*row)) {
+            first = first.min(timestamp(since.value(row)));
+            last = last.max(timestamp(until.value(row)));
+        }
+    }
+    Some((first, last))
+}
+
 /// The time of the last mark.
 pub fn last_mark(batch: &RecordBatch) -> Option<Timestamp> {
     let marks = marks(batch)?;
@@ -66,10 +85,44 @@ pub fn last_mark(batch: &RecordBatch) -> Option<Timestamp> {
     Some(timestamp(times.value(last)))
 }
 
+/// The time of the first mark.
+pub fn first_mark(batch: &RecordBatch) -> Option<Timestamp> {
+    let marks = marks(batch)?;
+    let times = time_column(batch)?.as_primitive_opt::<TimestampNanosecondType>()?;
+    let first = (0..times.len()).find(|row| marks.value(*row))?;
+    Some(timestamp(times.value(first)))
+}
+
+/// The time of the last mark before which each flow that had ended is recorded.
+pub fn last_mark_of_flows(batch: &RecordBatch) -> Option<Timestamp> {
+    let marks = marks(batch)?;
+    let repairs = rows_with(batch, "event", REPAIR)?;
+    let times = time_column(batch)?.as_primitive_opt::<TimestampNanosecondType>()?;
+    let last = (0..times.len()).rfind(|row| marks.value(*row) && !repairs.value(*row))?;
+    Some(timestamp(times.value(last)))
+}
+
+/// The times of the marks at the ends of runs.
+pub fn ends(batch: &RecordBatch) -> Vec<Timestamp> {
+    let ends = rows_with(batch, "event", END);
+    let times = time_column(batch).and_then(|times| times.as_primitive_opt());
+    let Some((ends, times)) = ends.zip::<&PrimitiveArray<TimestampNanosecondType>>(times) else {
+        return Vec::new();
+    };
+    let rows = (0..times.len()).filter(|row| ends.value(*row));
+    rows.map(|row| timestamp(times.value(row))).collect()
+}
+
 /// Whether the last record is the mark at the end of a run.
 pub fn is_end(batch: &RecordBatch) -> bool {
     let rows = rows_with(batch, "event", END);
     rows.is_some_and(|rows| rows.iter().next_back() == Some(Some(true)))
+}
+
+/// What is recorded, and how. None: the batch does not say it.
+pub fn recording(batch: &RecordBatch) -> Option<Recording> {
+    let schema = batch.schema_ref();
+    Recording::from_metadata(|key| schema.metadata().get(key).map(String::as_str))
 }
 
 /// Runs of rows that are no marks, in order: where each begins, and how many rows it has.

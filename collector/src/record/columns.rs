@@ -64,6 +64,8 @@ pub struct Columns {
 
 /// What a mark has in the column `event` if it is at the end of a run.
 pub const END: &str = "end";
+/// What a mark has there while a table of flows is repaired.
+pub const REPAIR: &str = "repair";
 
 impl Columns {
     /// Appends a record. `namespaces` has the names of the namespaces; that of nlringd's own is empty.
@@ -79,12 +81,13 @@ impl Columns {
             Body::Flow(flow) | Body::Open(flow) | Body::Event(flow) => (Some(flow), None, None),
             Body::Route(route) => (None, Some(&**route), None),
             Body::Loss(loss) => (None, None, Some(loss)),
-            Body::Mark | Body::End => (None, None, None),
+            Body::Mark | Body::MarkBeforeRepair | Body::End => (None, None, None),
         };
         self.record.push_word(Some(record.body.kind()));
         self.push_tuples(flow);
         self.event.push_word(match record.body {
             Body::End => Some(END),
+            Body::MarkBeforeRepair => Some(REPAIR),
             _ => flow
                 .map(|flow| event_name(flow.kind))
                 .or(route.map(|route| route.kind.name())),

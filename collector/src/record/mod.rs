@@ -1,13 +1,20 @@
 //! Records: what nlringd writes. One is a flow at its end, a flow that is open, an event, a route, a loss, or a mark.
 
+pub mod about;
 pub mod batch;
 pub mod columns;
 pub mod nat_filter;
+pub mod recording;
 pub mod schema;
 pub mod stored;
 
+use std::time::Duration;
+
 use nlring::conntrack::{Counters, Flow, Nat, ProtocolState, Tuple, Zone};
 use nlring::{EventKind, Loss, Missing, Timestamp};
+
+/// A clock that goes back by more than this was set back. Less comes from the order in which sockets are read.
+pub const CLOCK_STEP: Duration = Duration::from_millis(100);
 
 /// A record, as the receive thread makes it.
 #[derive(Clone, Debug)]
@@ -34,6 +41,8 @@ pub enum Body {
     Loss(LossBody),
     /// All that was received before this record's time is among the records before it, or counted by them as lost.
     Mark,
+    /// A mark while a table of flows is repaired: flows whose end was lost before may have no record yet.
+    MarkBeforeRepair,
     /// A mark at the end of a run: all flows that were there then are among the records before it, as open ones.
     End,
 }
@@ -129,6 +138,8 @@ pub enum LossReason {
     /// nlringd ended without recording the flows that were there. Those that ended before the next start have no record,
     /// except what earlier records of open flows say.
     Killed,
+    /// The clock was set. Times of flows that were there then may be wrong.
+    Clock,
     /// The spool had to remove records before this output has read them.
     Spool,
 }
@@ -142,7 +153,7 @@ impl Body {
             Self::Event(_) => "event",
             Self::Route(_) => "route",
             Self::Loss(_) => "loss",
-            Self::Mark | Self::End => "mark",
+            Self::Mark | Self::MarkBeforeRepair | Self::End => "mark",
         }
     }
 }
@@ -154,6 +165,7 @@ impl LossReason {
             Self::Unreadable => "unreadable",
             Self::Stopped => "stopped",
             Self::Killed => "killed",
+            Self::Clock => "clock",
             Self::Spool => "spool",
         }
     }

@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use nlring::Timestamp;
 use tracing::warn;
@@ -11,13 +10,18 @@ use tracing::warn;
 use super::reader::Segment;
 use super::segment;
 use crate::failure::{Failure, Result};
+use crate::record::recording::Recording;
 use crate::record::{LossBody, LossReason, Subject, batch};
 
 /// What was in the spool before.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Found {
     /// The time of the last mark: from then on, records may be missing.
     pub last_mark: Option<Timestamp>,
+    /// The segment that has it.
+    pub marked: Option<u64>,
+    /// What was recorded, and how.
+    pub recording: Option<Recording>,
     /// The previous run recorded the flows that existed at its end.
     pub has_end: bool,
     /// How many bytes at the end were not a whole batch, and were cut off.
@@ -27,25 +31,43 @@ pub struct Found {
 }
 
 impl Found {
-    /// What is missing between the previous run and now. While nlringd runs, an existing flow has a record at least
-    /// once per `longest_silence`; None: flows are not recorded.
-    pub fn missing(&self, longest_silence: Option<Duration>, now: Timestamp) -> Vec<LossBody> {
+    /// If the spool has no mark, a power loss took it. All outputs have the records before `covered`.
+    pub fn or_of_outputs(self, covered: Option<Timestamp>, recording: &Recording) -> Self {
+        match self.last_mark {
+            Some(_) => self,
+            None => Self {
+                last_mark: covered,
+                recording: Some(recording.clone()),
+                ..self
+            },
+        }
+    }
+
+    /// What is missing between the previous run and now.
+    pub fn missing(&self, now: Timestamp) -> Vec<LossBody> {
         let Some(last_mark) = self.last_mark else {
             return Vec::new();
         };
-        let loss = |subject, reason, since: Timestamp| LossBody {
+        let loss = |subject, reason, since: Timestamp, until| LossBody {
             subject,
             reason,
             count: None,
             // The clock may have been set back.
             since: since.min(now),
-            until: now.max(since),
+            until: now.max(until),
         };
-        let mut losses = vec![loss(None, LossReason::Stopped, last_mark)];
-        if let Some(silence) = longest_silence.filter(|_| !self.has_end) {
+        let mut losses = vec![loss(None, LossReason::Stopped, last_mark, last_mark)];
+        let silence = self.recording.as_ref().and_then(Recording::longest_silence);
+        if let Some(silence) = silence.filter(|_| !self.has_end) {
             let silence_ns = u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX);
             let since = Timestamp::from_ns(last_mark.as_ns().saturating_sub(silence_ns));
-            losses.push(loss(Some(Subject::Flows), LossReason::Killed, since));
+            // If the clock was set back, nothing tells how long it ran behind its last mark.
+            let until = if now < last_mark {
+                last_mark + silence
+            } else {
+                now
+            };
+            losses.push(loss(Some(Subject::Flows), LossReason::Killed, since, until));
         }
         losses
     }
@@ -68,7 +90,11 @@ pub fn mend(directory: &Path) -> Result<Found> {
         let mut segment = Segment::open(reading);
         // An error also ends the whole batches.
         while let Ok(Some(read)) = segment.read(None) {
-            found.last_mark = batch::last_mark(&read).or(found.last_mark);
+            let recording = batch::recording(&read);
+            found.recording = found.recording.or(recording);
+            if let Some(mark) = batch::last_mark(&read) {
+                (found.last_mark, found.marked) = (Some(mark), Some(number));
+            }
             if place == 0 {
                 found.has_end = batch::is_end(&read);
             }

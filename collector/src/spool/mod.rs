@@ -25,6 +25,6 @@ pub use keeper::Keeper;
 pub use reader::{Read, Reader};
 pub use removal::Removal;
 pub use segment::Position;
-pub use snapshot::read_behind;
+pub use snapshot::Snapshot;
 pub use tail::Tail;
 pub use writer::Writer;

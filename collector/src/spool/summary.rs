@@ -38,7 +38,7 @@ pub fn of_segment(directory: &Path, number: u64) -> Result<String> {
     let mut text = String::new();
     // Damaged batches cannot be counted.
     while let Ok(Some(read)) = segment.read(None) {
-        let (first, last) = batch::span(&read).unzip();
+        let (first, last) = batch::span_if_lost(&read).unzip();
         let ns = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_ns);
         let count = batch::record_count(&read);
         _ = writeln!(text, "{count} {} {}", ns(first), ns(last));

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamEncoder;
+use arrow_schema::Schema;
+use nlring::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use zstd::bulk::Compressor;
@@ -19,8 +21,9 @@ use super::segment;
 use super::tail::{Progress, Tail};
 use crate::config::{self, Live, Sync};
 use crate::failure::{Failure, Result};
-use crate::record::batch;
+use crate::record::recording::Recording;
 use crate::record::schema::SCHEMA;
+use crate::record::{CLOCK_STEP, batch};
 
 /// The level of zstd. Level 1 takes 4 % more bytes and a tenth less CPU, level 3 takes 2 % fewer bytes and half as much
 /// CPU again.
@@ -38,18 +41,27 @@ pub struct Writer {
     content: Vec<u8>,
     frame: Vec<u8>,
     file: File,
-    /// The last batch could not be written.
-    has_failed: bool,
-    /// The segment that is being written has a mark.
-    has_mark: bool,
+    /// The next batch begins another segment.
+    is_over: bool,
+    /// The segment that has the last mark.
+    marked: Option<u64>,
+    /// What the segment says about its records.
+    recording: Recording,
+    /// The times of the last record and of the last mark.
+    last: Option<Timestamp>,
+    last_mark: Option<Timestamp>,
     progress: Progress,
     tail: Arc<Tail>,
 }
 
 impl Writer {
     /// Opens the spool, and begins a segment. Its number is above those of all segments, and above `taken`: a power
-    /// failure may have removed segments that an output has read.
-    pub fn open(config: Live<config::Spool>, taken: u64) -> Result<(Self, Found)> {
+    /// loss may have removed segments that an output has read.
+    pub fn open(
+        config: Live<config::Spool>,
+        recording: Recording,
+        taken: u64,
+    ) -> Result<(Self, Found)> {
         let directory = &config.get().directory;
         DirBuilder::new()
             .recursive(true)
@@ -65,18 +77,26 @@ impl Writer {
             bytes: 0,
             is_closed: false,
         };
+        let before = found.recording.as_ref();
+        let recording = Recording {
+            clock_since_ns: before.map_or(recording.clock_since_ns, |before| before.clock_since_ns),
+            ..recording
+        };
         let writer = Self {
             directory: directory.to_owned(),
             _lock: lock,
             config,
             synced_at: Instant::now(),
-            encoder: encoder(),
+            encoder: encoder(&recording),
             compressor: compressor(),
             content: Vec::new(),
             frame: Vec::new(),
             file,
-            has_failed: false,
-            has_mark: false,
+            is_over: false,
+            marked: found.marked,
+            recording,
+            last: None,
+            last_mark: found.last_mark,
             progress,
             tail: Arc::new(Tail::new(progress)),
         };
@@ -90,26 +110,37 @@ impl Writer {
 
     /// The lowest segment that a start needs: the one with the last mark.
     pub fn needed(&self) -> u64 {
-        let number = self.progress.segment;
-        if self.has_mark { number } else { number - 1 }
+        self.marked.unwrap_or(self.progress.segment)
     }
 
     /// Appends a batch. If this fails, the spool is unchanged, and the batch can be appended again.
     pub fn append(&mut self, batch: &RecordBatch) -> Result<()> {
+        let goes_back = self.goes_back(batch);
+        if goes_back && let Some((first, _)) = batch::span(batch) {
+            self.recording.clock_since_ns = first.as_ns();
+            self.encoder = encoder(&self.recording);
+            self.is_over = true;
+            // Earlier times are no measure any more.
+            (self.last, self.last_mark) = (None, None);
+        }
         let is_full = self.progress.bytes >= self.config.get().segment.0;
-        if is_full || self.has_failed && self.progress.bytes > 0 {
+        if is_full || self.is_over && self.progress.bytes > 0 {
             self.begin_segment()?;
         }
         if let Err(error) = self.write(batch) {
             let _ = self.file.set_len(self.progress.bytes);
-            // The encoder assumes that the schema and the dictionaries of this batch have been written.
-            self.encoder = encoder();
-            self.has_failed = true;
+            // The encoder takes the schema and the dictionaries of this batch for written.
+            self.encoder = encoder(&self.recording);
+            self.is_over = true;
             let path = segment::path(&self.directory, self.progress.segment);
             return Err(Failure::of_file("write", &path, &error));
         }
-        self.has_failed = false;
-        self.has_mark |= batch::last_mark(batch).is_some();
+        self.is_over = false;
+        if let Some(mark) = batch::last_mark(batch) {
+            self.last_mark = Some(mark);
+            self.marked = Some(self.progress.segment);
+        }
+        self.last = batch::times(batch).map(|(_, last)| last).or(self.last);
         self.progress.bytes += self.frame.len() as u64;
         self.tail.set(self.progress);
         Ok(())
@@ -148,6 +179,18 @@ impl Writer {
         self.tail.set(self.progress);
     }
 
+    /// Whether the clock was set back before this batch. Marks and records are compared apart: a mark may be older than
+    /// the records before it, which came while the kernel was asked.
+    fn goes_back(&self, batch: &RecordBatch) -> bool {
+        let goes_back = |before: Option<Timestamp>, next: Option<Timestamp>| {
+            before
+                .zip(next)
+                .is_some_and(|(before, next)| next + CLOCK_STEP < before)
+        };
+        let first = batch::times(batch).map(|(first, _)| first);
+        goes_back(self.last, first) || goes_back(self.last_mark, batch::first_mark(batch))
+    }
+
     fn begin_segment(&mut self) -> Result<()> {
         if self.config.get().sync != Sync::Never {
             let path = segment::path(&self.directory, self.progress.segment);
@@ -155,8 +198,7 @@ impl Writer {
             synced.map_err(|error| Failure::of_file("write", &path, &error))?;
         }
         self.file = create(&self.directory, self.progress.segment + 1)?;
-        self.encoder = encoder();
-        self.has_mark = false;
+        self.encoder = encoder(&self.recording);
         self.progress.segment += 1;
         self.progress.bytes = 0;
         self.tail.set(self.progress);
@@ -164,8 +206,10 @@ impl Writer {
     }
 }
 
-fn encoder() -> StreamEncoder {
-    StreamEncoder::try_new(&SCHEMA).expect("the schema can be written")
+/// Encodes a segment, whose schema has what it says about its records.
+fn encoder(recording: &Recording) -> StreamEncoder {
+    let schema = Schema::clone(&SCHEMA).with_metadata(recording.metadata());
+    StreamEncoder::try_new(&schema).expect("the schema can be written")
 }
 
 fn compressor() -> Compressor<'static> {

@@ -8,16 +8,7 @@ use arrow_array::RecordBatch;
 use super::parquet::ParquetFile;
 use super::text::TextFile;
 use crate::config::{Compression, Format};
-
-/// What a complete file says about itself, where its format has a place for that.
-#[derive(Clone, Debug, Default)]
-pub struct About {
-    pub node: String,
-    /// The positions before the first and behind the last batch.
-    pub positions: [String; 2],
-    /// From when to when the records are complete, except for what losses report.
-    pub complete_ns: [Option<u64>; 2],
-}
+use crate::record::about::About;
 
 /// A file that is written.
 pub enum Encoder {

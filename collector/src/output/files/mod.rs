@@ -16,12 +16,13 @@ use arrow_array::RecordBatch;
 use nlring::Timestamp;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use self::format::{About, Encoder};
+use self::format::Encoder;
 use self::name::Name;
 use self::retention::Complete;
 use super::Output;
 use crate::config::{self, Live};
 use crate::failure::{Failure, Result};
+use crate::record::about::{About, Notes};
 use crate::record::batch;
 use crate::spool::{Acknowledged, Position};
 
@@ -37,6 +38,8 @@ pub struct Files {
     acknowledged: Acknowledged,
     /// The position and the coverage behind what was taken last.
     taken: Acknowledged,
+    /// The time of the last record that was taken.
+    last: Option<Timestamp>,
 }
 
 /// The file that is written.
@@ -45,9 +48,12 @@ struct Current {
     /// What was taken before the first batch, and what is taken so far.
     before: Acknowledged,
     behind: Acknowledged,
+    /// The time of the last record before the first batch.
+    last_before: Option<Timestamp>,
     /// The time of the first record or mark, and of the last record.
     begun: Timestamp,
     last: Timestamp,
+    notes: Notes,
 }
 
 impl Files {
@@ -60,6 +66,7 @@ impl Files {
             current: None,
             acknowledged: Acknowledged::default(),
             taken: Acknowledged::default(),
+            last: None,
         }
     }
 
@@ -98,10 +105,16 @@ impl Files {
         let encoder = Encoder::new(file, self.config.format, self.config.compression);
         Ok(Current {
             encoder: encoder.map_err(|error| Failure::of_file("write", &path, &error))?,
-            before: self.taken,
+            before: Acknowledged {
+                // The files have these batches, even if the spool has them no more.
+                position: self.taken.position.max(self.newest.unwrap_or_default()),
+                ..self.taken
+            },
             behind: self.taken,
+            last_before: self.last,
             begun: time,
             last: time,
+            notes: Notes::default(),
         })
     }
 
@@ -111,14 +124,7 @@ impl Files {
             return Ok(());
         };
         let temporary = self.temporary();
-        let ns = |place: Acknowledged| place.covered.map(Timestamp::as_ns);
-        let until = ns(current.behind);
-        let about = About {
-            node: self.node.clone(),
-            positions: [current.before, current.behind].map(|place| place.position.to_string()),
-            // The clock may have been set back.
-            complete_ns: [ns(current.before).min(until), until],
-        };
+        let about = current.about(&self.node);
         let finished = current.encoder.finish(&about);
         finished
             .and_then(|file| file.sync_all())
@@ -155,8 +161,10 @@ impl Files {
                 .map_err(|error| Failure::of_file("write", &self.temporary(), &error))?;
         }
         current.behind = self.taken;
+        current.notes.take(batch);
         if let Some((_, last)) = batch::times(batch) {
             current.last = last;
+            self.last = Some(last);
         }
         self.current = Some(current);
         Ok(())
@@ -164,6 +172,24 @@ impl Files {
 }
 
 impl Current {
+    /// What the file says about itself.
+    fn about(&self, node: &str) -> About {
+        let until = self.behind.covered;
+        // The mark before the file may be of a clock that was set back since then, or not be known.
+        let marks = [self.before.covered, self.notes.first_mark, until];
+        let from = marks.into_iter().flatten().min();
+        let ns = |time: Option<Timestamp>| time.map(Timestamp::as_ns);
+        About {
+            node: node.to_owned(),
+            positions: [self.before, self.behind].map(|place| place.position.to_string()),
+            complete_ns: [ns(from), ns(until)],
+            behind_ns: ns(self.last_before.max(from)),
+            flows_until_ns: ns(self.notes.mark_of_flows),
+            ends_ns: self.notes.ends.iter().map(|end| end.as_ns()).collect(),
+            recording: self.notes.recording.clone(),
+        }
+    }
+
     /// Whether the file ends before a batch with these times: its interval is over, or the clock was set back.
     fn ends_before(
         &self,
@@ -210,6 +236,7 @@ impl Output for Files {
         self.current = None;
         self.acknowledged = saved;
         self.taken = saved;
+        self.last = None;
         self.newest = self.newest()?;
         Ok(())
     }
@@ -222,7 +249,8 @@ impl Output for Files {
         let begun = records.map(|(first, _)| first).or(mark);
         let begun = begun.unwrap_or_else(Timestamp::now);
         if let Some(current) = &self.current
-            && current.ends_before(records, begun, self.config.rotate_interval.0)
+            && (current.notes.differ_from(batch)
+                || current.ends_before(records, begun, self.config.rotate_interval.0))
         {
             self.complete()?;
         }
@@ -231,6 +259,7 @@ impl Output for Files {
             covered: mark.or(self.taken.covered),
         };
         if is_in_files {
+            self.last = records.map(|(_, last)| last).or(self.last);
             self.taken = taken;
             self.acknowledged = taken;
             return Ok(());

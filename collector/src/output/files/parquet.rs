@@ -14,7 +14,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use super::format::About;
+use crate::record::about::About;
 use crate::record::nat_filter::{self, NatFilter, Place};
 use crate::record::stored::{STORED, stored};
 
@@ -102,22 +102,10 @@ impl ParquetFile {
             self.end_row_group()?;
         }
         let places: Vec<String> = self.places.iter().map(Place::to_string).collect();
-        let [first, last] = &about.positions;
-        let [from, until] = about.complete_ns.map(|ns| ns.map(|ns| ns.to_string()));
-        let entries = [
-            ("nlring.version", Some(env!("CARGO_PKG_VERSION").to_owned())),
-            ("nlring.node", Some(about.node.clone())),
-            ("nlring.first_position", Some(first.clone())),
-            ("nlring.last_position", Some(last.clone())),
-            ("nlring.complete_from_ns", from),
-            ("nlring.complete_until_ns", until),
-            (nat_filter::PLACES, Some(places.join(" "))),
-        ];
-        for (key, value) in entries {
-            if let Some(value) = value {
-                let entry = KeyValue::new(key.to_owned(), value);
-                self.writer.append_key_value_metadata(entry);
-            }
+        let filters = (nat_filter::PLACES.to_owned(), places.join(" "));
+        for (key, value) in about.metadata().into_iter().chain([filters]) {
+            self.writer
+                .append_key_value_metadata(KeyValue::new(key, value));
         }
         self.writer.into_inner().map_err(io_error)
     }
