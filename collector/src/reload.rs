@@ -139,6 +139,8 @@ fn changes(old: &Config, new: &Config) -> Vec<Change> {
         http,
         spool,
         files,
+        syslog,
+        ipfix,
     } = old;
     let config::Log { format, level } = log;
     let config::Spool {
@@ -179,6 +181,13 @@ fn changes(old: &Config, new: &Config) -> Vec<Change> {
         &new.files,
         changes_of_files,
     ));
+    changes.extend(changes_of_outputs(
+        "syslog",
+        syslog,
+        &new.syslog,
+        whole_change,
+    ));
+    changes.extend(changes_of_outputs("ipfix", ipfix, &new.ipfix, whole_change));
     changes
 }
 
@@ -206,6 +215,11 @@ fn changes_of_outputs<T: config::Output>(
     let added = new.iter().filter(|it| find(it.name(), old).is_none());
     changes.extend(added.map(|output| other(of_output(output))));
     changes
+}
+
+/// An output of which nothing can be changed while nlringd runs.
+fn whole_change<T: PartialEq>(of: &str, old: &T, new: &T) -> Vec<Change> {
+    differing("", [(of, old != new, false)])
 }
 
 fn changes_of_files(of: &str, old: &config::Files, new: &config::Files) -> Vec<Change> {

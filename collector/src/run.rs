@@ -18,6 +18,8 @@ use crate::http::Server;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::output::files::Files;
+use crate::output::ipfix::Ipfix;
+use crate::output::syslog::Syslog;
 use crate::output::{Output, Pump};
 use crate::receive::Receiver;
 use crate::record::recording::Recording;
@@ -137,6 +139,13 @@ fn open_outputs(config: &Config, parts: &LiveParts) -> Result<Vec<(Box<dyn Outpu
             files.create_directory()?;
         }
         outputs.push((Box::new(files), cursor));
+    }
+    for syslog in &config.syslog {
+        let output = Syslog::new(&config.node, syslog);
+        outputs.push((Box::new(output), open_cursor(&syslog.name)?));
+    }
+    for ipfix in &config.ipfix {
+        outputs.push((Box::new(Ipfix::new(ipfix)), open_cursor(&ipfix.name)?));
     }
     Ok(outputs)
 }

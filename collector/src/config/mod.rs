@@ -1,9 +1,12 @@
 //! The configuration.
 
 mod check;
+mod ipfix;
 mod live;
 mod output;
 mod place;
+mod receiver;
+mod syslog;
 mod units;
 
 use std::collections::HashSet;
@@ -17,8 +20,11 @@ use serde::Deserialize;
 
 use crate::failure::{Failure, Result};
 pub use check::problems;
+pub use ipfix::Ipfix;
 pub use live::Live;
 pub use output::{Compression, Files, Format, Output};
+pub use receiver::{Receiver, Transport};
+pub use syslog::{Kind, Syslog, SyslogFormat};
 pub use units::{Bytes, Listen, Span, Sync};
 
 /// What `flush_interval` may be.
@@ -56,6 +62,12 @@ pub struct Config {
     /// The outputs to files. No output of any kind in the file: one of these.
     #[serde(default, deserialize_with = "output::outputs")]
     pub files: Vec<Files>,
+    /// The outputs to syslog servers.
+    #[serde(default, deserialize_with = "output::outputs")]
+    pub syslog: Vec<Syslog>,
+    /// The outputs to collectors of IPFIX.
+    #[serde(default, deserialize_with = "output::outputs")]
+    pub ipfix: Vec<Ipfix>,
 }
 
 /// Which records are written.
@@ -172,6 +184,8 @@ impl Default for Config {
             http: Http::default(),
             spool: Spool::default(),
             files: vec![Files::default()],
+            syslog: Vec::new(),
+            ipfix: Vec::new(),
         }
     }
 }
@@ -244,7 +258,10 @@ impl Config {
 
     /// The outputs of all kinds.
     pub fn outputs(&self) -> impl Iterator<Item = &dyn Output> {
-        self.files.iter().map(|files| files as &dyn Output)
+        let files = self.files.iter().map(|files| files as &dyn Output);
+        let syslog = self.syslog.iter().map(|syslog| syslog as &dyn Output);
+        let ipfix = self.ipfix.iter().map(|ipfix| ipfix as &dyn Output);
+        files.chain(syslog).chain(ipfix)
     }
 
     /// Values that can be read, and make no sense.
@@ -292,6 +309,15 @@ mod tests {
         error.to_string()
     }
 
+    #[track_caller]
+    fn assert_error(text: &str, place: &str, remedy: &str) {
+        let message = error(text);
+        assert!(
+            message.starts_with(place) && message.contains(remedy),
+            "{message}"
+        );
+    }
+
     #[test]
     fn the_sample_has_the_defaults() {
         let sample = Config::parse("nlringd.toml", SAMPLE).expect("it can be read");
@@ -308,12 +334,21 @@ mod tests {
     #[test]
     fn the_sample_has_every_key() {
         let keys_with_values = SAMPLE.lines().map(|line| {
-            let is_key = line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
+            let is_commented = line.starts_with('#') && !line.starts_with("# ");
+            let is_key = is_commented && (line.contains(" = ") || line.starts_with("#["));
             if is_key { &line[1..] } else { line }
         });
         let text = keys_with_values.collect::<Vec<_>>().join("\n");
-        Config::parse("nlringd.toml", &text).expect("its examples are right");
-        for table in ["", "[spool]\n", "[[files]]\n"] {
+        let config = Config::parse("nlringd.toml", &text).expect("its examples are right");
+        assert_eq!(config.syslog, [Syslog::default()]);
+        assert_eq!(config.ipfix, [Ipfix::default()]);
+        for table in [
+            "",
+            "[spool]\n",
+            "[[files]]\n",
+            "[[syslog]]\n",
+            "[[ipfix]]\n",
+        ] {
             let message = error(&format!("{table}zzzzzzzzzzzz = 1"));
             let keys = message.split('`').skip(3).step_by(2);
             for key in keys {
@@ -381,11 +416,90 @@ mod tests {
             ),
             ("node = ", "gw.toml:1:", ""),
         ] {
-            let message = error(text);
-            assert!(
-                message.starts_with(place) && message.contains(remedy),
-                "{message}"
-            );
+            assert_error(text, place, remedy);
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_receiver_names_the_place_and_the_remedy() {
+        for (text, place, remedy) in [
+            (
+                "[[syslog]]\ntransport = \"tpc\"",
+                "gw.toml:2:",
+                "did you mean `tcp`?",
+            ),
+            (
+                "[[syslog]]\naddress = \"2001:db8::1:514\"",
+                "gw.toml: syslog:",
+                "in brackets, as in \"[2001:db8::1]:514\"",
+            ),
+            (
+                "[[syslog]]\naddress = \"gw1\"",
+                "gw.toml: syslog:",
+                "add the port",
+            ),
+            (
+                "[[syslog]]\ntransport = \"unix\"",
+                "gw.toml: syslog:",
+                "the path of a socket, such as \"/dev/log\"",
+            ),
+            (
+                "[[syslog]]\nsd_id = \"a b\"",
+                "gw.toml: syslog:",
+                "such as \"nlring@32473\"",
+            ),
+            (
+                "[[syslog]]\nfacility = \"lokal0\"",
+                "gw.toml:2:",
+                "did you mean `local0`?",
+            ),
+            (
+                "[[syslog]]\nrecords = []",
+                "gw.toml: syslog:",
+                "such as \"flow\"",
+            ),
+            (
+                "[[ipfix]]\ntransport = \"sctp\"",
+                "gw.toml:2:",
+                "unknown variant `sctp`, expected one of `udp`, `tcp`",
+            ),
+            (
+                "[[ipfix]]\ntransport = \"unix\"",
+                "gw.toml: ipfix:",
+                "use \"udp\" or \"tcp\"",
+            ),
+            (
+                "[[ipfix]]\naddress = \"192.0.2.1:0\"",
+                "gw.toml: ipfix:",
+                "use a port from 1 to 65535",
+            ),
+            (
+                "[[ipfix]]\nmtu = 500",
+                "gw.toml: ipfix:",
+                "from 576 to 65535",
+            ),
+            (
+                "[[ipfix]]\nrecords = [\"open\"]",
+                "gw.toml: ipfix:",
+                "has no form in IPFIX: use \"flow\"",
+            ),
+            (
+                "[[ipfix]]\ntemplate_interval = \"0s\"",
+                "gw.toml: ipfix:",
+                "a time such as 1m",
+            ),
+            (
+                "[[ipfix]]\nacknowledge_interval = \"0s\"",
+                "gw.toml: ipfix:",
+                "from 1s to 1h",
+            ),
+            (
+                "[[ipfix]]\nname = \"a\"\n[[syslog]]\nname = \"a\"",
+                "gw.toml:",
+                "give each its own",
+            ),
+        ] {
+            assert_error(text, place, remedy);
         }
     }
 

@@ -1,7 +1,11 @@
 //! Outputs: each reads the spool at its own pace, and hands what it reads to one receiver.
 
 pub mod files;
+pub mod ipfix;
+mod line;
+mod link;
 mod pump;
+pub mod syslog;
 
 use arrow_array::RecordBatch;
 

@@ -19,6 +19,16 @@ pub struct Acknowledged {
     pub position: Position,
     /// The time of the last mark before the position.
     pub covered: Option<Timestamp>,
+    pub tally: Tally,
+}
+
+/// What an output has sent before a position, if its protocol wants that counted across restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// The records, modulo 2^32.
+    pub sent: u32,
+    /// How many events or records were missing, by the losses among them.
+    pub lost: u64,
 }
 
 /// The saved place of an output.
@@ -87,11 +97,22 @@ impl Cursor {
     }
 }
 
+/// The words are the position, the nanosecond of the mark (`-`: none), and the tally if there is one.
 impl fmt::Display for Acknowledged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.position)?;
-        self.covered
-            .map_or(Ok(()), |covered| write!(f, " {}", covered.as_ns()))
+        let Self {
+            position,
+            covered,
+            tally,
+        } = self;
+        match covered {
+            Some(covered) => write!(f, "{position} {}", covered.as_ns())?,
+            None => write!(f, "{position} -")?,
+        }
+        if *tally != Tally::default() {
+            write!(f, " {} {}", tally.sent, tally.lost)?;
+        }
+        Ok(())
     }
 }
 
@@ -99,14 +120,43 @@ impl FromStr for Acknowledged {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (position, covered) = match text.split_once(' ') {
-            Some((position, covered)) => (position, Some(covered)),
-            None => (text, None),
-        };
+        let mut words = text.split(' ');
+        let position = words.next().ok_or(())?.parse()?;
+        let covered = words.next().filter(|word| *word != "-");
         let covered = covered.map(|ns| ns.parse().map(Timestamp::from_ns));
+        let tally = match (words.next(), words.next()) {
+            (Some(sent), Some(lost)) => Tally {
+                sent: sent.parse().map_err(drop)?,
+                lost: lost.parse().map_err(drop)?,
+            },
+            _ => Tally::default(),
+        };
         Ok(Self {
-            position: position.parse()?,
+            position,
             covered: covered.transpose().map_err(drop)?,
+            tally,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_reads_as_it_was_written() {
+        let position = "7-3".parse().expect("a position");
+        for covered in [None, Some(Timestamp::from_ns(5))] {
+            for (sent, lost) in [(0, 0), (u32::MAX, 0), (0, u64::MAX)] {
+                let place = Acknowledged {
+                    position,
+                    covered,
+                    tally: Tally { sent, lost },
+                };
+                assert_eq!(place.to_string().parse(), Ok(place));
+            }
+        }
+        assert!("7-3 5".parse::<Acknowledged>().is_ok());
+        assert!("7-3 5 x y".parse::<Acknowledged>().is_err());
     }
 }

@@ -20,7 +20,7 @@ mod summary;
 mod tail;
 mod writer;
 
-pub use cursor::{Acknowledged, Cursor};
+pub use cursor::{Acknowledged, Cursor, Tally};
 pub use keeper::Keeper;
 pub use reader::{Read, Reader};
 pub use removal::Removal;

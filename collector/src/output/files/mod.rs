@@ -257,6 +257,7 @@ impl Output for Files {
         let taken = Acknowledged {
             position: behind,
             covered: mark.or(self.taken.covered),
+            ..self.taken
         };
         if is_in_files {
             self.last = records.map(|(_, last)| last).or(self.last);
