@@ -244,9 +244,9 @@ fn text_says_that_flows_are_left_out_on_purpose() {
         .filter(|line| line.starts_with(" [SAMPLING] "))
         .collect();
     for part in [
-        " flows is kept since 2",
-        "Z, the others are left out on purpose: about ",
-        ", at most 1000 are wanted",
+        " flows since 2",
+        "Z and leaving out the others on purpose: about ",
+        ", the limit is 1000",
     ] {
         assert!(changes[0].contains(part), "{changes:?}");
     }

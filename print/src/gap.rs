@@ -1,16 +1,16 @@
-//! Gaps in the stream of events, as lines of their own among those of events.
+//! Gaps in the stream of events, as separate lines among those of events.
 
 use nlring::{Event, Loss, Malformed, Notice, Timestamp};
 
 use crate::json;
 use crate::text::write_escaped;
 
-/// Something that is missing in the stream of events. [`Style::write_gap`](crate::Style::write_gap) writes it.
+/// Something that is missing from the stream of events. [`Style::write_gap`](crate::Style::write_gap) writes it.
 #[derive(Clone, Copy, Debug)]
 pub enum Gap<'a> {
     /// The kernel dropped datagrams.
     Lost(Loss),
-    /// Deliveries to a reliable socket failed. The kernel repeats those of DESTROY events.
+    /// Deliveries to a reliable socket failed. The kernel retries those of DESTROY events.
     Delayed(Loss),
     /// A datagram was larger than the engine's buffers.
     Truncated {
@@ -19,7 +19,7 @@ pub enum Gap<'a> {
     },
     /// The rest of a datagram cannot be read.
     Malformed(&'a Malformed),
-    /// Datagrams were still queued at the end, and were not delivered.
+    /// Datagrams were still queued at the end and were not delivered.
     Unread {
         /// How many datagrams were counted.
         count: u64,

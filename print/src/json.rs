@@ -1,4 +1,4 @@
-//! JSON that cannot steer a terminal, even if it contains names from outside.
+//! JSON that cannot manipulate a terminal, even if it contains names from outside.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::text::{is_steering, write_decimal, write_hex, write_ip};
 
 // The functions that are private to this crate append pieces of JSON objects without allocating. A key is given as it
-// stands in the text, `"name":`. Each field is followed by a comma, which `close` removes. JSON crates are slower at
-// this: for the line of a UDP flow that begins, serde_json 1.0 and sonic-rs 0.5 took twice the time.
+// appears in the text, `"name":`. Each field is followed by a comma, which `close` removes. JSON crates are slower at
+// this: for the line of a new UDP flow, serde_json 1.0 and sonic-rs 0.5 took twice the time.
 
 /// Closes an object or an array, as a field of the object around it.
 #[inline]
@@ -43,7 +43,7 @@ pub(crate) fn optional<T: itoa::Integer>(out: &mut Vec<u8>, key: &str, value: Op
     }
 }
 
-/// Appends a word of the program's own, which needs no escaping.
+/// Appends one of the program's own words, which needs no escaping.
 #[inline]
 pub(crate) fn word(out: &mut Vec<u8>, key: &str, word: &'static str) {
     out.extend_from_slice(key.as_bytes());
@@ -175,7 +175,7 @@ fn write_escaped(out: &mut Vec<u8>, name: &[u8]) {
 ///
 /// # Errors
 ///
-/// The value's `Serialize` fails, or a key of a map is no string.
+/// The value's `Serialize` fails, or a key of a map is not a string.
 pub fn to_string(value: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string(value).map(|json| escape(&json))
 }
@@ -184,7 +184,7 @@ pub fn to_string(value: &impl Serialize) -> serde_json::Result<String> {
 ///
 /// # Errors
 ///
-/// The value's `Serialize` fails, or a key of a map is no string.
+/// The value's `Serialize` fails, or a key of a map is not a string.
 pub fn to_string_pretty(value: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string_pretty(value).map(|json| escape(&json))
 }

@@ -2,13 +2,13 @@
 //!
 //! - [`conntrack::FlowFormat`] writes flows and expectations, and [`route::RouteFormat`] writes routes. Each appends to
 //!   a `Vec<u8>` and allocates nothing else. [`monitor::MonitorFormat`] writes all objects of rtnetlink.
-//! - [`Style`] writes what is not of one family: a [`Gap`] in the stream of events, a mirror's resync, and the mark of
-//!   the events that the mirror found by comparing; and the beginning, changes and end of sampling.
-//! - [`text`] has the escaping that keeps names from outside from steering a terminal. All writers use it.
+//! - [`Style`] writes the lines that belong to no family: a [`Gap`] in the stream of events, a mirror's resync, the
+//!   mark of the events that the mirror found by comparing, and the beginning, changes and end of sampling.
+//! - [`text`] has the escaping that keeps names from outside from manipulating a terminal. All writers use it.
 //!
 //! The fields of the JSON objects are described in docs/json.md of the repository.
 //!
-//! This program prints the connections that begin, as `conntrack -E` does, and a line wherever events were lost:
+//! This program prints new connections, as `conntrack -E` does, and a line wherever events were lost:
 //!
 //! ```no_run
 //! use std::io::{self, Write as _};

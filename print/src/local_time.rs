@@ -17,7 +17,7 @@ pub struct LocalTime {
 }
 
 impl LocalTime {
-    /// The zone of the environment variable `TZ`, or else of /etc/localtime. If neither can be read, it is UTC.
+    /// The zone of the environment variable `TZ`, otherwise of /etc/localtime. If neither can be read, it is UTC.
     ///
     /// This reads files: call it once, not for each line.
     pub fn system() -> Self {

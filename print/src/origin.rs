@@ -1,11 +1,11 @@
-//! The network namespace that events come from, as lines say it.
+//! The network namespace from which events come, as lines show it.
 
 use nlring::Timestamp;
 
 use crate::json;
 use crate::text::write_escaped;
 
-/// The network namespace that events come from. [`Style::mark_origin`](crate::Style::mark_origin) adds it to a line.
+/// The network namespace from which events come. [`Style::mark_origin`](crate::Style::mark_origin) adds it to a line.
 ///
 /// ```
 /// use nlring_print::{Origin, Style};
@@ -25,18 +25,18 @@ pub struct Origin {
     json: Vec<u8>,
 }
 
-/// What happened to a namespace while events are followed.
+/// What happened to a namespace while its events were followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamespaceChange {
     /// It appeared. Its events are followed from now on.
     Appeared,
-    /// It disappeared, and no more of its events come.
+    /// It disappeared, and no more of its events arrive.
     Disappeared,
 }
 
 impl Origin {
-    /// A namespace with a name; None is the namespace that the program runs in. `nsid` is the id that the program's
-    /// namespace has given it, if it has.
+    /// A namespace with a name; None means the namespace that the program runs in. `nsid` is the id that the program's
+    /// namespace has assigned to it, if any.
     pub fn new(name: Option<&[u8]>, nsid: Option<i32>) -> Self {
         let (mut text, mut json) = (b"[netns ".to_vec(), Vec::new());
         if let Some(name) = name {
@@ -61,7 +61,7 @@ pub(crate) fn mark_json(out: &mut Vec<u8>, from: usize, origin: &Origin) {
     insert(out, from + 1, &origin.json); // behind the bracket
 }
 
-/// Inserts bytes, if there are others behind them.
+/// Inserts bytes, if others follow them.
 fn insert(out: &mut Vec<u8>, at: usize, mark: &[u8]) {
     if at < out.len() {
         out.extend_from_slice(mark);

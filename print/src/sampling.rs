@@ -16,17 +16,14 @@ pub(crate) fn write_text(out: &mut Vec<u8>, sampling: &Sampling) {
         ..
     } = sampling;
     _ = if ratio.is_all() {
-        write!(out, " [SAMPLING] ended at {since}, all flows are kept")
+        write!(out, " [SAMPLING] ended at {since}, keeping all flows")
     } else {
         write!(
             out,
-            " [SAMPLING] {ratio} flows is kept since {since}, the others are left out on purpose"
+            " [SAMPLING] keeping {ratio} flows since {since} and leaving out the others on purpose"
         )
     };
-    _ = writeln!(
-        out,
-        ": about {rate} events/s, at most {max_rate} are wanted"
-    );
+    _ = writeln!(out, ": about {rate} events/s, the limit is {max_rate}");
 }
 
 /// Appends a change as a JSON object.
@@ -72,10 +69,10 @@ mod tests {
         write_text(&mut lines, &ends);
         assert_eq!(
             String::from_utf8(lines).unwrap(),
-            " [SAMPLING] 1 in 8 flows is kept since 1970-01-01T00:00:01.000000Z, the others are left out on purpose: \
-             about 350000 events/s, at most 50000 are wanted\n \
-             [SAMPLING] ended at 1970-01-01T00:00:01.000000Z, all flows are kept: \
-             about 20000 events/s, at most 50000 are wanted\n"
+            " [SAMPLING] keeping 1 in 8 flows since 1970-01-01T00:00:01.000000Z and leaving out the others on purpose: \
+             about 350000 events/s, the limit is 50000\n \
+             [SAMPLING] ended at 1970-01-01T00:00:01.000000Z, keeping all flows: \
+             about 20000 events/s, the limit is 50000\n"
         );
         let object = |sampling: &Sampling| -> Value {
             let mut line = Vec::new();

@@ -78,8 +78,8 @@ impl Style {
         }
     }
 
-    /// Appends the line that says that a namespace appeared or disappeared, and a newline. Which one it was,
-    /// [`mark_origin`](Self::mark_origin) adds.
+    /// Appends the line that says that a namespace appeared or disappeared, and a newline.
+    /// [`mark_origin`](Self::mark_origin) adds which one it was.
     pub fn write_namespace(self, out: &mut Vec<u8>, change: NamespaceChange) {
         match self {
             Self::Text => origin::write_text(out, change),

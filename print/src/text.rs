@@ -1,4 +1,4 @@
-//! Names from outside in text: characters that could steer a terminal or break a line are escaped.
+//! Names from outside in text: characters that could manipulate a terminal or break a line are escaped.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -110,8 +110,8 @@ fn longest_zeros(segments: &[u16; 8]) -> std::ops::Range<usize> {
     longest
 }
 
-/// Whether a character steers its reader: it controls a terminal, ends a line, or changes the order in which the rest
-/// of the line is read.
+/// Whether a character is a steering character: it controls a terminal, ends a line, or changes the order in which the
+/// rest of the line is read.
 ///
 /// These are the control characters (U+0000–1F, U+007F–9F), the line and paragraph separators, and the controls of
 /// writing direction (Unicode Standard Annex 9, section 2). All writers of this crate escape them in names from
@@ -127,7 +127,7 @@ pub fn is_steering(character: char) -> bool {
         )
 }
 
-/// Appends a name from outside as it is, except for [steering](is_steering) characters and bytes that are not UTF-8,
+/// Appends a name from outside unchanged, except for [steering](is_steering) characters and bytes that are not UTF-8,
 /// whose bytes become `\xNN`.
 pub fn write_escaped(out: &mut Vec<u8>, name: &[u8]) {
     if name.iter().all(|byte| (0x20..0x7f).contains(byte)) {

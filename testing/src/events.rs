@@ -1,4 +1,4 @@
-//! Events that are built, not captured: in this machine's byte order, and as long as a bench wants them.
+//! Events that are built, not captured: in this machine's byte order, and of any length that a bench needs.
 
 use nlring::MessageBuilder;
 use nlring::message::{HEADER_BYTES, flags};

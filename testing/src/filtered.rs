@@ -1,4 +1,4 @@
-//! A socket with a program, to see which datagrams the kernel lets pass.
+//! A socket with a program, to see which datagrams the kernel passes.
 
 use nlring::filter::Program;
 use nlring::{Protocol, RecvFlags, Socket};
@@ -14,7 +14,7 @@ pub struct Filtered {
 }
 
 impl Filtered {
-    /// How many events the default receive buffer surely holds.
+    /// How many events the default receive buffer is sure to hold.
     pub const MAX_COUNT: usize = 100;
 
     /// A pair of sockets in the network namespace of this thread. There is no program yet.

@@ -1,9 +1,9 @@
-//! What the tests and benches of this workspace share.
+//! Helpers that the tests and benches of this workspace share.
 //!
 //! `nlring` uses this package for its tests, and this package uses `nlring`. Cargo allows that, because the arrow back
 //! is a dev-dependency. The files in `tests/` and `benches/` can use everything here. The unit tests of `nlring` itself
-//! see two copies of each of its types: their own, and the one that this package uses. So they can use only what has
-//! none of these types in its interface: [`datagrams`], [`Random`], [`skip()`], the waits.
+//! see two copies of each of its types: their own, and the one that this package uses. So they can use only items whose
+//! interface has none of these types: [`datagrams`], [`Random`], [`skip()`], the waits.
 
 pub mod allocator;
 pub mod datagrams;

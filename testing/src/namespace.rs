@@ -10,8 +10,8 @@ use nlring::{Content, MessageBuilder, Protocol, RecvFlags, Socket};
 
 /// Moves the calling thread, and the threads and programs that it starts from now on, into a new network namespace.
 ///
-/// Without root's rights it also creates a user namespace. Only a process of one thread can do that: a bench can, a
-/// test cannot.
+/// Without root's privileges it also creates a user namespace. Only a process with one thread can do that: a bench can,
+/// a test cannot.
 ///
 /// # Panics
 ///
@@ -87,7 +87,7 @@ pub fn bind_name(name: &str) {
     mount(namespace, &file, none, MsFlags::MS_BIND, none).expect("a name for the namespace");
 }
 
-/// Takes the name away again.
+/// Removes the name.
 ///
 /// # Panics
 ///

@@ -1,13 +1,13 @@
-//! Random numbers that are the same in each run.
+//! Reproducible random numbers.
 
-/// A xorshift generator: the same seed gives the same numbers.
+/// A xorshift generator: the same seed yields the same numbers.
 ///
-/// [`of_bytes`](Self::of_bytes) takes the first numbers from bytes. So a fuzzer chooses what a test leaves to chance,
-/// and can drive the same models.
+/// [`of_bytes`](Self::of_bytes) takes the first numbers from bytes. A fuzzer can thus choose what a test leaves to
+/// chance, and drive the same models.
 #[derive(Clone, Debug)]
 pub struct Random {
     bits: u64,
-    /// The bytes that the next numbers are made of.
+    /// The bytes from which the next numbers are made.
     given: std::vec::IntoIter<u8>,
 }
 
@@ -21,8 +21,8 @@ impl Random {
         }
     }
 
-    /// A generator whose numbers are made of these bytes. When they are used up, it goes on by itself, so that what
-    /// waits for a certain number ends.
+    /// A generator whose numbers are made from these bytes. When they are used up, it continues by itself, so that code
+    /// that waits for a certain number ends.
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Whether a sampled stream of flows' events is what the filters let pass of all events.
+//! Whether a sampled stream of flow events contains exactly the events that the filters pass.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -11,14 +11,14 @@ use nlring::conntrack::{Filter, Flow, Layer4};
 pub struct FlowEvent {
     /// The ends of the original tuple.
     pub flow: [(IpAddr, u16); 2],
-    /// What happened, as JSON says it.
+    /// What happened, as in the JSON.
     pub kind: String,
 }
 
-/// The events that came between two changes of the ratio.
+/// The events that arrived between two changes of the ratio.
 #[derive(Debug)]
 pub struct Segment {
-    /// What the first of these two changes says is kept.
+    /// The filter of the first of these two changes.
     pub filter: Filter,
     /// In the order of the stream.
     pub events: Vec<FlowEvent>,
@@ -47,7 +47,7 @@ impl FlowEvent {
 }
 
 /// Asserts that the segments are all events, in the same order, without those that the filters reject, if the kernel
-/// replaces the first filter by the second at some moment, and so on. `all` has the bytes of each message.
+/// replaces the first filter with the second at some moment, and so on. `all` has the bytes of each message.
 ///
 /// # Panics
 ///
@@ -78,7 +78,7 @@ pub fn assert_sampled(all: &[(FlowEvent, Vec<u8>)], segments: &[Segment]) {
     assert_places(all, segments);
 }
 
-/// Asserts that no event comes in a segment whose filter rejects it.
+/// Asserts that no event is in a segment whose filter rejects it.
 fn assert_places(all: &[(FlowEvent, Vec<u8>)], segments: &[Segment]) {
     let bytes: HashMap<&FlowEvent, &[u8]> = all
         .iter()
@@ -94,8 +94,8 @@ fn assert_places(all: &[(FlowEvent, Vec<u8>)], segments: &[Segment]) {
     }
 }
 
-/// Asserts that each flow that began and ended between two changes is whole or absent, and that each other one is cut
-/// at a change. Returns how many flows are cut.
+/// Asserts that each flow that began and ended between two changes is complete or absent, and that every other one is
+/// cut at a change. Returns how many flows are cut.
 ///
 /// # Panics
 ///

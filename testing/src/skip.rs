@@ -16,8 +16,8 @@ pub fn skip(name: &str, reason: &str) {
     _ = writeln!(std::io::stderr(), "SKIP {name}: {reason}");
 }
 
-/// Reports that a part of a test cannot run here, because the kernel was built without a feature. This is no failure,
-/// also with `NLRING_STRICT=1`.
+/// Reports that a part of a test cannot run here, because the kernel was built without a feature. This is not a
+/// failure, even with `NLRING_STRICT=1`.
 pub fn leave_out(name: &str, part: &str) {
     _ = writeln!(std::io::stderr(), "LEFT OUT {name}: {part}");
 }

@@ -56,7 +56,7 @@ impl FlowFormat {
 
     /// Appends a flow's event and a newline.
     ///
-    /// `received_at` is when the event was received. It is shown where the kernel gave no time.
+    /// `received_at` is when the event was received. It is shown if the kernel reported no time.
     pub fn write_event(&self, out: &mut Vec<u8>, flow: &Flow<'_>, received_at: Timestamp) {
         match self {
             Self::Text(options) => text::write_line(out, flow, options, received_at),
@@ -64,7 +64,7 @@ impl FlowFormat {
         }
     }
 
-    /// Appends an entry of the kernel's or a mirror's table, which is no event, and a newline.
+    /// Appends an entry of the kernel's or a mirror's table, which is not an event, and a newline.
     ///
     /// `now` is the time at which the age of the flow is shown.
     pub fn write_entry(&self, out: &mut Vec<u8>, flow: &Flow<'_>, now: Timestamp) {
@@ -76,7 +76,7 @@ impl FlowFormat {
 
     /// Appends an expectation's event and a newline.
     ///
-    /// `received_at` is when the event was received: the kernel gives expectations no time.
+    /// `received_at` is when the event was received: the kernel reports no time for expectations.
     pub fn write_expectation(
         &self,
         out: &mut Vec<u8>,

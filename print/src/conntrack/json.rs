@@ -35,7 +35,7 @@ const EXPECTATION_FLAGS: [&str; 3] = ["permanent", "inactive", "userspace"];
 /// The protocol that has keys instead of ports.
 const GRE: u8 = 47;
 
-/// Appends the flow's line. `received_at` is its time if the kernel gave none.
+/// Appends the flow's line. `received_at` is its time if the kernel reported none.
 pub fn write_flow(out: &mut Vec<u8>, flow: &Flow<'_>, labels: &LabelNames, received_at: Timestamp) {
     out.extend_from_slice(match flow.kind {
         EventKind::New => br#"{"event":"new","#,
@@ -143,7 +143,7 @@ pub fn write_expectation(out: &mut Vec<u8>, expectation: &Expectation<'_>, recei
     end_line(out);
 }
 
-/// Appends the event's time and its source: the kernel's time, or else when the event was received.
+/// Appends the event's time and its source: the kernel's time, otherwise when the event was received.
 fn write_time(out: &mut Vec<u8>, event_time: Option<Timestamp>, received_at: Timestamp) {
     let time = event_time.unwrap_or(received_at);
     number(out, r#""time_ns":"#, time.as_ns());

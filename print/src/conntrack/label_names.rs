@@ -8,18 +8,18 @@ const FILE: &str = "/etc/xtables/connlabel.conf";
 
 /// Labels have fewer bits than this: conntrack ignores names of higher ones.
 const MOST_BITS: u64 = 1024;
-/// The longest line that conntrack reads. The rest of a longer one is a line of its own.
+/// The longest line that conntrack reads. The rest of a longer one is a separate line.
 const MOST_LINE_BYTES: usize = 1023;
 
 /// The names of conntrack's labels, by bit.
 #[derive(Debug, Default)]
 pub struct LabelNames(
-    /// A name is empty if the bit has none.
+    /// The name is empty if the bit has none.
     Vec<Vec<u8>>,
 );
 
 impl LabelNames {
-    /// Reads /etc/xtables/connlabel.conf. conntrack(8) reads it once, when it starts. Do the same.
+    /// Reads /etc/xtables/connlabel.conf. Like conntrack(8), call this once, at startup.
     ///
     /// # Errors
     ///

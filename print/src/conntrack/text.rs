@@ -20,7 +20,7 @@ pub struct TextOptions {
     pub extended: bool,
     /// Whether to show the flow's id.
     pub id: bool,
-    /// The time zone in which to show when the flow began and ended. `None`: that is not shown.
+    /// The time zone in which to show when the flow began and ended. `None`: these times are not shown.
     pub ktimestamp: Option<LocalTime>,
     /// The names with which to show the flow's labels. `None`: labels are not shown.
     pub labels: Option<LabelNames>,
@@ -28,7 +28,7 @@ pub struct TextOptions {
 
 /// Appends the flow's line and a newline.
 ///
-/// It ends in ` [USERSPACE] portid=N` if a request caused the event. conntrack also looks the program's name up in
+/// It ends in ` [USERSPACE] portid=N` if a request caused the event. conntrack also looks up the program's name in
 /// /proc as if the port ID were a process ID, which it need not be.
 pub fn write_line(
     out: &mut Vec<u8>,
@@ -146,7 +146,7 @@ fn write_kernel_time(out: &mut Vec<u8>, label: &[u8], time: Option<Timestamp>, z
     }
 }
 
-/// Appends the labels that have a name. If none has, conntrack leaves out the equals sign too.
+/// Appends the labels that have a name. If none has one, conntrack also leaves out the equals sign.
 fn write_labels<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a [u8]>) {
     out.extend_from_slice(b"labels");
     for (index, name) in names.enumerate() {
@@ -157,7 +157,7 @@ fn write_labels<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a [u8]>) {
 }
 
 /// The flow's age at its end or, before that, when it was received. As in conntrack, it is the difference of two times
-/// that are cut to whole seconds.
+/// truncated to whole seconds.
 fn lifetime_seconds(flow: &Flow<'_>, received_at: Timestamp) -> Option<u64> {
     let seconds = |time: Timestamp| time.as_ns() / 1_000_000_000;
     let start = seconds(flow.start?);
@@ -194,7 +194,8 @@ pub(super) fn write_addresses(out: &mut Vec<u8>, prefix: &[u8], tuple: &Tuple) {
     }
 }
 
-/// Appends the protocol's ports or the fields that it has instead. Those that the kernel did not give are printed as 0.
+/// Appends the protocol's ports or the fields that it has instead. Those that the kernel did not report are printed as
+/// 0.
 pub(super) fn write_layer4(out: &mut Vec<u8>, tuple: &Tuple) {
     let (src, dst) = tuple.ports().unwrap_or_default();
     match protocol_name(tuple.protocol) {

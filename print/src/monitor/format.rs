@@ -12,7 +12,7 @@ use crate::route::text::Line;
 use crate::route::{DeviceNames, IprouteNames, RouteFormat};
 use crate::style::Style;
 
-/// How the objects of rtnetlink are written: routes as a [`RouteFormat`] writes them, and all others in the same style.
+/// How the objects of rtnetlink are written: routes as by a [`RouteFormat`], and all others in the same style.
 ///
 /// ```
 /// use nlring::{MessageBuilder, MessageList, Timestamp};
@@ -42,7 +42,7 @@ pub struct MonitorFormat {
 }
 
 impl MonitorFormat {
-    /// The format in which routes are written like this.
+    /// The format whose routes are written like this.
     pub fn new(route: RouteFormat) -> Self {
         Self {
             route,
@@ -50,7 +50,7 @@ impl MonitorFormat {
         }
     }
 
-    /// Whether each line of text begins with the kind of its object, such as `[LINK]`. It does not at first.
+    /// Whether each line of text begins with the kind of its object, such as `[LINK]`. By default it does not.
     #[must_use]
     pub fn labels(mut self, has_labels: bool) -> Self {
         self.has_labels = has_labels;
@@ -121,7 +121,7 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// What `ip monitor label` begins the line with.
+    /// The word with which `ip monitor label` begins the line.
     fn label(&self) -> &'static [u8] {
         match self {
             Self::Object(Object::Link(_)) => b"[LINK]",

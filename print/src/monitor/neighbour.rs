@@ -112,7 +112,7 @@ pub fn write_json(
     write_forwarding(out, neighbour, devices);
 }
 
-/// Appends what only entries of forwarding databases have.
+/// Appends the fields that only entries of forwarding databases have.
 fn write_forwarding(out: &mut Vec<u8>, neighbour: &Neighbour<'_>, devices: &DeviceNames) {
     optional(out, r#""master":"#, neighbour.master);
     if let Some(master) = neighbour.master.and_then(|index| devices.get(index)) {

@@ -54,7 +54,7 @@ impl Line<'_> {
         self.text("\n");
     }
 
-    /// Appends a label, and the name of a number or else the number.
+    /// Appends a label, and the name of a number, or the number if it has none.
     fn last_name(&mut self, label: &str, id: u32, of: fn(&IprouteNames) -> &Names) {
         self.name(label, of(self.names), id);
         self.out.pop(); // the blank
@@ -233,7 +233,7 @@ pub fn write_json(out: &mut Vec<u8>, rule: &Rule<'_>, names: &IprouteNames) {
     }
 }
 
-/// Appends which packets the rule is for.
+/// Appends the packets that the rule matches.
 fn write_selectors(out: &mut Vec<u8>, rule: &Rule<'_>, names: &IprouteNames) {
     optional(out, r#""tos":"#, (rule.tos != 0).then_some(rule.tos));
     optional(out, r#""mark":"#, rule.mark);

@@ -1,4 +1,4 @@
-//! Any bytes become lines that are valid and steer no terminal.
+//! Any bytes become lines that are valid and cannot manipulate a terminal.
 
 use nlring::{MessageBuilder, MessageList, Timestamp};
 use nlring_testing::Random;

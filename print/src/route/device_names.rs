@@ -1,4 +1,4 @@
-//! The names of network devices, and the little else that lines show of them. Link messages report it.
+//! The names of network devices, and the few other properties that lines show. Link messages report them.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -10,9 +10,9 @@ const MOST_DELETED: usize = 16 << 10;
 
 /// The names of network devices, by index.
 ///
-/// A deleted device keeps its last name until its index is used again or 16,384 more devices are deleted. The name is
-/// still needed: a mirror reports the routes of a deleted device after its deletion, and queued events may be older
-/// than a dump.
+/// A deleted device keeps its last name until its index is reused or 16,384 more devices are deleted. The name is still
+/// needed: a mirror reports the routes of a deleted device after its deletion, and queued events may be older than a
+/// dump.
 ///
 /// ```no_run
 /// use nlring::route::Requests;
@@ -36,7 +36,7 @@ struct Device {
     name: Box<[u8]>,
     link_type: u16,
     flags: u32,
-    /// The number of its deletion. `None`: it is there.
+    /// The number of its deletion. `None`: it exists.
     deletion: Option<u64>,
 }
 
@@ -77,7 +77,7 @@ impl DeviceNames {
         }
     }
 
-    /// The last name of the device with this index, as the kernel gave it. `None`: it is unknown.
+    /// The last name of the device with this index, as the kernel reported it. `None`: it is unknown.
     pub fn get(&self, index: u32) -> Option<&[u8]> {
         self.devices.get(&index).map(|device| &*device.name)
     }
@@ -89,8 +89,8 @@ impl DeviceNames {
         Some(*devices.find(|(_, device)| is_wanted(device))?.0)
     }
 
-    /// Sets the names of all namespaces, by the ids that the devices' namespace has given them. Lines of devices whose
-    /// other end is elsewhere show them.
+    /// Sets the names of all namespaces, by the ids that the devices' namespace has assigned to them. Lines of devices
+    /// whose other end is elsewhere show them.
     pub fn set_namespaces(&mut self, names: impl IntoIterator<Item = (i32, Box<[u8]>)>) {
         self.namespaces = names.into_iter().collect();
     }

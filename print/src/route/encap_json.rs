@@ -14,7 +14,7 @@ use super::text::encap::{
 use crate::json::{Keys, close, hex, ip, name, number, optional, word, word_or_number};
 use crate::text::{write_decimal, write_hex};
 
-/// Appends the object `encap_fields`. What this crate does not know is in it as hexadecimal.
+/// Appends the object `encap_fields`. Fields that this crate does not know are in hexadecimal.
 pub fn write(
     out: &mut Vec<u8>,
     encap_type: u16,

@@ -77,7 +77,7 @@ impl RouteFormat {
         true
     }
 
-    /// Appends an entry of the kernel's or a mirror's table, which is no event, and a newline. Appends nothing and
+    /// Appends an entry of the kernel's or a mirror's table, which is not an event, and a newline. Appends nothing and
     /// returns false for an entry of the route cache.
     ///
     /// `now` is the time that a text with timestamps shows.

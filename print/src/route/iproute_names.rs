@@ -13,7 +13,7 @@ use crate::text::escaped;
 /// The names of tables, protocols, scopes, realms, types of service and groups of devices: iproute2's own and those of
 /// its configuration. Also the names of IP protocols, which ip takes from /etc/protocols.
 ///
-/// They are kept [escaped], as they are written.
+/// They are stored [escaped], as they are written.
 #[derive(Debug)]
 pub struct IprouteNames {
     pub(crate) tables: Names,
@@ -28,7 +28,7 @@ pub struct IprouteNames {
 }
 
 impl IprouteNames {
-    /// The names that iproute2 has without its configuration.
+    /// The names that iproute2 knows without its configuration.
     pub fn built_in() -> Self {
         Self::without_configuration().with_common_fields()
     }
@@ -58,9 +58,9 @@ impl IprouteNames {
         self
     }
 
-    /// The built-in names and those of /etc/iproute2. A file that is missing there is read from /usr/share/iproute2.
+    /// The built-in names and those of /etc/iproute2. Files that are missing there are read from /usr/share/iproute2.
     ///
-    /// ip(8) reads these files once, when it starts. Do the same: this call reads up to 20 files and directories.
+    /// ip(8) reads these files once, at startup. Do the same: this call reads up to 20 files and directories.
     pub fn load() -> Self {
         let mut names = Self::without_configuration();
         load_table(&mut names.tables, "rt_tables");
@@ -84,8 +84,8 @@ impl IprouteNames {
         }
     }
 
-    /// Appends the kernel's word for a protocol to a JSON object, and its name in iproute2's configuration if that is
-    /// another one.
+    /// Appends the kernel's word for a protocol to a JSON object, and its name in iproute2's configuration if that
+    /// differs.
     pub(crate) fn write_protocol(&self, out: &mut Vec<u8>, protocol: u8) {
         match self.common_fields.protocol(protocol) {
             Some(fields) => out.extend_from_slice(fields),

@@ -60,7 +60,7 @@ pub fn write_entry(
     end_line(out);
 }
 
-/// Appends all fields but those of the event.
+/// Appends all fields except those of the event.
 pub(crate) fn write_fields(
     out: &mut Vec<u8>,
     route: &Route<'_>,

@@ -7,7 +7,7 @@ use crate::json::{number, word_or_number};
 
 /// The fields of a table and those of a protocol, for each number below 256.
 ///
-/// Each route has both, and their names rarely change. Written anew they took a sixth of the time of a line
+/// Each route has both, and their names rarely change. Writing them anew took a sixth of the time of a line
 /// (`cargo bench --bench format`, JSON of a route with a gateway: 98 ns, and 85 ns with this copy).
 #[derive(Debug, Default)]
 pub(super) struct CommonFields {
@@ -46,7 +46,7 @@ pub(super) fn write_table(out: &mut Vec<u8>, table: u32, names: &Names) {
     names.write_field(out, r#""table_name":"#, table);
 }
 
-/// Appends the kernel's word for a protocol, and its name in iproute2's configuration if that is another one.
+/// Appends the kernel's word for a protocol, and its name in iproute2's configuration if that differs.
 pub(super) fn write_protocol(out: &mut Vec<u8>, protocol: u8, names: &Names) {
     let word = protocol_name(protocol);
     word_or_number(out, r#""protocol":"#, word, protocol.into());

@@ -101,7 +101,7 @@ impl Line<'_> {
         }
     }
 
-    /// The options of one kind of tunnel, on a line of their own.
+    /// The options of one kind of tunnel, on a separate line.
     fn tunnel_options(&mut self, options: Attributes<'_>) {
         if let Some(geneve) = options.get(1) {
             self.geneve(geneve.nested());

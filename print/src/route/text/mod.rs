@@ -18,12 +18,12 @@ use crate::route::iproute_names::IprouteNames;
 use crate::route::names::Names;
 use crate::text::{write_decimal, write_escaped, write_hex, write_ip};
 
-/// What a line of text shows besides the route.
+/// What a line of text shows in addition to the route.
 #[derive(Debug)]
 pub struct TextOptions {
     /// The names of tables, protocols, scopes, realms and types of service.
     pub names: IprouteNames,
-    /// How each line shows when it was received, and in which time zone. `None`: that is not shown.
+    /// How each line shows when it was received, and in which time zone. `None`: it does not.
     pub timestamp: Option<(TimestampLayout, LocalTime)>,
 }
 
@@ -32,7 +32,7 @@ pub struct TextOptions {
 pub enum TimestampLayout {
     /// Before the line, as with `ip -tshort`: `[2026-11-24T08:12:31.274061] `.
     Short,
-    /// In a line of its own, as with `ip -timestamp`: `Timestamp: Tue Nov 24 08:12:31 2026 274061 usec`.
+    /// On a separate line, as with `ip -timestamp`: `Timestamp: Tue Nov 24 08:12:31 2026 274061 usec`.
     Long,
 }
 
@@ -123,7 +123,7 @@ impl Line<'_> {
         self.text(" ");
     }
 
-    /// Appends a label, the name of a number or else the number, and a blank.
+    /// Appends a label, the name of a number, or the number if it has none, and a blank.
     pub(crate) fn name(&mut self, label: &str, names: &Names, id: u32) {
         match names.get(id) {
             Some(name) => {
@@ -395,7 +395,7 @@ impl Line<'_> {
         }
     }
 
-    /// Appends one of several hops on a line of its own.
+    /// Appends one of several hops on a separate line.
     fn nexthop(&mut self, family: Family, nexthop: &Nexthop<'_>) {
         let hop = &nexthop.hop;
         self.text("\n\tnexthop ");
