@@ -32,7 +32,7 @@ pub fn split_messages<'py>(py: Python<'py>, datagram: &[u8]) -> (Vec<Parts<'py>>
 /// Splits bytes into attributes, from an offset on: a list of (type with its flags, value without padding). Up to 3
 /// bytes after the last attribute are padding.
 ///
-/// Raises ValueError if the length of an attribute cannot be right.
+/// Raises ValueError if the length of an attribute is invalid.
 #[pyfunction]
 #[pyo3(signature = (data, offset=0))]
 pub fn split_attributes<'py>(

@@ -33,7 +33,7 @@ def split_attributes(data: bytes, offset: int = 0) -> list[tuple[int, bytes]]:
     """Splits bytes into attributes, from an offset on: a list of (type with its flags, value without padding). Up to 3
     bytes after the last attribute are padding.
 
-    Raises ValueError if the length of an attribute cannot be right."""
+    Raises ValueError if the length of an attribute is invalid."""
 
 @final
 class Socket:
@@ -79,7 +79,7 @@ class Socket:
 
 @final
 class Receiver:
-    """Receives events of one netlink socket in batches, and reports every loss at its place.
+    """Receives events of one netlink socket in batches, and reports every loss in its place.
 
     `for item in receiver` yields batches, and a `Gap` wherever something is missing. `async for` does the same in an
     event loop of asyncio. The interpreter lock is released while it waits and decodes.
@@ -90,19 +90,20 @@ class Receiver:
     - `batches`: what a batch is. `"decoded"` (the default): `Flows` or `Routes`. `"columns"`: `Columns`, for pyarrow,
       polars and others. `"messages"` (the default of other protocols): `Messages`, as the kernel sent them.
     - `filter`: a text such as `"proto tcp and dport 443"`. The kernel does not send other events.
-    - `wait`: `"auto"` wakes at once when it is quiet, and gathers for up to 1 ms under load. `"prompt"` never gathers,
-      `"spin"` uses a core entirely, and a number gathers for that time in seconds.
-    - `recv_buffer_bytes`: the receive buffer to request. The attribute of this name has what the kernel granted: twice
-      of this, or less if `recv_buffer_is_clamped`.
-    - `batch_rows`, `batch_seconds`: a batch is handed out when it has this number of rows, or its first row this age.
-      By default it is handed out at once. Columns are cheaper in large batches.
-    - `timeout`: if no batch comes within this time in seconds, the iteration raises TimeoutError. It can be continued.
+    - `wait`: `"auto"` wakes at once when events are rare, and gathers for up to 1 ms under load. `"prompt"` never
+      gathers, `"spin"` fully occupies a core, and a number gathers for that many seconds.
+    - `recv_buffer_bytes`: the receive buffer to request. The attribute of this name is what the kernel granted: twice
+      this size, or less if `recv_buffer_is_clamped`.
+    - `batch_rows`, `batch_seconds`: a batch is handed out when it has this many rows, or its first row is this old. By
+      default it is handed out at once. Columns are cheaper in large batches.
+    - `timeout`: if no batch arrives within this many seconds, the iteration raises TimeoutError. It can be continued.
     - `netns`: a network namespace, by its name in `ip netns` or by a path such as `/proc/1234/ns/net`.
     - `backend`: `"auto"`, `"multishot"`, `"oneshot"` or `"recvmmsg"`.
     - `reliable`: conntrack keeps DESTROY events that did not fit, and sends them later.
 
-    A receiver belongs to the thread that receives its first batch. In other threads, the next batch is a RuntimeError;
-    `stop()`, `close()`, `timeout` and `statistics` work in all threads. In a fork of the process it is an OSError.
+    A receiver belongs to the thread that receives its first batch. Asking for a batch in another thread raises
+    RuntimeError; `stop()`, `close()`, `timeout` and `statistics` work in all threads. In a forked child every call
+    raises OSError.
 
     Raises ValueError for arguments that cannot be used, PermissionError without `CAP_NET_ADMIN` (conntrack only), and
     OSError for other failures of the system."""
@@ -131,7 +132,7 @@ class Receiver:
     def __enter__(self) -> Self: ...
     def __exit__(self, *_exception: object) -> None: ...
     def poll(self) -> Flows | Routes | Columns | Messages | Gap | None:
-        """The next batch or gap that has come already. None: there is none."""
+        """The next batch or gap that has already arrived. None: there is none."""
 
     def fileno(self) -> int:
         """A descriptor for an event loop: when it is readable, call `poll()` until it returns None.
@@ -143,9 +144,10 @@ class Receiver:
         is queued, for up to a second, and then stops."""
 
     def close(self) -> None:
-        """Closes the socket. What is queued is counted as unread, and not handed out.
+        """Closes the socket. Queued events are counted as unread, and not handed out.
 
-        In another thread than the one that receives it does the same as `stop()`: that thread closes the socket."""
+        In a thread other than the one that receives, it does the same as `stop()`: the receiving thread closes the
+        socket."""
 
     @property
     def timeout(self) -> float | None:
@@ -172,8 +174,8 @@ class Receiver:
 
     @property
     def backend(self) -> str | None:
-        """How it receives: `"multishot"`, `"oneshot:32"` or `"recvmmsg"`. None before the first batch, and in other
-        threads than the one that receives."""
+        """How it receives: `"multishot"`, `"oneshot:32"` or `"recvmmsg"`. None before the first batch, and in threads
+        other than the one that receives."""
 
     @property
     def backend_reason(self) -> str | None:
@@ -185,8 +187,8 @@ class Receiver:
 
     @property
     def batch_left(self) -> float | None:
-        """How long the batch that is being collected may still grow, in seconds: an event loop calls `poll()` then at
-        the latest. None: nothing has been collected, or as for `backend`."""
+        """How long the batch that is being collected may still grow, in seconds: an event loop must call `poll()` by
+        then. None: nothing has been collected, or as for `backend`."""
 
 @final
 class Statistics:
@@ -204,7 +206,7 @@ class Statistics:
 
     @property
     def delivery_failures(self) -> int:
-        """Deliveries to a reliable receiver that failed, and may be tried again."""
+        """Deliveries to a reliable receiver that failed, and may be retried."""
 
     @property
     def truncated(self) -> int:
@@ -228,11 +230,11 @@ class Statistics:
 
     @property
     def retried(self) -> int:
-        """Calls that failed and were tried again."""
+        """Calls that failed and were retried."""
 
     @property
     def unread(self) -> int:
-        """Datagrams that were still queued at the end, and were not handed out."""
+        """Datagrams that were still queued at the end and were not handed out."""
 
     @property
     def unread_is_incomplete(self) -> bool:
@@ -254,19 +256,19 @@ class Statistics:
 
 @final
 class Gap:
-    """Something that is missing in the stream of events, at its place in the stream.
+    """Something that is missing from the stream of events, in its place in the stream.
 
-    Older datagrams may still be queued when a loss is noticed. So events that follow may be older than the gap."""
+    Older datagrams may still be queued when a loss is noticed. So later events may be older than the gap."""
 
     @property
     def event(self) -> Literal["lost", "delayed", "truncated", "malformed", "missing"]:
         """`"lost"`: the kernel dropped `count` datagrams, because the receive buffer was full. `"delayed"`: deliveries
-        to a reliable receiver failed, and may be tried again. `"truncated"`, `"malformed"`: a datagram, or its end,
+        to a reliable receiver failed, and may be retried. `"truncated"`, `"malformed"`: a datagram, or its end,
         cannot be read. `"missing"`: something else is missing; `to_dict()["detail"]` says what."""
 
     @property
     def count(self) -> int | None:
-        """How many datagrams are missing. None: their number is not known."""
+        """How many datagrams are missing. None: the number is unknown."""
 
     @property
     def since_ns(self) -> int | None:
@@ -277,7 +279,7 @@ class Gap:
         """Of a loss: when the kernel's counter was read with it, in nanoseconds since 1970."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All that is known, with the names of the JSON of nlring."""
+        """Everything that is known, with the names of nlring's JSON."""
 
     def to_json(self) -> str:
         """The same as a line of JSON, without the newline at the end."""
@@ -339,7 +341,7 @@ class Columns:
 class Flow:
     """An event of a connection: it began, changed or ended.
 
-    The names are those of the JSON of nlring. An attribute is None if the kernel did not give its value."""
+    The names are those of nlring's JSON. An attribute is None if the kernel did not report its value."""
 
     @property
     def event(self) -> str:
@@ -383,7 +385,7 @@ class Flow:
 
     @property
     def timeout_s(self) -> int | None:
-        """Seconds until the flow ends if no packet comes."""
+        """Seconds until the flow ends if no packet arrives."""
 
     @property
     def status(self) -> list[str] | None:
@@ -426,7 +428,7 @@ class Flow:
         """The netlink port ID of the program whose request caused the event."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All that the event says, as `nlring conntrack --json` writes it."""
+        """Everything that the event says, as `nlring conntrack --json` writes it."""
 
     def to_json(self) -> str:
         """The same as a line of JSON, without the newline at the end."""
@@ -437,7 +439,7 @@ class Tuple:
 
     @property
     def src(self) -> str:
-        """The source address as text. `ipaddress.ip_address(tuple.src)` makes an object of it."""
+        """The source address as text. `ipaddress.ip_address(tuple.src)` converts it to an object."""
 
     @property
     def dst(self) -> str:
@@ -473,11 +475,11 @@ class Tuple:
 
     @property
     def packets(self) -> int | None:
-        """The packets that this direction has carried: in `destroy`, if `net.netfilter.nf_conntrack_acct` is 1."""
+        """The packets of this direction: in `destroy`, if `net.netfilter.nf_conntrack_acct` is 1."""
 
     @property
     def bytes(self) -> int | None:
-        """The bytes that this direction has carried, under the same condition."""
+        """The bytes of this direction, under the same condition."""
 
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -486,8 +488,8 @@ class Tuple:
 class Route:
     """An event of a route: it was added, replaced or deleted.
 
-    The names are those of the JSON of nlring. An attribute is None if the kernel did not give its value.
-    `to_dict()` has all of them."""
+    The names are those of nlring's JSON. An attribute is None if the kernel did not report its value. `to_dict()` has
+    all of them."""
 
     @property
     def event(self) -> str:
@@ -554,7 +556,7 @@ class Route:
         """The netlink port ID of the program whose request caused the event. None: the kernel."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All that the event says, as `nlring route --json` writes it, but without the names of devices."""
+        """Everything that the event says, as `nlring route --json` writes it, but without the names of devices."""
 
     def to_json(self) -> str:
         """The same as a line of JSON, without the newline at the end."""

@@ -15,7 +15,7 @@ const GRE: u8 = 47;
 
 /// An event of a connection: it began, changed or ended.
 ///
-/// The names are those of the JSON of nlring. An attribute is None if the kernel did not give its value.
+/// The names are those of nlring's JSON. An attribute is None if the kernel did not report its value.
 #[pyclass(frozen, module = "nlring")]
 #[derive(Clone)]
 pub struct Flow {
@@ -121,7 +121,7 @@ impl Flow {
         self.view().master.map(|master| Tuple::new(master, None))
     }
 
-    /// What the flow is translated to, as a dict with some of `src`, `sport`, `dst` and `dport`.
+    /// The translation of the flow, as a dict with some of `src`, `sport`, `dst` and `dport`.
     #[getter]
     fn nat<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.view().nat() {
@@ -136,7 +136,7 @@ impl Flow {
         self.view().state.map(|state| state.to_string())
     }
 
-    /// Seconds until the flow ends if no packet comes.
+    /// Seconds until the flow ends if no packet arrives.
     #[getter]
     fn timeout_s(&self) -> Option<u32> {
         self.view().timeout_seconds
@@ -209,7 +209,7 @@ impl Flow {
         (port_id != 0).then_some(port_id)
     }
 
-    /// All that the event says, as `nlring conntrack --json` writes it.
+    /// Everything that the event says, as `nlring conntrack --json` writes it.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         json::to_dict(py, &self.json())
     }
@@ -264,7 +264,7 @@ impl Tuple {
 
 #[pymethods]
 impl Tuple {
-    /// The source address as text. `ipaddress.ip_address(tuple.src)` makes an object of it.
+    /// The source address as text. `ipaddress.ip_address(tuple.src)` converts it to an object.
     #[getter]
     fn src<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         address(py, self.ends.src)
@@ -318,13 +318,13 @@ impl Tuple {
         self.keys().map(|(_, dst)| dst)
     }
 
-    /// The packets that this direction has carried: in `destroy`, if `net.netfilter.nf_conntrack_acct` is 1.
+    /// The packets of this direction: in `destroy`, if `net.netfilter.nf_conntrack_acct` is 1.
     #[getter]
     fn packets(&self) -> Option<u64> {
         self.counters.map(|counters| counters.packets)
     }
 
-    /// The bytes that this direction has carried, under the same condition.
+    /// The bytes of this direction, under the same condition.
     #[getter]
     fn bytes(&self) -> Option<u64> {
         self.counters.map(|counters| counters.bytes)

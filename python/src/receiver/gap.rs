@@ -7,14 +7,14 @@ use pyo3::types::PyDict;
 
 use super::json;
 
-/// Something that is missing in the stream of events, at its place in the stream.
+/// Something that is missing from the stream of events, in its place in the stream.
 ///
-/// Older datagrams may still be queued when a loss is noticed. So events that follow may be older than the gap.
+/// Older datagrams may still be queued when a loss is noticed. So later events may be older than the gap.
 #[pyclass(frozen, module = "nlring")]
 pub struct Gap {
     line: String,
     text: String,
-    /// How many datagrams are missing. None: their number is not known.
+    /// How many datagrams are missing. None: the number is unknown.
     #[pyo3(get)]
     count: Option<u64>,
 }
@@ -41,9 +41,9 @@ impl Gap {
 
 #[pymethods]
 impl Gap {
-    /// `"lost"`: the kernel dropped `count` datagrams, because the receive buffer was full. `"delayed"`: deliveries
-    /// to a reliable receiver failed, and may be tried again. `"truncated"`, `"malformed"`: a datagram, or its end,
-    /// cannot be read. `"missing"`: something else is missing; `to_dict()["detail"]` says what.
+    /// `"lost"`: the kernel dropped `count` datagrams, because the receive buffer was full. `"delayed"`: deliveries to
+    /// a reliable receiver failed, and may be retried. `"truncated"`, `"malformed"`: a datagram, or its end, cannot be
+    /// read. `"missing"`: something else is missing; `to_dict()["detail"]` says what.
     #[getter]
     fn event<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.to_dict(py)?.get_item("event")
@@ -61,7 +61,7 @@ impl Gap {
         self.to_dict(py)?.get_item("until_ns")
     }
 
-    /// All that is known, with the names of the JSON of nlring.
+    /// Everything that is known, with the names of nlring's JSON.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         json::to_dict(py, self.line.as_bytes())
     }

@@ -39,7 +39,7 @@ use options::{Arguments, GroupArgument, Opened, SourceArgument, WaitArgument, se
 /// before the wait, or to another thread, does not.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Receives events of one netlink socket in batches, and reports every loss at its place.
+/// Receives events of one netlink socket in batches, and reports every loss in its place.
 ///
 /// `for item in receiver` yields batches, and a `Gap` wherever something is missing. `async for` does the same in an
 /// event loop of asyncio. The interpreter lock is released while it waits and decodes.
@@ -50,19 +50,20 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 /// - `batches`: what a batch is. `"decoded"` (the default): `Flows` or `Routes`. `"columns"`: `Columns`, for pyarrow,
 ///   polars and others. `"messages"` (the default of other protocols): `Messages`, as the kernel sent them.
 /// - `filter`: a text such as `"proto tcp and dport 443"`. The kernel does not send other events.
-/// - `wait`: `"auto"` wakes at once when it is quiet, and gathers for up to 1 ms under load. `"prompt"` never gathers,
-///   `"spin"` uses a core entirely, and a number gathers for that time in seconds.
-/// - `recv_buffer_bytes`: the receive buffer to request. The attribute of this name has what the kernel granted: twice
-///   of this, or less if `recv_buffer_is_clamped`.
-/// - `batch_rows`, `batch_seconds`: a batch is handed out when it has this number of rows, or its first row this age.
-///   By default it is handed out at once. Columns are cheaper in large batches.
-/// - `timeout`: if no batch comes within this time in seconds, the iteration raises TimeoutError. It can be continued.
+/// - `wait`: `"auto"` wakes at once when events are rare, and gathers for up to 1 ms under load. `"prompt"` never
+///   gathers, `"spin"` fully occupies a core, and a number gathers for that many seconds.
+/// - `recv_buffer_bytes`: the receive buffer to request. The attribute of this name is what the kernel granted: twice
+///   this size, or less if `recv_buffer_is_clamped`.
+/// - `batch_rows`, `batch_seconds`: a batch is handed out when it has this many rows, or its first row is this old. By
+///   default it is handed out at once. Columns are cheaper in large batches.
+/// - `timeout`: if no batch arrives within this many seconds, the iteration raises TimeoutError. It can be continued.
 /// - `netns`: a network namespace, by its name in `ip netns` or by a path such as `/proc/1234/ns/net`.
 /// - `backend`: `"auto"`, `"multishot"`, `"oneshot"` or `"recvmmsg"`.
 /// - `reliable`: conntrack keeps DESTROY events that did not fit, and sends them later.
 ///
-/// A receiver belongs to the thread that receives its first batch. In other threads, the next batch is a RuntimeError;
-/// `stop()`, `close()`, `timeout` and `statistics` work in all threads. In a fork of the process it is an OSError.
+/// A receiver belongs to the thread that receives its first batch. Asking for a batch in another thread raises
+/// RuntimeError; `stop()`, `close()`, `timeout` and `statistics` work in all threads. In a forked child every call
+/// raises OSError.
 ///
 /// Raises ValueError for arguments that cannot be used, PermissionError without `CAP_NET_ADMIN` (conntrack only), and
 /// OSError for other failures of the system.
@@ -168,7 +169,7 @@ impl Receiver {
         }
     }
 
-    /// The next batch or gap that has come already. None: there is none.
+    /// The next batch or gap that has already arrived. None: there is none.
     fn poll(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         match self.step(py, false, Duration::ZERO)? {
             Step::Item(item) => into_python(py, item).map(Some),
@@ -201,9 +202,10 @@ impl Receiver {
         }
     }
 
-    /// Closes the socket. What is queued is counted as unread, and not handed out.
+    /// Closes the socket. Queued events are counted as unread, and not handed out.
     ///
-    /// In another thread than the one that receives it does the same as `stop()`: that thread closes the socket.
+    /// In a thread other than the one that receives, it does the same as `stop()`: the receiving thread closes the
+    /// socket.
     fn close(&self, py: Python<'_>) {
         let mut state = lock(&self.state);
         match &*state {
@@ -276,8 +278,8 @@ impl Receiver {
         self.recv_buffer_is_clamped
     }
 
-    /// How it receives: `"multishot"`, `"oneshot:32"` or `"recvmmsg"`. None before the first batch, and in other
-    /// threads than the one that receives.
+    /// How it receives: `"multishot"`, `"oneshot:32"` or `"recvmmsg"`. None before the first batch, and in threads
+    /// other than the one that receives.
     #[getter]
     fn backend(&self) -> Option<String> {
         self.ask(|live| live.backend()).map(|(name, _)| name)
@@ -296,8 +298,8 @@ impl Receiver {
             .map(|delay| delay.as_secs_f64())
     }
 
-    /// How long the batch that is being collected may still grow, in seconds: an event loop calls `poll()` then at the
-    /// latest. None: nothing has been collected, or as for `backend`.
+    /// How long the batch that is being collected may still grow, in seconds: an event loop must call `poll()` by then.
+    /// None: nothing has been collected, or as for `backend`.
     #[getter]
     fn batch_left(&self) -> Option<f64> {
         self.ask(|live| live.batch_left())

@@ -16,8 +16,8 @@ static FORMAT: LazyLock<RouteFormat> =
 
 /// An event of a route: it was added, replaced or deleted.
 ///
-/// The names are those of the JSON of nlring. An attribute is None if the kernel did not give its value.
-/// `to_dict()` has all of them.
+/// The names are those of nlring's JSON. An attribute is None if the kernel did not report its value. `to_dict()` has
+/// all of them.
 #[pyclass(frozen, module = "nlring")]
 #[derive(Clone)]
 pub struct Route {
@@ -151,7 +151,7 @@ impl Route {
         (port_id != 0).then_some(port_id)
     }
 
-    /// All that the event says, as `nlring route --json` writes it, but without the names of devices.
+    /// Everything that the event says, as `nlring route --json` writes it, but without the names of devices.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         json::to_dict(py, &self.json())
     }

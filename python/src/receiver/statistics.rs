@@ -14,7 +14,7 @@ pub struct Statistics {
     received: u64,
     /// Datagrams that the kernel dropped because the receive buffer was full.
     dropped: u64,
-    /// Deliveries to a reliable receiver that failed, and may be tried again.
+    /// Deliveries to a reliable receiver that failed, and may be retried.
     delivery_failures: u64,
     /// Datagrams larger than the engine's buffers.
     truncated: u64,
@@ -26,9 +26,9 @@ pub struct Statistics {
     foreign: u64,
     /// How often the engine's buffers ran out. No datagram was lost.
     starved: u64,
-    /// Calls that failed and were tried again.
+    /// Calls that failed and were retried.
     retried: u64,
-    /// Datagrams that were still queued at the end, and were not handed out.
+    /// Datagrams that were still queued at the end and were not handed out.
     unread: u64,
     /// Whether `unread` may be too small.
     unread_is_incomplete: bool,
