@@ -2,8 +2,10 @@
 
 mod support;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nlring::conntrack::Requests;
 use nlring_testing::{await_that, own_namespace};
@@ -61,7 +63,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            let _ = std::fs::remove_dir_all(Path::new(&self.directory));
+            let _ = fs::remove_dir_all(Path::new(&self.directory));
         }
     }
 }
@@ -128,4 +130,50 @@ fn after_a_kill_the_answer_about_a_flow_that_was_there_is_incomplete() {
     let (_, code) = place.ask(1);
     assert_eq!(code, Some(3), "{answer}");
     collector.end();
+}
+
+/// The CPU time that a process has used.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let (_, figures) = stat.rsplit_once(") ").expect("figures behind the name");
+    let ticks = figures.split(' ').skip(11).take(2);
+    let ticks: u64 = ticks
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum();
+    Duration::from_millis(10 * ticks)
+}
+
+#[test]
+#[ignore = "a measurement, of half a minute"]
+fn what_records_of_flows_that_last_cost() {
+    const FLOWS: u32 = 100_000;
+    let mut figures = Vec::new();
+    for (open_interval, seconds) in [("1d", 10), ("10s", 10)] {
+        let name = format!("open-cost-{open_interval}");
+        let place = Place::new(&name, &format!("open_interval = \"{open_interval}\""));
+        let config = place.config.replace("flush_interval = \"20ms\"\n", "");
+        fs::write("/proc/sys/net/netfilter/nf_conntrack_acct", "1").expect("a sysctl");
+        let mut requests = Requests::open().expect("requests");
+        for number in 0..FLOWS {
+            requests.add(&flow(number)).expect("a flow");
+        }
+        let collector = Collector::start(&place.directory, &config);
+        collector.await_log("recording");
+        // The first flow that ends is recorded behind the first dump.
+        end_flow(&mut requests, 1);
+        place.await_answer(1, "\"record\":\"flow\"");
+        let before = cpu_time(collector.pid());
+        std::thread::sleep(Duration::from_secs(seconds));
+        figures.push(cpu_time(collector.pid()).saturating_sub(before));
+        let begun = Instant::now();
+        collector.end();
+        let took = begun.elapsed();
+        println!("{open_interval}: all flows are recorded at the end within {took:.1?}");
+    }
+    let [without, with] = figures[..] else {
+        unreachable!("two runs");
+    };
+    println!(
+        "10 s with {FLOWS} flows: {without:?} without records of them, {with:?} with one of each"
+    );
 }
