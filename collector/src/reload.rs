@@ -11,6 +11,7 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 
 /// The parts of the configuration that a reload changes. The threads that use them have clones.
+#[derive(Clone)]
 pub struct LiveParts {
     pub flush_interval: Live<Span>,
     pub spool: Live<config::Spool>,

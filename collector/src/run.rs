@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use nlring::{StopHandle, Timestamp};
@@ -22,9 +22,10 @@ use crate::output::ipfix::Ipfix;
 use crate::output::syslog::Syslog;
 use crate::output::{Output, Pump};
 use crate::receive::Receiver;
+use crate::record::Record;
 use crate::record::recording::Recording;
 use crate::reload::{LiveParts, Reload};
-use crate::spool::{Cursor, Keeper, Removal, Writer};
+use crate::spool::{Cursor, Found, Keeper, Removal, Writer};
 
 /// How many batches wait between the receive thread and the spool.
 const QUEUE_BATCHES: usize = 4;
@@ -39,68 +40,56 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         return check(&config);
     }
     let log = Log::begin(&config.log);
-    let parts = LiveParts::new(&config);
-    let pulses = Pulses::default();
-    let metrics = Metrics::new(pulses.clone());
+    let shared = Shared::new(&config);
     let (sender, queue) = mpsc::sync_channel(QUEUE_BATCHES);
-    let receiver = Receiver::open(
-        &config,
-        parts.flush_interval.clone(),
-        sender,
-        pulses.receive.clone(),
-        metrics.clone(),
-    )?;
+    let receiver = open_receiver(&config, sender, &shared)?;
     let server = listen(&config.http)?;
     // Before the directories are opened: what cannot be written without capabilities fails now, and not at night.
     if let Err(error) = give_up_capabilities(!config.namespaces.is_empty()) {
         warn!("this process keeps capabilities that it does not need: {error}");
     }
-    let outputs = open_outputs(&config, &parts)?;
-    let recording = Recording::new(&config);
-    let (writer, found) = Writer::open(parts.spool.clone(), recording.clone(), taken(&outputs))?;
-    let found = found.or_of_outputs(covered(&outputs), &recording);
-    let tail = writer.tail();
-    let cursors = outputs.iter().map(|(_, cursor)| cursor.segment());
-    let removal = Removal::new(parts.spool.clone(), cursors.collect());
-    let is_ending = Arc::new(AtomicBool::new(false));
+    let outputs = open_outputs(&config, &shared.parts)?;
+    let (mut keeper, found) = open_spool(&config, &outputs, &shared)?;
     let reload = Reload {
         path: arguments.config.clone(),
         config: config.clone(),
-        parts,
+        parts: shared.parts.clone(),
         log,
-        metrics: metrics.clone(),
+        metrics: shared.metrics.clone(),
     };
-    handle_signals(reload, receiver.stop_handle(), is_ending.clone())?;
-    metrics.note_spool_limit(config.spool.max_bytes.0);
-    let mut keeper = Keeper {
-        writer,
-        removal,
-        namespaces: config.namespaces.clone(),
-        is_ending,
-        pulse: pulses.spool.clone(),
-        metrics: metrics.clone(),
-    };
+    handle_signals(reload, receiver.stop_handle(), keeper.is_ending.clone())?;
     keeper.begin(found.missing(Timestamp::now()))?;
-    let mut threads = Vec::new();
-    for (output, cursor) in outputs {
-        let directory = config.spool.directory.clone();
-        let pump = Pump::new(output, cursor, directory, tail.clone(), metrics.clone());
-        threads.push(start("output", move || pump.run())?);
-    }
+    let mut threads = start_outputs(&config, outputs, &keeper, &shared)?;
     threads.push(start("spool", move || keeper.run(&queue))?);
     if let Some(server) = server {
-        start("http", move || server.run(metrics))?;
+        start("http", move || server.run(shared.metrics))?;
     }
-    service::begin(&pulses)?;
+    service::begin(&shared.pulses)?;
     info!("recording as {}", config.summary());
-    let mut outcome = receiver.run();
+    let outcome = receiver.run();
     info!("stopping");
     service::end();
-    for thread in threads {
-        let panicked = |_| Err(Failure::Other("a thread has panicked".to_owned()));
-        outcome = outcome.and(thread.join().unwrap_or_else(panicked));
+    join(threads, outcome)
+}
+
+/// What the threads share.
+struct Shared {
+    parts: LiveParts,
+    pulses: Pulses,
+    metrics: Metrics,
+}
+
+impl Shared {
+    fn new(config: &Config) -> Self {
+        let pulses = Pulses::default();
+        let metrics = Metrics::new(pulses.clone());
+        metrics.note_spool_limit(config.spool.max_bytes.0);
+        Self {
+            parts: LiveParts::new(config),
+            pulses,
+            metrics,
+        }
     }
-    outcome
 }
 
 /// Says what is wrong with the configuration, or else what nlringd would do.
@@ -170,10 +159,66 @@ fn covered(outputs: &[(Box<dyn Output>, Cursor)]) -> Option<Timestamp> {
     saved.filter_map(|saved| saved.covered).min()
 }
 
-fn start(
-    name: &str,
-    work: impl FnOnce() -> Result<()> + Send + 'static,
-) -> Result<JoinHandle<Result<()>>> {
+/// Opens the sockets.
+fn open_receiver(
+    config: &Config,
+    queue: SyncSender<Vec<Record>>,
+    shared: &Shared,
+) -> Result<Receiver> {
+    let flush_interval = shared.parts.flush_interval.clone();
+    let pulse = shared.pulses.receive.clone();
+    Receiver::open(config, flush_interval, queue, pulse, shared.metrics.clone())
+}
+
+/// Opens the spool behind all that the outputs have read. Also what the run before has left in it.
+fn open_spool(
+    config: &Config,
+    outputs: &[(Box<dyn Output>, Cursor)],
+    shared: &Shared,
+) -> Result<(Keeper, Found)> {
+    let live = &shared.parts.spool;
+    let recording = Recording::new(config);
+    let (writer, found) = Writer::open(live.clone(), recording.clone(), taken(outputs))?;
+    let found = found.or_of_outputs(covered(outputs), &recording);
+    let cursors = outputs.iter().map(|(_, cursor)| cursor.segment());
+    let keeper = Keeper {
+        writer,
+        removal: Removal::new(live.clone(), cursors.collect()),
+        namespaces: config.namespaces.clone(),
+        is_ending: Arc::default(),
+        pulse: shared.pulses.spool.clone(),
+        metrics: shared.metrics.clone(),
+    };
+    Ok((keeper, found))
+}
+
+/// Starts a thread for each output, which ends when the spool is closed and the output has read all of it.
+fn start_outputs(
+    config: &Config,
+    outputs: Vec<(Box<dyn Output>, Cursor)>,
+    keeper: &Keeper,
+    shared: &Shared,
+) -> Result<Vec<Thread>> {
+    let start_output = |(output, cursor)| {
+        let directory = config.spool.directory.clone();
+        let (tail, metrics) = (keeper.writer.tail(), shared.metrics.clone());
+        let pump = Pump::new(output, cursor, directory, tail, metrics);
+        start("output", move || pump.run())
+    };
+    outputs.into_iter().map(start_output).collect()
+}
+
+/// Waits for the threads. The first failure is the outcome.
+fn join(threads: Vec<Thread>, outcome: Result<()>) -> Result<()> {
+    threads.into_iter().fold(outcome, |outcome, thread| {
+        let panicked = |_| Err(Failure::Other("a thread has panicked".to_owned()));
+        outcome.and(thread.join().unwrap_or_else(panicked))
+    })
+}
+
+type Thread = JoinHandle<Result<()>>;
+
+fn start(name: &str, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<Thread> {
     let started = thread::Builder::new().name(name.to_owned()).spawn(work);
     started.map_err(|error| Failure::Other(format!("start a thread: {error}")))
 }

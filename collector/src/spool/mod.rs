@@ -22,6 +22,7 @@ mod writer;
 
 pub use cursor::{Acknowledged, Cursor, Tally};
 pub use keeper::Keeper;
+pub use mend::Found;
 pub use reader::{Read, Reader};
 pub use removal::Removal;
 pub use segment::Position;
