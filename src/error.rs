@@ -241,7 +241,7 @@ impl Error {
             (ErrorKind::TimedOut, _) => f.write_str("the kernel did not reply in time"),
             (ErrorKind::Overrun, None) => f.write_str("replies were lost"),
             (ErrorKind::UnexpectedReply, None) => {
-                f.write_str("a message is no reply to what was asked")
+                f.write_str("a message does not belong to the request")
             }
             (ErrorKind::Forked, _) => f.write_str(
                 "this process was forked after the engine was built, and the engine stays with the parent; build the \
@@ -252,10 +252,10 @@ impl Error {
                 (cause.as_ref()).map_or(Ok(()), |cause| write!(f, " ({cause})"))
             }
             (ErrorKind::Stopped, _) => f.write_str("a stop was requested"),
-            (ErrorKind::NoSuchSocket, _) => f.write_str("no socket has this id (any more)"),
+            (ErrorKind::NoSuchSocket, _) => f.write_str("no socket has this ID; it may have been removed"),
             (_, Some(cause)) => fmt::Display::fmt(cause, f),
-            (ErrorKind::Unsupported, None) => f.write_str("this kernel does not have it"),
-            (ErrorKind::NotFound, None) => f.write_str("there is nothing of this name"),
+            (ErrorKind::Unsupported, None) => f.write_str("this kernel does not support it"),
+            (ErrorKind::NotFound, None) => f.write_str("nothing has this name"),
             (_, None) => f.write_str("the value cannot be used"),
         }
     }

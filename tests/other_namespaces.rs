@@ -275,7 +275,7 @@ fn what_is_no_network_namespace_is_refused_with_a_remedy() {
     assert_error(
         Namespace::from_path("/proc/self/ns/mnt"),
         ErrorKind::InvalidInput,
-        &["not one of networks", "/proc/PID/ns/net"],
+        &["not a network namespace", "/proc/PID/ns/net"],
     );
     assert_error(
         Namespace::from_path("/proc/self/ns/none"),

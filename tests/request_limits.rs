@@ -156,8 +156,8 @@ fn an_entry_larger_than_the_kernels_buffer_ends_the_dump_but_no_later_request() 
         assert_eq!(error.kind(), ErrorKind::EntryTooLarge, "{error}");
         assert_eq!(
             error.to_string(),
-            "dump: one entry is larger than the 32 KiB that the kernel dumps at a time; it cannot be dumped, nor what \
-             comes behind it: make it smaller (a route: give it fewer next hops)"
+            "dump: one entry is larger than the 32 KiB that the kernel dumps at a time; neither it nor \
+             the entries after it can be dumped: make it smaller (a route: give it fewer next hops)"
         );
     }
     // Other requests work, and so do dumps that do not meet the entry.

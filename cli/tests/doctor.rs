@@ -216,7 +216,7 @@ fn an_event_that_is_switched_off_does_not_come() {
     set("events", 0);
     set("timestamp", 1);
     let diagnosis = Diagnosis::make();
-    let check = diagnosis.assert("tracking", "limit", "did not come");
+    let check = diagnosis.assert("tracking", "limit", "did not arrive");
     assert_eq!(
         (&check["ipv4"], &check["event"]),
         (&Value::from(true), &Value::from(false))

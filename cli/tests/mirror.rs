@@ -412,8 +412,8 @@ fn a_table_that_cannot_be_written_is_reported_before_any_event() {
     own_namespace();
     let directory = Directory::new();
     for (file, code, words) in [
-        ("/dev/null".to_owned(), 2, "no regular file"),
-        (directory.0.display().to_string(), 2, "no regular file"),
+        ("/dev/null".to_owned(), 2, "not a regular file"),
+        (directory.0.display().to_string(), 2, "not a regular file"),
         (directory.file("none/table"), 1, "No such file"),
     ] {
         let ended = Run::new(&format!("conntrack --mirror --table {file}")).run_to_end();

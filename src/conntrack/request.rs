@@ -252,7 +252,7 @@ impl Requests {
         if filter.picks_by_tuple() {
             let error = Error::with_kind(OPERATION, ErrorKind::InvalidInput);
             return Err(error.with_remedy(
-                "a flush does not pick by protocol, address or port: dump the flows, and delete each",
+                "a flush cannot select by protocol, address or port: dump the flows and delete each one",
             ));
         }
         let is_obeyed = !filter.picks_by_zone_or_status()
@@ -261,7 +261,7 @@ impl Requests {
                 .map_err(|error| error.during(OPERATION))?;
         if !is_obeyed {
             let error = Error::with_kind(OPERATION, ErrorKind::Unsupported);
-            return Err(error.with_remedy("it would remove more than was asked for"));
+            return Err(error.with_remedy("it would remove more than the filter selects"));
         }
         let asked = self
             .requester

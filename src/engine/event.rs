@@ -200,7 +200,7 @@ impl fmt::Display for Notice {
             Self::Malformed(malformed) => write!(f, "a datagram is malformed {malformed}"),
             Self::Short { written_bytes } => write!(
                 f,
-                "a receive brought {written_bytes} bytes, too few for a datagram, which is gone"
+                "a receive returned {written_bytes} bytes, too few for a datagram; that datagram is lost"
             ),
             Self::Starved => f.write_str("the engine's buffers ran out; no datagram is lost"),
             Self::Foreign { count, port_id } => {
@@ -211,11 +211,11 @@ impl fmt::Display for Notice {
             }
             Self::Delayed(loss) => write!(
                 f,
-                "{} deliveries failed, and may be tried again",
+                "{} deliveries failed; the kernel may retry them",
                 loss.count
             ),
-            Self::Retried(error) => write!(f, "tried again after: {error}"),
-            Self::Stalled(error) => write!(f, "stalled, and tried again after: {error}"),
+            Self::Retried(error) => write!(f, "retried after: {error}"),
+            Self::Stalled(error) => write!(f, "stalled; retried after: {error}"),
             Self::Removed => f.write_str("removed"),
             Self::Failed(error) => write!(f, "failed: {error}"),
         }

@@ -90,7 +90,7 @@ impl Sockets {
         if self.cookies.contains(&cookie) {
             return Err(
                 Error::with_kind("add a socket", ErrorKind::InvalidInput).with_remedy(
-                    "the engine has this socket already, by another descriptor of it: open a second socket",
+                    "the engine already has this socket, through another descriptor: open a second socket",
                 ),
             );
         }

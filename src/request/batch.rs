@@ -206,7 +206,7 @@ impl Requester {
                 Ok(())
             }
             None => Err(unexpected(
-                "the kernel has answered no more of the requests; some may not have been carried out",
+                "the kernel did not answer the remaining requests; some may not have been carried out",
             )),
         }
     }

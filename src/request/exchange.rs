@@ -5,7 +5,7 @@ use crate::message::{Content, ErrorMessage, Message, flags};
 
 const DUMP: &str = "dump";
 const REPLIES: &str = "run the kernel's replies";
-const MAKE_IT_SMALLER: &str = "it cannot be dumped, nor what comes behind it: \
+const MAKE_IT_SMALLER: &str = "neither it nor the entries after it can be dumped: \
                                make it smaller (a route: give it fewer next hops)";
 
 /// A request that was sent, or several that were sent together: which replies belong to it, and which have arrived.
@@ -65,7 +65,7 @@ impl Exchange {
             return if is_earlier {
                 Ok(Verdict::Pass)
             } else {
-                Err(unexpected("a reply to what was not asked"))
+                Err(unexpected("a reply to a request that was not sent"))
             };
         }
         self.is_interrupted |= message.flags() & flags::DUMP_INTR != 0 && is_multi(message);
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::UnexpectedReply);
         assert_eq!(
             error.to_string(),
-            "run the kernel's replies: a message is no reply to what was asked; a reply for another port ID"
+            "run the kernel's replies: a message does not belong to the request; a reply for another port ID"
         );
         bytes[12..16].fill(0);
         let verdict = judge(&mut exchange(5, 5), &bytes);

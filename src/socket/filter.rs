@@ -48,7 +48,7 @@ impl Socket {
             let remedy = match error.raw_os_error() {
                 Some(libc::EINVAL) => {
                     "the kernel refuses the program: an instruction is unknown, jumps beyond the \
-                     end, reads memory that was not written, or the last one is no return"
+                     end, reads memory that was not written, or the last one is not a return"
                 }
                 Some(libc::ENOMEM) => "raise net.core.optmem_max, or use a smaller filter",
                 _ => "the filter of this socket is locked (SO_LOCK_FILTER): use another socket",

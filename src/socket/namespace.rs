@@ -224,11 +224,11 @@ fn failed(origin: &Origin, error: &io::Error) -> Error {
 fn no_network(origin: &Origin, kind: Option<libc::c_int>) -> Error {
     let text = match kind {
         None => format!("{origin} is not a namespace"),
-        Some(_) => format!("{origin} is a namespace, but not one of networks"),
+        Some(_) => format!("{origin} is a namespace, but not a network namespace"),
     };
     let remedy = match (origin, kind) {
         (Origin::Name(_), None) => {
-            "it is just being added or deleted, or its file was left over: try again, or `ip netns delete` it"
+            "it is being added or deleted, or its file was left over: try again, or `ip netns delete` it"
         }
         _ => "give a file such as /proc/PID/ns/net",
     };

@@ -187,7 +187,7 @@ fn what_the_kernel_refuses_is_an_error_with_a_remedy() {
             "the kernel takes at most 4096",
         ),
         (vec![instruction(0xffff, 0)], "an instruction is unknown"),
-        (vec![instruction(0, 0)], "the last one is no return"),
+        (vec![instruction(0, 0)], "the last one is not a return"),
         (
             vec![instruction(0x60, 3), instruction(6, 0)],
             "reads memory that was not written",

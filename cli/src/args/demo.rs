@@ -27,7 +27,7 @@ pub struct DemoArguments {
 }
 
 const DEMO_HELP: &str = "\
-The demo runs in a network namespace of its own, which ends with it, and changes nothing of this machine. It needs root, or
+The demo runs in a network namespace of its own, which ends with it, and changes nothing on this machine. It needs root, or
 user namespaces that every user may create.
 
 Without --events, only --backend and --wait can be given.

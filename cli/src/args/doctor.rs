@@ -29,4 +29,4 @@ Doctor changes no setting. To see whether flows are tracked, it listens for a mo
 itself over the loopback device, over IPv4 and over IPv6. Other collectors see these flows begin and end. As with any
 collector, the kernel may load its conntrack modules.
 
-Exits with 0 if conntrack and route events can be received here, perhaps with limits, else with 1.";
+Exits with 0 if conntrack and route events can be received here, perhaps with limits, otherwise with 1.";

@@ -87,7 +87,7 @@ impl Follower {
             let is_all = counts.received + counts.lost >= count;
             if !is_all && Instant::now() >= give_up_at {
                 return Err(Failure::Other(format!(
-                    "of {count} events only {} came in {PATIENCE:?}, and {} are counted as lost",
+                    "of {count} events only {} arrived in {PATIENCE:?}, and {} are counted as lost",
                     counts.received, counts.lost
                 )));
             }

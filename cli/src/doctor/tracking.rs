@@ -212,7 +212,7 @@ pub fn tracking(trial: &LoopbackTrial, flow_count: Option<i64>) -> Check {
             CheckState::Ok,
             "active: a datagram over lo was tracked, and its event received",
         ),
-        _ => limit("active: a datagram over lo was tracked, but its event did not come"),
+        _ => limit("active: a datagram over lo was tracked, but its event did not arrive"),
     };
     check
         .value("ipv4", ipv4)

@@ -56,7 +56,7 @@ impl TableFile {
         let place = Rc::new(Place::find(path).map_err(fail)?);
         if place.kind().map_err(fail)? == Kind::Other {
             return Err(Failure::Usage(format!(
-                "--table {}: that is no regular file, and the table replaces what is there; give the name of a file",
+                "--table {}: that is not a regular file, and the table replaces what is there; give the name of a file",
                 shown(path)
             )));
         }

@@ -219,7 +219,7 @@ impl Place {
                 refusal("what has the name now is a symbolic link, made after the start"),
             ),
             Some(former) if !is_regular(former) => {
-                Err(refusal("what has the name now is no regular file"))
+                Err(refusal("what has the name now is not a regular file"))
             }
             Some(stat) => {
                 self.check_owner(stat)?;

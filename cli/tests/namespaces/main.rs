@@ -447,9 +447,9 @@ fn what_cannot_be_entered_is_an_error_with_a_remedy() {
         ),
         (
             "left",
-            "left is not a namespace; it is just being added or deleted",
+            "left is not a namespace; it is being added or deleted",
         ),
-        ("/proc/self/ns/mnt", "not one of networks"),
+        ("/proc/self/ns/mnt", "not a network namespace"),
         ("4294967295", "has ended"),
     ] {
         let ended = Run::new(&format!("route --netns {netns}")).run_to_end();

@@ -240,7 +240,7 @@ fn an_error_that_may_pass_is_reported_and_counted_and_the_socket_goes_on() {
             assert_eq!(shown.retried, 3, "{step:?}");
             assert!(!shown.notices.is_empty(), "{step:?}");
             for notice in shown.notices {
-                assert!(notice.starts_with("tried again after: "), "{notice}");
+                assert!(notice.starts_with("retried after: "), "{notice}");
                 assert!(notice.contains(&format!("os error {errno}")), "{notice}");
             }
         }
