@@ -1,4 +1,4 @@
-//! Why something did not succeed, as a sentence for the operator.
+//! Why something failed, as a sentence for the operator.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 /// What most functions here return.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// Why something did not succeed.
+/// Why something failed.
 #[derive(Debug)]
 pub enum Failure {
     /// The options or the configuration are wrong: exit code 2.
@@ -18,13 +18,13 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// A failed operation on a file, with the remedy if there is one: "open /var/lib/nlringd: permission denied; …".
+    /// A failed operation on a file, with a remedy if there is one: "open /var/lib/nlringd: permission denied; …".
     pub fn of_file(doing: &str, path: &Path, error: &io::Error) -> Self {
         let remedy = remedy(error.kind()).map_or(String::new(), |remedy| format!("; {remedy}"));
         Self::Other(format!("{doing} {}: {error}{remedy}", path.display()))
     }
 
-    /// 2 for wrong usage, which is clap's code for it, and 1 for everything else.
+    /// 2, which is clap's code, for wrong usage, and 1 for everything else.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(if matches!(self, Self::Usage(_)) { 2 } else { 1 })
     }
@@ -33,7 +33,7 @@ impl Failure {
 fn remedy(kind: io::ErrorKind) -> Option<String> {
     let user = rustix::process::geteuid();
     match kind {
-        // `nlringd run` keeps none of root's capabilities.
+        // `nlringd run` gives up root's capabilities.
         io::ErrorKind::PermissionDenied if user.is_root() => Some(
             "root needs access by owner or mode, because nlringd gives up the right to open every file: change them, or \
              name another path"

@@ -1,5 +1,5 @@
-//! `nlringd`: the collector that runs for years. It writes one record per flow, keeps what is missing among the records,
-//! and answers who used an address and port at a moment.
+//! `nlringd`: the collector that runs for years. It writes one record per flow, records its losses too, and answers who
+//! used an address and port at a given moment.
 //!
 //! This library is private: it is the command, so that its benches and tests can use its parts.
 //!
@@ -50,7 +50,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// 2 for every failure, because 1 says that nothing was found.
+/// 2 for every failure, because 1 means that nothing was found.
 fn query_exit_code(arguments: &QueryArguments) -> ExitCode {
     query::query(arguments).unwrap_or_else(|failure| {
         eprintln!("nlringd: {failure}");

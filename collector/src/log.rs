@@ -20,7 +20,7 @@ use crate::config::{self, LogFormat};
 pub struct Log(reload::Handle<LevelFilter, Registry>);
 
 impl Log {
-    /// Begins to log.
+    /// Starts logging.
     pub fn begin(config: &config::Log) -> Self {
         let (filter, handle) = reload::Layer::new(filter(config.level));
         let registry = tracing_subscriber::registry().with(filter);
@@ -54,7 +54,7 @@ fn filter(level: config::LogLevel) -> LevelFilter {
     }
 }
 
-/// Whether standard error leads into the journal (systemd.exec(5), `$JOURNAL_STREAM`).
+/// Whether standard error is connected to the journal (systemd.exec(5), `$JOURNAL_STREAM`).
 fn is_journal() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else {
         return false;
@@ -62,7 +62,7 @@ fn is_journal() -> bool {
     fstat(io::stderr()).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// Lines for the journal, which has the time itself, and takes the level from a number in front (sd-daemon(3)).
+/// Lines for the journal, which adds the time itself, and takes the level from a number at the start (sd-daemon(3)).
 struct Journal(Format<Compact, ()>);
 
 impl<S, N> FormatEvent<S, N> for Journal

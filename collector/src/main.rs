@@ -1,4 +1,4 @@
-//! `nlringd`: keeps records of flows, and answers who it was.
+//! `nlringd`: keeps records of flows, and answers who used an address.
 
 use std::process::ExitCode;
 

@@ -10,7 +10,7 @@ use crate::host::service;
 use crate::log::Log;
 use crate::metrics::Metrics;
 
-/// The parts of the configuration that a reload changes. The threads that use them have clones.
+/// The parts of the configuration that a reload can change. The threads that use them have clones.
 #[derive(Clone)]
 pub struct LiveParts {
     pub flush_interval: Live<Span>,
@@ -40,7 +40,7 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Reads the configuration, and changes what can be changed. A configuration with an error changes nothing.
+    /// Reads the configuration, and applies what can be changed. A configuration with an error changes nothing.
     pub fn run(&mut self) {
         let Some(path) = self.path.clone() else {
             warn!("there is no configuration to reload: nlringd was started without --config");
@@ -79,7 +79,7 @@ impl Reload {
         }
     }
 
-    /// Takes over what can be changed.
+    /// Applies what can be changed.
     fn adopt(&mut self, new: &Config) {
         let config = &mut self.config;
         config.flush_interval = new.flush_interval;
@@ -125,7 +125,7 @@ struct Change {
     is_live: bool,
 }
 
-/// What differs. Without `..`: the compiler then asks for a new key.
+/// The keys that differ. There is no `..` here, so that the compiler reports a new key.
 fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let Config {
         node,

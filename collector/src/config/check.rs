@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration that reads well: a filter, a namespace, a directory.
+//! What can be wrong with a configuration that can be read: a filter, a namespace, a directory.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use rustix::fs::{Access, access};
 
 use super::Config;
 
-/// What is wrong, each with the key. None: nothing was found.
+/// The problems, each with its key. Empty: none was found.
 pub fn problems(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     if !config.filter.trim().is_empty()
@@ -31,7 +31,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     problems
 }
 
-/// Whether files can be made in this directory, or in the one in which it will be made.
+/// The problem if files cannot be created in this directory, or in the one in which it will be created.
 fn directory_problem(key: &str, directory: &Path) -> Option<String> {
     let path = std::path::absolute(directory).ok()?;
     let existing = path.ancestors().find(|path| path.exists())?;

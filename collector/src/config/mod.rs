@@ -36,7 +36,7 @@ const RECV_BUFFERS: RangeInclusive<u64> = 4 << 10..=1 << 30;
 /// The least `spool.segment`.
 const LEAST_SEGMENT: u64 = 4 << 10;
 
-/// The whole configuration. What the file leaves out has the default.
+/// The whole configuration. Keys that the file leaves out have their defaults.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -46,20 +46,20 @@ pub struct Config {
     pub records: Records,
     /// Events of routes are recorded too.
     pub routes: bool,
-    /// The network namespaces that are followed, by their names in /run/netns. None: that of nlringd.
+    /// The network namespaces that are followed, by their names in /run/netns. Empty: that of nlringd.
     pub namespaces: Vec<String>,
-    /// Which flows are followed, as an expression. All, if it is empty.
+    /// Which flows are followed, as an expression. Empty: all flows.
     pub filter: String,
     /// The receive buffer of each socket.
     pub recv_buffer: Bytes,
-    /// The longest time for which a record is only in memory.
+    /// The longest time for which a record stays only in memory.
     pub flush_interval: Span,
-    /// A flow that lasts longer than this has a record of an open flow, about once in this time.
+    /// A flow that lasts longer than this is recorded as an open flow about once per this time.
     pub open_interval: Span,
     pub log: Log,
     pub http: Http,
     pub spool: Spool,
-    /// The outputs to files. No output of any kind in the file: one of these.
+    /// The outputs to files. If the configuration has no output of any kind, there is one of these.
     #[serde(default, deserialize_with = "output::outputs")]
     pub files: Vec<Files>,
     /// The outputs to syslog servers.
@@ -118,7 +118,7 @@ pub struct Log {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// A line of text; in the journal without the time, which the journal has.
+    /// A line of text. In the journal it has no time, because the journal has it.
     Text,
     /// A JSON object per line.
     Json,
@@ -147,7 +147,7 @@ impl Default for Log {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// None in the file: [`Listen::DEFAULT`], and nlringd runs without them if it cannot listen there.
+    /// None: [`Listen::DEFAULT`], and nlringd runs without them if it cannot listen there.
     pub address: Option<Listen>,
 }
 
@@ -156,12 +156,12 @@ pub struct Http {
 #[serde(deny_unknown_fields, default)]
 pub struct Spool {
     pub directory: PathBuf,
-    /// A segment that has grown to this size is followed by another one.
+    /// A segment that has grown to this size is followed by a new one.
     pub segment: Bytes,
-    /// When what is written is synced to the disk. A killed nlringd loses nothing in any case; a power loss takes what
+    /// When written data is synced to the disk. Killing nlringd loses nothing in any case; a power loss destroys what
     /// was not synced.
     pub sync: Sync,
-    /// The most that is kept for outputs that have not read it. What is removed becomes a loss record for them.
+    /// The most that is kept for outputs that have not read it. What is removed becomes a record of a loss for them.
     pub max_bytes: Bytes,
     pub max_age: Option<Span>,
 }
@@ -264,7 +264,7 @@ impl Config {
         files.chain(syslog).chain(ipfix)
     }
 
-    /// Values that can be read, and make no sense.
+    /// Checks values that can be read but make no sense.
     fn check_values(&self) -> Result<(), String> {
         let node = &self.node;
         let spool = &self.spool;

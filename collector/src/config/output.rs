@@ -1,4 +1,4 @@
-//! The outputs of the configuration: a list for each kind.
+//! The outputs of the configuration, in a list for each kind.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -11,17 +11,17 @@ use super::{Bytes, Config, Span};
 
 /// What all kinds of outputs have.
 pub trait Output {
-    /// The name in the log, in metrics and of the cursor.
+    /// The name in the log, in metrics and for the cursor.
     fn name(&self) -> &str;
 
-    /// Who gets the records, as the summary says it.
+    /// Who gets the records, as a text for the summary.
     fn receiver(&self) -> String;
 
-    /// Values that can be read, and make no sense.
+    /// Checks values that can be read but make no sense.
     ///
     /// # Errors
     ///
-    /// A sentence with the remedy. The name of the output is put before it.
+    /// A sentence with the remedy. The caller puts the name of the output before it.
     fn check(&self, config: &Config) -> Result<(), String>;
 }
 
@@ -29,7 +29,7 @@ pub trait Output {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Files {
-    /// The name in the log, in metrics and of the cursor. Each output has another one.
+    /// The name in the log, in metrics and for the cursor. It is unique among the outputs.
     pub name: String,
     pub directory: PathBuf,
     pub format: Format,
@@ -39,9 +39,9 @@ pub struct Files {
     pub rotate_interval: Span,
     /// A file that has grown to this size ends.
     pub rotate_bytes: Bytes,
-    /// Files whose records are all older are removed.
+    /// Files are removed when all their records are older than this.
     pub max_age: Option<Span>,
-    /// While all files together are larger, the oldest are removed.
+    /// While all files together are larger than this, the oldest are removed.
     pub max_bytes: Option<Bytes>,
 }
 
@@ -102,7 +102,7 @@ impl Output for Files {
     }
 }
 
-/// The outputs of one kind. A list that is there has at least one.
+/// The outputs of one kind. If there is a list, it has at least one.
 pub fn outputs<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -115,7 +115,7 @@ pub fn outputs<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Ok(outputs)
 }
 
-/// Checks each output, and that no two of them are in each other's way.
+/// Checks each output, and that no two of them conflict.
 pub fn check(config: &Config) -> Result<(), String> {
     let mut names = HashSet::new();
     for output in config.outputs() {

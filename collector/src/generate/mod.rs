@@ -1,6 +1,6 @@
-//! `nlringd generate`: files of records as a gateway with NAT would make them, for tests and measurements.
+//! `nlringd generate`: writes files of records like those of a gateway with NAT, for tests and measurements.
 
-// Made-up numbers: what a conversion cuts off does not matter.
+// The numbers are made up, so truncating conversions do not matter.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -33,10 +33,10 @@ use crate::spool::Position;
 
 const BATCH_RECORDS: usize = 4096;
 const SECOND_NS: u64 = 1_000_000_000;
-/// A file has the records of this time, as the collector's files have by default.
+/// A file has the records of a period of this length, like the collector's files by default.
 const FILE_NS: u64 = 15 * 60 * SECOND_NS;
 
-/// What goes to the thread that writes.
+/// What is sent to the thread that writes.
 enum Step {
     Batch(RecordBatch),
     FileEnd,
@@ -94,7 +94,7 @@ fn write(mut files: Files, steps: &Receiver<Step>) -> Result<()> {
 struct Generator {
     traffic: Traffic,
     records: u64,
-    /// Every so many records, some are lost.
+    /// After each run of this many records, some are lost.
     loss_every: Option<u64>,
     last: Timestamp,
     next_mark: u64,
@@ -102,7 +102,7 @@ struct Generator {
     schema: SchemaRef,
     pending: usize,
     steps: SyncSender<Step>,
-    /// Nobody takes the steps any more, because a file could not be written.
+    /// The steps are no longer taken, because a file could not be written.
     is_stopped: bool,
 }
 

@@ -40,7 +40,7 @@ struct Service {
 }
 
 impl Traffic {
-    /// Traffic that begins at this time, with so many flows in a second.
+    /// Traffic that begins at this time, with this number of flows per second.
     pub fn new(seed: u64, begin: Timestamp, per_second: f64) -> Self {
         Self {
             random: Random::new(mix(seed)),
@@ -58,11 +58,11 @@ impl Traffic {
         let (orig, nat) = self.tuples(&service);
         let duration = self.random.log_normal(service.median, service.spread);
         let duration = duration.clamp(1e6, LONGEST_FLOW.as_nanos() as f64) as u64;
-        // The event takes this long to be received.
+        // The delay until the event is received.
         let stop = received - self.random.exponential(30_000.0) as u64;
         let start = Timestamp::from_ns(stop - duration);
         let (sent, answered) = self.counters(&service);
-        // What a host without nf_conntrack_timestamp has. It does not know when earlier flows began.
+        // As on a host without nf_conntrack_timestamp, which does not know when earlier flows began.
         let is_observed = self.random.one_in(50);
         let observed_start = (start >= self.begin).then_some(start);
         let is_resynced = self.random.one_in(2000);

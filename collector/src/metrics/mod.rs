@@ -1,4 +1,4 @@
-//! What nlringd counts and measures, as `/metrics` shows it, and what is wrong with it, as `/health` shows it.
+//! What nlringd counts and measures, for `/metrics`, and which parts of it fail, for `/health`.
 
 mod series;
 
@@ -16,7 +16,7 @@ use self::series::{Counters, Labels, Series};
 use crate::host::{self, Pulses};
 use crate::record::{Body, LossBody, Subject};
 
-/// After this time without a turn, the receive thread counts as hanging.
+/// If a turn takes longer than this, the receive thread counts as hanging.
 const LONGEST_TURN: Duration = Duration::from_secs(10);
 
 /// The kinds of records that are counted.
@@ -29,14 +29,14 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     series: Series,
     registry: Registry,
-    /// Of `series`, by the kinds of [`KINDS`].
+    /// The counters of records, one for each of [`KINDS`].
     records: [Counter; KINDS.len()],
     pulses: Pulses,
-    /// What does not work now, and why.
+    /// Which parts fail now, and why.
     failing: Mutex<BTreeMap<Part, String>>,
 }
 
-/// What can fail while the rest works.
+/// A part that can fail while the rest works.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The thread that receives.
@@ -44,12 +44,12 @@ pub enum Part {
     Spool,
     /// The output of this name.
     Output(String),
-    /// The mirror of what this namespace has.
+    /// The mirror of this subject in this namespace.
     Mirror(Subject, String),
 }
 
 impl Part {
-    /// Its labels: the kind, and the name if there are several of that kind.
+    /// Its labels: the kind, and the name if there are several parts of that kind.
     fn labels(&self) -> Labels {
         let part = |part: &str| vec![("part", part.to_owned())];
         match self {
@@ -110,12 +110,12 @@ impl Metrics {
             self.show_health(&part, is_failing);
         }
         let mut text = String::new();
-        // A string takes all that is written.
+        // Writing to a string does not fail.
         _ = prometheus_text::encode(&mut text, &self.0.registry);
         text
     }
 
-    /// What is wrong now: which part, and why.
+    /// Which parts fail now, and why.
     pub fn problems(&self) -> BTreeMap<String, String> {
         let failing = self.0.failing.lock();
         let failing = failing.unwrap_or_else(PoisonError::into_inner);
@@ -138,7 +138,7 @@ impl Metrics {
         problems
     }
 
-    /// Notes whether a part works. The first time makes its series.
+    /// Notes whether a part works. The first call creates its series.
     pub fn note_health(&self, part: &Part, problem: Option<String>) {
         self.show_health(part, problem.is_some());
         let failing = self.0.failing.lock();
@@ -166,7 +166,7 @@ impl Metrics {
         };
     }
 
-    /// Notes how late an event was received that happened at `happened`.
+    /// Notes how late an event from the time `happened` was received.
     pub fn note_latency(&self, happened: Timestamp, received: Timestamp) {
         let latency = received.duration_since(happened);
         self.0.series.latency.observe(latency.as_secs_f64());
@@ -188,7 +188,7 @@ impl Metrics {
         }
     }
 
-    /// Notes how many entries a mirror has, and how it is.
+    /// Notes how many entries a mirror has, and its health.
     pub fn note_mirror(
         &self,
         subject: Subject,
@@ -223,7 +223,7 @@ impl Metrics {
         self.0.series.resyncs.get_or_create(&labels).inc();
     }
 
-    /// Notes how large the spool is, and when its oldest segment was written last.
+    /// Notes how large the spool is, and when its oldest segment was last written.
     pub fn note_spool(&self, bytes: u64, oldest: SystemTime) {
         self.0.series.spool_bytes.set(signed(bytes));
         let oldest = oldest.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -246,7 +246,7 @@ impl Metrics {
         self.0.series.spool_errors.inc();
     }
 
-    /// Makes the series of an output whose receiver has all before `complete`.
+    /// Creates the series of an output whose receiver has everything before `complete`.
     pub fn add_output(&self, output: &str, complete: Timestamp) {
         let labels = of_output(output);
         for counters in [
@@ -275,13 +275,13 @@ impl Metrics {
         lost_records.inc_by(loss.count.unwrap_or(0));
     }
 
-    /// Notes that the output has taken all before this time.
+    /// Notes that the output has taken everything before this time.
     pub fn note_taken(&self, output: &str, before: Timestamp) {
         let gauge = self.0.series.output_taken.get_or_create(&of_output(output));
         gauge.set(seconds(before));
     }
 
-    /// Notes that the output's receiver has all before this time.
+    /// Notes that the output's receiver has everything before this time.
     pub fn note_complete(&self, output: &str, before: Timestamp) {
         let complete = &self.0.series.output_complete;
         let gauge = complete.get_or_create(&of_output(output));

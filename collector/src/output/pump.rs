@@ -1,4 +1,4 @@
-//! Moves batches from the spool to an output, until the spool is closed and the output has all.
+//! Moves batches from the spool to an output, until the spool is closed and the output has everything.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::record::columns::Columns;
 use crate::record::{Body, LossBody, Record, batch};
 use crate::spool::{Acknowledged, Cursor, Position, Read, Reader, Tail};
 
-/// How long to wait for a batch before the cursor is looked at anyway.
+/// How long to wait for a batch before checking the cursor anyway.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The pause after the first failure, and the longest one.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
-/// How long an output that fails may delay the end.
+/// How long a failing output may delay the end.
 const DELAY_OF_END: Duration = Duration::from_secs(10);
 
 /// Moves batches from the spool to an output.
@@ -69,7 +69,7 @@ impl Pump {
     }
 
     /// Runs until the spool is closed and the output has everything. After a failure it goes back to what the receiver
-    /// has for certain, and tries again after a pause. The pauses grow until the receiver has more.
+    /// certainly has, and tries again after a pause. The pauses grow until the receiver has more.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl Pump {
                     self.output.take(behind, &batch)?;
                 }
                 Read::Missing(behind, mut loss) => {
-                    // What was received first had happened since the last mark.
+                    // The first records received had happened since the last mark.
                     loss.since = covered.map_or(loss.since, |covered| covered.min(loss.since));
                     covered = Some(loss.until);
                     self.metrics.count_output_loss(self.output.name(), &loss);

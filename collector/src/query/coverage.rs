@@ -1,8 +1,8 @@
-//! From when to when the records are complete.
+//! The time for which the records are complete.
 //!
-//! The rule: a flow that was there at some time has a record at most twice `open_interval` later, or before the run of
-//! nlringd ends. So an answer is complete if the records of the asked time are there, and those behind it, up to that
-//! time or to such an end. Positions in the spool tell whether a file is missing between two others.
+//! The rule: a flow that existed at some time has a record at most twice `open_interval` later, or before the run of
+//! nlringd ends. So an answer is complete if there are all records of the requested time and those after it, up to that
+//! delay or to the end of the run. Positions in the spool tell whether a file is missing between two others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use super::question::{Interval, Question};
 use crate::record::recording::Recording;
 use crate::spool::Position;
 
-/// A part of the records without a gap, as a file has it.
+/// A part of the records without a gap, such as those of a file.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// The positions before and behind it.
+    /// The positions before and after it.
     pub positions: [Position; 2],
-    /// The records of this time are complete, those of the beginning together with the span before.
+    /// The records of this time are complete; those of its beginning, together with the previous span.
     pub time: Interval,
-    /// The records behind this time are complete without the span before.
+    /// The records after this time are complete without the previous span.
     pub behind: i64,
-    /// Each flow that had ended before this time is recorded. None: that is not known.
+    /// Each flow that had ended before this time is recorded. None: unknown.
     pub flows_until: Option<i64>,
-    /// When runs ended with a record of each flow that was there.
+    /// When runs ended with a record of each flow that still existed.
     pub ends: Vec<i64>,
     pub recording: Recording,
 }
@@ -37,7 +37,7 @@ struct Node<'a> {
     name: &'a str,
     /// Runs of spans that join, in the order in which they were recorded.
     runs: Vec<Vec<&'a Span>>,
-    /// The asked time. Ends that the question leaves open are those of the records.
+    /// The requested time. If the question leaves an end open, it is that of the records.
     asked: Interval,
     missing: Vec<Missing>,
 }
@@ -47,7 +47,7 @@ impl Coverage {
         self.0.entry(node.to_owned()).or_default().push(span);
     }
 
-    /// The time that is behind this position, and the records that end there.
+    /// The time until which the records before this position are complete.
     pub fn until(&self, node: &str, position: Position) -> Option<i64> {
         let spans = self.0.get(node)?.iter();
         let last = spans.filter(|span| span.positions[1] == position);
@@ -61,7 +61,7 @@ impl Coverage {
         ns(silences.max().unwrap_or_default())
     }
 
-    /// Why an answer may not be complete.
+    /// Why an answer may be incomplete.
     pub fn missing(&self, question: &Question) -> Vec<Missing> {
         let nodes = self.0.iter();
         let missing = nodes.flat_map(|(name, spans)| {
@@ -128,7 +128,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The part of the asked time that no span has.
+    /// The part of the requested time that no span covers.
     fn find_uncovered(&mut self) {
         let Interval { from, until } = self.asked;
         let runs = self.runs.iter();
@@ -157,7 +157,8 @@ impl<'a> Node<'a> {
         self.add(since, until, "end");
     }
 
-    /// The spans that are missing between two runs. If the clock was set back meanwhile, they may be of any time.
+    /// The time of the spans that are missing between two runs. If the clock was set back in between, it may be any
+    /// time.
     fn gap(&self, run: usize) -> Option<Interval> {
         let (before, next) = (self.runs.get(run)?, self.runs.get(run + 1)?);
         let (last, next) = (before.last()?, next.first()?);
@@ -176,7 +177,7 @@ impl<'a> Node<'a> {
         })
     }
 
-    /// The missing spans that may have records of the asked time, unless it is said already.
+    /// The missing spans that may have records of the requested time, unless they have been reported already.
     fn find_gaps(&mut self) {
         for run in 0..self.runs.len() {
             let Some(gap) = self.gap(run).filter(|gap| gap.overlaps(self.asked)) else {
@@ -196,7 +197,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Spans in the asked time that have no records of the asked kind.
+    /// Spans in the requested time that have no records of the requested kind.
     fn find_other_records(&mut self, record: &str) {
         let spans = self.runs.iter().flatten();
         let spans =
@@ -215,7 +216,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Flows that were there in the asked time, and may have no record yet where a run ends.
+    /// Flows that existed in the requested time, and may have no record yet where a run ends.
     fn find_late_records(&mut self) {
         let asked = self.asked;
         for number in 0..self.runs.len() {

@@ -1,4 +1,4 @@
-//! A Parquet file of records that is read.
+//! Reads a Parquet file of records.
 
 use std::fs::{self, File};
 use std::panic::{self, AssertUnwindSafe};
@@ -24,13 +24,13 @@ use crate::record::Subject;
 use crate::record::about::About;
 use crate::record::nat_filter::{PLACES, Place};
 
-/// A file of records whose metadata is read.
+/// A file of records whose metadata has been read.
 pub struct RecordFile {
     pub path: PathBuf,
     file: File,
     metadata: ArrowReaderMetadata,
     about: About,
-    /// Of each row group, where the filter of its translated sources is.
+    /// Where the filter of translated sources of each row group is.
     nat_filters: Vec<Place>,
 }
 
@@ -41,7 +41,7 @@ pub struct Part {
 }
 
 enum What {
-    /// Records that answer the question. These terms may hold.
+    /// Records that may answer the question, because these terms may hold.
     Answers(Vec<Term>),
     /// Losses in this time.
     Losses(Interval),
@@ -53,8 +53,8 @@ pub struct Found {
     pub batch: RecordBatch,
 }
 
-/// The files below these paths: a file itself, and in directories all whose names end in `.parquet`. Hidden ones are not
-/// complete yet.
+/// The files at and below these paths: in directories, all files whose names end in `.parquet`. Hidden files are not
+/// complete yet and are left out.
 pub fn find(paths: &[PathBuf], mut failed: impl FnMut(Failure)) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut pending: Vec<PathBuf> = paths.iter().rev().cloned().collect();
@@ -92,7 +92,7 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>> {
 impl RecordFile {
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| Failure::of_file("open", path, &error))?;
-        // Where the pages are, which lets a reader pass over those without an answer.
+        // The index says where the pages are, so that the reader can skip those without an answer.
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
         let metadata = unless_damaged(path, || ArrowReaderMetadata::load(&file, options))?;
         let names = ["record", "time"];
@@ -135,7 +135,7 @@ impl RecordFile {
         })
     }
 
-    /// The parts that may have an answer, or a loss that matters to it.
+    /// The parts that may contain an answer, or a loss that matters to it.
     pub fn parts(&self, question: &Question, silence_ns: i64) -> Vec<Part> {
         let mut losses = question.interval;
         losses.until = losses.until.saturating_add(silence_ns);
@@ -165,7 +165,7 @@ impl RecordFile {
         }
     }
 
-    /// Reads what a part has.
+    /// Reads a part.
     pub fn read(&self, part: &Part, question: &Question) -> Result<Vec<Found>> {
         // A file of its own, because its offset moves.
         let file = File::open(&self.path);
@@ -191,7 +191,7 @@ impl RecordFile {
         })
     }
 
-    /// What leaves only answers. Columns that are read fast, and leave little, come first.
+    /// The predicates that only answers meet. Columns that are fast to read and leave few rows come first.
     fn answers(&self, terms: &[Term], question: &Question) -> Vec<Box<dyn ArrowPredicate>> {
         let mut filter = Vec::new();
         let (single, several): (Vec<_>, Vec<_>) =
@@ -237,7 +237,7 @@ impl RecordFile {
     }
 }
 
-/// The part of the records that a file has, by what it says.
+/// The part of the records that a file has, according to its metadata.
 fn span(about: &About) -> Option<Span> {
     let position = |text: &String| text.parse().ok();
     let time = |ns: u64| i64::try_from(ns).ok();
@@ -256,14 +256,14 @@ fn span(about: &About) -> Option<Span> {
     })
 }
 
-/// What the metadata of a file say under this key.
+/// The value of this key in a file's metadata.
 fn entry<'a>(metadata: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
     let entries = metadata.file_metadata().key_value_metadata()?;
     let mut entries = entries.iter();
     entries.find(|entry| entry.key == key)?.value.as_deref()
 }
 
-/// Where the filters of translated sources are. None, if that cannot be read.
+/// Where the filters of translated sources are. Empty if that cannot be read.
 fn nat_filters(metadata: &ParquetMetaData) -> Vec<Place> {
     let text = entry(metadata, PLACES).unwrap_or_default();
     let places: Result<Vec<Place>, _> = text.split_whitespace().map(str::parse).collect();
@@ -284,7 +284,7 @@ fn may_have_loss(group: &RowGroupMetaData, interval: Interval) -> bool {
     }
 }
 
-/// Reads. A failure, also one by which the reader of Parquet panics, says that the file is damaged.
+/// Reads. If reading fails or the Parquet reader panics, the failure says that the file is damaged.
 fn unless_damaged<T>(path: &Path, read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
     let damaged = |error: String| {
         Failure::Other(format!(

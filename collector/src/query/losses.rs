@@ -12,18 +12,18 @@ use crate::record::Subject;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Missing {
     pub node: String,
-    /// The interval in which it is missing. An end that is not known is that of the question.
+    /// The interval in which it is missing. An unknown end is that of the question.
     pub since: i64,
     pub until: i64,
     pub reason: String,
-    /// How many events, if that is known.
+    /// How many events are missing, if known.
     pub count: Option<u64>,
 }
 
 /// The columns that [`rows`] reads.
 pub const COLUMNS: [&str; 4] = ["record", "since", "until", "subject"];
 
-/// The rows that are losses of this subject, or of all, in the interval.
+/// The rows with losses in the interval that concern this subject or all subjects.
 pub fn rows(batch: &RecordBatch, subject: Subject, interval: Interval) -> BooleanBuffer {
     let rows_with = |column, text: &str| {
         let value = Value::Text(text.to_owned());
@@ -63,8 +63,7 @@ pub fn loss(node: &str, batch: &RecordBatch, row: usize) -> Missing {
 }
 
 impl Missing {
-    /// Whether this is a reason why an answer about a time is not complete. Records that were removed may be of flows that
-    /// were there earlier.
+    /// Whether this makes an answer about a time incomplete. Removed records may be of flows that existed earlier.
     pub fn matters_in(&self, asked: Interval, silence_ns: i64) -> bool {
         let lasts = Interval {
             from: self.since,

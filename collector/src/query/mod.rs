@@ -1,5 +1,5 @@
-//! `nlringd query`: who it was. It looks for flows in Parquet files and in the spool, and says whether the records of that
-//! time are complete.
+//! `nlringd query`: finds who used an address. It searches Parquet files and the spool for flows, and says whether the
+//! records of that time are complete.
 
 mod column;
 mod coverage;
@@ -29,16 +29,16 @@ use crate::spool::Snapshot;
 const FOUND: u8 = 0;
 /// Nothing was found, and the records are complete.
 const NOTHING: u8 = 1;
-/// Nothing was found, but the records are not complete, or could not all be read.
+/// Nothing was found, but the records are incomplete or some could not be read.
 const UNCERTAIN: u8 = 3;
-/// Something was found, and there may be more: the records are not complete, or could not all be read.
+/// Something was found, and there may be more: the records are incomplete or some could not be read.
 const FOUND_SOME: u8 = 4;
 
-/// Answers a question. Failures are wrong usage, and paths of which none can be read.
+/// Answers a question. It fails for wrong usage, and if none of the paths can be read.
 pub fn query(arguments: &QueryArguments) -> Result<ExitCode> {
     let question = Question::parse(arguments)?;
     let mut failures = Vec::new();
-    // Before the files are listed: what is in a file later, and not in the spool any more, is in this snapshot.
+    // Taken before the files are listed, so that it has the records that move from the spool to a file meanwhile.
     let snapshot = arguments.follow_spool.as_deref().map(Snapshot::open);
     let paths = file::find(&arguments.paths, |failure| failures.push(failure));
     let mut findings = search(&paths, &question);
@@ -50,7 +50,7 @@ pub fn query(arguments: &QueryArguments) -> Result<ExitCode> {
     }
     findings.conclude(&question);
     print(&findings, &question, arguments).or_else(|error| {
-        // A reader that has read enough is no failure.
+        // It is not a failure if the reader has read enough.
         let is_closed = error.kind() == io::ErrorKind::BrokenPipe;
         let failure = Failure::Other(format!("write the answer: {error}"));
         if is_closed { Ok(()) } else { Err(failure) }

@@ -56,7 +56,7 @@ impl Rows {
         self.batches.is_empty()
     }
 
-    /// The first records by their times, as many as asked for. Of a flow only the last one.
+    /// The first records in order of time, up to the limit. Of each flow, only the last record.
     fn in_order(&self, limit: usize) -> (Vec<Row<'_>>, Rest) {
         let rows = self.batches.iter().flat_map(|(node, batch)| {
             (0..batch.num_rows()).map(move |number| Row {
@@ -115,7 +115,7 @@ impl Rows {
     }
 }
 
-/// What tells flows apart that lasted at the same time.
+/// The columns that distinguish flows that existed at the same time.
 const IDENTITY: [&str; 16] = [
     "netns",
     "proto",
@@ -156,7 +156,7 @@ fn without_repeats(rows: Vec<Row<'_>>) -> Vec<Row<'_>> {
     kept
 }
 
-/// Reasons that no record has.
+/// Reasons that appear in no record.
 const GAPS: [&str; 7] = [
     "begin",
     "end",
@@ -206,7 +206,7 @@ impl<'a> Row<'a> {
         self.cell("record") == Some(Cell::Text("open"))
     }
 
-    /// When the flow began, if that is known.
+    /// When the flow began, if known.
     fn start(&self) -> Option<i64> {
         let start = self.instant("start");
         start.or_else(|| self.instant("observed_start"))
@@ -219,7 +219,7 @@ impl<'a> Row<'a> {
         })
     }
 
-    /// All that the record has, with the names of the columns.
+    /// All values of the record, by the names of the columns.
     fn object(&self) -> Map<String, Value> {
         let mut object = Map::new();
         for (field, array) in self
@@ -330,7 +330,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// What both directions have carried.
+    /// What each direction has carried.
     fn both(&self, what: &str) -> String {
         let count = |direction| match self.text(&format!("{direction}_{what}")) {
             text if text.is_empty() => "-".to_owned(),

@@ -1,4 +1,4 @@
-//! Looks into all files at once, as many as there are processors.
+//! Searches the files in parallel, with one thread per processor.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::rows::Rows;
 use crate::failure::Failure;
 use crate::spool::Position;
 
-/// What all files have.
+/// What was found in all files.
 #[derive(Default)]
 pub struct Findings {
     pub rows: Rows,
@@ -26,7 +26,7 @@ pub struct Findings {
     pub newest: BTreeMap<String, Position>,
 }
 
-/// Looks for answers in the files.
+/// Searches the files for answers.
 pub fn search(paths: &[PathBuf], question: &Question) -> Findings {
     let mut findings = Findings::default();
     let mut files = Vec::new();
@@ -76,12 +76,12 @@ impl Findings {
         }
     }
 
-    /// Whether nothing is missing in the answer.
+    /// Whether nothing is missing from the answer.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.failures.is_empty() && self.file_count > 0
     }
 
-    /// Finds out why the answer may not be complete.
+    /// Finds out why the answer may be incomplete.
     pub fn conclude(&mut self, question: &Question) {
         let is_flow = question.record == "flow";
         let silence_ns = if is_flow {
@@ -90,7 +90,7 @@ impl Findings {
             0
         };
         self.missing.retain(|missing| {
-            // After a kill, flows are missing whose end is not known. Their events are recorded.
+            // After a kill, flows are missing because their ends are unknown. Their events are recorded.
             let matters = is_flow || missing.reason != "killed";
             matters && missing.matters_in(question.interval, silence_ns)
         });

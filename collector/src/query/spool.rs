@@ -14,8 +14,8 @@ use crate::record::about::Notes;
 use crate::record::stored::stored;
 use crate::spool::{Position, Snapshot};
 
-/// Looks for answers in a spool, behind the newest of the files that were read. The snapshot must be older than the list of
-/// files: then each record is in one or the other.
+/// Searches a spool for answers after the newest of the files that were read. The snapshot must be older than the list
+/// of files, so that each record is in one or the other.
 pub fn search(snapshot: &Snapshot, question: &Question, findings: &mut Findings) {
     let Some(node) = snapshot.node() else {
         return;
@@ -38,7 +38,7 @@ pub fn search(snapshot: &Snapshot, question: &Question, findings: &mut Findings)
         });
         if let Err(failure) = taken {
             findings.fail(failure);
-            // What follows does not join with this part.
+            // What follows is not contiguous with this part.
             if let Some(part) = part.take() {
                 part.end(&node, findings);
             }
@@ -50,7 +50,7 @@ pub fn search(snapshot: &Snapshot, question: &Question, findings: &mut Findings)
     findings.file_count += 1;
 }
 
-/// A part of the spool that was recorded in one way.
+/// A part of the spool whose batches have the same `Recording`.
 struct Part {
     positions: [Position; 2],
     /// Until when the records before it are complete.

@@ -1,4 +1,4 @@
-//! Whether the clock was set. Then the times of records do not tell when their flows were there.
+//! Detects that the clock was set. The times of records then do not tell when their flows existed.
 
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,13 @@ impl Clock {
         Self { seen: (now, time) }
     }
 
-    /// Looks at the clock. If it was set since the last look, all times are returned that were there twice or never.
+    /// Checks the clock. If it was set since the last check, this returns the interval of times that occurred twice or
+    /// never.
     pub fn look(&mut self, now: Instant, time: Timestamp) -> Option<LossBody> {
         let (instant, before) = std::mem::replace(&mut self.seen, (now, time));
         let elapsed = now.duration_since(instant);
         let expected = before + elapsed;
-        // A clock that is adjusted may run faster or slower by 1/2000.
+        // A clock that is being adjusted may run faster or slower by 1/2000.
         let tolerance = CLOCK_STEP + elapsed / 1000;
         let (since, until) = if time + tolerance < expected {
             let back = Duration::from_nanos(expected.as_ns() - time.as_ns());

@@ -35,14 +35,14 @@ pub struct Receiver {
     batch: Batch,
     live_interval: Live<Span>,
     flush_interval: Duration,
-    /// When the kernel is asked, so that a mark can be written and the records be handed over.
+    /// When to ask the kernel next, so that a mark can be written and the records handed over.
     flush_at: Instant,
     /// When the kernel was asked.
     asked: Option<Timestamp>,
     clock: Clock,
 }
 
-/// The records that are not handed over yet.
+/// The records that have not been handed over yet.
 struct Batch {
     records: Vec<Record>,
     /// The time of the last record.
@@ -102,7 +102,7 @@ impl Receiver {
         self.running.stop_handle()
     }
 
-    /// Receives until it is stopped. What is queued then is received too.
+    /// Receives until it is stopped, and then whatever is still queued.
     pub fn run(mut self) -> Result<()> {
         while !self.take_turn()? {
             self.batch.pulse.beat();
@@ -114,7 +114,7 @@ impl Receiver {
             mut batch,
             ..
         } = self;
-        // All that the kernel sends before it leaves the groups is received.
+        // Everything that the kernel sends before the socket leaves the groups is received.
         let end = Timestamp::now();
         let finished =
             running.finish(|event, _| feed(&mut sources, &mut routes, &mut batch, &event));
@@ -125,7 +125,7 @@ impl Receiver {
             source.finish(|record| batch.push(record))?;
         }
         finished.outcome?;
-        // Without the first dump nobody knows which flows are there.
+        // Before the first dump is complete, it is unknown which flows exist.
         if sources.iter().all(Source::has_all_flows) {
             for source in &sources {
                 source.record_open_flows(|record| batch.push(record));
@@ -137,7 +137,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// Takes a turn. True: it was stopped.
+    /// Takes a turn. Returns true if the receiver was stopped.
     fn take_turn(&mut self) -> Result<bool> {
         let now = Instant::now();
         let dues = self.sources.iter().filter_map(|source| source.due(now));
@@ -164,13 +164,13 @@ impl Receiver {
         Ok(turn == Turn::Stopped)
     }
 
-    /// Whether all is recorded that the kernel had sent when it was last asked.
+    /// Whether everything is recorded that the kernel had sent when it was last asked.
     fn has_all(&self) -> bool {
         self.sources.iter().all(Source::has_all) && self.routes.iter().all(Routes::has_all)
     }
 
-    /// Asks the kernel once per interval. When all that it had sent then is recorded, a mark says so, and the records
-    /// are handed over. If the answer takes an interval, they are handed over without a mark.
+    /// Asks the kernel once per interval. When everything that it had sent by then is recorded, a mark says so, and the
+    /// records are handed over. If the answer takes longer than an interval, they are handed over without a mark.
     fn flush_if_due(&mut self, now: Instant) {
         let interval = self.live_interval.get().0;
         if interval != self.flush_interval {
@@ -245,7 +245,7 @@ impl Batch {
         if let Body::Loss(loss) = &mut record.body
             && loss.reason == LossReason::Unreadable
         {
-            // What could not be read had happened since the last mark.
+            // Whatever could not be read had happened since the last mark.
             loss.since = self.marked.min(loss.since);
         }
         self.last = record.time;
@@ -262,7 +262,7 @@ impl Batch {
         u128::from(step_ns) > CLOCK_STEP.as_nanos()
     }
 
-    /// What is missing in all namespaces.
+    /// Adds a loss that concerns all namespaces.
     fn push_loss(&mut self, time: Timestamp, loss: LossBody) {
         self.push(Record {
             time,
@@ -271,7 +271,7 @@ impl Batch {
         });
     }
 
-    /// All that was received before this time is in the spool when this batch is.
+    /// Adds a mark: once this batch is in the spool, so is everything that was received before this time.
     fn mark(&mut self, body: Body, time: Timestamp) {
         self.marked = time;
         self.records.push(Record {

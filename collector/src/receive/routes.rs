@@ -1,4 +1,4 @@
-//! The routes of one network namespace.
+//! Follows the routes of one network namespace.
 
 use std::time::Instant;
 
@@ -16,8 +16,8 @@ use crate::failure::{Failure, Result};
 use crate::metrics::Metrics;
 use crate::record::{Body, LossBody, Record, RouteBody, Subject};
 
-/// The routes of one network namespace: a record for each event of the kernel, for each route that is there at the start,
-/// and for each change that the kernel did not report.
+/// Follows the routes of one network namespace. It makes a record for each event of the kernel, for each route that
+/// exists at the start, and for each change that the kernel did not report.
 pub struct Routes {
     pub socket: SocketId,
     mirror: Mirror,
@@ -35,7 +35,7 @@ struct Recorder {
 }
 
 impl Routes {
-    /// Opens the namespace of this name. The empty name is that of this process.
+    /// Opens the namespace with this name. The empty name stands for this process's namespace.
     pub fn open(
         name: &str,
         place: u16,
@@ -81,7 +81,7 @@ impl Routes {
         }
     }
 
-    /// Records each event, and behind it what the mirror concludes from it.
+    /// Records each event, followed by what the mirror concludes from it.
     fn feed_messages(&mut self, list: &MessageList<'_>, mut f: impl FnMut(Record)) {
         let time = list.received_at().unwrap_or_else(Timestamp::now);
         let since = self.mirror.health().wrong_since;
@@ -115,15 +115,15 @@ impl Routes {
         metrics.note_mirror(Subject::Routes, name, count, &health);
     }
 
-    /// Asks the kernel for an answer behind all that it has sent so far.
+    /// Asks the kernel for an answer, which arrives after everything that it has sent so far.
     pub fn ask(&mut self, running: &Running) {
         if let Some(socket) = running.socket(self.socket) {
-            // Without an answer there is no mark, and the next question follows.
+            // Without an answer there is no mark, and the kernel is asked again.
             let _ = self.coverage.ask(socket);
         }
     }
 
-    /// Whether all is recorded that the kernel had sent when it was last asked.
+    /// Whether everything is recorded that the kernel had sent when it was last asked.
     pub fn has_all(&self) -> bool {
         self.coverage.is_reached() && self.mirror.is_complete()
     }
@@ -135,7 +135,7 @@ impl Routes {
             return;
         };
         let (found, recorder) = (found_now(&self.mirror), &self.recorder);
-        // The mirror asks again after an error, which its health keeps.
+        // After an error the mirror asks again. Its health shows the error.
         let _ = self.mirror.advance(socket, |change| {
             recorder.take_change(&change, found, &mut f);
         });
@@ -147,7 +147,7 @@ impl Routes {
         dues.into_iter().flatten().min()
     }
 
-    /// Hands out what the mirror still holds.
+    /// Hands over the events that the mirror still holds.
     pub fn finish(&mut self, mut f: impl FnMut(Record)) -> Result<()> {
         let (found, recorder) = (found_now(&self.mirror), &self.recorder);
         let outcome = self.mirror.finish(|change| {
@@ -157,17 +157,17 @@ impl Routes {
     }
 }
 
-/// When a change was found that the kernel did not report.
+/// When an unreported change was found.
 #[derive(Clone, Copy)]
 struct Found {
     time: Timestamp,
-    /// Since when it may have happened, if that is known.
+    /// The earliest time at which it may have happened, if known.
     since: Option<Timestamp>,
-    /// The mirror compares itself with the kernel's tables for the first time.
+    /// The mirror is comparing itself with the kernel's tables for the first time.
     is_first: bool,
 }
 
-/// What is to be said of a change that is found now.
+/// What to record about a change that is found now.
 fn found_now(mirror: &Mirror) -> Found {
     Found {
         time: Timestamp::now(),
@@ -177,7 +177,7 @@ fn found_now(mirror: &Mirror) -> Found {
 }
 
 impl Recorder {
-    /// Takes a change of the mirror. What an event has reported is recorded already.
+    /// Takes a change of the mirror. Changes that an event reported are already recorded.
     fn take_change(&self, change: &Change<'_>, found: Found, f: &mut impl FnMut(Record)) {
         match change {
             Change::Route {

@@ -30,13 +30,13 @@ pub struct Source {
 struct Recorder {
     namespace: u16,
     name: String,
-    /// Since when the mirror may be wrong.
+    /// The time since when the mirror may be wrong.
     wrong_since: Option<Timestamp>,
     metrics: Metrics,
 }
 
 impl Source {
-    /// Opens the namespace of this name. The empty name is that of this process.
+    /// Opens the namespace with this name. The empty name stands for this process's namespace.
     pub fn open(
         name: &str,
         place: u16,
@@ -117,31 +117,31 @@ impl Source {
         }
     }
 
-    /// Asks the kernel for an answer behind all that it has sent so far.
+    /// Asks the kernel for an answer, which arrives after everything that it has sent so far.
     pub fn ask(&mut self, running: &Running) {
         if let Some(socket) = running.socket(self.socket) {
-            // Without an answer there is no mark, and the next question follows.
+            // Without an answer there is no mark, and the kernel is asked again.
             let _ = self.coverage.ask(socket);
         }
     }
 
-    /// Whether all is recorded that the kernel had sent when it was last asked.
+    /// Whether everything is recorded that the kernel had sent when it was last asked.
     pub fn has_all(&self) -> bool {
         self.coverage.is_reached() && self.is_complete()
     }
 
-    /// Whether each flow is known that is there, and each that has ended is recorded.
+    /// Whether every existing flow is known, and every flow that has ended is recorded.
     pub fn has_all_flows(&self) -> bool {
         let mirror = self.mirror.as_ref();
         mirror.is_none_or(|mirror| mirror.is_complete() && mirror.health().wrong_since.is_none())
     }
 
-    /// Whether nothing is held. During its first dump a mirror holds events.
+    /// Whether no events are held. A mirror holds events during its first dump.
     pub fn is_complete(&self) -> bool {
         self.mirror.as_ref().is_none_or(Mirror::is_complete)
     }
 
-    /// Records the flows that are there, of which a few at a time: each about once in `open_interval`.
+    /// Records the existing flows, a few at a time, so that each is recorded about once per `open_interval`.
     pub fn record_lasting_flows(&mut self, now: Instant, mut f: impl FnMut(Record)) {
         if let Some(mirror) = &self.mirror {
             let (time, namespace) = (Timestamp::now(), self.recorder.namespace);
@@ -150,7 +150,7 @@ impl Source {
         }
     }
 
-    /// Records all flows that are there.
+    /// Records all existing flows.
     pub fn record_open_flows(&self, mut f: impl FnMut(Record)) {
         let time = Timestamp::now();
         for flow in self.mirror.iter().flat_map(Mirror::iter) {
@@ -167,7 +167,7 @@ impl Source {
             return;
         };
         let recorder = &mut self.recorder;
-        // The mirror asks again after an error, which its health keeps.
+        // After an error the mirror asks again. Its health shows the error.
         let _ = mirror.advance(socket, |change| recorder.take_change(&change, &mut f));
     }
 
@@ -176,7 +176,7 @@ impl Source {
         self.mirror.as_ref().and_then(|mirror| mirror.due(now))
     }
 
-    /// Hands out what the mirror still holds.
+    /// Hands over the events that the mirror still holds.
     pub fn finish(&mut self, mut f: impl FnMut(Record)) -> Result<()> {
         let Some(mirror) = &mut self.mirror else {
             return Ok(());
@@ -221,15 +221,16 @@ impl Recorder {
         }
     }
 
-    /// A flow is not known that began within a loss. If its end is lost too, before the mirror is repaired, it has no
-    /// record, though it was there between the losses. So a loss before the repair begins where the one before begins.
+    /// A flow that began within a loss is unknown. If its end is lost too, before the mirror is repaired, it has no
+    /// record, although it existed between the losses. So a loss that occurs before the repair begins where the
+    /// previous one began.
     fn join_with_loss_before(&mut self, loss: &mut LossBody) {
         let since = self.wrong_since.unwrap_or(loss.since);
         loss.since = loss.since.min(since);
         self.wrong_since = Some(loss.since);
     }
 
-    /// From when on the end of this flow may have been missed.
+    /// The time since when the end of this flow may have been missed.
     fn missed_since(&self, flow: &Flow<'_>) -> Timestamp {
         let start = flow.start.or(flow.observed_start);
         self.wrong_since.max(start).unwrap_or(Timestamp::UNIX_EPOCH)

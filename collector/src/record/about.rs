@@ -1,4 +1,4 @@
-//! What a complete file says about itself, in its metadata.
+//! The metadata of a complete file.
 
 use arrow_array::RecordBatch;
 use nlring::Timestamp;
@@ -15,20 +15,20 @@ const COMPLETE_UNTIL: &str = "nlring.complete_until_ns";
 const FLOWS_UNTIL: &str = "nlring.flows_until_ns";
 const ENDS: &str = "nlring.ends_ns";
 
-/// What a complete file says about itself.
+/// What the metadata of a complete file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
     pub node: String,
-    /// The positions in the spool before the first and behind the last batch.
+    /// The positions in the spool before the first batch and after the last.
     pub positions: [String; 2],
-    /// From when to when the records are complete, except for what losses among them say. Records of the beginning may be
-    /// at the end of the file before.
+    /// The time for which the records are complete, except for the losses among them. Records of its beginning may be
+    /// at the end of the previous file.
     pub complete_ns: [Option<u64>; 2],
-    /// All that was received behind this time is in this file, and not in the one before.
+    /// Everything that was received after this time is in this file, and not in the previous one.
     pub behind_ns: Option<u64>,
-    /// Each flow that had ended before this time is recorded. None: that is not known.
+    /// Each flow that had ended before this time is recorded. None: unknown.
     pub flows_until_ns: Option<u64>,
-    /// When runs of nlringd ended with a record of each flow that was there.
+    /// When runs of nlringd ended with a record of each flow that still existed.
     pub ends_ns: Vec<u64>,
     /// What is recorded, and how.
     pub recording: Option<Recording>,
@@ -59,7 +59,7 @@ impl About {
             .collect()
     }
 
-    /// Reads metadata, of which `value` has the value of each key.
+    /// Reads metadata. `value` returns the value of a key.
     pub fn from_metadata<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Self {
         let number = |key| value(key)?.parse::<u64>().ok();
         let text = |key| value(key).unwrap_or_default().to_owned();
@@ -76,7 +76,7 @@ impl About {
     }
 }
 
-/// What batches of records say beside their records.
+/// What batches say in addition to their records.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
     pub first_mark: Option<Timestamp>,
@@ -89,7 +89,7 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Notes what the next batch says.
+    /// Takes in the next batch.
     pub fn take(&mut self, batch: &RecordBatch) {
         self.first_mark = self.first_mark.or_else(|| batch::first_mark(batch));
         self.last_mark = batch::last_mark(batch).or(self.last_mark);
@@ -98,7 +98,7 @@ impl Notes {
         self.recording = self.recording.take().or_else(|| batch::recording(batch));
     }
 
-    /// Whether the next batch was recorded in another way.
+    /// Whether the next batch has another `Recording`.
     pub fn differ_from(&self, batch: &RecordBatch) -> bool {
         let known = self.recording.as_ref().zip(batch::recording(batch));
         known.is_some_and(|(before, next)| *before != next)

@@ -13,7 +13,7 @@ fn marks(batch: &RecordBatch) -> Option<BooleanArray> {
     rows_with(batch, "record", "mark")
 }
 
-/// Which rows have this word.
+/// Which rows have this word in the column.
 fn rows_with(batch: &RecordBatch, column: &str, wanted: &str) -> Option<BooleanArray> {
     let column = batch
         .column_by_name(column)?
@@ -59,7 +59,8 @@ pub fn span(batch: &RecordBatch) -> Option<(Timestamp, Timestamp)> {
     Some((timestamp(*earliest), timestamp(*latest)))
 }
 
-/// The earliest and the latest time that is missing if this batch is: what losses among its records say is missing too.
+/// The earliest and the latest time that is missing if this batch is missing, including the times of the losses among
+/// its records.
 pub fn span_if_lost(batch: &RecordBatch) -> Option<(Timestamp, Timestamp)> {
     let (mut first, mut last) = span(batch)?;
     let instants = |name: &str| {
@@ -119,13 +120,13 @@ pub fn is_end(batch: &RecordBatch) -> bool {
     rows.is_some_and(|rows| rows.iter().next_back() == Some(Some(true)))
 }
 
-/// What is recorded, and how. None: the batch does not say it.
+/// What is recorded, and how. None: the batch does not say.
 pub fn recording(batch: &RecordBatch) -> Option<Recording> {
     let schema = batch.schema_ref();
     Recording::from_metadata(|key| schema.metadata().get(key).map(String::as_str))
 }
 
-/// Runs of rows that are no marks, in order: where each begins, and how many rows it has.
+/// Runs of rows without marks, in order: where each begins, and how many rows it has.
 pub fn runs_of_records(batch: &RecordBatch) -> Vec<(usize, usize)> {
     let Some(marks) = marks(batch) else {
         return vec![(0, batch.num_rows())];

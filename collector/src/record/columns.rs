@@ -62,13 +62,13 @@ pub struct Columns {
     route: Texts,
 }
 
-/// What a mark has in the column `event` if it is at the end of a run.
+/// The value of the column `event` in the mark at the end of a run.
 pub const END: &str = "end";
-/// What a mark has there while a table of flows is repaired.
+/// Its value in a mark while a table of flows is being repaired.
 pub const REPAIR: &str = "repair";
 
 impl Columns {
-    /// Appends a record. `namespaces` has the names of the namespaces; that of nlringd's own is empty.
+    /// Appends a record. `namespaces` has the names of the namespaces; the name of nlringd's own is empty.
     pub fn push(&mut self, record: &Record, namespaces: &[String]) {
         self.time.push(Some(record.time));
         let name = namespaces.get(usize::from(record.namespace));
@@ -93,7 +93,8 @@ impl Columns {
                 .or(route.map(|route| route.kind.name())),
         });
         self.push_rest_of_flow(flow);
-        // The flow of a flow record is over. Nothing has its id any more, and it would take a sixth of the record.
+        // The flow of a flow record has ended. Its id no longer identifies anything, and would take a sixth of the
+        // record.
         let is_event = matches!(record.body, Body::Event(_));
         self.id
             .append_option(flow.filter(|_| is_event).and_then(|flow| flow.id));
@@ -216,7 +217,7 @@ impl Columns {
         self.route.push(route.map(|route| route.json.as_str()));
     }
 
-    /// The records so far. Afterwards there are none.
+    /// Takes the records so far.
     pub fn take(&mut self) -> RecordBatch {
         let columns: Vec<ArrayRef> = vec![
             self.record.finish(),
@@ -328,7 +329,7 @@ fn event_name(kind: EventKind) -> &'static str {
     }
 }
 
-/// A column of yes and no.
+/// A column of booleans.
 #[derive(Default)]
 struct Flags(BooleanBuilder);
 
@@ -342,7 +343,7 @@ impl Flags {
     }
 }
 
-/// A column of texts that hardly ever are the same twice.
+/// A column of texts that rarely repeat.
 #[derive(Default)]
 struct Texts {
     texts: StringBuilder,
@@ -370,12 +371,12 @@ impl Texts {
     }
 }
 
-/// A column of texts, each of which is written once. `K` is what a text is written from.
+/// A column of texts, each of which is stored once. `K` is the value from which a text is made.
 struct Words<K> {
     places: Numbers<Int32Type>,
     texts: StringBuilder,
     known: AHashMap<K, i32>,
-    /// What was pushed last, and its place: often the next one is the same.
+    /// The last key pushed, and its place: the next one is often the same.
     last: Option<(K, i32)>,
     text: String,
 }

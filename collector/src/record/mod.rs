@@ -1,4 +1,4 @@
-//! Records: what nlringd writes. One is a flow at its end, a flow that is open, an event, a route, a loss, or a mark.
+//! Records: what nlringd writes. A record is a flow at its end, an open flow, an event, a route, a loss, or a mark.
 
 pub mod about;
 pub mod batch;
@@ -13,13 +13,14 @@ use std::time::Duration;
 use nlring::conntrack::{Counters, Flow, Nat, ProtocolState, Tuple, Zone};
 use nlring::{EventKind, Loss, Missing, Timestamp};
 
-/// A clock that goes back by more than this was set back. Less comes from the order in which sockets are read.
+/// If time goes back by more than this, the clock was set back. Smaller steps come from the order in which sockets are
+/// read.
 pub const CLOCK_STEP: Duration = Duration::from_millis(100);
 
-/// A record, as the receive thread makes it.
+/// A record as the receive thread makes it.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// When nlringd received what it is made of.
+    /// When nlringd received what the record is made from.
     pub time: Timestamp,
     /// The network namespace: its place in the configuration's list.
     pub namespace: u16,
@@ -31,23 +32,23 @@ pub struct Record {
 pub enum Body {
     /// A flow has ended.
     Flow(FlowBody),
-    /// A flow is there, and has not ended.
+    /// A flow exists and has not ended.
     Open(FlowBody),
-    /// The kernel has sent an event of a flow.
+    /// The kernel sent an event of a flow.
     Event(FlowBody),
-    /// A route is new, has changed, is gone, or is there at the start.
+    /// A route is new, has changed, is gone, or existed at the start.
     Route(Box<RouteBody>),
     /// Something is missing among the records.
     Loss(LossBody),
-    /// All that was received before this record's time is among the records before it, or counted by them as lost.
+    /// Everything that was received before this record's time is in the records before it, or they count it as lost.
     Mark,
-    /// A mark while a table of flows is repaired: flows whose end was lost before may have no record yet.
+    /// A mark while a table of flows is being repaired: flows whose ends were lost earlier may have no record yet.
     MarkBeforeRepair,
-    /// A mark at the end of a run: all flows that were there then are among the records before it, as open ones.
+    /// A mark at the end of a run: the records before it include every flow that still existed, as an open flow.
     End,
 }
 
-/// What is recorded of a flow.
+/// What is recorded about a flow.
 #[derive(Clone, Debug)]
 pub struct FlowBody {
     pub kind: EventKind,
@@ -70,14 +71,14 @@ pub struct FlowBody {
     pub ended_between: Option<(Timestamp, Timestamp)>,
 }
 
-/// What few flows have.
+/// What only few flows have.
 #[derive(Clone, Debug, Default)]
 pub struct Details {
     pub helper: Option<Vec<u8>>,
     pub labels: Option<Vec<u8>>,
 }
 
-/// What is recorded of an event of a route.
+/// What is recorded about an event of a route.
 #[derive(Clone, Debug)]
 pub struct RouteBody {
     pub kind: EventKind,
@@ -85,7 +86,7 @@ pub struct RouteBody {
     pub dst: String,
     /// The kernel sent no such event: the change was found when the mirror was compared with the kernel's tables.
     pub is_resynced: bool,
-    /// Since when the change may have happened, if it was found.
+    /// The earliest time at which the change may have happened, if it was found.
     pub since: Option<Timestamp>,
     /// All of the event, as `nlring route --json` prints it.
     pub json: String,
@@ -117,10 +118,10 @@ impl Subject {
 /// What is missing, and since when.
 #[derive(Clone, Debug)]
 pub struct LossBody {
-    /// Records of what are missing. None: of everything.
+    /// What the missing records are about. None: everything.
     pub subject: Option<Subject>,
     pub reason: LossReason,
-    /// How many events, if that is known.
+    /// How many events are missing, if known.
     pub count: Option<u64>,
     pub since: Timestamp,
     pub until: Timestamp,
@@ -135,17 +136,17 @@ pub enum LossReason {
     Unreadable,
     /// nlringd did not run.
     Stopped,
-    /// nlringd ended without recording the flows that were there. Those that ended before the next start have no record,
-    /// except what earlier records of open flows say.
+    /// nlringd ended without recording the open flows. Those that ended before the next start have no records other
+    /// than earlier ones as open flows.
     Killed,
-    /// The clock was set. Times of flows that were there then may be wrong.
+    /// The clock was set. The times of flows that existed then may be wrong.
     Clock,
-    /// The spool had to remove records before this output has read them.
+    /// The spool had to remove records before this output read them.
     Spool,
 }
 
 impl Body {
-    /// The kind, as it is in the column `record`.
+    /// The kind, as in the column `record`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Flow(_) => "flow",
@@ -201,7 +202,7 @@ impl FlowBody {
 }
 
 impl LossBody {
-    /// What an event says is missing, which was received just now.
+    /// The loss that an event reports which was received just now.
     pub fn new(subject: Subject, missing: &Missing) -> Self {
         match missing {
             Missing::Lost(loss) | Missing::Delayed(loss) => Self::of_kernel(subject, loss),

@@ -1,4 +1,4 @@
-//! What is recorded, and how: what a segment of the spool and a file say about their records beside the records.
+//! What is recorded, and how. Segments of the spool and files say this about their records.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,9 +20,9 @@ pub struct Recording {
     pub node: String,
     pub records: Records,
     pub routes: bool,
-    /// A flow that lasts is recorded at least once in twice this time.
+    /// A flow that lasts is recorded at least once in any period of twice this length.
     pub open_interval: Duration,
-    /// Since when the clock was not set back. Times of records for which this differs tell no order.
+    /// The time since when the clock has not been set back. Times of records that differ in this cannot be compared.
     pub clock_since_ns: u64,
 }
 
@@ -32,7 +32,7 @@ impl Recording {
             node: config.node.clone(),
             records: config.records,
             routes: config.routes,
-            // Flows are looked at when records are handed over.
+            // Flows are checked only when records are handed over.
             open_interval: config.open_interval.0.max(config.flush_interval.0),
             clock_since_ns: Timestamp::now().as_ns(),
         }
@@ -47,7 +47,7 @@ impl Recording {
         }
     }
 
-    /// The longest time for which a flow that is there has no record. None: flows are not recorded.
+    /// The longest time for which an existing flow has no record. None: flows are not recorded.
     pub fn longest_silence(&self) -> Option<Duration> {
         let silence = self.open_interval.saturating_mul(2);
         self.records.has_flows().then_some(silence)
@@ -67,7 +67,7 @@ impl Recording {
             .collect()
     }
 
-    /// Reads metadata, of which `value` has the value of each key. None: they do not say what is recorded.
+    /// Reads metadata. `value` returns the value of a key. None: the metadata does not say what is recorded.
     pub fn from_metadata<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
         let number = |key| value(key)?.parse::<u64>().ok();
         Some(Self {

@@ -31,7 +31,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// If the spool has no mark, a power loss took it. All outputs have the records before `covered`.
+    /// If the spool has no mark, a power loss destroyed it. All outputs have the records before `covered`.
     pub fn or_of_outputs(self, covered: Option<Timestamp>, recording: &Recording) -> Self {
         match self.last_mark {
             Some(_) => self,
@@ -61,7 +61,7 @@ impl Found {
         if let Some(silence) = silence.filter(|_| !self.has_end) {
             let silence_ns = u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX);
             let since = Timestamp::from_ns(last_mark.as_ns().saturating_sub(silence_ns));
-            // If the clock was set back, nothing tells how long it ran behind its last mark.
+            // If the clock was set back, it is unknown how long the run continued after its last mark.
             let until = if now < last_mark {
                 last_mark + silence
             } else {

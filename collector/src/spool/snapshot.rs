@@ -35,7 +35,7 @@ impl Snapshot {
         })
     }
 
-    /// The node whose records the newest segment has. None: no segment says it.
+    /// The node whose records the newest segment has. None: no segment names it.
     pub fn node(&self) -> Option<String> {
         let mut segments = self.segments.iter().rev();
         segments.find_map(|(_, file)| {
@@ -46,8 +46,8 @@ impl Snapshot {
         })
     }
 
-    /// Where the batches begin that follow a position: at the position itself, or behind it if what follows it directly
-    /// is not there any more. None: nothing is behind it.
+    /// Where the batches after a position begin: at the position itself, or later if the batches that directly follow
+    /// it are gone. None: nothing follows it.
     pub fn begin_behind(&self, position: Position) -> Option<Position> {
         let mut numbers = self.segments.iter().map(|(number, _)| *number);
         let first = numbers.find(|&number| number >= position.segment)?;

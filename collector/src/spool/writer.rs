@@ -43,9 +43,9 @@ pub struct Writer {
     file: File,
     /// The next batch begins another segment.
     is_over: bool,
-    /// The segment that has the last mark.
+    /// The segment with the last mark.
     marked: Option<u64>,
-    /// What the segment says about its records.
+    /// The segment's metadata.
     recording: Recording,
     /// The times of the last record and of the last mark.
     last: Option<Timestamp>,
@@ -108,7 +108,7 @@ impl Writer {
         self.tail.clone()
     }
 
-    /// The lowest segment that a start needs: the one with the last mark.
+    /// The lowest segment that the next start needs: the one with the last mark.
     pub fn needed(&self) -> u64 {
         self.marked.unwrap_or(self.progress.segment)
     }
@@ -120,7 +120,7 @@ impl Writer {
             self.recording.clock_since_ns = first.as_ns();
             self.encoder = encoder(&self.recording);
             self.is_over = true;
-            // Earlier times are no measure any more.
+            // Earlier times can no longer be compared.
             (self.last, self.last_mark) = (None, None);
         }
         let is_full = self.progress.bytes >= self.config.get().segment.0;
@@ -179,8 +179,8 @@ impl Writer {
         self.tail.set(self.progress);
     }
 
-    /// Whether the clock was set back before this batch. Marks and records are compared apart: a mark may be older than
-    /// the records before it, which came while the kernel was asked.
+    /// Whether the clock was set back before this batch. Marks and records are compared separately, because a mark may
+    /// be older than the records before it, which arrived while the kernel was being asked.
     fn goes_back(&self, batch: &RecordBatch) -> bool {
         let goes_back = |before: Option<Timestamp>, next: Option<Timestamp>| {
             before
@@ -206,7 +206,7 @@ impl Writer {
     }
 }
 
-/// Encodes a segment, whose schema has what it says about its records.
+/// The encoder of a segment, with the recording in the metadata of its schema.
 fn encoder(recording: &Recording) -> StreamEncoder {
     let schema = Schema::clone(&SCHEMA).with_metadata(recording.metadata());
     StreamEncoder::try_new(&schema).expect("the schema can be written")

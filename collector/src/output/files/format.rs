@@ -10,7 +10,7 @@ use super::text::TextFile;
 use crate::config::{Compression, Format};
 use crate::record::about::About;
 
-/// A file that is written.
+/// A file that is being written.
 pub enum Encoder {
     Parquet(Box<ParquetFile>),
     Text(Box<TextFile>),
@@ -33,7 +33,7 @@ impl Encoder {
         }
     }
 
-    /// About how many bytes the file has.
+    /// The approximate size of the file.
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Parquet(file) => file.bytes(),

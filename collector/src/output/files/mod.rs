@@ -1,4 +1,4 @@
-//! The output to files: complete ones have their final name, the one that is written has a temporary name.
+//! The output to files. Complete files have their final names; the one that is being written has a temporary name.
 
 mod format;
 mod name;
@@ -30,22 +30,22 @@ use crate::spool::{Acknowledged, Position};
 pub struct Files {
     node: String,
     live: Live<config::Files>,
-    /// What holds for the batch that is taken.
+    /// The configuration for the batch that is being taken.
     config: Arc<config::Files>,
-    /// The complete files have everything before this position.
+    /// The position before which the complete files have everything.
     newest: Option<Position>,
     current: Option<Current>,
     acknowledged: Acknowledged,
-    /// The position and the coverage behind what was taken last.
+    /// The position and the coverage after the last batch taken.
     taken: Acknowledged,
     /// The time of the last record that was taken.
     last: Option<Timestamp>,
 }
 
-/// The file that is written.
+/// The file that is being written.
 struct Current {
     encoder: Encoder,
-    /// What was taken before the first batch, and what is taken so far.
+    /// What was taken before the first batch, and what has been taken so far.
     before: Acknowledged,
     behind: Acknowledged,
     /// The time of the last record before the first batch.
@@ -70,7 +70,7 @@ impl Files {
         }
     }
 
-    /// Creates the directory. Later it is not created again: it may be one that has to be mounted.
+    /// Creates the directory. It is not created again later, because it may be one that has to be mounted.
     pub fn create_directory(&self) -> Result<()> {
         let directory = &self.config.directory;
         DirBuilder::new()
@@ -231,7 +231,7 @@ impl Output for Files {
         Ok(self.find()?.last().map(|file| file.name.behind))
     }
 
-    /// The newest complete file says how far the files go.
+    /// The newest complete file tells how far the files go.
     fn resume(&mut self, saved: Acknowledged) -> Result<()> {
         self.current = None;
         self.acknowledged = saved;

@@ -1,4 +1,4 @@
-//! A Parquet file that is written.
+//! A Parquet file that is being written.
 //!
 //! It has the columns of [`STORED`], and behind each row group its [`NatFilter`]. The encodings are those that took the
 //! least bytes for the records of `nlringd generate`.
@@ -18,18 +18,18 @@ use crate::record::about::About;
 use crate::record::nat_filter::{self, NatFilter, Place};
 use crate::record::stored::{STORED, stored};
 
-/// More rows take more memory while they are written; half as many take 2 % more bytes per row.
+/// More rows take more memory during writing; half as many take 2 % more bytes per row.
 const ROW_GROUP_ROWS: usize = 256 << 10;
 /// Level 9 takes 1 % less and twice the CPU.
 const LEVEL: i32 = 1;
-/// How often a bloom filter takes a value for one of its own.
+/// The share of absent values that a bloom filter takes for present ones.
 const FALSE_POSITIVES: f64 = 0.03;
-/// A dictionary of addresses that is larger than this ends.
+/// The size at which a dictionary of addresses ends.
 const DICTIONARY_BYTES: usize = 8 << 20;
 
-/// Instants, of which neighbours are near to each other.
+/// Instants, whose neighbours are close to each other.
 const INSTANTS: [&str; 4] = ["time", "stop", "since", "until"];
-/// Numbers that are hardly ever the same twice.
+/// Numbers that rarely repeat.
 const NUMBERS: [&str; 11] = [
     "orig_sport",
     "orig_id",
@@ -46,7 +46,7 @@ const NUMBERS: [&str; 11] = [
 /// What people look for.
 const WITH_BLOOM_FILTER: [&str; 4] = ["orig_src", "orig_dst", "nat_src", "nat_dst"];
 
-/// A Parquet file that is written.
+/// A Parquet file that is being written.
 pub struct ParquetFile {
     writer: ArrowWriter<File>,
     nat_filter: NatFilter,
@@ -91,12 +91,12 @@ impl ParquetFile {
         self.writer.write_all(&filter)
     }
 
-    /// About how many bytes it will have.
+    /// Its approximate final size.
     pub fn bytes(&self) -> u64 {
         (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
     }
 
-    /// Writes what is left, and the footer.
+    /// Writes the remaining rows and the footer.
     pub fn finish(mut self, about: &About) -> io::Result<File> {
         if self.writer.in_progress_rows() > 0 {
             self.end_row_group()?;
@@ -127,7 +127,7 @@ fn properties() -> WriterProperties {
             .set_column_encoding(ColumnPath::from(name), encoding);
     }
     for name in WITH_BLOOM_FILTER {
-        // The filter is made for this count, and folded to what the row group has.
+        // The filter is made for this count, and folded to what the row group needs.
         builder = builder
             .set_column_bloom_filter_fpp(ColumnPath::from(name), FALSE_POSITIVES)
             .set_column_bloom_filter_max_ndv(ColumnPath::from(name), ROW_GROUP_ROWS as u64);
@@ -135,7 +135,7 @@ fn properties() -> WriterProperties {
     builder.build()
 }
 
-/// The error of the file below, if it is one.
+/// The underlying file's error, if there is one.
 fn io_error(error: ParquetError) -> io::Error {
     match error {
         ParquetError::External(error) => match error.downcast::<io::Error>() {

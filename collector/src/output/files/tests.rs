@@ -1,4 +1,4 @@
-//! When files begin and end, and what they never do.
+//! When files begin and end, and what never happens to them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -88,7 +88,7 @@ fn a_file_ends_when_the_clock_passes_a_multiple_of_the_interval() {
     assert!(contents(&files).is_empty(), "the interval is not over");
     files.take(behind(2), &batch(&[901], 902)).expect("taken");
     assert_eq!(contents(&files), [[890, 899]]);
-    // Nothing happens in the next interval: its file says so.
+    // Nothing happens in the next interval, and its file says so.
     files.take(behind(3), &batch(&[], 1801)).expect("taken");
     files.take(behind(4), &batch(&[2700], 2701)).expect("taken");
     files.finish().expect("finished");
@@ -105,7 +105,7 @@ fn a_file_ends_when_the_clock_is_set_back() {
     files
         .take(behind(1), &batch(&[1000, 1010], 1010))
         .expect("taken");
-    // A mark is older than the records before it if these came while the kernel was asked.
+    // A mark is older than the records before it if they arrived while the kernel was being asked.
     files.take(behind(2), &batch(&[], 1009)).expect("taken");
     files
         .take(behind(3), &batch(&[950, 951], 951))
