@@ -343,7 +343,7 @@ class Answers:
 
         def lasts(record):
             start = record.get("start_ns", record.get("observed_start_ns", 0))
-            end = record.get("stop_ns", record["time_ns"])
+            end = record.get("stop_ns", record["time_ns"]) + 999_999  # a file has milliseconds
             return start <= made["until_ns"] and made["since_ns"] <= end
 
         records = self.records_of[tuple(made["src"])]
