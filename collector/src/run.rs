@@ -25,7 +25,7 @@ use crate::receive::Receiver;
 use crate::record::Record;
 use crate::record::recording::Recording;
 use crate::reload::{LiveParts, Reload};
-use crate::spool::{Cursor, Found, Keeper, Removal, Writer};
+use crate::spool::{Cursor, Found, Keeper, Removal, Syncs, Writer};
 
 /// How many batches wait between the receive thread and the spool.
 const QUEUE_BATCHES: usize = 4;
@@ -178,7 +178,8 @@ fn open_spool(
 ) -> Result<(Keeper, Found)> {
     let live = &shared.parts.spool;
     let recording = Recording::new(config);
-    let (writer, found) = Writer::open(live.clone(), recording.clone(), taken(outputs))?;
+    let syncs = Syncs::start(shared.pulses.sync.clone(), shared.metrics.clone())?;
+    let (writer, found) = Writer::open(live.clone(), recording.clone(), taken(outputs), syncs)?;
     let found = found.or_of_outputs(covered(outputs), &recording);
     let cursors = outputs.iter().map(|(_, cursor)| cursor.segment());
     let keeper = Keeper {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nlring_testing::{own_namespace, skip};
+use nlring_testing::{await_that, own_namespace, skip};
 
 use rustix::process::Signal;
 
@@ -92,8 +92,8 @@ fn a_disk_that_does_not_answer_is_reported_and_no_reason_to_be_killed() {
          [[files]]\ndirectory = \"{place}/files\"\nrotate_interval = \"1s\"\n"
     );
     let watchdog = Duration::from_secs(5);
-    // One sync takes 14 s.
-    let inject = "inject=fdatasync:delay_enter=14000000:when=3";
+    // One sync takes 20 s.
+    let inject = "inject=fdatasync:delay_enter=20000000:when=3";
     let mut command = Command::new("strace");
     command
         .args([
@@ -115,9 +115,15 @@ fn a_disk_that_does_not_answer_is_reported_and_no_reason_to_be_killed() {
     let status = manager.await_that("STATUS=", watchdog);
     assert!(status.contains("has not answered for 1"), "{status}");
     collector.await_log("has not answered for 1");
+    // Records are written and read meanwhile.
+    made.extend(make_flows(500, |number| number < 600));
+    await_that("records are in files before the sync ends", || {
+        Contents::read(&directory.join("files")).missing_count(&made) == 0
+    });
+    assert!(!collector.log().contains("its disk is too slow"));
     manager.await_that("STATUS=\n", watchdog);
     collector.await_log("its disk is too slow");
-    made.extend(make_flows(500, |number| number < 1000));
+    made.extend(make_flows(600, |number| number < 1000));
     collector.end();
     let contents = Contents::read(&directory.join("files"));
     assert_eq!(contents.assert_accounts_for(&made), 0);

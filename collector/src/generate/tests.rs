@@ -14,7 +14,7 @@ use crate::receive::BATCH_RECORDS;
 use crate::record::columns::Columns;
 use crate::record::recording::Recording;
 use crate::record::{Body, FlowBody, Record};
-use crate::spool::Writer;
+use crate::spool::{Syncs, Writer};
 
 /// The record of a flow that lasts, from that of a flow that has ended.
 fn open(record: Record) -> Record {
@@ -49,7 +49,8 @@ fn spool_bytes(batch_records: usize, open_percent: usize) -> f64 {
         ..config::Spool::default()
     };
     let recording = Recording::new(&Config::default());
-    let (mut writer, _) = Writer::open(Live::new(config), recording, 0).expect("a spool");
+    let (mut writer, _) =
+        Writer::open(Live::new(config), recording, 0, Syncs::of_test()).expect("a spool");
     let begin = Timestamp::from_ns(1_700_000_000_000_000_000);
     let mut traffic = Traffic::new(1, begin, 5000.0);
     let mut columns = Columns::default();

@@ -12,6 +12,8 @@ const PATIENCE_WITH_DISK: Duration = Duration::from_secs(10);
 pub struct Pulses {
     pub receive: Pulse,
     pub spool: Pulse,
+    /// Of the thread that syncs the spool.
+    pub sync: Pulse,
 }
 
 impl Pulses {
@@ -29,8 +31,10 @@ impl Pulses {
 
     /// How long the spool's disk has not responded, once that is worth a report.
     pub fn disk_silent_for(&self) -> Option<Duration> {
-        let age = self.spool.age();
-        (self.spool.is_waiting() && age >= PATIENCE_WITH_DISK).then_some(age)
+        let pulses = [&self.spool, &self.sync].into_iter();
+        let waiting = pulses.filter(|pulse| pulse.is_waiting());
+        let longest = waiting.map(Pulse::age).max();
+        longest.filter(|age| *age >= PATIENCE_WITH_DISK)
     }
 }
 

@@ -58,7 +58,7 @@ fn watch(pulses: &Pulses, watchdog: Option<Duration>) {
         match silent {
             Some(silent) if !was_silent => {
                 let text = format!(
-                    "the disk of the spool has not answered for {} s; events wait in the kernel meanwhile",
+                    "the disk of the spool has not answered for {} s; if writes wait for it too, events wait in the kernel meanwhile",
                     silent.as_secs()
                 );
                 error!("{text}");

@@ -17,6 +17,7 @@ mod removal;
 mod segment;
 mod snapshot;
 mod summary;
+mod syncs;
 mod tail;
 mod writer;
 
@@ -27,5 +28,6 @@ pub use reader::{Read, Reader};
 pub use removal::Removal;
 pub use segment::Position;
 pub use snapshot::Snapshot;
+pub use syncs::Syncs;
 pub use tail::Tail;
 pub use writer::Writer;

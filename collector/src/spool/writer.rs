@@ -18,6 +18,7 @@ use zstd::zstd_safe::CParameter;
 
 use super::mend::{Found, mend};
 use super::segment;
+use super::syncs::Syncs;
 use super::tail::{Progress, Tail};
 use crate::config::{self, Live, Sync};
 use crate::failure::{Failure, Result};
@@ -40,7 +41,8 @@ pub struct Writer {
     compressor: Compressor<'static>,
     content: Vec<u8>,
     frame: Vec<u8>,
-    file: File,
+    file: Arc<File>,
+    syncs: Syncs,
     /// The next batch begins another segment.
     is_over: bool,
     /// The segment with the last mark.
@@ -61,6 +63,7 @@ impl Writer {
         config: Live<config::Spool>,
         recording: Recording,
         taken: u64,
+        syncs: Syncs,
     ) -> Result<(Self, Found)> {
         let directory = &config.get().directory;
         DirBuilder::new()
@@ -91,7 +94,8 @@ impl Writer {
             compressor: compressor(),
             content: Vec::new(),
             frame: Vec::new(),
-            file,
+            file: Arc::new(file),
+            syncs,
             is_over: false,
             marked: found.marked,
             recording,
@@ -157,26 +161,33 @@ impl Writer {
             .reserve(zstd::zstd_safe::compress_bound(self.content.len()));
         self.compressor
             .compress_to_buffer(&self.content, &mut self.frame)?;
-        self.file.write_all(&self.frame)?;
+        (&*self.file).write_all(&self.frame)?;
         let is_due = match self.config.get().sync {
             Sync::Never => false,
-            Sync::Batch => true,
+            // Before an output gets the batch.
+            Sync::Batch => return self.file.sync_data(),
             Sync::Every(interval) => self.synced_at.elapsed() >= interval,
         };
         if is_due {
-            self.file.sync_data()?;
-            self.synced_at = Instant::now();
+            self.request_sync();
         }
         Ok(())
     }
 
-    /// Ends the spool: its readers end once they have read everything.
+    /// What is written so far is synced soon.
+    fn request_sync(&mut self) {
+        let path = segment::path(&self.directory, self.progress.segment);
+        self.syncs.request(&path, &self.file);
+        self.synced_at = Instant::now();
+    }
+
+    /// Ends the spool: its readers end once they have read everything. Waits until it is synced.
     pub fn close(mut self) {
-        if self.config.get().sync != Sync::Never {
-            let _ = self.file.sync_data();
-        }
         self.progress.is_closed = true;
         self.tail.set(self.progress);
+        if self.config.get().sync != Sync::Never {
+            self.request_sync();
+        }
     }
 
     /// Whether the clock was set back before this batch. Marks and records are compared separately, because a mark may
@@ -192,12 +203,10 @@ impl Writer {
     }
 
     fn begin_segment(&mut self) -> Result<()> {
-        if self.config.get().sync != Sync::Never {
-            let path = segment::path(&self.directory, self.progress.segment);
-            let synced = self.file.sync_data();
-            synced.map_err(|error| Failure::of_file("write", &path, &error))?;
+        if matches!(self.config.get().sync, Sync::Every(_)) {
+            self.request_sync();
         }
-        self.file = create(&self.directory, self.progress.segment + 1)?;
+        self.file = Arc::new(create(&self.directory, self.progress.segment + 1)?);
         self.encoder = encoder(&self.recording);
         self.progress.segment += 1;
         self.progress.bytes = 0;

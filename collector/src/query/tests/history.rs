@@ -18,7 +18,7 @@ use crate::output::{Output as _, batch_of_loss};
 use crate::record::columns::Columns;
 use crate::record::recording::Recording;
 use crate::record::{Body, FlowBody, LossBody, LossReason, Record};
-use crate::spool::{Acknowledged, Read, Reader, Removal, Writer};
+use crate::spool::{Acknowledged, Read, Reader, Removal, Syncs, Writer};
 
 const TICK_MS: i64 = 1000;
 const BEGIN_MS: i64 = 1_700_000_000_000;
@@ -214,8 +214,13 @@ impl Host {
             open_interval: Duration::from_secs(u64::from(2 + random.below(6))),
             clock_since_ns: 0,
         };
-        let (writer, _) =
-            Writer::open(Live::new(spool.clone()), recording.clone(), 0).expect("a spool");
+        let (writer, _) = Writer::open(
+            Live::new(spool.clone()),
+            recording.clone(),
+            0,
+            Syncs::of_test(),
+        )
+        .expect("a spool");
         let files = Files::new("gw", Live::new(file_config.clone()));
         files.create_directory().expect("a directory");
         let reader = Reader::new(
@@ -564,9 +569,11 @@ impl Host {
             ..spool.clone()
         };
         let (placeholder, _) =
-            Writer::open(Live::new(elsewhere), recording.clone(), 0).expect("a spool");
+            Writer::open(Live::new(elsewhere), recording.clone(), 0, Syncs::of_test())
+                .expect("a spool");
         drop(std::mem::replace(&mut self.writer, placeholder));
-        let (writer, found) = Writer::open(Live::new(spool), recording, taken).expect("a spool");
+        let (writer, found) =
+            Writer::open(Live::new(spool), recording, taken, Syncs::of_test()).expect("a spool");
         self.writer = writer;
         let found = found.or_of_outputs(self.saved.covered, &self.recording);
         self.covered = self.saved.covered;
