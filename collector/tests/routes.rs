@@ -8,7 +8,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
+use nlring::Timestamp;
 use nlring_testing::{await_that, bind_name, must, own_names, own_namespace, raise_loopback};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -141,9 +143,11 @@ impl Drop for Monitor {
     }
 }
 
-/// What nlringd of this namespace answers to Prometheus.
+/// What nlringd of this namespace answers to Prometheus; nothing before it listens.
 fn metrics() -> String {
-    let mut stream = TcpStream::connect("127.0.0.1:9847").expect("it listens");
+    let Ok(mut stream) = TcpStream::connect("127.0.0.1:9847") else {
+        return String::new();
+    };
     let question = b"GET /metrics HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
     stream.write_all(question).expect("a question");
     let mut answer = String::new();
@@ -222,6 +226,12 @@ fn a_loss_is_a_record_and_the_routes_heal() {
     let all: String = (1..256).map(add).collect();
     place.ip(&(all + "route del 10.1.0.0/24\n"));
     collector.signal(Signal::CONT);
+    await_that("the loss is counted", || {
+        let series = "nlringd_lost_datagrams_total{netns=\"\",subject=\"routes\"}";
+        let metrics = metrics();
+        let mut values = metrics.lines().filter_map(|line| line.strip_prefix(series));
+        values.any(|value| value.trim() != "0")
+    });
     collector.end();
     let records = place.records();
     let losses: Vec<_> = records
@@ -254,6 +264,42 @@ fn a_loss_is_a_record_and_the_routes_heal() {
         "no flow is missing: {errors}"
     );
     assert_eq!(code, Some(1), "{errors}");
+}
+
+#[test]
+fn a_time_in_which_routes_were_not_recorded_is_incomplete() {
+    let place = Place::new("routes-off", "");
+    let without = place.config.replace("routes = true", "routes = false");
+    let collector = Collector::start(&place.directory, &without);
+    collector.await_log("recording");
+    let before = Timestamp::now();
+    must("ip route add 10.1.0.0/16 dev v0");
+    await_that("a second is over", || {
+        Timestamp::now().duration_since(before) > Duration::from_secs(1)
+    });
+    collector.end();
+    let (_, errors, code) = place.ask(&["--route", "10.1.0.0/16"]);
+    assert!(
+        errors.contains("no records of routes were written"),
+        "{errors}"
+    );
+    assert_eq!(code, Some(3));
+    let (_, errors, code) = place.ask(&["--src", "10.1.0.1", "--at", &format!("{before:.3}")]);
+    assert_eq!(code, Some(1), "flows were recorded: {errors}");
+    let collector = place.start();
+    let added = Timestamp::now();
+    must("ip route add 10.2.0.0/16 dev v0");
+    collector.end();
+    let (out, errors, code) = place.ask(&["--route", "10.2.0.0/16"]);
+    assert!(out.contains("10.2.0.0/16"), "{errors}");
+    assert!(
+        errors.contains("no records of routes were written"),
+        "{errors}"
+    );
+    assert_eq!(code, Some(4));
+    let from = format!("{added:.3}");
+    let (_, errors, code) = place.ask(&["--route", "10.2.0.0/16", "--from", &from]);
+    assert_eq!((errors.as_str(), code), ("", Some(0)));
 }
 
 #[test]
