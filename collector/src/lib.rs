@@ -16,6 +16,7 @@ mod log;
 #[cfg(feature = "generate")]
 mod manual;
 mod metrics;
+mod nats;
 mod output;
 mod query;
 mod receive;

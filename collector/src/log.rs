@@ -7,6 +7,7 @@ use std::io;
 use rustix::fs::fstat;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, warn};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Compact, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -17,7 +18,7 @@ use tracing_subscriber::{Registry, fmt as lines, reload};
 use crate::config::{self, LogFormat};
 
 /// The log, whose level can be changed.
-pub struct Log(reload::Handle<LevelFilter, Registry>);
+pub struct Log(reload::Handle<Targets, Registry>);
 
 impl Log {
     /// Starts logging.
@@ -45,13 +46,15 @@ impl Log {
     }
 }
 
-fn filter(level: config::LogLevel) -> LevelFilter {
-    match level {
+/// Lines of nlringd. What its libraries log is left out: nlringd says itself what they report.
+fn filter(level: config::LogLevel) -> Targets {
+    let level = match level {
         config::LogLevel::Error => LevelFilter::ERROR,
         config::LogLevel::Warn => LevelFilter::WARN,
         config::LogLevel::Info => LevelFilter::INFO,
         config::LogLevel::Debug => LevelFilter::DEBUG,
-    }
+    };
+    Targets::new().with_target("nlring", level)
 }
 
 /// Whether standard error is connected to the journal (systemd.exec(5), `$JOURNAL_STREAM`).

@@ -142,6 +142,7 @@ fn changes(old: &Config, new: &Config) -> Vec<Change> {
         files,
         syslog,
         ipfix,
+        nats,
     } = old;
     let config::Log { format, level } = log;
     let config::Spool {
@@ -189,6 +190,7 @@ fn changes(old: &Config, new: &Config) -> Vec<Change> {
         whole_change,
     ));
     changes.extend(changes_of_outputs("ipfix", ipfix, &new.ipfix, whole_change));
+    changes.extend(changes_of_outputs("nats", nats, &new.nats, whole_change));
     changes
 }
 

@@ -19,6 +19,7 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::output::files::Files;
 use crate::output::ipfix::Ipfix;
+use crate::output::nats::Nats;
 use crate::output::syslog::Syslog;
 use crate::output::{Output, Pump};
 use crate::receive::Receiver;
@@ -119,11 +120,12 @@ fn listen(http: &config::Http) -> Result<Option<Server>> {
 
 /// The outputs, each with its place in the spool.
 fn open_outputs(config: &Config, parts: &LiveParts) -> Result<Vec<(Box<dyn Output>, Cursor)>> {
-    let open_cursor = |name: &str| Cursor::open(&config.spool.directory, name);
+    let (node, directory) = (&config.node, &config.spool.directory);
+    let open_cursor = |name: &str| Cursor::open(directory, name);
     let mut outputs: Vec<(Box<dyn Output>, Cursor)> = Vec::new();
     for live in &parts.files {
         let cursor = open_cursor(&live.get().name)?;
-        let files = Files::new(&config.node, live.clone());
+        let files = Files::new(node, live.clone());
         if cursor.saved().is_none() {
             files.create_directory()?;
         }
@@ -135,6 +137,11 @@ fn open_outputs(config: &Config, parts: &LiveParts) -> Result<Vec<(Box<dyn Outpu
     }
     for ipfix in &config.ipfix {
         outputs.push((Box::new(Ipfix::new(ipfix)), open_cursor(&ipfix.name)?));
+    }
+    for config in &config.nats {
+        let cursor = open_cursor(&config.name)?;
+        let nats = Nats::new(node, config.clone(), directory.clone())?;
+        outputs.push((Box::new(nats), cursor));
     }
     Ok(outputs)
 }

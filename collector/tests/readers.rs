@@ -2,11 +2,9 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use nlring_testing::{must, own_namespace, run, run_or_skip};
 
-use nlring_testing::{cannot_run, must, own_namespace, run, run_or_skip};
-
+use support::python::python;
 use support::{Collector, make_flows, report_all_flows, scratch};
 
 /// Prints what the JSON lines, pyarrow and DuckDB count and sum, one line each, and what is in the spool.
@@ -76,38 +74,6 @@ for _ in range(40):
     answered += bool(wanted)
 print(answered)
 "#;
-
-/// A Python with pyarrow and DuckDB, made once.
-fn python() -> PathBuf {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(make_python).clone()
-}
-
-fn make_python() -> PathBuf {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readers-venv");
-    let python = venv.join("bin/python");
-    let place = venv.display().to_string();
-    let has_both = || {
-        let output = run(
-            &python.display().to_string(),
-            &["-c", "import duckdb, pyarrow"],
-        );
-        output.is_some_and(|output| output.status.success())
-    };
-    if !has_both() {
-        let made = run("python3", &["-m", "venv", &place]);
-        if !made.is_some_and(|output| output.status.success()) {
-            cannot_run("python3 cannot make a virtual environment".to_owned());
-        }
-        let pip = format!("{place}/bin/pip");
-        let packages = ["install", "--quiet", "--timeout", "10", "pyarrow", "duckdb"];
-        _ = run(&pip, &packages);
-    }
-    if !has_both() {
-        cannot_run("pyarrow and duckdb cannot be had from PyPI".to_owned());
-    }
-    python
-}
 
 #[test]
 fn pyarrow_and_duckdb_count_what_was_made() {

@@ -1,12 +1,13 @@
 //! What can be wrong with a configuration that can be read: a filter, a namespace, a directory.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use nlring::Namespace;
 use nlring::conntrack::Filter;
 use rustix::fs::{Access, access};
 
-use super::Config;
+use super::{Config, Servers};
 
 /// The problems, each with its key. Empty: none was found.
 pub fn problems(config: &Config) -> Vec<String> {
@@ -28,7 +29,25 @@ pub fn problems(config: &Config) -> Vec<String> {
     for files in &config.files {
         problems.extend(directory_problem("files.directory", &files.directory));
     }
+    for nats in &config.nats {
+        problems.extend(secrets_problems(
+            &format!("{}.servers", nats.name),
+            &nats.servers,
+        ));
+    }
     problems
+}
+
+/// Files that cannot be read. What they have is never shown.
+pub fn secrets_problems(of: &str, servers: &Servers) -> Vec<String> {
+    let unreadable = |(key, path): (&str, &PathBuf)| {
+        let error = fs::read(path).err()?;
+        let path = path.display();
+        Some(format!(
+            "{of}.{key}: {path}: {error}; name a file that nlringd may read"
+        ))
+    };
+    servers.files().filter_map(unreadable).collect()
 }
 
 /// The problem if files cannot be created in this directory, or in the one in which it will be created.

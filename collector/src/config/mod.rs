@@ -3,6 +3,7 @@
 mod check;
 mod ipfix;
 mod live;
+mod nats;
 mod output;
 mod place;
 mod receiver;
@@ -22,6 +23,7 @@ use crate::failure::{Failure, Result};
 pub use check::problems;
 pub use ipfix::Ipfix;
 pub use live::Live;
+pub use nats::{Body, Nats, Servers, Storage, Stream};
 pub use output::{Compression, Files, Format, Output};
 pub use receiver::{Receiver, Transport};
 pub use syslog::{Kind, Syslog, SyslogFormat};
@@ -68,6 +70,9 @@ pub struct Config {
     /// The outputs to collectors of IPFIX.
     #[serde(default, deserialize_with = "output::outputs")]
     pub ipfix: Vec<Ipfix>,
+    /// The outputs to NATS.
+    #[serde(default, deserialize_with = "output::outputs")]
+    pub nats: Vec<Nats>,
 }
 
 /// Which records are written.
@@ -186,6 +191,7 @@ impl Default for Config {
             files: vec![Files::default()],
             syslog: Vec::new(),
             ipfix: Vec::new(),
+            nats: Vec::new(),
         }
     }
 }
@@ -261,7 +267,8 @@ impl Config {
         let files = self.files.iter().map(|files| files as &dyn Output);
         let syslog = self.syslog.iter().map(|syslog| syslog as &dyn Output);
         let ipfix = self.ipfix.iter().map(|ipfix| ipfix as &dyn Output);
-        files.chain(syslog).chain(ipfix)
+        let nats = self.nats.iter().map(|nats| nats as &dyn Output);
+        files.chain(syslog).chain(ipfix).chain(nats)
     }
 
     /// Checks values that can be read but make no sense.
@@ -336,24 +343,39 @@ mod tests {
         let keys_with_values = SAMPLE.lines().map(|line| {
             let is_commented = line.starts_with('#') && !line.starts_with("# ");
             let is_key = is_commented && (line.contains(" = ") || line.starts_with("#["));
-            if is_key { &line[1..] } else { line }
+            // Of several proofs only one is allowed.
+            let is_other = ["#nkey_file", "#user", "#password_file", "#token_file"]
+                .iter()
+                .any(|key| line.starts_with(key));
+            if is_key && !is_other {
+                &line[1..]
+            } else {
+                line
+            }
         });
         let text = keys_with_values.collect::<Vec<_>>().join("\n");
         let config = Config::parse("nlringd.toml", &text).expect("its examples are right");
         assert_eq!(config.syslog, [Syslog::default()]);
         assert_eq!(config.ipfix, [Ipfix::default()]);
+        let text = SAMPLE.replace("\n#", "\n");
         for table in [
             "",
             "[spool]\n",
             "[[files]]\n",
             "[[syslog]]\n",
             "[[ipfix]]\n",
+            "[[nats]]\n",
+            "[[nats]]\n[nats.servers]\n",
+            "[[nats]]\n[nats.stream]\n",
         ] {
             let message = error(&format!("{table}zzzzzzzzzzzz = 1"));
             let keys = message.split('`').skip(3).step_by(2);
             for key in keys {
                 let is_there = text.lines().any(|line| {
-                    line.split(" = ").next() == Some(key) || line.trim_matches(['[', ']']) == key
+                    let table = line.trim_matches(['[', ']']);
+                    line.split(" = ").next() == Some(key)
+                        || table == key
+                        || table.strip_prefix("nats.") == Some(key)
                 });
                 assert!(is_there, "{key} is not in the sample");
             }
@@ -413,6 +435,26 @@ mod tests {
                 "[[files]]\nmax_age = \"0s\"",
                 "gw.toml:",
                 "a time such as 365d",
+            ),
+            (
+                "[[nats]]\nprefix = \"a.>\"",
+                "gw.toml:",
+                "such as \"nlring\"",
+            ),
+            (
+                "[[nats]]\n[nats.servers]\naddresses = [\"nats://u:p@host\"]",
+                "gw.toml:",
+                "use user and password_file",
+            ),
+            (
+                "[[nats]]\n[nats.servers]\nuser = \"u\"",
+                "gw.toml:",
+                "name both, or none",
+            ),
+            (
+                "[[nats]]\n[nats.stream]\nname = \"a.b\"",
+                "gw.toml:",
+                "use letters",
             ),
             ("node = ", "gw.toml:1:", ""),
         ] {

@@ -4,6 +4,7 @@ pub mod files;
 pub mod ipfix;
 mod line;
 mod link;
+pub mod nats;
 mod pump;
 pub mod syslog;
 

@@ -10,6 +10,7 @@
 
 mod cursor;
 mod frame;
+mod identity;
 mod keeper;
 mod mend;
 mod reader;
@@ -22,6 +23,7 @@ mod tail;
 mod writer;
 
 pub use cursor::{Acknowledged, Cursor, Tally};
+pub use identity::identity;
 pub use keeper::Keeper;
 pub use mend::Found;
 pub use reader::{Read, Reader};

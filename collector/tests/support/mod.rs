@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod nats;
+pub mod python;
+
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,7 +14,9 @@ use std::time::Instant;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{TimestampMillisecondType, UInt16Type, UInt64Type};
+use arrow_array::types::{
+    TimestampMillisecondType, TimestampNanosecondType, UInt16Type, UInt64Type,
+};
 use nlring::Timestamp;
 use nlring::conntrack::{Layer4, NewFlow, Requests, Tuple};
 use nlring_testing::{PATIENCE, await_that};
@@ -227,25 +232,59 @@ impl Contents {
         }
     }
 
+    /// Takes a message of the output to NATS.
+    pub fn take_message(&mut self, message: &async_nats::jetstream::message::StreamMessage) {
+        let header = |name: &str| message.headers.get(name).expect("a header").to_string();
+        let complete = header("Nlring-Complete");
+        let (from, until) = complete.split_once(' ').expect("two times");
+        let complete = [from.parse().ok(), until.parse().ok()];
+        // The messages of a batch say the same.
+        if self.complete.last() != Some(&complete) {
+            self.complete.push(complete);
+        }
+        for batch in nats::records(message) {
+            self.take_records(
+                &batch,
+                &["time_ns", "since_ns", "until_ns"].map(|name| {
+                    let times = batch[name].as_primitive::<TimestampNanosecondType>();
+                    times.values().iter().map(|ns| [*ns, *ns]).collect()
+                }),
+            );
+        }
+    }
+
     fn read_batch(&mut self, batch: &RecordBatch) {
-        let text = |name: &str, row| text(batch, name, row);
-        let ports = batch["orig_sport"].as_primitive::<UInt16Type>();
-        let counts = batch["count"].as_primitive::<UInt64Type>();
-        // The last nanosecond of the millisecond that a file has.
-        let until = |row| time_ns(batch, "until", row) + 999_999;
         let times = batch["time"].as_primitive::<TimestampMillisecondType>();
         assert!(
             times.values().is_sorted(),
             "the times of a file never decrease"
         );
+        // The first and the last nanosecond of the millisecond that a file has.
+        self.take_records(
+            batch,
+            &["time", "since", "until"].map(|name| {
+                let times = batch[name].as_primitive::<TimestampMillisecondType>();
+                let ns = |ms: &i64| [ms * 1_000_000, ms * 1_000_000 + 999_999];
+                times.values().iter().map(ns).collect()
+            }),
+        );
+    }
+
+    /// Takes records. `times` has the first and the last nanosecond of the time of each, and of those since and until each
+    /// loss lasts.
+    fn take_records(&mut self, batch: &RecordBatch, times: &[Vec<[i64; 2]>; 3]) {
+        let [time, since, until] = times;
+        let text = |name: &str, row| text(batch, name, row);
+        let ports = batch["orig_sport"].as_primitive::<UInt16Type>();
+        let counts = batch["count"].as_primitive::<UInt64Type>();
+        let ns = |ns: i64| Timestamp::from_ns(u64::try_from(ns).expect("a time"));
         for row in 0..batch.num_rows() {
             match text("record", row).expect("a kind").as_str() {
                 "flow" => {
                     let src = text("orig_src", row).expect("an address");
                     let src = src.parse().expect("an address");
                     self.flows.push(number(src, ports.value(row)));
-                    self.times
-                        .push(Timestamp::from_ns(time_ns(batch, "time", row)));
+                    self.times.push(ns(time[row][0]));
                 }
                 "open" => {}
                 // What is said about flows that were there does not excuse a flow that was short.
@@ -253,8 +292,8 @@ impl Contents {
                 "loss" => self.losses.push(Loss {
                     reason: text("reason", row).expect("a reason"),
                     count: arrow_array::Array::is_valid(counts, row).then(|| counts.value(row)),
-                    since: Timestamp::from_ns(time_ns(batch, "since", row)),
-                    until: Timestamp::from_ns(until(row)),
+                    since: ns(since[row][0]),
+                    until: ns(until[row][1]),
                 }),
                 other => panic!("a record of another kind: {other}"),
             }
@@ -344,10 +383,4 @@ pub fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
         stem.rsplit('.').next().unwrap_or("").to_owned()
     });
     paths
-}
-
-/// The first nanosecond of the millisecond in this row.
-fn time_ns(batch: &RecordBatch, name: &str, row: usize) -> u64 {
-    let times = batch[name].as_primitive::<TimestampMillisecondType>();
-    u64::try_from(times.value(row)).expect("a time") * 1_000_000
 }

@@ -1,0 +1,6 @@
+//! What the output `nats` and the workers of `nlringd store` share: the connection, the form of messages, and sentences
+//! about errors.
+
+pub mod connection;
+pub mod message;
+pub mod problem;

@@ -1,0 +1,232 @@
+//! The output to a stream of NATS JetStream. docs/nats.md says what the messages are.
+
+mod encode;
+mod session;
+mod stored;
+mod stream;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use arrow_array::RecordBatch;
+use nlring::Timestamp;
+use tokio::runtime::{self, Runtime};
+
+use self::encode::{Encoded, Encoder};
+use self::session::Session;
+use super::Output;
+use crate::config;
+use crate::failure::{Failure, Result};
+use crate::nats::message::Writer;
+use crate::record::batch;
+use crate::spool::{Acknowledged, Position, identity};
+
+/// After this time without records, a message without records says that there were none.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5);
+/// A spool that has published nothing for this time is gone. Others publish at least every few seconds.
+const OTHER_IS_GONE: Duration = Duration::from_secs(30);
+
+/// Publishes records to a stream.
+pub struct Nats {
+    node: String,
+    config: config::Nats,
+    spool: PathBuf,
+    /// Distinguishes the runs of nlringd.
+    run: u64,
+    /// Runs the connection while this output waits for it.
+    runtime: Runtime,
+    encoder: Encoder,
+    session: Option<Session>,
+    /// The stream has taken a message of this run.
+    has_sent: bool,
+    /// The last message was of another spool: its sequence, and since when it is the last one.
+    other: Option<(u64, Instant)>,
+    acknowledged: Acknowledged,
+    /// The position and the coverage behind what was taken last.
+    taken: Acknowledged,
+    /// What was taken behind the last message: marks only.
+    unsaid: Option<Acknowledged>,
+    /// Behind the last message: its position, and until when the messages are complete.
+    said: Acknowledged,
+}
+
+impl Nats {
+    /// An output of the spool in this directory.
+    pub fn new(node: &str, config: config::Nats, spool: PathBuf) -> Result<Self> {
+        Ok(Self {
+            node: node.to_owned(),
+            encoder: Encoder::new(config.format),
+            config,
+            spool,
+            run: Timestamp::now().as_ns(),
+            runtime: new_runtime()?,
+            session: None,
+            has_sent: false,
+            other: None,
+            acknowledged: Acknowledged::default(),
+            taken: Acknowledged::default(),
+            unsaid: None,
+            said: Acknowledged::default(),
+        })
+    }
+
+    /// Whether another nlringd publishes as this node.
+    fn check_writer(&mut self, session: &Session, own: &Writer) -> Result<()> {
+        let Some((sequence, last)) = session.stored.last_writer() else {
+            return Ok(());
+        };
+        let is_other_spool = last.spool != own.spool;
+        let is_other_run = last.run != own.run;
+        if self.has_sent && is_other_run {
+            return Err(Failure::Other(format!(
+                "another nlringd publishes as the node {0:?} to the stream {1}: give each host a `node` of its own, and \
+                 restart this one when the other one has ended",
+                self.node, self.config.stream.name
+            )));
+        }
+        if !is_other_spool || self.has_sent {
+            self.other = None;
+            return Ok(());
+        }
+        let (known, since) = *self.other.get_or_insert((sequence, Instant::now()));
+        if known != sequence {
+            self.other = Some((sequence, Instant::now()));
+        } else if since.elapsed() >= OTHER_IS_GONE {
+            return Ok(());
+        }
+        Err(Failure::Other(format!(
+            "the last message of the node {0:?} in the stream {1} is of another spool: if another nlringd has this name, \
+             give each host a `node` of its own; if this spool is new, it goes on when nothing of the other came for {2} s",
+            self.node,
+            self.config.stream.name,
+            OTHER_IS_GONE.as_secs()
+        )))
+    }
+
+    /// The stream has the batch at this place.
+    fn pass(&mut self, place: Acknowledged) -> Result<()> {
+        self.said = place;
+        self.unsaid = None;
+        let session = connected(&mut self.session)?;
+        session.pass(place);
+        self.runtime.block_on(session.settle())
+    }
+
+    fn send(
+        &mut self,
+        place: Acknowledged,
+        batch: Option<&RecordBatch>,
+        messages: Vec<Encoded>,
+    ) -> Result<()> {
+        let until = place.covered.map_or(0, Timestamp::as_ns);
+        let begun = batch
+            .and_then(batch::span)
+            .map_or(until, |(first, _)| first.as_ns());
+        // The clock may have been set back.
+        let from = self.said.covered.map_or(begun, Timestamp::as_ns).min(until);
+        let session = connected(&mut self.session)?;
+        let sending = session.send(self.said.position, place, from, messages);
+        let sent = self.runtime.block_on(sending);
+        self.has_sent |= session.has_sent;
+        self.said = place;
+        self.unsaid = None;
+        sent
+    }
+
+    /// Nothing was said for so long that the receiver should hear that there was nothing.
+    fn is_silence_too_long(&self, place: Acknowledged) -> bool {
+        match (self.said.covered, place.covered) {
+            (Some(said), Some(covered)) => covered.duration_since(said) >= LONGEST_SILENCE,
+            _ => true,
+        }
+    }
+
+    fn unencodable(&self, error: &std::io::Error) -> Failure {
+        Failure::Other(format!(
+            "make a message for {}: {error}",
+            self.config.stream.name
+        ))
+    }
+}
+
+fn new_runtime() -> Result<Runtime> {
+    let built = runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Failure::Other(format!("start a runtime: {error}")))
+}
+
+fn connected(session: &mut Option<Session>) -> Result<&mut Session> {
+    session
+        .as_mut()
+        .ok_or_else(|| Failure::Other("there is no connection to NATS".to_owned()))
+}
+
+impl Output for Nats {
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Connects anew, and asks the stream what it has.
+    fn resume(&mut self, saved: Acknowledged) -> Result<()> {
+        self.has_sent |= self.session.take().is_some_and(|session| session.has_sent);
+        // With it ends what is left of the connection before.
+        self.runtime = new_runtime()?;
+        self.acknowledged = saved;
+        self.taken = saved;
+        self.said = saved;
+        self.unsaid = None;
+        let writer = Writer {
+            spool: identity(&self.spool)?,
+            run: self.run,
+        };
+        let opened = Session::open(&self.config, &self.node, writer.clone(), saved);
+        let session = self.runtime.block_on(opened)?;
+        self.check_writer(&session, &writer)?;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    fn take(&mut self, behind: Position, batch: &RecordBatch) -> Result<()> {
+        let place = Acknowledged {
+            position: behind,
+            covered: batch::last_mark(batch).or(self.taken.covered),
+            tally: self.taken.tally,
+        };
+        self.taken = place;
+        let session = connected(&mut self.session)?;
+        if session.stored.has(place) {
+            return self.pass(place);
+        }
+        let largest = session.largest;
+        let encoded = self.encoder.encode(batch, largest);
+        let mut messages = encoded.map_err(|error| self.unencodable(&error))?;
+        if messages.is_empty() {
+            if !self.is_silence_too_long(place) {
+                self.unsaid = Some(place);
+                return self
+                    .runtime
+                    .block_on(connected(&mut self.session)?.settle());
+            }
+            let empty = self.encoder.empty();
+            messages.push(empty.map_err(|error| self.unencodable(&error))?);
+        }
+        self.send(place, Some(batch), messages)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        if let Some(place) = self.unsaid {
+            let empty = self.encoder.empty();
+            let empty = empty.map_err(|error| self.unencodable(&error))?;
+            self.send(place, None, vec![empty])?;
+        }
+        let session = connected(&mut self.session)?;
+        let settled = self.runtime.block_on(session.settle_all());
+        self.has_sent |= session.has_sent;
+        settled
+    }
+
+    fn acknowledged(&self) -> Acknowledged {
+        self.session
+            .as_ref()
+            .map_or(self.acknowledged, Session::acknowledged)
+    }
+}

@@ -1,0 +1,268 @@
+//! Sends messages over a connection, and waits for what the server acknowledges.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::{Future, IntoFuture as _, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
+
+use super::encode::Encoded;
+use super::stored::{Stored, until_ns};
+use super::stream::{self, Stream};
+use crate::config;
+use crate::failure::{Failure, Result};
+use crate::nats::connection::Connection;
+use crate::nats::message::{Head, Kind, Known, Subjects, Writer};
+use crate::nats::problem;
+use crate::spool::{Acknowledged, Position};
+
+/// How long a server may take to take a message.
+const SEND: Duration = Duration::from_secs(10);
+
+type Answer = Pin<Box<dyn Future<Output = Result<PublishAck, PublishError>> + Send>>;
+
+/// A connection, and what is on its way.
+pub struct Session {
+    connection: Connection,
+    pub stored: Stored,
+    node: String,
+    subjects: Subjects,
+    writer: Writer,
+    body: config::Body,
+    window: usize,
+    /// No body is larger.
+    pub largest: usize,
+    /// What is sent and not acknowledged, oldest first.
+    pending: VecDeque<Pending>,
+    /// The sequence of the last message of each kind that the stream has.
+    sequences: HashMap<Kind, u64>,
+    known: Known,
+    acknowledged: Acknowledged,
+    /// The stream has taken a message.
+    pub has_sent: bool,
+}
+
+/// A batch whose messages are on their way. None, if the stream had them all.
+struct Pending {
+    place: Acknowledged,
+    sequence: u64,
+    answers: VecDeque<(Kind, Answer)>,
+}
+
+impl Session {
+    /// Connects, looks at the stream, and asks it what it has of this node.
+    pub async fn open(
+        config: &config::Nats,
+        node: &str,
+        writer: Writer,
+        saved: Acknowledged,
+    ) -> Result<Self> {
+        let connection = Connection::open(&config.servers, &format!("nlringd {node}")).await?;
+        let subjects = Subjects::new(&config.prefix, node);
+        let stream = stream::open(&connection, config, &subjects.all()).await?;
+        let stored = Stored::ask(&connection, &stream, &subjects, &writer.spool, saved).await?;
+        Ok(Self {
+            largest: largest_body(&connection, &stream),
+            node: node.to_owned(),
+            subjects,
+            writer,
+            body: config.format,
+            window: config.window as usize,
+            pending: VecDeque::new(),
+            sequences: stored.sequences.clone(),
+            known: stored.known(),
+            acknowledged: saved,
+            has_sent: false,
+            connection,
+            stored,
+        })
+    }
+
+    /// The stream has everything before this place.
+    pub fn acknowledged(&self) -> Acknowledged {
+        self.acknowledged
+    }
+
+    /// Notes a batch that the stream has.
+    pub fn pass(&mut self, place: Acknowledged) {
+        let sequence = self.stored.sequence(place.position);
+        self.pending.push_back(Pending {
+            place,
+            sequence,
+            answers: VecDeque::new(),
+        });
+    }
+
+    /// Sends the messages of a batch, except those that the stream has. `after` is the position behind the batch that was
+    /// sent before, `from_ns` until when that one is complete.
+    pub async fn send(
+        &mut self,
+        after: Position,
+        place: Acknowledged,
+        from_ns: u64,
+        messages: Vec<Encoded>,
+    ) -> Result<()> {
+        self.settle().await?;
+        self.connection.check()?;
+        if self.pending.len() >= self.window {
+            // All, so that the next message can say which one must be before it.
+            self.settle_all().await?;
+        }
+        let part_count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+        let there = self.stored.parts(place, part_count).unwrap_or_default();
+        let there = there.to_vec();
+        let is_idle = self.pending.is_empty();
+        let mut answers: VecDeque<(Kind, Answer)> = VecDeque::new();
+        for (part, message) in (1..).zip(messages) {
+            if there.contains(&part) {
+                continue;
+            }
+            let head = Head {
+                node: self.node.clone(),
+                writer: self.writer.clone(),
+                after,
+                position: place.position,
+                part,
+                part_count,
+                complete_ns: [from_ns, until_ns(place)],
+                known: self.known,
+                record_count: message.record_count,
+            };
+            let Encoded { kind, body, .. } = message;
+            let mut publish = PublishMessage::build()
+                .headers(head.headers(self.body))
+                .payload(body);
+            // Nothing of this kind is on its way, so what must be before it is known: if another nlringd publishes as
+            // this node, the server refuses the message.
+            if is_idle && answers.iter().all(|(sent, _)| *sent != kind) {
+                let last = self.sequences.get(&kind).copied().unwrap_or(0);
+                publish = publish.expected_last_subject_sequence(last);
+            }
+            let subject = self.subjects.of(kind);
+            let sent = self.connection.context.send_publish(subject, publish).await;
+            let answer = sent.map_err(|error| self.refused(&error))?;
+            answers.push_back((kind, answer.into_future()));
+        }
+        let sequence = self.stored.sequence(place.position);
+        self.pending.push_back(Pending {
+            place,
+            sequence,
+            answers,
+        });
+        self.flush().await
+    }
+
+    /// Waits until the server's side has taken what is sent.
+    async fn flush(&self) -> Result<()> {
+        let flushed = tokio::time::timeout(SEND, self.connection.client.flush()).await;
+        if matches!(flushed, Ok(Ok(()))) {
+            return Ok(());
+        }
+        Err(Failure::Other(format!(
+            "NATS at {}: the connection takes no message; see whether the server is there",
+            self.connection.addresses
+        )))
+    }
+
+    /// Takes the answers that are there.
+    pub async fn settle(&mut self) -> Result<()> {
+        if self.pending.iter().any(|batch| !batch.answers.is_empty()) {
+            // Lets the connection read.
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+        }
+        while let Some(batch) = self.pending.front_mut() {
+            if let Some((kind, answer)) = batch.answers.front_mut() {
+                let kind = *kind;
+                let ready = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
+                let Poll::Ready(answer) = ready else {
+                    return Ok(());
+                };
+                self.take(kind, answer)?;
+            } else {
+                self.end_batch();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for all answers.
+    pub async fn settle_all(&mut self) -> Result<()> {
+        while let Some(batch) = self.pending.front_mut() {
+            if let Some((kind, answer)) = batch.answers.front_mut() {
+                let kind = *kind;
+                let answer = self.connection.wait(answer).await?;
+                self.take(kind, answer)?;
+            } else {
+                self.end_batch();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the first answer that was awaited.
+    fn take(&mut self, kind: Kind, answer: Result<PublishAck, PublishError>) -> Result<()> {
+        let acknowledged = answer.map_err(|error| self.refused(&error))?;
+        self.has_sent |= !acknowledged.duplicate;
+        self.sequences.insert(kind, acknowledged.sequence);
+        if let Some(batch) = self.pending.front_mut() {
+            batch.answers.pop_front();
+            batch.sequence = batch.sequence.max(acknowledged.sequence);
+        }
+        Ok(())
+    }
+
+    /// The stream has the oldest batch.
+    fn end_batch(&mut self) {
+        let Some(Pending {
+            place, sequence, ..
+        }) = self.pending.pop_front()
+        else {
+            return;
+        };
+        self.acknowledged = place;
+        if !self.stored.is_known(place.position, until_ns(place)) {
+            self.known = Known {
+                position: place.position,
+                until_ns: until_ns(place),
+                sequence: sequence.max(self.known.sequence),
+            };
+        }
+    }
+
+    fn refused(&self, error: &PublishError) -> Failure {
+        let addresses = &self.connection.addresses;
+        match error.kind() {
+            PublishErrorKind::WrongLastSequence => Failure::Other(format!(
+                "NATS at {addresses}: the stream has a message of the node {} that was not expected; it is asked again \
+                 what it has",
+                self.node
+            )),
+            PublishErrorKind::StreamNotFound => Failure::Other(format!(
+                "NATS at {addresses}: no stream takes the subject {}; it was removed, or its subjects were changed",
+                self.subjects.all()
+            )),
+            _ => {
+                let doing = format!("publish to {}", self.subjects.all());
+                problem::failure(&self.connection, &doing, error)
+            }
+        }
+    }
+}
+
+/// What the server and the stream allow.
+fn largest_body(connection: &Connection, stream: &Stream) -> usize {
+    let of_server = connection.largest_body();
+    let of_stream = usize::try_from(stream.cached_info().config.max_message_size);
+    match of_stream {
+        Ok(most) if most > 0 => {
+            of_server.min(most.saturating_sub(crate::nats::connection::HEADER_BYTES))
+        }
+        _ => of_server,
+    }
+}

@@ -1,0 +1,190 @@
+//! A NATS server of a test, and what its stream has.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use arrow_array::RecordBatch;
+use arrow_ipc::reader::StreamReader;
+use async_nats::jetstream;
+use async_nats::jetstream::message::StreamMessage;
+use nlring_testing::{await_that, cannot_run};
+use tokio::runtime::{Builder, Runtime};
+
+/// Where the servers of tests listen. Each test has a network namespace of its own.
+pub const ADDRESS: &str = "127.0.0.1:4222";
+
+/// Debian's nats-server, found before the test has a network namespace without a way out: the one that is installed, or else one that is unpacked in target/tools.
+pub fn program() -> PathBuf {
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| {
+        let is_installed = Command::new("nats-server")
+            .arg("--version")
+            .output()
+            .is_ok();
+        if is_installed {
+            return Some("nats-server".into());
+        }
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../tools/nats-server");
+        let program = directory.join("usr/sbin/nats-server");
+        if !program.exists() {
+            fs::create_dir_all(&directory).ok()?;
+            let unpack = "apt-get download nats-server && dpkg -x nats-server_*.deb .";
+            let shell = Command::new("sh")
+                .args(["-c", unpack])
+                .current_dir(&directory)
+                .output();
+            shell.ok().filter(|output| output.status.success())?;
+        }
+        program.exists().then_some(program)
+    });
+    let Some(program) = program else {
+        cannot_run("no nats-server: install it (apt-get install nats-server)".to_owned())
+    };
+    program.clone()
+}
+
+/// A server.
+pub struct Server {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Server {
+    /// Starts a server with JetStream and these lines of its configuration.
+    #[track_caller]
+    pub fn start(directory: &Path, lines: &str) -> Self {
+        let place = directory.display();
+        let text = format!(
+            "listen: \"{ADDRESS}\"\njetstream {{ store_dir: \"{place}/jetstream\" }}\n{lines}\n"
+        );
+        Self::start_with(directory, &text)
+    }
+
+    /// Starts a server with this configuration, and waits until it answers.
+    #[track_caller]
+    pub fn start_with(directory: &Path, text: &str) -> Self {
+        let path = directory.join("nats.conf");
+        fs::write(&path, text).expect("a configuration");
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(directory.join("nats.log"))
+            .expect("a log");
+        let child = Command::new(program())
+            .arg("-c")
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("nats-server starts");
+        let server = Self {
+            child,
+            directory: directory.to_owned(),
+        };
+        await_that("the server answers", || {
+            let mut line = String::new();
+            let connected = TcpStream::connect(ADDRESS);
+            connected.is_ok_and(|stream| BufReader::new(stream).read_line(&mut line).is_ok())
+                && line.starts_with("INFO")
+        });
+        server
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("nats.log")).expect("a log")
+    }
+
+    /// Kills it by SIGKILL.
+    pub fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client of the server.
+pub struct Reader {
+    runtime: Runtime,
+    context: jetstream::Context,
+}
+
+impl Reader {
+    pub fn connect() -> Self {
+        Self::connect_with(async_nats::ConnectOptions::new())
+    }
+
+    pub fn connect_with(options: async_nats::ConnectOptions) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let client = runtime.block_on(options.connect(ADDRESS));
+        let guard = runtime.enter();
+        let context = jetstream::new(client.expect("a connection"));
+        drop(guard);
+        Self { runtime, context }
+    }
+
+    /// Changes the settings of the stream, or creates it.
+    pub fn set(&self, config: jetstream::stream::Config) {
+        let created = self.context.create_or_update_stream(config);
+        self.runtime.block_on(created).expect("a stream");
+    }
+
+    /// The settings of the stream. None: it is not there.
+    pub fn settings(&self) -> Option<jetstream::stream::Config> {
+        let stream = self
+            .runtime
+            .block_on(self.context.get_stream("nlring"))
+            .ok()?;
+        Some(stream.cached_info().config.clone())
+    }
+
+    /// How many messages the stream has.
+    pub fn message_count(&self) -> u64 {
+        let stream = self.runtime.block_on(self.context.get_stream("nlring"));
+        stream.map_or(0, |stream| stream.cached_info().state.messages)
+    }
+
+    /// All messages of the stream, in their order.
+    pub fn messages(&self) -> Vec<StreamMessage> {
+        self.runtime.block_on(async {
+            let stream = self.context.get_stream("nlring").await.expect("a stream");
+            let state = &stream.cached_info().state;
+            let mut messages = Vec::new();
+            for sequence in state.first_sequence..=state.last_sequence {
+                let message = stream.get_raw_message(sequence).await;
+                messages.push(message.expect("a message"));
+            }
+            messages
+        })
+    }
+
+    pub fn publish(&self, subject: &'static str) {
+        self.runtime.block_on(async {
+            let published = self.context.publish(subject, "".into()).await;
+            published.expect("it is sent").await.expect("it is stored");
+        });
+    }
+}
+
+/// What the body of a message has.
+pub fn records(message: &StreamMessage) -> Vec<RecordBatch> {
+    let mut body = Vec::new();
+    let decoder = zstd::stream::read::Decoder::new(&message.payload[..]);
+    decoder
+        .expect("a decoder")
+        .read_to_end(&mut body)
+        .expect("a zstd frame");
+    let reader = StreamReader::try_new(&body[..], None).expect("a stream of Arrow IPC");
+    reader.map(|batch| batch.expect("a batch")).collect()
+}
