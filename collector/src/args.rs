@@ -9,7 +9,7 @@ use nlring::Timestamp;
 #[command(
     name = "nlringd",
     version,
-    about = "Keeps records of flows, and answers who it was"
+    about = "Keeps records of flows, and answers who used an address"
 )]
 pub struct Arguments {
     #[command(subcommand)]

@@ -23,7 +23,7 @@ impl Server {
     pub fn listen(address: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(address).map_err(|error| {
             Failure::Other(format!(
-                "listen on {address}: {error}; [http] address names another one, or is \"off\""
+                "listen on {address}: {error}; set [http] address to another one, or to \"off\""
             ))
         })?;
         Ok(Self(listener))

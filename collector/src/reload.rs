@@ -66,9 +66,7 @@ impl Reload {
             if *is_live {
                 info!("{key} has changed");
             } else {
-                warn!(
-                    "{key} has changed, which needs a restart: until then the value before holds"
-                );
+                warn!("{key} has changed, which needs a restart: until then the old value applies");
             }
         }
         self.adopt(new);

@@ -79,7 +79,7 @@ fn a_damaged_segment_is_reported_and_a_loss() {
     let collector = start(&directory, "1h");
     let next = u32::try_from(made.len()).expect("few");
     made.extend(make_flows(next, |number| number < next + 1000));
-    collector.await_log("is damaged behind batch");
+    collector.await_log("is damaged after batch");
     collector.end();
     let contents = Contents::read(&directory.join("files"));
     let missing_count = contents.assert_accounts_for(&made);

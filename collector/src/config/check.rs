@@ -56,7 +56,9 @@ fn directory_problem(key: &str, directory: &Path) -> Option<String> {
     let existing = path.ancestors().find(|path| path.exists())?;
     let shown = existing.display();
     if !existing.is_dir() {
-        return Some(format!("{key}: {shown} is no directory; name another one"));
+        return Some(format!(
+            "{key}: {shown} is not a directory; name another one"
+        ));
     }
     let error = access(existing, Access::WRITE_OK | Access::EXEC_OK).err()?;
     Some(format!(

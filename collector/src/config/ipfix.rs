@@ -1,4 +1,4 @@
-//! The configuration of an output to a collector of IPFIX.
+//! The configuration of an output to an IPFIX collector.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use super::receiver::{Receiver, Transport};
 use super::syslog::{Kind, check_interval, check_kinds};
 use super::{Config, Span};
 
-/// An output to a collector of IPFIX.
+/// An output to an IPFIX collector.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ipfix {
-    /// The name in the log, in metrics and of the cursor. Each output has another one.
+    /// The name in the log, in metrics and for the cursor. It is unique among the outputs.
     pub name: String,
     pub transport: Transport,
     /// A host or an address, with a port.
     pub address: String,
     /// The longest packet over UDP.
     pub mtu: u16,
-    /// After this time a TCP connection is closed, and the receiver asked whether it has read everything.
+    /// After this time a TCP connection is closed to find out whether the receiver has read everything.
     pub acknowledge_interval: Span,
-    /// Open flows and routes have no form in IPFIX.
+    /// The kinds of records. Open flows and routes cannot be sent in IPFIX.
     pub records: Vec<Kind>,
     pub observation_domain: u32,
-    /// One record has both directions of a flow.
+    /// Whether one record has both directions of a flow.
     pub biflow: bool,
-    /// Over UDP, templates are sent again after this time, and after this many messages.
+    /// Over UDP, templates are repeated after this time and after this many messages.
     pub template_interval: Span,
     pub template_messages: u32,
 }

@@ -279,7 +279,7 @@ impl Config {
         let (most, segment) = (spool.max_bytes.0, spool.segment.0);
         let wrong = if node.is_empty() || node.starts_with('.') || node.contains('/') {
             format!(
-                "node = {node:?} is part of file names: use a name without / and without a point at its begin"
+                "node = {node:?} is part of file names: use a name without / and without a point at the beginning"
             )
         } else if !FLUSH_INTERVALS.contains(&self.flush_interval.0) {
             let interval = self.flush_interval.0;
@@ -293,7 +293,7 @@ impl Config {
         } else if segment < LEAST_SEGMENT {
             "spool.segment: use a size of at least 4KiB, such as 64MiB".to_owned()
         } else if most < segment {
-            "spool.max_bytes is less than spool.segment: the segment that is written stays, so raise the one or \
+            "spool.max_bytes is less than spool.segment: the segment that is being written stays, so raise one or \
              lower the other"
                 .to_owned()
         } else if spool.directory.as_os_str().is_empty() {
@@ -553,7 +553,7 @@ mod tests {
         for wanted in [
             "filter: ",
             "nlring-none",
-            "spool.directory: /dev/null is no directory",
+            "spool.directory: /dev/null is not a directory",
         ] {
             assert!(problems.contains(wanted), "{wanted} in {problems}");
         }

@@ -1,4 +1,4 @@
-//! Who gets what an output sends over a socket.
+//! The receiver of an output that sends over a socket.
 
 use std::fmt;
 
@@ -16,17 +16,17 @@ pub enum Transport {
     UnixStream,
 }
 
-/// A receiver, and how it is reached.
+/// A receiver and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receiver {
     pub transport: Transport,
-    /// A host or an address, with a port; or the path of a socket.
+    /// A host or an address with a port, or the path of a socket.
     pub address: String,
     /// The longest packet over UDP, with the headers of IP and UDP.
     pub mtu: u16,
 }
 
-/// The least `mtu`: each host on IPv4 takes packets of this length.
+/// The least `mtu`: every IPv4 host accepts packets of this length.
 const LEAST_MTU: u16 = 576;
 
 impl Transport {
@@ -57,7 +57,7 @@ impl fmt::Display for Receiver {
 }
 
 impl Receiver {
-    /// Values that can be read, and make no sense.
+    /// Checks values that can be read but make no sense.
     pub fn check(&self) -> Result<(), String> {
         if self.mtu < LEAST_MTU {
             return Err(format!(

@@ -12,14 +12,14 @@ use super::{Config, Span};
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Syslog {
-    /// The name in the log, in metrics and of the cursor. Each output has another one.
+    /// The name in the log, in metrics and for the cursor. It is unique among the outputs.
     pub name: String,
     pub transport: Transport,
-    /// A host or an address, with a port; or the path of a socket.
+    /// A host or an address with a port, or the path of a socket.
     pub address: String,
     /// The longest packet over UDP.
     pub mtu: u16,
-    /// After this time a stream is closed, and the receiver asked whether it has read everything.
+    /// After this time a stream is closed to find out whether the receiver has read everything.
     pub acknowledge_interval: Span,
     pub records: Vec<Kind>,
     pub facility: Facility,
@@ -41,7 +41,7 @@ pub enum Kind {
     Loss,
 }
 
-/// Where a message has the values of a record.
+/// The part of a message that has the values of a record.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum SyslogFormat {

@@ -113,7 +113,7 @@ impl FromStr for Listen {
         }
         text.parse().map(Self::At).map_err(|_| {
             format!(
-                "{text:?} is no address with a port; use one such as \"127.0.0.1:9847\", or \"off\""
+                "{text:?} is not an address with a port; use one such as \"127.0.0.1:9847\", or \"off\""
             )
         })
     }
@@ -134,7 +134,7 @@ fn split(text: &str) -> Result<(u64, &str), String> {
         .map_err(|_| format!("{text:?} does not begin with a whole number"))?;
     if unit.starts_with(['.', ',']) {
         return Err(format!(
-            "{text:?} is no whole number; use a smaller unit, such as 1536MiB or 90m"
+            "{text:?} is not a whole number; use a smaller unit, such as 1536MiB or 90m"
         ));
     }
     Ok((number, unit.trim()))

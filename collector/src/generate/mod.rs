@@ -52,7 +52,7 @@ pub fn generate(arguments: &GenerateArguments) -> Result<()> {
     files.create_directory()?;
     if files.newest()?.is_some() {
         return Err(Failure::Usage(format!(
-            "{} has files of the node {} already; give --output another directory",
+            "{} already has files of the node {}; give --output another directory",
             arguments.output.display(),
             arguments.node
         )));

@@ -109,7 +109,7 @@ impl Series {
             routes: add.count("routes", "Routes in the tables that nlringd keeps"),
             resyncs: add.count(
                 "resyncs",
-                "How often the table was brought together with the kernel's, by the reason",
+                "How often the table was made equal to the kernel's again, by reason",
             ),
             failed_resyncs: add.count(
                 "failed_resyncs",
@@ -126,7 +126,7 @@ impl Series {
             ),
             spool_oldest: add.measure(
                 "spool_oldest_timestamp", Unit::Seconds,
-                "When the oldest segment of the spool was written last, in seconds since 1970",
+                "When the oldest segment of the spool was last written, in seconds since 1970",
                 Seconds::default(),
             ),
             spool_complete: add.measure(

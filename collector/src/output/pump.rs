@@ -110,7 +110,7 @@ impl Pump {
     fn given_up(&self, failure: &Failure) -> Failure {
         let name = self.output.name();
         Failure::Other(format!(
-            "{failure}; the spool keeps what the output {name:?} has not got until the next start"
+            "{failure}; the spool keeps what the output {name:?} has not received until the next start"
         ))
     }
 

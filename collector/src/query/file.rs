@@ -101,7 +101,7 @@ impl RecordFile {
             .any(|name| metadata.schema().column_with_name(name).is_none())
         {
             return Err(Failure::Other(format!(
-                "{} is a Parquet file of something else than records; leave it out of the paths",
+                "{} is a Parquet file, but not of records; leave it out of the paths",
                 path.display()
             )));
         }
@@ -128,8 +128,8 @@ impl RecordFile {
         let span = span(&self.about);
         span.ok_or_else(|| {
             Failure::Other(format!(
-                "{} does not say which records it should have, as files do that nlringd has written; what it has is \
-                 searched, and nothing shows that this is all: give the original files instead",
+                "{} does not say which records it should have, unlike files that nlringd has written; its records \
+                 are searched, but nothing shows that none is missing: give the original files instead",
                 self.path.display()
             ))
         })
@@ -288,7 +288,7 @@ fn may_have_loss(group: &RowGroupMetaData, interval: Interval) -> bool {
 fn unless_damaged<T>(path: &Path, read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
     let damaged = |error: String| {
         Failure::Other(format!(
-            "{} is no Parquet file, or is damaged ({error}); remove it, or restore it from a copy",
+            "{} is not a Parquet file, or is damaged ({error}); remove it, or restore it from a copy",
             path.display()
         ))
     };

@@ -86,18 +86,18 @@ impl Missing {
         let what = match self.reason.as_str() {
             "begin" => format!("no records from {since} to {until}: the first file begins later"),
             "end" => format!(
-                "no records from {since} to {until}: the newest file ends before; --follow-spool DIR adds what no file \
-                 has yet"
+                "no records from {since} to {until}: the newest file ends earlier; --follow-spool DIR adds records \
+                 that are in no file yet"
             ),
             "open" => format!(
-                "flows that were there may have their first record until {until}, and the records end at {since}; \
-                 --follow-spool DIR adds what no file has yet"
+                "flows that existed may have their first record as late as {until}, and the records end at {since}; \
+                 --follow-spool DIR adds records that are in no file yet"
             ),
             "gap" if self.since == i64::MIN || self.until == i64::MAX => {
                 "files are missing, and the clock was set back meanwhile, so they may have records of any time".to_owned()
             }
             "gap" if self.since > asked.until => format!(
-                "a file is missing, from {since} to {until}: it may have the first record of flows that were there before"
+                "a file is missing, from {since} to {until}: it may have the first record of flows that existed before"
             ),
             "gap" => format!("no records from {since} to {until}: a file is missing"),
             "no_flows" => {
@@ -110,11 +110,11 @@ impl Missing {
                 format!("no records of events were written from {since} to {until}, only those of flows")
             }
             "clock" => format!(
-                "the clock was set, between {since} and {until}: the times of flows that were there may be wrong"
+                "the clock was set, between {since} and {until}: the times of flows that existed then may be wrong"
             ),
             "stopped" => format!("nlringd did not run from {since} to {until}"),
             "killed" => format!(
-                "nlringd was killed: flows that were there from {since} on have no record if they ended before {until}"
+                "nlringd was killed: flows that existed from {since} on have no record if they ended before {until}"
             ),
             "kernel" => format!(
                 "{events} were lost from {since} to {until}, because the receive buffer was full"

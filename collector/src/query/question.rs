@@ -148,7 +148,7 @@ impl Endpoint {
         }
         let wrong = || {
             Failure::Usage(format!(
-                "--{option} {text:?} is no address with a port; use 203.0.113.7:40123, [2001:db8::1]:443, an address \
+                "--{option} {text:?} is not an address with a port; use 203.0.113.7:40123, [2001:db8::1]:443, an address \
                  alone or :443"
             ))
         };
@@ -179,7 +179,7 @@ impl Endpoint {
 fn prefix(text: &str) -> Result<Prefix> {
     text.parse().map_err(|()| {
         Failure::Usage(format!(
-            "--route {text:?} is no prefix; use 203.0.113.0/24, 2001:db8::/32, 0.0.0.0/0 (all) or an address"
+            "--route {text:?} is not a prefix; use 203.0.113.0/24, 2001:db8::/32, 0.0.0.0/0 (all) or an address"
         ))
     })
 }
@@ -194,7 +194,7 @@ fn protocol(text: &str) -> Result<String> {
     let name = names.find(|name| name.eq_ignore_ascii_case(text));
     name.map(str::to_owned).ok_or_else(|| {
         Failure::Usage(format!(
-            "--proto {text:?} is no protocol; use tcp, udp, icmp, icmpv6, gre, sctp or a number"
+            "--proto {text:?} is not a protocol; use tcp, udp, icmp, icmpv6, gre, sctp or a number"
         ))
     })
 }

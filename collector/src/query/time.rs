@@ -86,7 +86,7 @@ fn precision_ns(text: &str) -> i64 {
 
 fn wrong(text: &str) -> String {
     format!(
-        "{text:?} is no time; use 2026-11-28T14:03:07Z, 2026-11-28T14:03 (local time), 2026-11-28 or -2h"
+        "{text:?} is not a time; use 2026-11-28T14:03:07Z, 2026-11-28T14:03 (local time), 2026-11-28 or -2h"
     )
 }
 

@@ -22,12 +22,12 @@ pub struct Acknowledged {
     pub tally: Tally,
 }
 
-/// What an output has sent before a position, if its protocol wants that counted across restarts.
+/// What an output has sent before a position, for protocols that count this across restarts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// The records, modulo 2^32.
     pub sent: u32,
-    /// How many events or records were missing, by the losses among them.
+    /// How many events or records were missing, according to the losses among them.
     pub lost: u64,
 }
 
@@ -36,7 +36,7 @@ pub struct Tally {
 pub struct Cursor {
     path: PathBuf,
     saved: Option<Acknowledged>,
-    /// The file has the saved place.
+    /// Whether the file has the saved place.
     is_written: bool,
     /// The segment of the saved position: the spool keeps it and the ones behind it.
     segment: Arc<AtomicU64>,
@@ -49,7 +49,7 @@ impl Cursor {
         let saved: Option<Acknowledged> = match fs::read_to_string(&path) {
             Ok(text) => Some(text.trim().parse().map_err(|()| {
                 Failure::Other(format!(
-                    "{} has no position of the spool; remove it, and the output begins with all that the spool has",
+                    "{} has no position in the spool; remove it, and the output starts with everything that the spool has",
                     path.display()
                 ))
             })?),

@@ -114,7 +114,7 @@ impl Reader {
     fn pass_over_damage(&mut self) -> Read {
         let path = segment::path(&self.directory, self.position.segment);
         warn!(
-            "{} is damaged behind batch {}: what follows in it is missing",
+            "{} is damaged after batch {}: the rest of it is missing",
             path.display(),
             self.position.batch
         );

@@ -72,7 +72,7 @@ impl Snapshot {
             if let Err(error) = read {
                 let path = segment::path(&self.directory, *number);
                 f(Err(Failure::Other(format!(
-                    "{} cannot be read to its end ({error}): what is behind that place is not in the answer; nlringd \
+                    "{} cannot be read to its end ({error}): the records after that place are not in the answer; nlringd \
                      records it as a loss in the next file if it cannot read it either",
                     path.display()
                 ))));

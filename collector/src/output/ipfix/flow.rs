@@ -1,4 +1,4 @@
-//! What a batch of records says about flows, as IPFIX needs it: numbers instead of words.
+//! Reads flows from a batch of records in the form that IPFIX needs: numbers instead of words.
 
 use std::net::IpAddr;
 
@@ -18,10 +18,10 @@ pub struct Flow {
     pub protocol: u8,
     pub src: IpAddr,
     pub dst: IpAddr,
-    /// With ICMP the id, and no port.
+    /// With ICMP, the id; there is no port.
     pub sport: u16,
     pub dport: u16,
-    /// With ICMP the type and the code.
+    /// With ICMP, the type and the code.
     pub icmp: Option<[u8; 2]>,
     pub nat: Option<Nat>,
     pub counters: Option<Counters>,
@@ -30,7 +30,7 @@ pub struct Flow {
     pub end_reason: u8,
 }
 
-/// The addresses and ports after the translation. What is not translated is as before.
+/// The addresses and ports after the translation. Those that are not translated are unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nat {
     pub src: IpAddr,
@@ -39,7 +39,7 @@ pub struct Nat {
     pub dport: u16,
 }
 
-/// What both directions have carried.
+/// What each direction has carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub packets: u64,
@@ -49,7 +49,7 @@ pub struct Counters {
 }
 
 impl Flow {
-    /// The other direction, as a flow of its own.
+    /// The other direction as a separate flow.
     pub fn reverse(self) -> Self {
         let after = self.after_nat();
         let before = Nat {
@@ -136,7 +136,7 @@ pub struct Flows<'a> {
 }
 
 impl<'a> Flows<'a> {
-    /// None: the batch has not the columns of the schema.
+    /// None: the batch does not have the columns of the schema.
     pub fn of(batch: &'a RecordBatch) -> Option<Self> {
         let address = |text: &str| text.parse().ok();
         Some(Self {
@@ -254,8 +254,8 @@ fn protocol_number(name: &str) -> Option<u8> {
     name.parse().ok().or_else(|| (0..=u8::MAX).find(is_named))
 }
 
-/// What the last state of a TCP connection says about its end: one that both sides have closed is over, one that was open
-/// until the end has timed out.
+/// What the last state of a TCP connection says about its end: a connection that both sides have closed is over, and
+/// one that was open until the end has timed out.
 fn end_reason(state: &str) -> u8 {
     match state {
         "LAST_ACK" | "TIME_WAIT" | "CLOSE" => END_DETECTED,

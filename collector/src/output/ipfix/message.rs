@@ -17,10 +17,10 @@ pub struct Messages {
     domain: u32,
     /// The longest message.
     limit: usize,
-    /// How many data records were sent before this message: of all of the domain over UDP, of the connection over TCP.
+    /// How many data records were sent before this message: in the whole domain over UDP, on the connection over TCP.
     sequence: u32,
     message: Vec<u8>,
-    /// The set that is written: where it begins, and the place of its template.
+    /// The set that is being written: where it begins, and the place of its template.
     set: Option<(usize, usize)>,
     record_count: u32,
     /// Which templates the receiver has.
@@ -28,7 +28,7 @@ pub struct Messages {
     refresh: Option<Refresh>,
 }
 
-/// When templates are sent again, because the receiver may have lost them.
+/// When templates are repeated, because the receiver may have lost them.
 #[derive(Clone, Copy)]
 pub struct Refresh {
     pub interval: Duration,
@@ -49,7 +49,7 @@ impl Refresh {
 }
 
 impl Messages {
-    /// `refresh`: none if the receiver cannot lose a template.
+    /// `refresh` is `None` if the receiver cannot lose a template.
     pub fn new(domain: u32, is_biflow: bool, refresh: Option<Refresh>) -> Self {
         let templates = Templates::new(domain, is_biflow);
         Self {
@@ -65,7 +65,7 @@ impl Messages {
         }
     }
 
-    /// Begins for a receiver that knows no template, behind this many data records.
+    /// Begins for a receiver that knows no templates, after this many data records.
     pub fn begin(&mut self, limit: usize, sequence: u32) {
         self.limit = limit.min(usize::from(u16::MAX));
         self.sequence = sequence;
@@ -85,7 +85,7 @@ impl Messages {
         }
     }
 
-    /// Appends a data record. A message that is full is sent before.
+    /// Appends a data record. If the message is full, it is sent first.
     pub fn add(&mut self, data: &Data, send: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let place = data.template();
         if !self.message.is_empty() && self.message.len() + self.needed(place) > self.limit {
@@ -117,7 +117,7 @@ impl Messages {
         Ok(())
     }
 
-    /// How many bytes a record of this template takes, with what must stand before it.
+    /// How many bytes a record of this template takes, including what must precede it.
     fn needed(&self, place: usize) -> usize {
         let template = self.templates.get(place);
         let record = SET_HEADER + template.length;
@@ -147,7 +147,7 @@ impl Messages {
         }
     }
 
-    /// Sends what there is.
+    /// Sends the message if it has anything.
     pub fn flush(&mut self, send: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         if self.message.is_empty() {
             return Ok(());
@@ -172,7 +172,7 @@ impl Messages {
     }
 }
 
-/// Writes the length from `begin` until the end to this place.
+/// Writes the length from `begin` to the end at this place.
 fn set_length(message: &mut [u8], place: usize, begin: usize) {
     // No message is longer.
     let length = u16::try_from(message.len() - begin).unwrap_or(u16::MAX);

@@ -1,5 +1,5 @@
-//! The output to a collector of IPFIX (RFC 7011), over UDP or TCP. Its encoder is our own, because crates for IPFIX allocate
-//! for each record and element.
+//! The output to an IPFIX collector (RFC 7011), over UDP or TCP. It has its own encoder, because crates for IPFIX
+//! allocate for each record and element.
 
 mod flow;
 mod message;
@@ -20,14 +20,14 @@ use crate::spool::{Acknowledged, Position, Tally};
 /// The longest message on a TCP connection: some readers have buffers of this length.
 const STREAM_MESSAGE: usize = 8 << 10;
 
-/// Sends records to a collector of IPFIX.
+/// Sends records to an IPFIX collector.
 pub struct Ipfix {
     config: config::Ipfix,
     link: Link,
     messages: Messages,
-    /// The place behind what was taken last.
+    /// The place after the last batch taken.
     taken: Acknowledged,
-    /// How many events or records are missing in all that was sent.
+    /// How many events or records are missing from everything that was sent.
     lost_count: u64,
 }
 
@@ -80,7 +80,7 @@ impl Ipfix {
                         self.send(&Data::Event(flow, event))?;
                     }
                 }
-                // Routes that are missing are nothing to a collector of flows.
+                // A collector of flows does not need to know about missing routes.
                 Some(Kind::Loss) if subjects.value(row) != Some(true) => {
                     if let Some(loss) = self.loss(batch, row) {
                         self.send(&Data::Loss(loss))?;

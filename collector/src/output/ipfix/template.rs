@@ -9,13 +9,14 @@ const FIRST_ID: u16 = 256;
 /// The enterprise number of elements of the reverse direction (RFC 5103).
 const REVERSE: u32 = 29305;
 const ENTERPRISE_BIT: u16 = 1 << 15;
-/// Session events of NAT44 (RFC 8158). NAT between IPv6 addresses has only the older ones, which say no more.
+/// Session events of NAT44 (RFC 8158). For NAT between IPv6 addresses there are only the older events, which say no
+/// more.
 const NAT44_CREATED: u8 = 4;
 const NAT44_DELETED: u8 = 5;
 const NAT_CREATED: u8 = 1;
 const NAT_DELETED: u8 = 2;
 
-/// What a data record tells.
+/// What a data record reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Data {
     Flow(Flow),
@@ -23,7 +24,7 @@ pub enum Data {
     Loss(Loss),
 }
 
-/// What has happened to a flow. The values are those of the element firewallEvent.
+/// What happened to a flow. The values are those of the element firewallEvent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     Created = 1,
@@ -36,7 +37,7 @@ pub enum Event {
 pub struct Loss {
     pub since_ns: u64,
     pub until_ns: u64,
-    /// How many events or records are missing in all, as far as that is known.
+    /// How many events or records are missing in total, as far as known.
     pub total_count: u64,
 }
 
@@ -79,7 +80,7 @@ struct Form {
     has_start: bool,
 }
 
-/// A template, and the message's part that defines it.
+/// A template, and the part of a message that defines it.
 pub struct Template {
     pub id: u16,
     pub definition: Vec<u8>,
@@ -89,7 +90,7 @@ pub struct Template {
     elements: Vec<Element>,
 }
 
-/// All templates that there are.
+/// All templates.
 pub struct Templates {
     templates: Vec<Template>,
     domain: u32,
@@ -166,7 +167,7 @@ impl Form {
             (false, _) if self.has_start => vec![E::Start, E::End],
             (false, _) => vec![E::End],
         };
-        // RFC 8158 has the id of ICMP in place of a port. In flows, readers would take it for a type.
+        // RFC 8158 has the id of ICMP in place of the source port. In flows, readers would take it for a type.
         let has_source_port = !self.is_icmp || self.is_event;
         let mut add = |condition: bool, added: &[Element]| {
             elements.extend(added.iter().filter(|_| condition).copied());
@@ -189,7 +190,7 @@ impl Form {
 }
 
 impl Element {
-    /// The number that IANA gives it, and its length. Of addresses that of IPv4 and that of IPv6.
+    /// Its number at IANA, and its length. For addresses these depend on the family.
     fn number_and_length(self, is_ipv6: bool) -> (u16, u16) {
         let address = |ipv4, ipv6| if is_ipv6 { (ipv6, 16) } else { (ipv4, 4) };
         match self {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Receiver, Transport};
 
-/// How long a receiver may take to answer, or to read something.
+/// How long a receiver may take to answer, or to read anything.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may take to read what is on the way.
+/// How long it may take to read what is in transit.
 const PATIENCE_AT_END: Duration = Duration::from_secs(30);
 /// The lengths of headers.
 const IPV4: usize = 20;
@@ -74,7 +74,7 @@ impl Connection {
         })
     }
 
-    /// What has come back for what was sent before: an error, or the end of a stream.
+    /// Checks for a response to what was sent before: an error, or the end of a stream.
     pub fn check(&self) -> io::Result<()> {
         let error = match self {
             Self::Udp(socket, _) => socket.take_error()?,
@@ -87,7 +87,7 @@ impl Connection {
         error.map_or(Ok(()), Err)
     }
 
-    /// Closes our half of a stream, and waits until the receiver closes its own: it has read everything.
+    /// Closes our half of a stream, and waits until the receiver closes its half, having read everything.
     pub fn close(self) -> io::Result<()> {
         self.check()?;
         match self {
@@ -120,7 +120,7 @@ fn open_udp(address: &str) -> io::Result<Connection> {
     Ok(Connection::Udp(socket, to))
 }
 
-/// The first address of a host with which this succeeds.
+/// The result for the first address of a host for which this succeeds.
 fn first_that<T>(address: &str, open: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     let mut failed = io::Error::new(ErrorKind::NotFound, "the host has no address");
     for to in address.to_socket_addrs()? {
@@ -139,7 +139,7 @@ fn ended() -> io::Error {
     )
 }
 
-/// Reads what the receiver sends, which nobody needs, without waiting. Its end is an error.
+/// Reads and ignores what the receiver sends, without waiting. The end of the stream is an error.
 fn is_open<S>(stream: &S, set_nonblocking: impl Fn(&S, bool) -> io::Result<()>) -> io::Result<()>
 where
     for<'a> &'a S: io::Read,

@@ -1,4 +1,4 @@
-//! Messages of syslog (RFC 5424): a record becomes one.
+//! Messages of syslog (RFC 5424), one for each record.
 
 use std::io::Write as _;
 
@@ -8,13 +8,13 @@ use jiff::Timestamp as Instant;
 use super::super::line::Cell;
 use crate::config::{Syslog, SyslogFormat};
 
-/// The longest name of a host.
+/// The greatest length of a host's name.
 const HOST_LENGTH: usize = 255;
-/// What a message says that is cut.
+/// The parameter that a truncated message has.
 const CUT: (&str, &str) = ("cut", "true");
-/// Room for it, with the mark of a text in UTF-8.
+/// Room for it and for the mark of UTF-8 text.
 const END: usize = " cut=\"true\"]".len() + MARK.len();
-/// What a text in UTF-8 begins with.
+/// The bytes with which UTF-8 text begins.
 const MARK: [u8; 3] = *b"\xef\xbb\xbf";
 
 /// Writes messages.
@@ -23,10 +23,10 @@ pub struct Message {
     severity: u8,
     loss_severity: u8,
     format: SyslogFormat,
-    /// What stands between the time and the kind of the record.
+    /// The part between the time and the kind of the record.
     origin: String,
     sd_id: String,
-    /// The last second, as text: most records are of the same as the one before.
+    /// The last second, as text: most records are of the same second as the one before.
     second: (i64, String),
     value: Vec<u8>,
 }
@@ -46,7 +46,7 @@ impl Message {
         }
     }
 
-    /// Appends the message of a record. What does not fit into the limit is left out, from the end.
+    /// Appends the message of a record. If it exceeds the limit, its last values are left out.
     pub fn write<'a>(
         &mut self,
         schema: &Schema,
@@ -139,7 +139,7 @@ impl Message {
         true
     }
 
-    /// Appends an instant with microseconds: RFC 5424 has no finer ones.
+    /// Appends an instant in microseconds, the finest unit of RFC 5424.
     fn write_time(&mut self, ns: i64, message: &mut Vec<u8>) {
         let second = ns.div_euclid(1_000_000_000);
         if self.second.0 != second {
@@ -161,7 +161,7 @@ fn printable(letter: char) -> char {
     }
 }
 
-/// Appends a number. Numbers are most of a message, and this takes a third of the time of the standard library's way.
+/// Appends a number. Most of a message is numbers, and this takes a third of the standard library's time.
 fn write_number(mut number: u64, text: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut begin = digits.len();

@@ -18,7 +18,7 @@ use crate::failure::Result;
 use crate::record::batch;
 use crate::spool::{Acknowledged, Position};
 
-/// How many bytes of a stream are written at once.
+/// How many bytes are written to a stream at once.
 const STREAM_PIECE: usize = 64 << 10;
 
 /// Sends records to a syslog server.
@@ -28,9 +28,9 @@ pub struct Syslog {
     transport: Transport,
     link: Link,
     message: Message,
-    /// The position and the coverage behind what was taken last.
+    /// The position and the coverage after the last batch taken.
     taken: Acknowledged,
-    /// One message, and what is sent at once.
+    /// One message, and the bytes that are sent at once.
     text: Vec<u8>,
     piece: Vec<u8>,
 }
@@ -49,8 +49,8 @@ impl Syslog {
         }
     }
 
-    /// Sends a message: a datagram is one. On TCP its length stands before it. On a unix stream a line break stands behind
-    /// it, because only some receivers expect lengths there; a message has no line break in it.
+    /// Sends a message. Each datagram is one message. On TCP, its length precedes it. On a unix stream, a line break
+    /// follows it, because only some receivers expect lengths there; messages contain no line breaks.
     fn send_text(&mut self) -> Result<()> {
         match self.transport {
             Transport::Udp | Transport::Unix => return self.link.send(&self.text),
