@@ -1,4 +1,4 @@
-//! nlringd is killed at any moment: no flow is lost without a record of the loss, and none is recorded twice.
+//! nlringd is killed at random moments: no flow is lost without a record of the loss, and none is recorded twice.
 
 mod support;
 
@@ -22,7 +22,7 @@ fn kill(count: u32, seed: u64, settings: &str) {
          [spool]\ndirectory = \"{place}/spool\"\nsegment = \"256KiB\"\n\
          [[files]]\ndirectory = \"{place}/records\"\nrotate_interval = \"1s\"\n"
     );
-    // Nothing says what was before the first start.
+    // Nothing is known about the time before the first start.
     let collector = Collector::start(&directory, &config);
     collector.await_log("recording");
     let goes_on = Arc::new(AtomicBool::new(true));

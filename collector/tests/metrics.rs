@@ -1,4 +1,4 @@
-//! `/metrics` and `/health`, asked over HTTP while nlringd works and while it does not.
+//! `/metrics` and `/health`, requested over HTTP while nlringd works and while it does not.
 
 mod support;
 
@@ -20,14 +20,14 @@ fn config(directory: &Path, address: &str) -> String {
     )
 }
 
-/// A namespace in which nlringd can be asked, and flows are reported.
+/// A namespace in which nlringd can be reached, and flows are reported.
 fn prepare() {
     own_namespace();
     must("ip link set lo up");
     report_all_flows();
 }
 
-/// The address at which nlringd says that it answers.
+/// The address at which nlringd says that it listens.
 fn address(collector: &Collector) -> String {
     collector.await_log("recording");
     let log = collector.log();
@@ -35,7 +35,7 @@ fn address(collector: &Collector) -> String {
     rest.lines().next().expect("the address").trim().to_owned()
 }
 
-/// Asks for a path. The result is the status, the head and the body.
+/// Requests a path. Returns the status, the head and the body.
 fn ask(address: &str, path: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).expect("it listens");
     let question = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
@@ -47,7 +47,7 @@ fn ask(address: &str, path: &str) -> (u16, String, String) {
     (status.expect("a status"), head.to_owned(), body.to_owned())
 }
 
-/// The value of a series, as it is written in the answer.
+/// The value of a series, as written in the answer.
 fn value(metrics: &str, series: &str) -> Option<f64> {
     let mut lines = metrics.lines();
     let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

@@ -1,4 +1,4 @@
-//! Flows that last, and flows whose end nlringd does not see.
+//! Long-lived flows, and flows whose end nlringd does not see.
 
 mod support;
 
@@ -12,7 +12,7 @@ use nlring_testing::{await_that, own_namespace};
 
 use support::{Collector, flow, report_all_flows, scratch};
 
-/// nlringd's directory, and its configuration.
+/// nlringd's directory and its configuration.
 struct Place {
     directory: PathBuf,
     config: String,
@@ -68,7 +68,7 @@ impl Drop for Place {
     }
 }
 
-/// How many records are in an answer, without what is said about those that are missing.
+/// How many records are in an answer, not counting the lines about missing ones.
 fn record_count(answer: &str) -> usize {
     let lines = answer.lines();
     lines
@@ -159,7 +159,7 @@ fn what_records_of_flows_that_last_cost() {
         }
         let collector = Collector::start(&place.directory, &config);
         collector.await_log("recording");
-        // The first flow that ends is recorded behind the first dump.
+        // The first flow that ends is recorded after the first dump.
         end_flow(&mut requests, 1);
         place.await_answer(1, "\"record\":\"flow\"");
         let before = cpu_time(collector.pid());

@@ -1,4 +1,4 @@
-//! Outputs and the spool in bad times: a full disk, a directory that is away, a spool beyond its limits.
+//! Outputs and the spool in bad conditions: a full disk, a missing directory, a spool beyond its limits.
 
 mod support;
 
@@ -109,7 +109,7 @@ fn a_spool_on_a_full_disk_goes_on_when_there_is_room() {
     collector.await_log("recording");
     let mut made = make_flows(0, |number| number < 1000);
     let ballast = directory.join("spool/ballast");
-    // All room is taken: the write ends with an error.
+    // This takes all the room: the write ends with an error.
     let _ = fs::write(&ballast, vec![0; 4 << 20]);
     let next = u32::try_from(made.len()).expect("few");
     made.extend(make_flows(next, |_| {

@@ -1,4 +1,4 @@
-//! `nlringd query`, compared with a scan of everything that the files have.
+//! `nlringd query`, compared with a scan of the whole files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn nlringd(arguments: &[&str]) -> Output {
         .expect("nlringd starts")
 }
 
-/// An answer: the exit code, the records, and what is said about the rest.
+/// An answer: the exit code, the records, and the lines about missing ones.
 struct Answer {
     code: i32,
     flows: Vec<Value>,
@@ -50,7 +50,7 @@ fn query(paths: &[&Path], options: &[&str]) -> Answer {
     }
 }
 
-/// Files of this many records in a directory of their own, one for each 15 minutes.
+/// Files with this many records in their own directory, one file for each 15 minutes.
 fn generated(name: &str, records: u32, options: &[&str]) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&directory);
@@ -86,7 +86,7 @@ fn end(flow: &Value) -> i64 {
     ns(flow, &["stop_ns", "time_ns"]).expect("each flow has a time") + 999_999
 }
 
-/// An option of a question, and whether a flow fits it.
+/// An option of a question, and whether a flow meets it.
 type Term = (String, String, Box<dyn Fn(&Value) -> bool>);
 
 fn instant(ns: i64) -> String {
@@ -94,7 +94,7 @@ fn instant(ns: i64) -> String {
     format!("{timestamp:.9}")
 }
 
-/// Terms that a flow fits, some of those that there are.
+/// A random selection of terms that a flow meets.
 fn terms(flow: &Value, random: &mut Random) -> Vec<Term> {
     let mut terms: Vec<Term> = Vec::new();
     let ends = [
@@ -136,7 +136,7 @@ fn terms(flow: &Value, random: &mut Random) -> Vec<Term> {
     terms
 }
 
-/// A time that the flow lasts into, or any time.
+/// A time at which the flow existed, or any time.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 fn time(flow: &Value, all: i64, random: &mut Random) -> Vec<Term> {
     let below = |random: &mut Random, limit: i64| {

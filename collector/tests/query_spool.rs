@@ -1,4 +1,4 @@
-//! `nlringd query --follow-spool`: records that no file has yet.
+//! `nlringd query --follow-spool`: records that are in no file yet.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! What `nlringd run` says if it cannot begin: what is wrong, and the remedy.
+//! What `nlringd run` says if it cannot start: what is wrong, and the remedy.
 
 mod support;
 
@@ -14,12 +14,12 @@ use support::{NLRINGD, scratch};
 /// A user that owns nothing.
 const NOBODY: u32 = 65534;
 
-/// What nlringd says when it ends at once, started by a command that takes another one as its last arguments.
+/// What nlringd says when it ends at once. It is started by a command that takes another command as its last arguments.
 #[track_caller]
 fn refusal(by: &[&str], directory: &Path, config: &str) -> String {
     let path = directory.join("nlringd.toml");
     fs::write(&path, format!("{config}\n[http]\naddress = \"off\"\n")).expect("a configuration");
-    // If it did begin, it would not end.
+    // If it did start, it would not end.
     let output = Command::new("timeout")
         .arg("20")
         .args(by)
@@ -69,7 +69,7 @@ fn a_namespace_that_does_not_exist_is_named() {
     assert_says(&text, &["nobody-has-it", "`ip netns list` shows the names"]);
 }
 
-/// Also root: nlringd needs no capability to write.
+/// This includes root: nlringd needs no capability to write.
 #[test]
 fn a_directory_that_cannot_be_written_is_named() {
     own_namespace();

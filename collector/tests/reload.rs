@@ -1,4 +1,4 @@
-//! SIGHUP: what changes while nlringd runs, and what does not. And the formats of the log.
+//! SIGHUP: what changes while nlringd runs, and what does not. Also the formats of the log.
 
 mod support;
 
@@ -32,7 +32,7 @@ fn a_reload_changes_what_it_can_and_names_what_needs_a_restart() {
     own_namespace();
     report_all_flows();
     let directory = scratch("reload");
-    // Neither is a record written nor a file complete before the reload.
+    // Before the reload, no record is written and no file is complete.
     let before = "flush_interval = \"30s\"\n[http]\naddress = \"off\"";
     let before = config(&directory, before, "", "rotate_interval = \"30d\"");
     let collector = Collector::start(&directory, &before);
@@ -131,7 +131,7 @@ fn the_log_is_json_if_that_is_wanted_and_its_level_can_be_changed() {
         &config(&directory, &lines("error"), "", ""),
     );
     collector.await_log("log.level has changed");
-    // What is only information is not logged any more.
+    // Lines that are only information are no longer logged.
     collector.end();
     let log = fs::read_to_string(directory.join("log")).expect("a log");
     assert!(!log.contains("stopping"), "{log}");

@@ -1,4 +1,4 @@
-//! A spool that was damaged: what is missing is a loss record, and the rest is there.
+//! A damaged spool: a loss record reports what is missing, and the rest is there.
 
 mod support;
 
@@ -11,7 +11,7 @@ use nlring_testing::{await_that, must, own_names, own_namespace};
 
 use support::{Collector, Contents, files, make_flows, report_all_flows, scratch};
 
-/// A configuration whose files take this long, so that the spool has what is in no file.
+/// A configuration whose files take this long, so that the spool has records that are in no file.
 fn config(directory: &Path, interval: &str) -> String {
     let place = directory.display();
     format!(
@@ -25,7 +25,7 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
     files(&directory.join("spool"), ".arrows.zst")
 }
 
-/// Starts nlringd, and waits until it records.
+/// Starts nlringd and waits until it records.
 fn start(directory: &Path, interval: &str) -> Collector {
     let path = directory.join("log");
     let begun = fs::read(&path).map_or(0, |log| log.len());

@@ -1,4 +1,4 @@
-//! How soon nlringd records after its start, also if the kernel has many flows then, and how much memory it takes.
+//! How soon nlringd records after its start, even if the kernel already has many flows, and how much memory it takes.
 
 mod support;
 
@@ -17,9 +17,9 @@ use support::{
     Collector, Contents, Made, flow, found_count, make_flows, report_all_flows, scratch,
 };
 
-/// The numbers of the flows that are there at the start begin here, above those of the flows that are made later.
+/// The numbers of the flows that exist at the start begin here, above those of the flows that are made later.
 const FIRST_THERE: u32 = 1 << 24;
-/// A query takes processor time from nlringd, which may have 2 cores.
+/// A query takes processor time from nlringd, which may have only 2 cores.
 const BETWEEN_QUERIES: Duration = Duration::from_millis(100);
 
 fn config(directory: &Path) -> String {
@@ -40,27 +40,26 @@ fn memory_kib(pid: u32, name: &str) -> u64 {
         .expect("a number")
 }
 
-/// How long the first thread of a process, which is nlringd's receive thread, has waited for a processor.
+/// How long the first thread of a process has waited for a processor. For nlringd this is the receive thread.
 fn waited(pid: u32) -> Duration {
     let figures = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
     let waited_ns = figures.split_whitespace().nth(1);
     Duration::from_nanos(waited_ns.and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
-/// How many flows a namespace may have, which is one number for the whole host. The old number comes back when this is
-/// dropped.
+/// The limit of flows in a namespace, which is one number for the whole host. Dropping this restores the old number.
 struct FlowLimit {
     file: File,
     before: String,
 }
 
 impl FlowLimit {
-    /// Raises the limit to at least this many. `None`: this process may not, for example in a namespace. Call it in the
-    /// host's first network namespace.
+    /// Raises the limit to at least this number. `None`: this process may not do that, for example in a namespace. Call
+    /// it in the host's first network namespace.
     fn at_least(count: u32) -> Option<Self> {
         let path = "/proc/sys/net/netfilter/nf_conntrack_max";
         let before = fs::read_to_string(path).ok()?;
-        // The descriptor still leads there when the thread has moved into another namespace.
+        // The descriptor still refers to this file when the thread has moved into another namespace.
         let file = File::options().write(true).open(path).ok()?;
         let limit = Self { file, before };
         let is_enough = limit
@@ -127,18 +126,18 @@ fn delay(contents: &Contents, made: &[Made]) -> Duration {
     Duration::from_nanos(delays[delays.len() / 2])
 }
 
-/// What a start was like.
+/// What was measured at a start.
 struct Start {
     /// From the start until a query found a flow that had ended.
     found_after: Duration,
     /// How long the receive thread waited for a processor meanwhile, because other programs had it.
     waited: Duration,
-    /// The most memory that nlringd took.
+    /// The peak memory of nlringd.
     most_kib: u64,
 }
 
-/// Starts nlringd while the kernel has this many flows, and makes and ends others at this rate, until queries find one of
-/// them and one of those that were there before.
+/// Starts nlringd while the kernel has this many flows, and makes and ends others at this rate, until queries find one
+/// of them and one of the earlier flows.
 fn start_with(flow_count: u32, rate: u32) -> Start {
     own_namespace();
     report_all_flows();
@@ -159,7 +158,7 @@ fn start_with(flow_count: u32, rate: u32) -> Start {
     };
     await_that("the first flow is found", || is_found("10.0.0.0:1024"));
     let (found_after, waited) = (begun.elapsed(), waited(collector.pid()));
-    // The last of those that were there before.
+    // The last of the earlier flows.
     let last = flow(FIRST_THERE + flow_count.saturating_sub(1));
     if flow_count > 0 {
         requests.delete(&last.key(), None).expect("an end");
