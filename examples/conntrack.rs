@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Ok(count) => left -= count,
                 Err(error) => return Break(Err(error)),
             },
-            // A loss is no error and never silent: the kernel had more events than the receive buffer could hold.
+            // A loss is not an error, and is never silent: the kernel had more events than the receive buffer could
+            // hold.
             Event::Lost(_, loss) => eprintln!("{} datagrams lost", loss.count),
             Event::Notice(_, notice) => eprintln!("{notice}"),
         }

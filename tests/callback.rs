@@ -1,5 +1,5 @@
 //! A list that the callback got counts as delivered as a whole, even if the callback breaks or panics. The next turn
-//! continues behind it, and no buffer leaks.
+//! continues after it, and no buffer leaks.
 
 mod common;
 

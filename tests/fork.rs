@@ -1,4 +1,4 @@
-//! A forked child shares the descriptors of its parent's engine. Whatever the child does, the parent's engine goes on
+//! A forked child shares the descriptors of its parent's engine. Whatever the child does, the parent's engine continues
 //! undisturbed.
 #![allow(unsafe_code)] // fork(2)
 

@@ -71,7 +71,7 @@ fn make_flows(numbers: impl Iterator<Item = u32>) {
     }
 }
 
-/// What one shard has received: the events of each flow, and the messages that are no events of flows.
+/// What one shard has received: the events of each flow, and the messages that are not events of flows.
 #[derive(Default)]
 struct Received {
     flows: HashMap<Tuple, Vec<EventKind>>,

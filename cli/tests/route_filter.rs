@@ -17,7 +17,7 @@ use serde_json::Value;
 const FIRST: &str = "203.0.113.0";
 const LAST: &str = "203.0.113.255";
 
-/// Texts that are no filters of routes, and the word at which reading them ends. Empty: the end of the text.
+/// Texts that are not route filters, and the word at which reading them ends. Empty: the end of the text.
 const MALFORMED: &[(&str, &str)] = &[
     ("", ""),
     ("main", "main"),

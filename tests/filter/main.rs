@@ -109,7 +109,7 @@ fn a_mirrors_program_rejects_only_what_never_matches() {
     assert!(rejected_count > 2000, "{rejected_count}");
 }
 
-/// Messages that are no events: every program lets them pass.
+/// Messages that are not events: every program lets them pass.
 #[test]
 fn answers_and_datagrams_of_several_messages_pass() {
     common::own_namespace();

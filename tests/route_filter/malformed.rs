@@ -1,4 +1,4 @@
-//! Texts that are no filters.
+//! Texts that are not filters.
 
 use nlring::route::Filter;
 

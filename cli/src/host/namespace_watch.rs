@@ -19,7 +19,7 @@ use super::known_namespaces::NAMES;
 
 /// How often the thread retries to end the engine's wait. A signal that arrives just before the wait does not end it.
 const AGAIN: Duration = Duration::from_millis(5);
-/// After this many tries nobody waits anymore.
+/// The number of tries after which nobody waits any longer.
 const MOST_TRIES: u32 = 200;
 
 /// A thread that waits for changes of /run/netns. It ends with the process.

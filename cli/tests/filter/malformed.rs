@@ -1,4 +1,4 @@
-//! Texts that are no filters, and the word at which reading them ends. Empty: the end of the text.
+//! Texts that are not filters, and the word at which reading them ends. Empty: the end of the text.
 
 pub const MALFORMED: &[(&str, &str)] = &[
     ("", ""),

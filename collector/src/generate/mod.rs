@@ -148,7 +148,7 @@ impl Generator {
             }
         }
         self.mark_until(self.last + Duration::from_secs(1));
-        // No flow is there any more.
+        // No flow exists any more.
         self.push(&record(self.last + Duration::from_secs(1), Body::End));
         self.send();
     }

@@ -15,8 +15,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Reports that records are being written to the service manager that started this process, if there is one. From now
 /// on a thread checks the pulses, and reports to the manager's watchdog that nothing hangs.
 ///
-/// A disk that does not respond is no reason to be killed: nothing is lost before the kernel's buffer is full, and
-/// losses are then counted. It is reported in the log and in the status.
+/// An unresponsive disk is not a reason to be killed: nothing is lost before the kernel's buffer is full, and losses
+/// are then counted. It is reported in the log and in the status.
 pub fn begin(pulses: &Pulses) -> Result<()> {
     ready();
     let pulses = pulses.clone();

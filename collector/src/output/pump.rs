@@ -123,7 +123,7 @@ impl Pump {
         }
     }
 
-    /// Begins behind the cursor, and runs until the end or a failure.
+    /// Begins after the cursor, and runs until the end or a failure.
     fn attempt(&mut self, failing: &mut Option<Acknowledged>) -> Result<()> {
         let saved = self.cursor.saved().unwrap_or_default();
         self.output.resume(saved)?;

@@ -38,7 +38,7 @@ pub struct Cursor {
     saved: Option<Acknowledged>,
     /// Whether the file has the saved place.
     is_written: bool,
-    /// The segment of the saved position: the spool keeps it and the ones behind it.
+    /// The segment of the saved position: the spool keeps it and later ones.
     segment: Arc<AtomicU64>,
 }
 

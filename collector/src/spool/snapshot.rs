@@ -55,7 +55,7 @@ impl Snapshot {
         Some(begin.max(position))
     }
 
-    /// Hands out all whole batches behind a position, each with the position behind it. A damaged segment is a failure,
+    /// Hands out all whole batches after a position, each with the position after it. A damaged segment is a failure,
     /// and the next one follows.
     pub fn read_behind(
         &self,

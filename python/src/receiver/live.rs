@@ -97,7 +97,7 @@ struct Collected {
     /// When the first row of the current batch came.
     began: Option<Instant>,
     items: VecDeque<Item>,
-    /// Why the socket receives nothing any more. It is reported once.
+    /// Why the socket no longer receives anything. This is reported once.
     failure: Option<Failure>,
     undecoded: u64,
 }

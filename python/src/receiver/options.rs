@@ -1,4 +1,4 @@
-//! The arguments of a receiver, turned into a socket and what becomes of its messages.
+//! The arguments of a receiver, turned into a socket and a choice of what to do with its messages.
 
 use std::time::Duration;
 

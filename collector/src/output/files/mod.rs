@@ -226,7 +226,7 @@ impl Output for Files {
         &self.config.name
     }
 
-    /// The position behind the newest complete file.
+    /// The position after the newest complete file.
     fn newest(&self) -> Result<Option<Position>> {
         Ok(self.find()?.last().map(|file| file.name.behind))
     }

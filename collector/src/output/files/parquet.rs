@@ -1,7 +1,7 @@
 //! A Parquet file that is being written.
 //!
-//! It has the columns of [`STORED`], and behind each row group its [`NatFilter`]. The encodings are those that took the
-//! least bytes for the records of `nlringd generate`.
+//! It has the columns of [`STORED`], and after each row group its [`NatFilter`]. The encodings are those that took the
+//! fewest bytes for the records of `nlringd generate`.
 
 use std::fs::File;
 use std::io;

@@ -97,7 +97,7 @@ impl TextFile {
         }
     }
 
-    /// Writes what is left.
+    /// Writes the rest.
     pub fn finish(self) -> io::Result<File> {
         let counting = match self.sink {
             Sink::Plain(file) => file.into_inner().map_err(io::IntoInnerError::into_error)?,

@@ -141,7 +141,7 @@ impl History {
         Timestamp::from_ns(u64::try_from(self.clock(real) * 1_000_000).expect("after 1970"))
     }
 
-    /// A flow, and what the clock said at some time at which it was there.
+    /// A flow, and what the clock showed at a time at which it existed.
     pub fn flow_and_time(&self, random: &mut Random) -> (&Flow, i64) {
         let flow = &self.flows[random.index(self.flows.len())];
         let length = u32::try_from(flow.end - flow.begin).expect("short");
@@ -289,7 +289,7 @@ impl Host {
         }
     }
 
-    /// nlringd has started: it knows all flows that are there.
+    /// nlringd has started, and knows all existing flows.
     fn begin(&mut self, missing: Vec<LossBody>) {
         for loss in missing {
             self.push(self.now, Body::Loss(loss));
