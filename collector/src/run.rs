@@ -45,7 +45,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let (sender, queue) = mpsc::sync_channel(QUEUE_BATCHES);
     let receiver = open_receiver(&config, sender, &shared)?;
     let server = listen(&config.http)?;
-    // Before the directories are opened: what cannot be written without capabilities fails now, and not at night.
+    // Before the directories are opened, so that missing permissions show now, and not at night.
     if let Err(error) = give_up_capabilities(!config.namespaces.is_empty()) {
         warn!("this process keeps capabilities that it does not need: {error}");
     }
@@ -103,7 +103,7 @@ fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Listens for questions about metrics. Only if the configuration names an address must that succeed.
+/// Listens for requests for metrics. It must succeed only if the configuration names an address.
 fn listen(http: &config::Http) -> Result<Option<Server>> {
     let server = match http.address {
         Some(Listen::Off) => return Ok(None),
@@ -146,7 +146,7 @@ fn open_outputs(config: &Config, parts: &LiveParts) -> Result<Vec<(Box<dyn Outpu
     Ok(outputs)
 }
 
-/// The last segment that an output has read.
+/// The last segment that any output has read.
 fn taken(outputs: &[(Box<dyn Output>, Cursor)]) -> u64 {
     let mut taken = 0;
     for (output, cursor) in outputs {
@@ -160,7 +160,8 @@ fn taken(outputs: &[(Box<dyn Output>, Cursor)]) -> u64 {
     taken
 }
 
-/// Until when each output has all records. The spool may have lost what is behind that, in a power loss.
+/// The time before which every output has all records. A power loss may have destroyed the records after that in the
+/// spool.
 fn covered(outputs: &[(Box<dyn Output>, Cursor)]) -> Option<Timestamp> {
     let saved = outputs.iter().filter_map(|(_, cursor)| cursor.saved());
     saved.filter_map(|saved| saved.covered).min()
@@ -177,7 +178,7 @@ fn open_receiver(
     Receiver::open(config, flush_interval, queue, pulse, shared.metrics.clone())
 }
 
-/// Opens the spool behind all that the outputs have read. Also what the run before has left in it.
+/// Opens the spool after everything that the outputs have read. Also returns what the previous run left in it.
 fn open_spool(
     config: &Config,
     outputs: &[(Box<dyn Output>, Cursor)],
@@ -200,7 +201,7 @@ fn open_spool(
     Ok((keeper, found))
 }
 
-/// Starts a thread for each output, which ends when the spool is closed and the output has read all of it.
+/// Starts a thread for each output. It ends when the spool is closed and the output has read all of it.
 fn start_outputs(
     config: &Config,
     outputs: Vec<(Box<dyn Output>, Cursor)>,
@@ -231,7 +232,7 @@ fn start(name: &str, work: impl FnOnce() -> Result<()> + Send + 'static) -> Resu
     started.map_err(|error| Failure::Other(format!("start a thread: {error}")))
 }
 
-/// SIGTERM and SIGINT end the receiver, and then everything behind it. SIGHUP reloads the configuration.
+/// SIGTERM and SIGINT end the receiver, and then everything after it. SIGHUP reloads the configuration.
 fn handle_signals(mut reload: Reload, stop: StopHandle, is_ending: Arc<AtomicBool>) -> Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])
         .map_err(|error| Failure::Other(format!("handle signals: {error}")))?;

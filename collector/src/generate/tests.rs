@@ -16,7 +16,7 @@ use crate::record::recording::Recording;
 use crate::record::{Body, FlowBody, Record};
 use crate::spool::{Syncs, Writer};
 
-/// The record of a flow that lasts, from that of a flow that has ended.
+/// Turns the record of an ended flow into that of an open one.
 fn open(record: Record) -> Record {
     let Body::Flow(flow) = record.body else {
         panic!("a record of a flow");
@@ -37,8 +37,8 @@ fn open(record: Record) -> Record {
     }
 }
 
-/// Writes made-up records to a spool in batches of this size, of which so many percent are of flows that last. How many
-/// bytes it has per record.
+/// Writes made-up records to a spool in batches of this size, with this percentage of open flows. Returns the bytes per
+/// record.
 fn spool_bytes(batch_records: usize, open_percent: usize) -> f64 {
     let directory = std::env::temp_dir().join(format!(
         "nlringd-spool-{}-{batch_records}-{open_percent}",

@@ -12,7 +12,7 @@ const PATIENCE_WITH_DISK: Duration = Duration::from_secs(10);
 pub struct Pulses {
     pub receive: Pulse,
     pub spool: Pulse,
-    /// Of the thread that syncs the spool.
+    /// The thread that syncs the spool.
     pub sync: Pulse,
 }
 

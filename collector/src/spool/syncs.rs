@@ -1,4 +1,5 @@
-//! Syncs segments to the disk, on a thread of its own: a slow disk does not delay what is appended meanwhile.
+//! Syncs segments to the disk on a separate thread, so that a slow disk does not delay batches that are appended
+//! meanwhile.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What is to be synced.
+/// The files to sync.
 #[derive(Default)]
 struct Due {
     files: Vec<(PathBuf, Arc<File>)>,
@@ -49,14 +50,14 @@ impl Syncs {
         })
     }
 
-    /// For tests, which look at no metrics.
+    /// For tests that do not check metrics.
     #[cfg(test)]
     pub fn of_test() -> Self {
         let metrics = Metrics::new(crate::host::Pulses::default());
         Self::start(Pulse::default(), metrics).expect("a thread")
     }
 
-    /// Requests that all is synced that the file has now.
+    /// Requests a sync of the file's current contents.
     pub fn request(&self, path: &Path, file: &Arc<File>) {
         let mut due = self.shared.lock();
         let mut files = due.files.iter();
@@ -82,7 +83,7 @@ impl Shared {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for files that are to be synced. None: there will be no more.
+    /// Waits for files to sync. None: there will be no more.
     fn next(&self) -> Option<Vec<(PathBuf, Arc<File>)>> {
         let is_idle = |due: &mut Due| due.files.is_empty() && !due.is_over;
         let due = self.changed.wait_while(self.lock(), is_idle);

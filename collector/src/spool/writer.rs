@@ -164,7 +164,7 @@ impl Writer {
         (&*self.file).write_all(&self.frame)?;
         let is_due = match self.config.get().sync {
             Sync::Never => false,
-            // Before an output gets the batch.
+            // This happens before an output gets the batch.
             Sync::Batch => return self.file.sync_data(),
             Sync::Every(interval) => self.synced_at.elapsed() >= interval,
         };
@@ -174,14 +174,14 @@ impl Writer {
         Ok(())
     }
 
-    /// What is written so far is synced soon.
+    /// Requests a sync of what has been written so far.
     fn request_sync(&mut self) {
         let path = segment::path(&self.directory, self.progress.segment);
         self.syncs.request(&path, &self.file);
         self.synced_at = Instant::now();
     }
 
-    /// Ends the spool: its readers end once they have read everything. Waits until it is synced.
+    /// Ends the spool: its readers end once they have read everything. This waits until the spool is synced.
     pub fn close(mut self) {
         self.progress.is_closed = true;
         self.tail.set(self.progress);

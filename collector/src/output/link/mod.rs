@@ -1,10 +1,9 @@
-//! A link to a receiver whose protocol has no acknowledgements, and what can be known about what it has received.
+//! A link to a receiver that speaks no acknowledgements of its own, and what can be known about what it has.
 //!
-//! Datagrams count as received if no error has come back before the next batch.
+//! Datagrams: they count as received if no error has come back until the next batch.
 //!
-//! Streams: after an interval nlringd closes its half. The receiver closes the other half when it has read everything,
-//! which acknowledges everything that was sent since the stream was opened. If the stream ends in any other way, all of
-//! it is sent again.
+//! Streams: after an interval nlringd closes its half. The receiver closes the other half when it has read everything, which
+//! acknowledges all that was sent since the stream was opened. If the stream ends in any other way, all of that is sent again.
 
 mod connection;
 
@@ -16,7 +15,7 @@ use crate::config::{Receiver, Transport};
 use crate::failure::{Failure, Result};
 use crate::spool::Acknowledged;
 
-/// The maximum that is sent on a stream before it is closed.
+/// The most that is sent on a stream before it is closed.
 const STREAM_BYTES: u64 = 16 << 20;
 
 /// After this many datagrams there is a pause, in which the receiver reads them. The usual receive buffer of 208 KiB has room
@@ -34,7 +33,7 @@ pub struct Link {
     acknowledged: Acknowledged,
 }
 
-/// A connection and what was sent on it.
+/// A connection, and what was sent on it.
 struct Open {
     connection: Connection,
     since: Instant,
@@ -54,14 +53,14 @@ impl Link {
         }
     }
 
-    /// Begins again after this place, with a new connection.
+    /// Begins again behind this place, with a new connection.
     pub fn resume(&mut self, saved: Acknowledged) {
         self.open = None;
         self.sent = saved;
         self.acknowledged = saved;
     }
 
-    /// Checks for a response to what was sent before.
+    /// Looks at what has come back for what was sent before.
     pub fn check(&mut self) -> Result<()> {
         let Some(open) = &self.open else {
             return Ok(());
@@ -74,7 +73,7 @@ impl Link {
         Ok(())
     }
 
-    /// Opens the connection if there is none. Returns whether it is new.
+    /// Opens the connection if there is none. Whether it is a new one.
     pub fn open(&mut self) -> Result<bool> {
         if self.open.is_some() {
             return Ok(false);
@@ -122,7 +121,7 @@ impl Link {
                     self.close()?;
                 }
             }
-            // Datagrams do not wait for the receiver.
+            // Nothing waits for the receiver.
             _ => self.acknowledged = place,
         }
         Ok(())
