@@ -293,3 +293,57 @@ impl Batch {
         let _ = self.pulse.wait_for(|| self.queue.send(records));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver as Queue, sync_channel};
+
+    use super::*;
+    use crate::host::Pulses;
+
+    fn batch() -> (Batch, Queue<Vec<Record>>) {
+        let (sender, queue) = sync_channel(4);
+        let batch = Batch {
+            records: Vec::new(),
+            last: Timestamp::from_ns(0),
+            marked: Timestamp::from_ns(0),
+            queue: sender,
+            pulse: Pulse::default(),
+            metrics: Metrics::new(Pulses::default()),
+        };
+        (batch, queue)
+    }
+
+    fn record(time: Timestamp) -> Record {
+        Record {
+            time,
+            namespace: 0,
+            body: Body::Mark,
+        }
+    }
+
+    #[test]
+    fn an_event_that_was_held_keeps_its_time_unless_another_record_was_made_meanwhile() {
+        let (mut batch, queue) = batch();
+        let now = Timestamp::now();
+        let before = |seconds: u64| Timestamp::from_ns(now.as_ns() - seconds * 1_000_000_000);
+        for time in [before(9), before(7), now, before(5)] {
+            batch.push(record(time));
+        }
+        batch.hand_over();
+        let records = queue.recv().expect("one batch");
+        let times: Vec<_> = records.iter().map(|record| record.time).collect();
+        assert_eq!(times, [before(9), before(7), now, now]);
+    }
+
+    #[test]
+    fn a_batch_ends_when_the_clock_was_set_back() {
+        let (mut batch, queue) = batch();
+        let now = Timestamp::now();
+        for time in [now + Duration::from_secs(60), now] {
+            batch.push(record(time));
+        }
+        assert_eq!(queue.recv().expect("the first batch").len(), 1);
+        assert_eq!(batch.records[0].time, now);
+    }
+}
