@@ -3,8 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use nlring_testing::Random;
+use parquet::arrow::ArrowWriter;
+use parquet::file::metadata::KeyValue;
 use serde_json::Value;
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -339,6 +343,110 @@ fn a_file_that_cannot_be_read_is_named_and_the_others_are_searched() {
         answer.errors
     );
     assert_eq!(query(&[&text], &[]).code, 3, "nothing could be read");
+}
+
+/// What is said about a path among others: the answer has all that the others have, and is not complete.
+#[track_caller]
+fn assert_named(directory: &Path, path: &Path, wanted: &str) {
+    let count = query(&[directory], &[]).flows.len();
+    let answer = query(&[directory, path], &[]);
+    assert_eq!(
+        (answer.code, answer.flows.len()),
+        (4, count),
+        "{}",
+        answer.errors
+    );
+    let name = path.to_str().expect("plain");
+    let lines: Vec<_> = answer.errors.lines().collect();
+    assert_eq!(lines.len(), 1, "{}", answer.errors);
+    assert!(
+        lines[0].contains(name) && lines[0].contains(wanted),
+        "{}",
+        answer.errors
+    );
+    let alone = query(&[path], &["--nat", "192.0.2.99"]);
+    assert_eq!((alone.code, alone.flows.len()), (3, 0), "{}", alone.errors);
+}
+
+/// Writes a Parquet file with these columns of text and this metadata.
+fn write_parquet(path: &Path, columns: &[&str], metadata: &[(&str, &str)]) {
+    let texts = |_: &&str| Arc::new(StringArray::from(vec!["flow"])) as ArrayRef;
+    let columns = columns.iter().map(|column| (*column, texts(column)));
+    let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+    let file = fs::File::create(path).expect("a file");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    for (key, value) in metadata {
+        let entry = KeyValue::new((*key).to_owned(), (*value).to_owned());
+        writer.append_key_value_metadata(entry);
+    }
+    writer.close().expect("closed");
+}
+
+#[test]
+fn each_path_that_cannot_be_searched_is_named_with_the_remedy() {
+    let directory = generated("query-paths", 1000, &["--rate", "10"]);
+    let elsewhere = directory.with_file_name("query-paths-elsewhere");
+    let _ = fs::remove_dir_all(&elsewhere);
+    fs::create_dir_all(&elsewhere).expect("a directory");
+    assert_named(&directory, &elsewhere, "name the directory of an output");
+    let place = |name: &str| elsewhere.join(name);
+    assert_named(&directory, &place("gone.parquet"), "No such file");
+
+    let foreign = place("foreign.parquet");
+    write_parquet(&foreign, &["name"], &[]);
+    assert_named(&directory, &foreign, "leave it out");
+    let newer = place("newer.parquet");
+    let metadata = [("nlring.format", "2"), ("nlring.version", "9.9.9")];
+    write_parquet(&newer, &["record", "time"], &metadata);
+    assert_named(&directory, &newer, "newer nlringd (9.9.9)");
+
+    for name in [
+        "records.jsonl",
+        "records.jsonl.zst",
+        "records.csv",
+        "records.csv.zst",
+    ] {
+        fs::write(place(name), "").expect("written");
+        assert_named(&directory, &place(name), "format = \"parquet\"");
+    }
+
+    let bytes = fs::read(&files(&directory)[0]).expect("read");
+    let damaged = place("damaged.parquet");
+    let end = bytes.len();
+    let mut footer = bytes.clone();
+    footer[end - 100..end - 50].fill(0);
+    let mut pages = bytes.clone();
+    pages[4..end / 2].fill(0);
+    let torn = bytes[..end - 1].to_vec();
+    for (what, bytes) in [("footer", footer), ("pages", pages), ("end", torn)] {
+        fs::write(&damaged, bytes).expect("written");
+        let answer = query(&[&directory, &damaged], &[]);
+        assert!(
+            answer.code == 4 && answer.errors.contains("restore it from a copy"),
+            "{what}: {} {}",
+            answer.code,
+            answer.errors
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_given_twice_or_linked_is_read_once() {
+    let directory = generated("query-twice", 500, &["--rate", "10"]);
+    let link = directory.join("again");
+    std::os::unix::fs::symlink(&directory, &link).expect("a link");
+    let file = files(&directory)
+        .into_iter()
+        .find(|path| path.is_file())
+        .expect("a file");
+    let answer = query(&[&directory, &file, &link], &[]);
+    assert_eq!(
+        (answer.code, answer.flows.len()),
+        (0, 500),
+        "{}",
+        answer.errors
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Reads a Parquet file of records.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +23,7 @@ use super::prune::{Group, range, terms_that_may_hold, value_count};
 use super::question::{Condition, Interval, Question, Term, Value};
 use crate::failure::{Failure, Result};
 use crate::record::Subject;
-use crate::record::about::About;
+use crate::record::about::{self, About};
 use crate::record::nat_filter::{PLACES, Place};
 
 /// A file of records whose metadata has been read.
@@ -57,21 +59,52 @@ pub struct Found {
 /// complete yet and are left out.
 pub fn find(paths: &[PathBuf], mut failed: impl FnMut(Failure)) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let mut pending: Vec<PathBuf> = paths.iter().rev().cloned().collect();
-    while let Some(path) = pending.pop() {
-        if !path.is_dir() {
-            files.push(path);
-            continue;
-        }
-        match list(&path) {
-            Ok(mut entries) => {
-                entries.sort_unstable_by(|a, b| b.cmp(a));
-                pending.extend(entries);
-            }
-            Err(failure) => failed(failure),
+    let mut seen = HashSet::new();
+    for path in paths {
+        let found_before = seen.len();
+        find_below(path, &mut seen, &mut files, &mut failed);
+        if path.is_dir() && seen.len() == found_before + 1 && !has_files(path) {
+            failed(Failure::Other(format!(
+                "{} has no file whose name ends in .parquet; name the directory of an output of nlringd with \
+                 format = \"parquet\"",
+                path.display()
+            )));
         }
     }
     files
+}
+
+/// Adds the files below a path, unless they are there already: by another path, or by a link.
+fn find_below(
+    path: &Path,
+    seen: &mut HashSet<(u64, u64)>,
+    files: &mut Vec<PathBuf>,
+    failed: &mut impl FnMut(Failure),
+) {
+    // What cannot be looked at cannot be opened either, which is reported then.
+    let metadata = fs::metadata(path).ok();
+    if let Some(metadata) = &metadata
+        && !seen.insert((metadata.dev(), metadata.ino()))
+    {
+        return;
+    }
+    if !metadata.is_some_and(|metadata| metadata.is_dir()) {
+        files.push(path.to_owned());
+        return;
+    }
+    match list(path) {
+        Ok(mut entries) => {
+            entries.sort_unstable();
+            for entry in entries {
+                find_below(&entry, seen, files, failed);
+            }
+        }
+        Err(failure) => failed(failure),
+    }
+}
+
+fn has_files(directory: &Path) -> bool {
+    list(directory).is_ok_and(|entries| !entries.is_empty())
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -92,6 +125,9 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>> {
 impl RecordFile {
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| Failure::of_file("open", path, &error))?;
+        if let Some(failure) = other_format(path) {
+            return Err(failure);
+        }
         // The index says where the pages are, so that the reader can skip those without an answer.
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
         let metadata = unless_damaged(path, || ArrowReaderMetadata::load(&file, options))?;
@@ -105,10 +141,18 @@ impl RecordFile {
                 path.display()
             )));
         }
+        let about = About::from_metadata(|key| entry(metadata.metadata(), key));
+        if about.format > about::FORMAT {
+            return Err(Failure::Other(format!(
+                "{} was written by a newer nlringd ({}), whose records this one does not know; use that version",
+                path.display(),
+                entry(metadata.metadata(), about::VERSION).unwrap_or("of an unknown version")
+            )));
+        }
         Ok(Self {
             path: path.to_owned(),
             file,
-            about: About::from_metadata(|key| entry(metadata.metadata(), key)),
+            about,
             nat_filters: nat_filters(metadata.metadata()),
             metadata,
         })
@@ -235,6 +279,20 @@ impl RecordFile {
             Ok(BooleanArray::new(rows(&batch), None))
         }))
     }
+}
+
+/// Why a file of this name is not read: it has records in another format.
+fn other_format(path: &Path) -> Option<Failure> {
+    let name = path.file_name()?.to_str()?;
+    let name = Path::new(name.strip_suffix(".zst").unwrap_or(name));
+    let end = name.extension()?;
+    (end == "jsonl" || end == "csv").then(|| {
+        Failure::Other(format!(
+            "{} has its records as text, which does not say which of them are missing; name files of an output with \
+             format = \"parquet\"",
+            path.display()
+        ))
+    })
 }
 
 /// The part of the records that a file has, according to its metadata.

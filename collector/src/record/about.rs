@@ -6,7 +6,9 @@ use nlring::Timestamp;
 use super::batch;
 use super::recording::{NODE, Recording};
 
-const VERSION: &str = "nlring.version";
+/// The key of the version of nlringd that has written a file.
+pub const VERSION: &str = "nlring.version";
+const FORMAT_KEY: &str = "nlring.format";
 const FIRST_POSITION: &str = "nlring.first_position";
 const LAST_POSITION: &str = "nlring.last_position";
 const COMPLETE_FROM: &str = "nlring.complete_from_ns";
@@ -15,9 +17,13 @@ const COMPLETE_UNTIL: &str = "nlring.complete_until_ns";
 const FLOWS_UNTIL: &str = "nlring.flows_until_ns";
 const ENDS: &str = "nlring.ends_ns";
 
+/// The number of the format of files. It grows when records change in a way that makes readers wrong.
+pub const FORMAT: u64 = 1;
+
 /// What the metadata of a complete file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
+    pub format: u64,
     pub node: String,
     /// The positions in the spool before the first batch and after the last.
     pub positions: [String; 2],
@@ -42,6 +48,7 @@ impl About {
         let ends: Vec<String> = self.ends_ns.iter().map(u64::to_string).collect();
         let number = |ns: Option<u64>| ns.map(|ns| ns.to_string());
         let own = [
+            (FORMAT_KEY, Some(self.format.to_string())),
             (VERSION, Some(env!("CARGO_PKG_VERSION").to_owned())),
             (NODE, Some(self.node.clone())),
             (FIRST_POSITION, Some(first.clone())),
@@ -65,6 +72,7 @@ impl About {
         let text = |key| value(key).unwrap_or_default().to_owned();
         let ends = value(ENDS).unwrap_or_default().split(' ');
         Self {
+            format: number(FORMAT_KEY).unwrap_or_default(),
             node: text(NODE),
             positions: [FIRST_POSITION, LAST_POSITION].map(text),
             complete_ns: [COMPLETE_FROM, COMPLETE_UNTIL].map(number),
@@ -116,6 +124,7 @@ mod tests {
     #[test]
     fn what_a_file_says_is_read_back() {
         let about = About {
+            format: FORMAT,
             node: "gw".to_owned(),
             positions: ["000000000001-000000", "000000000002-000003"].map(str::to_owned),
             complete_ns: [Some(5), Some(9)],

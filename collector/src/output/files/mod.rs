@@ -22,7 +22,7 @@ use self::retention::Complete;
 use super::Output;
 use crate::config::{self, Live};
 use crate::failure::{Failure, Result};
-use crate::record::about::{About, Notes};
+use crate::record::about::{self, About, Notes};
 use crate::record::batch;
 use crate::spool::{Acknowledged, Position};
 
@@ -180,6 +180,7 @@ impl Current {
         let from = marks.into_iter().flatten().min();
         let ns = |time: Option<Timestamp>| time.map(Timestamp::as_ns);
         About {
+            format: about::FORMAT,
             node: node.to_owned(),
             positions: [self.before, self.behind].map(|place| place.position.to_string()),
             complete_ns: [ns(from), ns(until)],

@@ -165,3 +165,43 @@ fn other_users_cannot_read_the_files() {
     assert_eq!(mode(&files.config.directory), 0);
     remove(&files);
 }
+
+#[test]
+fn retention_removes_only_files_that_this_output_has_written() {
+    let mut files = open();
+    let config = config::Files {
+        max_bytes: Some(config::Bytes(0)),
+        ..(*files.config).clone()
+    };
+    files.live.set(config);
+    let place = |name: &str| files.config.directory.join(name);
+    let names = [
+        "gw.19700101T000000Z.1-1.jsonl",
+        "gw.19700101T000000Z.000000000001-000000.csv",
+        "gw.19700101T000000Z.000000000001-000000.jsonl.bak",
+        "other.19700101T000000Z.000000000001-000000.jsonl",
+        "gw.jsonl",
+    ];
+    let foreign = names.map(place);
+    for path in &foreign {
+        fs::write(path, "not ours").expect("a file");
+    }
+    let directory = place("gw.19700101T000000Z.000000000000-000001.jsonl");
+    fs::create_dir(&directory).expect("a directory");
+    let link = place("gw.19700101T000000Z.000000000000-000002.jsonl");
+    std::os::unix::fs::symlink(&foreign[0], &link).expect("a link");
+    for number in 1..=3 {
+        let at = u64::from(number);
+        files
+            .take(behind(number), &batch(&[at], at))
+            .expect("taken");
+        files.finish().expect("finished");
+    }
+    assert_eq!(contents(&files), [[3]], "the newest file of this output");
+    for path in &foreign {
+        let text = fs::read_to_string(path).expect("it is there");
+        assert_eq!(text, "not ours");
+    }
+    assert!(directory.is_dir() && link.is_symlink());
+    remove(&files);
+}
