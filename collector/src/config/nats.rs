@@ -1,4 +1,4 @@
-//! The configuration of what talks to NATS: the servers, how to prove who one is, and the output.
+//! The configuration for NATS: the servers, the credentials, and the output.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::{Bytes, Config, Span};
 pub struct Servers {
     /// Addresses of one cluster: `nats://host:4222`, or `tls://host:4222`.
     pub addresses: Vec<String>,
-    /// The certificates that a server's certificate may be signed by. None: those that the system trusts.
+    /// The certificates that may have signed a server's certificate. None: those that the system trusts.
     pub ca_file: Option<PathBuf>,
     /// The certificate of this client, and its key.
     pub certificate_file: Option<PathBuf>,
@@ -45,7 +45,7 @@ impl Default for Servers {
 }
 
 impl Servers {
-    /// Values that can be read, and make no sense.
+    /// Checks values that can be read but make no sense.
     pub fn check(&self) -> Result<(), String> {
         if self.addresses.is_empty() {
             return Err("addresses is empty: name a server, such as nats://nats1:4222".to_owned());
@@ -110,29 +110,29 @@ impl Servers {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Nats {
-    /// The name in the log, in metrics and of the cursor. Each output has another one.
+    /// The name in the log, in metrics and for the cursor. It is unique among the outputs.
     pub name: String,
     pub servers: Servers,
     pub stream: Stream,
     /// Messages have the subjects `PREFIX.NODE.flows`, `.events` and `.losses`.
     pub prefix: String,
     pub format: Body,
-    /// How many batches are on their way to the server at the same time.
+    /// How many batches are in flight to the server at the same time.
     pub window: u32,
 }
 
-/// The stream, and the settings that it must have. What is left out is not compared.
+/// The stream, and the settings that it must have. Settings that are left out are not compared.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stream {
     pub name: String,
-    /// Create the stream if it is not there.
+    /// Whether to create the stream if it does not exist.
     pub create: bool,
     pub replicas: Option<u8>,
     pub storage: Option<Storage>,
     pub max_bytes: Option<Bytes>,
     pub max_age: Option<Span>,
-    /// In this time the server recognises a message that it has.
+    /// The time in which the server recognises repeated messages.
     pub duplicate_window: Option<Span>,
 }
 

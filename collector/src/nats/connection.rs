@@ -15,17 +15,17 @@ use crate::failure::{Failure, Result};
 
 /// How long a server may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long a connection may take to be made.
+/// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How often a connection is looked at while an answer is awaited.
+/// How often the connection is checked while waiting for an answer.
 const LOOK: Duration = Duration::from_millis(200);
-/// The pause before a lost connection would be made again.
+/// The pause before a lost connection would be restored.
 const NEVER: Duration = Duration::from_secs(365 * 86_400);
 /// More messages than any window has.
 const MOST_IN_FLIGHT: usize = 1 << 20;
 
-/// A connection, and what its server has said about it. It is never made again by itself: what was on its way when it was
-/// lost must be looked at first.
+/// A connection, and what its server has said about it. It is never restored automatically, because messages that were
+/// in flight when it was lost must be checked first.
 pub struct Connection {
     pub client: Client,
     pub context: Context,
@@ -33,12 +33,13 @@ pub struct Connection {
     state: Arc<State>,
 }
 
-/// What is known of a connection.
+/// What is known about a connection.
 #[derive(Default)]
 struct State {
     is_made: AtomicBool,
     is_lost: AtomicBool,
-    /// The last error that the server has sent: such as that a subject is forbidden, for which there is no other answer.
+    /// The last error that the server has sent, for example that a subject is forbidden, for which there is no other
+    /// answer.
     complaint: Mutex<Option<String>>,
 }
 
@@ -64,7 +65,7 @@ impl State {
 }
 
 impl Connection {
-    /// Connects to one of the servers. `name` is what they call this client.
+    /// Connects to one of the servers. `name` is the name of this client there.
     pub async fn open(servers: &Servers, name: &str) -> Result<Self> {
         let addresses = servers.addresses.join(", ");
         let state = Arc::new(State::default());
@@ -105,7 +106,7 @@ impl Connection {
         )))
     }
 
-    /// Waits for an answer, as long as the connection is there.
+    /// Waits for an answer, as long as the connection exists.
     pub async fn wait<T>(&self, mut answer: impl Future<Output = T> + Unpin) -> Result<T> {
         loop {
             match tokio::time::timeout(LOOK, &mut answer).await {
@@ -115,19 +116,19 @@ impl Connection {
         }
     }
 
-    /// What the server has complained about since the last call.
+    /// The server's last complaint since the previous call.
     pub fn complaint(&self) -> Option<String> {
         let complaint = self.state.complaint.lock();
         complaint.unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The largest body of a message. Headers take a part of what the server allows.
+    /// The largest body of a message. Headers take part of what the server allows.
     pub fn largest_body(&self) -> usize {
         self.client.max_payload().saturating_sub(HEADER_BYTES)
     }
 }
 
-/// More than the headers of a message have.
+/// An upper bound for the headers of a message.
 pub const HEADER_BYTES: usize = 2048;
 
 fn options(servers: &Servers) -> Result<ConnectOptions> {
@@ -161,7 +162,7 @@ fn options(servers: &Servers) -> Result<ConnectOptions> {
     })
 }
 
-/// What a file has, without the end of its last line.
+/// The contents of a file, without the last line break.
 fn secret(path: &Path) -> Result<String> {
     let text = fs::read_to_string(path);
     let text = text.map_err(|error| Failure::of_file("read", path, &error))?;

@@ -1,11 +1,11 @@
-//! Sentences about what servers refuse, each with the remedy.
+//! Sentences about what servers refuse, each with a remedy.
 
 use std::error::Error;
 
 use super::connection::Connection;
 use crate::failure::Failure;
 
-/// What the server calls it, and what to do. The texts are those of the server or of the client.
+/// The texts of the server or the client, and what to do.
 const REMEDIES: [(&str, &str); 13] = [
     (
         "Permissions Violation",
@@ -44,7 +44,7 @@ const TOO_LARGE: &str = "raise max_msg_size of the stream, or remove that limit"
 const FULL: &str = "the stream or the account is full: raise max_bytes of the stream, give it a max_age, or let it discard the \
      oldest (docs/nats.md)";
 
-/// A failure to do something, with what the server says and the remedy.
+/// A failure to do something, with the server's text and a remedy.
 pub fn failure(connection: &Connection, doing: &str, error: &(dyn Error + 'static)) -> Failure {
     let mut text = error.to_string();
     let mut source = error.source();

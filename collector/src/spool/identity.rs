@@ -1,4 +1,4 @@
-//! A name that no other spool has, so that positions of two spools are never taken for one another.
+//! A unique name of the spool, so that positions of two spools are never confused.
 
 use std::fs;
 use std::io;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crate::failure::{Failure, Result};
 
-/// The kernel's source of names that are never the same twice.
+/// The kernel's source of unique names.
 const UUID: &str = "/proc/sys/kernel/random/uuid";
 
-/// The name of the spool in this directory. The first time makes it.
+/// The name of the spool in this directory. The first call creates it.
 pub fn identity(directory: &Path) -> Result<String> {
     let path = directory.join("identity");
     match fs::read_to_string(&path) {

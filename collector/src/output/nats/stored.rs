@@ -1,9 +1,8 @@
-//! What the stream has of this node, asked after each connection.
+//! What the stream has of this node. This is asked each time nlringd connects.
 //!
-//! Batches are sent without waiting for the ones before, so the stream may have a batch and lack one before it: the server
-//! refused that one because it was full, or lost its leader. So the last message does not tell what the stream has. But
-//! it says what its sender knew to be there, and up to which sequence; behind that sequence every message of the node is
-//! looked at.
+//! Batches are sent without waiting for earlier ones, so the stream may have a batch but lack an earlier one, because
+//! the server was full or lost its leader. So the last message does not tell what the stream has. But it says what its
+//! sender knew to be there, and up to which sequence; after that sequence every message of the node is checked.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,7 +19,7 @@ use crate::spool::{Acknowledged, Position};
 /// What the stream has of this node.
 #[derive(Debug, Default)]
 pub struct Stored {
-    /// The last message, if nlringd has written it.
+    /// The last message, if nlringd wrote it.
     pub last: Option<(u64, Head)>,
     /// The sequence of the last message of each kind.
     pub sequences: HashMap<Kind, u64>,
@@ -65,7 +64,7 @@ impl Stored {
                 stored.known = head.known;
                 stored.walk(connection, stream, subjects, spool).await?;
             }
-            // What follows is sent behind the last message.
+            // What follows is sent after the last message.
             Some((sequence, _)) => stored.known.sequence = *sequence,
             None => {}
         }
@@ -73,7 +72,7 @@ impl Stored {
         Ok(stored)
     }
 
-    /// Looks at the messages behind what is known.
+    /// Checks the messages after what is known.
     async fn walk(
         &mut self,
         connection: &Connection,
@@ -123,7 +122,7 @@ impl Stored {
         batch.last_sequence = sequence;
     }
 
-    /// The cursor was saved after the stream had acknowledged all before it.
+    /// The cursor was saved after the stream had acknowledged everything before it.
     fn take_cursor(&mut self, saved: Acknowledged) {
         let until_ns = until_ns(saved);
         if self.is_known(saved.position, until_ns) {
@@ -145,7 +144,8 @@ impl Stored {
         };
     }
 
-    /// The records up to this place are in the stream. Positions may come again after a power loss, with a later time.
+    /// Whether the records up to this place are in the stream. Positions may occur again after a power loss, with a
+    /// later time.
     pub fn is_known(&self, position: Position, until_ns: u64) -> bool {
         position <= self.known.position && until_ns <= self.known.until_ns
     }
@@ -154,7 +154,7 @@ impl Stored {
         self.known
     }
 
-    /// The messages of a batch with that many messages which are in the stream, and the largest sequence. None: all are.
+    /// Which messages of a batch with this many messages are in the stream, and the largest sequence. None: all are.
     pub fn parts(&self, place: Acknowledged, part_count: u32) -> Option<&[u32]> {
         if self.is_known(place.position, until_ns(place)) {
             return None;
@@ -167,7 +167,7 @@ impl Stored {
         }
     }
 
-    /// The whole batch is in the stream, so that its messages need not be made.
+    /// Whether the whole batch is in the stream, so that its messages need not be made.
     pub fn has(&self, place: Acknowledged) -> bool {
         self.parts(place, 0).is_none()
     }
@@ -178,7 +178,7 @@ impl Stored {
         batch.map_or(0, |batch| batch.last_sequence)
     }
 
-    /// Who has sent the last message.
+    /// Who sent the last message.
     pub fn last_writer(&self) -> Option<(u64, &Writer)> {
         self.last
             .as_ref()
@@ -192,7 +192,7 @@ impl Batch {
     }
 }
 
-/// Until when the records up to a place are complete.
+/// The time until which the records up to a place are complete.
 pub fn until_ns(place: Acknowledged) -> u64 {
     place.covered.map_or(0, nlring::Timestamp::as_ns)
 }

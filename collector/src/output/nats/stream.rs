@@ -10,7 +10,7 @@ use crate::failure::{Failure, Result};
 use crate::nats::connection::Connection;
 use crate::nats::problem;
 
-/// In which time the server recognises repeats, if the configuration does not say it.
+/// The time in which the server recognises repeats, if the configuration does not set it.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 pub type Stream = stream::Stream;
@@ -19,7 +19,7 @@ pub type Stream = stream::Stream;
 ///
 /// # Errors
 ///
-/// It is not there and must not be created, or it has other settings.
+/// It does not exist and must not be created, or it has other settings.
 pub async fn open(connection: &Connection, config: &Nats, subjects: &str) -> Result<Stream> {
     let name = &config.stream.name;
     let found = match connection.context.get_stream(name).await {
@@ -88,7 +88,7 @@ async fn create(connection: &Connection, config: &Nats) -> Result<Stream> {
         max_messages_per_subject: -1,
         max_consumers: -1,
         max_message_size: -1,
-        // Records that were not stored yet are not pushed out: the spool keeps what does not fit.
+        // Records that were not stored yet are not discarded: the spool keeps what does not fit.
         discard: DiscardPolicy::New,
         description: Some("records of nlringd".to_owned()),
         ..stream::Config::default()
@@ -100,7 +100,7 @@ async fn create(connection: &Connection, config: &Nats) -> Result<Stream> {
     })
 }
 
-/// What the configuration wants otherwise, each with both values.
+/// The settings in which the configuration differs, each with both values.
 fn differences(wanted: &config::Stream, found: &stream::Config) -> Vec<String> {
     let mut differences = Vec::new();
     let mut compare = |key: &str, wanted: Option<String>, found: String| {
@@ -145,7 +145,7 @@ fn signed(bytes: config::Bytes) -> i64 {
     i64::try_from(bytes.0).unwrap_or(i64::MAX)
 }
 
-/// Whether a stream with this subject takes all of those subjects.
+/// Whether a stream with the subject `filter` takes all of `subjects`.
 fn takes(filter: &str, subjects: &str) -> bool {
     let mut filter = filter.split('.');
     let mut subjects = subjects.split('.');
