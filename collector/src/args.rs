@@ -22,6 +22,8 @@ pub enum Command {
     Run(RunArguments),
     /// Look for flows in files of records
     Query(QueryArguments),
+    /// Write the records of a NATS stream to Parquet files, together with other workers
+    Store(StoreArguments),
     /// Write records of made-up traffic, for tests and measurements
     Generate(GenerateArguments),
     /// Write the man pages into a directory
@@ -89,6 +91,16 @@ pub struct QueryArguments {
     /// Write a line of JSON for each record, and for each interval in which records are missing
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StoreArguments {
+    /// The configuration file. Without it, the stream nlring at 127.0.0.1:4222 is written below ./nlringd/store
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check the configuration and end
+    #[arg(long)]
+    pub check_config: bool,
 }
 
 #[derive(Debug, Args)]

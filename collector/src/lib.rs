@@ -24,6 +24,7 @@ mod record;
 mod reload;
 mod run;
 mod spool;
+mod store;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ use args::{Arguments, Command, QueryArguments};
 pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Store(arguments) => store::store(&arguments),
         Command::Query(arguments) => return query_exit_code(&arguments),
         Command::Generate(arguments) => generate::generate(&arguments),
         #[cfg(feature = "generate")]

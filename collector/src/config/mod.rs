@@ -7,6 +7,7 @@ mod nats;
 mod output;
 mod place;
 mod receiver;
+mod store;
 mod syslog;
 mod units;
 
@@ -26,6 +27,7 @@ pub use live::Live;
 pub use nats::{Body, Nats, Servers, Storage, Stream};
 pub use output::{Compression, Files, Format, Output};
 pub use receiver::{Receiver, Transport};
+pub use store::Store;
 pub use syslog::{Kind, Syslog, SyslogFormat};
 pub use units::{Bytes, Listen, Span, Sync};
 

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use async_nats::{HeaderMap, HeaderValue};
 
 use crate::config::Body;
+use crate::record::about::About;
+use crate::record::stretch::{format_about, parse_about};
 use crate::spool::Position;
 
 pub const NODE: &str = "Nlring-Node";
@@ -15,6 +17,7 @@ pub const COMPLETE: &str = "Nlring-Complete";
 pub const KNOWN: &str = "Nlring-Known";
 pub const WRITER: &str = "Nlring-Writer";
 pub const RECORDS: &str = "Nlring-Records";
+pub const STRETCH: &str = "Nlring-Stretch";
 
 /// Kinds of records, each with a subject of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,6 +114,8 @@ pub struct Head {
     pub complete_ns: [u64; 2],
     pub known: Known,
     pub record_count: u64,
+    /// What is said about the batch, for the files that it becomes.
+    pub about: About,
 }
 
 impl Head {
@@ -144,6 +149,7 @@ impl Head {
         headers.insert(KNOWN, self.known.to_string());
         headers.insert(WRITER, format!("{}/{}", self.writer.spool, self.writer.run));
         headers.insert(RECORDS, self.record_count.to_string());
+        headers.insert(STRETCH, format_about(&self.about));
         headers
     }
 
@@ -167,6 +173,7 @@ impl Head {
             complete_ns: [from.parse().ok()?, until.parse().ok()?],
             known: text(KNOWN)?.parse().ok()?,
             record_count: text(RECORDS)?.parse().ok()?,
+            about: parse_about(text(STRETCH)?)?,
         })
     }
 }
@@ -222,6 +229,12 @@ mod tests {
                 sequence: 99,
             },
             record_count: 8192,
+            about: About {
+                positions: ["a", "b"].map(str::to_owned),
+                complete_ns: [Some(5), Some(8)],
+                behind_ns: Some(6),
+                ..About::default()
+            },
         };
         assert_eq!(Head::parse(&head.headers(Body::Arrow)), Some(head));
         assert_eq!(Head::parse(&HeaderMap::new()), None);

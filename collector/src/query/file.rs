@@ -25,6 +25,7 @@ use crate::failure::{Failure, Result};
 use crate::record::Subject;
 use crate::record::about::{self, About};
 use crate::record::nat_filter::{PLACES, Place};
+use crate::record::stretch::{self, STRETCHES, Stretch};
 
 /// A file of records whose metadata has been read.
 pub struct RecordFile {
@@ -167,16 +168,29 @@ impl RecordFile {
         &self.about.node
     }
 
-    /// Which part of the records it has.
-    pub fn span(&self) -> Result<Span> {
-        let span = span(&self.about);
-        span.ok_or_else(|| {
-            Failure::Other(format!(
-                "{} does not say which records it should have, unlike files that nlringd has written; its records \
-                 are searched, but nothing shows that none is missing: give the original files instead",
-                self.path.display()
-            ))
-        })
+    /// The stretches of records that the file has, or an error if it does not say that.
+    pub fn stretches(&self) -> Result<Vec<Stretch>> {
+        match entry(self.metadata(), STRETCHES) {
+            Some(text) => stretch::parse(text, &self.about).ok_or_else(|| self.unknown_records()),
+            None => Ok(vec![Stretch {
+                about: self.about.clone(),
+                parts: [1].into(),
+                part_count: 1,
+            }]),
+        }
+    }
+
+    /// The span of a stretch.
+    pub fn span(&self, stretch: &Stretch) -> Result<Span> {
+        span(&stretch.about).ok_or_else(|| self.unknown_records())
+    }
+
+    fn unknown_records(&self) -> Failure {
+        Failure::Other(format!(
+            "{} does not say which records it should have, unlike files that nlringd has written; its records \
+             are searched, but nothing shows that none is missing: give the original files instead",
+            self.path.display()
+        ))
     }
 
     /// The parts that may contain an answer, or a loss that matters to it.

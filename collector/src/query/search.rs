@@ -11,6 +11,7 @@ use super::losses::{Missing, loss};
 use super::question::Question;
 use super::rows::Rows;
 use crate::failure::Failure;
+use crate::record::stretch::Stretch;
 use crate::spool::Position;
 
 /// What was found in all files.
@@ -37,16 +38,9 @@ pub fn search(paths: &[PathBuf], question: &Question) -> Findings {
         }
     }
     findings.file_count = files.len();
+    let mut divided = BTreeMap::new();
     for file in &files {
-        let node = file.node();
-        match file.span() {
-            Ok(span) => {
-                let newest = findings.newest.entry(node.to_owned()).or_default();
-                *newest = span.positions[1].max(*newest);
-                findings.coverage.add(node, span);
-            }
-            Err(failure) => findings.fail(failure),
-        }
+        findings.cover(file, &mut divided);
     }
     let silence_ns = findings.coverage.longest_silence_ns();
     let parts = in_parallel(&files, |file| file.parts(question, silence_ns));
@@ -64,7 +58,40 @@ pub fn search(paths: &[PathBuf], question: &Question) -> Findings {
     findings
 }
 
+/// Stretches whose parts are in several files, by their nodes and positions.
+type Divided = BTreeMap<(String, [String; 2]), Stretch>;
+
 impl Findings {
+    /// Notes which records a file has.
+    fn cover(&mut self, file: &RecordFile, divided: &mut Divided) {
+        let stretches = file.stretches().unwrap_or_else(|failure| {
+            self.fail(failure);
+            Vec::new()
+        });
+        for stretch in stretches {
+            let stretch = if stretch.is_whole() {
+                stretch
+            } else {
+                let place = (stretch.about.node.clone(), stretch.about.positions.clone());
+                let parts = divided.entry(place).or_insert_with(|| stretch.clone());
+                parts.parts.extend(&stretch.parts);
+                if !parts.is_whole() {
+                    continue;
+                }
+                parts.clone()
+            };
+            let node = file.node();
+            match file.span(&stretch) {
+                Ok(span) => {
+                    let newest = self.newest.entry(node.to_owned()).or_default();
+                    *newest = span.positions[1].max(*newest);
+                    self.coverage.add(node, span);
+                }
+                Err(failure) => self.fail(failure),
+            }
+        }
+    }
+
     fn take(&mut self, node: &str, found: Vec<Found>) {
         for Found { is_loss, batch } in found {
             if is_loss {

@@ -7,6 +7,7 @@ pub mod nat_filter;
 pub mod recording;
 pub mod schema;
 pub mod stored;
+pub mod stretch;
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! A NATS server of a test, and what its stream has.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
@@ -117,6 +118,8 @@ impl Drop for Server {
 pub struct Reader {
     runtime: Runtime,
     context: jetstream::Context,
+    /// Up to which sequence records were counted, and how many there were.
+    counted: Cell<(u64, u64)>,
 }
 
 impl Reader {
@@ -131,7 +134,11 @@ impl Reader {
         let guard = runtime.enter();
         let context = jetstream::new(client.expect("a connection"));
         drop(guard);
-        Self { runtime, context }
+        Self {
+            runtime,
+            context,
+            counted: Cell::default(),
+        }
     }
 
     /// Changes the settings of the stream, or creates it.
@@ -166,6 +173,42 @@ impl Reader {
                 messages.push(message.expect("a message"));
             }
             messages
+        })
+    }
+
+    /// How many messages a consumer has not acknowledged, or not been given.
+    pub fn pending_count(&self, consumer: &str) -> u64 {
+        self.runtime.block_on(async {
+            let stream = self.context.get_stream("nlring").await.expect("a stream");
+            let info = stream.consumer_info(consumer).await.expect("a consumer");
+            info.num_pending + info.num_ack_pending as u64
+        })
+    }
+
+    pub fn has_consumer(&self, consumer: &str) -> bool {
+        self.runtime.block_on(async {
+            let stream = self.context.get_stream("nlring").await.expect("a stream");
+            stream.consumer_info(consumer).await.is_ok()
+        })
+    }
+
+    /// How many records the messages have.
+    pub fn record_count(&self) -> u64 {
+        self.runtime.block_on(async {
+            let Ok(stream) = self.context.get_stream("nlring").await else {
+                return 0;
+            };
+            let state = &stream.cached_info().state;
+            let (mut sequence, mut record_count) = self.counted.get();
+            while sequence < state.last_sequence {
+                sequence += 1;
+                let message = stream.get_raw_message(sequence).await;
+                let headers = message.expect("a message").headers;
+                let count = headers.get("Nlring-Records").expect("a header");
+                record_count += count.as_str().parse::<u64>().expect("a number");
+            }
+            self.counted.set((sequence, record_count));
+            record_count
         })
     }
 

@@ -2,7 +2,7 @@
 
 mod format;
 mod name;
-mod parquet;
+pub mod parquet;
 mod retention;
 mod text;
 
@@ -207,7 +207,7 @@ impl Current {
 }
 
 /// Gives a complete file its name. It never replaces another file.
-fn publish(temporary: &Path, path: &Path) -> Result<()> {
+pub fn publish(temporary: &Path, path: &Path) -> Result<()> {
     let renamed = renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE);
     let renamed = match renamed {
         // Some file systems, such as NFS, do not have this flag.

@@ -96,6 +96,12 @@ impl ParquetFile {
         (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
     }
 
+    /// Adds an entry to the metadata.
+    pub fn add_entry(&mut self, key: &str, value: String) {
+        self.writer
+            .append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+    }
+
     /// Writes the remaining rows and the footer.
     pub fn finish(mut self, about: &About) -> io::Result<File> {
         if self.writer.in_progress_rows() > 0 {

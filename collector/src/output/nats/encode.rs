@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int32Type;
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_ipc::writer::StreamWriter;
-use arrow_schema::ArrowError;
+use arrow_schema::{ArrowError, SchemaRef};
 use arrow_select::dictionary::garbage_collect_any_dictionary;
 use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
@@ -17,7 +17,6 @@ use crate::config::Body;
 use crate::nats::message::Kind;
 use crate::output::line::{Column, write_json};
 use crate::record::batch;
-use crate::record::schema::SCHEMA;
 
 /// The level of zstd, that of the spool.
 const LEVEL: i32 = 2;
@@ -60,10 +59,10 @@ impl Encoder {
     }
 
     /// A message without records.
-    pub fn empty(&mut self) -> io::Result<Encoded> {
+    pub fn empty(&mut self, schema: &SchemaRef) -> io::Result<Encoded> {
         Ok(Encoded {
             kind: Kind::Flows,
-            body: self.body(&RecordBatch::new_empty(SCHEMA.clone()))?,
+            body: self.body(&RecordBatch::new_empty(schema.clone()))?,
             record_count: 0,
         })
     }

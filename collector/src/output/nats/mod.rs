@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use nlring::Timestamp;
 use tokio::runtime::{self, Runtime};
 
@@ -18,7 +19,9 @@ use super::Output;
 use crate::config;
 use crate::failure::{Failure, Result};
 use crate::nats::message::Writer;
+use crate::record::about::{About, FORMAT, Notes};
 use crate::record::batch;
+use crate::record::schema::SCHEMA;
 use crate::spool::{Acknowledged, Position, identity};
 
 /// After this time without records, a message without records says that there were none.
@@ -48,6 +51,11 @@ pub struct Nats {
     unsaid: Option<Acknowledged>,
     /// Behind the last message: its position, and until when the messages are complete.
     said: Acknowledged,
+    /// What the batches behind the last message say, with the schema of the last one.
+    notes: Notes,
+    schema: SchemaRef,
+    /// The time of the last record in a message.
+    last: Option<Timestamp>,
 }
 
 impl Nats {
@@ -67,6 +75,9 @@ impl Nats {
             taken: Acknowledged::default(),
             unsaid: None,
             said: Acknowledged::default(),
+            notes: Notes::default(),
+            schema: SCHEMA.clone(),
+            last: None,
         })
     }
 
@@ -105,32 +116,45 @@ impl Nats {
 
     /// The stream has the batch at this place.
     fn pass(&mut self, place: Acknowledged) -> Result<()> {
-        self.said = place;
-        self.unsaid = None;
+        self.note_said(place);
         let session = connected(&mut self.session)?;
         session.pass(place);
         self.runtime.block_on(session.settle())
     }
 
-    fn send(
-        &mut self,
-        place: Acknowledged,
-        batch: Option<&RecordBatch>,
-        messages: Vec<Encoded>,
-    ) -> Result<()> {
-        let until = place.covered.map_or(0, Timestamp::as_ns);
-        let begun = batch
-            .and_then(batch::span)
-            .map_or(until, |(first, _)| first.as_ns());
-        // The clock may have been set back.
-        let from = self.said.covered.map_or(begun, Timestamp::as_ns).min(until);
+    fn send(&mut self, place: Acknowledged, messages: Vec<Encoded>) -> Result<()> {
+        let about = self.about(place);
         let session = connected(&mut self.session)?;
-        let sending = session.send(self.said.position, place, from, messages);
+        let sending = session.send(self.said.position, place, &about, messages);
         let sent = self.runtime.block_on(sending);
         self.has_sent |= session.has_sent;
+        self.note_said(place);
+        sent
+    }
+
+    fn note_said(&mut self, place: Acknowledged) {
         self.said = place;
         self.unsaid = None;
-        sent
+        self.notes = Notes::default();
+    }
+
+    /// What is said about the records between the last message and this place.
+    fn about(&self, place: Acknowledged) -> About {
+        let until = place.covered;
+        // The clock may have been set back.
+        let marks = [self.said.covered, self.notes.first_mark, until];
+        let from = marks.into_iter().flatten().min();
+        let ns = |time: Option<Timestamp>| time.map(Timestamp::as_ns);
+        About {
+            format: FORMAT,
+            node: self.node.clone(),
+            positions: [self.said, place].map(|place| place.position.to_string()),
+            complete_ns: [ns(from), ns(until)],
+            behind_ns: ns(self.last.max(from)),
+            flows_until_ns: ns(self.notes.mark_of_flows),
+            ends_ns: self.notes.ends.iter().map(|end| end.as_ns()).collect(),
+            recording: None,
+        }
     }
 
     /// Nothing was said for so long that the receiver should hear that there was nothing.
@@ -172,8 +196,7 @@ impl Output for Nats {
         self.runtime = new_runtime()?;
         self.acknowledged = saved;
         self.taken = saved;
-        self.said = saved;
-        self.unsaid = None;
+        self.note_said(saved);
         let writer = Writer {
             spool: identity(&self.spool)?,
             run: self.run,
@@ -197,6 +220,8 @@ impl Output for Nats {
             return self.pass(place);
         }
         let largest = session.largest;
+        self.notes.take(batch);
+        self.schema = batch.schema();
         let encoded = self.encoder.encode(batch, largest);
         let mut messages = encoded.map_err(|error| self.unencodable(&error))?;
         if messages.is_empty() {
@@ -206,17 +231,19 @@ impl Output for Nats {
                     .runtime
                     .block_on(connected(&mut self.session)?.settle());
             }
-            let empty = self.encoder.empty();
+            let empty = self.encoder.empty(&self.schema);
             messages.push(empty.map_err(|error| self.unencodable(&error))?);
         }
-        self.send(place, Some(batch), messages)
+        self.send(place, messages)?;
+        self.last = batch::times(batch).map(|(_, last)| last).or(self.last);
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<()> {
         if let Some(place) = self.unsaid {
-            let empty = self.encoder.empty();
+            let empty = self.encoder.empty(&self.schema);
             let empty = empty.map_err(|error| self.unencodable(&error))?;
-            self.send(place, None, vec![empty])?;
+            self.send(place, vec![empty])?;
         }
         let session = connected(&mut self.session)?;
         let settled = self.runtime.block_on(session.settle_all());

@@ -18,6 +18,7 @@ use crate::failure::{Failure, Result};
 use crate::nats::connection::Connection;
 use crate::nats::message::{Head, Kind, Known, Subjects, Writer};
 use crate::nats::problem;
+use crate::record::about::About;
 use crate::spool::{Acknowledged, Position};
 
 /// How long a server may take to take a message.
@@ -97,13 +98,12 @@ impl Session {
         });
     }
 
-    /// Sends the messages of a batch, except those that the stream has. `after` is the position behind the batch that was
-    /// sent before, `from_ns` until when that one is complete.
+    /// Sends the messages of a batch, except those that the stream has. `after` is the position behind the batch before.
     pub async fn send(
         &mut self,
         after: Position,
         place: Acknowledged,
-        from_ns: u64,
+        about: &About,
         messages: Vec<Encoded>,
     ) -> Result<()> {
         self.settle().await?;
@@ -128,9 +128,10 @@ impl Session {
                 position: place.position,
                 part,
                 part_count,
-                complete_ns: [from_ns, until_ns(place)],
+                complete_ns: about.complete_ns.map(|ns| ns.unwrap_or(0)),
                 known: self.known,
                 record_count: message.record_count,
+                about: about.clone(),
             };
             let Encoded { kind, body, .. } = message;
             let mut publish = PublishMessage::build()
