@@ -425,7 +425,7 @@ mod tests {
             (
                 "[spool]\nmax_bytes = \"1MiB\"",
                 "gw.toml:",
-                "raise the one or lower the other",
+                "raise one or lower the other",
             ),
             ("[spool]\nsegment = \"0\"", "gw.toml:", "at least 4KiB"),
             (
