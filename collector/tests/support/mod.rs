@@ -138,7 +138,7 @@ pub fn flow(number: u32) -> NewFlow<'static> {
 }
 
 /// The number of the flow with this source.
-fn number(src: Ipv4Addr, port: u16) -> u32 {
+pub fn number(src: Ipv4Addr, port: u16) -> u32 {
     let [_, b, c, d] = src.octets();
     let a = u8::try_from(port - 1024).expect("a port of these flows");
     u32::from_be_bytes([a, b, c, d])

@@ -168,3 +168,6 @@ impl Output for Ipfix {
         self.link.acknowledged()
     }
 }
+
+#[cfg(test)]
+mod tests;
