@@ -1,6 +1,6 @@
 //! A link to a receiver that speaks no acknowledgements of its own, and what can be known about what it has.
 //!
-//! Datagrams: they count as received if no error has come back until the next batch.
+//! Datagrams: over UDP they count as received if no error has come back within a second, over a unix socket at once.
 //!
 //! Streams: after an interval nlringd closes its half. The receiver closes the other half when it has read everything, which
 //! acknowledges all that was sent since the stream was opened. If the stream ends in any other way, all of that is sent again.
@@ -23,6 +23,10 @@ const STREAM_BYTES: u64 = 16 << 20;
 const DATAGRAMS: u32 = 64;
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// How long an error may take to come back: while nlringd runs, and at its end.
+const SETTLING: Duration = Duration::from_secs(1);
+const SETTLING_AT_END: Duration = Duration::from_millis(200);
+
 /// A link to a receiver.
 pub struct Link {
     receiver: Receiver,
@@ -30,6 +34,8 @@ pub struct Link {
     interval: Duration,
     open: Option<Open>,
     sent: Acknowledged,
+    /// Over UDP: what was sent before this instant is before this place.
+    settling: Option<(Instant, Acknowledged)>,
     acknowledged: Acknowledged,
 }
 
@@ -49,6 +55,7 @@ impl Link {
             interval,
             open: None,
             sent: Acknowledged::default(),
+            settling: None,
             acknowledged: Acknowledged::default(),
         }
     }
@@ -56,6 +63,7 @@ impl Link {
     /// Begins again behind this place, with a new connection.
     pub fn resume(&mut self, saved: Acknowledged) {
         self.open = None;
+        self.settling = None;
         self.sent = saved;
         self.acknowledged = saved;
     }
@@ -67,8 +75,12 @@ impl Link {
         };
         let checked = open.connection.check();
         checked.map_err(|error| self.failure("send to", &error))?;
-        if !self.receiver.transport.is_stream() {
-            self.acknowledged = self.sent;
+        let settled = self
+            .settling
+            .filter(|(since, _)| since.elapsed() >= SETTLING);
+        if let Some((_, place)) = settled {
+            self.acknowledged = place;
+            self.settling = None;
         }
         Ok(())
     }
@@ -114,15 +126,22 @@ impl Link {
     /// Notes that everything before this place is sent.
     pub fn note_sent(&mut self, place: Acknowledged) -> Result<()> {
         self.sent = place;
-        match &self.open {
-            Some(open) if open.bytes > 0 => {
+        let Some(open) = self.open.as_ref().filter(|open| open.bytes > 0) else {
+            // Nothing waits for the receiver.
+            self.acknowledged = place;
+            return Ok(());
+        };
+        match self.receiver.transport {
+            Transport::Unix => self.acknowledged = place,
+            Transport::Udp => {
+                self.settling.get_or_insert((Instant::now(), place));
+            }
+            Transport::Tcp | Transport::UnixStream => {
                 let is_due = open.bytes >= STREAM_BYTES || open.since.elapsed() >= self.interval;
-                if self.receiver.transport.is_stream() && is_due {
+                if is_due {
                     self.close()?;
                 }
             }
-            // Nothing waits for the receiver.
-            _ => self.acknowledged = place,
         }
         Ok(())
     }
@@ -131,6 +150,9 @@ impl Link {
     pub fn finish(&mut self) -> Result<()> {
         if self.receiver.transport.is_stream() {
             return self.close();
+        }
+        if self.acknowledged != self.sent {
+            thread::sleep(SETTLING_AT_END);
         }
         self.check()?;
         self.acknowledged = self.sent;
