@@ -31,11 +31,11 @@ def prepare():
 class Collector:
     """nlringd, which writes JSON lines beside the output that is tried."""
 
-    def __init__(self, directory, output, records="flows"):
+    def __init__(self, directory, output, records="flows", settings=""):
         self.directory = directory
         self.config = directory / "nlringd.toml"
         self.config.write_text(
-            f'node = "gw1"\nrecords = "{records}"\nflush_interval = "100ms"\n'
+            f'node = "gw1"\nrecords = "{records}"\nflush_interval = "100ms"\n{settings}\n'
             # The flows to the receivers themselves would never end.
             'filter = "src 10.9.0.0/16 or src fd09::/64"\n[http]\naddress = "off"\n'
             f'[spool]\ndirectory = "{directory}/spool"\n'

@@ -2,7 +2,9 @@
 
 import collections
 import datetime
+import json
 import re
+import subprocess
 import time
 
 from gateway import Collector, Traffic, flows, settled
@@ -44,12 +46,19 @@ def received(directory):
         head, _, rest = line.partition(" nlringd ")
         kind, _, rest = rest.partition(" ")
         values = {key: re.sub(r"\\(.)", r"\1", quoted) if quoted else bare for key, quoted, bare in PAIR.findall(rest)}
+        if "route" in values:
+            values["route"] = as_json(json.loads(values["route"]))
         messages.append((head, kind, values))
     return messages
 
 
+def as_json(value):
+    return json.dumps(value, sort_keys=True)
+
+
 def as_text(record):
-    return frozenset((key, str(value).lower() if isinstance(value, bool) else str(value)) for key, value in record.items())
+    values = {key: as_json(value) if isinstance(value, (bool, dict)) else str(value) for key, value in record.items()}
+    return frozenset(values.items())
 
 
 def compare(collector, directory, is_once):
@@ -96,9 +105,12 @@ def each_transport(directory):
                 if transport.startswith("unix"):
                     await_that("the socket", lambda: list(place.glob("*log")) + list(place.glob("stream")))
                 time.sleep(0.5)
-                collector = Collector(place, output(transport, address, f'format = "{form}"'), records="both")
+                collector = Collector(place, output(transport, address, f'format = "{form}"'), records="both", settings="routes = true")
                 made = Traffic.shared.make(20) + Traffic.shared.ping(3)
+                for change in ("add", "del"):
+                    subprocess.run(["ip", "route", change, "192.0.2.0/24", "dev", "lo", "metric", "7"], check=True)
                 settled(collector, made)
+                assert any("route" in record for record in collector.records())
                 collector.end()
                 compare(collector, place, is_once=True)
             print(f"  {transport}, {form}: {len(received(place))} messages, each record once")
