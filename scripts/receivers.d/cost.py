@@ -1,4 +1,4 @@
-"""How much CPU each output takes for a record, beside what reading the spool takes. Each reads the same spool to its end."""
+"""How much CPU each output takes for a record. Each reads the same spool to its end."""
 
 import os
 import shutil
@@ -15,7 +15,9 @@ RECORDS = 300_000
 ROUNDS = 7
 UDP, TCP = ("127.0.0.1", 4739), ("127.0.0.1", 4740)
 NAT = "nft add rule inet t nat ip saddr 127.0.0.0/8 meta l4proto udp udp dport != 4739 snat ip to 127.0.0.77"
-CONFIG = '[http]\naddress = "off"\n[spool]\ndirectory = "{place}/spool"\nsegment = "1GiB"\nmax_bytes = "4GiB"\n'
+CONFIG = (
+    '[http]\naddress = "off"\n[spool]\ndirectory = "{place}/spool"\nsegment = "1GiB"\nmax_bytes = "4GiB"\n'
+)
 SYSLOG = '[[syslog]]\ntransport = "{}"\naddress = "{}:{}"\n'
 IPFIX = '[[ipfix]]\ntransport = "{}"\naddress = "{}:{}"\n'
 OUTPUTS = {
@@ -43,7 +45,10 @@ def fill(place):
     subprocess.run(["bash", "-euc", NAT], check=True)
     process = nlringd(place, IPFIX.format("tcp", "127.0.0.1", 9))
     flood = gateway.NLRINGD.parent / "nlring"
-    subprocess.run([flood, "flood", "--here", "conntrack-flows", "--rate", "50000", "--count", str(2 * RECORDS)], check=True)
+    subprocess.run(
+        [flood, "flood", "--here", "conntrack-flows", "--rate", "50000", "--count", str(2 * RECORDS)],
+        check=True,
+    )
     process.send_signal(signal.SIGTERM)
     process.wait()
 
@@ -69,6 +74,11 @@ def cpu_seconds(spool, place, outputs):
     return usage.ru_utime + usage.ru_stime
 
 
+def us(seconds):
+    """Microseconds per record."""
+    return f"{seconds / RECORDS * 1e6:.2f}"
+
+
 def run(directory):
     fill(directory)
     udp = socket.socket(type=socket.SOCK_DGRAM)
@@ -84,5 +94,7 @@ def run(directory):
     base = statistics.median(seconds["the spool alone"])
     for name, values in seconds.items():
         total = statistics.median(values)
-        spread = f"{min(values) / RECORDS * 1e6:.2f} to {max(values) / RECORDS * 1e6:.2f}"
-        print(f"  {name:20} {total / RECORDS * 1e6:5.2f} µs ({spread}), without the spool {(total - base) / RECORDS * 1e6:5.2f} µs")
+        spread = f"{us(min(values))} to {us(max(values))}"
+        print(
+            f"  {name:20} {us(total)} µs ({spread}), without the spool {us(total - base)} µs"
+        )

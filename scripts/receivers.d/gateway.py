@@ -16,7 +16,7 @@ ip route add local 10.9.0.0/16 dev lo
 ip -6 route add local fd09::/64 dev lo
 nft add table inet t
 nft add chain inet t nat '{ type nat hook postrouting priority 100; }'
-nft add rule inet t nat ip saddr 10.9.1.0/24 ip daddr 10.9.9.9 ip protocol '{ udp, tcp }' snat to 10.9.3.1:20000-60000
+nft add rule inet t nat ip saddr 10.9.1.0/24 ip protocol '{ udp, tcp }' snat to 10.9.3.1:20000-60000
 nft add rule inet t nat ip saddr 10.9.1.0/24 ip daddr 10.9.9.9 snat to 10.9.3.1
 nft add rule inet t nat ip6 saddr fd09::1:0/112 ip6 daddr fd09::9 udp dport 53 snat to fd09::3
 sysctl -qw net.ipv6.ip_nonlocal_bind=1
@@ -120,7 +120,11 @@ class Traffic:
 
     def ping(self, count):
         for number in range(count):
-            for source, server in (("10.9.1.77", "10.9.9.9"), ("10.9.2.77", "10.9.9.9"), ("fd09::2:77", "fd09::9")):
+            for source, server in (
+                ("10.9.1.77", "10.9.9.9"),
+                ("10.9.2.77", "10.9.9.9"),
+                ("fd09::2:77", "fd09::9"),
+            ):
                 ping(source, server, 1000 + number)
         return 3 * count
 

@@ -11,7 +11,10 @@ def ms(ns):
 
 
 def instant(ns):
-    return datetime.datetime.fromtimestamp(ns // 10**9, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S.") + f"{ms(ns) % 1000:03}"
+    return (
+        datetime.datetime.fromtimestamp(ns // 10**9, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S.")
+        + f"{ms(ns) % 1000:03}"
+    )
 
 
 def forward(flow):

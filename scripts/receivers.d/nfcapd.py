@@ -63,7 +63,9 @@ def assert_same(found, wanted):
 
 def complaints(log):
     """What nfcapd says beyond its start, its exporters and its counts."""
-    usual = re.compile(r"Add flow source|Bound to|setsockopt|^Init |Startup|New ipfix exporter|^Ident: |Terminating|^$")
+    usual = re.compile(
+        r"Add flow source|Bound to|setsockopt|^Init |Startup|New ipfix exporter|^Ident: |Terminating|^$"
+    )
     return [line for line in log.splitlines() if not usual.search(line)]
 
 
@@ -94,7 +96,9 @@ def each_direction(directory, is_biflow):
     recorded = flows(collector.records())
     wanted = [ipfix.forward(flow) for flow in recorded] if is_biflow else ipfix.directions(recorded)
     assert_same(shown(place), [row(one, is_biflow) for one in wanted])
-    print(f"  biflow = {is_biflow}: {len(recorded)} flows are {len(wanted)} records, each as in nlringd's files")
+    print(
+        f"  biflow = {is_biflow}: {len(recorded)} flows are {len(wanted)} records, each as in nlringd's files"
+    )
 
 
 def events(directory):
@@ -122,7 +126,11 @@ def event_row(record):
     one = ipfix.forward({"orig_packets": 0, "orig_bytes": 0, "reply_packets": 0, "reply_bytes": 0, **record})
     source, sport, destination, dport = one["before"]
     time_ms = str(ipfix.ms(one["end"]))
-    return (NAT_EVENTS[record["event"]], time_ms, *map(str, (one["proto"], source, sport, destination, dport, *one["after"])))
+    return (
+        NAT_EVENTS[record["event"]],
+        time_ms,
+        *map(str, (one["proto"], source, sport, destination, dport, *one["after"])),
+    )
 
 
 def shown_events(place):

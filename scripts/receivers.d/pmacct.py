@@ -87,7 +87,10 @@ def each_direction(directory, is_biflow):
                 counter[row(one)] += count
         await_that("nfacctd writes", lambda: shown(place)[0].total() >= wanted[0].total())
         found = shown(place)
-    assert found == wanted, ([(one - other) for one, other in zip(found, wanted)], [(one - other) for one, other in zip(wanted, found)])
+    assert found == wanted, (
+        [(one - other) for one, other in zip(found, wanted)],
+        [(one - other) for one, other in zip(wanted, found)],
+    )
     assert not complaints(receiver.log()), complaints(receiver.log())
     print(f"  biflow = {is_biflow}: {len(ones)} records of {len(recorded)} flows, each as in nlringd's files")
 

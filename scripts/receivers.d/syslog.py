@@ -11,14 +11,21 @@ from gateway import Collector, Traffic, flows, settled
 from programs import LIBRARIES, await_that, running, tool
 
 TRANSPORTS = {
-    "udp": ("127.0.0.1:5514", 'module(load="imudp") input(type="imudp" address="127.0.0.1" port="5514" rcvbufSize="8m")'),
+    "udp": (
+        "127.0.0.1:5514",
+        'module(load="imudp") input(type="imudp" address="127.0.0.1" port="5514" rcvbufSize="8m")',
+    ),
     "tcp": ("127.0.0.1:5514", 'module(load="imtcp") input(type="imtcp" address="127.0.0.1" port="5514")'),
     "unix": (
         "{directory}/log",
         'module(load="imuxsock" SysSock.Use="off") input(type="imuxsock" Socket="{directory}/log" '
-        'UseSysTimeStamp="off" IgnoreTimestamp="off" UseSpecialParser="off" ParseHostname="on" RateLimit.Interval="0")',
+        'UseSysTimeStamp="off" IgnoreTimestamp="off" UseSpecialParser="off" '
+        'ParseHostname="on" RateLimit.Interval="0")',
     ),
-    "unix-stream": ("{directory}/stream", 'module(load="imptcp") input(type="imptcp" path="{directory}/stream" unlink="on")'),
+    "unix-stream": (
+        "{directory}/stream",
+        'module(load="imptcp") input(type="imptcp" path="{directory}/stream" unlink="on")',
+    ),
 }
 CONFIG = """
 global(workDirectory="{directory}" maxMessageSize="8k" parser.escapeControlCharactersOnReceive="off")
@@ -45,7 +52,10 @@ def received(directory):
     for line in path.read_text().splitlines() if path.exists() else []:
         head, _, rest = line.partition(" nlringd ")
         kind, _, rest = rest.partition(" ")
-        values = {key: re.sub(r"\\(.)", r"\1", quoted) if quoted else bare for key, quoted, bare in PAIR.findall(rest)}
+        values = {
+            key: re.sub(r"\\(.)", r"\1", quoted) if quoted else bare
+            for key, quoted, bare in PAIR.findall(rest)
+        }
         if "route" in values:
             values["route"] = as_json(json.loads(values["route"]))
         messages.append((head, kind, values))
@@ -57,7 +67,10 @@ def as_json(value):
 
 
 def as_text(record):
-    values = {key: as_json(value) if isinstance(value, (bool, dict)) else str(value) for key, value in record.items()}
+    values = {
+        key: as_json(value) if isinstance(value, (bool, dict)) else str(value)
+        for key, value in record.items()
+    }
     return frozenset(values.items())
 
 
@@ -105,10 +118,17 @@ def each_transport(directory):
                 if transport.startswith("unix"):
                     await_that("the socket", lambda: list(place.glob("*log")) + list(place.glob("stream")))
                 time.sleep(0.5)
-                collector = Collector(place, output(transport, address, f'format = "{form}"'), records="both", settings="routes = true")
+                collector = Collector(
+                    place,
+                    output(transport, address, f'format = "{form}"'),
+                    records="both",
+                    settings="routes = true",
+                )
                 made = Traffic.shared.make(20) + Traffic.shared.ping(3)
                 for change in ("add", "del"):
-                    subprocess.run(["ip", "route", change, "192.0.2.0/24", "dev", "lo", "metric", "7"], check=True)
+                    subprocess.run(
+                        ["ip", "route", change, "192.0.2.0/24", "dev", "lo", "metric", "7"], check=True
+                    )
                 settled(collector, made)
                 assert any("route" in record for record in collector.records())
                 collector.end()
@@ -137,7 +157,9 @@ def restarts(directory):
             collector.await_records("most flows", lambda records: len(flows(records)) > made / 2)
             collector.end()
             repeats = compare(collector, place, is_once=False)
-        print(f"  {transport}, 3 kills and 3 restarts: {len(received(place))} messages, {repeats} of them again")
+        print(
+            f"  {transport}, 3 kills and 3 restarts: {len(received(place))} messages, {repeats} of them again"
+        )
 
 
 def run(directory):

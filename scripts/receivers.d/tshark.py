@@ -64,7 +64,9 @@ def messages(text):
         sequence = int(re.search(r"FlowSequence: (\d+)", message)[1])
         count = sum(map(int, re.findall(r"Set \d+ \[id=\d+\] \((\d+) flows\)", message)))
         blocks = re.split(r"\n        Flow \d+\n", re.sub(r"\n    Set \d+.*", "", message))[1:]
-        yield sequence, count, [re.findall(r"^ {12,}([\w ]+): ([^\n]*)", block, re.MULTILINE) for block in blocks]
+        yield sequence, count, [
+            re.findall(r"^ {12,}([\w ]+): ([^\n]*)", block, re.MULTILINE) for block in blocks
+        ]
 
 
 def assert_sequence(transport, found):
@@ -78,7 +80,9 @@ def assert_sequence(transport, found):
 
 
 def instant_ms(text):
-    instant = datetime.datetime.strptime(text[:-10] + text[-10:].replace("000 UTC", " +0000"), "%b %d, %Y %H:%M:%S.%f %z")
+    instant = datetime.datetime.strptime(
+        text[:-10] + text[-10:].replace("000 UTC", " +0000"), "%b %d, %Y %H:%M:%S.%f %z"
+    )
     return round(instant.timestamp() * 1000)
 
 
@@ -95,7 +99,10 @@ def as_flow(pairs):
         re.search(r"\((\d+)\)", values["Protocol"])[1],
         *(values["SrcAddr"], number("SrcPort"), values["DstAddr"], number("DstPort")),
         *(values.get(f"Post NAT Source {version} Address"), number("Post NAPT Source Transport Port")),
-        *(values.get(f"Post NAT Destination {version} Address"), number("Post NAPT Destination Transport Port")),
+        *(
+            values.get(f"Post NAT Destination {version} Address"),
+            number("Post NAPT Destination Transport Port"),
+        ),
         *(packets[0], octets[0], packets[1], octets[1]),
         *(instant_ms(values["StartTime"]), instant_ms(values["EndTime"])),
     )
@@ -142,7 +149,9 @@ def try_transport(directory, transport):
     assert "Warn" not in notes and "Error" not in notes, notes
     lengths = decoded(transport, capture, "-T", "fields", "-e", "ip.len").split()
     assert transport == "tcp" or MTU - 100 < max(map(int, lengths)) <= MTU, max(lengths)
-    print(f"  {transport}: {len(found)} messages, {len(as_flows)} flows and {len(losses)} losses as in nlringd's files")
+    print(
+        f"  {transport}: {len(found)} messages, {len(as_flows)} flows and {len(losses)} losses as in nlringd's files"
+    )
 
 
 def run(directory):
