@@ -15,11 +15,12 @@ fn address(text: &str) -> IpAddr {
 /// The data of this number: each has another form than the one before.
 fn data(number: u64) -> Data {
     let bit = |place: u32| number & (1 << place) != 0;
-    let [src, dst, to] = match bit(0) {
-        true => ["2001:db8::1", "2001:db8::2", "2001:db8::3"],
-        false => ["10.0.0.1", "192.0.2.1", "203.0.113.1"],
-    }
-    .map(address);
+    let texts = if bit(0) {
+        ["2001:db8::1", "2001:db8::2", "2001:db8::3"]
+    } else {
+        ["10.0.0.1", "192.0.2.1", "203.0.113.1"]
+    };
+    let [src, dst, to] = texts.map(address);
     let flow = Flow {
         protocol: if bit(1) { 1 } else { 17 },
         src,
