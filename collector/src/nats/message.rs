@@ -1,4 +1,4 @@
-//! The messages of a stream: their subjects, and what their headers say. docs/nats.md has it for those who read them.
+//! The messages of a stream: their subjects and headers. docs/nats.md describes them for consumers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub const WRITER: &str = "Nlring-Writer";
 pub const RECORDS: &str = "Nlring-Records";
 pub const STRETCH: &str = "Nlring-Stretch";
 
-/// Kinds of records, each with a subject of its own.
+/// Kinds of records, each with its own subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     Flows,
@@ -48,7 +48,7 @@ impl Kind {
             "loss" => Some(Self::Losses),
             "route" => Some(Self::Routes),
             "mark" => None,
-            // Flows, and those that are open.
+            // Ended and open flows.
             _ => Some(Self::Flows),
         }
     }
@@ -81,36 +81,37 @@ impl Subjects {
     }
 }
 
-/// Who has written a message: the spool, and its nlringd's run.
+/// The writer of a message: the spool, and the run of its nlringd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Writer {
     pub spool: String,
     pub run: u64,
 }
 
-/// What was known to be in the stream when a message was sent: each batch of this spool up to a position, and that its
-/// messages have no larger sequence.
+/// What was known to be in the stream when a message was sent: every batch of this spool up to a position, in messages
+/// up to a sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     pub position: Position,
-    /// Until when the records up to there are complete.
+    /// The time until which the records up to there are complete.
     pub until_ns: u64,
     pub sequence: u64,
 }
 
-/// What the headers of a message say. A batch of the spool becomes one message of each kind that it has, or several if
-/// they would be too large.
+/// The headers of a message. A batch of the spool becomes one message for each kind that it has, or several if that
+/// would be too large.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     pub node: String,
     pub writer: Writer,
-    /// The positions in the spool: behind the batch before, and behind this one. Between them there are no other records.
+    /// The positions in the spool: after the previous batch, and after this one. Between them there are no other
+    /// records.
     pub after: Position,
     pub position: Position,
     /// The number of this message among those of the batch, from 1, and how many there are.
     pub part: u32,
     pub part_count: u32,
-    /// From when to when the messages of this batch, all of them, have all records of the node.
+    /// The time for which the messages of this batch together have all records of the node.
     pub complete_ns: [u64; 2],
     pub known: Known,
     pub record_count: u64,
@@ -119,7 +120,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// What the server recognises repeats by.
+    /// The id by which the server recognises repeats.
     pub fn id(&self) -> String {
         let Self {
             node,
@@ -153,7 +154,7 @@ impl Head {
         headers
     }
 
-    /// None: nlringd has not written this message.
+    /// None: nlringd did not write this message.
     pub fn parse(headers: &HeaderMap) -> Option<Self> {
         let text = |name: &str| headers.get(name).map(HeaderValue::as_str);
         let (part, part_count) = text(PART)?.split_once('/')?;

@@ -18,7 +18,7 @@ use crate::nats::message::Kind;
 use crate::output::line::{Column, write_json};
 use crate::record::batch;
 
-/// The level of zstd, that of the spool.
+/// The level of zstd, as in the spool.
 const LEVEL: i32 = 2;
 
 /// A message without its headers.
@@ -48,8 +48,8 @@ impl Encoder {
         }
     }
 
-    /// The messages of a batch, in the order of the kinds: no body is larger than `largest`. The same batch always makes
-    /// the same messages.
+    /// The messages of a batch, in the order of the kinds. No body is larger than `largest`. The same batch always
+    /// yields the same messages.
     pub fn encode(&mut self, batch: &RecordBatch, largest: usize) -> io::Result<Vec<Encoded>> {
         let mut messages = Vec::new();
         for (kind, records) in by_kind(batch).map_err(io::Error::other)? {
@@ -160,7 +160,7 @@ fn by_kind(batch: &RecordBatch) -> Result<Vec<(Kind, RecordBatch)>, ArrowError> 
     Ok(parts)
 }
 
-/// The same records, whose dictionaries have only their own words.
+/// The same records, with dictionaries that have only their words.
 fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().map(|column| {
         let Some(words) = column.as_any_dictionary_opt() else {

@@ -1,4 +1,4 @@
-//! The output to a stream of NATS JetStream. docs/nats.md says what the messages are.
+//! The output to a stream of NATS JetStream. docs/nats.md describes the messages.
 
 mod encode;
 mod session;
@@ -24,9 +24,10 @@ use crate::record::batch;
 use crate::record::schema::SCHEMA;
 use crate::spool::{Acknowledged, Position, identity};
 
-/// After this time without records, a message without records says that there were none.
+/// After this time without records, a message without records is sent.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
-/// A spool that has published nothing for this time is gone. Others publish at least every few seconds.
+/// A spool that has published nothing for this time is gone, because a running nlringd publishes at least every few
+/// seconds.
 const OTHER_IS_GONE: Duration = Duration::from_secs(30);
 
 /// Publishes records to a stream.
@@ -42,14 +43,14 @@ pub struct Nats {
     session: Option<Session>,
     /// The stream has taken a message of this run.
     has_sent: bool,
-    /// The last message was of another spool: its sequence, and since when it is the last one.
+    /// If the last message is from another spool: its sequence, and the time since when it has been the last.
     other: Option<(u64, Instant)>,
     acknowledged: Acknowledged,
-    /// The position and the coverage behind what was taken last.
+    /// The position and the coverage after the last batch taken.
     taken: Acknowledged,
-    /// What was taken behind the last message: marks only.
+    /// What was taken since the last message: marks only.
     unsaid: Option<Acknowledged>,
-    /// Behind the last message: its position, and until when the messages are complete.
+    /// The position after the last message, and the time until which the messages are complete.
     said: Acknowledged,
     /// What the batches behind the last message say, with the schema of the last one.
     notes: Notes,
@@ -157,7 +158,7 @@ impl Nats {
         }
     }
 
-    /// Nothing was said for so long that the receiver should hear that there was nothing.
+    /// Whether nothing was sent for so long that the receiver should be told that there was nothing.
     fn is_silence_too_long(&self, place: Acknowledged) -> bool {
         match (self.said.covered, place.covered) {
             (Some(said), Some(covered)) => covered.duration_since(said) >= LONGEST_SILENCE,
@@ -192,7 +193,7 @@ impl Output for Nats {
     /// Connects anew, and asks the stream what it has.
     fn resume(&mut self, saved: Acknowledged) -> Result<()> {
         self.has_sent |= self.session.take().is_some_and(|session| session.has_sent);
-        // With it ends what is left of the connection before.
+        // This also ends what is left of the previous connection.
         self.runtime = new_runtime()?;
         self.acknowledged = saved;
         self.taken = saved;

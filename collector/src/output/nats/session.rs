@@ -21,12 +21,12 @@ use crate::nats::problem;
 use crate::record::about::About;
 use crate::spool::{Acknowledged, Position};
 
-/// How long a server may take to take a message.
+/// How long a server may take to accept a message.
 const SEND: Duration = Duration::from_secs(10);
 
 type Answer = Pin<Box<dyn Future<Output = Result<PublishAck, PublishError>> + Send>>;
 
-/// A connection, and what is on its way.
+/// A connection, and what is in flight.
 pub struct Session {
     connection: Connection,
     pub stored: Stored,
@@ -35,9 +35,9 @@ pub struct Session {
     writer: Writer,
     body: config::Body,
     window: usize,
-    /// No body is larger.
+    /// The largest body.
     pub largest: usize,
-    /// What is sent and not acknowledged, oldest first.
+    /// Batches that were sent but not acknowledged, oldest first.
     pending: VecDeque<Pending>,
     /// The sequence of the last message of each kind that the stream has.
     sequences: HashMap<Kind, u64>,
@@ -47,7 +47,7 @@ pub struct Session {
     pub has_sent: bool,
 }
 
-/// A batch whose messages are on their way. None, if the stream had them all.
+/// A batch whose messages are in flight. It has none if the stream had them all.
 struct Pending {
     place: Acknowledged,
     sequence: u64,
@@ -55,7 +55,7 @@ struct Pending {
 }
 
 impl Session {
-    /// Connects, looks at the stream, and asks it what it has of this node.
+    /// Connects, checks the stream, and asks what it has of this node.
     pub async fn open(
         config: &config::Nats,
         node: &str,
@@ -83,7 +83,7 @@ impl Session {
         })
     }
 
-    /// The stream has everything before this place.
+    /// The place before which the stream has everything.
     pub fn acknowledged(&self) -> Acknowledged {
         self.acknowledged
     }
@@ -137,8 +137,8 @@ impl Session {
             let mut publish = PublishMessage::build()
                 .headers(head.headers(self.body))
                 .payload(body);
-            // Nothing of this kind is on its way, so what must be before it is known: if another nlringd publishes as
-            // this node, the server refuses the message.
+            // Nothing of this kind is in flight, so the message before it is known: if another nlringd publishes as
+            // this node, the server refuses this one.
             if is_idle && answers.iter().all(|(sent, _)| *sent != kind) {
                 let last = self.sequences.get(&kind).copied().unwrap_or(0);
                 publish = publish.expected_last_subject_sequence(last);
@@ -157,7 +157,7 @@ impl Session {
         self.flush().await
     }
 
-    /// Waits until the server's side has taken what is sent.
+    /// Waits until everything has been sent.
     async fn flush(&self) -> Result<()> {
         let flushed = tokio::time::timeout(SEND, self.connection.client.flush()).await;
         if matches!(flushed, Ok(Ok(()))) {
@@ -169,7 +169,7 @@ impl Session {
         )))
     }
 
-    /// Takes the answers that are there.
+    /// Takes the answers that have arrived.
     pub async fn settle(&mut self) -> Result<()> {
         if self.pending.iter().any(|batch| !batch.answers.is_empty()) {
             // Lets the connection read.
@@ -256,7 +256,7 @@ impl Session {
     }
 }
 
-/// What the server and the stream allow.
+/// The largest body that the server and the stream allow.
 fn largest_body(connection: &Connection, stream: &Stream) -> usize {
     let of_server = connection.largest_body();
     let of_stream = usize::try_from(stream.cached_info().config.max_message_size);
