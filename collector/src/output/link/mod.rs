@@ -1,9 +1,10 @@
-//! A link to a receiver that speaks no acknowledgements of its own, and what can be known about what it has.
+//! A link to a receiver whose protocol has no acknowledgements, and what can be known about what it has received.
 //!
-//! Datagrams: over UDP they count as received if no error has come back within a second, over a unix socket at once.
+//! Datagrams count as received over UDP if no error has come back within a second, and over a unix socket at once.
 //!
-//! Streams: after an interval nlringd closes its half. The receiver closes the other half when it has read everything, which
-//! acknowledges all that was sent since the stream was opened. If the stream ends in any other way, all of that is sent again.
+//! Streams: after an interval nlringd closes its half. The receiver closes the other half when it has read everything,
+//! which acknowledges everything that was sent since the stream was opened. If the stream ends in any other way, all of
+//! it is sent again.
 
 mod connection;
 
@@ -15,7 +16,7 @@ use crate::config::{Receiver, Transport};
 use crate::failure::{Failure, Result};
 use crate::spool::Acknowledged;
 
-/// The most that is sent on a stream before it is closed.
+/// The maximum that is sent on a stream before it is closed.
 const STREAM_BYTES: u64 = 16 << 20;
 
 /// After this many datagrams there is a pause, in which the receiver reads them. The usual receive buffer of 208 KiB has room
@@ -34,12 +35,12 @@ pub struct Link {
     interval: Duration,
     open: Option<Open>,
     sent: Acknowledged,
-    /// Over UDP: what was sent before this instant is before this place.
+    /// Over UDP: an instant, and the place before which everything was sent by then.
     settling: Option<(Instant, Acknowledged)>,
     acknowledged: Acknowledged,
 }
 
-/// A connection, and what was sent on it.
+/// A connection and what was sent on it.
 struct Open {
     connection: Connection,
     since: Instant,
@@ -60,7 +61,7 @@ impl Link {
         }
     }
 
-    /// Begins again behind this place, with a new connection.
+    /// Begins again after this place, with a new connection.
     pub fn resume(&mut self, saved: Acknowledged) {
         self.open = None;
         self.settling = None;
@@ -68,7 +69,7 @@ impl Link {
         self.acknowledged = saved;
     }
 
-    /// Looks at what has come back for what was sent before.
+    /// Checks for a response to what was sent before.
     pub fn check(&mut self) -> Result<()> {
         let Some(open) = &self.open else {
             return Ok(());
@@ -85,7 +86,7 @@ impl Link {
         Ok(())
     }
 
-    /// Opens the connection if there is none. Whether it is a new one.
+    /// Opens the connection if there is none. Returns whether it is new.
     pub fn open(&mut self) -> Result<bool> {
         if self.open.is_some() {
             return Ok(false);
@@ -127,7 +128,7 @@ impl Link {
     pub fn note_sent(&mut self, place: Acknowledged) -> Result<()> {
         self.sent = place;
         let Some(open) = self.open.as_ref().filter(|open| open.bytes > 0) else {
-            // Nothing waits for the receiver.
+            // Nothing is outstanding.
             self.acknowledged = place;
             return Ok(());
         };
