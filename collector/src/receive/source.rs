@@ -141,9 +141,10 @@ impl Source {
         self.mirror.as_ref().is_none_or(Mirror::is_complete)
     }
 
-    /// Records the existing flows, a few at a time, so that each is recorded about once per `open_interval`.
+    /// Records the existing flows, a few at a time, so that each is recorded about once per `open_interval`. The events
+    /// that the mirror holds during its first dump are older, so they are recorded first.
     pub fn record_lasting_flows(&mut self, now: Instant, mut f: impl FnMut(Record)) {
-        if let Some(mirror) = &self.mirror {
+        if let Some(mirror) = self.mirror.as_ref().filter(|mirror| mirror.is_complete()) {
             let (time, namespace) = (Timestamp::now(), self.recorder.namespace);
             self.opens
                 .advance(mirror, now, |flow| f(open(flow, time, namespace)));
