@@ -3,7 +3,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_array::{RecordBatch, new_null_array};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 
 /// The schema. A column is null where the record has no value for it.
 ///
@@ -58,9 +59,48 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
+/// The batch with all columns of the schema, in its order: an older nlringd wrote fewer. Those that it lacks are null.
+///
+/// # Errors
+///
+/// The batch has a column that the schema does not have, or one of another type: a newer nlringd wrote it.
+pub fn with_all_columns(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    if batch.schema_ref().fields() == SCHEMA.fields() {
+        return Ok(batch);
+    }
+    if let Some(unknown) = unknown_column(batch.schema_ref()) {
+        return Err(ArrowError::SchemaError(format!(
+            "a newer nlringd wrote it: the column {unknown:?} is unknown here"
+        )));
+    }
+    let columns = SCHEMA.fields().iter().map(|field| {
+        let column = batch.column_by_name(field.name());
+        column.map_or_else(
+            || new_null_array(field.data_type(), batch.num_rows()),
+            Arc::clone,
+        )
+    });
+    let metadata = batch.schema_ref().metadata().clone();
+    let schema = Schema::clone(&SCHEMA).with_metadata(metadata);
+    RecordBatch::try_new(Arc::new(schema), columns.collect())
+}
+
+fn unknown_column(schema: &Schema) -> Option<&str> {
+    let is_known = |field: &Field| {
+        let known = SCHEMA.field_with_name(field.name());
+        known.is_ok_and(|known| known.data_type() == field.data_type())
+    };
+    let mut unknown = schema.fields().iter().filter(|field| !is_known(field));
+    unknown.next().map(|field| field.name().as_str())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::SCHEMA;
+    use std::collections::HashMap;
+
+    use arrow_array::{RecordBatch, UInt8Array};
+
+    use super::*;
 
     #[test]
     fn the_documentation_has_every_column() {
@@ -69,6 +109,32 @@ mod tests {
         for field in SCHEMA.fields() {
             let name = format!("`{}`", field.name());
             assert!(text.contains(&name), "{name} is not in docs/records.md");
+        }
+    }
+
+    #[test]
+    fn columns_that_an_older_version_did_not_write_are_null() {
+        let all: Vec<usize> = (0..SCHEMA.fields().len()).collect();
+        let whole = RecordBatch::new_empty(Arc::clone(&SCHEMA));
+        let metadata = HashMap::from([("key".to_owned(), "value".to_owned())]);
+        let older = whole.project(&all[..37]).expect("fewer columns");
+        let schema = Schema::clone(older.schema_ref()).with_metadata(metadata);
+        let older = older.with_schema(Arc::new(schema)).expect("the same");
+        let filled = with_all_columns(older).expect("only columns are missing");
+        assert_eq!(filled.schema_ref().fields(), SCHEMA.fields());
+        assert_eq!(filled.schema_ref().metadata()["key"], "value");
+    }
+
+    #[test]
+    fn a_column_of_a_newer_version_is_an_error_that_names_it() {
+        for name in ["shoe_size", "count"] {
+            let column: arrow_array::ArrayRef = Arc::new(UInt8Array::from(vec![43]));
+            let newer = RecordBatch::try_from_iter([(name, column)]).expect("a batch");
+            let error = with_all_columns(newer).expect_err("unknown").to_string();
+            assert!(
+                error.contains(&format!("newer nlringd wrote it: the column {name:?}")),
+                "{error}"
+            );
         }
     }
 }

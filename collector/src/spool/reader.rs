@@ -17,6 +17,7 @@ use super::segment::{self, Position};
 use super::tail::{Progress, Tail};
 use super::{frame, summary};
 use crate::failure::{Failure, Result};
+use crate::record::schema::with_all_columns;
 use crate::record::{LossBody, LossReason, batch};
 
 /// How many bytes are read at a time.
@@ -88,7 +89,7 @@ impl Reader {
             let number = self.position.segment;
             let is_written = number >= progress.segment;
             let written = is_written.then_some(progress.bytes);
-            match segment.read(written) {
+            match segment.read_records(written) {
                 Ok(Some(batch)) => {
                     self.position.batch += 1;
                     self.last = batch::times(&batch).map(|(_, last)| last).or(self.last);
@@ -236,6 +237,13 @@ impl Segment {
             }
             self.read_bytes += count as u64;
         }
+    }
+
+    /// Like [`read`](Self::read), with all columns of this version's schema. A batch of a newer version is an error, but
+    /// not damaged: it waits for a version that can read it.
+    pub fn read_records(&mut self, written: Option<u64>) -> io::Result<Option<RecordBatch>> {
+        let batch = self.read(written)?.map(with_all_columns).transpose();
+        batch.map_err(|error| io::Error::new(io::ErrorKind::Unsupported, error))
     }
 
     /// The batch in the frame of this length.

@@ -86,7 +86,7 @@ fn read(file: &File, number: u64, mut f: impl FnMut(Position, RecordBatch)) -> i
     file.rewind()?;
     let mut segment = Segment::open(file);
     let mut behind = Position::begin(number);
-    while let Some(batch) = segment.read(None)? {
+    while let Some(batch) = segment.read_records(None)? {
         behind.batch += 1;
         f(behind, batch);
     }
