@@ -73,7 +73,7 @@ fn a_timeout_of_zero_never_waits(backend: Backend) {
 fn a_turn_delivers_all_that_is_queued(backend: Backend) {
     own_namespace();
     let count = match backend {
-        Backend::Multishot => 200, // more than one call brings
+        Backend::Multishot => 100, // more than one call brings
         _ => 20,                   // fewer than a chain is long
     };
     for wait in POLICIES {

@@ -209,12 +209,22 @@ impl Uring {
     /// has the completions that it requested (io_uring/io_uring.c, `io_run_local_work_continue`). With a chain that is
     /// one datagram, because the next receive is a separate item of task work. A multishot receive that returned fewer
     /// than [`MOST_PER_CALL`] has emptied its socket's queue.
-    fn may_bring_more(&mut self, brought_count: usize) -> bool {
+    ///
+    /// A socket without a reserve of buffers ends the turn, because its receive would end when they run out. They come
+    /// back when the turn's datagrams have been delivered.
+    fn may_bring_more(&mut self, brought_count: usize, sockets: &Sockets) -> bool {
         let most_count = match self.mode {
             Mode::Multishot => MOST_PER_CALL,
             Mode::Oneshot(_) => 0,
         };
-        self.ring.has_overflowed() || brought_count >= most_count && self.ring.may_have_task_work()
+        if self.ring.has_overflowed() {
+            return true;
+        }
+        brought_count >= most_count
+            && self.ring.may_have_task_work()
+            && sockets
+                .iter()
+                .all(|entry| self.ring.has_reserve(entry.id.slot))
     }
 
     fn is_stopped(&self) -> bool {
@@ -321,7 +331,7 @@ impl Receive for Uring {
             if taken.len() >= room {
                 return; // the rest comes in the next turn
             }
-            let may_bring_more = self.may_bring_more(brought_count);
+            let may_bring_more = self.may_bring_more(brought_count, sockets);
             if !may_bring_more || self.ring.poll().is_err() || !self.ring.has_completions() {
                 return;
             }

@@ -135,6 +135,11 @@ impl BufferRing {
         self.lent_count
     }
 
+    /// Whether more than a quarter of the buffers are lent.
+    pub(super) fn has_reserve(&self) -> bool {
+        4 * self.lent_count > usize::from(self.shape.buffer_count)
+    }
+
     /// Registers the ring with an io_uring as buffer group `group`. `EINVAL`: the kernel does not know this shape.
     ///
     /// # Safety

@@ -53,6 +53,14 @@ impl Receiver {
         }
     }
 
+    /// Whether more than a quarter of the buffers are lent. A chain has a slot for each of its receives.
+    pub(super) fn has_reserve(&self) -> bool {
+        match &self.memory {
+            Memory::Buffers { ring, .. } => ring.has_reserve(),
+            Memory::Slots(_) => true,
+        }
+    }
+
     /// Records a completion of the receive at `index`. Returns where its datagram is. `None`: it has no datagram.
     ///
     /// # Safety

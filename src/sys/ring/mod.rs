@@ -235,6 +235,11 @@ impl Ring {
         self.receiver(receiver).map_or(0, Receiver::lent_count)
     }
 
+    /// Whether the kernel may write into more than a quarter of a receiver's buffers.
+    pub(crate) fn has_reserve(&self, receiver: u16) -> bool {
+        self.receiver(receiver).is_none_or(Receiver::has_reserve)
+    }
+
     /// The datagram at the place of a completion, unless it was given back. `None`: the kernel wrote fewer bytes than
     /// it writes before each datagram.
     pub(crate) fn datagram(
