@@ -201,9 +201,10 @@ fn the_callback_adds_and_removes(backend: Backend) {
 }
 
 fn if_the_callback_removes_its_socket_the_notice_comes_last(backend: Backend) {
+    const COUNT: u32 = 10_000;
     own_namespace();
     let (mut running, id) = engine_with_listener(backend, 64 << 20);
-    Source::new(64).send_many(2000, None);
+    Source::new(64).send_many(COUNT, None);
     let mut tally = Tally::default();
     let mut remove_results = Vec::new();
     turn_until_event(&mut running, |event, control| {
@@ -221,9 +222,9 @@ fn if_the_callback_removes_its_socket_the_notice_comes_last(backend: Backend) {
     );
     let ended = running.reclaim(id).unwrap();
     let mut sequences = tally.sequences(id);
-    assert!(sequences.len() < 2000, "not all fit one turn");
+    assert!(sequences.len() < COUNT as usize, "not all fit one turn");
     sequences.extend(sequences_left(&ended.socket));
-    assert_all_in_order(&sequences, 2000);
+    assert_all_in_order(&sequences, COUNT);
 }
 
 fn an_idle_socket_is_removed_soon(backend: Backend) {
