@@ -62,7 +62,10 @@ impl Follower {
             }
             Some(live) => {
                 let entry = self.flows.entry(live);
-                let is_it = known.is_some_and(|known| known.entry.is_lifetime_of(entry));
+                // A dying flow confirms nothing: its end may have been reported before an event that was late.
+                let is_it = known.is_some_and(|known| {
+                    !known.entry.is_dying() && known.entry.is_lifetime_of(entry)
+                });
                 if !is_it {
                     self.note_contradiction(identity); // by now the kernel may say the same as the events
                 }
@@ -322,6 +325,7 @@ mod tests {
             (None, true),
             (Some(known(8, 0)), true),
             (Some(known(7, 5)), false),
+            (Some(dying(7)), true),
         ] {
             let mut case = Case::with(7);
             case.answer(answer);
