@@ -44,7 +44,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let shared = Shared::new(&config);
     let (sender, queue) = mpsc::sync_channel(QUEUE_BATCHES);
     let receiver = open_receiver(&config, sender, &shared)?;
-    let server = listen(&config.http)?;
+    let server = Server::configured(&config.http, Listen::DEFAULT)?;
     // Before the directories are opened, so that missing permissions show now, and not at night.
     if let Err(error) = give_up_capabilities(!config.namespaces.is_empty()) {
         warn!("this process keeps capabilities that it does not need: {error}");
@@ -101,21 +101,6 @@ fn check(config: &Config) -> Result<()> {
     }
     println!("{}", config.summary());
     Ok(())
-}
-
-/// Listens for requests for metrics. It must succeed only if the configuration names an address.
-fn listen(http: &config::Http) -> Result<Option<Server>> {
-    let server = match http.address {
-        Some(Listen::Off) => return Ok(None),
-        Some(Listen::At(address)) => Some(Server::listen(address)?),
-        None => Server::listen(Listen::DEFAULT)
-            .inspect_err(|failure| warn!("{failure}; nlringd records without /metrics"))
-            .ok(),
-    };
-    if let Some(address) = server.as_ref().and_then(|server| server.address().ok()) {
-        info!("/metrics and /health are at http://{address}");
-    }
-    Ok(server)
 }
 
 /// The outputs, each with its place in the spool.

@@ -6,10 +6,12 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use nlring_testing::{await_that, must, own_namespace};
+use nlring_testing::{await_that, must, own_namespace, run_or_skip};
 
-use support::{Collector, make_flows, report_all_flows, scratch};
+use support::nats::{self, Server};
+use support::{Collector, NLRINGD, make_flows, report_all_flows, scratch};
 
 fn config(directory: &Path, address: &str) -> String {
     let place = directory.display();
@@ -147,8 +149,73 @@ fn an_address_that_is_configured_must_be_free_and_the_default_need_not() {
     assert!(!second.stop(), "it has ended with a failure");
     let without = config(&other, "x").replace("[http]\naddress = \"x\"\n", "");
     let third = Collector::start(&other, &without);
-    third.await_log("nlringd records without /metrics");
+    third.await_log("nlringd works without /metrics");
     third.await_log("recording");
     third.end();
     first.end();
+}
+
+#[test]
+fn a_worker_of_store_shows_what_it_does_and_why_it_does_nothing() {
+    run_or_skip("metrics of store", || {
+        nats::program();
+        prepare();
+        let directory = scratch("metrics-store");
+        let place = directory.display();
+        let path = directory.join("store.toml");
+        let address = "127.0.0.1:9848";
+        let text = format!(
+            "directory = \"{place}/store\"\nrotate_interval = \"200ms\"\n[http]\naddress = \"{address}\"\n"
+        );
+        fs::write(&path, text).expect("a configuration");
+        let mut worker = Command::new(NLRINGD);
+        worker.args(["store", "--config"]).arg(&path);
+        let mut worker = worker.stderr(Stdio::null()).spawn().expect("a worker");
+        let health = || match TcpStream::connect(address) {
+            Ok(_) => ask(address, "/health"),
+            Err(_) => (0, String::new(), String::new()),
+        };
+        await_that("there is no server", || health().0 == 503);
+        let (_, _, body) = health();
+        assert!(body.contains("\"store\""), "{body}");
+        assert!(body.contains("127.0.0.1:4222"), "{body}");
+        let _server = Server::start(&directory, "");
+        let config = config(&directory, "off") + "[[nats]]\n";
+        let collector = Collector::start(&directory, &config);
+        collector.await_log("recording");
+        make_flows(0, |number| number < 100);
+        let metrics = || ask(address, "/metrics").2;
+        await_that("all flows are stored", || {
+            value(&metrics(), "nlringd_store_records_total") >= Some(100.0)
+        });
+        collector.end();
+        let stored = "nlringd_store_messages_total{fate=\"stored\"}";
+        await_that("all that was taken is stored", || {
+            let metrics = metrics();
+            value(&metrics, "nlringd_store_held_messages") == Some(0.0)
+                && value(&metrics, "nlringd_store_waiting_messages") == Some(0.0)
+        });
+        let metrics = metrics();
+        for (series, least, most) in [
+            (stored, 1.0, 1e6),
+            ("nlringd_store_messages_total{fate=\"repeated\"}", 0.0, 0.0),
+            ("nlringd_store_messages_total{fate=\"foreign\"}", 0.0, 0.0),
+            ("nlringd_store_files_total", 1.0, 1e6),
+            ("nlringd_store_file_bytes_total", 1000.0, 1e9),
+            (
+                "nlringd_store_complete_timestamp_seconds{node=\"gw\"}",
+                1.7e9,
+                1e10,
+            ),
+            ("nlringd_store_errors_total", 1.0, 1e6),
+            ("nlringd_failing{part=\"store\"}", 0.0, 0.0),
+        ] {
+            let value = value(&metrics, series);
+            let is_right = value.is_some_and(|value| (least..=most).contains(&value));
+            assert!(is_right, "{series} in {metrics}");
+        }
+        assert_eq!(health().0, 200);
+        worker.kill().expect("it is killed");
+        worker.wait().expect("it has ended");
+    });
 }

@@ -4,12 +4,12 @@ mod support;
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nlring_testing::{await_that, own_namespace, skip};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use support::{Collector, Contents, NLRINGD, make_flows, report_all_flows, scratch};
 
@@ -73,6 +73,24 @@ fn a_reload_is_reported_with_its_begin_and_its_end() {
     assert!(time.is_some_and(|time| time > 0), "{message}");
     assert_eq!(manager.next(), "READY=1\n");
     collector.end();
+}
+
+#[test]
+fn a_worker_of_store_reports_its_begin_and_its_end() {
+    own_namespace();
+    let directory = scratch("store-service");
+    let manager = Manager::listen(&directory);
+    let mut worker = Command::new(NLRINGD)
+        .arg("store")
+        .current_dir(&directory)
+        .env("NOTIFY_SOCKET", directory.join("notify"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nlringd starts");
+    assert_eq!(manager.next(), "READY=1\n", "before there is any server");
+    kill_process(Pid::from_child(&worker), Signal::TERM).expect("a signal");
+    assert_eq!(manager.next(), "STOPPING=1\n");
+    assert!(worker.wait().expect("its end").success());
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl Default for Log {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// None: [`Listen::DEFAULT`], and nlringd runs without them if it cannot listen there.
+    /// None: the default of the command, which runs without them if it cannot listen there.
     pub address: Option<Listen>,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::nats::is_name;
-use super::{Bytes, Log, Servers, Span, check, place};
+use super::{Bytes, Http, Log, Servers, Span, check, place};
 use crate::failure::{Failure, Result};
 
 /// What a worker does.
@@ -27,6 +27,7 @@ pub struct Store {
     /// After this time without a sign of life from a worker, its messages go to another one.
     pub ack_wait: Span,
     pub log: Log,
+    pub http: Http,
     pub servers: Servers,
 }
 
@@ -40,6 +41,7 @@ impl Default for Store {
             rotate_bytes: Bytes(256 << 20),
             ack_wait: Span(Duration::from_secs(60)),
             log: Log::default(),
+            http: Http::default(),
             servers: Servers::default(),
         }
     }

@@ -101,7 +101,10 @@ pub enum Listen {
 }
 
 impl Listen {
+    /// Of `nlringd run`.
     pub const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9847);
+    /// Of `nlringd store`, which may run on the same host.
+    pub const DEFAULT_OF_STORE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9848);
 }
 
 impl FromStr for Listen {

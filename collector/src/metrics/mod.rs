@@ -1,6 +1,8 @@
 //! What nlringd counts and measures, for `/metrics`, and which parts of it fail, for `/health`.
 
+mod process;
 mod series;
+mod store;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -12,8 +14,10 @@ use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
+use self::process::Process;
 use self::series::{Counters, Labels, Series};
-use crate::host::{self, Pulses};
+pub use self::store::{Fate, StoreMetrics};
+use crate::host::Pulses;
 use crate::record::{Body, LossBody, Subject};
 
 /// If a turn takes longer than this, the receive thread counts as hanging.
@@ -22,11 +26,21 @@ const LONGEST_TURN: Duration = Duration::from_secs(10);
 /// The kinds of records that are counted.
 const KINDS: [&str; 5] = ["flow", "open", "event", "route", "loss"];
 
-/// All numbers. Clones share them.
+/// What a server shows at `/metrics` and `/health`.
+pub trait Shown: Clone + Send + Sync + 'static {
+    /// Everything, in the text format of Prometheus.
+    fn text(&self) -> String;
+
+    /// Which parts fail now, and why.
+    fn problems(&self) -> BTreeMap<String, String>;
+}
+
+/// All numbers of `nlringd run`. Clones share them.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
 struct Inner {
+    process: Process,
     series: Series,
     registry: Registry,
     /// The counters of records, one for each of [`KINDS`].
@@ -69,17 +83,17 @@ impl Part {
 
 impl Metrics {
     pub fn new(pulses: Pulses) -> Self {
-        let (series, registry) = Series::new();
+        let mut registry = Registry::default();
+        let process = Process::add(&mut registry);
+        let series = Series::add(&mut registry);
         let of_kind = |kind: &str| {
             let labels = vec![("record", kind.to_owned())];
             series.records.get_or_create(&labels).clone()
         };
         let records = KINDS.map(of_kind);
-        let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-        series.build.get_or_create(&build).set(1);
-        series.start.set(seconds(Timestamp::now()));
         series.reload_succeeded.set(1);
         let metrics = Self(Arc::new(Inner {
+            process,
             series,
             registry,
             records,
@@ -89,53 +103,6 @@ impl Metrics {
         metrics.note_health(&Part::Receive, None);
         metrics.note_health(&Part::Spool, None);
         metrics
-    }
-
-    /// Everything, in the text format of Prometheus.
-    pub fn text(&self) -> String {
-        let series = &self.0.series;
-        series
-            .receive_turn
-            .set(self.0.pulses.receive.age().as_secs_f64());
-        series
-            .cpu
-            .inner()
-            .store(host::cpu_time().as_secs_f64().to_bits(), Ordering::Relaxed);
-        series
-            .resident
-            .set(signed(host::resident_bytes().unwrap_or(0)));
-        let problems = self.problems();
-        for part in [Part::Receive, Part::Spool] {
-            let is_failing = problems.contains_key(&part.title());
-            self.show_health(&part, is_failing);
-        }
-        let mut text = String::new();
-        // Writing to a string does not fail.
-        _ = prometheus_text::encode(&mut text, &self.0.registry);
-        text
-    }
-
-    /// Which parts fail now, and why.
-    pub fn problems(&self) -> BTreeMap<String, String> {
-        let failing = self.0.failing.lock();
-        let failing = failing.unwrap_or_else(PoisonError::into_inner);
-        let failing = failing.iter();
-        let mut problems: BTreeMap<_, _> = failing
-            .map(|(part, problem)| (part.title(), problem.clone()))
-            .collect();
-        let idle = self.0.pulses.hanging_for();
-        if idle >= LONGEST_TURN {
-            let text = format!(
-                "the receive thread has done nothing for {} s",
-                idle.as_secs()
-            );
-            problems.insert(Part::Receive.title(), text);
-        }
-        if let Some(silent) = self.0.pulses.disk_silent_for() {
-            let text = format!("the disk has not answered for {} s", silent.as_secs());
-            problems.insert(Part::Spool.title(), text);
-        }
-        problems
     }
 
     /// Notes whether a part works. The first call creates its series.
@@ -291,6 +258,45 @@ impl Metrics {
     /// Notes whether the configuration could be read again.
     pub fn note_reload(&self, is_success: bool) {
         self.0.series.reload_succeeded.set(i64::from(is_success));
+    }
+}
+
+impl Shown for Metrics {
+    fn text(&self) -> String {
+        self.0.process.measure();
+        let turn = self.0.pulses.receive.age();
+        self.0.series.receive_turn.set(turn.as_secs_f64());
+        let problems = self.problems();
+        for part in [Part::Receive, Part::Spool] {
+            let is_failing = problems.contains_key(&part.title());
+            self.show_health(&part, is_failing);
+        }
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        _ = prometheus_text::encode(&mut text, &self.0.registry);
+        text
+    }
+
+    fn problems(&self) -> BTreeMap<String, String> {
+        let failing = self.0.failing.lock();
+        let failing = failing.unwrap_or_else(PoisonError::into_inner);
+        let failing = failing.iter();
+        let mut problems: BTreeMap<_, _> = failing
+            .map(|(part, problem)| (part.title(), problem.clone()))
+            .collect();
+        let idle = self.0.pulses.hanging_for();
+        if idle >= LONGEST_TURN {
+            let text = format!(
+                "the receive thread has done nothing for {} s",
+                idle.as_secs()
+            );
+            problems.insert(Part::Receive.title(), text);
+        }
+        if let Some(silent) = self.0.pulses.disk_silent_for() {
+            let text = format!("the disk has not answered for {} s", silent.as_secs());
+            problems.insert(Part::Spool.title(), text);
+        }
+        problems
     }
 }
 

@@ -1,4 +1,4 @@
-//! The time series, with their names and meanings.
+//! The time series of `nlringd run`, with their names and meanings.
 
 use std::sync::atomic::AtomicU64;
 
@@ -51,38 +51,16 @@ pub struct Series {
     pub output_lost_records: Counters,
     pub failing: Gauges,
     pub reload_succeeded: Gauge,
-    pub build: Gauges,
-    pub start: Seconds,
-    pub cpu: Counter<f64, AtomicU64>,
-    pub resident: Gauge,
 }
 
 impl Series {
-    /// Creates the series, and the registry that shows them.
-    pub fn new() -> (Self, Registry) {
-        let mut registry = Registry::default();
-        let process = registry.sub_registry_with_prefix("process");
-        let start = of_process(
-            process,
-            "start_time",
-            "When nlringd has started",
-            Unit::Seconds,
-        );
-        let cpu = of_process(process, "cpu", "CPU time of all threads", Unit::Seconds);
-        let memory = "Memory that is resident";
-        let resident = of_process(process, "resident_memory", memory, Unit::Bytes);
-        let nlringd = Adding(registry.sub_registry_with_prefix("nlringd"));
-        let series = Self::add_all(nlringd, start, cpu, resident);
-        (series, registry)
+    /// Adds the series to a registry.
+    pub fn add(registry: &mut Registry) -> Self {
+        Self::add_all(Adding(registry.sub_registry_with_prefix("nlringd")))
     }
 
     #[rustfmt::skip] // a line for each
-    fn add_all(
-        mut add: Adding<'_>,
-        start: Seconds,
-        cpu: Counter<f64, AtomicU64>,
-        resident: Gauge,
-    ) -> Self {
+    fn add_all(mut add: Adding<'_>) -> Self {
         Self {
             received: add.count("received_datagrams", "Datagrams received from the kernel"),
             lost: add.count(
@@ -168,35 +146,28 @@ impl Series {
                 "config_last_reload_successful",
                 "1: the configuration in use is the last one that was read; 0: that one has an error",
             ),
-            build: add.count("build_info", "Always 1; the labels describe this nlringd"),
-            start,
-            cpu,
-            resident,
         }
     }
 }
 
 /// Adds series to a registry.
-struct Adding<'a>(&'a mut Registry);
+pub struct Adding<'a>(pub &'a mut Registry);
 
 impl Adding<'_> {
-    fn count<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+    pub fn count<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
         let metric = M::default();
         self.0.register(name, help, metric.clone());
         metric
     }
 
-    fn measure<M: Metric + Clone>(&mut self, name: &str, unit: Unit, help: &str, metric: M) -> M {
+    pub fn measure<M: Metric + Clone>(
+        &mut self,
+        name: &str,
+        unit: Unit,
+        help: &str,
+        metric: M,
+    ) -> M {
         self.0.register_with_unit(name, help, unit, metric.clone());
         metric
     }
-}
-
-fn of_process<M: Metric + Clone + Default>(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    unit: Unit,
-) -> M {
-    Adding(registry).measure(name, unit, help, M::default())
 }

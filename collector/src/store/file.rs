@@ -32,6 +32,18 @@ pub struct OpenFile {
     pub recording: Option<Recording>,
     /// What is acknowledged when the file is complete.
     pub ackers: Vec<Acker>,
+    record_count: u64,
+    /// Until when its messages have records.
+    until: Timestamp,
+}
+
+/// What is said about a file that is complete.
+pub struct Completed {
+    /// What is acknowledged now.
+    pub ackers: Vec<Acker>,
+    pub record_count: u64,
+    pub bytes: u64,
+    pub until: Timestamp,
 }
 
 impl OpenFile {
@@ -57,6 +69,8 @@ impl OpenFile {
             stretches: Vec::new(),
             recording: None,
             ackers: Vec::new(),
+            record_count: 0,
+            until: Timestamp::from_ns(0),
             temporary,
         })
     }
@@ -68,12 +82,14 @@ impl OpenFile {
             parquet.write(batch).map_err(failed)?;
         }
         self.sequences.insert(sequence);
+        self.record_count += batch.num_rows() as u64;
         Ok(())
     }
 
-    /// Notes what a message says, of which this file has the end.
-    pub fn note(&mut self, sequence: u64, stretch: Stretch, acker: Acker) {
+    /// Notes what a message with records until this time says. This file has its end.
+    pub fn note(&mut self, sequence: u64, stretch: Stretch, until: Timestamp, acker: Acker) {
         self.sequences.insert(sequence);
+        self.until = self.until.max(until);
         self.stretches.push(stretch);
         if self.stretches.len() > 64 {
             self.stretches = stretch::joined(std::mem::take(&mut self.stretches));
@@ -85,12 +101,12 @@ impl OpenFile {
         self.parquet.as_ref().map_or(0, ParquetFile::bytes)
     }
 
-    /// Completes the file: it is on the disk with its final name. What is to be acknowledged.
-    pub fn complete(mut self) -> Result<Vec<Acker>> {
+    /// Completes the file: it is on the disk with its final name.
+    pub fn complete(mut self) -> Result<Completed> {
         let failed = |error| Failure::of_file("write", &self.temporary, &error);
-        let Some(mut parquet) = self.parquet.take() else {
-            return Ok(Vec::new());
-        };
+        let parquet = self.parquet.take();
+        let mut parquet =
+            parquet.ok_or_else(|| Failure::Other("the file was completed before".to_owned()))?;
         let stretches = stretch::joined(std::mem::take(&mut self.stretches));
         parquet.add_entry(STRETCHES, stretch::format(&stretches));
         parquet.add_entry(SEQUENCES, format_sequences(&self.sequences));
@@ -100,16 +116,24 @@ impl OpenFile {
             recording: self.recording.clone(),
             ..About::default()
         };
-        parquet
+        let bytes = parquet
             .finish(&about)
-            .and_then(|file| file.sync_all())
+            .and_then(|file| {
+                file.sync_all()?;
+                Ok(file.metadata()?.len())
+            })
             .map_err(failed)?;
         let begun = format!("{:.0}", self.first).replace(['-', ':'], "");
         let first = self.sequences.first().copied().unwrap_or(0);
         let last = self.sequences.last().copied().unwrap_or(0);
         let name = format!("{}.{begun}.{first}_{last}.parquet", self.node);
         publish(&self.temporary, &self.directory.join(name))?;
-        Ok(std::mem::take(&mut self.ackers))
+        Ok(Completed {
+            ackers: std::mem::take(&mut self.ackers),
+            record_count: self.record_count,
+            bytes,
+            until: self.until,
+        })
     }
 }
 

@@ -15,13 +15,16 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::runtime;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::worker::Worker;
 use crate::args::StoreArguments;
-use crate::config::Store;
+use crate::config::{Listen, Store};
 use crate::failure::{Failure, Result};
+use crate::host::service;
+use crate::http::Server;
 use crate::log::Log;
+use crate::metrics::StoreMetrics;
 
 /// The pause after the first failure, and the longest one.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
@@ -42,22 +45,43 @@ pub fn store(arguments: &StoreArguments) -> Result<()> {
     Log::begin(&config.log);
     let is_ending = Arc::new(AtomicBool::new(false));
     handle_signals(is_ending.clone())?;
+    let metrics = StoreMetrics::new();
+    if let Some(server) = Server::configured(&config.http, Listen::DEFAULT_OF_STORE)? {
+        let metrics = metrics.clone();
+        start("http", move || {
+            if let Err(failure) = server.run(metrics) {
+                error!("{failure}");
+            }
+        })?;
+    }
     info!("storing {}", summary(&config));
+    service::ready();
+    let outcome = store_until_the_end(&config, &metrics, &is_ending);
+    service::end();
+    outcome
+}
+
+fn store_until_the_end(
+    config: &Store,
+    metrics: &StoreMetrics,
+    is_ending: &AtomicBool,
+) -> Result<()> {
     let mut pause = PAUSES[0];
     while !is_ending.load(Ordering::Relaxed) {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime =
             runtime.map_err(|error| Failure::Other(format!("start a runtime: {error}")))?;
         let mut has_stored = false;
-        let run = Worker::run(&config, &is_ending, &mut has_stored);
+        let run = Worker::run(config, metrics, is_ending, &mut has_stored);
         let Err(failure) = runtime.block_on(run) else {
             return Ok(());
         };
         if has_stored {
             pause = PAUSES[0];
         }
+        metrics.count_error(failure.to_string());
         warn!("{failure}; the stream keeps the records, and it is tried again in {pause:?}");
-        rest(pause, &is_ending);
+        rest(pause, is_ending);
         pause = (pause * 2).min(PAUSES[1]);
     }
     Ok(())
@@ -85,13 +109,15 @@ fn handle_signals(is_ending: Arc<AtomicBool>) -> Result<()> {
     let signals = Signals::new([SIGINT, SIGTERM]);
     let mut signals =
         signals.map_err(|error| Failure::Other(format!("handle signals: {error}")))?;
-    let started = thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            if signals.forever().next().is_some() {
-                is_ending.store(true, Ordering::Relaxed);
-            }
-        });
+    start("signals", move || {
+        if signals.forever().next().is_some() {
+            is_ending.store(true, Ordering::Relaxed);
+        }
+    })
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(work);
     started.map_err(|error| Failure::Other(format!("start a thread: {error}")))?;
     Ok(())
 }

@@ -14,10 +14,11 @@ use futures_util::StreamExt as _;
 use nlring::Timestamp;
 use tracing::{debug, warn};
 
-use super::file::{OpenFile, remove_abandoned};
+use super::file::{Completed, OpenFile, remove_abandoned};
 use super::place::{Place, runs_by_hour, stored_sequences};
 use crate::config::Store;
 use crate::failure::{Failure, Result};
+use crate::metrics::{Fate, StoreMetrics};
 use crate::nats::connection::Connection;
 use crate::nats::message::Head;
 use crate::nats::problem;
@@ -35,6 +36,7 @@ const MOST_HELD_BY_ONE: usize = 10_000;
 /// A worker with its connection. It forgets all when the connection is lost.
 pub struct Worker<'a> {
     config: &'a Store,
+    metrics: &'a StoreMetrics,
     connection: Connection,
     consumer: PullConsumer,
     ack_wait: Duration,
@@ -54,13 +56,16 @@ impl<'a> Worker<'a> {
     /// Works until the end. `has_stored` says whether a file was completed.
     pub async fn run(
         config: &'a Store,
+        metrics: &'a StoreMetrics,
         is_ending: &AtomicBool,
         has_stored: &mut bool,
     ) -> Result<()> {
         let connection = Connection::open(&config.servers, "nlringd store").await?;
         let consumer = open_consumer(&connection, config).await?;
+        metrics.note_problem(None);
         let mut worker = Self {
             config,
+            metrics,
             ack_wait: consumer.cached_info().config.ack_wait,
             connection,
             consumer,
@@ -102,11 +107,13 @@ impl<'a> Worker<'a> {
     async fn take(&mut self, message: Message) -> Result<()> {
         let head = message.headers.as_ref().and_then(Head::parse);
         let (message, acker) = message.split_with_info()?;
+        self.metrics.note_waiting(message.waiting);
         let Some(head) = head else {
             warn!(
                 "the message {} of {} is not one of nlringd, and is left out",
                 message.sequence, message.subject
             );
+            self.metrics.count_messages(Fate::Foreign, 1);
             return acknowledge(&acker, AckKind::Term).await;
         };
         let records = decode(&message)?;
@@ -142,10 +149,13 @@ impl<'a> Worker<'a> {
                     parts: [head.part].into(),
                     part_count: head.part_count,
                 };
-                file.note(message.sequence, stretch, acker);
+                let until = Timestamp::from_ns(head.complete_ns[1]);
+                file.note(message.sequence, stretch, until, acker);
+                self.metrics.note_held(self.held_count());
                 return Ok(());
             }
         }
+        self.metrics.count_messages(Fate::Repeated, 1);
         acknowledge(&acker, AckKind::Ack).await
     }
 
@@ -218,10 +228,14 @@ impl<'a> Worker<'a> {
         Ok(file)
     }
 
+    /// How many messages wait for their files to be complete.
+    fn held_count(&self) -> usize {
+        self.files.values().map(|file| file.ackers.len()).sum()
+    }
+
     /// Completes the files that are old or large enough, or all. Whether there were any.
     async fn complete_due(&mut self, all: bool) -> Result<bool> {
-        let held: usize = self.files.values().map(|file| file.ackers.len()).sum();
-        let all = all || held >= MOST_HELD_BY_ONE;
+        let all = all || self.held_count() >= MOST_HELD_BY_ONE;
         let config = self.config;
         let is_due = |file: &OpenFile| {
             all || file.begun.elapsed() >= config.rotate_interval.0
@@ -250,19 +264,31 @@ impl<'a> Worker<'a> {
         }
         let sequences = file.sequences.clone();
         let count = sequences.len();
-        let ackers = file.complete()?;
+        let completed = file.complete()?;
         self.stored
             .entry(place.clone())
             .or_default()
             .extend(sequences);
         self.forget_places();
-        for acker in &ackers {
+        for acker in &completed.ackers {
             acknowledge(acker, AckKind::Ack).await?;
         }
         let flushed = self.connection.client.flush().await;
         flushed.map_err(|error| problem::failure(&self.connection, "acknowledge", &error))?;
+        self.note_completed(place, &completed);
         debug!("a file of {} with {count} messages is complete", place.node);
         Ok(())
+    }
+
+    fn note_completed(&self, place: &Place, completed: &Completed) {
+        let stored = completed.ackers.len();
+        self.metrics.count_messages(Fate::Stored, stored);
+        self.metrics
+            .count_file(completed.record_count, completed.bytes);
+        if stored > 0 {
+            self.metrics.note_complete(&place.node, completed.until);
+        }
+        self.metrics.note_held(self.held_count());
     }
 
     /// Places without an open file are looked at again when they come again.
@@ -295,6 +321,8 @@ struct Taken {
     is_arrow: bool,
     sequence: u64,
     delivered: i64,
+    /// How many messages no worker had taken when the server sent this one.
+    waiting: u64,
 }
 
 /// Takes a message apart.
@@ -306,7 +334,7 @@ impl SplitWithInfo for Message {
     fn split_with_info(self) -> Result<(Taken, Acker)> {
         let info = self.info();
         let info = info.map_err(|error| Failure::Other(format!("read a message: {error}")))?;
-        let (sequence, delivered) = (info.stream_sequence, info.delivered);
+        let (sequence, delivered, waiting) = (info.stream_sequence, info.delivered, info.pending);
         let (message, acker) = self.split();
         let headers = message.headers.as_ref();
         let content_type = headers.and_then(|headers| headers.get("Content-Type"));
@@ -317,6 +345,7 @@ impl SplitWithInfo for Message {
             is_arrow,
             sequence,
             delivered,
+            waiting,
         };
         Ok((taken, acker))
     }
