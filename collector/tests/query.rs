@@ -525,3 +525,45 @@ fn a_limit_shows_the_first_records_and_says_how_many_are_left() {
     );
     assert_eq!(query(&[&directory], &["--limit", "500"]).errors, "");
 }
+
+#[test]
+fn many_files_need_few_descriptors() {
+    let directory = generated("query-many", 60 * 900, &["--rate", "1"]);
+    assert!(files(&directory).len() >= 60);
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -n 40; exec \"$0\" query --nat 203.0.113.7 --limit 1 \"$1\"",
+        ])
+        .args([Path::new(env!("CARGO_BIN_EXE_nlringd")), &directory])
+        .output()
+        .expect("a shell");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn hours_that_are_over_before_the_time_of_a_question_are_not_read() {
+    let directory = generated("query-hours", 5 * 3600, &["--rate", "1"]);
+    let options = ["--nat", "203.0.113.7", "--from", "2026-01-01T03:30:00Z"];
+    let before = query(&[&directory], &options);
+    for (number, path) in files(&directory).iter().enumerate() {
+        let hour = format!("date=2026-01-01/hour={:02}", number / 4);
+        let hour = directory.join(hour);
+        fs::create_dir_all(&hour).expect("a directory");
+        fs::rename(path, hour.join(path.file_name().expect("a name"))).expect("moved");
+    }
+    for hour in ["00", "04"] {
+        let path = directory.join(format!("date=2026-01-01/hour={hour}/damaged.parquet"));
+        fs::write(path, "nothing").expect("written");
+    }
+    let after = query(&[&directory], &options);
+    assert_eq!((before.code, before.flows), (0, after.flows));
+    assert_eq!(after.missing, before.missing);
+    assert!(after.errors.contains("hour=04/damaged"), "{}", after.errors);
+    assert!(!after.errors.contains("hour=00"), "{}", after.errors);
+    let all = query(&[&directory], &options[..2]);
+    assert!(all.errors.contains("hour=00/damaged"), "{}", all.errors);
+    let later = query(&[&directory], &["--at", "2026-01-03T00:00:00Z"]);
+    let reasons: Vec<&Value> = later.missing.iter().map(|gap| &gap["reason"]).collect();
+    assert_eq!(reasons, ["end"], "{}", later.errors);
+}

@@ -1,8 +1,6 @@
 //! Reads a Parquet file of records.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +13,7 @@ use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReaderBuilder, RowFilter,
 };
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
+use parquet::schema::types::SchemaDescriptor;
 
 use super::column::{rows_of_term, rows_with, rows_within, time_columns, without_unused_words};
 use super::coverage::Span;
@@ -27,17 +26,19 @@ use crate::record::about::{self, About};
 use crate::record::nat_filter::{PLACES, Place};
 use crate::record::stretch::{self, STRETCHES, Stretch};
 
-/// A file of records whose metadata has been read.
+/// A file of records whose metadata has been read. It is not open, and has only the metadata that matters to a question,
+/// because there may be 100,000 files.
 pub struct RecordFile {
     pub path: PathBuf,
-    file: File,
-    metadata: ArrowReaderMetadata,
     about: About,
-    /// Where the filter of translated sources of each row group is.
-    nat_filters: Vec<Place>,
+    /// None: it does not say which records it has.
+    stretches: Option<Vec<Stretch>>,
+    parts: Vec<Part>,
+    /// None: it has no parts.
+    metadata: Option<ArrowReaderMetadata>,
 }
 
-/// A part of a file that must be read.
+/// A part of a file that may have to be read.
 pub struct Part {
     group: usize,
     what: What,
@@ -46,8 +47,8 @@ pub struct Part {
 enum What {
     /// Records that may answer the question, because these terms may hold.
     Answers(Vec<Term>),
-    /// Losses in this time.
-    Losses(Interval),
+    /// Losses, all in this time. None: unknown.
+    Losses(Option<Interval>),
 }
 
 /// What was found.
@@ -56,75 +57,9 @@ pub struct Found {
     pub batch: RecordBatch,
 }
 
-/// The files at and below these paths: in directories, all files whose names end in `.parquet`. Hidden files are not
-/// complete yet and are left out.
-pub fn find(paths: &[PathBuf], mut failed: impl FnMut(Failure)) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut seen = HashSet::new();
-    for path in paths {
-        let found_before = seen.len();
-        find_below(path, &mut seen, &mut files, &mut failed);
-        if path.is_dir() && seen.len() == found_before + 1 && !has_files(path) {
-            failed(Failure::Other(format!(
-                "{} has no file whose name ends in .parquet; name the directory of an output of nlringd with \
-                 format = \"parquet\"",
-                path.display()
-            )));
-        }
-    }
-    files
-}
-
-/// Adds the files below a path, unless they are there already: by another path, or by a link.
-fn find_below(
-    path: &Path,
-    seen: &mut HashSet<(u64, u64)>,
-    files: &mut Vec<PathBuf>,
-    failed: &mut impl FnMut(Failure),
-) {
-    // What cannot be looked at cannot be opened either, which is reported then.
-    let metadata = fs::metadata(path).ok();
-    if let Some(metadata) = &metadata
-        && !seen.insert((metadata.dev(), metadata.ino()))
-    {
-        return;
-    }
-    if !metadata.is_some_and(|metadata| metadata.is_dir()) {
-        files.push(path.to_owned());
-        return;
-    }
-    match list(path) {
-        Ok(mut entries) => {
-            entries.sort_unstable();
-            for entry in entries {
-                find_below(&entry, seen, files, failed);
-            }
-        }
-        Err(failure) => failed(failure),
-    }
-}
-
-fn has_files(directory: &Path) -> bool {
-    list(directory).is_ok_and(|entries| !entries.is_empty())
-}
-
-fn list(directory: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |error| Failure::of_file("list", directory, &error);
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        let is_hidden = name.as_encoded_bytes().starts_with(b".");
-        let path = entry.path();
-        if !is_hidden && (path.is_dir() || path.extension().is_some_and(|end| end == "parquet")) {
-            entries.push(path);
-        }
-    }
-    Ok(entries)
-}
-
 impl RecordFile {
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Reads what a file says about itself, and which of its parts matter to a question.
+    pub fn open(path: &Path, question: &Question) -> Result<Self> {
         let file = File::open(path).map_err(|error| Failure::of_file("open", path, &error))?;
         if let Some(failure) = other_format(path) {
             return Err(failure);
@@ -132,35 +67,15 @@ impl RecordFile {
         // The index says where the pages are, so that the reader can skip those without an answer.
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
         let metadata = unless_damaged(path, || ArrowReaderMetadata::load(&file, options))?;
-        let names = ["record", "time"];
-        if names
-            .iter()
-            .any(|name| metadata.schema().column_with_name(name).is_none())
-        {
-            return Err(Failure::Other(format!(
-                "{} is a Parquet file, but not of records; leave it out of the paths",
-                path.display()
-            )));
-        }
-        let about = About::from_metadata(|key| entry(metadata.metadata(), key));
-        if about.format > about::FORMAT {
-            return Err(Failure::Other(format!(
-                "{} was written by a newer nlringd ({}), whose records this one does not know; use that version",
-                path.display(),
-                entry(metadata.metadata(), about::VERSION).unwrap_or("of an unknown version")
-            )));
-        }
+        let about = about(path, &metadata)?;
+        let parts = parts(&file, metadata.metadata(), question);
         Ok(Self {
             path: path.to_owned(),
-            file,
+            stretches: stretches(metadata.metadata(), &about),
             about,
-            nat_filters: nat_filters(metadata.metadata()),
-            metadata,
+            metadata: (!parts.is_empty()).then_some(metadata),
+            parts,
         })
-    }
-
-    pub fn metadata(&self) -> &ParquetMetaData {
-        self.metadata.metadata()
     }
 
     /// The host whose records it has.
@@ -169,15 +84,9 @@ impl RecordFile {
     }
 
     /// The stretches of records that the file has, or an error if it does not say that.
-    pub fn stretches(&self) -> Result<Vec<Stretch>> {
-        match entry(self.metadata(), STRETCHES) {
-            Some(text) => stretch::parse(text, &self.about).ok_or_else(|| self.unknown_records()),
-            None => Ok(vec![Stretch {
-                about: self.about.clone(),
-                parts: [1].into(),
-                part_count: 1,
-            }]),
-        }
+    pub fn stretches(&self) -> Result<&[Stretch]> {
+        let stretches = self.stretches.as_deref();
+        stretches.ok_or_else(|| self.unknown_records())
     }
 
     /// The span of a stretch.
@@ -193,53 +102,33 @@ impl RecordFile {
         ))
     }
 
-    /// The parts that may contain an answer, or a loss that matters to it.
-    pub fn parts(&self, question: &Question, silence_ns: i64) -> Vec<Part> {
-        let mut losses = question.interval;
-        losses.until = losses.until.saturating_add(silence_ns);
-        let mut parts = Vec::new();
-        for (number, group) in self.metadata().row_groups().iter().enumerate() {
-            let mut add = |what| {
-                parts.push(Part {
-                    group: number,
-                    what,
-                });
-            };
-            if may_have_loss(group, losses) {
-                add(What::Losses(losses));
-            }
-            if let Some(terms) = terms_that_may_hold(self.group(number), question) {
-                add(What::Answers(terms));
-            }
-        }
-        parts
+    /// The parts that may contain an answer, or a loss in this time.
+    pub fn parts(&self, losses: Interval) -> impl Iterator<Item = &Part> {
+        self.parts.iter().filter(move |part| match &part.what {
+            What::Answers(_) => true,
+            What::Losses(time) => time.is_none_or(|time| time.overlaps(losses)),
+        })
     }
 
-    fn group(&self, number: usize) -> Group<'_> {
-        Group {
-            file: &self.file,
-            metadata: self.metadata().row_group(number),
-            nat_filter: self.nat_filters.get(number).copied(),
-        }
-    }
-
-    /// Reads a part.
-    pub fn read(&self, part: &Part, question: &Question) -> Result<Vec<Found>> {
-        // A file of its own, because its offset moves.
+    /// Reads a part: answers, or losses in this time.
+    pub fn read(&self, part: &Part, question: &Question, losses: Interval) -> Result<Vec<Found>> {
+        let Some(metadata) = &self.metadata else {
+            return Ok(Vec::new());
+        };
         let file = File::open(&self.path);
         let file = file.map_err(|error| Failure::of_file("open", &self.path, &error))?;
+        let schema = metadata.parquet_schema();
         let filter = match &part.what {
-            What::Answers(terms) => self.answers(terms, question),
-            What::Losses(interval) => self.losses(question.subject(), *interval),
+            What::Answers(terms) => answers(schema, terms, question),
+            What::Losses(_) => losses_in(schema, question.subject(), losses),
         };
         let is_loss = matches!(part.what, What::Losses(_));
         unless_damaged(&self.path, || {
-            let reader =
-                ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-                    .with_row_groups(vec![part.group])
-                    .with_row_filter(RowFilter::new(filter))
-                    .with_batch_size(32 << 10)
-                    .build()?;
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+                .with_row_groups(vec![part.group])
+                .with_row_filter(RowFilter::new(filter))
+                .with_batch_size(32 << 10)
+                .build()?;
             let batches = reader.map(|batch| {
                 let batch = without_unused_words(&batch?)?;
                 Ok(Found { is_loss, batch })
@@ -248,51 +137,125 @@ impl RecordFile {
             Ok(found?)
         })
     }
+}
 
-    /// The predicates that only answers meet. Columns that are fast to read and leave few rows come first.
-    fn answers(&self, terms: &[Term], question: &Question) -> Vec<Box<dyn ArrowPredicate>> {
-        let mut filter = Vec::new();
-        let (single, several): (Vec<_>, Vec<_>) =
-            terms.iter().partition(|term| term.alternatives.len() == 1);
-        let mut conditions: Vec<&Condition> = single
-            .iter()
-            .flat_map(|term| &term.alternatives[0])
-            .collect();
-        conditions.sort_by_key(|condition| matches!(condition.value, Value::Text(_)));
-        for condition in conditions {
-            let condition = condition.clone();
-            filter.push(self.predicate([condition.column], move |batch| {
-                rows_with(batch, &condition)
-            }));
+/// What a file says about itself. Files of others, and of newer versions, are refused.
+fn about(path: &Path, metadata: &ArrowReaderMetadata) -> Result<About> {
+    let is_there = |name: &&str| metadata.schema().column_with_name(name).is_some();
+    if !["record", "time"].iter().all(is_there) {
+        return Err(Failure::Other(format!(
+            "{} is a Parquet file, but not of records; leave it out of the paths",
+            path.display()
+        )));
+    }
+    let about = About::from_metadata(|key| entry(metadata.metadata(), key));
+    if about.format > about::FORMAT {
+        return Err(Failure::Other(format!(
+            "{} was written by a newer nlringd ({}), whose records this one does not know; use that version",
+            path.display(),
+            entry(metadata.metadata(), about::VERSION).unwrap_or("of an unknown version")
+        )));
+    }
+    Ok(about)
+}
+
+/// The stretches of records that a file has. None: that cannot be read.
+fn stretches(metadata: &ParquetMetaData, about: &About) -> Option<Vec<Stretch>> {
+    match entry(metadata, STRETCHES) {
+        Some(text) => stretch::parse(text, about),
+        None => Some(vec![Stretch {
+            about: about.clone(),
+            parts: [1].into(),
+            part_count: 1,
+        }]),
+    }
+}
+
+/// The parts that may contain an answer, or a loss in the question's time or later.
+fn parts(file: &File, metadata: &ParquetMetaData, question: &Question) -> Vec<Part> {
+    let nat_filters = nat_filters(metadata);
+    let mut parts = Vec::new();
+    for (number, metadata) in metadata.row_groups().iter().enumerate() {
+        let mut add = |what| {
+            parts.push(Part {
+                group: number,
+                what,
+            });
+        };
+        if may_have_loss(metadata) {
+            let time = time_of_losses(metadata);
+            if time.is_none_or(|time| time.until >= question.interval.from) {
+                add(What::Losses(time));
+            }
         }
-        for term in several {
-            let conditions = term.alternatives.iter().flatten();
-            let columns: Vec<_> = conditions.map(|condition| condition.column).collect();
-            let term = term.clone();
-            filter.push(self.predicate(columns, move |batch| rows_of_term(batch, &term)));
+        let group = Group {
+            file,
+            metadata,
+            nat_filter: nat_filters.get(number).copied(),
+        };
+        if let Some(terms) = terms_that_may_hold(group, question) {
+            add(What::Answers(terms));
         }
-        let (record, interval) = (question.record, question.interval);
-        let columns = time_columns(record).iter().copied();
-        filter.push(self.predicate(columns, move |batch| rows_within(batch, record, interval)));
-        filter
     }
+    parts
+}
 
-    fn losses(&self, subject: Subject, interval: Interval) -> Vec<Box<dyn ArrowPredicate>> {
-        vec![self.predicate(losses::COLUMNS, move |batch| {
-            losses::rows(batch, subject, interval)
-        })]
+/// The predicates that only answers meet. Columns that are fast to read and leave few rows come first.
+fn answers(
+    schema: &SchemaDescriptor,
+    terms: &[Term],
+    question: &Question,
+) -> Vec<Box<dyn ArrowPredicate>> {
+    let mut filter = Vec::new();
+    let (single, several): (Vec<_>, Vec<_>) =
+        terms.iter().partition(|term| term.alternatives.len() == 1);
+    let mut conditions: Vec<&Condition> = single
+        .iter()
+        .flat_map(|term| &term.alternatives[0])
+        .collect();
+    conditions.sort_by_key(|condition| matches!(condition.value, Value::Text(_)));
+    for condition in conditions {
+        let condition = condition.clone();
+        filter.push(predicate(schema, [condition.column], move |batch| {
+            rows_with(batch, &condition)
+        }));
     }
+    for term in several {
+        let conditions = term.alternatives.iter().flatten();
+        let columns: Vec<_> = conditions.map(|condition| condition.column).collect();
+        let term = term.clone();
+        filter.push(predicate(schema, columns, move |batch| {
+            rows_of_term(batch, &term)
+        }));
+    }
+    let (record, interval) = (question.record, question.interval);
+    let columns = time_columns(record).iter().copied();
+    filter.push(predicate(schema, columns, move |batch| {
+        rows_within(batch, record, interval)
+    }));
+    filter
+}
 
-    fn predicate(
-        &self,
-        columns: impl IntoIterator<Item = &'static str>,
-        mut rows: impl FnMut(&RecordBatch) -> BooleanBuffer + Send + 'static,
-    ) -> Box<dyn ArrowPredicate> {
-        let mask = ProjectionMask::columns(self.metadata.parquet_schema(), columns);
-        Box::new(ArrowPredicateFn::new(mask, move |batch| {
-            Ok(BooleanArray::new(rows(&batch), None))
-        }))
-    }
+/// The predicate that only losses of a subject in this time meet.
+fn losses_in(
+    schema: &SchemaDescriptor,
+    subject: Subject,
+    interval: Interval,
+) -> Vec<Box<dyn ArrowPredicate>> {
+    vec![predicate(schema, losses::COLUMNS, move |batch| {
+        losses::rows(batch, subject, interval)
+    })]
+}
+
+fn predicate(
+    schema: &SchemaDescriptor,
+    columns: impl IntoIterator<Item = &'static str>,
+    mut rows: impl FnMut(&RecordBatch) -> BooleanBuffer + Send + 'static,
+) -> Box<dyn ArrowPredicate> {
+    let mask = ProjectionMask::columns(schema, columns);
+    Box::new(ArrowPredicateFn::new(mask, move |batch| {
+        Ok(BooleanArray::new(rows(&batch), None))
+    }))
 }
 
 /// Why a file of this name is not read: it has records in another format.
@@ -342,18 +305,17 @@ fn nat_filters(metadata: &ParquetMetaData) -> Vec<Place> {
     places.unwrap_or_default()
 }
 
-fn may_have_loss(group: &RowGroupMetaData, interval: Interval) -> bool {
-    if value_count(group, "reason") == Some(0) {
-        return false;
-    }
-    match (range(group, "since"), range(group, "until")) {
-        (Some(since), Some(until)) => Interval {
-            from: since.from,
-            until: until.until,
-        }
-        .overlaps(interval),
-        _ => true,
-    }
+fn may_have_loss(group: &RowGroupMetaData) -> bool {
+    value_count(group, "reason") != Some(0)
+}
+
+/// When the losses of a row group happened. None: unknown.
+fn time_of_losses(group: &RowGroupMetaData) -> Option<Interval> {
+    let (since, until) = (range(group, "since")?, range(group, "until")?);
+    Some(Interval {
+        from: since.from,
+        until: until.until,
+    })
 }
 
 /// Reads. If reading fails or the Parquet reader panics, the failure says that the file is damaged.

@@ -4,6 +4,7 @@
 mod column;
 mod coverage;
 mod file;
+mod find;
 mod losses;
 mod prefix;
 mod prune;
@@ -17,6 +18,7 @@ mod time;
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
+use self::find::Finder;
 use self::question::Question;
 use self::rows::{Rest, write_missing_json};
 use self::search::{Findings, search};
@@ -37,10 +39,10 @@ const FOUND_SOME: u8 = 4;
 /// Answers a question. It fails for wrong usage, and if none of the paths can be read.
 pub fn query(arguments: &QueryArguments) -> Result<ExitCode> {
     let question = Question::parse(arguments)?;
-    let mut failures = Vec::new();
     // Taken before the files are listed, so that it has the records that move from the spool to a file meanwhile.
     let snapshot = arguments.follow_spool.as_deref().map(Snapshot::open);
-    let paths = file::find(&arguments.paths, |failure| failures.push(failure));
+    let finder = Finder::new(question.interval.from);
+    let (paths, failures) = finder.find(&arguments.paths);
     let mut findings = search(&paths, &question);
     findings.failures.splice(0..0, failures);
     match snapshot {

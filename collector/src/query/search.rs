@@ -31,7 +31,7 @@ pub struct Findings {
 pub fn search(paths: &[PathBuf], question: &Question) -> Findings {
     let mut findings = Findings::default();
     let mut files = Vec::new();
-    for opened in in_parallel(paths, |path| RecordFile::open(path)) {
+    for opened in in_parallel(paths, |path| RecordFile::open(path, question)) {
         match opened {
             Ok(opened) => files.push(opened),
             Err(failure) => findings.failures.push(failure),
@@ -42,13 +42,14 @@ pub fn search(paths: &[PathBuf], question: &Question) -> Findings {
     for file in &files {
         findings.cover(file, &mut divided);
     }
+    let mut losses = question.interval;
     let silence_ns = findings.coverage.longest_silence_ns();
-    let parts = in_parallel(&files, |file| file.parts(question, silence_ns));
-    let parts = files.iter().zip(&parts);
-    let tasks: Vec<(&RecordFile, &Part)> = parts
-        .flat_map(|(file, parts)| parts.iter().map(move |part| (file, part)))
+    losses.until = losses.until.saturating_add(silence_ns);
+    let tasks: Vec<(&RecordFile, &Part)> = files
+        .iter()
+        .flat_map(|file| file.parts(losses).map(move |part| (file, part)))
         .collect();
-    let read = in_parallel(&tasks, |(file, part)| file.read(part, question));
+    let read = in_parallel(&tasks, |(file, part)| file.read(part, question, losses));
     for ((file, _), found) in tasks.iter().zip(read) {
         match found {
             Ok(found) => findings.take(file.node(), found),
@@ -66,22 +67,21 @@ impl Findings {
     fn cover(&mut self, file: &RecordFile, divided: &mut Divided) {
         let stretches = file.stretches().unwrap_or_else(|failure| {
             self.fail(failure);
-            Vec::new()
+            &[]
         });
         for stretch in stretches {
-            let stretch = if stretch.is_whole() {
-                stretch
-            } else {
+            let mut whole = stretch;
+            if !stretch.is_whole() {
                 let place = (stretch.about.node.clone(), stretch.about.positions.clone());
                 let parts = divided.entry(place).or_insert_with(|| stretch.clone());
                 parts.parts.extend(&stretch.parts);
                 if !parts.is_whole() {
                     continue;
                 }
-                parts.clone()
-            };
+                whole = parts;
+            }
             let node = file.node();
-            match file.span(&stretch) {
+            match file.span(whole) {
                 Ok(span) => {
                     let newest = self.newest.entry(node.to_owned()).or_default();
                     *newest = span.positions[1].max(*newest);
