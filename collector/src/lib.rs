@@ -22,6 +22,7 @@ mod query;
 mod receive;
 mod record;
 mod reload;
+mod retry;
 mod run;
 mod spool;
 mod store;

@@ -8,6 +8,8 @@ pub mod nats;
 mod pump;
 pub mod syslog;
 
+use std::time::Duration;
+
 use arrow_array::RecordBatch;
 
 use crate::failure::Result;
@@ -21,6 +23,11 @@ pub(crate) use pump::batch_of_loss;
 pub trait Output: Send {
     /// The name in the log, in metrics and for the cursor.
     fn name(&self) -> &str;
+
+    /// The longest pause between two attempts. An attempt may repeat much work.
+    fn longest_pause(&self) -> Duration {
+        Duration::from_secs(60)
+    }
 
     /// The position before which the receiver has everything, if this can be found out before the spool is opened.
     fn newest(&self) -> Result<Option<Position>> {

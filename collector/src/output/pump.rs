@@ -13,12 +13,11 @@ use crate::failure::{Failure, Result};
 use crate::metrics::{Metrics, Part};
 use crate::record::columns::Columns;
 use crate::record::{Body, LossBody, Record, batch};
+use crate::retry::Retry;
 use crate::spool::{Acknowledged, Cursor, Position, Read, Reader, Tail};
 
 /// How long to wait for a batch before checking the cursor anyway.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The pause after the first failure, and the longest one.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
 /// How long a failing output may delay the end.
 const DELAY_OF_END: Duration = Duration::from_secs(10);
 
@@ -75,7 +74,7 @@ impl Pump {
     ///
     /// The spool is closed, and the output still fails after 10 s.
     pub fn run(mut self) -> Result<()> {
-        let mut pause = PAUSES[0];
+        let mut retry = Retry::new(self.output.longest_pause());
         let mut failing: Option<Acknowledged> = None;
         let mut ending_since: Option<Instant> = None;
         loop {
@@ -84,8 +83,9 @@ impl Pump {
                 return Ok(());
             };
             if before != self.cursor.saved() {
-                pause = PAUSES[0];
+                retry.reset();
             }
+            let mut pause = retry.pause();
             if self.tail.progress().is_closed {
                 let since = *ending_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= DELAY_OF_END {
@@ -94,16 +94,17 @@ impl Pump {
                 pause = pause.min(PATIENCE);
             }
             let name = self.output.name();
-            warn!(
-                output = name,
-                "{failure}; the spool keeps the records, and it is tried again in {pause:?}"
-            );
+            if retry.is_news(&failure.to_string()) {
+                warn!(
+                    output = name,
+                    "{failure}; the spool keeps the records, and it is tried again in {pause:?}"
+                );
+            }
             self.metrics.count_output_error(name);
             let part = Part::Output(name.to_owned());
             self.metrics.note_health(&part, Some(failure.to_string()));
             failing = Some(self.cursor.saved().unwrap_or_default());
             self.rest(pause);
-            pause = (pause * 2).min(PAUSES[1]);
         }
     }
 

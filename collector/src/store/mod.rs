@@ -25,9 +25,10 @@ use crate::host::service;
 use crate::http::Server;
 use crate::log::Log;
 use crate::metrics::StoreMetrics;
+use crate::retry::Retry;
 
-/// The pause after the first failure, and the longest one.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often a pause looks whether the worker is to end.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -66,7 +67,7 @@ fn store_until_the_end(
     metrics: &StoreMetrics,
     is_ending: &AtomicBool,
 ) -> Result<()> {
-    let mut pause = PAUSES[0];
+    let mut retry = Retry::new(LONGEST_PAUSE);
     while !is_ending.load(Ordering::Relaxed) {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime =
@@ -77,12 +78,14 @@ fn store_until_the_end(
             return Ok(());
         };
         if has_stored {
-            pause = PAUSES[0];
+            retry.reset();
         }
         metrics.count_error(failure.to_string());
-        warn!("{failure}; the stream keeps the records, and it is tried again in {pause:?}");
+        let pause = retry.pause();
+        if retry.is_news(&failure.to_string()) {
+            warn!("{failure}; the stream keeps the records, and it is tried again in {pause:?}");
+        }
         rest(pause, is_ending);
-        pause = (pause * 2).min(PAUSES[1]);
     }
     Ok(())
 }

@@ -29,6 +29,9 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// A spool that has published nothing for this time is gone, because a running nlringd publishes at least every few
 /// seconds.
 const OTHER_IS_GONE: Duration = Duration::from_secs(30);
+/// The longest pause between two attempts, which cost a connection and a few questions. All that the kernel reports
+/// meanwhile is late.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Publishes records to a stream.
 pub struct Nats {
@@ -188,6 +191,10 @@ fn connected(session: &mut Option<Session>) -> Result<&mut Session> {
 impl Output for Nats {
     fn name(&self) -> &str {
         &self.config.name
+    }
+
+    fn longest_pause(&self) -> Duration {
+        LONGEST_PAUSE
     }
 
     /// Connects anew, and asks the stream what it has.
