@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream;
 use nlring_testing::{Random, await_that, own_namespace, raise_loopback, run_or_skip};
 
+use support::jwt::Operator;
 use support::nats::{self, Reader, Server};
 use support::{Collector, Contents, make_flows, report_all_flows, scratch};
 
@@ -353,6 +354,35 @@ fn with_tls_each_proof_is_accepted_and_no_secret_is_shown() {
             server.kill();
             fs::remove_file(directory.join("log")).expect("a log");
         }
+        fs::remove_dir_all(&directory).expect("it is removed");
+    });
+}
+
+#[test]
+fn a_credentials_file_is_accepted_and_not_shown() {
+    run_or_skip("nats credentials", || {
+        let directory = prepare("nats-credentials");
+        let place = directory.display();
+        let operator = Operator::new();
+        let _server = Server::start(&directory, &operator.lines);
+        let (credentials, seed) = operator.credentials();
+        let (of_another_operator, _) = Operator::new().credentials();
+        let path = directory.join("gw.creds");
+        let lines = format!(
+            "[nats.servers]\ncredentials_file = \"{place}/gw.creds\"\n[log]\nlevel = \"debug\""
+        );
+        fs::write(&path, "no credentials").expect("a file");
+        says(&directory, &lines, "gw.creds is no file of credentials");
+        fs::write(&path, of_another_operator).expect("a file");
+        says(&directory, &lines, "the server does not accept this client");
+        fs::write(&path, &credentials).expect("a file");
+        let reader = || {
+            let options = async_nats::ConnectOptions::new().credentials(&credentials);
+            Reader::connect_with(options.expect("credentials"))
+        };
+        publishes(&directory, &lines, reader, 300);
+        let log = fs::read_to_string(directory.join("log")).expect("a log");
+        assert!(!log.contains(&seed), "{log}");
         fs::remove_dir_all(&directory).expect("it is removed");
     });
 }

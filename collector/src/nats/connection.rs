@@ -148,7 +148,9 @@ fn options(servers: &Servers) -> Result<ConnectOptions> {
                 path.display()
             ))
         };
-        return options.credentials(&secret(path)?).map_err(wrong);
+        // The parser wants the line break at the end.
+        let text = format!("{}\n", secret(path)?);
+        return options.credentials(&text).map_err(wrong);
     }
     if let Some(path) = &servers.nkey_file {
         return Ok(options.nkey(secret(path)?));
