@@ -12,39 +12,23 @@ use std::thread;
 use std::time::Duration;
 
 use nlring_testing::{await_that, own_namespace, raise_loopback, run_or_skip};
+use rustix::process::Signal;
 
 use support::nats::{self, Reader, Server};
+use support::store::{Worker, cpu_seconds};
 use support::{Collector, NLRINGD, make_flows, report_all_flows, scratch};
 
-/// A worker.
-struct Worker(std::process::Child);
-
-impl Worker {
-    fn start(directory: &Path) -> Self {
-        let place = directory.display();
-        let path = directory.join("store.toml");
-        let config = format!(
-            "directory = \"{place}/store\"\nrotate_interval = \"700ms\"\nack_wait = \"5s\"\n"
-        );
-        fs::write(&path, config).expect("a configuration");
-        let log = fs::File::options()
-            .append(true)
-            .create(true)
-            .open(directory.join("store.log"));
-        let child = Command::new(NLRINGD)
-            .args(["store", "--config"])
-            .arg(&path)
-            .stderr(log.expect("a log"))
-            .spawn();
-        Self(child.expect("nlringd starts"))
-    }
+/// Starts a worker that completes its files soon.
+fn start_worker(directory: &Path) -> Worker {
+    Worker::start(directory, "rotate_interval = \"700ms\"\nack_wait = \"5s\"")
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn collector_config(directory: &Path) -> String {
+    let place = directory.display();
+    format!(
+        "node = \"gw.1\"\nflush_interval = \"20ms\"\nopen_interval = \"1s\"\n[http]\naddress = \"off\"\n\
+         [spool]\ndirectory = \"{place}/spool\"\n[[nats]]\n"
+    )
 }
 
 /// What `nlringd query` finds: the sources and ports of the flows, and what it says is missing.
@@ -77,17 +61,12 @@ fn two_workers_share_the_messages_and_nothing_is_missing_or_twice() {
         raise_loopback();
         report_all_flows();
         let directory = scratch("store");
-        let place = directory.display();
         let _server = Server::start(&directory, "");
-        let config = format!(
-            "node = \"gw.1\"\nflush_interval = \"20ms\"\nopen_interval = \"1s\"\n[http]\naddress = \"off\"\n\
-             [spool]\ndirectory = \"{place}/spool\"\n[[nats]]\n"
-        );
-        let collector = Collector::start(&directory, &config);
+        let collector = Collector::start(&directory, &collector_config(&directory));
         collector.await_log("recording");
         let reader = Reader::connect();
         await_that("the stream", || reader.message_count() > 0);
-        let mut workers = vec![Worker::start(&directory), Worker::start(&directory)];
+        let mut workers = vec![start_worker(&directory), start_worker(&directory)];
         let goes_on = Arc::new(AtomicBool::new(true));
         let load = thread::spawn({
             let goes_on = goes_on.clone();
@@ -104,7 +83,7 @@ fn two_workers_share_the_messages_and_nothing_is_missing_or_twice() {
             thread::sleep(Duration::from_millis(1500));
             // Killed, while it holds messages.
             drop(workers.remove(0));
-            workers.push(Worker::start(&directory));
+            workers.push(start_worker(&directory));
         }
         goes_on.store(false, Ordering::Relaxed);
         let made = load.join().expect("the load");
@@ -123,13 +102,44 @@ fn two_workers_share_the_messages_and_nothing_is_missing_or_twice() {
     });
 }
 
-/// CPU time of a process, in seconds.
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-    let behind_name = stat.rsplit(')').next().expect("fields");
-    let fields: Vec<&str> = behind_name.split_whitespace().collect();
-    let ticks = |field: usize| fields[field].parse::<f64>().expect("a number");
-    (ticks(11) + ticks(12)) / 100.0
+/// A worker that was suspended completes its file when another one has stored the messages.
+#[test]
+fn messages_that_two_workers_hold_are_stored_once() {
+    run_or_skip("store twice", || {
+        nats::program();
+        own_namespace();
+        raise_loopback();
+        report_all_flows();
+        let directory = scratch("store-twice");
+        let _server = Server::start(&directory, "");
+        let collector = Collector::start(&directory, &collector_config(&directory));
+        collector.await_log("recording");
+        let made = make_flows(0, |number| number < 2000);
+        collector.end();
+        let reader = Reader::connect();
+        let slow = Worker::start(&directory, "rotate_interval = \"3s\"\nack_wait = \"1h\"");
+        await_that("it has begun a file", || {
+            let names = Command::new("find").arg(directory.join("store")).output();
+            let names = names.expect("find").stdout;
+            String::from_utf8_lossy(&names).contains(".part")
+        });
+        slow.signal(Signal::STOP);
+        reader.set_ack_wait("nlring-store", Duration::from_millis(500));
+        let fast = Worker::start(&directory, "rotate_interval = \"300ms\"");
+        await_that("all is stored", || query(&directory).0.len() >= made.len());
+        slow.signal(Signal::CONT);
+        let log = || fs::read_to_string(directory.join("store.log")).expect("a log");
+        await_that("it is noticed", || {
+            log().contains("another worker has stored")
+        });
+        await_that("all is acknowledged", || {
+            reader.pending_count("nlring-store") == 0
+        });
+        drop([slow, fast]);
+        let (flows, rest) = query(&directory);
+        assert_eq!((flows.len(), rest.as_str()), (made.len(), ""));
+        fs::remove_dir_all(&directory).expect("it is removed");
+    });
 }
 
 /// Prints how fast a spool is published and stored, and the CPU time for it.
@@ -168,12 +178,12 @@ fn speed_of_publishing_and_storing() {
         );
         collector.end();
         let begun = std::time::Instant::now();
-        let worker = Worker::start(&directory);
+        let worker = start_worker(&directory);
         await_that("all is stored", || {
             reader.has_consumer("nlring-store") && reader.pending_count("nlring-store") == 0
         });
         let took = begun.elapsed().as_secs_f64();
-        let cpu = cpu_seconds(worker.0.id());
+        let cpu = cpu_seconds(worker.pid());
         eprintln!(
             "stored: {:.0} records/s, {:.2} us of CPU per record",
             count / took,

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use crate::failure::{Failure, Result};
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long it may take to accept a message.
+const SEND: Duration = Duration::from_secs(10);
 /// How often the connection is checked while waiting for an answer.
 const LOOK: Duration = Duration::from_millis(200);
 /// The pause before a lost connection would be restored.
@@ -106,14 +109,28 @@ impl Connection {
         )))
     }
 
-    /// Waits for an answer, as long as the connection exists.
-    pub async fn wait<T>(&self, mut answer: impl Future<Output = T> + Unpin) -> Result<T> {
+    /// Waits for this, as long as the connection exists. Everything that waits for the connection must be awaited here
+    /// or have a time limit, because a lost connection answers nothing and takes nothing.
+    pub async fn wait<T>(&self, awaited: impl Future<Output = T>) -> Result<T> {
+        let mut awaited = pin!(awaited);
         loop {
-            match tokio::time::timeout(LOOK, &mut answer).await {
-                Ok(answer) => return Ok(answer),
+            match tokio::time::timeout(LOOK, &mut awaited).await {
+                Ok(value) => return Ok(value),
                 Err(_) => self.check()?,
             }
         }
+    }
+
+    /// Waits until everything has been sent.
+    pub async fn flush(&self) -> Result<()> {
+        let flushed = tokio::time::timeout(SEND, self.client.flush());
+        if matches!(self.wait(flushed).await?, Ok(Ok(()))) {
+            return Ok(());
+        }
+        Err(Failure::Other(format!(
+            "NATS at {}: the connection takes no message; see whether the server is there",
+            self.addresses
+        )))
     }
 
     /// The server's last complaint since the previous call.

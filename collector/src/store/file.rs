@@ -10,7 +10,7 @@ use arrow_array::RecordBatch;
 use async_nats::jetstream::message::Acker;
 use nlring::Timestamp;
 
-use super::place::{Place, SEQUENCES, format_sequences};
+use super::place::{Place, SEQUENCES, Stored, format_sequences, lock};
 use crate::failure::{Failure, Result};
 use crate::output::files::parquet::ParquetFile;
 use crate::output::files::publish;
@@ -101,8 +101,12 @@ impl OpenFile {
         self.parquet.as_ref().map_or(0, ParquetFile::bytes)
     }
 
-    /// Completes the file: it is on the disk with its final name.
-    pub fn complete(mut self) -> Result<Completed> {
+    /// Completes the file: it is on the disk with its final name. `stored` is what other files have.
+    ///
+    /// # Errors
+    ///
+    /// Another worker has stored one of the messages meanwhile.
+    pub fn complete(mut self, stored: &mut Stored) -> Result<Completed> {
         let failed = |error| Failure::of_file("write", &self.temporary, &error);
         let parquet = self.parquet.take();
         let mut parquet =
@@ -127,6 +131,14 @@ impl OpenFile {
         let first = self.sequences.first().copied().unwrap_or(0);
         let last = self.sequences.last().copied().unwrap_or(0);
         let name = format!("{}.{begun}.{first}_{last}.parquet", self.node);
+        let _lock = lock(&self.directory)?;
+        stored.look(&self.directory)?;
+        if let Some(sequence) = self.sequences.intersection(&stored.sequences).next() {
+            return Err(Failure::Other(format!(
+                "another worker has stored the message {sequence} meanwhile, so the file that has it too is given up; if \
+                 this happens often, raise ack_wait of the consumer"
+            )));
+        }
         publish(&self.temporary, &self.directory.join(name))?;
         Ok(Completed {
             ackers: std::mem::take(&mut self.ackers),

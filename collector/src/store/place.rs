@@ -1,14 +1,18 @@
 //! Directories of the layout, and which messages their files have.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampNanosecondType;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::failure::{Failure, Result};
 
@@ -80,24 +84,50 @@ pub fn format_sequences(sequences: &BTreeSet<u64>) -> String {
     words.join(" ")
 }
 
-/// The messages that the complete files of a directory have.
-pub fn stored_sequences(directory: &Path) -> Result<BTreeSet<u64>> {
-    let mut sequences = BTreeSet::new();
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(sequences),
-        Err(error) => return Err(Failure::of_file("list", directory, &error)),
-    };
-    for entry in entries {
-        let path = entry
-            .map_err(|error| Failure::of_file("list", directory, &error))?
-            .path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        if name.is_some_and(|name| !name.starts_with('.') && name.ends_with(".parquet")) {
-            read_sequences(&path, &mut sequences)?;
+/// The messages that the complete files of a place have.
+#[derive(Default)]
+pub struct Stored {
+    pub sequences: BTreeSet<u64>,
+    /// The names of the files that were read.
+    names: BTreeSet<OsString>,
+}
+
+impl Stored {
+    /// Reads the files that are new.
+    pub fn look(&mut self, directory: &Path) -> Result<()> {
+        let failed = |error| Failure::of_file("list", directory, &error);
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            let text = name.to_string_lossy();
+            let is_complete = !text.starts_with('.') && text.ends_with(".parquet");
+            if is_complete && !self.names.contains(&name) {
+                read_sequences(&directory.join(&name), &mut self.sequences)?;
+                self.names.insert(name);
+            }
         }
+        Ok(())
     }
-    Ok(sequences)
+}
+
+/// Lets no other worker complete a file of this directory until it is dropped.
+pub fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join(".lock");
+    let opened = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o640)
+        .open(&path);
+    let locked = opened.and_then(|file| {
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    });
+    locked.map_err(|error| Failure::of_file("lock", &path, &error))
 }
 
 fn read_sequences(path: &Path, sequences: &mut BTreeSet<u64>) -> Result<()> {

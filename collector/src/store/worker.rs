@@ -1,6 +1,6 @@
 //! Takes messages, writes files, and acknowledges.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use nlring::Timestamp;
 use tracing::{debug, warn};
 
 use super::file::{Completed, OpenFile, remove_abandoned};
-use super::place::{Place, runs_by_hour, stored_sequences};
+use super::place::{Place, Stored, runs_by_hour};
 use crate::config::Store;
 use crate::failure::{Failure, Result};
 use crate::metrics::{Fate, StoreMetrics};
@@ -42,7 +42,7 @@ pub struct Worker<'a> {
     ack_wait: Duration,
     files: BTreeMap<Place, OpenFile>,
     /// The messages that the complete files of a place have, of the places that were looked at.
-    stored: BTreeMap<Place, BTreeSet<u64>>,
+    stored: BTreeMap<Place, Stored>,
     /// What is recorded of each node, as its last message has said.
     recordings: BTreeMap<String, Recording>,
     /// When the server was last told that the messages are being worked on.
@@ -90,11 +90,11 @@ impl<'a> Worker<'a> {
         let (count, expires) = FETCH;
         let request = self.consumer.batch().max_messages(count).expires(expires);
         let doing = format!("ask for messages of the consumer {}", self.config.consumer);
-        let mut messages = match request.messages().await {
+        let mut messages = match self.connection.wait(request.messages()).await? {
             Ok(messages) => messages,
             Err(error) => return Err(problem::failure(&self.connection, &doing, &error)),
         };
-        while let Some(message) = messages.next().await {
+        while let Some(message) = self.connection.wait(messages.next()).await? {
             match message {
                 Ok(message) => self.take(message).await?,
                 Err(error) => return Err(problem::failure(&self.connection, &doing, &*error)),
@@ -114,7 +114,7 @@ impl<'a> Worker<'a> {
                 message.sequence, message.subject
             );
             self.metrics.count_messages(Fate::Foreign, 1);
-            return acknowledge(&acker, AckKind::Term).await;
+            return acknowledge(&self.connection, &acker, AckKind::Term).await;
         };
         let records = decode(&message)?;
         let is_again = message.delivered > 1;
@@ -156,7 +156,7 @@ impl<'a> Worker<'a> {
             }
         }
         self.metrics.count_messages(Fate::Repeated, 1);
-        acknowledge(&acker, AckKind::Ack).await
+        acknowledge(&self.connection, &acker, AckKind::Ack).await
     }
 
     /// Writes records to the open file of a place. False: its files have them.
@@ -169,15 +169,12 @@ impl<'a> Worker<'a> {
         records: &RecordBatch,
     ) -> Result<bool> {
         let sequence = message.sequence;
-        let directory = place.directory(&self.config.directory);
-        if is_again || !self.stored.contains_key(place) {
-            self.stored
-                .insert(place.clone(), stored_sequences(&directory)?);
+        let is_known = self.stored.contains_key(place);
+        let stored = self.stored.entry(place.clone()).or_default();
+        if is_again || !is_known {
+            stored.look(&place.directory(&self.config.directory))?;
         }
-        let is_stored = self
-            .stored
-            .get(place)
-            .is_some_and(|stored| stored.contains(&sequence));
+        let is_stored = stored.sequences.contains(&sequence);
         let is_held = self
             .files
             .get(place)
@@ -254,27 +251,15 @@ impl<'a> Worker<'a> {
         let Some(file) = self.files.remove(place) else {
             return Ok(());
         };
-        if self.progress_at.elapsed() >= self.ack_wait / 2 {
-            // Another worker may have its messages.
-            return Err(Failure::Other(format!(
-                "the server was not told for {:?} that messages are worked on, so the files that are not complete are \
-                 given up; raise ack_wait of the consumer",
-                self.progress_at.elapsed()
-            )));
-        }
-        let sequences = file.sequences.clone();
-        let count = sequences.len();
-        let completed = file.complete()?;
-        self.stored
-            .entry(place.clone())
-            .or_default()
-            .extend(sequences);
+        let count = file.sequences.len();
+        let stored = self.stored.entry(place.clone()).or_default();
+        let completed = file.complete(stored)?;
+        stored.look(&place.directory(&self.config.directory))?;
         self.forget_places();
         for acker in &completed.ackers {
-            acknowledge(acker, AckKind::Ack).await?;
+            acknowledge(&self.connection, acker, AckKind::Ack).await?;
         }
-        let flushed = self.connection.client.flush().await;
-        flushed.map_err(|error| problem::failure(&self.connection, "acknowledge", &error))?;
+        self.connection.flush().await?;
         self.note_completed(place, &completed);
         debug!("a file of {} with {count} messages is complete", place.node);
         Ok(())
@@ -305,10 +290,9 @@ impl<'a> Worker<'a> {
             return Ok(());
         }
         for acker in self.files.values().flat_map(|file| &file.ackers) {
-            acknowledge(acker, AckKind::Progress).await?;
+            acknowledge(&self.connection, acker, AckKind::Progress).await?;
         }
-        let flushed = self.connection.client.flush().await;
-        flushed.map_err(|error| problem::failure(&self.connection, "acknowledge", &error))?;
+        self.connection.flush().await?;
         self.progress_at = Instant::now();
         Ok(())
     }
@@ -379,8 +363,8 @@ fn decode(message: &Taken) -> Result<RecordBatch> {
     Ok(batch.unwrap_or_else(|| RecordBatch::new_empty(schema)))
 }
 
-async fn acknowledge(acker: &Acker, kind: AckKind) -> Result<()> {
-    let acknowledged = acker.ack_with(kind).await;
+async fn acknowledge(connection: &Connection, acker: &Acker, kind: AckKind) -> Result<()> {
+    let acknowledged = connection.wait(acker.ack_with(kind)).await?;
     acknowledged.map_err(|error| Failure::Other(format!("acknowledge a message: {error}")))
 }
 

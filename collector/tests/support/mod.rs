@@ -5,6 +5,7 @@
 pub mod jwt;
 pub mod nats;
 pub mod python;
+pub mod store;
 
 use std::collections::HashSet;
 use std::fs::{self, File};

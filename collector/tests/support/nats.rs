@@ -7,12 +7,14 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use async_nats::jetstream;
 use async_nats::jetstream::message::StreamMessage;
 use nlring_testing::{await_that, cannot_run};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 
 /// Where the servers of tests listen. Each test has a network namespace of its own.
@@ -68,6 +70,12 @@ impl Server {
     /// Starts a server with this configuration, and waits until it answers.
     #[track_caller]
     pub fn start_with(directory: &Path, text: &str) -> Self {
+        Self::start_at(ADDRESS, directory, text)
+    }
+
+    /// Starts a server with this configuration, and waits until it answers at this address.
+    #[track_caller]
+    pub fn start_at(address: &str, directory: &Path, text: &str) -> Self {
         let path = directory.join("nats.conf");
         fs::write(&path, text).expect("a configuration");
         let log = fs::File::options()
@@ -89,7 +97,7 @@ impl Server {
         };
         await_that("the server answers", || {
             let mut line = String::new();
-            let connected = TcpStream::connect(ADDRESS);
+            let connected = TcpStream::connect(address);
             connected.is_ok_and(|stream| BufReader::new(stream).read_line(&mut line).is_ok())
                 && line.starts_with("INFO")
         });
@@ -99,6 +107,14 @@ impl Server {
     /// What it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.join("nats.log")).expect("a log")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a signal");
     }
 
     /// Kills it by SIGKILL.
@@ -128,9 +144,14 @@ impl Reader {
     }
 
     pub fn connect_with(options: async_nats::ConnectOptions) -> Self {
+        Self::connect_to(&[ADDRESS.to_owned()], options)
+    }
+
+    /// Connects to one of these addresses.
+    pub fn connect_to(addresses: &[String], options: async_nats::ConnectOptions) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let client = runtime.block_on(options.connect(ADDRESS));
+        let client = runtime.block_on(options.connect(addresses));
         let guard = runtime.enter();
         let context = jetstream::new(client.expect("a connection"));
         drop(guard);
@@ -147,19 +168,26 @@ impl Reader {
         self.runtime.block_on(created).expect("a stream");
     }
 
+    /// Creates the stream. False: the servers cannot yet.
+    pub fn has_created(&self, config: jetstream::stream::Config) -> bool {
+        let created = self.context.create_stream(config);
+        self.runtime.block_on(created).is_ok()
+    }
+
+    /// What the servers say about the stream. None: there is none, or no answer.
+    pub fn info(&self) -> Option<jetstream::stream::Info> {
+        let stream = self.runtime.block_on(self.context.get_stream("nlring"));
+        Some(stream.ok()?.cached_info().clone())
+    }
+
     /// The settings of the stream. None: it is not there.
     pub fn settings(&self) -> Option<jetstream::stream::Config> {
-        let stream = self
-            .runtime
-            .block_on(self.context.get_stream("nlring"))
-            .ok()?;
-        Some(stream.cached_info().config.clone())
+        self.info().map(|info| info.config)
     }
 
     /// How many messages the stream has.
     pub fn message_count(&self) -> u64 {
-        let stream = self.runtime.block_on(self.context.get_stream("nlring"));
-        stream.map_or(0, |stream| stream.cached_info().state.messages)
+        self.info().map_or(0, |info| info.state.messages)
     }
 
     /// All messages of the stream, in their order.
@@ -178,18 +206,38 @@ impl Reader {
 
     /// How many messages a consumer has not acknowledged, or not been given.
     pub fn pending_count(&self, consumer: &str) -> u64 {
+        let info = self.consumer(consumer).expect("a consumer");
+        info.num_pending + info.num_ack_pending as u64
+    }
+
+    /// What the servers say about a consumer. None: there is none, or no answer.
+    pub fn consumer(&self, consumer: &str) -> Option<jetstream::consumer::Info> {
         self.runtime.block_on(async {
-            let stream = self.context.get_stream("nlring").await.expect("a stream");
-            let info = stream.consumer_info(consumer).await.expect("a consumer");
-            info.num_pending + info.num_ack_pending as u64
+            let stream = self.context.get_stream("nlring").await.ok()?;
+            stream.consumer_info(consumer).await.ok()
         })
     }
 
-    pub fn has_consumer(&self, consumer: &str) -> bool {
-        self.runtime.block_on(async {
+    /// Changes after which time a consumer delivers a message again that is not acknowledged.
+    pub fn set_ack_wait(&self, consumer: &str, ack_wait: Duration) {
+        let info = self.consumer(consumer).expect("a consumer");
+        let config = jetstream::consumer::pull::Config {
+            durable_name: Some(consumer.to_owned()),
+            ack_policy: info.config.ack_policy,
+            max_ack_pending: info.config.max_ack_pending,
+            max_deliver: info.config.max_deliver,
+            ack_wait,
+            ..Default::default()
+        };
+        let updated = self.runtime.block_on(async {
             let stream = self.context.get_stream("nlring").await.expect("a stream");
-            stream.consumer_info(consumer).await.is_ok()
-        })
+            stream.create_consumer(config).await
+        });
+        updated.expect("the consumer is changed");
+    }
+
+    pub fn has_consumer(&self, consumer: &str) -> bool {
+        self.consumer(consumer).is_some()
     }
 
     /// How many records the messages have.

@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::future::{Future, IntoFuture as _, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -20,9 +19,6 @@ use crate::nats::message::{Head, Kind, Known, Subjects, Writer};
 use crate::nats::problem;
 use crate::record::about::About;
 use crate::spool::{Acknowledged, Position};
-
-/// How long a server may take to accept a message.
-const SEND: Duration = Duration::from_secs(10);
 
 type Answer = Pin<Box<dyn Future<Output = Result<PublishAck, PublishError>> + Send>>;
 
@@ -144,7 +140,8 @@ impl Session {
                 publish = publish.expected_last_subject_sequence(last);
             }
             let subject = self.subjects.of(kind);
-            let sent = self.connection.context.send_publish(subject, publish).await;
+            let sent = self.connection.context.send_publish(subject, publish);
+            let sent = self.connection.wait(sent).await?;
             let answer = sent.map_err(|error| self.refused(&error))?;
             answers.push_back((kind, answer.into_future()));
         }
@@ -154,19 +151,7 @@ impl Session {
             sequence,
             answers,
         });
-        self.flush().await
-    }
-
-    /// Waits until everything has been sent.
-    async fn flush(&self) -> Result<()> {
-        let flushed = tokio::time::timeout(SEND, self.connection.client.flush()).await;
-        if matches!(flushed, Ok(Ok(()))) {
-            return Ok(());
-        }
-        Err(Failure::Other(format!(
-            "NATS at {}: the connection takes no message; see whether the server is there",
-            self.connection.addresses
-        )))
+        self.connection.flush().await
     }
 
     /// Takes the answers that have arrived.
@@ -245,7 +230,8 @@ impl Session {
                 self.node
             )),
             PublishErrorKind::StreamNotFound => Failure::Other(format!(
-                "NATS at {addresses}: no stream takes the subject {}; it was removed, or its subjects were changed",
+                "NATS at {addresses}: no stream takes the subject {}; it has no leader now, was removed, or its subjects were \
+                 changed",
                 self.subjects.all()
             )),
             _ => {
