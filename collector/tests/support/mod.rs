@@ -2,9 +2,14 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod cluster;
+pub mod http;
 pub mod jwt;
+pub mod load;
 pub mod nats;
+pub mod network;
 pub mod python;
+pub mod relay;
 pub mod store;
 
 use std::collections::HashSet;
@@ -200,6 +205,8 @@ pub struct Loss {
 #[derive(Debug, Default)]
 pub struct Contents {
     pub flows: Vec<u32>,
+    /// The events of flows: the number, and whether it is the end.
+    pub events: Vec<(u32, bool)>,
     /// When the flow of each of these was received to have ended.
     pub times: Vec<Timestamp>,
     pub losses: Vec<Loss>,
@@ -212,12 +219,34 @@ impl Contents {
     pub fn read(directory: &Path) -> Self {
         let mut contents = Self::default();
         for path in files(directory, ".parquet") {
-            contents.read_file(&path);
+            contents.read_file(&path, |batch| {
+                let times = batch["time"].as_primitive::<TimestampMillisecondType>();
+                assert!(
+                    times.values().is_sorted(),
+                    "the times of a file never decrease"
+                );
+            });
         }
         contents
     }
 
-    fn read_file(&mut self, path: &Path) {
+    /// Reads what workers have stored of a node.
+    pub fn read_stored(directory: &Path, node: &str) -> Self {
+        let mut contents = Self::default();
+        let mut directories = vec![directory.join(format!("store/node={node}"))];
+        while let Some(directory) = directories.pop() {
+            for path in files(&directory, "") {
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    contents.read_file(&path, |_| {});
+                }
+            }
+        }
+        contents
+    }
+
+    fn read_file(&mut self, path: &Path, check: impl Fn(&RecordBatch)) {
         let file = File::open(path).expect("a file");
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file");
         let metadata = builder.metadata().file_metadata().key_value_metadata();
@@ -230,7 +259,9 @@ impl Contents {
         self.complete
             .push([from, value("nlring.complete_until_ns")]);
         for batch in builder.build().expect("a reader") {
-            self.read_batch(&batch.expect("a batch"));
+            let batch = batch.expect("a batch");
+            check(&batch);
+            self.read_batch(&batch);
         }
     }
 
@@ -256,11 +287,6 @@ impl Contents {
     }
 
     fn read_batch(&mut self, batch: &RecordBatch) {
-        let times = batch["time"].as_primitive::<TimestampMillisecondType>();
-        assert!(
-            times.values().is_sorted(),
-            "the times of a file never decrease"
-        );
         // The first and the last nanosecond of the millisecond that a file has.
         self.take_records(
             batch,
@@ -287,6 +313,12 @@ impl Contents {
                     let src = src.parse().expect("an address");
                     self.flows.push(number(src, ports.value(row)));
                     self.times.push(ns(time[row][0]));
+                }
+                "event" => {
+                    let src = text("orig_src", row).expect("an address");
+                    let number = number(src.parse().expect("an address"), ports.value(row));
+                    let event = text("event", row).expect("an event");
+                    self.events.push((number, event == "destroy"));
                 }
                 "open" => {}
                 // What is said about flows that were there does not excuse a flow that was short.
@@ -333,6 +365,30 @@ impl Contents {
             "only flows that were made are recorded"
         );
         missing_count
+    }
+
+    /// Each event of the flows that were made is in the files once, except those that the kernel has dropped. How many
+    /// are not.
+    #[track_caller]
+    pub fn assert_has_events(&self, made: &[Made]) -> u64 {
+        let mut events = self.events.clone();
+        events.sort_unstable();
+        let twice = events.windows(2).find(|pair| pair[0] == pair[1]);
+        assert_eq!(twice, None, "an event is in the files twice");
+        let known: HashSet<u32> = made.iter().map(|made| made.number).collect();
+        let is_known = |(number, _): &(u32, bool)| known.contains(number);
+        assert!(events.iter().all(is_known), "only events that were made");
+        let dropped = self.losses.iter().map(|loss| {
+            assert_eq!(loss.reason, "kernel");
+            loss.count.expect("a count")
+        });
+        let (missing, dropped) = (2 * made.len() - events.len(), dropped.sum());
+        // The kernel drops answers to nlringd too.
+        assert!(
+            missing as u64 <= dropped,
+            "{missing} are missing, {dropped} were dropped"
+        );
+        missing as u64
     }
 
     /// How many of the flows that were made are not in the files.
