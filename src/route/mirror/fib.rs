@@ -264,14 +264,19 @@ impl Fib {
     /// first one without; if there is none, each replaces the first one (net/ipv6/ip6_fib.c, `fib6_add_rt2node`).
     fn replaceable(&self, event: &Candidate<'_>, same: Option<Slot>) -> Replaced {
         let has_gateways = kept::has_gateways(event.kept);
-        if has_gateways && same.is_some() {
-            return Replaced::None;
-        }
-        let alike = self.others(event, has_gateways, same);
-        if alike == Replaced::None && same.is_none() {
-            self.others(event, !has_gateways, None)
+        let alike = if has_gateways && same.is_some() {
+            Replaced::None // for a key there is only one
         } else {
-            alike
+            self.others(event, has_gateways, same)
+        };
+        if alike != Replaced::None {
+            return alike;
+        }
+        match same {
+            Some(same) if self.is_current(same) => Replaced::None, // but itself
+            // If the event of its end is missing, it has begun again, and has replaced another one.
+            Some(_) => self.others(event, !has_gateways, None).or_unsure(),
+            None => self.others(event, !has_gateways, None),
         }
     }
 

@@ -17,6 +17,16 @@ pub(super) enum Replaced {
     Unsure,
 }
 
+impl Replaced {
+    /// The same, if it is not sure that a route was replaced.
+    pub(super) fn or_unsure(self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::One(_) | Self::Unsure => Self::Unsure,
+        }
+    }
+}
+
 /// The routes that one event may replace.
 #[derive(Clone, Copy, Debug)]
 struct Group {

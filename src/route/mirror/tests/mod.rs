@@ -450,6 +450,38 @@ fn a_dump_may_skip_a_route_whose_event_is_missing() {
     assert!(is_open_after(&mut fib, &[], &end(&elsewhere)));
 }
 
+/// An IPv6 route replaces one of the other sort, with or without gateways, only if there is none of its own. A mirror that
+/// has missed the end of a route cannot see this.
+#[test]
+fn a_route_whose_end_is_missing_may_replace_one_of_the_other_sort() {
+    let by_gateway = by_gateways().next().unwrap();
+    let by_device = crowd(Family::INET6, 1).next().unwrap();
+    let routes = [&by_gateway, &by_device];
+    for [again, other] in [routes, [routes[1], routes[0]]] {
+        let mut fib = synced();
+        fib.feed(&one(again), &mut |_| {});
+        fib.note_missing_events(); // that of its end
+        fib.begin_dump();
+        fib.feed_dumped(&one(again));
+        fib.feed(&one(other), &mut |_| {});
+        let replacing = with_flags(again.clone(), 24, flags::REPLACE);
+        assert!(fib.feed(&one(&replacing), &mut |_| {}), "a dump decides");
+        fib.begin_merge();
+        fib.merge(&mut Slice::endless(), &mut |_| {});
+        fib.finish();
+        assert_eq!(fib.len(), 2);
+        // In that dump it has begun again, and replaces itself.
+        fib.clear(&mut Slice::endless());
+        fib.begin_dump();
+        fib.feed_dumped(&one(again));
+        fib.begin_merge();
+        fib.merge(&mut Slice::endless(), &mut |_| {});
+        fib.finish();
+        assert_eq!(fib.len(), 1);
+        assert!(!fib.feed(&one(&replacing), &mut |_| {}));
+    }
+}
+
 /// Which of these events of one IPv6 multipath route need another dump.
 fn need_dumps(events: &[(EventKind, u16, &[u8])]) -> Vec<bool> {
     let kernel = Kernel::default();
