@@ -18,9 +18,11 @@ mod thread;
 mod wait;
 
 pub use filtered::Filtered;
-pub use namespace::{bind_name, own_names, own_namespace, raise_loopback, unbind_name};
+pub use namespace::{
+    bind_name, enter_namespace, own_names, own_namespace, raise_loopback, unbind_name,
+};
 pub use program::{must, run};
 pub use random::Random;
 pub use skip::{cannot_run, leave_out, run_or_skip, skip};
-pub use thread::{ThreadId, cpu_time};
+pub use thread::{ThreadId, cpu_time, process_cpu_time};
 pub use wait::{PATIENCE, await_that, best_of_3};

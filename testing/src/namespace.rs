@@ -1,10 +1,10 @@
 //! A network namespace for each test, and names for others.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nlring::message::flags;
 use nlring::{Content, MessageBuilder, Protocol, RecvFlags, Socket};
 
@@ -26,6 +26,18 @@ pub fn own_namespace() {
             "no network namespace: {error}; run the tests as root or under `unshare -Urn`"
         );
     }
+}
+
+/// Moves the calling thread, and the threads and programs that it starts from now on, into the network namespace with
+/// this name.
+///
+/// # Panics
+///
+/// If there is none, or the kernel refuses.
+#[track_caller]
+pub fn enter_namespace(name: &str) {
+    let file = File::open(Path::new("/run/netns").join(name)).expect("a namespace");
+    setns(file, CloneFlags::CLONE_NEWNET).expect("the thread moved");
 }
 
 /// Sets the loopback device of this namespace up.

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
-use nix::unistd::gettid;
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::{Pid, gettid};
 
 use crate::await_that;
 
@@ -46,4 +46,16 @@ impl ThreadId {
 pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("the thread's clock");
     time.into()
+}
+
+/// The CPU time that all threads of a process have used. A process that has ended has it until its parent waits for it.
+///
+/// # Panics
+///
+/// If there is no such process.
+#[must_use]
+pub fn process_cpu_time(process_id: u32) -> Duration {
+    let process_id = Pid::from_raw(process_id.cast_signed());
+    let clock = clock_getcpuclockid(process_id).expect("a process");
+    clock_gettime(clock).expect("the process's clock").into()
 }

@@ -5,12 +5,16 @@
 use std::fs;
 use std::path::Path;
 
+use arrow_array::RecordBatch;
 use nlring::conntrack::{ProtocolState, tcp_state};
 use nlring::{EventKind, Timestamp};
 
 use super::traffic::Traffic;
-use crate::config::{self, Config, Live};
+use crate::config::{self, Body as Format, Config, Live};
+use crate::output::files::parquet::ParquetFile;
+use crate::output::nats::encode::Encoder;
 use crate::receive::BATCH_RECORDS;
+use crate::record::about::About;
 use crate::record::columns::Columns;
 use crate::record::recording::Recording;
 use crate::record::{Body, FlowBody, Record};
@@ -90,4 +94,65 @@ fn the_spool_takes_at_most_40_bytes_per_record() {
     let bytes = spool_bytes(100, 0);
     println!("{bytes:.2} bytes per record in batches of 100");
     assert!(bytes <= 62.0, "{bytes} bytes per record in batches of 100");
+}
+
+/// A batch of made-up records of flows.
+fn batch(traffic: &mut Traffic, records: usize) -> RecordBatch {
+    let mut columns = Columns::default();
+    for _ in 0..records {
+        columns.push(&traffic.next_flow(), &[]);
+    }
+    columns.take()
+}
+
+fn traffic() -> Traffic {
+    let begin = Timestamp::from_ns(1_700_000_000_000_000_000);
+    Traffic::new(1, begin, 25_000.0)
+}
+
+/// The bytes per record in the bodies of messages with this many records each.
+fn message_bytes(batch_records: usize) -> f64 {
+    let mut encoder = Encoder::new(Format::Arrow);
+    let mut traffic = traffic();
+    let batch_count = 100_000 / batch_records;
+    let mut bytes = 0;
+    for _ in 0..batch_count {
+        let batch = batch(&mut traffic, batch_records);
+        let messages = encoder.encode(&batch, usize::MAX).expect("messages");
+        bytes += messages
+            .iter()
+            .map(|message| message.body.len())
+            .sum::<usize>();
+    }
+    bytes as f64 / (batch_count * batch_records) as f64
+}
+
+/// The bytes per record in a Parquet file with this many records.
+fn parquet_bytes(records: usize) -> f64 {
+    let path =
+        std::env::temp_dir().join(format!("nlringd-parquet-{}-{records}", std::process::id()));
+    let file = fs::File::create(&path).expect("a file");
+    let mut parquet = ParquetFile::new(file).expect("a Parquet file");
+    let mut traffic = traffic();
+    for _ in 0..records / 1000 {
+        parquet.write(&batch(&mut traffic, 1000)).expect("records");
+    }
+    parquet.finish(&About::default()).expect("a complete file");
+    let bytes = fs::metadata(&path).expect("metadata").len();
+    fs::remove_file(&path).expect("it is removed");
+    bytes as f64 / records as f64
+}
+
+#[test]
+fn a_message_takes_at_most_40_bytes_per_record_and_a_file_25() {
+    for records in [BATCH_RECORDS, 1000, 100] {
+        let bytes = message_bytes(records);
+        println!("{bytes:.1} bytes per record in messages of {records}");
+        assert!(records < BATCH_RECORDS || bytes <= 40.0);
+    }
+    for records in [10_000, 100_000, 1_000_000] {
+        let bytes = parquet_bytes(records);
+        println!("{bytes:.1} bytes per record in a file of {records}");
+        assert!(records < 1_000_000 || bytes <= 25.0);
+    }
 }

@@ -1,6 +1,6 @@
 //! The output to a stream of NATS JetStream. docs/nats.md describes the messages.
 
-mod encode;
+pub mod encode;
 mod session;
 mod stored;
 mod stream;
