@@ -15,7 +15,7 @@ use crate::config::Servers;
 use crate::failure::{Failure, Result};
 
 /// How long a server may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(5);
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long it may take to accept a message.

@@ -28,7 +28,7 @@ use crate::metrics::StoreMetrics;
 use crate::retry::Retry;
 
 /// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often a pause looks whether the worker is to end.
 const LOOK: Duration = Duration::from_millis(50);
 

@@ -31,7 +31,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 const OTHER_IS_GONE: Duration = Duration::from_secs(30);
 /// The longest pause between two attempts, which cost a connection and a few questions. All that the kernel reports
 /// meanwhile is late.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Publishes records to a stream.
 pub struct Nats {
