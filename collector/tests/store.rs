@@ -114,8 +114,7 @@ fn messages_that_two_workers_hold_are_stored_once() {
         let _server = Server::start(&directory, "");
         let collector = Collector::start(&directory, &collector_config(&directory));
         collector.await_log("recording");
-        let made = make_flows(0, |number| number < 2000);
-        collector.end();
+        let mut made = make_flows(0, |number| number < 1000);
         let reader = Reader::connect();
         let slow = Worker::start(&directory, "rotate_interval = \"3s\"\nack_wait = \"1h\"");
         await_that("it has begun a file", || {
@@ -124,6 +123,9 @@ fn messages_that_two_workers_hold_are_stored_once() {
             String::from_utf8_lossy(&names).contains(".part")
         });
         slow.signal(Signal::STOP);
+        // More messages, so that the files of the two workers differ.
+        made.extend(make_flows(1000, |number| number < 2000));
+        collector.end();
         reader.set_ack_wait("nlring-store", Duration::from_millis(500));
         let fast = Worker::start(&directory, "rotate_interval = \"300ms\"");
         await_that("all is stored", || query(&directory).0.len() >= made.len());
