@@ -41,7 +41,7 @@ pub fn run(plan: Plan) -> Figures {
     let made = make_flows(&hosts, plan.rate, Duration::from_secs(plan.seconds.into()));
     running.await_published(made.ended);
     running.await_taken();
-    let after = running.taken(&directory);
+    let mut after = running.taken(&directory);
 
     running.end_gateways();
     running.await_taken();
@@ -50,6 +50,8 @@ pub fn run(plan: Plan) -> Figures {
     await_that("all is acknowledged", || {
         running.stream.pending() == Some([0; 2])
     });
+    // Only now has the worker received the last messages.
+    running.count_traffic(&mut after);
     let stored = Stored::read(&directory.join("store"));
     assert_eq!(stored.losses, 0, "no event is lost");
     assert_eq!(stored.flows, made.flows, "each flow is stored");
@@ -95,21 +97,14 @@ impl<'a> Running<'a> {
     }
 
     fn taken(&self, directory: &Path) -> Taken {
-        let traffic = traffic();
-        let bytes = |host: &Host| {
-            let Traffic { received, sent } = host.traffic(&traffic);
-            received + sent
-        };
         let spool = |host: &Host| bytes_below(&directory.join(&host.name).join("spool"));
         let mut taken = Taken {
             servers: self.servers.iter().map(Program::cpu_time).sum(),
             spool_bytes: self.hosts.iter().map(spool).sum(),
             stream_bytes: self.stream.bytes(),
-            from_hosts: self.hosts.iter().map(bytes).sum(),
-            between_servers: traffic["lo"].sent,
-            to_worker: bytes(self.worker_host),
             ..Taken::default()
         };
+        self.count_traffic(&mut taken);
         for gateway in &self.gateways {
             let [receive, spool, publish] = gateway.cpu_by_part();
             taken.receive += receive;
@@ -117,6 +112,17 @@ impl<'a> Running<'a> {
             taken.publish += publish;
         }
         taken
+    }
+
+    fn count_traffic(&self, taken: &mut Taken) {
+        let traffic = traffic();
+        let bytes = |host: &Host| {
+            let Traffic { received, sent } = host.traffic(&traffic);
+            received + sent
+        };
+        taken.from_hosts = self.hosts.iter().map(bytes).sum();
+        taken.between_servers = traffic["lo"].sent;
+        taken.to_worker = bytes(self.worker_host);
     }
 
     /// Waits until the stream has everything that was received before this time.
