@@ -3,6 +3,8 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,12 +106,35 @@ fn says(directory: &Path, lines: &str, text: &str) -> String {
     log
 }
 
+/// A server that says that it has this version, to one client, and does nothing else.
+fn pretend_to_be(version: &str) -> thread::JoinHandle<()> {
+    let listener = TcpListener::bind(nats::ADDRESS).expect("an address");
+    let info = format!(
+        "INFO {{\"server_id\":\"old\",\"server_name\":\"old\",\"version\":\"{version}\",\"go\":\"\",\
+         \"host\":\"127.0.0.1\",\"port\":4222,\"headers\":true,\"max_payload\":1048576,\"proto\":1}}\r\n"
+    );
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        stream.write_all(info.as_bytes()).expect("it is sent");
+        let lines = BufReader::new(stream.try_clone().expect("a stream")).lines();
+        for line in lines.map_while(Result::ok) {
+            if line == "PING" {
+                stream.write_all(b"PONG\r\n").expect("it is sent");
+            }
+        }
+    })
+}
+
 #[test]
 fn what_is_wrong_is_said_with_the_remedy() {
     run_or_skip("nats errors", || {
         let directory = prepare("nats-errors");
         let place = directory.display();
         says(&directory, "", "no server can be reached");
+        let old = pretend_to_be("2.2.0");
+        let version = "the server has version 2.2.0; use nats-server 2.9 or later";
+        says(&directory, "", version);
+        old.join().expect("a server");
         let server = Server::start_with(&directory, "listen: \"127.0.0.1:4222\"\n");
         says(
             &directory,

@@ -83,6 +83,12 @@ impl Connection {
             });
         let connected = options.connect(servers.addresses.clone()).await;
         let client = connected.map_err(|error| cannot_connect(&addresses, &error))?;
+        if !client.is_server_compatible(2, 9, 0) {
+            return Err(Failure::Other(format!(
+                "NATS at {addresses}: the server has version {}; use nats-server 2.9 or later",
+                client.server_info().version
+            )));
+        }
         state.is_made.store(true, Ordering::Relaxed);
         let context = jetstream::context::ContextBuilder::new()
             .timeout(ANSWER)
