@@ -297,8 +297,7 @@ impl Fib {
         self.hand_out_delete(slot, f);
         match self.dump {
             Dump::Reading => {
-                let bits =
-                    self.slots.bits(slot) & !bits::HANDED_OUT | bits::TOUCHED | bits::REPLACED;
+                let bits = self.slots.bits(slot) & !bits::HANDED_OUT | bits::REPLACED;
                 let Hashes { identity, .. } = self.slots.hashes(slot);
                 // One dead entry for each route is enough, even if it is replaced often while a dump is read.
                 match self.find_same(identity, self.slots.bytes(slot), Kind::Dead) {

@@ -269,7 +269,9 @@ impl Fib {
     }
 
     /// Whether it is unclear which of the routes with a key was replaced. It is clear if the mirror had the same routes
-    /// with that key as the dump, before the events or after them, because then it has removed the right one.
+    /// with that key as the dump, before the events or after them, because then it has removed the right one. After the
+    /// events, their hops must be the same too, and none may have begun and ended during the dump: otherwise the dump may
+    /// be from before those events.
     fn is_replacement_unclear(&self, with_key: &[Slot]) -> bool {
         let same = |slot: Slot| {
             let bytes = self.slots.bytes(slot);
@@ -287,10 +289,25 @@ impl Fib {
             is_dumped(*slot) == was_there && !(was_there && is_changed)
         };
         let is_new = |slot: &Slot| {
-            let is_there = same(*slot).any(|slot| self.slots.kind(slot) == Kind::Live);
-            is_dumped(*slot) == is_there
+            let live = same(*slot).find(|slot| self.slots.kind(*slot) == Kind::Live);
+            let Some(live) = live else {
+                return !is_dumped(*slot)
+                    && !same(*slot).any(|slot| self.has_begun_and_ended(slot));
+            };
+            let is_dumped_otherwise = same(*slot).any(|slot| {
+                self.slots.kind(slot) == Kind::Pending
+                    && self.slots.bytes(slot) != self.slots.bytes(live)
+            });
+            is_dumped(*slot) && !is_dumped_otherwise
         };
         !with_key.iter().all(is_old) && !with_key.iter().all(is_new)
+    }
+
+    /// Whether a route has begun since the dump began, and is assumed to have been replaced.
+    fn has_begun_and_ended(&self, slot: Slot) -> bool {
+        self.slots.kind(slot) == Kind::Dead
+            && self.slots.has(slot, bits::REPLACED)
+            && self.slots.has(slot, bits::TOUCHED)
     }
 
     fn settle_live(&mut self, slot: Slot, is_any_deleted: bool, f: &mut impl FnMut(Change<'_>)) {
