@@ -94,7 +94,18 @@ impl Node {
 
     /// The stream has all records before this time, in seconds since 1970.
     fn complete(&self) -> f64 {
-        self.metric("nlringd_output_complete_timestamp_seconds{output=\"nats\"}")
+        self.time("complete")
+    }
+
+    /// The stream has the records just before this time, though it may lack older ones.
+    fn latest(&self) -> f64 {
+        self.time("latest")
+    }
+
+    fn time(&self, which: &str) -> f64 {
+        self.metric(&format!(
+            "nlringd_output_{which}_timestamp_seconds{{output=\"nats\"}}"
+        ))
     }
 
     /// How many datagrams nlringd has `received`, or the kernel has `lost`.
@@ -208,6 +219,11 @@ impl Setting {
         times.fold(f64::MAX, f64::min)
     }
 
+    fn latest(&self) -> f64 {
+        let times = self.nodes.iter().map(Node::latest);
+        times.fold(f64::MAX, f64::min)
+    }
+
     /// No node lags more than a little for as long as a fault lasts.
     #[track_caller]
     fn stay_up_to_date(&self) {
@@ -229,8 +245,16 @@ impl Setting {
         let behind = age(first);
         let limit = PATIENCE + self.scale.long;
         let mut went_on = None;
+        // From when on the latest records lag only a little, and how much at most after that.
+        let mut live: Option<(f64, f64)> = None;
         loop {
             let now = self.complete();
+            let lag = age(self.latest());
+            if let Some((_, most)) = &mut live {
+                *most = most.max(lag);
+            } else if lag < LITTLE.as_secs_f64() {
+                live = Some((begun.elapsed().as_secs_f64(), lag));
+            }
             if now > first {
                 went_on.get_or_insert((begun.elapsed().as_secs_f64(), age(now)));
             }
@@ -248,9 +272,11 @@ impl Setting {
         let took = begun.elapsed().as_secs_f64();
         let (pause, backlog) = went_on.unwrap_or((took, 0.0));
         let catching_up = (took - pause).max(0.001);
+        let (live_after, most) = live.unwrap_or_default();
         eprintln!(
             "{what}: {behind:.1} s behind, goes on after {pause:.1} s, and lags less than {LITTLE:?} after {took:.1} s; \
-             meanwhile it sends at {:.1} times the live rate",
+             meanwhile it sends at {:.1} times the live rate, and from {live_after:.1} s on the latest records lag {most:.1} s \
+             at most",
             (backlog + catching_up) / catching_up
         );
     }
@@ -354,7 +380,7 @@ impl Setting {
         let made = self.nodes.drain(..).map(|node| (node.name, node.end()));
         let made: Vec<(&str, Vec<Made>)> = made.collect();
         await_that("all is acknowledged", || {
-            self.cluster.reader().pending_count(CONSUMER) == 0
+            self.cluster.reader().pending_count(CONSUMER) == Some(0)
         });
         let servers = (0..SERVERS.len()).map(|index| self.cluster.server(index).pid());
         let workers = self.workers.iter().map(Worker::pid);

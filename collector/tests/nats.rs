@@ -11,11 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream;
 use nlring_testing::{Random, await_that, own_namespace, raise_loopback, run_or_skip};
 
 use support::jwt::Operator;
 use support::nats::{self, Reader, Server};
+use support::relay::relay;
 use support::{Collector, Contents, make_flows, report_all_flows, scratch};
 
 /// A configuration with an output to the server, and these lines for it.
@@ -91,6 +93,79 @@ fn a_stream_has_each_flow_once_whatever_is_killed() {
             missing_count < made_count * 9 / 10,
             "most of the time nlringd ran"
         );
+        fs::remove_dir_all(&directory).expect("it is removed");
+    });
+}
+
+/// How many messages are behind one with a later position of the spool.
+fn late_count(reader: &Reader) -> usize {
+    let mut latest = String::new();
+    let is_late = |message: &&StreamMessage| {
+        let positions = message.headers.get("Nlring-Position").expect("a header");
+        let (_, position) = positions.as_str().split_once(' ').expect("two positions");
+        let is_late = position < latest.as_str();
+        latest = latest.clone().max(position.to_owned());
+        is_late
+    };
+    reader.messages().iter().filter(is_late).count()
+}
+
+/// The latest records are sent ahead of a backlog, while nlringd and the server are killed again and again.
+#[test]
+fn a_stream_has_each_flow_once_although_some_are_sent_ahead() {
+    run_or_skip("nats ahead", || {
+        let directory = prepare("nats-ahead");
+        let mut server = Some(Server::start(&directory, ""));
+        // Each batch takes this long, so a backlog needs time.
+        let relayed = "127.0.0.1:4223";
+        relay(relayed, nats::ADDRESS.to_owned(), Duration::from_millis(3));
+        // The server does not recognise what it has already.
+        let lines = format!(
+            "window = 1\n[nats.servers]\naddresses = [\"nats://{relayed}\"]\n\
+             [nats.stream]\nduplicate_window = \"100ms\""
+        );
+        let config = format!("records = \"both\"\n{}", config(&directory, &lines));
+        let mut running = Some(Collector::start(&directory, &config));
+        let collector = running.as_ref().expect("it runs");
+        collector.await_log("recording");
+        let goes_on = Arc::new(AtomicBool::new(true));
+        let load = thread::spawn({
+            let goes_on = goes_on.clone();
+            move || make_flows(0, |_| goes_on.load(Ordering::Relaxed))
+        });
+        let mut random = Random::new(1);
+        for round in 0..8 {
+            let is_outage = round % 4 == 0;
+            if is_outage || random.percent(50) {
+                server.take().expect("it runs").kill();
+                thread::sleep(Duration::from_secs(if is_outage { 5 } else { 0 }));
+                server = Some(Server::start(&directory, ""));
+            } else {
+                running.take().expect("it runs").kill();
+                running = Some(Collector::start(&directory, &config));
+            }
+            thread::sleep(Duration::from_millis(random.below(1500).into()));
+        }
+        goes_on.store(false, Ordering::Relaxed);
+        let made = load.join().expect("the load");
+        running.expect("it runs").end();
+        let reader = Reader::connect();
+        let contents = contents(&reader);
+        let missing_count = contents.assert_accounts_for(&made);
+        contents.assert_joined();
+        let mut events = contents.events.clone();
+        events.sort_unstable();
+        events.dedup();
+        assert_eq!(
+            events.len(),
+            contents.events.len(),
+            "an event is there twice"
+        );
+        let (made_count, late_count) = (made.len(), late_count(&reader));
+        eprintln!(
+            "{made_count} flows, {missing_count} within losses; {late_count} messages are behind later ones"
+        );
+        assert!(late_count > 20, "some were sent ahead");
         fs::remove_dir_all(&directory).expect("it is removed");
     });
 }

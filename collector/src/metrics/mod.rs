@@ -226,6 +226,7 @@ impl Metrics {
         self.note_health(&Part::Output(output.to_owned()), None);
         self.note_taken(output, complete);
         self.note_complete(output, complete);
+        self.note_latest(output, complete);
     }
 
     pub fn count_output_error(&self, output: &str) {
@@ -253,6 +254,12 @@ impl Metrics {
         let complete = &self.0.series.output_complete;
         let gauge = complete.get_or_create(&of_output(output));
         gauge.set(seconds(before));
+    }
+
+    /// Notes that the output's receiver has the records before this time, though it may lack older ones.
+    pub fn note_latest(&self, output: &str, time: Timestamp) {
+        let latest = &self.0.series.output_latest;
+        latest.get_or_create(&of_output(output)).set(seconds(time));
     }
 
     /// Notes whether the configuration could be read again.

@@ -46,6 +46,7 @@ pub struct Series {
     pub spool_errors: Counter,
     pub output_taken: Family<Labels, Seconds>,
     pub output_complete: Family<Labels, Seconds>,
+    pub output_latest: Family<Labels, Seconds>,
     pub output_errors: Counters,
     pub output_losses: Counters,
     pub output_lost_records: Counters,
@@ -127,6 +128,12 @@ impl Series {
             output_complete: add.measure(
                 "output_complete_timestamp", Unit::Seconds,
                 "The output's receiver has all records before this instant, in seconds since 1970",
+                Family::default(),
+            ),
+            output_latest: add.measure(
+                "output_latest_timestamp", Unit::Seconds,
+                "The output's receiver has the records just before this instant, though it may lack older ones, in \
+                 seconds since 1970",
                 Family::default(),
             ),
             output_errors: add.count("output_errors", "Failed attempts of an output"),

@@ -1,10 +1,8 @@
 //! The messages of a stream: their subjects and headers. docs/nats.md describes them for consumers.
 
-use std::fmt;
-use std::str::FromStr;
-
 use async_nats::{HeaderMap, HeaderValue};
 
+use super::known::Known;
 use crate::config::Body;
 use crate::record::about::About;
 use crate::record::stretch::{format_about, parse_about};
@@ -88,16 +86,6 @@ pub struct Writer {
     pub run: u64,
 }
 
-/// What was known to be in the stream when a message was sent: every batch of this spool up to a position, in messages
-/// up to a sequence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Known {
-    pub position: Position,
-    /// The time until which the records up to there are complete.
-    pub until_ns: u64,
-    pub sequence: u64,
-}
-
 /// The headers of a message. A batch of the spool becomes one message for each kind that it has, or several if that
 /// would be too large.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,31 +167,6 @@ impl Head {
     }
 }
 
-impl fmt::Display for Known {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            position,
-            until_ns,
-            sequence,
-        } = self;
-        write!(f, "{position} {until_ns} {sequence}")
-    }
-}
-
-impl FromStr for Known {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let mut words = text.split(' ');
-        let mut next = || words.next().ok_or(());
-        Ok(Self {
-            position: next()?.parse()?,
-            until_ns: next()?.parse().map_err(drop)?,
-            sequence: next()?.parse().map_err(drop)?,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +191,7 @@ mod tests {
                 position: Position::begin(11),
                 until_ns: 4,
                 sequence: 99,
+                ..Known::default()
             },
             record_count: 8192,
             about: About {

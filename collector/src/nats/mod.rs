@@ -2,5 +2,6 @@
 //! about errors.
 
 pub mod connection;
+pub mod known;
 pub mod message;
 pub mod problem;

@@ -11,9 +11,10 @@ pub mod syslog;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use nlring::Timestamp;
 
 use crate::failure::Result;
-use crate::spool::{Acknowledged, Position};
+use crate::spool::{Acknowledged, End, Position};
 
 pub use pump::Pump;
 #[cfg(test)]
@@ -47,4 +48,28 @@ pub trait Output: Send {
 
     /// The place before which the receiver has everything. The cursor is saved there.
     fn acknowledged(&self) -> Acknowledged;
+
+    /// The time of the latest records that the receiver has, even if it lacks older ones.
+    fn latest(&self) -> Option<Timestamp> {
+        self.acknowledged().covered
+    }
+
+    /// None: the receiver needs the batches in order.
+    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
+        None
+    }
+}
+
+/// An output that also takes batches ahead of older ones. So its receiver has the latest records soon, even while a
+/// backlog is sent.
+pub trait Ahead {
+    /// From now on, [`take`](Self::take) gets the batches behind this end of the spool. [`Output::take`] gets those before
+    /// it meanwhile. False: it cannot do this now.
+    fn begin(&mut self, end: End) -> bool;
+
+    /// Takes a batch, like [`Output::take`].
+    fn take(&mut self, behind: Position, batch: &RecordBatch) -> Result<()>;
+
+    /// Everything before that end was taken. [`Output::take`] gets the next batches.
+    fn join(&mut self) -> Result<()>;
 }

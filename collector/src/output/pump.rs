@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use nlring::Timestamp;
 use tracing::{info, warn};
 
-use super::Output;
+use super::{Ahead, Output};
 use crate::failure::{Failure, Result};
 use crate::metrics::{Metrics, Part};
 use crate::record::columns::Columns;
@@ -18,6 +18,10 @@ use crate::spool::{Acknowledged, Cursor, Position, Read, Reader, Tail};
 
 /// How long to wait for a batch before checking the cursor anyway.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// If the output has not yet taken what was written this long ago, it takes the latest batches first.
+const BACKLOG: Duration = Duration::from_secs(3);
+/// How many of the latest batches it takes before one of the backlog.
+const MOST_AHEAD: usize = 8;
 /// How long a failing output may delay the end.
 const DELAY_OF_END: Duration = Duration::from_secs(10);
 
@@ -30,6 +34,22 @@ pub struct Pump {
     /// It was reported that the cursor cannot be saved.
     has_reported_cursor: bool,
     metrics: Metrics,
+}
+
+/// Batches that are moved one behind the other.
+struct Lane {
+    reader: Reader,
+    /// The time of the last mark that was read.
+    covered: Option<Timestamp>,
+}
+
+enum Next {
+    /// A batch, and the position behind it.
+    Batch(Position, RecordBatch),
+    /// Nothing was written in the meantime.
+    Nothing,
+    /// Everything has been read.
+    End,
 }
 
 /// What the spool has lost for an output, as a record. A mark says that it is all that was received until then.
@@ -128,28 +148,35 @@ impl Pump {
     fn attempt(&mut self, failing: &mut Option<Acknowledged>) -> Result<()> {
         let saved = self.cursor.saved().unwrap_or_default();
         self.output.resume(saved)?;
-        let mut covered = saved.covered;
-        if let Some(covered) = covered {
-            self.metrics.note_taken(self.output.name(), covered);
-        }
-        let mut reader = Reader::new(self.directory.clone(), self.tail.clone(), saved.position);
+        let mut main = self.lane(saved.position, saved.covered);
+        let mut ahead: Option<Lane> = None;
         loop {
-            match reader.next(PATIENCE)? {
-                Read::Batch(behind, batch) => {
-                    covered = batch::last_mark(&batch).or(covered);
-                    self.output.take(behind, &batch)?;
-                }
-                Read::Missing(behind, mut loss) => {
-                    // The first records received had happened since the last mark.
-                    loss.since = covered.map_or(loss.since, |covered| covered.min(loss.since));
-                    covered = Some(loss.until);
-                    self.metrics.count_output_loss(self.output.name(), &loss);
-                    self.take_loss(behind, loss)?;
-                }
-                Read::Nothing => {}
-                Read::End => break,
+            if let Some(lane) = &mut ahead {
+                self.move_ahead(lane)?;
             }
-            if let Some(covered) = covered {
+            let patience = if ahead.is_some() {
+                Duration::ZERO
+            } else {
+                PATIENCE
+            };
+            match self.next(&mut main, patience)? {
+                Next::Batch(behind, batch) => {
+                    self.output.take(behind, &batch)?;
+                    // A receiver that takes nothing does not take the latest batches either.
+                    if ahead.is_none() && self.output.acknowledged() != saved {
+                        ahead = self.go_ahead(&mut main);
+                    }
+                }
+                Next::Nothing => {}
+                Next::End => match ahead.take() {
+                    Some(lane) => {
+                        self.join()?;
+                        main = lane;
+                    }
+                    None => break,
+                },
+            }
+            if let Some(covered) = main.covered {
                 self.metrics.note_taken(self.output.name(), covered);
             }
             self.save(failing);
@@ -159,15 +186,70 @@ impl Pump {
         Ok(())
     }
 
-    /// Hands over what the spool has lost for this output.
-    fn take_loss(&mut self, behind: Position, loss: LossBody) -> Result<()> {
-        self.output.take(behind, &batch_of_loss(loss))
+    fn lane(&self, position: Position, covered: Option<Timestamp>) -> Lane {
+        Lane {
+            reader: Reader::new(self.directory.clone(), self.tail.clone(), position),
+            covered,
+        }
+    }
+
+    /// The next batch of a lane, or a loss if the spool has lost some for this output.
+    fn next(&self, lane: &mut Lane, patience: Duration) -> Result<Next> {
+        Ok(match lane.reader.next(patience)? {
+            Read::Batch(behind, batch) => {
+                lane.covered = batch::last_mark(&batch).or(lane.covered);
+                Next::Batch(behind, batch)
+            }
+            Read::Missing(behind, mut loss) => {
+                // The first records received had happened since the last mark.
+                let covered = lane.covered;
+                loss.since = covered.map_or(loss.since, |covered| covered.min(loss.since));
+                lane.covered = Some(loss.until);
+                self.metrics.count_output_loss(self.output.name(), &loss);
+                Next::Batch(behind, batch_of_loss(loss))
+            }
+            Read::Nothing => Next::Nothing,
+            Read::End => Next::End,
+        })
+    }
+
+    /// If there is a backlog, the latest batches go ahead of it from now on.
+    fn go_ahead(&mut self, main: &mut Lane) -> Option<Lane> {
+        let end = self.tail.progress().end?;
+        let is_behind = main.reader.position() < end.position;
+        let is_backlog = is_behind && main.covered? + BACKLOG < end.covered;
+        if !is_backlog || !self.output.ahead()?.begin(end) {
+            return None;
+        }
+        main.reader.end_at(end.position);
+        Some(self.lane(end.position, Some(end.covered)))
+    }
+
+    /// Hands over the latest batches.
+    fn move_ahead(&mut self, lane: &mut Lane) -> Result<()> {
+        for _ in 0..MOST_AHEAD {
+            let Next::Batch(behind, batch) = self.next(lane, Duration::ZERO)? else {
+                break;
+            };
+            if let Some(output) = self.output.ahead() {
+                output.take(behind, &batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The backlog has been handed over.
+    fn join(&mut self) -> Result<()> {
+        self.output.ahead().map_or(Ok(()), Ahead::join)
     }
 
     fn save(&mut self, failing: &mut Option<Acknowledged>) {
         let place = self.output.acknowledged();
         if let Some(covered) = place.covered {
             self.metrics.note_complete(self.output.name(), covered);
+        }
+        if let Some(latest) = self.output.latest() {
+            self.metrics.note_latest(self.output.name(), latest);
         }
         match self.cursor.save(place) {
             Ok(()) => self.has_reported_cursor = false,
@@ -186,3 +268,6 @@ impl Pump {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,5 +31,5 @@ pub use removal::Removal;
 pub use segment::Position;
 pub use snapshot::Snapshot;
 pub use syncs::Syncs;
-pub use tail::Tail;
+pub use tail::{End, Tail};
 pub use writer::Writer;

@@ -28,6 +28,8 @@ pub struct Reader {
     directory: PathBuf,
     tail: Arc<Tail>,
     position: Position,
+    /// Where to end. None: at the end of the spool.
+    end: Option<Position>,
     segment: Option<Segment>,
     /// The time of the last record that was read.
     last: Option<Timestamp>,
@@ -41,7 +43,7 @@ pub enum Read {
     Missing(Position, LossBody),
     /// Nothing was written in the meantime.
     Nothing,
-    /// The spool is closed, and everything has been read.
+    /// Everything has been read: the spool is closed, or the reader was to end here.
     End,
 }
 
@@ -52,15 +54,29 @@ impl Reader {
             directory,
             tail,
             position,
+            end: None,
             segment: None,
             last: None,
         }
+    }
+
+    /// The place behind what has been read.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Ends at this position.
+    pub fn end_at(&mut self, end: Position) {
+        self.end = Some(end);
     }
 
     /// Reads the next batch, for which it waits at most this long. After an error, the same batch is read again.
     pub fn next(&mut self, timeout: Duration) -> Result<Read> {
         let mut progress = self.tail.progress();
         loop {
+            if self.is_at_end() {
+                return Ok(Read::End);
+            }
             let read = self.read(progress).inspect_err(|_| self.segment = None)?;
             if let Some(read) = read {
                 return Ok(read);
@@ -96,7 +112,7 @@ impl Reader {
                     return Ok(Some(Read::Batch(self.position, batch)));
                 }
                 Ok(None) if is_written => return Ok(None),
-                Ok(None) if !segment.is_torn() => self.go_to(Position::begin(number + 1)),
+                Ok(None) if !segment.is_torn() => self.go_to_segment(number + 1),
                 Err(error) if is_written || error.kind() != io::ErrorKind::InvalidData => {
                     let path = segment::path(&self.directory, number);
                     return Err(Failure::of_file("read", &path, &error));
@@ -106,9 +122,15 @@ impl Reader {
         }
     }
 
-    fn go_to(&mut self, position: Position) {
+    /// Goes to the beginning of a segment, or to the end if that comes first.
+    fn go_to_segment(&mut self, number: u64) {
         self.segment = None;
-        self.position = position;
+        let begin = Position::begin(number);
+        self.position = self.end.map_or(begin, |end| end.min(begin));
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.end.is_some_and(|end| self.position >= end)
     }
 
     /// The rest of this segment cannot be read.
@@ -121,7 +143,7 @@ impl Reader {
         );
         let until = modified(&path).unwrap_or_else(Timestamp::now);
         let since = self.last.unwrap_or(until).min(until);
-        self.go_to(Position::begin(self.position.segment + 1));
+        self.go_to_segment(self.position.segment + 1);
         let loss = LossBody {
             subject: None,
             reason: LossReason::Spool,
@@ -159,7 +181,7 @@ impl Reader {
 
     /// The position's segment is missing: goes to the next one that exists or existed.
     fn pass_over(&mut self) -> Result<Opened> {
-        let removed = summary::removed_behind(&self.directory, self.position)?;
+        let removed = summary::removed_behind(&self.directory, self.position, self.end)?;
         let numbers = segment::numbers(&self.directory)?;
         let summaries = summary::numbers(&self.directory)?;
         let later = |number: &&u64| **number > self.position.segment;
@@ -167,9 +189,10 @@ impl Reader {
         let Some(&next) = next else {
             return Ok(Opened::Nothing);
         };
-        self.go_to(Position::begin(next));
+        self.go_to_segment(next);
         match removed {
             Some(loss) => Ok(Opened::Missing(loss)),
+            None if self.is_at_end() => Ok(Opened::Nothing),
             None => self.open(self.tail.progress()),
         }
     }

@@ -58,16 +58,25 @@ pub fn remove(directory: &Path, number: u64) -> Result<()> {
     fs::remove_file(&path).map_err(|error| Failure::of_file("remove", &path, &error))
 }
 
-/// What was removed from a position to the end of its segment. None: nothing, or there is no summary.
-pub fn removed_behind(directory: &Path, position: Position) -> Result<Option<LossBody>> {
+/// What was removed from a position to the end of its segment, or to `end`. None: nothing, or there is no summary.
+pub fn removed_behind(
+    directory: &Path,
+    position: Position,
+    end: Option<Position>,
+) -> Result<Option<LossBody>> {
     let path = path(directory, position.segment);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::of_file("read", &path, &error)),
     };
-    let batches_before = usize::try_from(position.batch).unwrap_or(usize::MAX);
-    let lines = text.lines().skip(batches_before).filter_map(parse);
+    let count = |batches: u32| usize::try_from(batches).unwrap_or(usize::MAX);
+    let is_in_segment = |end: &Position| end.segment == position.segment;
+    let end = end.filter(is_in_segment);
+    let lines = text
+        .lines()
+        .take(end.map_or(usize::MAX, |end| count(end.batch)));
+    let lines = lines.skip(count(position.batch)).filter_map(parse);
     let mut loss: Option<LossBody> = None;
     for line in lines {
         let Some((first, last)) = line.times else {

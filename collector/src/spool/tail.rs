@@ -3,6 +3,10 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use nlring::Timestamp;
+
+use super::segment::Position;
+
 /// How far a spool has been written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -12,6 +16,18 @@ pub struct Progress {
     pub bytes: u64,
     /// Nothing more will be written.
     pub is_closed: bool,
+    /// The end. None: this run has written no batch yet.
+    pub end: Option<End>,
+}
+
+/// The place behind the last batch of a spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    pub position: Position,
+    /// The time of the last mark before it.
+    pub covered: Timestamp,
+    /// The time of the last record before it.
+    pub last: Option<Timestamp>,
 }
 
 /// The writer's progress, for readers that wait for it.

@@ -17,9 +17,9 @@ use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
 use super::mend::{Found, mend};
-use super::segment;
+use super::segment::{self, Position};
 use super::syncs::Syncs;
-use super::tail::{Progress, Tail};
+use super::tail::{End, Progress, Tail};
 use crate::config::{self, Live, Sync};
 use crate::failure::{Failure, Result};
 use crate::record::recording::Recording;
@@ -52,6 +52,8 @@ pub struct Writer {
     /// The times of the last record and of the last mark.
     last: Option<Timestamp>,
     last_mark: Option<Timestamp>,
+    /// The place behind the last batch.
+    position: Position,
     progress: Progress,
     tail: Arc<Tail>,
 }
@@ -79,6 +81,7 @@ impl Writer {
             segment: number,
             bytes: 0,
             is_closed: false,
+            end: None,
         };
         let before = found.recording.as_ref();
         let recording = Recording {
@@ -101,6 +104,7 @@ impl Writer {
             recording,
             last: None,
             last_mark: found.last_mark,
+            position: Position::begin(number),
             progress,
             tail: Arc::new(Tail::new(progress)),
         };
@@ -145,7 +149,13 @@ impl Writer {
             self.marked = Some(self.progress.segment);
         }
         self.last = batch::times(batch).map(|(_, last)| last).or(self.last);
+        self.position.batch += 1;
         self.progress.bytes += self.frame.len() as u64;
+        self.progress.end = self.last_mark.map(|covered| End {
+            position: self.position,
+            covered,
+            last: self.last,
+        });
         self.tail.set(self.progress);
         Ok(())
     }
@@ -210,6 +220,7 @@ impl Writer {
         self.encoder = encoder(&self.recording);
         self.progress.segment += 1;
         self.progress.bytes = 0;
+        self.position = Position::begin(self.progress.segment);
         self.tail.set(self.progress);
         Ok(())
     }

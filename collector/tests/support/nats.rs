@@ -204,10 +204,10 @@ impl Reader {
         })
     }
 
-    /// How many messages a consumer has not acknowledged, or not been given.
-    pub fn pending_count(&self, consumer: &str) -> u64 {
-        let info = self.consumer(consumer).expect("a consumer");
-        info.num_pending + info.num_ack_pending as u64
+    /// How many messages a consumer has not acknowledged, or not been given. None: there is none, or no answer.
+    pub fn pending_count(&self, consumer: &str) -> Option<u64> {
+        let info = self.consumer(consumer)?;
+        Some(info.num_pending + info.num_ack_pending as u64)
     }
 
     /// What the servers say about a consumer. None: there is none, or no answer.

@@ -1,6 +1,7 @@
 //! The output to a stream of NATS JetStream. docs/nats.md describes the messages.
 
 pub mod encode;
+mod lane;
 mod session;
 mod stored;
 mod stream;
@@ -9,23 +10,19 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
 use nlring::Timestamp;
 use tokio::runtime::{self, Runtime};
 
 use self::encode::{Encoded, Encoder};
+use self::lane::Lane;
 use self::session::Session;
-use super::Output;
+use super::{Ahead, Output};
 use crate::config;
 use crate::failure::{Failure, Result};
 use crate::nats::message::Writer;
-use crate::record::about::{About, FORMAT, Notes};
 use crate::record::batch;
-use crate::record::schema::SCHEMA;
-use crate::spool::{Acknowledged, Position, identity};
+use crate::spool::{Acknowledged, End, Position, identity};
 
-/// After this time without records, a message without records is sent.
-const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// A spool that has published nothing for this time is gone, because a running nlringd publishes at least every few
 /// seconds.
 const OTHER_IS_GONE: Duration = Duration::from_secs(30);
@@ -49,17 +46,38 @@ pub struct Nats {
     /// If the last message is from another spool: its sequence, and the time since when it has been the last.
     other: Option<(u64, Instant)>,
     acknowledged: Acknowledged,
-    /// The position and the coverage after the last batch taken.
-    taken: Acknowledged,
-    /// What was taken since the last message: marks only.
-    unsaid: Option<Acknowledged>,
-    /// The position after the last message, and the time until which the messages are complete.
-    said: Acknowledged,
-    /// What the batches behind the last message say, with the schema of the last one.
-    notes: Notes,
-    schema: SchemaRef,
-    /// The time of the last record in a message.
-    last: Option<Timestamp>,
+    lanes: Lanes,
+}
+
+/// What is sent in the order of the spool, and what is sent ahead of that.
+struct Lanes {
+    main: Lane,
+    ahead: Option<Lane>,
+    /// Where the batches begin that are sent ahead.
+    begin: Acknowledged,
+}
+
+#[derive(Clone, Copy)]
+enum Which {
+    Main,
+    Ahead,
+}
+
+impl Lanes {
+    fn behind(place: Acknowledged) -> Self {
+        Self {
+            main: Lane::behind(place),
+            ahead: None,
+            begin: place,
+        }
+    }
+
+    fn lane(&mut self, which: Which) -> &mut Lane {
+        match (which, &mut self.ahead) {
+            (Which::Ahead, Some(ahead)) => ahead,
+            _ => &mut self.main,
+        }
+    }
 }
 
 impl Nats {
@@ -76,12 +94,7 @@ impl Nats {
             has_sent: false,
             other: None,
             acknowledged: Acknowledged::default(),
-            taken: Acknowledged::default(),
-            unsaid: None,
-            said: Acknowledged::default(),
-            notes: Notes::default(),
-            schema: SCHEMA.clone(),
-            last: None,
+            lanes: Lanes::behind(Acknowledged::default()),
         })
     }
 
@@ -118,68 +131,86 @@ impl Nats {
         )))
     }
 
-    /// The stream has the batch at this place.
-    fn pass(&mut self, place: Acknowledged) -> Result<()> {
-        self.note_said(place);
+    /// Sends the messages of a batch on a lane, except those that the stream has.
+    fn take_on(&mut self, which: Which, behind: Position, batch: &RecordBatch) -> Result<()> {
         let session = connected(&mut self.session)?;
-        session.pass(place);
+        let lane = self.lanes.lane(which);
+        let before = lane.taken.position;
+        let place = lane.place(behind, batch);
+        let last = batch::times(batch).map(|(_, last)| last);
+        // What the spool has lost may end within what the stream has.
+        if session.stored.has(place) && session.stored.has_between(before, place) {
+            return self.pass(which, place, last);
+        }
+        lane.note(batch);
+        let encoded = self.encoder.encode(batch, session.largest);
+        let messages = encoded.map_err(|error| unencodable(&self.config, &error))?;
+        if messages.is_empty() {
+            let is_boundary = session.stored.is_begin_of_stretch(place);
+            if is_boundary || lane.is_silence_too_long(place) {
+                return self.send_empty(which, place);
+            }
+            lane.unsaid = Some(place);
+            return self.runtime.block_on(session.settle());
+        }
+        self.send(which, place, messages, last)
+    }
+
+    /// The stream has the batch at this place.
+    fn pass(&mut self, which: Which, place: Acknowledged, last: Option<Timestamp>) -> Result<()> {
+        let said = self.lanes.lane(which).said;
+        let stored = &connected(&mut self.session)?.stored;
+        if !stored.has_between(said.position, place) {
+            self.end_lane(which)?;
+        }
+        let session = connected(&mut self.session)?;
+        let lane = self.lanes.lane(which);
+        session.pass(lane.said.position, place);
+        lane.note_said(place, last);
         self.runtime.block_on(session.settle())
     }
 
-    fn send(&mut self, place: Acknowledged, messages: Vec<Encoded>) -> Result<()> {
-        let about = self.about(place);
+    /// Sends a message without records, which covers what was taken on a lane up to this place.
+    fn send_empty(&mut self, which: Which, place: Acknowledged) -> Result<()> {
+        let empty = self.encoder.empty(&self.lanes.lane(which).schema);
+        let empty = empty.map_err(|error| unencodable(&self.config, &error))?;
+        self.send(which, place, vec![empty], None)
+    }
+
+    fn send(
+        &mut self,
+        which: Which,
+        place: Acknowledged,
+        messages: Vec<Encoded>,
+        last: Option<Timestamp>,
+    ) -> Result<()> {
         let session = connected(&mut self.session)?;
-        let sending = session.send(self.said.position, place, &about, messages);
+        let lane = self.lanes.lane(which);
+        let about = lane.about(&self.node, place);
+        let sending = session.send(lane.said.position, place, &about, messages);
         let sent = self.runtime.block_on(sending);
         self.has_sent |= session.has_sent;
-        self.note_said(place);
+        lane.note_said(place, last);
         sent
     }
 
-    fn note_said(&mut self, place: Acknowledged) {
-        self.said = place;
-        self.unsaid = None;
-        self.notes = Notes::default();
-    }
-
-    /// What is said about the records between the last message and this place.
-    fn about(&self, place: Acknowledged) -> About {
-        let until = place.covered;
-        // The clock may have been set back.
-        let marks = [self.said.covered, self.notes.first_mark, until];
-        let from = marks.into_iter().flatten().min();
-        let ns = |time: Option<Timestamp>| time.map(Timestamp::as_ns);
-        About {
-            format: FORMAT,
-            node: self.node.clone(),
-            positions: [self.said, place].map(|place| place.position.to_string()),
-            complete_ns: [ns(from), ns(until)],
-            behind_ns: ns(self.last.max(from)),
-            flows_until_ns: ns(self.notes.mark_of_flows),
-            ends_ns: self.notes.ends.iter().map(|end| end.as_ns()).collect(),
-            recording: None,
+    /// Sends what a lane has not said.
+    fn end_lane(&mut self, which: Which) -> Result<()> {
+        match self.lanes.lane(which).unsaid {
+            Some(place) => self.send_empty(which, place),
+            None => Ok(()),
         }
-    }
-
-    /// Whether nothing was sent for so long that the receiver should be told that there was nothing.
-    fn is_silence_too_long(&self, place: Acknowledged) -> bool {
-        match (self.said.covered, place.covered) {
-            (Some(said), Some(covered)) => covered.duration_since(said) >= LONGEST_SILENCE,
-            _ => true,
-        }
-    }
-
-    fn unencodable(&self, error: &std::io::Error) -> Failure {
-        Failure::Other(format!(
-            "make a message for {}: {error}",
-            self.config.stream.name
-        ))
     }
 }
 
 fn new_runtime() -> Result<Runtime> {
     let built = runtime::Builder::new_current_thread().enable_all().build();
     built.map_err(|error| Failure::Other(format!("start a runtime: {error}")))
+}
+
+fn unencodable(config: &config::Nats, error: &std::io::Error) -> Failure {
+    let stream = &config.stream.name;
+    Failure::Other(format!("make a message for {stream}: {error}"))
 }
 
 fn connected(session: &mut Option<Session>) -> Result<&mut Session> {
@@ -203,8 +234,7 @@ impl Output for Nats {
         // This also ends what is left of the previous connection.
         self.runtime = new_runtime()?;
         self.acknowledged = saved;
-        self.taken = saved;
-        self.note_said(saved);
+        self.lanes = Lanes::behind(saved);
         let writer = Writer {
             spool: identity(&self.spool)?,
             run: self.run,
@@ -217,42 +247,11 @@ impl Output for Nats {
     }
 
     fn take(&mut self, behind: Position, batch: &RecordBatch) -> Result<()> {
-        let place = Acknowledged {
-            position: behind,
-            covered: batch::last_mark(batch).or(self.taken.covered),
-            tally: self.taken.tally,
-        };
-        self.taken = place;
-        let session = connected(&mut self.session)?;
-        if session.stored.has(place) {
-            return self.pass(place);
-        }
-        let largest = session.largest;
-        self.notes.take(batch);
-        self.schema = batch.schema();
-        let encoded = self.encoder.encode(batch, largest);
-        let mut messages = encoded.map_err(|error| self.unencodable(&error))?;
-        if messages.is_empty() {
-            if !self.is_silence_too_long(place) {
-                self.unsaid = Some(place);
-                return self
-                    .runtime
-                    .block_on(connected(&mut self.session)?.settle());
-            }
-            let empty = self.encoder.empty(&self.schema);
-            messages.push(empty.map_err(|error| self.unencodable(&error))?);
-        }
-        self.send(place, messages)?;
-        self.last = batch::times(batch).map(|(_, last)| last).or(self.last);
-        Ok(())
+        self.take_on(Which::Main, behind, batch)
     }
 
     fn finish(&mut self) -> Result<()> {
-        if let Some(place) = self.unsaid {
-            let empty = self.encoder.empty(&self.schema);
-            let empty = empty.map_err(|error| self.unencodable(&error))?;
-            self.send(place, vec![empty])?;
-        }
+        self.end_lane(Which::Main)?;
         let session = connected(&mut self.session)?;
         let settled = self.runtime.block_on(session.settle_all());
         self.has_sent |= session.has_sent;
@@ -263,5 +262,41 @@ impl Output for Nats {
         self.session
             .as_ref()
             .map_or(self.acknowledged, Session::acknowledged)
+    }
+
+    fn latest(&self) -> Option<Timestamp> {
+        let session = self.session.as_ref();
+        session.map_or(self.acknowledged.covered, Session::latest)
+    }
+
+    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
+        Some(self)
+    }
+}
+
+impl Ahead for Nats {
+    fn begin(&mut self, end: End) -> bool {
+        let lane = Lane::behind_end(end);
+        let can = (self.session.as_mut()).is_some_and(|session| session.go_ahead(lane.said));
+        if can {
+            self.lanes.begin = lane.said;
+            self.lanes.ahead = Some(lane);
+        }
+        can
+    }
+
+    fn take(&mut self, behind: Position, batch: &RecordBatch) -> Result<()> {
+        self.take_on(Which::Ahead, behind, batch)
+    }
+
+    fn join(&mut self) -> Result<()> {
+        self.end_lane(Which::Main)?;
+        if self.lanes.main.said.position < self.lanes.begin.position {
+            self.send_empty(Which::Main, self.lanes.begin)?;
+        }
+        if let Some(ahead) = self.lanes.ahead.take() {
+            self.lanes.main = ahead;
+        }
+        Ok(())
     }
 }

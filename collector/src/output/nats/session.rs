@@ -8,14 +8,15 @@ use std::task::Poll;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
+use nlring::Timestamp;
 
 use super::encode::Encoded;
-use super::stored::{Stored, until_ns};
+use super::stored::Stored;
 use super::stream::{self, Stream};
 use crate::config;
 use crate::failure::{Failure, Result};
 use crate::nats::connection::Connection;
-use crate::nats::message::{Head, Kind, Known, Subjects, Writer};
+use crate::nats::message::{Head, Kind, Subjects, Writer};
 use crate::nats::problem;
 use crate::record::about::About;
 use crate::spool::{Acknowledged, Position};
@@ -37,16 +38,26 @@ pub struct Session {
     pending: VecDeque<Pending>,
     /// The sequence of the last message of each kind that the stream has.
     sequences: HashMap<Kind, u64>,
-    known: Known,
     acknowledged: Acknowledged,
+    /// If batches are sent ahead of older ones.
+    ahead: Option<Ahead>,
     /// The stream has taken a message.
     pub has_sent: bool,
 }
 
+/// Which batches were sent ahead of older ones.
+struct Ahead {
+    begin: Position,
+    /// The place behind those that the stream has. None: it has none of them yet.
+    acknowledged: Option<Acknowledged>,
+}
+
 /// A batch whose messages are in flight. It has none if the stream had them all.
 struct Pending {
+    after: Position,
     place: Acknowledged,
-    sequence: u64,
+    /// Those of its messages that the stream has.
+    sequences: Vec<u64>,
     answers: VecDeque<(Kind, Answer)>,
 }
 
@@ -71,8 +82,8 @@ impl Session {
             window: config.window as usize,
             pending: VecDeque::new(),
             sequences: stored.sequences.clone(),
-            known: stored.known(),
             acknowledged: saved,
+            ahead: None,
             has_sent: false,
             connection,
             stored,
@@ -84,12 +95,32 @@ impl Session {
         self.acknowledged
     }
 
+    /// The time of the last mark that the stream has, even if it lacks older records.
+    pub fn latest(&self) -> Option<Timestamp> {
+        let ahead = self.ahead.as_ref().and_then(|ahead| ahead.acknowledged);
+        let ahead = ahead.and_then(|place| place.covered);
+        ahead.max(self.acknowledged.covered)
+    }
+
+    /// Batches behind this place may now be sent before older ones. False: there is too much already that was sent ahead,
+    /// or answers for the last such batches are still missing.
+    pub fn go_ahead(&mut self, place: Acknowledged) -> bool {
+        let can = self.ahead.is_none() && self.stored.go_ahead(place);
+        if can {
+            self.ahead = Some(Ahead {
+                begin: place.position,
+                acknowledged: None,
+            });
+        }
+        can
+    }
+
     /// Notes a batch that the stream has.
-    pub fn pass(&mut self, place: Acknowledged) {
-        let sequence = self.stored.sequence(place.position);
+    pub fn pass(&mut self, after: Position, place: Acknowledged) {
         self.pending.push_back(Pending {
+            after,
             place,
-            sequence,
+            sequences: self.stored.sequences_of(place.position),
             answers: VecDeque::new(),
         });
     }
@@ -110,7 +141,6 @@ impl Session {
         }
         let part_count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         let there = self.stored.parts(place, part_count).unwrap_or_default();
-        let there = there.to_vec();
         let is_idle = self.pending.is_empty();
         let mut answers: VecDeque<(Kind, Answer)> = VecDeque::new();
         for (part, message) in (1..).zip(messages) {
@@ -125,7 +155,7 @@ impl Session {
                 part,
                 part_count,
                 complete_ns: about.complete_ns.map(|ns| ns.unwrap_or(0)),
-                known: self.known,
+                known: self.stored.known.clone(),
                 record_count: message.record_count,
                 about: about.clone(),
             };
@@ -145,10 +175,10 @@ impl Session {
             let answer = sent.map_err(|error| self.refused(&error))?;
             answers.push_back((kind, answer.into_future()));
         }
-        let sequence = self.stored.sequence(place.position);
         self.pending.push_back(Pending {
+            after,
             place,
-            sequence,
+            sequences: self.stored.sequences_of(place.position),
             answers,
         });
         self.connection.flush().await
@@ -198,26 +228,39 @@ impl Session {
         self.sequences.insert(kind, acknowledged.sequence);
         if let Some(batch) = self.pending.front_mut() {
             batch.answers.pop_front();
-            batch.sequence = batch.sequence.max(acknowledged.sequence);
+            batch.sequences.push(acknowledged.sequence);
         }
         Ok(())
     }
 
-    /// The stream has the oldest batch.
+    /// The stream has the batch that was sent first.
     fn end_batch(&mut self) {
         let Some(Pending {
-            place, sequence, ..
+            after,
+            place,
+            sequences,
+            ..
         }) = self.pending.pop_front()
         else {
             return;
         };
-        self.acknowledged = place;
-        if !self.stored.is_known(place.position, until_ns(place)) {
-            self.known = Known {
-                position: place.position,
-                until_ns: until_ns(place),
-                sequence: sequence.max(self.known.sequence),
-            };
+        match &mut self.ahead {
+            Some(ahead) if after >= ahead.begin => {
+                ahead.acknowledged = Some(place);
+                self.stored.note_ahead(after, place, &sequences);
+            }
+            _ => {
+                self.acknowledged = place;
+                let last = sequences.into_iter().max();
+                self.stored.note_all_before(place, last.unwrap_or(0));
+            }
+        }
+        // Nothing is missing any more before those that were sent ahead.
+        let is_gap_closed = |ahead: &mut Ahead| self.acknowledged.position >= ahead.begin;
+        let joined = self.ahead.take_if(is_gap_closed);
+        if let Some(place) = joined.and_then(|ahead| ahead.acknowledged) {
+            self.acknowledged = place;
+            self.stored.note_all_before(place, 0);
         }
     }
 
