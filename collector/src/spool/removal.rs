@@ -78,13 +78,22 @@ impl Removal {
                 "the spool is beyond its limits: segment {number} is removed before all outputs have read it; \
                  what they miss becomes a loss record"
             );
-            // Removing makes room for the summary.
-            let text = summary::of_segment(&self.directory, *number)?;
-            self.remove(*number)?;
-            summary::write(&self.directory, *number, &text)?;
+            self.replace_by_summary(*number)?;
             bytes -= metadata.len();
         }
         Ok(Kept { bytes, oldest })
+    }
+
+    /// Removes a segment, and leaves a summary for those who miss it.
+    fn replace_by_summary(&self, number: u64) -> Result<()> {
+        let text = summary::of_segment(&self.directory, number)?;
+        let is_written = summary::write(&self.directory, number, &text).is_ok();
+        self.remove(number)?;
+        if is_written {
+            return Ok(());
+        }
+        // Removing has made room.
+        summary::write(&self.directory, number, &text)
     }
 
     fn metadata(&self, number: u64) -> Result<fs::Metadata> {
