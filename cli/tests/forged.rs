@@ -71,13 +71,6 @@ impl Forger {
     }
 }
 
-fn port_id_of(events: Events) -> u32 {
-    let [port_id] = Groups::of(events).listeners()[..] else {
-        panic!("one listener");
-    };
-    port_id
-}
-
 const ENTRIES: u32 = 20;
 
 #[track_caller]
@@ -102,8 +95,9 @@ fn forged_messages_are_counted_and_become_no_events() {
             let what = format!("{command} --backend {backend}");
             let follower = Run::new(&what).start();
             let mut forger = Forger::new(events);
+            let port_id = Groups::of(events).listener();
             for sequence in 0..5 {
-                forger.send(port_id_of(events), sequence);
+                forger.send(port_id, sequence);
             }
             make_entries(events);
             follower.await_lines(ENTRIES as usize);
@@ -130,13 +124,14 @@ fn forged_messages_change_no_table() {
         run.command.args(["--table", &table]);
         let follower = run.start();
         let mut forger = Forger::new(events);
+        let port_id = Groups::of(events).listener();
         for sequence in 0..200 {
-            forger.send(port_id_of(events), sequence);
+            forger.send(port_id, sequence);
         }
         make_entries(events);
         follower.await_lines(ENTRIES as usize);
         for sequence in 200..400 {
-            forger.send(port_id_of(events), sequence);
+            forger.send(port_id, sequence);
         }
         follower.signal(Signal::USR1);
         await_that("the table is written", || fs::metadata(&table).is_ok());

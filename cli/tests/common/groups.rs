@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use super::await_that;
+
 /// The kinds of events that the command follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Events {
@@ -77,6 +79,21 @@ impl Groups {
     /// The port IDs of the sockets in this thread's network namespace that are in all of these groups.
     pub fn listeners(self) -> Vec<u32> {
         self.column(2)
+    }
+
+    /// The port ID of the only one of these sockets. While sockets are opened and closed, in any namespace, the kernel's
+    /// table may have a socket twice or not at all, so this waits until it has one.
+    #[track_caller]
+    pub fn listener(self) -> u32 {
+        let mut port_id = 0;
+        await_that("one listener", || match self.listeners()[..] {
+            [one] => {
+                port_id = one;
+                true
+            }
+            _ => false,
+        });
+        port_id
     }
 
     /// How many datagrams the kernel has dropped because the receive buffers of those sockets were full.
