@@ -56,17 +56,17 @@ impl Found {
             since: since.min(now),
             until: now.max(until),
         };
-        let mut losses = vec![loss(None, LossReason::Stopped, last_mark, last_mark)];
         let silence = self.recording.as_ref().and_then(Recording::longest_silence);
+        // If the clock was set back, it is unknown until when it went on after the last mark.
+        let until = if now < last_mark {
+            last_mark + silence.unwrap_or_default()
+        } else {
+            now
+        };
+        let mut losses = vec![loss(None, LossReason::Stopped, last_mark, until)];
         if let Some(silence) = silence.filter(|_| !self.has_end) {
             let silence_ns = u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX);
             let since = Timestamp::from_ns(last_mark.as_ns().saturating_sub(silence_ns));
-            // If the clock was set back, it is unknown how long the run continued after its last mark.
-            let until = if now < last_mark {
-                last_mark + silence
-            } else {
-                now
-            };
             losses.push(loss(Some(Subject::Flows), LossReason::Killed, since, until));
         }
         losses
@@ -121,4 +121,40 @@ pub fn mend(directory: &Path) -> Result<Found> {
         warn!("the spool ended in the middle of a batch: {bytes} bytes are cut off");
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Records;
+
+    #[test]
+    fn if_the_clock_was_set_back_it_is_unknown_how_long_nlringd_did_not_run() {
+        let recording = Recording {
+            node: "gw".to_owned(),
+            records: Records::Flows,
+            routes: false,
+            open_interval: Duration::from_secs(900),
+            clock_since_ns: 0,
+        };
+        let at = |second: u64| Timestamp::from_ns(second * 1_000_000_000);
+        let found = Found {
+            last_mark: Some(at(10_000)),
+            recording: Some(recording),
+            has_end: true,
+            ..Found::default()
+        };
+        let stopped = |now: Timestamp| {
+            let losses = found.missing(now);
+            let [loss] = &losses[..] else {
+                panic!("one loss: {losses:?}")
+            };
+            assert_eq!(loss.reason, LossReason::Stopped);
+            [loss.since, loss.until]
+        };
+        assert_eq!(stopped(at(10_500)), [at(10_000), at(10_500)]);
+        assert_eq!(stopped(at(9_000)), [at(9_000), at(11_800)]);
+    }
 }
