@@ -97,7 +97,7 @@ impl Lane {
         }
     }
 
-    /// Whether nothing was sent for so long that the receiver should be told that there was nothing.
+    /// Whether the last message was sent so long ago that one without records is due.
     pub fn is_silence_too_long(&self, place: Acknowledged) -> bool {
         match (self.said.covered, place.covered) {
             (Some(said), Some(covered)) => covered.duration_since(said) >= LONGEST_SILENCE,

@@ -9,15 +9,15 @@ use crate::host::Pulses;
 use crate::record::recording::Recording;
 use crate::spool::{End, Syncs, Writer};
 
-/// What an output was told, with the time of the batch in seconds.
+/// A call of an output, with the time of its batch in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum Call {
     Take(u64),
     Begin(u64),
     TakeAhead(u64),
     Join,
 }
-use Told::{Begin, Join, Take, TakeAhead};
+use Call::{Begin, Join, Take, TakeAhead};
 
 /// An output. With each batch that it takes in order, and when the lanes join, another one is written, up to the last.
 struct Receiver {
@@ -25,7 +25,7 @@ struct Receiver {
     can_begin: bool,
     /// With this batch, all segments but the last are removed.
     removes_at: Option<u64>,
-    told: Arc<Mutex<Vec<Told>>>,
+    calls: Arc<Mutex<Vec<Call>>>,
     acknowledged: Acknowledged,
     writer: Option<Writer>,
     last: u64,
@@ -41,8 +41,8 @@ fn covered(batch: &RecordBatch) -> Timestamp {
 }
 
 impl Receiver {
-    fn note(&self, told: Told) {
-        self.told.lock().expect("no panic").push(told);
+    fn note(&self, call: Call) {
+        self.calls.lock().expect("no panic").push(call);
     }
 
     /// Removes segments, without leaving a trace.
@@ -131,13 +131,13 @@ impl Ahead for Receiver {
     }
 }
 
-/// What an output is told that finds a spool with this many batches, while it is written to this one.
-fn told(
+/// The calls of an output that finds a spool with this many batches, which is written up to the last one meanwhile.
+fn calls(
     name: &str,
     can_begin: bool,
     removes_at: Option<u64>,
     [backlog, last]: [u64; 2],
-) -> Vec<Told> {
+) -> Vec<Call> {
     let directory =
         std::env::temp_dir().join(format!("nlringd-pump-{name}-{}", std::process::id()));
     let spool = config::Spool {
@@ -157,12 +157,12 @@ fn told(
     let opened = Writer::open(Live::new(spool), recording, 0, Syncs::of_test());
     let (writer, _) = opened.expect("a spool");
     let tail = writer.tail();
-    let told = Arc::new(Mutex::new(Vec::new()));
+    let calls = Arc::new(Mutex::new(Vec::new()));
     let mut output = Receiver {
         directory: directory.clone(),
         can_begin,
         removes_at,
-        told: told.clone(),
+        calls: calls.clone(),
         acknowledged: Acknowledged::default(),
         writer: Some(writer),
         last,
@@ -174,7 +174,7 @@ fn told(
     let mut pump = Pump::new(Box::new(output), cursor, directory.clone(), tail, metrics);
     pump.attempt(&mut None).expect("it works");
     fs::remove_dir_all(directory).expect("it is removed");
-    told.lock().expect("no panic").clone()
+    calls.lock().expect("no panic").clone()
 }
 
 #[test]
@@ -198,30 +198,30 @@ fn the_latest_batches_go_ahead_of_a_backlog() {
         Join,
         Take(14),
     ];
-    assert_eq!(told("backlog", true, None, [6, 14]), expected);
+    assert_eq!(calls("backlog", true, None, [6, 14]), expected);
 }
 
 #[test]
 fn without_a_backlog_and_if_the_output_cannot_the_order_is_that_of_the_spool() {
     for (name, can_begin, backlog) in [("live", true, 3), ("refused", false, 6)] {
-        let expected: Vec<Told> = (1..=14).map(Take).collect();
-        assert_eq!(told(name, can_begin, None, [backlog, 14]), expected);
+        let expected: Vec<Call> = (1..=14).map(Take).collect();
+        assert_eq!(calls(name, can_begin, None, [backlog, 14]), expected);
     }
 }
 
 #[test]
 fn a_backlog_that_is_removed_ends_where_the_latest_batches_begin() {
-    let told = told("removed", true, Some(3), [30, 60]);
-    let joined = told.iter().position(|told| *told == Join);
-    let (before, after) = told.split_at(joined.expect("the lanes join"));
-    let taken = before.iter().filter(|told| matches!(told, Take(_)));
+    let calls = calls("removed", true, Some(3), [30, 60]);
+    let joined = calls.iter().position(|call| *call == Join);
+    let (before, after) = calls.split_at(joined.expect("the lanes join"));
+    let taken = before.iter().filter(|call| matches!(call, Take(_)));
     assert!(taken.count() < 31, "some are removed");
     assert!(!before.contains(&Take(32)), "it is ahead: {before:?}");
-    let ahead = before.iter().filter_map(|told| match told {
+    let ahead = before.iter().filter_map(|call| match call {
         TakeAhead(second) => Some(*second),
         _ => None,
     });
-    let rest = after.iter().filter_map(|told| match told {
+    let rest = after.iter().filter_map(|call| match call {
         Take(second) => Some(*second),
         _ => None,
     });
